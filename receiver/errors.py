@@ -1,0 +1,105 @@
+"""Every failure the receiver can name: one class a cause, its docstring the default message.
+
+`ReceiverError.status` is the HTTP status a sender gets. It decides whether data lives: Prometheus
+drops a request answered 4xx and retries one answered 5xx, so only a fault of the request itself may
+be 4xx (Remote-Write 1.0 and 2.0, "Retries & Backoff").
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+
+class ReceiverError(Exception):
+    """The receiver failed in an unexpected way."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+# --- a fault of the request: answered 4xx, never retried --------------------------------------
+
+
+class BadRequestError(ReceiverError):
+    """The request is malformed."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class UnsupportedMediaTypeError(ReceiverError):
+    """The content type or content encoding is not supported."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class TooLargeError(ReceiverError):
+    """The request exceeds a size limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class RequestTimeoutError(ReceiverError):
+    """The request did not arrive whole within the time limit."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+# --- not the request's fault: answered 503, retried until it works ------------------------------
+
+
+class UnavailableError(ReceiverError):
+    """The receiver cannot store anything right now; send the request again later."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class OverloadedError(UnavailableError):
+    """Too many requests are in flight."""
+
+
+class ShuttingDownError(UnavailableError):
+    """The receiver is shutting down."""
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """The database cannot be reached."""
+
+
+class ConflictingTransactionError(UnavailableError):
+    """The transaction lost against another one; running it again will do."""
+
+
+# --- the database refused what was written; storage deals with it, a sender would only try again -
+
+
+class DuplicateRowError(UnavailableError):
+    """A row with the same natural key exists already."""
+
+
+class MissingReferenceError(UnavailableError):
+    """A row refers to a source or an error code that is not there."""
+
+
+class RefusedByDatabaseError(UnavailableError):
+    """The database refuses the data itself, however often it is sent."""
+
+
+# --- faults of set-up: end the command with one line --------------------------------------------
+
+
+class SetupError(ReceiverError):
+    """The receiver is not set up correctly."""
+
+
+class SettingsError(SetupError):
+    """A setting has a wrong value."""
+
+
+class SchemaError(SetupError):
+    """The database schema does not fit this version of the receiver."""
+
+
+class EmbeddedDatabaseError(SetupError):
+    """The embedded PostgreSQL could not be started."""

@@ -1,0 +1,101 @@
+"""The plain types that decoding, pairing and storage share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+Labels: TypeAlias = tuple[tuple[str, str], ...]
+"""Label names and values, sorted by name, without `__name__`."""
+
+
+class Metric(StrEnum):
+    """The two metrics that are kept; which names they have is a setting."""
+
+    STATUS = "status"
+    OCR = "ocr"
+
+
+class Source:
+    """One label set without `__name__`: what tells one application's rows from another's.
+
+    There is one object a label set, so it can be compared by identity on the hot path. `id` is the
+    key in the table `sources`; storage sets it as soon as it knows it.
+    """
+
+    __slots__ = ("__weakref__", "id", "labels")
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+        self.id: int | None = None
+
+    def __repr__(self) -> str:
+        labels = ", ".join(f"{name}={value!r}" for name, value in self.labels)
+        return f"Source({{{labels}}}, id={self.id})"
+
+
+class Series(NamedTuple):
+    """A kept series: which of the two metrics, and of which source."""
+
+    metric: Metric
+    source: Source
+
+
+# Millions of these pass a second on the hot path, where a plain tuple costs a tenth of a named one.
+
+Sample: TypeAlias = tuple[Series, int, float]
+"""A sample of a kept series: its timestamp in milliseconds since the Unix epoch, and its value."""
+
+Row: TypeAlias = tuple[int, Source, int, int, float]
+"""A complete pair, one row of `app_logs`: timestamp (milliseconds since the Unix epoch), source,
+status, OCR value (microseconds since 2000-01-01 UTC, as TIMESTAMPTZ is stored), and the value of
+the OCR sample as it came."""
+
+Half: TypeAlias = tuple[int, Source, int | None, int | None, float | None]
+"""One sample of a pair whose twin is not there yet: a row without its status or its OCR value."""
+
+
+class Reason(StrEnum):
+    """Why a sample was set aside."""
+
+    NOT_A_NUMBER = "not_a_number"
+    INFINITE = "infinite"
+    NOT_WHOLE = "not_whole"
+    OUT_OF_RANGE = "out_of_range"
+    TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"
+    CONFLICT = "conflict"
+    """Another value for the same source and time is stored already."""
+    UNPAIRED = "unpaired"
+    REFUSED = "refused_by_database"
+
+
+class Rejected(NamedTuple):
+    """A sample that cannot become part of a row, set aside with its exact value."""
+
+    source: Source
+    metric: Metric
+    timestamp: int
+    value: float
+    reason: Reason
+
+
+class Faults(NamedTuple):
+    """The invalid series of a request; nothing of them is among its samples."""
+
+    invalid: int
+    total: int
+    """All series of the request."""
+    first: list[str]
+    """A sentence for each of the first few."""
+
+
+class WriteRequest(NamedTuple):
+    """What a request of any protocol version says, as far as the receiver keeps it."""
+
+    samples: list[Sample]
+    """Samples of the kept series, in no particular order."""
+    received: int
+    """All samples of valid series, kept or filtered."""
+    histograms: int
+    exemplars: int
+    faults: Faults

@@ -1,0 +1,213 @@
+"""All settings, in one class: the only reader of the environment.
+
+A setting comes from (first wins) a command-line flag, an environment variable with the prefix
+`RECEIVER_`, a `.env` file in the working directory, or a file of the same name as the variable in
+`/run/secrets`, where Docker mounts secrets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+
+from receiver.errors import SettingsError
+from receiver.model import Metric
+
+SECRETS_DIR = Path("/run/secrets")
+DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdwy]))")
+UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+    "y": timedelta(days=365),
+}
+
+
+def parse_duration(value: object) -> object:
+    """Read a duration in Prometheus' notation, such as `5s`, `1h30m` or `250ms`.
+
+    Raises:
+        ValueError: the text is not such a duration.
+    """
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(rf"(?:{DURATION.pattern})+", value):
+        raise ValueError("must be a duration such as 250ms, 5s, 1h30m or 7d")
+    return sum((float(n) * UNITS[unit] for n, unit in DURATION.findall(value)), timedelta())
+
+
+def parse_address(value: str) -> str:
+    """Check that a listen address is HOST:PORT.
+
+    Raises:
+        ValueError: the text is not HOST:PORT.
+    """
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdecimal() and int(port) < 65536):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:9201 or [::1]:9201")
+    return value
+
+
+def parse_metric(value: str) -> str:
+    """Check that a metric name can be one.
+
+    Raises:
+        ValueError: the name is empty.
+    """
+    if not value:
+        raise ValueError("must be the name of a metric")
+    return value
+
+
+def default_data_dir() -> Path:
+    """Where state lies when nobody says otherwise: a place the running user may write."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/receiver")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "receiver"
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Address = Annotated[str, AfterValidator(parse_address)]
+MetricName = Annotated[str, AfterValidator(parse_metric)]
+
+
+class Settings(BaseSettings):
+    """What the receiver can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RECEIVER_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+
+    listen: Address = Field("127.0.0.1:9201", description="Address to listen on, HOST:PORT.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL or TimescaleDB to write to, "
+        "postgresql://USER:PASSWORD@HOST/DATABASE. "
+        "Unset: an embedded PostgreSQL under the data directory.",
+    )
+    database_password: SecretStr | None = Field(
+        None, description="Password for the database, where it is not part of the URL."
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Directory of the embedded PostgreSQL. "
+        "Default: ~/.local/share/receiver, for root /var/lib/receiver.",
+    )
+    status_metric: MetricName = Field(
+        "app_status", description="Metric that holds the error code, a whole number."
+    )
+    ocr_metric: MetricName = Field("ocr_value", description="Metric that holds a Unix timestamp.")
+    ocr_unit: Literal["seconds", "milliseconds"] = Field(
+        "seconds", description="Unit of the Unix timestamp."
+    )
+    pair_timeout: Duration = Field(
+        timedelta(hours=2),
+        description="How long a sample waits for its twin before it is set aside as unpaired.",
+    )
+    pair_linger: Duration = Field(
+        timedelta(milliseconds=5),
+        description="How long a commit waits for the twin of a lone sample "
+        "while other requests are in flight.",
+    )
+    maintenance_interval: Duration = Field(
+        timedelta(seconds=30), description="Time between two searches for unpaired samples."
+    )
+    migrate_on_start: bool = Field(True, description="Bring the schema up to date at start.")
+    chunk_interval: Duration = Field(
+        timedelta(days=1), description="Time range of one chunk of the hypertable (TimescaleDB)."
+    )
+    writers: PositiveInt = Field(2, description="Transactions that may commit at the same time.")
+    max_body_size: ByteSize = Field(
+        ByteSize(16 * 2**20), description="Largest request body, compressed."
+    )
+    max_message_size: ByteSize = Field(
+        ByteSize(64 * 2**20), description="Largest request, decompressed."
+    )
+    max_in_flight_requests: PositiveInt = Field(
+        1000, description="Requests under way at once; one more is answered 503."
+    )
+    max_in_flight_size: ByteSize = Field(
+        ByteSize(256 * 2**20),
+        description="Decompressed size of all requests under way; above it they are answered 503.",
+    )
+    series_cache_size: PositiveInt = Field(
+        100_000, description="Series whose labels are remembered, so that they parse at once."
+    )
+    read_timeout: Duration = Field(
+        timedelta(seconds=30), description="Time within which a request body must arrive."
+    )
+    commit_timeout: Duration = Field(
+        timedelta(seconds=20),
+        description="Time within which a transaction must commit; after it the answer is 503.",
+    )
+    retry_after: Duration = Field(
+        timedelta(seconds=5), description="What a 503 tells the sender to wait."
+    )
+    shutdown_timeout: Duration = Field(
+        timedelta(seconds=30), description="Time to finish accepted requests at shutdown."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe message that is logged."
+    )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on, an IPv6 host without its brackets."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def metric_names(self) -> dict[Metric, str]:
+        """What the two metrics are called."""
+        return {Metric.STATUS: self.status_metric, Metric.OCR: self.ocr_metric}
+
+    @property
+    def ocr_unit_microseconds(self) -> int:
+        """Microseconds in one unit of the OCR metric."""
+        return 1_000_000 if self.ocr_unit == "seconds" else 1_000
+
+    @classmethod
+    def load(cls, flags: CliSettingsSource[Self] | None = None, **values: Any) -> Self:  # noqa: ANN401  field values
+        """Read all sources; `values` win over them.
+
+        Raises:
+            SettingsError: one line for every setting that is wrong, with its key and value.
+        """
+        secrets = SECRETS_DIR if SECRETS_DIR.is_dir() else None
+        try:
+            return cls(_cli_settings_source=flags, _secrets_dir=secrets, **values)
+        except ValidationError as error:
+            raise SettingsError("; ".join(map(explain, error.errors()))) from None
+
+
+def explain(error: ErrorDetails) -> str:
+    """Say in one sentence which setting is wrong, its value unless secret, and why."""
+    field = str(error["loc"][0])
+    secret = field in {"database_url", "database_password"}
+    shown = "" if secret else f"={error['input']}"
+    return f"RECEIVER_{field.upper()}{shown}: {error['msg'].removeprefix('Value error, ')}"
