@@ -1,0 +1,1 @@
+"""Generated from `proto/*.proto` by `python -m receiver.protocol.generate`."""

@@ -1,0 +1,125 @@
+"""Decodes `prometheus.WriteRequest`, the message of Remote-Write 1.0.
+
+Only the outer message is parsed at once, by protobuf's C code; it hands over each series as bytes.
+Nearly all of them are known label bytes followed by one sample of a known shape, which costs a
+look-up. Every other series is parsed in full and, if it can, becomes known.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from receiver.errors import BadRequestError
+from receiver.model import Faults, Sample, WriteRequest
+from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
+from receiver.protocol.series import FILTERED, InvalidSeriesError, SeriesCache
+
+# The sample that ends a series, as nearly every sender encodes it: field 2, then a value (left out
+# when it is zero) and a timestamp whose varint has 6 bytes (the years 2004 to 2109).
+ZERO_SAMPLE_HEAD: Final = b"\x12\x07\x10"
+SAMPLE_HEAD: Final = b"\x12\x10\x09"
+TIMESTAMP_TAG: Final = b"\x10"
+SAMPLE: Final = struct.Struct("<3sds6s")
+ZERO_SAMPLE_SIZE: Final = 9
+
+MAX_TIMESTAMPS: Final = 4096
+FAULTS_NAMED: Final = 3
+MAX_DESCRIPTION: Final = 200
+
+
+class Decoder:
+    """Turns message bytes into samples of the kept series.
+
+    Args:
+        series: Where known series are remembered.
+    """
+
+    def __init__(self, series: SeriesCache) -> None:
+        self._series = series
+        # The samples of a scrape share their timestamp, so its bytes repeat.
+        self._timestamps: dict[bytes, int] = {}
+
+    def decode(self, message: bytes) -> WriteRequest:
+        """Decode one message.
+
+        Raises:
+            BadRequestError: the bytes are not a `prometheus.WriteRequest`.
+        """
+        try:
+            encoded = WriteRequestFrame.FromString(message).timeseries
+        except DecodeError as error:
+            raise BadRequestError(f"the body is not a prometheus.WriteRequest: {error}") from error
+        find, timestamp_of, unpack = self._series.find, self._timestamps.get, SAMPLE.unpack
+        samples: list[Sample] = []
+        unfamiliar: list[tuple[int, bytes]] = []
+        for index, data in enumerate(encoded):
+            # A hit proves the split right: only bytes that parse as labels are ever remembered.
+            if data[-9:-6] == ZERO_SAMPLE_HEAD:
+                known, timestamp, value = find(data[:-9]), timestamp_of(data[-6:]), 0.0
+            elif data[-18:-15] == SAMPLE_HEAD and data[-7:-6] == TIMESTAMP_TAG:
+                _, value, _, stamp = unpack(data[-18:])
+                known, timestamp = find(data[:-18]), timestamp_of(stamp)
+            else:
+                known = None
+            if known is None or timestamp is None:
+                unfamiliar.append((index, data))
+            elif known is not FILTERED:
+                samples.append((known, timestamp, value))
+        received = len(encoded) - len(unfamiliar)
+        request = self._decode_unfamiliar(unfamiliar, len(encoded))
+        samples += request.samples
+        return request._replace(samples=samples, received=request.received + received)
+
+    def _decode_unfamiliar(self, encoded: list[tuple[int, bytes]], total: int) -> WriteRequest:
+        samples: list[Sample] = []
+        faults: list[str] = []
+        received = histograms = exemplars = invalid = 0
+        for index, data in encoded:
+            series = TimeSeries()
+            try:
+                series.ParseFromString(data)
+                samples += self._kept_samples(data, series)
+            except (DecodeError, InvalidSeriesError) as error:
+                invalid += 1
+                if len(faults) < FAULTS_NAMED:
+                    faults.append(f"series {index} {describe(series)}: {error}")
+            else:
+                received += len(series.samples)
+                histograms += len(series.histograms)
+                exemplars += len(series.exemplars)
+        faulty = Faults(invalid, total, faults)
+        return WriteRequest(samples, received, histograms, exemplars, faulty)
+
+    def _kept_samples(self, data: bytes, series: TimeSeries) -> list[Sample]:
+        key = TimeSeries(labels=series.labels).SerializeToString()
+        known = self._series.find(key)
+        if known is None:
+            known = self._series.add(key, ((label.name, label.value) for label in series.labels))
+        if data.startswith(key) and is_lone_sample(data[len(key) :]):
+            self._learn_timestamp(data[-6:], series.samples[0].timestamp)
+        if known is FILTERED:
+            return []
+        return [(known, sample.timestamp, sample.value) for sample in series.samples]
+
+    def _learn_timestamp(self, stamp: bytes, timestamp: int) -> None:
+        if len(self._timestamps) >= MAX_TIMESTAMPS:
+            self._timestamps.clear()
+        self._timestamps[stamp] = timestamp
+
+
+def is_lone_sample(data: bytes) -> bool:
+    """Whether the bytes are one sample in the shape that `Decoder.decode` looks for."""
+    if len(data) == ZERO_SAMPLE_SIZE:
+        return data.startswith(ZERO_SAMPLE_HEAD)
+    return (
+        len(data) == SAMPLE.size and data.startswith(SAMPLE_HEAD) and data[11:12] == TIMESTAMP_TAG
+    )
+
+
+def describe(series: TimeSeries) -> str:
+    """Name a series in an error, shortened."""
+    text = ", ".join(f"{label.name}={label.value!r}" for label in series.labels)
+    return f"{{{text}}}" if len(text) <= MAX_DESCRIPTION else f"{{{text[:MAX_DESCRIPTION]}…}}"
