@@ -1,0 +1,10 @@
+"""The tables of the first release."""
+
+from receiver.storage.migrations import run_script
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    run_script("0001_initial.sql")

@@ -1,0 +1,189 @@
+"""Connections to the database, and its errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+
+from receiver.errors import (
+    ConflictingTransactionError,
+    DatabaseUnavailableError,
+    DuplicateRowError,
+    MissingReferenceError,
+    RefusedByDatabaseError,
+    SettingsError,
+    SetupError,
+)
+from receiver.settings import Settings
+
+Connection: TypeAlias = asyncpg.Connection
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds until a connection must be there."""
+
+# SQLSTATE classes that blame the data: data exception, integrity constraint violation, an
+# exception raised by someone's trigger, program limit exceeded.
+REFUSED_CLASSES: Final = ("22", "23", "P0", "54")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the receiver's own errors in place of the driver's.
+
+    What is not clearly the fault of the data is the database's, so that the sender tries again.
+
+    Raises:
+        DuplicateRowError: a row with the same key is there.
+        MissingReferenceError: a source or an error code is not there.
+        ConflictingTransactionError: a deadlock or a serialization failure; run it again.
+        RefusedByDatabaseError: the data itself is refused.
+        DatabaseUnavailableError: anything else.
+    """
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        raise DuplicateRowError(describe(error)) from error
+    except asyncpg.ForeignKeyViolationError as error:
+        raise MissingReferenceError(describe(error)) from error
+    except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+        raise ConflictingTransactionError(describe(error)) from error
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "").startswith(REFUSED_CLASSES):
+            raise RefusedByDatabaseError(describe(error)) from error
+        raise DatabaseUnavailableError(describe(error)) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise SetupError(f"RECEIVER_DATABASE_URL: {error}") from error
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        raise DatabaseUnavailableError(f"the database cannot be reached: {error}") from error
+    except TimeoutError as error:
+        raise DatabaseUnavailableError("the database did not answer in time") from error
+
+
+def describe(error: asyncpg.PostgresError) -> str:
+    """The server's message with its SQLSTATE, by which documentation can be searched."""
+    return f"the database answered: {error} (SQLSTATE {error.sqlstate})"
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """What asyncpg needs to connect.
+
+    Raises:
+        SettingsError: no database is named.
+    """
+    if settings.database_url is None:
+        raise SettingsError("RECEIVER_DATABASE_URL is not set")
+    options: dict[str, Any] = {
+        "dsn": settings.database_url.get_secret_value(),
+        "server_settings": {"application_name": "receiver"},
+    }
+    if settings.database_password is not None:
+        options["password"] = settings.database_password.get_secret_value()
+    return options
+
+
+async def prepare_connection(connection: Connection) -> None:
+    """Set up a connection for the write path."""
+    # Timestamps as microseconds since 2000-01-01 UTC, exact and as they are stored.
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        encoder=lambda microseconds: (microseconds,),
+        decoder=lambda value: value[0],
+        format="tuple",
+    )
+    # An acknowledged row must survive a crash, whatever the database's or the role's default.
+    await connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) "
+        "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+    )
+
+
+class Database:
+    """A pool of connections that outlives the database's absences.
+
+    Args:
+        settings: Names the database and how many transactions may run at once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._commit_timeout = settings.commit_timeout.total_seconds()
+        self._pool = asyncpg.create_pool(
+            **connection_options(settings),
+            min_size=0,
+            # One for each writer, one for maintenance, one for the readiness check.
+            max_size=settings.writers + 2,
+            init=prepare_connection,
+            timeout=CONNECT_TIMEOUT,
+        )
+
+    async def open(self) -> None:
+        """Get ready to connect, and check that the database answers.
+
+        Raises:
+            DatabaseUnavailableError: it does not.
+            SetupError: the URL is wrong, or the database cannot hold the data.
+        """
+        with translated():
+            await self._pool
+        await self.check()
+
+    async def check(self) -> None:
+        """Ask the database for a sign of life.
+
+        Raises:
+            DatabaseUnavailableError: it gave none.
+            SetupError: it does not hold UTF-8 text.
+        """
+        async with self.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT current_setting('server_encoding') AS encoding, "
+                "current_setting('transaction_read_only') AS read_only"
+            )
+        if row["encoding"] != "UTF8":
+            raise SetupError(f"the database's encoding is {row['encoding']}, it must be UTF8")
+        if row["read_only"] == "on":
+            raise DatabaseUnavailableError("the database is read-only")
+
+    async def close(self) -> None:
+        """Close all connections; those in use get a moment to finish."""
+        try:
+            async with asyncio.timeout(5):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection from the pool, to be done with within the commit timeout.
+
+        Raises:
+            ReceiverError: as `translated` does.
+        """
+        with translated():
+            connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
+            try:
+                async with asyncio.timeout(self._commit_timeout):
+                    yield connection
+            except TimeoutError:
+                # Waiting for the cancellation could take as long again.
+                connection.terminate()
+                raise
+            finally:
+                await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction in which every statement sees what was committed before it.
+
+        Raises:
+            ReceiverError: as `translated` does.
+        """
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation="read_committed"),
+        ):
+            yield connection

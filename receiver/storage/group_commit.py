@@ -1,0 +1,119 @@
+"""Group commit: requests that arrive while a transaction runs share the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Self
+
+from receiver.errors import ReceiverError, ShuttingDownError
+from receiver.model import Sample
+from receiver.pairing import Batch, Outcome
+from receiver.storage.records import Contents
+
+logger = logging.getLogger(__name__)
+
+
+class Gathering:
+    """A batch that requests join, and the future by which they learn what became of it."""
+
+    def __init__(self, ocr_unit: int) -> None:
+        self.batch = Batch(ocr_unit)
+        self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Every request may be gone before the outcome is known; it is no surprise then.
+        self.committed.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+class GroupCommit:
+    """Stores the samples of many requests in few transactions.
+
+    A lone request commits at once: there is no timer on the idle path. Only where a sample lacks
+    its twin and other requests are on their way, one of which may bring it, the commit waits for
+    them, at most `linger`.
+
+    Args:
+        write: Commits one batch.
+        arriving: How many requests are under way that have not called `store` yet.
+        ocr_unit: Microseconds in one unit of the OCR metric.
+        linger: How long a lone sample may wait for its twin.
+        writers: How many transactions may run at once.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Contents], Awaitable[None]],
+        arriving: Callable[[], int],
+        *,
+        ocr_unit: int,
+        linger: timedelta,
+        writers: int,
+    ) -> None:
+        self._write = write
+        self._arriving = arriving
+        self._ocr_unit = ocr_unit
+        self._linger = linger.total_seconds()
+        self._writers = writers
+        self._waiting = asyncio.Event()
+        self._joined = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._gathering = Gathering(self._ocr_unit)
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(self._writers)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._gathering.committed.cancel()
+
+    async def store(self, samples: Iterable[Sample]) -> Counter[Outcome]:
+        """Return when the samples are committed.
+
+        Raises:
+            UnavailableError: they are not; sending them again is safe.
+        """
+        gathering = self._gathering
+        outcomes = gathering.batch.add(samples)
+        if gathering.batch:
+            self._joined.set()
+            self._waiting.set()
+            # A sender that hangs up must not take its neighbours' batch with it.
+            await asyncio.shield(gathering.committed)
+        return outcomes
+
+    async def _run(self) -> None:
+        while True:
+            await self._waiting.wait()
+            await self._wait_for_twins()
+            gathering, self._gathering = self._gathering, Gathering(self._ocr_unit)
+            self._waiting.clear()
+            if gathering.batch:
+                await self._commit(gathering)
+
+    async def _wait_for_twins(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._linger):
+                while self._gathering.batch.has_halves and self._arriving():
+                    self._joined.clear()
+                    await self._joined.wait()
+
+    async def _commit(self, gathering: Gathering) -> None:
+        batch, committed = gathering.batch, gathering.committed
+        try:
+            await self._write(Contents(batch.rows, list(batch.halves()), batch.rejected))
+        except asyncio.CancelledError:
+            committed.set_exception(ShuttingDownError())
+            raise
+        except ReceiverError as error:
+            committed.set_exception(error)
+        except Exception as error:
+            logger.exception("a batch could not be written")
+            committed.set_exception(ReceiverError(f"internal error: {error!r}"))
+        else:
+            committed.set_result(None)

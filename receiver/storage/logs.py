@@ -1,0 +1,155 @@
+"""Commits a batch: pairs to `app_logs`, halves to where they wait, everything else set aside."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from receiver.errors import (
+    ConflictingTransactionError,
+    DuplicateRowError,
+    MissingReferenceError,
+    RefusedByDatabaseError,
+)
+from receiver.model import Metric, Reason
+from receiver.pairing import POSTGRES_EPOCH_MS
+from receiver.storage import queries
+from receiver.storage.database import Connection, Database
+from receiver.storage.pending import meet, settle_repeated
+from receiver.storage.records import (
+    COPY_COLUMNS,
+    Contents,
+    HalfRecord,
+    LogRecord,
+    RejectedRecord,
+    encode_copy,
+    half_records,
+    log_records,
+    rejected_records,
+)
+from receiver.storage.sources import resolve_sources
+
+logger = logging.getLogger(__name__)
+
+MAX_KNOWN_CODES: Final = 10_000
+ATTEMPTS: Final = 5
+
+
+class LogWriter:
+    """Commits batches.
+
+    Args:
+        database: Where to.
+        names: What the two metrics are called.
+    """
+
+    def __init__(self, database: Database, names: Mapping[Metric, str]) -> None:
+        self._database = database
+        self._names = names
+        self._known_codes: set[int] = set()
+
+    async def write(self, contents: Contents) -> None:
+        """Commit everything, whatever it takes.
+
+        What the database refuses is divided until the entry at fault stands alone; that one is set
+        aside, and everything else is stored.
+
+        Raises:
+            UnavailableError: not everything is committed; writing the same again is safe.
+        """
+        try:
+            await self._write_undivided(contents)
+        except RefusedByDatabaseError as error:
+            if contents.size() > 1:
+                for part in contents.split():
+                    await self.write(part)
+            elif contents.rejected:
+                raise
+            else:
+                logger.warning("set aside what the database refuses: %s: %s", contents, error)
+                await self._write_undivided(contents.set_aside())
+
+    async def _write_undivided(self, contents: Contents) -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(ConflictingTransactionError),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random(0, 0.05),
+            reraise=True,
+        ):
+            with attempt:
+                try:
+                    await self._transact(contents, copy=True)
+                except DuplicateRowError:
+                    await self._transact(contents, copy=False)
+                except MissingReferenceError:
+                    self._forget(contents)
+                    await self._transact(contents, copy=False)
+
+    def _forget(self, contents: Contents) -> None:
+        # Somebody has deleted or renumbered a source or a code.
+        self._known_codes.clear()
+        for source in contents.sources():
+            source.id = None
+
+    async def _transact(self, contents: Contents, *, copy: bool) -> None:
+        """Write everything in one transaction; its locks come in one order for all transactions.
+
+        That order is: pending halves, error codes, logs, rejected samples, each sorted.
+        """
+        await resolve_sources(self._database, contents.sources())
+        logs = log_records(contents.rows)
+        rejected = rejected_records(contents.rejected, self._names)
+        waiting: list[HalfRecord] = []
+        async with self._database.transaction() as connection:
+            if contents.halves:
+                met = await meet(connection, half_records(contents.halves), self._names)
+                logs = sorted(logs + met.completed)
+                waiting = met.waiting
+                rejected += met.conflicts
+            codes = {log[2] for log in logs}
+            await self._register_codes(connection, codes)
+            if logs and copy:
+                await connection.copy_to_table(
+                    "app_logs", source=encode_copy(logs), columns=COPY_COLUMNS, format="binary"
+                )
+            elif logs:
+                rejected += await self._insert(connection, logs)
+            if waiting:
+                await settle_repeated(connection, waiting, self._names)
+            if rejected:
+                await connection.execute(queries.REJECT_SAMPLES, *zip(*rejected, strict=True))
+        self._remember_codes(codes)
+
+    async def _register_codes(self, connection: Connection, codes: set[int]) -> None:
+        if unknown := codes - self._known_codes:
+            await connection.execute(queries.REGISTER_CODES, list(unknown))
+
+    def _remember_codes(self, codes: set[int]) -> None:
+        # Called after the commit: before it, nothing is certain to be there.
+        if len(self._known_codes) > MAX_KNOWN_CODES:
+            self._known_codes.clear()
+        self._known_codes |= codes
+
+    async def _insert(self, connection: Connection, logs: list[LogRecord]) -> list[RejectedRecord]:
+        """Store rows of which some are there already; returns what contradicts those."""
+        columns = tuple(zip(*logs, strict=True))[:4]
+        status = await connection.execute(queries.INSERT_LOGS, *columns)
+        if status == f"INSERT 0 {len(logs)}":
+            return []
+        conflicts: list[RejectedRecord] = []
+        for place, other_status, other_ocr in await connection.fetch(
+            queries.FIND_CONFLICTS, *columns
+        ):
+            created_at, source_id, app_status, _, sample = logs[place - 1]
+            timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
+            for differs, metric, value in (
+                (other_status, Metric.STATUS, float(app_status)),
+                (other_ocr, Metric.OCR, sample),
+            ):
+                if differs:
+                    name = self._names[metric]
+                    conflicts.append((source_id, name, timestamp, value, Reason.CONFLICT))
+        return conflicts

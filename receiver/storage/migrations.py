@@ -1,0 +1,154 @@
+"""Brings the schema up to date: Alembic's history of plain SQL, then what TimescaleDB adds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, cast
+
+import asyncpg
+from alembic import command, context, op
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import AdaptedConnection, Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from receiver.errors import (
+    DuplicateRowError,
+    MissingReferenceError,
+    RefusedByDatabaseError,
+    SchemaError,
+)
+from receiver.settings import Settings
+from receiver.storage.database import connection_options, translated
+from receiver.storage.timescale import set_up_hypertable
+
+logger = logging.getLogger(__name__)
+
+VERSION_TABLE: Final = "receiver_schema_version"
+# Replicas that start together migrate one after the other.
+LOCK: Final = "SELECT pg_advisory_xact_lock(7345190225)"
+
+
+def migrations_directory() -> Path:
+    """Where the revisions are: in the package when installed, else beside it."""
+    packaged = Path(__file__).parents[1] / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "migrations"
+
+
+def run_script(name: str) -> None:
+    """Run a revision's SQL file, many statements at once."""
+    script = (migrations_directory() / "versions" / name).read_text(encoding="utf-8")
+    # Past SQLAlchemy, which would prepare the text and so allow one statement only.
+    run_async(op.get_bind(), lambda driver: driver.execute(script))
+
+
+def run_async(
+    connection: Connection, work: Callable[[asyncpg.Connection], Awaitable[object]]
+) -> None:
+    """Use the driver's own connection beneath SQLAlchemy's."""
+    adapted = cast("AdaptedConnection", connection.connection.dbapi_connection)
+    adapted.run_async(work)
+
+
+def configure(connection: Connection) -> None:
+    """Tell Alembic's environment about the connection."""
+    context.configure(connection=connection, version_table=VERSION_TABLE)
+
+
+async def migrate(settings: Settings) -> None:
+    """Bring the schema up to date; safe to run again, and by several replicas at once.
+
+    Raises:
+        SchemaError: the database is newer than the code, or refuses a statement.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    await run_in_transaction(settings, upgrade)
+
+
+async def check_schema(settings: Settings) -> None:
+    """Check that the schema is the one this version of the receiver works with.
+
+    Raises:
+        SchemaError: it is older or newer.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+
+    def check(connection: Connection, _: Settings) -> None:
+        scripts = ScriptDirectory.from_config(alembic_config(connection))
+        found = check_revision(connection, scripts)
+        if found != scripts.get_current_head():
+            raise SchemaError(
+                f"the database schema is at revision {found or 'none'}, this receiver needs "
+                f"{scripts.get_current_head()}: run `receiver migrate`"
+            )
+
+    await run_in_transaction(settings, check)
+
+
+async def run_in_transaction(
+    settings: Settings, work: Callable[[Connection, Settings], None]
+) -> None:
+    """Do work that SQLAlchemy's synchronous interface wants, in one transaction.
+
+    Raises:
+        SchemaError: the database refuses a statement.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: asyncpg.connect(**connection_options(settings)),
+        poolclass=NullPool,
+    )
+    try:
+        with translated():
+            async with engine.begin() as connection:
+                await connection.run_sync(work, settings)
+    except (DBAPIError, RefusedByDatabaseError, MissingReferenceError, DuplicateRowError) as error:
+        raise SchemaError(f"the schema cannot be brought up to date: {error}") from error
+    finally:
+        await engine.dispose()
+
+
+def upgrade(connection: Connection, settings: Settings) -> None:
+    """Run what the database has not seen yet.
+
+    Raises:
+        SchemaError: the database is newer than the code.
+    """
+    connection.exec_driver_sql(LOCK)
+    config = alembic_config(connection)
+    scripts = ScriptDirectory.from_config(config)
+    before = check_revision(connection, scripts)
+    command.upgrade(config, "head")
+    if before != scripts.get_current_head():
+        logger.info("schema brought to revision %s", scripts.get_current_head())
+    run_async(connection, lambda driver: set_up_hypertable(driver, settings.chunk_interval))
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's configuration, as `[tool.alembic]` in pyproject.toml gives it to its command."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(migrations_directory()))
+    return config
+
+
+def check_revision(connection: Connection, scripts: ScriptDirectory) -> str | None:
+    """The revision the database is at, None before the first.
+
+    Raises:
+        SchemaError: this version of the receiver does not know it.
+    """
+    opts = {"version_table": VERSION_TABLE}
+    revision = MigrationContext.configure(connection, opts=opts).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    if revision is not None and revision not in known:
+        raise SchemaError(
+            f"the database schema is at revision {revision}, which is newer than this receiver "
+            f"(its newest is {scripts.get_current_head()}): install a newer receiver"
+        )
+    return revision

@@ -1,0 +1,106 @@
+"""Halves in the database: where a sample waits for its twin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from receiver.model import Metric, Reason
+from receiver.pairing import POSTGRES_EPOCH_MS
+from receiver.storage import queries
+from receiver.storage.database import Connection, Database
+from receiver.storage.records import HalfRecord, LogRecord, RejectedRecord
+
+SETTLE_AT_ONCE: Final = 5_000
+
+
+class Met(NamedTuple):
+    """What became of halves that were brought to `pending_halves`."""
+
+    completed: list[LogRecord]
+    """Pairs; they are not pending any more."""
+    waiting: list[HalfRecord]
+    conflicts: list[RejectedRecord]
+    """Samples that contradict the half that waits already."""
+
+
+class Settled(NamedTuple):
+    """Halves that were taken out of `pending_halves` without becoming a row."""
+
+    total: int
+    unpaired: int
+    """Set aside because no twin came."""
+    conflicts: int
+    """Set aside because another value is stored; all others repeat what is stored."""
+
+
+async def meet(
+    connection: Connection, halves: list[HalfRecord], names: Mapping[Metric, str]
+) -> Met:
+    """Bring halves to where their twins may wait; complete the pairs that meet."""
+    met = Met([], [], [])
+    sent = {half[:2]: half for half in halves}
+    stored = await connection.fetch(queries.UPSERT_HALVES, *zip(*halves, strict=True))
+    for created_at, source_id, status, ocr_value, sample in stored:
+        if status is None or ocr_value is None:
+            met.waiting.append((created_at, source_id, status, ocr_value, sample))
+        else:
+            met.completed.append((created_at, source_id, status, ocr_value, sample))
+        half = sent[created_at, source_id]
+        timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
+        if half[2] is not None and half[2] != status:
+            value, name = float(half[2]), names[Metric.STATUS]
+            met.conflicts.append((source_id, name, timestamp, value, Reason.CONFLICT))
+        if half[4] is not None and half[3] != ocr_value:
+            name = names[Metric.OCR]
+            met.conflicts.append((source_id, name, timestamp, half[4], Reason.CONFLICT))
+    if met.completed:
+        created_at, source_ids, *_ = zip(*met.completed, strict=True)
+        await connection.execute(queries.DELETE_HALVES, created_at, source_ids)
+    return met
+
+
+async def settle_repeated(
+    connection: Connection, halves: list[HalfRecord], names: Mapping[Metric, str]
+) -> Settled:
+    """Take out those of the transaction's own halves whose row is stored already."""
+    created_at, source_ids, *_ = zip(*halves, strict=True)
+    return Settled(
+        *await connection.fetchrow(
+            queries.SETTLE_REPEATED,
+            names[Metric.STATUS],
+            names[Metric.OCR],
+            created_at,
+            source_ids,
+        )
+    )
+
+
+async def settle_waiting(
+    database: Database, pair_timeout: timedelta, names: Mapping[Metric, str]
+) -> Settled:
+    """Take out halves that have waited too long or whose row came by another way.
+
+    Of several replicas only one does this at a time; the others return at once.
+
+    Raises:
+        ReceiverError: as `database.translated` does.
+    """
+    total = Settled(0, 0, 0)
+    while True:
+        async with database.transaction() as connection:
+            if not await connection.fetchval(queries.TRY_MAINTENANCE_LOCK):
+                return total
+            settled = Settled(
+                *await connection.fetchrow(
+                    queries.SETTLE_WAITING,
+                    names[Metric.STATUS],
+                    names[Metric.OCR],
+                    pair_timeout,
+                    SETTLE_AT_ONCE,
+                )
+            )
+        total = Settled(*map(sum, zip(total, settled, strict=True)))
+        if settled.total < SETTLE_AT_ONCE:
+            return total

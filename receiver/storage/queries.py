@@ -1,0 +1,132 @@
+"""Every statement the receiver runs, but for the migrations.
+
+Timestamps travel as microseconds since 2000-01-01 UTC (see `database.prepare_connection`).
+All that lock rows take them in the order (created_at, source_id), which is what keeps concurrent
+transactions from deadlocking; it is also the order of a hypertable's chunks.
+"""
+
+from typing import Final
+
+# The user's own query; `receiver logs` shows it, README promises that it runs verbatim.
+NEWEST_LOGS: Final = """
+SELECT l.id, l.created_at, l.ocr_value, e.name AS error_name, e.description
+FROM app_logs l JOIN error_codes e ON l.app_status = e.code
+ORDER BY l.created_at DESC LIMIT $1
+"""
+
+FIND_SOURCES: Final = "SELECT digest, id FROM sources WHERE digest = ANY($1::bytea[])"
+
+# A label set that another transaction is adding is waited for and then left alone.
+ADD_SOURCES: Final = """
+INSERT INTO sources (digest, labels)
+SELECT digest, labels::jsonb FROM unnest($1::bytea[], $2::text[]) AS source (digest, labels)
+ORDER BY digest
+ON CONFLICT DO NOTHING
+"""
+
+REGISTER_CODES: Final = """
+INSERT INTO error_codes (code, name, description)
+SELECT code, 'UNREGISTERED_' || code, 'Seen in app_status before it was registered'
+FROM unnest($1::int[]) AS seen (code) ORDER BY code
+ON CONFLICT DO NOTHING
+"""
+
+# A half meets its twin or stays to wait for it. The unique key makes two transactions that bring
+# the two halves wait for each other, so the second one sees both and completes the pair.
+UPSERT_HALVES: Final = """
+INSERT INTO pending_halves AS p (created_at, source_id, app_status, ocr_value, ocr_sample)
+SELECT * FROM unnest(
+    $1::timestamptz[], $2::int[], $3::int[], $4::timestamptz[], $5::double precision[]
+) AS half (created_at, source_id, app_status, ocr_value, ocr_sample)
+ORDER BY created_at, source_id
+ON CONFLICT (source_id, created_at) DO UPDATE SET
+    app_status = COALESCE(p.app_status, EXCLUDED.app_status),
+    ocr_value = COALESCE(p.ocr_value, EXCLUDED.ocr_value),
+    ocr_sample = COALESCE(p.ocr_sample, EXCLUDED.ocr_sample)
+RETURNING created_at, source_id, app_status, ocr_value, ocr_sample
+"""
+
+DELETE_HALVES: Final = """
+DELETE FROM pending_halves p
+USING unnest($1::timestamptz[], $2::int[]) AS done (created_at, source_id)
+WHERE (p.source_id, p.created_at) = (done.source_id, done.created_at)
+"""
+
+# For rows among which some are stored already; those are left as they are.
+INSERT_LOGS: Final = """
+INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)
+SELECT * FROM unnest($1::timestamptz[], $2::int[], $3::int[], $4::timestamptz[])
+    AS log (created_at, source_id, app_status, ocr_value)
+ORDER BY created_at, source_id
+ON CONFLICT (source_id, created_at) DO NOTHING
+"""
+
+# Which of these rows are stored with another value: their place in the list, and what differs.
+FIND_CONFLICTS: Final = """
+SELECT log.place, l.app_status <> log.app_status AS status, l.ocr_value <> log.ocr_value AS ocr
+FROM unnest($1::timestamptz[], $2::int[], $3::int[], $4::timestamptz[])
+    WITH ORDINALITY AS log (created_at, source_id, app_status, ocr_value, place)
+JOIN app_logs l ON (l.source_id, l.created_at) = (log.source_id, log.created_at)
+WHERE l.app_status <> log.app_status OR l.ocr_value <> log.ocr_value
+"""
+
+REJECT_SAMPLES: Final = """
+INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
+SELECT * FROM unnest($1::int[], $2::text[], $3::bigint[], $4::double precision[], $5::text[])
+    AS sample (source_id, metric, timestamp_ms, value, reason)
+ORDER BY 3, 1, 2, 4, 5
+ON CONFLICT DO NOTHING
+"""
+
+# Removes `settled`, halves that do not wait any longer, and sets aside those of them that belong
+# to no stored row (unpaired) or contradict one (conflict). $1 and $2 name the two metrics.
+_SETTLE: Final = """
+, settled AS (
+    DELETE FROM pending_halves p USING done
+    WHERE (p.source_id, p.created_at) = (done.source_id, done.created_at)
+    RETURNING p.*
+), aside AS (
+    INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
+    SELECT s.source_id,
+        CASE WHEN s.app_status IS NULL THEN $2 ELSE $1 END,
+        (EXTRACT(EPOCH FROM s.created_at) * 1000)::bigint,
+        COALESCE(s.app_status, s.ocr_sample),
+        CASE WHEN l.source_id IS NULL THEN 'unpaired' ELSE 'conflict' END
+    FROM settled s
+    LEFT JOIN app_logs l ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
+    WHERE l.source_id IS NULL OR l.app_status <> s.app_status OR l.ocr_value <> s.ocr_value
+    ON CONFLICT DO NOTHING
+    RETURNING reason
+)
+SELECT (SELECT count(*) FROM settled) AS settled,
+    (SELECT count(*) FROM aside WHERE reason = 'unpaired') AS unpaired,
+    (SELECT count(*) FROM aside WHERE reason = 'conflict') AS conflicts
+"""
+
+# Halves that this transaction has just written but whose row is stored already: sent twice.
+SETTLE_REPEATED: Final = f"""
+WITH done AS (
+    SELECT half.source_id, half.created_at
+    FROM unnest($3::timestamptz[], $4::int[]) AS half (created_at, source_id)
+    JOIN app_logs l ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
+) {_SETTLE}
+"""
+
+# Halves that have waited longer than $3, and those whose row was stored without them: their pair
+# came together in another transaction that this one's snapshot did not see. At most $4 at a time,
+# and none that a transaction works on: it will complete or settle them itself.
+SETTLE_WAITING: Final = f"""
+WITH done AS (
+    SELECT p.source_id, p.created_at
+    FROM pending_halves p
+    WHERE p.arrived_at < now() - $3::interval
+       OR EXISTS (
+           SELECT FROM app_logs l WHERE (l.source_id, l.created_at) = (p.source_id, p.created_at)
+       )
+    ORDER BY p.created_at, p.source_id
+    LIMIT $4
+    FOR UPDATE SKIP LOCKED
+) {_SETTLE}
+"""
+
+TRY_MAINTENANCE_LOCK: Final = "SELECT pg_try_advisory_xact_lock(7345190226)"

@@ -1,0 +1,52 @@
+"""The table `sources`: which id a label set has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Final
+
+from receiver.model import Labels, Source
+from receiver.storage.database import Connection, Database
+from receiver.storage.queries import ADD_SOURCES, FIND_SOURCES
+
+# PostgreSQL text cannot hold NUL. It is written as two characters that no other label text turns
+# into, so two label sets never become one.
+ESCAPE: Final = str.maketrans({"\0": "␀0", "␀": "␀␀"})
+
+
+def to_json(labels: Labels) -> str:
+    """Labels as JSON text, the same for the same labels."""
+    escaped = {name.translate(ESCAPE): value.translate(ESCAPE) for name, value in labels}
+    return json.dumps(escaped, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+async def resolve_sources(database: Database, sources: Iterable[Source]) -> None:
+    """Give every source its id, adding the ones the database has not seen.
+
+    This commits by itself: a source is useful whatever becomes of the rows that brought it.
+
+    Raises:
+        ReceiverError: as `database.translated` does.
+    """
+    unresolved = {digest(source): source for source in sources if source.id is None}
+    if not unresolved:
+        return
+    async with database.connection() as connection:
+        await _find(connection, unresolved)
+        if missing := [key for key, source in unresolved.items() if source.id is None]:
+            labels = [to_json(unresolved[key].labels) for key in missing]
+            await connection.execute(ADD_SOURCES, missing, labels)
+            # A second look in a new snapshot also finds what another replica has just added.
+            await _find(connection, unresolved)
+
+
+async def _find(connection: Connection, unresolved: dict[bytes, Source]) -> None:
+    for key, source_id in await connection.fetch(FIND_SOURCES, list(unresolved)):
+        unresolved[key].id = source_id
+
+
+def digest(source: Source) -> bytes:
+    """What identifies the label set in the database."""
+    return hashlib.sha256(to_json(source.labels).encode()).digest()

@@ -1,0 +1,115 @@
+"""The storage as the rest of the receiver sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import Self
+
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
+
+from receiver.errors import DatabaseUnavailableError, ReceiverError
+from receiver.model import Sample
+from receiver.pairing import Outcome
+from receiver.settings import Settings
+from receiver.storage.database import Database
+from receiver.storage.group_commit import GroupCommit
+from receiver.storage.logs import LogWriter
+from receiver.storage.migrations import check_schema, migrate
+from receiver.storage.pending import settle_waiting
+
+logger = logging.getLogger(__name__)
+
+
+class Store:
+    """Commits samples and keeps the database in order.
+
+    Entering returns at once; the database is then waited for in the background (`opening`), and
+    until it is there nothing can be stored.
+
+    Args:
+        settings: All of them.
+        arriving: How many requests are under way that have not called `store` yet.
+    """
+
+    def __init__(self, settings: Settings, arriving: Callable[[], int]) -> None:
+        self._settings = settings
+        self._database = Database(settings)
+        writer = LogWriter(self._database, settings.metric_names)
+        self._group_commit = GroupCommit(
+            writer.write,
+            arriving,
+            ocr_unit=settings.ocr_unit_microseconds,
+            linger=settings.pair_linger,
+            writers=settings.writers,
+        )
+        self._resources = AsyncExitStack()
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        self._resources.push_async_callback(self._database.close)
+        await self._resources.enter_async_context(self._group_commit)
+        self.opening = asyncio.create_task(self._wait_for_database())
+        self._maintenance = asyncio.create_task(self._maintain())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._open = False
+        self.opening.cancel()
+        self._maintenance.cancel()
+        await asyncio.gather(self.opening, self._maintenance, return_exceptions=True)
+        await self._resources.aclose()
+
+    async def store(self, samples: Iterable[Sample]) -> Counter[Outcome]:
+        """Return when the samples are committed.
+
+        Raises:
+            UnavailableError: they are not; sending them again is safe.
+        """
+        if not self._open:
+            raise DatabaseUnavailableError("the database has not answered yet")
+        return await self._group_commit.store(samples)
+
+    async def check(self) -> None:
+        """Check that samples can be stored now.
+
+        Raises:
+            UnavailableError: they cannot.
+        """
+        if not self._open:
+            raise DatabaseUnavailableError("the database has not answered yet")
+        await self._database.check()
+
+    async def _wait_for_database(self) -> None:
+        bring_up = migrate if self._settings.migrate_on_start else check_schema
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(DatabaseUnavailableError),
+            wait=wait_exponential(multiplier=0.1, max=5),
+            before_sleep=before_sleep_log(logger, logging.WARNING),
+        ):
+            with attempt:
+                await self._database.open()
+                await bring_up(self._settings)
+        self._open = True
+        logger.info("the database is ready")
+
+    async def _maintain(self) -> None:
+        await asyncio.wait({self.opening})
+        while self._open:
+            await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
+            try:
+                settled = await settle_waiting(
+                    self._database, self._settings.pair_timeout, self._settings.metric_names
+                )
+            except ReceiverError as error:
+                logger.warning("maintenance failed and will be tried again: %s", error)
+            else:
+                if settled.unpaired or settled.conflicts:
+                    logger.warning(
+                        "set aside %d samples whose twin did not come, %d that contradict a row",
+                        settled.unpaired,
+                        settled.conflicts,
+                    )

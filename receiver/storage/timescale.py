@@ -1,0 +1,60 @@
+"""What TimescaleDB adds to the schema; without it the tables stay plain."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+
+logger = logging.getLogger(__name__)
+
+FIND_EXTENSION: Final = """
+SELECT installed_version IS NOT NULL FROM pg_available_extensions WHERE name = 'timescaledb'
+"""
+
+FIND_HYPERTABLE: Final = """
+SELECT EXISTS (
+    SELECT FROM timescaledb_information.hypertables
+    WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
+)
+"""
+
+CREATE_HYPERTABLE: Final = """
+SELECT create_hypertable('app_logs', by_range('created_at', $1::interval),
+    create_default_indexes => false)
+"""
+
+SET_CHUNK_INTERVAL: Final = "SELECT set_chunk_time_interval('app_logs', $1::interval)"
+
+
+async def set_up_hypertable(connection: asyncpg.Connection, chunk_interval: timedelta) -> None:
+    """Make `app_logs` a hypertable on `created_at` where the database has TimescaleDB."""
+    if not await has_extension(connection):
+        return
+    if await connection.fetchval(FIND_HYPERTABLE):
+        await connection.execute(SET_CHUNK_INTERVAL, chunk_interval)
+    elif await connection.fetchval("SELECT EXISTS (SELECT FROM app_logs)"):
+        logger.warning(
+            "TimescaleDB is there, but app_logs holds rows as a plain table and stays one; to make "
+            "it a hypertable, stop the receiver and run: SELECT create_hypertable('app_logs', "
+            "by_range('created_at'), create_default_indexes => false, migrate_data => true)"
+        )
+    else:
+        await connection.execute(CREATE_HYPERTABLE, chunk_interval)
+        logger.info("app_logs is a hypertable with chunks of %s", chunk_interval)
+
+
+async def has_extension(connection: asyncpg.Connection) -> bool:
+    """Whether TimescaleDB is there, after trying to create it if the server offers it."""
+    installed = await connection.fetchval(FIND_EXTENSION)
+    if installed is None or installed:
+        return bool(installed)
+    try:
+        async with connection.transaction():
+            await connection.execute("CREATE EXTENSION timescaledb")
+    except asyncpg.PostgresError as error:
+        logger.warning("the server offers TimescaleDB, but it cannot be created: %s", error)
+        return False
+    return True
