@@ -1,0 +1,73 @@
+"""The aiohttp application: routes, and what lives as long as it does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from receiver.errors import ReceiverError
+from receiver.limits import InFlight
+from receiver.metrics import CONTENT_TYPE, Metrics
+from receiver.protocol.negotiation import Message
+from receiver.protocol.series import SeriesCache
+from receiver.protocol.v1 import Decoder as V1Decoder
+from receiver.settings import Settings
+from receiver.storage.store import Store
+from receiver.write import Decoder, WriteHandler
+
+METRICS: Final = web.AppKey("metrics", Metrics)
+STORE: Final = web.AppKey("store", Store)
+
+WRITE_PATH: Final = "/api/v1/write"
+
+
+def build_app(settings: Settings) -> web.Application:
+    """Put the parts together; nothing is opened before the application starts."""
+    in_flight = InFlight(settings.max_in_flight_requests, settings.max_in_flight_size)
+    metrics = Metrics()
+    store = Store(settings, lambda: in_flight.arriving)
+    names = {name: metric for metric, name in settings.metric_names.items()}
+    decoders: dict[Message, Decoder] = {
+        Message.V1: V1Decoder(SeriesCache(names, settings.series_cache_size))
+    }
+    app = web.Application()
+    app[METRICS] = metrics
+    app[STORE] = store
+    app.cleanup_ctx.append(run_store)
+    app.router.add_post(
+        WRITE_PATH, WriteHandler(settings, decoders, store, in_flight, metrics).handle
+    )
+    app.router.add_get("/metrics", expose_metrics)
+    app.router.add_get("/-/healthy", tell_healthy)
+    app.router.add_get("/-/ready", tell_ready)
+    return app
+
+
+async def run_store(app: web.Application) -> AsyncIterator[None]:
+    """Keep the store open while the application runs."""
+    async with app[STORE]:
+        yield
+
+
+async def expose_metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`."""
+    return web.Response(body=request.app[METRICS].expose(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def tell_healthy(_: web.Request) -> web.Response:
+    """`GET /-/healthy`: the process answers."""
+    return web.Response(text="The receiver is healthy.\n")
+
+
+async def tell_ready(request: web.Request) -> web.Response:
+    """`GET /-/ready`: samples can be stored now."""
+    try:
+        await request.app[STORE].check()
+    except ReceiverError as error:
+        return web.Response(
+            status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"The receiver is not ready: {error}\n"
+        )
+    return web.Response(text="The receiver is ready.\n")

@@ -1,0 +1,169 @@
+"""`POST /api/v1/write`: one request from its headers to its answer, stage by stage."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from receiver.errors import ReceiverError, RequestTimeoutError, TooLargeError
+from receiver.limits import Admission, InFlight
+from receiver.metrics import Metrics
+from receiver.model import Faults, Sample, WriteRequest
+from receiver.pairing import Outcome
+from receiver.protocol.compression import decompress, decompressed_size
+from receiver.protocol.negotiation import Message, negotiate
+from receiver.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+NOTHING: Final = WriteRequest([], 0, 0, 0, Faults(0, 0, []))
+
+
+class Storage(Protocol):
+    """Where samples go."""
+
+    async def store(self, samples: Iterable[Sample]) -> Counter[Outcome]:
+        """Return when the samples are committed."""
+
+
+class Decoder(Protocol):
+    """Reads one version of the message."""
+
+    def decode(self, message: bytes) -> WriteRequest:
+        """Turn the decompressed body into samples."""
+
+
+class WriteHandler:
+    """Answers write requests.
+
+    Args:
+        settings: The limits.
+        decoders: One for each message that can be negotiated.
+        storage: Where samples go.
+        in_flight: Counts the requests under way.
+        metrics: Where to count.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        decoders: dict[Message, Decoder],
+        storage: Storage,
+        in_flight: InFlight,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._decoders = decoders
+        self._storage = storage
+        self._in_flight = in_flight
+        self._metrics = metrics
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Handle one request; every failure becomes an answer here."""
+        with self._metrics.request_seconds.time(), self._metrics.in_flight.track_inprogress():
+            response = await self._answer(request)
+        self._metrics.requests.labels(response.status).inc()
+        return response
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        try:
+            message = negotiate(request.headers)
+        except ReceiverError as error:
+            return refusal(error)
+        try:
+            with self._in_flight.admit() as admission:
+                body = await self._read(request, admission)
+                decoded = self._decode(message, body, admission)
+                await self._store(decoded)
+        except ReceiverError as error:
+            response = refusal(error)
+            response.headers.update(count_written(NOTHING))
+            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                seconds = self._settings.retry_after.total_seconds()
+                response.headers["Retry-After"] = str(math.ceil(seconds))
+            return response
+        return acknowledgement(decoded)
+
+    async def _read(self, request: web.Request, admission: Admission) -> bytes:
+        limit = self._settings.max_body_size
+        check_body_size(request.content_length or 0, limit)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.read_timeout.total_seconds()):
+                async for chunk in request.content.iter_any():
+                    check_body_size(len(body) + len(chunk), limit)
+                    admission.claim(len(chunk))
+                    body += chunk
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                f"the body did not arrive within {self._settings.read_timeout} "
+                "(RECEIVER_READ_TIMEOUT)"
+            ) from error
+        return bytes(body)
+
+    def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:
+        admission.claim(decompressed_size(body))
+        payload = decompress(body, self._settings.max_message_size)
+        decoded = self._decoders[message].decode(payload)
+        admission.arrive()
+        return decoded
+
+    async def _store(self, decoded: WriteRequest) -> None:
+        outcomes = await self._storage.store(decoded.samples) if decoded.samples else Counter()
+        for outcome, count in outcomes.items():
+            self._metrics.samples.labels(outcome).inc(count)
+        self._metrics.samples.labels("filtered").inc(decoded.received - len(decoded.samples))
+
+
+def check_body_size(size: int, limit: int) -> None:
+    """Check a body, or what has come of it, against the limit.
+
+    Raises:
+        TooLargeError: it is above the limit.
+    """
+    if size > limit:
+        raise TooLargeError(
+            f"the body has {size} bytes or more, the limit is {limit} (RECEIVER_MAX_BODY_SIZE); "
+            "send fewer samples a request"
+        )
+
+
+def acknowledgement(decoded: WriteRequest) -> web.Response:
+    """Answer a request whose valid series are all stored (2.0, "Response", "Partial Write")."""
+    headers = count_written(decoded)
+    faults = decoded.faults
+    if not faults.invalid:
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
+    text = (
+        f"{faults.invalid} of {faults.total} series are invalid, the others are stored:\n"
+        + "\n".join(faults.first)
+        + "\n"
+    )
+    return web.Response(status=HTTPStatus.BAD_REQUEST, headers=headers, text=text)
+
+
+def refusal(error: ReceiverError) -> web.Response:
+    """Answer a request of which nothing is stored."""
+    log = logger.warning if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
+    log("%d %s", error.status, error)
+    return web.Response(status=error.status, text=f"{error}\n")
+
+
+def count_written(decoded: WriteRequest) -> dict[str, str]:
+    """The headers that 2.0 demands ("Required Written Response Headers").
+
+    Filtered samples and those set aside count: the receiver has accepted them, and a sender takes
+    a lower number for a failure.
+    """
+    return {
+        "X-Prometheus-Remote-Write-Samples-Written": str(decoded.received),
+        "X-Prometheus-Remote-Write-Histograms-Written": str(decoded.histograms),
+        "X-Prometheus-Remote-Write-Exemplars-Written": str(decoded.exemplars),
+    }
