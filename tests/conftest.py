@@ -1,0 +1,78 @@
+"""What tests share: a real PostgreSQL, and a fresh database for each test."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from receiver.embedded import EmbeddedPostgres
+from receiver.settings import Settings
+from receiver.storage.migrations import migrate
+
+hypothesis_settings.register_profile("default", deadline=None)
+hypothesis_settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Iterator[Path]:
+    """A directory that the embedded database's own user can reach too, as pytest's are not."""
+    directory = Path(tempfile.mkdtemp(prefix="receiver-tests-"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def server_url(shared_dir: Path) -> Iterator[str]:
+    """A server on which databases may be made: RECEIVER_TEST_DATABASE_URL or the embedded one."""
+    if url := os.environ.get("RECEIVER_TEST_DATABASE_URL"):
+        yield url
+        return
+    embedded = EmbeddedPostgres(shared_dir)
+    yield embedded.start()
+    embedded.stop()
+
+
+@pytest.fixture
+async def empty_database_url(server_url: str) -> AsyncIterator[str]:
+    """A database of the test's own, with nothing in it."""
+    name = f"receiver_test_{secrets.token_hex(6)}"
+    server = await asyncpg.connect(server_url)
+    await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+    yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await server.close()
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def make_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeSettings:
+    """Settings that nothing outside the test can change."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("RECEIVER_"):
+            monkeypatch.delenv(name)
+
+    def make(**values: Any) -> Settings:
+        return Settings.load(**{"listen": "127.0.0.1:0", **values})
+
+    return make
+
+
+@pytest.fixture
+async def database_url(empty_database_url: str, make_settings: MakeSettings) -> str:
+    """A database of the test's own, with the current schema."""
+    await migrate(make_settings(database_url=empty_database_url))
+    return empty_database_url
