@@ -65,7 +65,7 @@ def make_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeSettin
         if name.startswith("RECEIVER_"):
             monkeypatch.delenv(name)
 
-    def make(**values: Any) -> Settings:
+    def make(**values: Any) -> Settings:  # noqa: ANN401  any setting
         return Settings.load(**{"listen": "127.0.0.1:0", **values})
 
     return make

@@ -1,0 +1,343 @@
+"""What batches leave in a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+from receiver.model import Half, Metric, Reason, Rejected, Row, Source
+from receiver.pairing import to_postgres_time
+from receiver.storage.database import Database
+from receiver.storage.logs import LogWriter
+from receiver.storage.pending import settle_waiting
+from receiver.storage.records import Contents
+from receiver.storage.sources import resolve_sources
+
+from tests.conftest import MakeSettings
+
+NOW = 1_700_000_000_000
+OCR = to_postgres_time(NOW)
+NAMES = {Metric.STATUS: "app_status", Metric.OCR: "ocr_value"}
+
+Query = Callable[..., Any]
+
+
+@pytest.fixture
+async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
+    database = Database(make_settings(database_url=database_url))
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def writer(database: Database) -> LogWriter:
+    return LogWriter(database, NAMES)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+def source(name: str = "a") -> Source:
+    return Source((("instance", name), ("job", "factory")))
+
+
+def row(who: Source, timestamp: int = NOW, status: int = 0) -> Row:
+    return timestamp, who, status, OCR, NOW / 1000
+
+
+def status_half(who: Source, timestamp: int = NOW, status: int = 0) -> Half:
+    return timestamp, who, status, None, None
+
+
+def ocr_half(who: Source, timestamp: int = NOW, later: int = 0) -> Half:
+    return timestamp, who, None, OCR + later * 1_000_000, NOW / 1000 + later
+
+
+def contents(*entries: Row | Half | Rejected) -> Contents:
+    sorted_out = Contents([], [], [])
+    for entry in entries:
+        if isinstance(entry, Rejected):
+            sorted_out.rejected.append(entry)
+        elif None in entry:
+            sorted_out.halves.append(entry)
+        else:
+            sorted_out.rows.append(entry)  # type: ignore[arg-type]  # no None in it
+    return sorted_out
+
+
+async def count(connection: asyncpg.Connection, table: str) -> int:
+    return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+
+
+async def test_a_row_answers_the_users_query(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    await writer.write(contents(row(source(), status=2)))
+    (found,) = await connection.fetch(
+        "SELECT l.id, l.created_at, l.ocr_value, e.name AS error_name, e.description "
+        "FROM app_logs l JOIN error_codes e ON l.app_status = e.code "
+        "ORDER BY l.created_at DESC LIMIT 10;"
+    )
+    assert found["created_at"].timestamp() * 1000 == NOW
+    assert found["ocr_value"].timestamp() * 1000 == NOW
+    assert (found["error_name"], found["description"]) == ("NETWORK_ERROR", "네트워크 장애")
+
+
+async def test_ten_times_the_same_leaves_one_of_each(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    who = source()
+    rejected = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
+    batch = contents(row(who), row(who, NOW + 1), status_half(who, NOW + 2), rejected)
+    for _ in range(10):
+        await writer.write(batch)
+    assert await count(connection, "app_logs") == 2
+    assert await count(connection, "pending_halves") == 1
+    assert await count(connection, "rejected_samples") == 1
+
+
+async def test_new_rows_of_a_repeated_batch_are_stored(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    who = source()
+    await writer.write(contents(row(who)))
+    await writer.write(contents(row(who), row(who), row(who, NOW + 5)))
+    assert await count(connection, "app_logs") == 2
+
+
+@pytest.mark.parametrize("status_first", [True, False])
+async def test_halves_of_two_batches_become_a_row(
+    writer: LogWriter, connection: asyncpg.Connection, *, status_first: bool
+) -> None:
+    who = source()
+    halves = [status_half(who, status=1), ocr_half(who)]
+    for half in halves if status_first else reversed(halves):
+        await writer.write(contents(half))
+    (found,) = await connection.fetch("SELECT * FROM app_logs")
+    assert (found["app_status"], found["ocr_value"].timestamp() * 1000) == (1, NOW)
+    assert await count(connection, "pending_halves") == 0
+
+
+@pytest.mark.parametrize("repeated", [status_half, ocr_half])
+async def test_a_half_of_a_stored_row_does_not_wait(
+    writer: LogWriter, connection: asyncpg.Connection, repeated: Callable[[Source], Half]
+) -> None:
+    who = source()
+    await writer.write(contents(row(who)))
+    await writer.write(contents(repeated(who)))
+    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "rejected_samples") == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "metric", "value"),
+    [
+        (row, lambda who: row(who, status=1), "app_status", 1.0),
+        (row, lambda who: status_half(who, status=1), "app_status", 1.0),
+        (row, lambda who: ocr_half(who, later=1), "ocr_value", NOW / 1000 + 1),
+        (status_half, lambda who: status_half(who, status=1), "app_status", 1.0),
+        (ocr_half, lambda who: ocr_half(who, later=1), "ocr_value", NOW / 1000 + 1),
+    ],
+)
+async def test_a_contradiction_is_set_aside_and_the_first_value_stays(
+    writer: LogWriter,
+    connection: asyncpg.Connection,
+    first: Callable[[Source], Half],
+    second: Callable[[Source], Half],
+    metric: str,
+    value: float,
+) -> None:
+    who = source()
+    await writer.write(contents(first(who)))
+    await writer.write(contents(second(who)))
+    (aside,) = await connection.fetch("SELECT * FROM rejected_samples")
+    assert aside["reason"] == "conflict"
+    assert (aside["metric"], aside["timestamp_ms"], aside["value"]) == (metric, NOW, value)
+    stored = await connection.fetch(
+        "SELECT app_status, ocr_value FROM app_logs "
+        "UNION ALL SELECT app_status, ocr_value FROM pending_halves"
+    )
+    assert len(stored) == 1
+    assert stored[0]["app_status"] in {0, None}
+
+
+async def test_concurrent_twins_meet_exactly_once(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """Fails if the upsert is replaced by a look and then an insert."""
+    replicas = [LogWriter(database, NAMES) for _ in range(2)]
+    sources = [source(str(number)) for number in range(20)]
+    await resolve_sources(database, sources)
+    rounds = 30
+    for moment in range(rounds):
+        timestamp = NOW + moment
+        await asyncio.gather(
+            replicas[0].write(contents(*(status_half(who, timestamp) for who in sources))),
+            replicas[1].write(contents(*(ocr_half(who, timestamp) for who in sources))),
+        )
+    assert await count(connection, "app_logs") == rounds * len(sources)
+    assert await count(connection, "pending_halves") == 0
+
+
+async def test_shuffled_keys_of_many_writers_do_not_deadlock(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    """The server counts its deadlocks; retries would hide them from the outcome."""
+    generator = random.Random(1)  # noqa: S311  no secret
+    sources = [source(str(number)) for number in range(50)]
+    entries: list[Row | Half] = []
+    for who, moment in itertools.product(sources, range(4)):
+        timestamp = NOW + moment
+        entries += [row(who, timestamp), status_half(who, timestamp), ocr_half(who, timestamp)]
+    databases = [Database(make_settings(database_url=database_url)) for _ in range(4)]
+    for database in databases:
+        await database.open()
+    await resolve_sources(databases[0], sources)
+
+    async def replay(database: Database) -> None:
+        writer = LogWriter(database, NAMES)
+        for _ in range(5):
+            chosen = generator.sample(entries, len(entries) // 2)
+            keys: set[tuple[int, Source]] = set()
+            halves = []
+            for entry in chosen:
+                # One half a key, as a batch makes sure of.
+                if None not in entry or entry[:2] not in keys:
+                    halves.append(entry)
+                    keys.add(entry[:2])
+            await writer.write(contents(*halves))
+
+    await asyncio.gather(*map(replay, databases))
+    for database in databases:
+        await database.close()
+    name = await connection.fetchval("SELECT current_database()")
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = $1"
+    assert await connection.fetchval(deadlocks, name) == 0
+    assert await count(connection, "rejected_samples") == 0
+
+
+async def test_an_unknown_code_is_registered_with_its_row(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    who = source()
+    await writer.write(contents(row(who, status=7), row(who, NOW + 1, status=-3)))
+    names = await connection.fetch("SELECT name FROM error_codes WHERE code IN (7, -3)")
+    assert {name for (name,) in names} == {"UNREGISTERED_7", "UNREGISTERED_-3"}
+
+
+async def test_a_code_that_the_user_renumbers_or_deletes_is_noticed(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    who = source()
+    await writer.write(contents(row(who, status=7), row(who, NOW + 1, status=8)))
+    await connection.execute("UPDATE error_codes SET code = 70, name = 'SEVENTY' WHERE code = 7")
+    await connection.execute("DELETE FROM app_logs WHERE app_status = 8")
+    await connection.execute("DELETE FROM error_codes WHERE code = 8")
+    await writer.write(contents(row(who, NOW + 2, status=7), row(who, NOW + 3, status=8)))
+    statuses = await connection.fetch("SELECT app_status FROM app_logs ORDER BY created_at")
+    assert [status for (status,) in statuses] == [70, 7, 8]
+
+
+async def test_a_source_that_the_user_deletes_comes_back(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    who = source()
+    await writer.write(contents(row(who)))
+    await connection.execute("DELETE FROM app_logs")
+    await connection.execute("DELETE FROM sources")
+    await writer.write(contents(row(who)))
+    assert await count(connection, "app_logs") == 1
+
+
+async def test_replicas_that_meet_a_source_together_share_its_row(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    label_sets = [tuple({"instance": str(number)}.items()) for number in range(100)]
+    replicas = [[Source(labels) for labels in label_sets] for _ in range(4)]
+    for sources in replicas:
+        random.Random(id(sources)).shuffle(sources)  # noqa: S311  no secret
+    await asyncio.gather(*(resolve_sources(database, sources) for sources in replicas))
+    assert await count(connection, "sources") == 100
+    by_labels = [{who.labels: who.id for who in sources} for sources in replicas]
+    assert all(ids == by_labels[0] for ids in by_labels)
+
+
+async def test_labels_that_postgresql_cannot_hold_stay_apart(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    values = ["a\0b", "a␀b", "a␀0b", "a␀␀0b", "\0", "x" * 100_000, "📷 한국어"]
+    sources = [Source((("path", value),)) for value in values]
+    await resolve_sources(database, sources)
+    assert len({who.id for who in sources}) == len(values)
+    stored = await connection.fetchval(
+        "SELECT labels ->> 'path' FROM sources WHERE id = $1", sources[-1].id
+    )
+    assert stored == values[-1]
+
+
+async def test_what_the_database_refuses_is_set_aside_alone(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("ALTER TABLE app_logs ADD CHECK (app_status <> 13)")
+    await connection.execute("ALTER TABLE pending_halves ADD CHECK (app_status <> 13)")
+    who = source()
+    rows = [row(who, NOW + number, status=13 if number == 37 else 0) for number in range(100)]
+    await writer.write(contents(*rows, status_half(who, NOW + 200, status=13)))
+    assert await count(connection, "app_logs") == 99
+    aside = await connection.fetch(
+        "SELECT metric, timestamp_ms, value, reason FROM rejected_samples ORDER BY 2, 1"
+    )
+    assert [tuple(sample) for sample in aside] == [
+        ("app_status", NOW + 37, 13.0, "refused_by_database"),
+        ("ocr_value", NOW + 37, NOW / 1000, "refused_by_database"),
+        ("app_status", NOW + 200, 13.0, "refused_by_database"),
+    ]
+
+
+async def test_a_half_without_twin_is_set_aside_after_the_timeout(
+    writer: LogWriter,
+    database: Database,
+    connection: asyncpg.Connection,
+    make_settings: MakeSettings,
+) -> None:
+    who = source()
+    await writer.write(contents(status_half(who, status=99), ocr_half(who, NOW + 1, later=1)))
+    settings = make_settings(pair_timeout="2h")
+    settled = await settle_waiting(database, settings.pair_timeout, NAMES)
+    assert settled.total == 0
+    await connection.execute("UPDATE pending_halves SET arrived_at = now() - interval '121 min'")
+    settled = await settle_waiting(database, settings.pair_timeout, NAMES)
+    assert (settled.total, settled.unpaired) == (2, 2)
+    aside = await connection.fetch(
+        "SELECT metric, timestamp_ms, value, reason FROM rejected_samples ORDER BY 2"
+    )
+    assert [tuple(sample) for sample in aside] == [
+        ("app_status", NOW, 99.0, "unpaired"),
+        ("ocr_value", NOW + 1, NOW / 1000 + 1, "unpaired"),
+    ]
+    assert await count(connection, "pending_halves") == 0
+
+
+async def test_a_half_whose_row_came_by_another_way_stops_waiting(
+    writer: LogWriter,
+    database: Database,
+    connection: asyncpg.Connection,
+    make_settings: MakeSettings,
+) -> None:
+    """The row's transaction and the half's did not see each other."""
+    who = source()
+    await writer.write(contents(status_half(who)))
+    await writer.write(contents(row(who)))
+    settled = await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    assert (settled.total, settled.unpaired, settled.conflicts) == (1, 0, 0)
+    assert await count(connection, "rejected_samples") == 0

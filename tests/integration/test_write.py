@@ -1,0 +1,216 @@
+"""`POST /api/v1/write` and its neighbours, over HTTP and into a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+import snappy
+
+from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequest
+from tests.conftest import MakeSettings
+from tests.receivers import HEADERS, Point, Running, encode, receiving
+
+NOW = 1_700_000_000_000
+STALE = struct.unpack("<d", (0x7FF0000000000002).to_bytes(8, "little"))[0]
+
+
+@pytest.fixture
+async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Running]:
+    settings = make_settings(
+        database_url=database_url, max_body_size="64KiB", max_message_size="1MiB"
+    )
+    async with receiving(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+def status(value: float, instance: str = "a", timestamp: int = NOW) -> Point:
+    return {"__name__": "app_status", "instance": instance}, timestamp, value
+
+
+def ocr(value: float = NOW / 1000, instance: str = "a", timestamp: int = NOW) -> Point:
+    return {"__name__": "ocr_value", "instance": instance}, timestamp, value
+
+
+def other(name: str) -> Point:
+    return {"__name__": name, "instance": "a"}, NOW, 1.0
+
+
+async def test_a_pair_is_a_row_before_it_is_acknowledged(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    body = encode([status(1), ocr(), other("up"), other("scrape_duration_seconds")])
+    async with receiver.session.post(receiver.url(), data=body, headers=HEADERS) as response:
+        assert response.status == 204
+        assert response.headers["X-Prometheus-Remote-Write-Samples-Written"] == "4"
+        (row,) = await connection.fetch("SELECT * FROM app_logs")
+    assert row["created_at"].timestamp() * 1000 == NOW
+    assert row["app_status"] == 1
+    labels = await connection.fetchval("SELECT labels ->> 'instance' FROM sources")
+    assert labels == "a"
+
+
+@pytest.mark.parametrize(
+    ("points", "aside"),
+    [
+        ([status(0.5), ocr()], [("app_status", 0.5, "not_whole")]),
+        ([status(float("inf")), ocr()], [("app_status", float("inf"), "infinite")]),
+        ([status(2.0**31), ocr()], [("app_status", 2.0**31, "out_of_range")]),
+        ([status(0), ocr(1e300)], [("ocr_value", 1e300, "out_of_range")]),
+        ([status(0), ocr(float("-inf"))], [("ocr_value", float("-inf"), "infinite")]),
+        (
+            [status(0, timestamp=2**62), ocr(timestamp=2**62)],
+            [
+                ("app_status", 0.0, "timestamp_out_of_range"),
+                ("ocr_value", NOW / 1000, "timestamp_out_of_range"),
+            ],
+        ),
+        ([status(STALE), ocr(STALE)], []),
+    ],
+)
+async def test_a_value_that_makes_no_row_is_set_aside_and_accepted(
+    receiver: Running, connection: asyncpg.Connection, points: list[Point], aside: list[Any]
+) -> None:
+    body = encode([*points, status(0, "good"), ocr(instance="good")])
+    async with receiver.session.post(receiver.url(), data=body, headers=HEADERS) as response:
+        assert response.status == 204
+        assert response.headers["X-Prometheus-Remote-Write-Samples-Written"] == "4"
+    found = await connection.fetch("SELECT metric, value, reason FROM rejected_samples ORDER BY 1")
+    assert [tuple(sample) for sample in found] == aside
+    assert await connection.fetchval("SELECT count(*) FROM app_logs") == 1
+
+
+def with_series(*series: TimeSeries) -> bytes:
+    return bytes(snappy.compress(WriteRequest(timeseries=series).SerializeToString()))
+
+
+def labelled(*labels: tuple[str, str]) -> TimeSeries:
+    series = TimeSeries()
+    for name, value in labels:
+        series.labels.add(name=name, value=value)
+    series.samples.add(value=1, timestamp=NOW)
+    return series
+
+
+GOOD = encode([status(0), ocr()])
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "code", "said"),
+    [
+        (GOOD, {"Content_Type": "application/json"}, 415, "application/x-protobuf"),
+        (GOOD, {"Content_Encoding": "zstd"}, 415, "snappy"),
+        (b"", {}, 400, "snappy"),
+        (b"not snappy", {}, 400, "snappy"),
+        (GOOD[:-3], {}, 400, "snappy"),
+        (snappy.compress(b"\xff\xff\xff"), {}, 400, "prometheus.WriteRequest"),
+        (b"\xff\xff\xff\xff\x0f", {}, 413, "RECEIVER_MAX_MESSAGE_SIZE"),
+        (bytes(65 * 1024), {}, 413, "RECEIVER_MAX_BODY_SIZE"),
+        (with_series(labelled(("instance", "a"))), {}, 400, "__name__"),
+        (
+            with_series(labelled(("__name__", "up"), ("x", "1"), ("x", "2"))),
+            {},
+            400,
+            "the label 'x' is there more than once",
+        ),
+        (with_series(labelled(("__name__", "up"), ("", "1"))), {}, 400, "no name"),
+    ],
+)
+async def test_a_fault_of_the_request_is_named(
+    receiver: Running, body: bytes, headers: dict[str, str], code: int, said: str
+) -> None:
+    answer, text = await receiver.post(body, **headers)
+    assert (answer, said in text) == (code, True), text
+
+
+async def test_the_valid_series_of_a_faulty_request_are_stored(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    request = WriteRequest.FromString(bytes(snappy.uncompress(GOOD)))
+    request.timeseries.insert(0, labelled(("instance", "a")))
+    body = bytes(snappy.compress(request.SerializeToString()))
+    async with receiver.session.post(receiver.url(), data=body, headers=HEADERS) as response:
+        assert response.status == 400
+        assert "1 of 3 series" in await response.text()
+        assert response.headers["X-Prometheus-Remote-Write-Samples-Written"] == "2"
+    assert await connection.fetchval("SELECT count(*) FROM app_logs") == 1
+
+
+async def test_a_body_in_chunks_has_the_same_limit(receiver: Running) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(80):
+            yield bytes(1024)
+
+    async with receiver.session.post(
+        receiver.url(), data=chunks(), headers={**HEADERS, "Connection": "close"}
+    ) as response:
+        assert response.status == 413
+
+
+async def test_a_body_that_does_not_come_is_given_up(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(database_url=database_url, read_timeout="100ms")
+    async with receiving(settings) as receiver:
+        reader, writer = await asyncio.open_connection(*receiver.address)
+        writer.write(b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        assert b" 408 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_requests_above_the_limit_are_sent_back_later(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(database_url=database_url, max_in_flight_requests=1)
+    async with receiving(settings) as receiver:
+        _, writer = await asyncio.open_connection(*receiver.address)
+        writer.write(b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        await writer.drain()
+
+        async def refused() -> int:
+            async with receiver.session.post(
+                receiver.url(), data=GOOD, headers=HEADERS
+            ) as response:
+                assert response.status == 204 or response.headers["Retry-After"] == "5"
+                return response.status
+
+        async with asyncio.timeout(10):
+            while await refused() != 503:
+                pass
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_metrics_and_health(receiver: Running) -> None:
+    await receiver.send(status(1), ocr(), other("up"))
+    _, text = await receiver.get("/metrics")
+    assert 'receiver_samples_total{outcome="accepted"} 2.0' in text
+    assert 'receiver_samples_total{outcome="filtered"} 1.0' in text
+    assert 'receiver_requests_total{code="204"} 1.0' in text
+    assert (await receiver.get("/-/healthy"))[0] == 200
+    assert (await receiver.get("/-/ready"))[0] == 200
+    assert (await receiver.get("/nothing"))[0] == 404
+    assert (await receiver.get("/api/v1/write"))[0] == 405
+
+
+async def test_without_a_database_nothing_is_acknowledged(make_settings: MakeSettings) -> None:
+    settings = make_settings(database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    async with receiving(settings, wait=False) as receiver:
+        assert (await receiver.get("/-/healthy"))[0] == 200
+        code, text = await receiver.get("/-/ready")
+        assert (code, "not ready" in text) == (503, True)
+        async with receiver.session.post(receiver.url(), data=GOOD, headers=HEADERS) as response:
+            assert response.status == 503
+            assert response.headers["Retry-After"] == "5"
