@@ -67,6 +67,10 @@ class DatabaseUnavailableError(UnavailableError):
     """The database cannot be reached."""
 
 
+class StatementRefusedError(DatabaseUnavailableError):
+    """The database refuses a statement: a table or a right is missing."""
+
+
 class ConflictingTransactionError(UnavailableError):
     """The transaction lost against another one; running it again will do."""
 

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import snappy
 
 from receiver.errors import BadRequestError, TooLargeError
 
-FRAMED_MAGIC = b"\xff\x06\x00\x00sNaPpY"
+FRAMED_MAGIC: Final = b"\xff\x06\x00\x00sNaPpY"
+MAX_RATIO: Final = 32
 
 
-def decompressed_size(body: bytes) -> int:
-    """Read the size that the block states in its first bytes (a varint of at most 32 bits).
+def check_size(body: bytes, limit: int) -> int:
+    """The size in bytes that a block states, if it is at most `limit`.
 
     Raises:
-        BadRequestError: the body does not start as a snappy block does.
+        BadRequestError: the body cannot be a snappy block of that size.
+        TooLargeError: the size is above the limit.
+    """
+    if body.startswith(FRAMED_MAGIC):
+        raise BadRequestError("the body is in snappy's framed format; send the block format")
+    size = read_size(body)
+    if size > limit:
+        raise TooLargeError(
+            f"the request is {size} bytes decompressed, the limit is {limit} "
+            "(RECEIVER_MAX_MESSAGE_SIZE); send fewer samples a request"
+        )
+    # The smallest encoding takes 3 bytes for every 64: less cannot be a whole block.
+    if size > MAX_RATIO * len(body):
+        raise BadRequestError(
+            f"the body is not a whole snappy block: too short for the {size} bytes it states"
+        )
+    return size
+
+
+def read_size(body: bytes) -> int:
+    """Read the size that a block states in its first bytes, a varint of at most 32 bits.
+
+    Raises:
+        BadRequestError: the body does not start with one.
     """
     size = 0
     for index, byte in enumerate(body[:5]):
@@ -23,25 +49,13 @@ def decompressed_size(body: bytes) -> int:
     raise BadRequestError("the body is not a snappy block: it does not start with a length")
 
 
-def decompress(body: bytes, limit: int) -> bytes:
-    """Decompress a block that states at most `limit` bytes.
+def decompress(body: bytes) -> bytes:
+    """Decompress a block whose size has been checked.
 
     Raises:
         BadRequestError: the body is not one whole snappy block.
-        TooLargeError: the stated size is above the limit.
     """
-    if body.startswith(FRAMED_MAGIC):
-        raise BadRequestError("the body is in snappy's framed format; send the block format")
-    size = decompressed_size(body)
-    if size > limit:
-        raise TooLargeError(
-            f"the request is {size} bytes decompressed, the limit is {limit} "
-            "(RECEIVER_MAX_MESSAGE_SIZE); send fewer samples a request"
-        )
-    # The smallest encoding of n bytes takes 3 for every 64: less cannot be a whole block.
-    if size > 32 * len(body):
-        raise BadRequestError(f"the body is too short for the {size} bytes it states")
     try:
         return bytes(snappy.uncompress(body))
-    except (snappy.UncompressError, ValueError) as error:
-        raise BadRequestError(f"the body is not a whole snappy block: {error}") from error
+    except snappy.UncompressError as error:
+        raise BadRequestError("the body is not a whole snappy block") from error

@@ -17,6 +17,7 @@ from receiver.errors import (
     RefusedByDatabaseError,
     SettingsError,
     SetupError,
+    StatementRefusedError,
 )
 from receiver.settings import Settings
 
@@ -28,6 +29,8 @@ CONNECT_TIMEOUT: Final = 10.0
 # SQLSTATE classes that blame the data: data exception, integrity constraint violation, an
 # exception raised by someone's trigger, program limit exceeded.
 REFUSED_CLASSES: Final = ("22", "23", "P0", "54")
+# Syntax error or access rule violation.
+STATEMENT_CLASS: Final = "42"
 
 
 @contextmanager
@@ -41,6 +44,8 @@ def translated() -> Iterator[None]:
         MissingReferenceError: a source or an error code is not there.
         ConflictingTransactionError: a deadlock or a serialization failure; run it again.
         RefusedByDatabaseError: the data itself is refused.
+        StatementRefusedError: a table or a right is missing.
+        SetupError: the database's URL is wrong.
         DatabaseUnavailableError: anything else.
     """
     try:
@@ -54,6 +59,8 @@ def translated() -> Iterator[None]:
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "").startswith(REFUSED_CLASSES):
             raise RefusedByDatabaseError(describe(error)) from error
+        if (error.sqlstate or "").startswith(STATEMENT_CLASS):
+            raise StatementRefusedError(describe(error)) from error
         raise DatabaseUnavailableError(describe(error)) from error
     except asyncpg.ClientConfigurationError as error:
         raise SetupError(f"RECEIVER_DATABASE_URL: {error}") from error
@@ -78,7 +85,11 @@ def connection_options(settings: Settings) -> dict[str, Any]:
         raise SettingsError("RECEIVER_DATABASE_URL is not set")
     options: dict[str, Any] = {
         "dsn": settings.database_url.get_secret_value(),
-        "server_settings": {"application_name": "receiver"},
+        "server_settings": {
+            "application_name": "receiver",
+            # An acknowledged row survives a crash, whatever the database's or the role's default.
+            "synchronous_commit": "on",
+        },
     }
     if settings.database_password is not None:
         options["password"] = settings.database_password.get_secret_value()
@@ -95,11 +106,11 @@ async def prepare_connection(connection: Connection) -> None:
         decoder=lambda value: value[0],
         format="tuple",
     )
-    # An acknowledged row must survive a crash, whatever the database's or the role's default.
-    await connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false) "
-        "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-    )
+
+
+async def keep_as_it_is(connection: Connection) -> None:
+    """Reset nothing between two uses: the write path changes no session's state."""
+    del connection
 
 
 class Database:
@@ -117,6 +128,7 @@ class Database:
             # One for each writer, one for maintenance, one for the readiness check.
             max_size=settings.writers + 2,
             init=prepare_connection,
+            reset=keep_as_it_is,
             timeout=CONNECT_TIMEOUT,
         )
 

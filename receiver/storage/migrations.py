@@ -17,12 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from receiver.errors import (
-    DuplicateRowError,
-    MissingReferenceError,
-    RefusedByDatabaseError,
-    SchemaError,
-)
+from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefusedError
 from receiver.settings import Settings
 from receiver.storage.database import connection_options, translated
 from receiver.storage.timescale import set_up_hypertable
@@ -108,7 +103,7 @@ async def run_in_transaction(
         with translated():
             async with engine.begin() as connection:
                 await connection.run_sync(work, settings)
-    except (DBAPIError, RefusedByDatabaseError, MissingReferenceError, DuplicateRowError) as error:
+    except (DBAPIError, StatementRefusedError, RefusedByDatabaseError) as error:
         raise SchemaError(f"the schema cannot be brought up to date: {error}") from error
     finally:
         await engine.dispose()

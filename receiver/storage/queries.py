@@ -130,3 +130,27 @@ WITH done AS (
 """
 
 TRY_MAINTENANCE_LOCK: Final = "SELECT pg_try_advisory_xact_lock(7345190226)"
+
+# The rows since $1, again those that were seen before: rows of one instant come by and by.
+LOGS_SINCE: Final = """
+SELECT l.id, l.created_at, l.ocr_value, e.name AS error_name, e.description
+FROM app_logs l JOIN error_codes e ON l.app_status = e.code
+WHERE l.created_at >= $1 ORDER BY l.created_at DESC
+"""
+
+HAS_TABLES: Final = """
+SELECT to_regclass('app_logs') IS NOT NULL AND to_regclass('error_codes') IS NOT NULL
+"""
+
+LIST_CODES: Final = "SELECT code, name, description, created_at FROM error_codes ORDER BY code"
+
+FIND_CODE: Final = "SELECT name FROM error_codes WHERE code = $1"
+
+ADD_CODE: Final = "INSERT INTO error_codes (code, name, description) VALUES ($1, $2, $3)"
+
+# What REGISTER_CODES says about a code ends with the name it gave.
+RENAME_CODE: Final = """
+UPDATE error_codes SET name = $2, description = CASE
+    WHEN $3::text IS NULL AND name <> 'UNREGISTERED_' || code THEN description ELSE $3 END
+WHERE code = $1 RETURNING code
+"""

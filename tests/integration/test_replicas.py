@@ -9,6 +9,7 @@ import asyncpg
 
 from tests.conftest import MakeSettings
 from tests.receivers import Point, Running, receiving
+from tests.waiting import until
 
 TARGETS = 60
 SCRAPES = 30
@@ -68,7 +69,9 @@ async def test_every_pair_is_one_row_however_it_comes(
         assert len(found) == len(expected)
         assert set(found) == expected
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
-        async with asyncio.timeout(30):
-            while await connection.fetchval("SELECT count(*) FROM pending_halves"):
-                await asyncio.sleep(0.05)
+
+        async def nothing_pending() -> bool:
+            return not await connection.fetchval("SELECT count(*) FROM pending_halves")
+
+        await until(nothing_pending)
         await connection.close()

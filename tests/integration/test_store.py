@@ -1,0 +1,121 @@
+"""The receiver while its database comes and goes."""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from receiver.app import STORE
+from receiver.errors import SchemaError, SetupError
+from receiver.storage.database import Database
+from tests.conftest import MakeSettings
+from tests.receivers import Point, encode, receiving
+from tests.waiting import until
+
+NOW = 1_700_000_000_000
+PAIR: list[Point] = [
+    ({"__name__": "app_status", "instance": "a"}, NOW, 0.0),
+    ({"__name__": "ocr_value", "instance": "a"}, NOW, NOW / 1000),
+]
+
+
+async def test_it_waits_for_a_database_that_is_not_there_yet(
+    empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.close()
+    server = await asyncpg.connect(empty_database_url, database="template1")
+    await server.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+    async with receiving(make_settings(database_url=empty_database_url), wait=False) as receiver:
+        code, text = await receiver.get("/-/ready")
+        assert (code, "not ready" in text) == (503, True)
+        await server.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+        await until(receiver.ready)
+        await receiver.send(*PAIR)
+    await server.close()
+
+
+async def test_it_outlives_the_loss_of_all_connections(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    async with receiving(make_settings(database_url=database_url)) as receiver:
+        for moment in range(5):
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            points = [(labels, NOW + moment, value) for labels, _, value in PAIR]
+            await receiver.send(*points)
+    assert await connection.fetchval("SELECT count(*) FROM app_logs") == 5
+    await connection.close()
+
+
+async def test_commits_are_durable_whatever_the_database_defaults_to(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    database = Database(make_settings(database_url=database_url))
+    await database.open()
+    for _ in range(3):
+        async with database.connection() as used:
+            assert await used.fetchval("SHOW synchronous_commit") == "on"
+    await database.close()
+    await connection.close()
+
+
+async def test_a_read_only_database_is_not_ready(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    settings = make_settings(database_url=database_url, migrate_on_start=False)
+    async with receiving(settings) as receiver:
+        await connection.execute(
+            f"ALTER DATABASE {name} SET default_transaction_read_only = on;"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+        async def refused() -> bool:
+            status, _ = await receiver.post(encode(PAIR))
+            return status == 503 and not await receiver.ready()
+
+        await until(refused)
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+    await connection.close()
+
+
+async def test_a_schema_that_does_not_fit_ends_the_start(
+    empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(database_url=empty_database_url, migrate_on_start=False)
+    async with receiving(settings, wait=False) as receiver:
+        with pytest.raises(SchemaError, match="receiver migrate"):
+            await receiver.app[STORE].opening
+        assert not await receiver.ready()
+
+
+async def test_a_database_that_is_not_utf8_is_refused(
+    server_url: str, make_settings: MakeSettings
+) -> None:
+    name = f"receiver_latin1_{secrets.token_hex(6)}"
+    server = await asyncpg.connect(server_url)
+    await server.execute(
+        f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' "
+        "LOCALE_PROVIDER libc TEMPLATE template0"
+    )
+    try:
+        url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
+        async with receiving(make_settings(database_url=url), wait=False) as receiver:
+            with pytest.raises(SetupError, match="LATIN1, it must be UTF8"):
+                await receiver.app[STORE].opening
+    finally:
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await server.close()
