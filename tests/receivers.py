@@ -13,6 +13,7 @@ from receiver.app import STORE, WRITE_PATH, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.serve import running
 from receiver.settings import Settings
+from receiver.write import Record
 from tests.waiting import until
 
 HEADERS = {
@@ -78,9 +79,11 @@ class Running:
 
 
 @asynccontextmanager
-async def receiving(settings: Settings, *, wait: bool = True) -> AsyncIterator[Running]:
+async def receiving(
+    settings: Settings, *, wait: bool = True, record: Record | None = None
+) -> AsyncIterator[Running]:
     """Run a receiver in this process; by default, wait until it is ready."""
-    app = build_app(settings)
+    app = build_app(settings, record)
     async with running(app, settings) as runner, aiohttp.ClientSession() as session:
         receiver = Running(app, runner.addresses[0], session)
         if wait:

@@ -1,0 +1,144 @@
+"""A real Prometheus scrapes applications and pushes to a real receiver."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+import snappy
+from aiohttp import web
+
+from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
+from tests.conftest import MakeSettings
+from tests.programs import require_program
+from tests.receivers import receiving
+from tests.waiting import until
+
+pytestmark = pytest.mark.end_to_end
+
+SECONDS = 20
+FIRST_OCR = 1_700_000_000
+CODES = (0, 1, 2, 99, 7)
+
+CONFIGURATION = """
+global:
+  scrape_interval: 1s
+scrape_configs:
+  - job_name: applications
+    static_configs:
+      - targets: [{targets}]
+remote_write:
+  - url: {url}
+    queue_config:
+      min_shards: 4
+      max_samples_per_send: 10
+      batch_send_deadline: 200ms
+"""
+
+
+class Application:
+    """Exposes both metrics; the n-th scrape tells n by each of them."""
+
+    def __init__(self) -> None:
+        self.scrapes = 0
+
+    async def expose(self, _: web.Request) -> web.Response:
+        number = self.scrapes
+        self.scrapes += 1
+        return web.Response(
+            text=f"app_status {CODES[number % len(CODES)]}\nocr_value {FIRST_OCR + number}.25\n"
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_get("/metrics", self.expose)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0]
+        yield f"{host}:{port}"
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def prometheus(
+    directory: Path, configuration: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run Prometheus; at the end it is asked to stop and given time to send what it has."""
+    file = directory / "prometheus.yml"
+    file.write_text(configuration)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (directory / "prometheus.log").open("w") as log:
+        process = await asyncio.create_subprocess_exec(
+            require_program("prometheus"),
+            f"--config.file={file}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+async def test_every_scrape_is_a_row(
+    database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    require_program("prometheus")
+    applications = [Application(), Application()]
+    requests: list[WriteRequest] = []
+
+    async def record(_: web.Request, body: bytes) -> None:
+        requests.append(WriteRequest.FromString(bytes(snappy.uncompress(body))))
+
+    async with AsyncExitStack() as stack:
+        settings = make_settings(database_url=database_url)
+        receiver = await stack.enter_async_context(receiving(settings, record=record))
+        targets = [await stack.enter_async_context(app.running()) for app in applications]
+        configuration = CONFIGURATION.format(targets=", ".join(targets), url=receiver.url())
+        async with prometheus(tmp_path, configuration):
+            await until(
+                lambda: min(app.scrapes for app in applications) >= SECONDS, seconds=SECONDS + 40
+            )
+        connection = await asyncpg.connect(database_url)
+        rows = await connection.fetch(
+            "SELECT s.labels ->> 'instance' AS instance, l.app_status, l.ocr_value, e.name "
+            "FROM app_logs l JOIN error_codes e ON l.app_status = e.code "
+            "JOIN sources s ON s.id = l.source_id"
+        )
+        assert await connection.fetchval("SELECT count(*) FROM app_logs") == len(rows)
+        assert await connection.fetchval("SELECT count(*) FROM pending_halves") == 0
+        assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
+        await connection.close()
+    expected = {
+        (target, CODES[number % len(CODES)], FIRST_OCR + number + 0.25)
+        for app, target in zip(applications, targets, strict=True)
+        for number in range(app.scrapes)
+    }
+    found = [(row["instance"], row["app_status"], row["ocr_value"].timestamp()) for row in rows]
+    assert set(found) == expected
+    assert len(found) == len(expected)
+    assert any(map(has_lone_half, requests)), "the shards did not split any pair"
+
+
+def has_lone_half(request: WriteRequest) -> bool:
+    """Whether a sample's twin must be in another request."""
+    keys: dict[tuple[str, int], set[str]] = {}
+    for series in request.timeseries:
+        labels = {label.name: label.value for label in series.labels}
+        if labels["__name__"] in {"app_status", "ocr_value"}:
+            for sample in series.samples:
+                key = labels["instance"], sample.timestamp
+                keys.setdefault(key, set()).add(labels["__name__"])
+    return any(len(names) == 1 for names in keys.values())
