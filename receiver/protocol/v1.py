@@ -23,7 +23,6 @@ ZERO_SAMPLE_HEAD: Final = b"\x12\x07\x10"
 SAMPLE_HEAD: Final = b"\x12\x10\x09"
 TIMESTAMP_TAG: Final = b"\x10"
 SAMPLE: Final = struct.Struct("<3sds6s")
-ZERO_SAMPLE_SIZE: Final = 9
 
 MAX_TIMESTAMPS: Final = 4096
 FAULTS_NAMED: Final = 3
@@ -52,19 +51,20 @@ class Decoder:
             encoded = WriteRequestFrame.FromString(message).timeseries
         except DecodeError as error:
             raise BadRequestError(f"the body is not a prometheus.WriteRequest: {error}") from error
-        find, timestamp_of, unpack = self._series.find, self._timestamps.get, SAMPLE.unpack
+        find, unpack = self._series.find, SAMPLE.unpack
+        timestamps, read = self._timestamps, self._read_timestamp
         samples: list[Sample] = []
         unfamiliar: list[tuple[int, bytes]] = []
         for index, data in enumerate(encoded):
             # A hit proves the split right: only bytes that parse as labels are ever remembered.
             if data[-9:-6] == ZERO_SAMPLE_HEAD:
-                known, timestamp, value = find(data[:-9]), timestamp_of(data[-6:]), 0.0
+                known, stamp, value = find(data[:-9]), data[-6:], 0.0
             elif data[-18:-15] == SAMPLE_HEAD and data[-7:-6] == TIMESTAMP_TAG:
                 _, value, _, stamp = unpack(data[-18:])
-                known, timestamp = find(data[:-18]), timestamp_of(stamp)
+                known = find(data[:-18])
             else:
                 known = None
-            if known is None or timestamp is None:
+            if known is None or (timestamp := timestamps.get(stamp) or read(stamp)) is None:
                 unfamiliar.append((index, data))
             elif known is not FILTERED:
                 samples.append((known, timestamp, value))
@@ -98,25 +98,19 @@ class Decoder:
         known = self._series.find(key)
         if known is None:
             known = self._series.add(key, ((label.name, label.value) for label in series.labels))
-        if data.startswith(key) and is_lone_sample(data[len(key) :]):
-            self._learn_timestamp(data[-6:], series.samples[0].timestamp)
         if known is FILTERED:
             return []
         return [(known, sample.timestamp, sample.value) for sample in series.samples]
 
-    def _learn_timestamp(self, stamp: bytes, timestamp: int) -> None:
+    def _read_timestamp(self, stamp: bytes) -> int | None:
+        """Read a varint of six bytes, None if the bytes are anything else."""
+        if stamp[-1] >= 0x80 or min(stamp[:-1]) < 0x80:
+            return None
         if len(self._timestamps) >= MAX_TIMESTAMPS:
             self._timestamps.clear()
+        timestamp = sum((byte & 0x7F) << (7 * index) for index, byte in enumerate(stamp))
         self._timestamps[stamp] = timestamp
-
-
-def is_lone_sample(data: bytes) -> bool:
-    """Whether the bytes are one sample in the shape that `Decoder.decode` looks for."""
-    if len(data) == ZERO_SAMPLE_SIZE:
-        return data.startswith(ZERO_SAMPLE_HEAD)
-    return (
-        len(data) == SAMPLE.size and data.startswith(SAMPLE_HEAD) and data[11:12] == TIMESTAMP_TAG
-    )
+        return timestamp
 
 
 def describe(series: TimeSeries) -> str:
