@@ -16,15 +16,13 @@ from receiver.protocol.series import SeriesCache
 from receiver.protocol.v1 import Decoder as V1Decoder
 from receiver.settings import Settings
 from receiver.storage.store import Store
-from receiver.write import Decoder, WriteHandler
+from receiver.write import WRITE_PATH, Decoder, Record, WriteHandler
 
 METRICS: Final = web.AppKey("metrics", Metrics)
 STORE: Final = web.AppKey("store", Store)
 
-WRITE_PATH: Final = "/api/v1/write"
 
-
-def build_app(settings: Settings) -> web.Application:
+def build_app(settings: Settings, record: Record | None = None) -> web.Application:
     """Put the parts together; nothing is opened before the application starts."""
     in_flight = InFlight(settings.max_in_flight_requests, settings.max_in_flight_size)
     metrics = Metrics()
@@ -37,9 +35,9 @@ def build_app(settings: Settings) -> web.Application:
     app[METRICS] = metrics
     app[STORE] = store
     app.cleanup_ctx.append(run_store)
-    app.router.add_post(
-        WRITE_PATH, WriteHandler(settings, decoders, store, in_flight, metrics).handle
-    )
+    write = WriteHandler(settings, decoders, store, in_flight, metrics)
+    write.record = record
+    app.router.add_post(WRITE_PATH, write.handle)
     app.router.add_get("/metrics", expose_metrics)
     app.router.add_get("/-/healthy", tell_healthy)
     app.router.add_get("/-/ready", tell_ready)

@@ -110,6 +110,14 @@ class EmbeddedPostgres:
                     logger.error("PostgreSQL in %s did not stop: %s", self._pgdata, output)
             self._running = False
 
+    def running_url(self) -> str | None:
+        """The URL of a server that runs here already, for whomever; None if there is none."""
+        with suppress(OSError):
+            lines = self._postmaster()
+            if len(lines) > 7 and lines[7].strip() == "ready" and is_postgres(lines[0]):
+                return url_at(lines[4])
+        return None
+
     def _prepare(self, package: Path) -> None:
         for leftover in self._data_dir.glob(f"{NEW}*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -152,9 +160,7 @@ class EmbeddedPostgres:
         if not self._await_survivor():
             self._start_server()
         self._running = True
-        host = quote(self._postmaster()[4])
-        # With the port, or a PGPORT in our environment would name another socket.
-        self.url = f"postgresql://postgres@/receiver?host={host}&port={PORT}"
+        self.url = url_at(self._postmaster()[4])
 
     def _await_survivor(self) -> bool:
         """Tell whether a server is there, once it no longer starts or stops."""
@@ -205,6 +211,12 @@ class EmbeddedPostgres:
         with suppress(FileNotFoundError):
             return os.fsdecode((self._pgdata / "postmaster.pid").read_bytes()).splitlines()
         return []
+
+
+def url_at(sockets: str) -> str:
+    """The URL of the server whose socket is in that directory."""
+    # With the port, or a PGPORT in our environment would name another socket.
+    return f"postgresql://postgres@/receiver?host={quote(sockets)}&port={PORT}"
 
 
 def run(

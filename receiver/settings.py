@@ -28,6 +28,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 from receiver.errors import SettingsError
 from receiver.model import Metric
 
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
 SECRETS_DIR = Path("/run/secrets")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdwy]))")
 UNITS = {
@@ -75,6 +76,12 @@ def parse_metric(value: str) -> str:
     if not value:
         raise ValueError("must be the name of a metric")
     return value
+
+
+def reachable_url(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens on an address."""
+    host = ANY_ADDRESS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def default_data_dir() -> Path:
@@ -180,6 +187,11 @@ class Settings(BaseSettings):
         """Host and port to listen on, an IPv6 host without its brackets."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def own_url(self) -> str:
+        """Where a receiver that listens there is reached from this machine."""
+        return reachable_url(*self.address)
 
     @property
     def metric_names(self) -> dict[Metric, str]:

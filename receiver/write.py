@@ -6,9 +6,9 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 
@@ -17,12 +17,13 @@ from receiver.limits import Admission, InFlight
 from receiver.metrics import Metrics
 from receiver.model import Faults, Sample, WriteRequest
 from receiver.pairing import Outcome
-from receiver.protocol.compression import decompress, decompressed_size
+from receiver.protocol.compression import check_size, decompress
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+WRITE_PATH: Final = "/api/v1/write"
 NOTHING: Final = WriteRequest([], 0, 0, 0, Faults(0, 0, []))
 
 
@@ -38,6 +39,10 @@ class Decoder(Protocol):
 
     def decode(self, message: bytes) -> WriteRequest:
         """Turn the decompressed body into samples."""
+
+
+Record: TypeAlias = Callable[[web.Request, bytes], Awaitable[None]]
+"""Is given each request with its body as it came, before anything is made of it."""
 
 
 class WriteHandler:
@@ -64,6 +69,7 @@ class WriteHandler:
         self._storage = storage
         self._in_flight = in_flight
         self._metrics = metrics
+        self.record: Record | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
         """Handle one request; every failure becomes an answer here."""
@@ -80,6 +86,8 @@ class WriteHandler:
         try:
             with self._in_flight.admit() as admission:
                 body = await self._read(request, admission)
+                if self.record is not None:
+                    await self.record(request, body)
                 decoded = self._decode(message, body, admission)
                 await self._store(decoded)
         except ReceiverError as error:
@@ -109,9 +117,8 @@ class WriteHandler:
         return bytes(body)
 
     def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:
-        admission.claim(decompressed_size(body))
-        payload = decompress(body, self._settings.max_message_size)
-        decoded = self._decoders[message].decode(payload)
+        admission.claim(check_size(body, self._settings.max_message_size))
+        decoded = self._decoders[message].decode(decompress(body))
         admission.arrive()
         return decoded
 

@@ -9,11 +9,11 @@ import aiohttp
 import snappy
 from aiohttp import web
 
-from receiver.app import STORE, WRITE_PATH, build_app
+from receiver.app import STORE, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.serve import running
 from receiver.settings import Settings
-from receiver.write import Record
+from receiver.write import WRITE_PATH, Record
 from tests.waiting import until
 
 HEADERS = {

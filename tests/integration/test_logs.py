@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+
 from receiver.model import Half, Metric, Reason, Rejected, Row, Source
 from receiver.pairing import to_postgres_time
 from receiver.storage.database import Database
@@ -17,7 +18,6 @@ from receiver.storage.logs import LogWriter
 from receiver.storage.pending import settle_waiting
 from receiver.storage.records import Contents
 from receiver.storage.sources import resolve_sources
-
 from tests.conftest import MakeSettings
 
 NOW = 1_700_000_000_000
@@ -193,7 +193,7 @@ async def test_shuffled_keys_of_many_writers_do_not_deadlock(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
     """The server counts its deadlocks; retries would hide them from the outcome."""
-    generator = random.Random(1)  # noqa: S311  no secret
+    generator = random.Random(1)
     sources = [source(str(number)) for number in range(50)]
     entries: list[Row | Half] = []
     for who, moment in itertools.product(sources, range(4)):
@@ -265,7 +265,7 @@ async def test_replicas_that_meet_a_source_together_share_its_row(
     label_sets = [tuple({"instance": str(number)}.items()) for number in range(100)]
     replicas = [[Source(labels) for labels in label_sets] for _ in range(4)]
     for sources in replicas:
-        random.Random(id(sources)).shuffle(sources)  # noqa: S311  no secret
+        random.Random(id(sources)).shuffle(sources)
     await asyncio.gather(*(resolve_sources(database, sources) for sources in replicas))
     assert await count(connection, "sources") == 100
     by_labels = [{who.labels: who.id for who in sources} for sources in replicas]

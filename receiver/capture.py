@@ -1,0 +1,145 @@
+"""Recorded requests: one file a run, in it one request a line, as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final, Self
+
+from aiohttp import web
+from pydantic import AwareDatetime, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+
+from receiver.errors import SetupError
+
+logger = logging.getLogger(__name__)
+
+# No others, so that no credential gets into a file.
+HEADERS: Final = (
+    "Content-Type",
+    "Content-Encoding",
+    "User-Agent",
+    "X-Prometheus-Remote-Write-Version",
+)
+
+
+class CaptureError(SetupError):
+    """Requests cannot be recorded or read back."""
+
+
+def decode_body(text: object) -> bytes:
+    """Read a body back.
+
+    Raises:
+        ValueError: it is no base64.
+    """
+    if not isinstance(text, str):
+        raise ValueError("must be text")  # noqa: TRY004  pydantic explains this one
+    return base64.b64decode(text, validate=True)
+
+
+def encode_body(body: bytes) -> str:
+    """Write a body as text."""
+    return base64.b64encode(body).decode()
+
+
+Body = Annotated[bytes, PlainValidator(decode_body), PlainSerializer(encode_body)]
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedRequest:
+    """A request as it came, but for the headers that are not kept."""
+
+    received_at: AwareDatetime
+    path: str
+    headers: dict[str, str]
+    body: Body
+
+
+LINE: Final = TypeAdapter(CapturedRequest)
+
+
+class Recorder:
+    """Appends requests to a new file, from `with` to its end.
+
+    Args:
+        directory: Where the file is to be; made if it is not there.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        name = f"capture-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.jsonl"
+        self.path = directory / name
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Without a buffer, so that a kill leaves no half line behind.
+            self._file: BinaryIO = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise CaptureError(f"cannot record into {self.path}: {error.strerror}") from error
+        # One thread keeps the order; the requests wait for it, so their number bounds its queue.
+        self._thread = ThreadPoolExecutor(1, "recorder")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+        self._file.close()
+
+    async def record(self, request: web.Request, body: bytes) -> None:
+        """Return when the request is in the file, or when that has failed and is logged."""
+        headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
+        captured = CapturedRequest(datetime.now(UTC), request.path, headers, body)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._append, captured)
+
+    def _append(self, captured: CapturedRequest) -> None:
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            write_all(self._file, LINE.dump_json(captured) + b"\n")
+        except OSError as error:
+            logger.error("a request is not recorded in %s: %s", self.path, error.strerror)  # noqa: TRY400  the disk's fault is no bug
+            with suppress(OSError):
+                self._file.truncate(end)
+
+
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write to a file without a buffer, which may take less than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def read_capture(path: Path) -> Iterator[CapturedRequest]:
+    """Read the requests of a file, in their order.
+
+    Raises:
+        CaptureError: the file cannot be read, or a line of it is broken.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield read_line(line, f"{path}, line {number}")
+    except OSError as error:
+        raise CaptureError(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_line(line: bytes, place: str) -> CapturedRequest:
+    """Read a request back.
+
+    Raises:
+        CaptureError: it is broken; the message names the place.
+    """
+    if not line.endswith(b"\n"):
+        raise CaptureError(f"{place}: the line ends too early; remove it if the rest is to do")
+    try:
+        return LINE.validate_json(line)
+    except ValidationError as error:
+        fault = error.errors(include_input=False)[0]
+        field = "".join(f"{part}: " for part in fault["loc"])
+        raise CaptureError(f"{place}: {field}{fault['msg']}") from None

@@ -1,0 +1,83 @@
+"""The command `receiver` and its subcommands; each is a module of `receiver.commands`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Final
+
+from pydantic_settings import CliSettingsSource
+
+from receiver import __version__
+from receiver.errors import ReceiverError
+from receiver.log import set_up_logging
+from receiver.settings import Settings
+
+COMMANDS: Final = {
+    "serve": "receive and store (the default)",
+    "migrate": "bring the database schema up to date",
+    "demo": "show it all on this machine, with two sample applications",
+    "capture": "serve, and record the requests",
+    "replay": "send recorded requests",
+    "logs": "show the newest logs",
+    "codes": "list, add and rename error codes",
+    "health": "ask the running receiver whether it is ready",
+}
+DEFAULT: Final = "serve"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with the command's exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
+        words.insert(0, DEFAULT)
+    parser, flags = build_parser(words[0])
+    parsed = parser.parse_args(words)
+    try:
+        settings = Settings.load(flags(parsed_args=parsed) if flags else None)
+        set_up_logging(settings.log_level)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            code = runner.run(load_command(parsed.command).run(settings, parsed))
+    except ReceiverError as error:
+        sys.exit(f"receiver: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(code)
+
+
+def build_parser(chosen: str) -> tuple[ArgumentParser, CliSettingsSource[Settings] | None]:
+    """The parser, and what reads the chosen command's flags into settings.
+
+    Only the chosen command is imported: a health check every few seconds must not cost what
+    bringing up a server costs.
+    """
+    parser = ArgumentParser("receiver", description="Prometheus remote write into TimescaleDB.")
+    parser.add_argument("--version", action="version", version=f"receiver {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    flags: CliSettingsSource[Settings] | None = None
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary)
+        if name == chosen:
+            command = load_command(name)
+            subparser.description = command.__doc__
+            command.add_arguments(subparser)
+            flags = CliSettingsSource(Settings, root_parser=subparser)
+    return parser, flags
+
+
+def load_command(name: str) -> ModuleType:
+    """A module with `add_arguments(parser)` and `async run(settings, arguments) -> exit code`."""
+    return importlib.import_module(f"receiver.commands.{name}")
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Uvloop where it is installed (`receiver[fast]`), else the standard loop."""
+    try:
+        import uvloop  # noqa: PLC0415  optional
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

@@ -1,0 +1,31 @@
+"""Receive and store as `receiver serve` does, and record each write request for `receiver replay`.
+
+Of the headers only those are recorded that a replay needs, never a credential.
+"""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from receiver.capture import Recorder
+from receiver.serve import serve
+from receiver.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Where to record."""
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", type=Path, help="where the file of this run is put"
+    )
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Serve and record until told to stop."""
+    with Recorder(arguments.directory) as recorder:
+        logger.info("recording into %s", recorder.path)
+        await serve(settings, recorder.record)
+    return 0

@@ -1,0 +1,80 @@
+"""List the error codes, add one, or rename one, such as UNREGISTERED_<code>; nothing restarts."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
+
+from pydantic_settings import CliSettingsSource
+from rich.table import Table
+
+from receiver.commands.connection import connected
+from receiver.commands.terminal import add_row, local_time, new_table, open_console
+from receiver.settings import Settings
+from receiver.storage.reading import Code, add_code, list_codes, rename_code
+
+LOWEST, HIGHEST = -(2**31), 2**31 - 1
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to do, and to which code."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list all codes")
+    add = actions.add_parser("add", help="add a code")
+    rename = actions.add_parser("rename", help="give a code another name")
+    for action in (add, rename):
+        action.add_argument("code", metavar="CODE", type=int32, help="value of app_status")
+        action.add_argument("name", metavar="NAME", type=text)
+        action.add_argument("description", metavar="DESCRIPTION", type=text, nargs="?")
+    for action in (listing, add, rename):
+        # A setting may stand behind the action as well as before it.
+        CliSettingsSource(Settings, root_parser=action)
+
+
+def int32(value: str) -> int:
+    """Read a code.
+
+    Raises:
+        ArgumentTypeError: no app_status can have that value.
+    """
+    try:
+        code = int(value)
+    except ValueError:
+        code = HIGHEST + 1
+    if not LOWEST <= code <= HIGHEST:
+        raise ArgumentTypeError(
+            f"must be a whole number from {LOWEST} to {HIGHEST} (PostgreSQL's INT), not {value!r}"
+        )
+    return code
+
+
+def text(value: str) -> str:
+    """Read a name or a description.
+
+    Raises:
+        ArgumentTypeError: it is empty, or not the terminal's encoding.
+    """
+    if not value.strip():
+        raise ArgumentTypeError("must not be empty")
+    if not value.isprintable():
+        raise ArgumentTypeError(f"must be one line of printable text, not {value!r}")
+    return value
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Do it."""
+    async with connected(settings) as connection:
+        if arguments.action == "list":
+            open_console().print(codes_table(await list_codes(connection)))
+            return 0
+        change = add_code if arguments.action == "add" else rename_code
+        await change(connection, arguments.code, arguments.name, arguments.description)
+    return 0
+
+
+def codes_table(codes: Iterable[Code]) -> Table:
+    """Error codes as a table for `rich`."""
+    table = new_table(*Code._fields)
+    for code in codes:
+        add_row(table, *code._replace(created_at=local_time(code.created_at or "")))
+    return table

@@ -1,0 +1,140 @@
+"""Show it all on this machine: database, receiver, two sample applications, sender, newest rows.
+
+Nothing has to be there before: without RECEIVER_DATABASE_URL the rows go to an embedded database
+of the demo's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import signal
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
+
+from rich.console import Console
+
+from receiver.commands.terminal import open_console
+from receiver.demo.builtin import builtin
+from receiver.demo.display import log_above_table, print_places, show_newest
+from receiver.demo.prometheus import prometheus
+from receiver.demo.sender import Configuration, Sender, load_configuration, redirect
+from receiver.demo.stage import Stage, set_up
+from receiver.errors import SetupError
+from receiver.settings import Settings, parse_duration
+from receiver.storage.reading import connect, logs_since
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """How long, how often, and who sends."""
+    parser.add_argument(
+        "--duration",
+        type=duration,
+        help="end after this time, with exit code 0 if rows have come (default: run until Ctrl-C)",
+    )
+    parser.add_argument(
+        "--scrape-interval",
+        metavar="DURATION",
+        type=duration,
+        help="time between two scrapes (default: as in prometheus.yml)",
+    )
+    parser.add_argument(
+        "--sender",
+        choices=("auto", "prometheus", "builtin"),
+        default="auto",
+        help="auto: Prometheus if it is on PATH, else the one built in (default: %(default)s)",
+    )
+
+
+def duration(text: str) -> timedelta:
+    """Read a time of some length, in Prometheus' notation.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        value = cast("timedelta", parse_duration(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if value < timedelta(milliseconds=1):
+        raise ArgumentTypeError("must be 1ms or longer")
+    return value
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Run the demo until Ctrl-C or for its duration."""
+    stop = asyncio.Event()
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    console = open_console()
+    set_up_log(console, settings)
+    started = datetime.now(UTC).isoformat()
+    async with set_up(settings) as stage:
+        print_places(console, stage.places)
+        seconds = arguments.duration and arguments.duration.total_seconds()
+        await first_of(stop.wait(), perform(console, stage, arguments), seconds=seconds)
+        if stop.is_set():
+            return 0
+        async with connect(stage.settings) as connection:
+            rows = len(await logs_since(connection, started))
+    console.print(f"{rows} rows have come")
+    return 0 if rows else 1
+
+
+def set_up_log(console: Console, settings: Settings) -> None:
+    """Log what is wrong only, unless told otherwise: where things are is printed anyway."""
+    if "log_level" not in settings.model_fields_set:
+        logging.getLogger().setLevel(logging.WARNING)
+    if console.is_terminal:
+        log_above_table(console)
+
+
+async def perform(console: Console, stage: Stage, arguments: Namespace) -> None:
+    """Send, and show the newest rows, as soon as the receiver can store.
+
+    Raises:
+        SetupError: the database cannot be used, or there is no such sender.
+    """
+    await asyncio.wait({stage.opening})
+    stage.opening.result()
+    configuration = redirect(
+        load_configuration(),
+        targets=stage.targets,
+        url=stage.url,
+        interval=arguments.scrape_interval,
+    )
+    sender = await find_sender(arguments.sender, configuration)
+    print_places(console, {"sender": sender.description})
+    await first_of(sender.work(), show_newest(console, stage.settings))
+
+
+async def find_sender(choice: str, configuration: Configuration) -> Sender:
+    """Prometheus or the sender that is built in, as chosen.
+
+    Raises:
+        SetupError: Prometheus is chosen and cannot be run.
+    """
+    program = shutil.which("prometheus")
+    if choice == "builtin" or (choice == "auto" and program is None):
+        return builtin(configuration)
+    if program is None:
+        raise SetupError("there is no prometheus on PATH; --sender builtin does without it")
+    return await prometheus(program, configuration)
+
+
+async def first_of(*work: Coroutine[Any, Any, object], seconds: float | None = None) -> None:
+    """Do all of it until the first ends, or for some seconds; the others are cancelled."""
+    tasks = {asyncio.create_task(coroutine) for coroutine in work}
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

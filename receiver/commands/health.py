@@ -1,0 +1,36 @@
+"""Ask the running receiver whether it is ready; exit code 0 if so. For container health checks."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+
+from receiver.errors import UnavailableError
+from receiver.settings import Settings
+
+TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """It has no arguments but the settings."""
+    del parser
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Ask `/-/ready` at the address that this receiver's settings say.
+
+    Raises:
+        UnavailableError: it is not ready, or nothing answers there.
+    """
+    del arguments
+    url = f"{settings.own_url}/-/ready"
+    try:
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.get(url) as response:
+            if response.status != HTTPStatus.OK:
+                raise UnavailableError((await response.text()).strip())
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise UnavailableError(f"no receiver answers at {url}: {error}") from error
+    return 0

@@ -1,0 +1,92 @@
+"""Show the newest rows of app_logs with the names of their error codes."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from receiver.commands.connection import connected
+from receiver.commands.terminal import add_row, local_time, new_table, open_console, print_fields
+from receiver.settings import Settings
+from receiver.storage.database import Connection
+from receiver.storage.reading import BEGINNING, Log, logs_since, newest_logs
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """How many rows, and whether to go on."""
+    parser.add_argument(
+        "-n", dest="rows", metavar="N", type=positive, default=10, help="rows to show (default: 10)"
+    )
+    parser.add_argument(
+        "--follow", action="store_true", help="go on showing what comes, until Ctrl-C"
+    )
+
+
+def positive(text: str) -> int:
+    """Read a number of things there must be.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Show rows once or, following, for ever."""
+    console = open_console()
+    async with connected(settings) as connection:
+        if not arguments.follow:
+            console.print(logs_table(await newest_logs(connection, arguments.rows)))
+        elif console.is_terminal:
+            await refresh(console, connection, arguments.rows)
+        else:
+            await append(console, connection, arguments.rows)
+    return 0
+
+
+def logs_table(logs: Iterable[Log]) -> Table:
+    """Rows as a table for `rich`."""
+    table = new_table(*Log._fields)
+    for log in logs:
+        add_row(table, *readable(log))
+    if not table.rows:
+        table.caption = "no rows yet"
+    return table
+
+
+def readable(log: Log) -> Log:
+    """The row with its times in the local time zone."""
+    return log._replace(created_at=local_time(log.created_at), ocr_value=local_time(log.ocr_value))
+
+
+async def refresh(console: Console, connection: Connection, rows: int) -> None:
+    """Show the newest rows in place, again and again."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(logs_table(await newest_logs(connection, rows)), refresh=True)
+            await asyncio.sleep(INTERVAL)
+
+
+async def append(console: Console, connection: Connection, rows: int) -> None:
+    """Print the newest rows, then each new one; not those that come after `rows` later ones."""
+    logs = await newest_logs(connection, rows)
+    printed: set[int] = set()
+    while True:
+        for log in reversed(logs):
+            if log.id not in printed:
+                print_fields(console, *readable(log))
+        printed = {log.id for log in logs}
+        since = logs[:rows][-1].created_at if logs else BEGINNING
+        await asyncio.sleep(INTERVAL)
+        logs = await logs_since(connection, since)

@@ -1,0 +1,110 @@
+"""Send the requests of captured files once more, in their order.
+
+As from Prometheus, a request answered 5xx or not at all is sent again until --retry-for has passed;
+then the replay ends. The exit code is 0 if every request was answered 2xx.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from itertools import chain
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from receiver.capture import read_capture
+from receiver.commands.logs import positive
+from receiver.commands.terminal import open_console
+from receiver.replay import Answer, Sender, Tally, name
+from receiver.settings import Duration, Settings
+from receiver.write import WRITE_PATH
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """What to send, and where."""
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="made by capture")
+    parser.add_argument(
+        "--to", metavar="URL", type=target, help="where to send (default: the address of --listen)"
+    )
+    parser.add_argument(
+        "--connections",
+        metavar="N",
+        type=positive,
+        default=4,
+        help="requests under way at once; with 1, each waits for the one before (default: 4)",
+    )
+    parser.add_argument(
+        "--retry-for",
+        metavar="DURATION",
+        type=seconds,
+        default="60s",
+        help="how long a request is tried again (default: 60s)",
+    )
+
+
+def target(url: str) -> str:
+    """Check a URL.
+
+    Raises:
+        ArgumentTypeError: nothing can be sent there.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ArgumentTypeError(f"must be a URL such as http://host:9201{WRITE_PATH}, not {url!r}")
+    return url
+
+
+def seconds(text: str) -> float:
+    """Read a duration.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        return TypeAdapter(Duration).validate_python(text).total_seconds()
+    except ValidationError as error:
+        raise ArgumentTypeError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Send all requests and say what came of them.
+
+    Raises:
+        CaptureError: a file is broken; then nothing is sent.
+    """
+    tally = Tally(sum(1 for file in arguments.files for _ in read_capture(file)))
+    requests = chain.from_iterable(map(read_capture, arguments.files))
+    sender = Sender(
+        arguments.to or f"{settings.own_url}{WRITE_PATH}",
+        arguments.connections,
+        arguments.retry_for,
+    )
+    with open_progress() as progress:
+        bar = progress.add_task("", total=tally.total, rate="")
+
+        def show(answer: Answer) -> None:
+            if not answer.good and answer.status not in tally.counts:
+                text = f"the first of {name(answer.status)}: {answer.text}"
+                progress.console.print(text, markup=False, soft_wrap=True)
+            tally.count(answer)
+            progress.update(bar, advance=1, rate=tally.rate)
+
+        await sender.send(requests, show)
+    open_console().print(tally.summary(), soft_wrap=True)
+    return 0 if tally.complete else 1
+
+
+def open_progress() -> Progress:
+    """A progress bar on standard error, if that is a terminal."""
+    console = Console(stderr=True, highlight=False)
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,58 @@
+"""How commands show tables: within a terminal's width, or whole where the output is none."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.table import Table
+from rich.text import Text
+
+WIDE: Final = 10_000
+
+
+def open_console() -> Console:
+    """Standard output; in a file or pipe nothing wraps."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+def new_table(*columns: str) -> Table:
+    """A table without rows; its values wrap rather than being cut short."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def add_row(table: Table, *values: object) -> None:
+    """Add a row; what is not there stays empty, and nothing is taken for markup."""
+    table.add_row(*(Text(shown(value)) for value in values))
+
+
+def print_fields(console: Console, *values: object) -> None:
+    """Print values as one line, tabs between them."""
+    line = "\t".join(" ".join(shown(value).split()) for value in values)
+    # As a segment, for rich makes spaces of the tabs in a text.
+    console.print(Segments([Segment(f"{line}\n")]), crop=False)
+
+
+def shown(value: object) -> str:
+    """A value as text; what is not there is empty."""
+    return "" if value is None else str(value)
+
+
+def local_time(text: str) -> str:
+    """A time that PostgreSQL wrote, in the local time zone if Python's calendar holds it."""
+    try:
+        time = datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        return text
+    precision = "microseconds" if time.microsecond % 1000 else "milliseconds"
+    # The offset as PostgreSQL shortens it: in 80 columns there is no room to spare.
+    return time.isoformat(" ", precision).removesuffix(":00")

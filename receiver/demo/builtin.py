@@ -1,0 +1,135 @@
+"""A sender for machines without Prometheus: it scrapes, and writes by Remote-Write 1.0 as it does.
+
+It keeps what it could not send in memory and tries again, and it filters nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
+from typing import Final, TypeAlias, cast
+
+import aiohttp
+import snappy
+from prometheus_client.parser import text_string_to_metric_families
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
+
+from receiver import __version__
+from receiver.demo.sender import Configuration, Sender
+from receiver.protocol.generated.remote_write_v1_pb2 import Label, Sample, TimeSeries, WriteRequest
+from receiver.settings import parse_duration
+
+logger = logging.getLogger(__name__)
+
+HEADERS: Final = {
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf",
+    "User-Agent": f"receiver-demo/{__version__}",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
+SCRAPES_PER_REQUEST: Final = 100
+
+Scrape: TypeAlias = list[TimeSeries]
+"""The samples of one application at one time; they go out together, so that pairs stay whole."""
+
+
+def builtin(configuration: Configuration) -> Sender:
+    """The sender that scrapes and writes as the configuration says."""
+    return Sender("the built-in sender", partial(scrape_and_send, configuration))
+
+
+async def scrape_and_send(configuration: Configuration) -> None:
+    """Do both, without end."""
+    job = configuration["scrape_configs"][0]
+    interval = cast("timedelta", parse_duration(configuration["global"]["scrape_interval"]))
+    waiting: asyncio.Queue[Scrape] = asyncio.Queue()
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session, asyncio.TaskGroup() as tasks:
+        for target in job["static_configs"][0]["targets"]:
+            labels = {"instance": target, "job": job["job_name"]}
+            tasks.create_task(scrape_regularly(session, labels, interval, waiting))
+        tasks.create_task(send_all(session, configuration["remote_write"][0]["url"], waiting))
+
+
+async def scrape_regularly(
+    session: aiohttp.ClientSession,
+    labels: dict[str, str],
+    interval: timedelta,
+    waiting: asyncio.Queue[Scrape],
+) -> None:
+    """Scrape one application, without end; a failed scrape is left out."""
+    due = time.monotonic()
+    while True:
+        try:
+            waiting.put_nowait(await scrape(session, labels))
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            logger.warning("scraping %s failed: %s", labels["instance"], error)
+        due = max(due + interval.total_seconds(), time.monotonic())
+        await asyncio.sleep(due - time.monotonic())
+
+
+async def scrape(session: aiohttp.ClientSession, labels: dict[str, str]) -> Scrape:
+    """Ask an application for its metrics once.
+
+    Raises:
+        ClientError: it does not answer well.
+        ValueError: the answer is not in Prometheus' text format.
+    """
+    timestamp = time.time_ns() // 1_000_000
+    async with session.get(
+        f"http://{labels['instance']}/metrics", raise_for_status=True
+    ) as response:
+        text = await response.text()
+    return [
+        to_series({**sample.labels, **labels, "__name__": sample.name}, sample.value, timestamp)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+
+def to_series(labels: dict[str, str], value: float, timestamp: int) -> TimeSeries:
+    """One sample with its labels, sorted as the protocol demands."""
+    return TimeSeries(
+        labels=[Label(name=name, value=text) for name, text in sorted(labels.items())],
+        samples=[Sample(value=value, timestamp=timestamp)],
+    )
+
+
+async def send_all(
+    session: aiohttp.ClientSession, url: str, waiting: asyncio.Queue[Scrape]
+) -> None:
+    """Send what has been scraped, without end, in the order of the scrapes."""
+    while True:
+        scrapes = [await waiting.get()]
+        while not waiting.empty() and len(scrapes) < SCRAPES_PER_REQUEST:
+            scrapes.append(waiting.get_nowait())
+        await send(session, url, [series for scrape in scrapes for series in scrape])
+
+
+async def send(session: aiohttp.ClientSession, url: str, series: list[TimeSeries]) -> None:
+    """Write one request until it is answered for good."""
+    body = snappy.compress(WriteRequest(timeseries=series).SerializeToString())
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type((aiohttp.ClientError, TimeoutError)),
+        wait=wait_exponential(multiplier=0.03, max=5),
+        before_sleep=before_sleep_log(logger, logging.WARNING),
+    ):
+        with attempt:
+            await post(session, url, body)
+
+
+async def post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
+    """Write one request once; one that is refused for good is given up.
+
+    Raises:
+        ClientError: it should be sent again.
+    """
+    async with session.post(url, data=body, headers=HEADERS) as response:
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            response.raise_for_status()
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            logger.error("the receiver refused: %d %s", response.status, await response.text())
