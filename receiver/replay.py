@@ -24,7 +24,6 @@ from receiver.capture import CapturedRequest
 BACKOFF: Final = wait_exponential(multiplier=0.03, max=5)
 TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 NO_ANSWER: Final = 0
-SAMPLES_WRITTEN: Final = "X-Prometheus-Remote-Write-Samples-Written"
 
 
 class Answer(NamedTuple):
@@ -32,7 +31,6 @@ class Answer(NamedTuple):
 
     status: int
     text: str
-    samples: int = 0
     retry_after: int = 0
 
     @property
@@ -106,7 +104,6 @@ async def post(session: aiohttp.ClientSession, url: str, request: CapturedReques
             return Answer(
                 response.status,
                 (await response.text(errors="replace")).strip(),
-                header_number(response, SAMPLES_WRITTEN),
                 header_number(response, "Retry-After"),
             )
     except TimeoutError:
@@ -132,7 +129,6 @@ class Tally:
         self.total = total
         self.counts: Counter[int] = Counter()
         self._good = 0
-        self._samples = 0
         self._start = time.monotonic()
         self._seconds = 0.0
 
@@ -140,7 +136,6 @@ class Tally:
         """Count an answer."""
         self.counts[answer.status] += 1
         self._good += answer.good
-        self._samples += answer.samples
         self._seconds = time.monotonic() - self._start
 
     @property
@@ -151,9 +146,7 @@ class Tally:
     @property
     def rate(self) -> str:
         """How fast it goes."""
-        seconds = self._seconds or 1.0
-        requests = self.counts.total() / seconds
-        return f"{requests:,.1f} requests/s, {self._samples / seconds:,.0f} samples/s"
+        return f"{self.counts.total() / (self._seconds or 1.0):,.1f} requests/s"
 
     def summary(self) -> str:
         """What came of the requests, in one line."""

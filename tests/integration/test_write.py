@@ -53,7 +53,6 @@ async def test_a_pair_is_a_row_before_it_is_acknowledged(
     body = encode([status(1), ocr(), other("up"), other("scrape_duration_seconds")])
     async with receiver.session.post(receiver.url(), data=body, headers=HEADERS) as response:
         assert response.status == 204
-        assert response.headers["X-Prometheus-Remote-Write-Samples-Written"] == "4"
         (row,) = await connection.fetch("SELECT * FROM app_logs")
     assert row["created_at"].timestamp() * 1000 == NOW
     assert row["app_status"] == 1
@@ -85,7 +84,6 @@ async def test_a_value_that_makes_no_row_is_set_aside_and_accepted(
     body = encode([*points, status(0, "good"), ocr(instance="good")])
     async with receiver.session.post(receiver.url(), data=body, headers=HEADERS) as response:
         assert response.status == 204
-        assert response.headers["X-Prometheus-Remote-Write-Samples-Written"] == "4"
     found = await connection.fetch("SELECT metric, value, reason FROM rejected_samples ORDER BY 1")
     assert [tuple(sample) for sample in found] == aside
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 1
@@ -143,7 +141,6 @@ async def test_the_valid_series_of_a_faulty_request_are_stored(
     async with receiver.session.post(receiver.url(), data=body, headers=HEADERS) as response:
         assert response.status == 400
         assert "1 of 3 series" in await response.text()
-        assert response.headers["X-Prometheus-Remote-Write-Samples-Written"] == "2"
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 1
 
 
