@@ -1,0 +1,103 @@
+"""Builds requests, as well-behaved senders do and byte by byte."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Final
+
+import snappy
+
+from receiver.protocol.generated.remote_write_v1_pb2 import (
+    Label,
+    Sample,
+    TimeSeries,
+    WriteRequest,
+    WriteRequestFrame,
+)
+
+NOW: Final = 1_700_000_000_000
+
+VARINT: Final = 0
+FIXED64: Final = 1
+LENGTH_DELIMITED: Final = 2
+
+
+def bits(value: float) -> int:
+    """A float's 64 bits, which tell apart what `==` does not."""
+    return int.from_bytes(struct.pack("<d", value), "little")
+
+
+def from_bits(number: int) -> float:
+    """The float with these 64 bits."""
+    value: float = struct.unpack("<d", number.to_bytes(8, "little"))[0]
+    return value
+
+
+STALE: Final = from_bits(0x7FF0000000000002)
+
+
+def series(labels: Mapping[str, str], *samples: tuple[float, int]) -> TimeSeries:
+    """A series with its labels sorted, as senders must; a sample is its value and timestamp."""
+    return TimeSeries(
+        labels=[Label(name=name, value=value) for name, value in sorted(labels.items())],
+        samples=[Sample(value=value, timestamp=timestamp) for value, timestamp in samples],
+    )
+
+
+def write_request(*content: TimeSeries) -> bytes:
+    """A serialized `prometheus.WriteRequest`."""
+    return WriteRequest(timeseries=content).SerializeToString()
+
+
+def compressed(*content: TimeSeries) -> bytes:
+    """A request body as it is sent."""
+    return compress(write_request(*content))
+
+
+def compress(message: bytes) -> bytes:
+    """One block of snappy."""
+    return bytes(snappy.compress(message))
+
+
+def framed(*content: bytes) -> bytes:
+    """A serialized `prometheus.WriteRequest` of series that are encoded already."""
+    return WriteRequestFrame(timeseries=content).SerializeToString()
+
+
+# --- the wire format by hand: https://protobuf.dev/programming-guides/encoding/ ------------------
+
+
+def varint(number: int, size: int = 0) -> bytes:
+    """A varint, negative numbers as int64; `size` makes it longer than it needs to be."""
+    number &= 2**64 - 1
+    groups: list[int] = []
+    while number or len(groups) < max(size, 1):
+        groups.append(number & 0x7F)
+        number >>= 7
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
+
+
+def field(number: int, payload: bytes, *, size: int = 0) -> bytes:
+    """A length-delimited field; `size` is that of the length's varint."""
+    return varint(number << 3 | LENGTH_DELIMITED) + varint(len(payload), size) + payload
+
+
+def label(name: str, value: str) -> bytes:
+    """A label as field 1 of a series."""
+    return field(1, field(1, name.encode()) + field(2, value.encode()))
+
+
+def encoded_value(value: float) -> bytes:
+    """Field 1 of a sample, written even if it is zero."""
+    return varint(1 << 3 | FIXED64) + struct.pack("<d", value)
+
+
+def encoded_timestamp(timestamp: int, size: int = 0) -> bytes:
+    """Field 2 of a sample."""
+    return varint(2 << 3 | VARINT) + varint(timestamp, size)
+
+
+def sample(*parts: bytes) -> bytes:
+    """A sample as field 2 of a series."""
+    return field(2, b"".join(parts))

@@ -1,0 +1,172 @@
+"""The command line: what is a command, what is a flag, and how a fault looks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+import receiver.settings
+from receiver import __version__, cli
+from receiver.cli import COMMANDS, build_parser, load_command, main
+from receiver.errors import DatabaseUnavailableError
+from receiver.settings import Settings
+from tests.conftest import MakeSettings
+
+
+@pytest.fixture(autouse=True)
+def alone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing around the test changes settings, and the test does not change logging."""
+    del make_settings
+    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", tmp_path / "no secrets")
+    monkeypatch.setattr(cli, "set_up_logging", lambda _: None)
+
+
+class Calls(list[tuple[str, Settings]]):
+    """Stands for the commands: notes which one is run, and ends with `code`."""
+
+    code = 0
+    error: BaseException | None = None
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    found = Calls()
+
+    async def run(settings: Settings, arguments: Namespace) -> int:
+        found.append((arguments.command, settings))
+        if found.error is not None:
+            raise found.error
+        return found.code
+
+    for name in COMMANDS:
+        monkeypatch.setattr(load_command(name), "run", run)
+    return found
+
+
+def exit_code(*words: str) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("words", "listen"),
+    [
+        ((), "127.0.0.1:9201"),
+        (("serve",), "127.0.0.1:9201"),
+        (("--listen", "h:1"), "h:1"),
+        (("--listen=h:1",), "h:1"),
+        (("serve", "--listen", "h:1"), "h:1"),
+    ],
+)
+def test_serve_is_the_default(words: tuple[str, ...], listen: str, calls: Calls) -> None:
+    assert exit_code(*words) == 0
+    ((command, settings),) = calls
+    assert command == "serve"
+    assert settings.listen == listen
+
+
+def test_the_words_come_from_the_command_line(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["receiver", "--listen", "h:1"])
+    with pytest.raises(SystemExit):
+        main()
+    ((command, settings),) = calls
+    assert (command, settings.listen) == ("serve", "h:1")
+
+
+def test_the_contract_of_commands() -> None:
+    parser, _ = build_parser("migrate")
+    assert {"serve", "migrate", "demo", "capture", "replay", "logs", "codes"} <= COMMANDS.keys()
+    assert parser.prog == "receiver"
+    assert parser.parse_args(["migrate"]).command == "migrate"
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_a_command_ends_the_process_with_its_code(code: int, calls: Calls) -> None:
+    calls.code = code
+    assert exit_code("migrate") == code
+    assert [command for command, _ in calls] == ["migrate"]
+
+
+def test_a_failure_is_one_line(calls: Calls) -> None:
+    calls.error = DatabaseUnavailableError("no database answers")
+    assert exit_code("migrate") == "receiver: no database answers"
+
+
+def test_an_interrupted_command_says_so(calls: Calls) -> None:
+    calls.error = KeyboardInterrupt()
+    assert exit_code("migrate") == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["unknown"], "invalid choice: 'unknown'"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+        (["serve", "--unknown"], "unrecognized arguments: --unknown"),
+        (["serve", "--listen"], "expected one argument"),
+    ],
+)
+def test_what_is_no_command_line(
+    words: list[str], fault: str, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(*words) == 2
+    shown = capsys.readouterr()
+    assert fault in shown.err
+    assert "usage: receiver" in shown.err
+    assert not calls
+
+
+def test_the_version(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("--version") == 0
+    assert capsys.readouterr().out == f"receiver {__version__}\n"
+    assert not calls
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_names_every_command(
+    word: str, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(word) == 0
+    shown = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n    {name} " in shown
+    assert not calls
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command: str, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: receiver {command} ")
+    assert "--database-url" in shown
+    assert not calls
+
+
+def test_help_does_not_show_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECEIVER_DATABASE_URL", "postgresql://user:hunter2@db/logs")
+    assert exit_code("serve", "--help") == 0
+    assert "hunter2" not in capsys.readouterr().out
+
+
+def test_a_wrong_setting_ends_the_program_with_one_line(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "receiver", "serve", "--listen", "nonsense"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("receiver: RECEIVER_LISTEN=nonsense: must be HOST:PORT")

@@ -1,0 +1,435 @@
+"""Which requests commit together, how long one waits, and who learns of a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import timedelta
+
+import pytest
+
+from receiver.errors import DatabaseUnavailableError, ReceiverError, ShuttingDownError
+from receiver.model import Metric, Sample, Series, Source
+from receiver.pairing import Outcome
+from receiver.storage.group_commit import GroupCommit
+from receiver.storage.records import Contents
+from tests.messages import NOW, STALE
+
+SOURCE = Source((("instance", "a"),))
+FOREVER = timedelta(hours=1)
+NO_TIME = timedelta()
+# Far longer than anything here takes, far shorter than what must not be waited for.
+SOON = 5.0
+
+
+def status(number: int = 0, value: float = 1.0) -> Sample:
+    return Series(Metric.STATUS, SOURCE), NOW + number, value
+
+
+def ocr(number: int = 0) -> Sample:
+    return Series(Metric.OCR, SOURCE), NOW + number, NOW / 1000
+
+
+def pair(number: int = 0) -> list[Sample]:
+    return [status(number), ocr(number)]
+
+
+class Writes:
+    """Stands for the database: each write ends when the gate is open, with the next outcome."""
+
+    def __init__(self) -> None:
+        self.contents: list[Contents] = []
+        self.running = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.outcomes: Iterator[BaseException | None] = iter(())
+
+    async def __call__(self, contents: Contents) -> None:
+        self.contents.append(contents)
+        outcome = next(self.outcomes, None)
+        self.running += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.running -= 1
+        if outcome is not None:
+            raise outcome
+
+    def numbers(self) -> list[list[int]]:
+        """Which pairs each write had, by their numbers."""
+        return [[row[0] - NOW for row in contents.rows] for contents in self.contents]
+
+
+class Traffic:
+    """How many requests are said to be on their way."""
+
+    def __init__(self) -> None:
+        self.arriving = 0
+
+    def __call__(self) -> int:
+        return self.arriving
+
+
+Opens = Callable[..., AbstractAsyncContextManager[GroupCommit]]
+
+
+@pytest.fixture
+async def writes() -> Writes:
+    return Writes()
+
+
+@pytest.fixture
+def traffic() -> Traffic:
+    return Traffic()
+
+
+@pytest.fixture
+def opened(writes: Writes, traffic: Traffic) -> Opens:
+    @asynccontextmanager
+    async def opened(linger: timedelta = FOREVER, writers: int = 1) -> AsyncIterator[GroupCommit]:
+        async with GroupCommit(
+            writes, traffic, ocr_unit=1_000_000, linger=linger, writers=writers
+        ) as group_commit:
+            yield group_commit
+
+    return opened
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def outcome(task: asyncio.Task[Counter[Outcome]]) -> Counter[Outcome]:
+    async with asyncio.timeout(SOON):
+        return await task
+
+
+# --- alone ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writers", [1, 2, 5])
+@pytest.mark.parametrize(
+    "samples",
+    [pair(), [status()], [ocr()], [status(value=0.5)], [*pair(), status(1), ocr(2)]],
+    ids=["pair", "status", "ocr", "rejected", "everything"],
+)
+async def test_a_lone_request_commits_at_once(
+    samples: list[Sample], writers: int, opened: Opens, writes: Writes
+) -> None:
+    async with opened(writers=writers) as group_commit, asyncio.timeout(SOON):
+        outcomes = await group_commit.store(samples)
+    assert outcomes.total() == len(samples)
+    (contents,) = writes.contents
+    assert 2 * len(contents.rows) + len(contents.halves) + len(contents.rejected) == len(samples)
+
+
+async def test_a_lone_request_waits_for_no_timer(opened: Opens, writes: Writes) -> None:
+    async with opened() as group_commit:
+        task = asyncio.create_task(group_commit.store([status()]))
+        await settle()
+        assert task.done()
+        assert len(writes.contents) == 1
+
+
+async def test_one_request_after_another(opened: Opens, writes: Writes) -> None:
+    async with opened() as group_commit, asyncio.timeout(SOON):
+        for number in range(20):
+            assert await group_commit.store(pair(number)) == {Outcome.ACCEPTED: 2}
+    assert writes.numbers() == [[number] for number in range(20)]
+
+
+@pytest.mark.parametrize("samples", [[], [status(value=STALE)]])
+async def test_nothing_to_write_is_not_written(
+    samples: list[Sample], opened: Opens, writes: Writes
+) -> None:
+    async with opened() as group_commit, asyncio.timeout(SOON):
+        outcomes = await group_commit.store(samples)
+    assert outcomes.total() == outcomes[Outcome.STALE] == len(samples)
+    assert not writes.contents
+
+
+async def test_a_request_is_answered_after_its_commit_only(opened: Opens, writes: Writes) -> None:
+    writes.gate.clear()
+    async with opened() as group_commit:
+        task = asyncio.create_task(group_commit.store(pair()))
+        await settle()
+        assert writes.running == 1
+        assert not task.done()
+        writes.gate.set()
+        assert await outcome(task) == {Outcome.ACCEPTED: 2}
+
+
+# --- together -------------------------------------------------------------------------------------
+
+
+async def test_requests_that_arrive_during_a_write_share_the_next(
+    opened: Opens, writes: Writes
+) -> None:
+    writes.gate.clear()
+    async with opened() as group_commit:
+        tasks = [asyncio.create_task(group_commit.store(pair(0)))]
+        await settle()
+        for number in (1, 2, 3):
+            tasks.append(asyncio.create_task(group_commit.store(pair(number))))
+            await settle()
+        assert writes.numbers() == [[0]]
+        writes.gate.set()
+        for task in tasks:
+            assert await outcome(task) == {Outcome.ACCEPTED: 2}
+    assert writes.numbers() == [[0], [1, 2, 3]]
+
+
+async def test_each_request_learns_its_own_outcomes(opened: Opens, writes: Writes) -> None:
+    writes.gate.clear()
+    async with opened() as group_commit:
+        first = asyncio.create_task(group_commit.store(pair(0)))
+        await settle()
+        second = asyncio.create_task(group_commit.store([status(1, value=0.5)]))
+        third = asyncio.create_task(group_commit.store([*pair(2), status(3, value=STALE)]))
+        await settle()
+        writes.gate.set()
+        assert await outcome(first) == {Outcome.ACCEPTED: 2}
+        assert await outcome(second) == {Outcome.REJECTED: 1}
+        assert await outcome(third) == {Outcome.ACCEPTED: 2, Outcome.STALE: 1}
+    assert len(writes.contents) == 2
+
+
+async def test_as_many_writes_at_once_as_there_are_writers(opened: Opens, writes: Writes) -> None:
+    writes.gate.clear()
+    async with opened(writers=2) as group_commit:
+        tasks = []
+        for number in range(5):
+            tasks.append(asyncio.create_task(group_commit.store(pair(number))))
+            await settle()
+        assert writes.running == 2
+        writes.gate.set()
+        for task in tasks:
+            await outcome(task)
+    assert writes.numbers() == [[0], [1], [2, 3, 4]]
+
+
+async def test_many_requests_are_few_writes_and_none_is_lost(opened: Opens, writes: Writes) -> None:
+    async with opened(writers=2) as group_commit, asyncio.timeout(SOON):
+        results = await asyncio.gather(*(group_commit.store(pair(n)) for n in range(500)))
+    assert all(result == {Outcome.ACCEPTED: 2} for result in results)
+    written = [number for numbers in writes.numbers() for number in numbers]
+    assert sorted(written) == list(range(500))
+    assert len(writes.contents) < 10
+
+
+# --- halves ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writers", [1, 2, 5])
+async def test_a_half_waits_for_the_twin_that_may_be_arriving(
+    writers: int, opened: Opens, writes: Writes, traffic: Traffic
+) -> None:
+    traffic.arriving = 1
+    async with opened(writers=writers) as group_commit:
+        first = asyncio.create_task(group_commit.store([status()]))
+        await settle()
+        assert not writes.contents
+        second = asyncio.create_task(group_commit.store([ocr()]))
+        assert await outcome(first) == await outcome(second) == {Outcome.ACCEPTED: 1}
+    (contents,) = writes.contents
+    assert len(contents.rows) == 1
+    assert not contents.halves
+
+
+async def test_a_half_waits_no_longer_than_requests_are_arriving(
+    opened: Opens, writes: Writes, traffic: Traffic
+) -> None:
+    traffic.arriving = 2
+    async with opened() as group_commit:
+        first = asyncio.create_task(group_commit.store([status()]))
+        await settle()
+        traffic.arriving = 0
+        second = asyncio.create_task(group_commit.store(pair(1)))
+        await outcome(first)
+        await outcome(second)
+    (contents,) = writes.contents
+    assert (len(contents.rows), len(contents.halves)) == (1, 1)
+
+
+@pytest.mark.parametrize("samples", [pair(), [status(value=0.5)]], ids=["pair", "rejected"])
+async def test_what_is_complete_waits_for_nothing(
+    samples: list[Sample], opened: Opens, writes: Writes, traffic: Traffic
+) -> None:
+    traffic.arriving = 100
+    async with opened() as group_commit:
+        await outcome(asyncio.create_task(group_commit.store(samples)))
+    assert len(writes.contents) == 1
+
+
+async def test_a_half_lingers_and_then_commits_alone(
+    opened: Opens, writes: Writes, traffic: Traffic
+) -> None:
+    traffic.arriving = 1
+    start = time.monotonic()
+    async with opened(linger=timedelta(milliseconds=50)) as group_commit:
+        await outcome(asyncio.create_task(group_commit.store([status()])))
+    assert 0.04 <= time.monotonic() - start < SOON
+    ((rows, halves, _),) = writes.contents
+    assert (len(rows), len(halves)) == (0, 1)
+
+
+async def test_a_time_to_linger_of_zero(opened: Opens, writes: Writes, traffic: Traffic) -> None:
+    traffic.arriving = 1
+    async with opened(linger=NO_TIME) as group_commit:
+        await outcome(asyncio.create_task(group_commit.store([status()])))
+    assert len(writes.contents) == 1
+
+
+async def test_new_halves_do_not_make_the_first_one_wait_longer(
+    opened: Opens, traffic: Traffic
+) -> None:
+    traffic.arriving = 100
+    async with opened(linger=timedelta(milliseconds=100)) as group_commit:
+        first = asyncio.create_task(group_commit.store([status()]))
+        others: list[asyncio.Task[Counter[Outcome]]] = []
+        async with asyncio.timeout(SOON):
+            while not first.done():
+                others.append(asyncio.create_task(group_commit.store([status(len(others) + 1)])))
+                await asyncio.sleep(0.01)
+        await asyncio.gather(first, *others)
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+async def test_a_failure_reaches_the_requests_of_its_batch_and_no_other(
+    opened: Opens, writes: Writes
+) -> None:
+    failure = DatabaseUnavailableError("gone")
+    writes.outcomes = iter([None, failure, None])
+    writes.gate.clear()
+    async with opened() as group_commit:
+        batches: list[list[asyncio.Task[Counter[Outcome]]]] = []
+        for numbers in ([0], [1, 2, 3], [4, 5]):
+            batches.append(
+                [asyncio.create_task(group_commit.store(pair(number))) for number in numbers]
+            )
+            await settle()
+            if len(batches) == 2:
+                writes.gate.set()
+                await settle()
+        for task in batches[0] + batches[2]:
+            assert await outcome(task) == {Outcome.ACCEPTED: 2}
+        for task in batches[1]:
+            with pytest.raises(DatabaseUnavailableError) as refusal:
+                await outcome(task)
+            assert refusal.value is failure
+    assert writes.numbers() == [[0], [1, 2, 3], [4, 5]]
+
+
+async def test_an_unknown_failure_is_never_the_senders_fault(
+    opened: Opens, writes: Writes, caplog: pytest.LogCaptureFixture
+) -> None:
+    writes.outcomes = iter([LookupError("a fault of ours")])
+    async with opened() as group_commit:
+        with pytest.raises(ReceiverError, match="internal error") as refusal:
+            await outcome(asyncio.create_task(group_commit.store(pair())))
+        assert refusal.value.status == 500
+        assert "a fault of ours" in caplog.text
+        assert await outcome(asyncio.create_task(group_commit.store(pair()))) == {
+            Outcome.ACCEPTED: 2
+        }
+
+
+async def test_the_writer_goes_on_after_failures(opened: Opens, writes: Writes) -> None:
+    writes.outcomes = iter([DatabaseUnavailableError()] * 5)
+    async with opened() as group_commit:
+        for _ in range(5):
+            with pytest.raises(DatabaseUnavailableError):
+                await outcome(asyncio.create_task(group_commit.store(pair())))
+        await outcome(asyncio.create_task(group_commit.store(pair())))
+    assert len(writes.contents) == 6
+
+
+async def test_a_failed_batch_is_not_written_again(opened: Opens, writes: Writes) -> None:
+    writes.outcomes = iter([DatabaseUnavailableError()])
+    async with opened() as group_commit:
+        with pytest.raises(DatabaseUnavailableError):
+            await outcome(asyncio.create_task(group_commit.store(pair(0))))
+        await outcome(asyncio.create_task(group_commit.store(pair(1))))
+    assert writes.numbers() == [[0], [1]]
+
+
+# --- senders that hang up -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["during the write", "before the write"])
+async def test_who_hangs_up_does_not_take_the_others_along(
+    waiting: bool, opened: Opens, writes: Writes
+) -> None:
+    writes.gate.clear()
+    async with opened() as group_commit:
+        if waiting:
+            first = asyncio.create_task(group_commit.store(pair(0)))
+            await settle()
+        gone = asyncio.create_task(group_commit.store(pair(1)))
+        stays = asyncio.create_task(group_commit.store(pair(2)))
+        await settle()
+        assert writes.numbers() == ([[0]] if waiting else [[1, 2]])
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await outcome(gone)
+        writes.gate.set()
+        assert await outcome(stays) == {Outcome.ACCEPTED: 2}
+        if waiting:
+            await outcome(first)
+    assert writes.numbers()[-1] == [1, 2]
+
+
+async def test_a_failure_that_nobody_waits_for_is_no_surprise(
+    opened: Opens, writes: Writes
+) -> None:
+    unexpected: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
+    writes.outcomes = iter([DatabaseUnavailableError()])
+    writes.gate.clear()
+    async with opened() as group_commit:
+        gone = asyncio.create_task(group_commit.store(pair()))
+        await settle()
+        gone.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+        writes.gate.set()
+        await settle()
+        await outcome(asyncio.create_task(group_commit.store(pair())))
+    del gone
+    gc.collect()
+    assert not unexpected
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+async def test_closing_ends_a_running_write_and_says_so(opened: Opens, writes: Writes) -> None:
+    writes.gate.clear()
+    async with opened(writers=2) as group_commit:
+        tasks = []
+        for number in range(2):
+            tasks.append(asyncio.create_task(group_commit.store(pair(number))))
+            await settle()
+        assert writes.running == 2
+    assert writes.running == 0
+    for task in tasks:
+        with pytest.raises(ShuttingDownError) as refusal:
+            await outcome(task)
+        assert refusal.value.status == 503
+
+
+@pytest.mark.parametrize("writers", [1, 3])
+async def test_closing_when_idle(opened: Opens, writes: Writes, writers: int) -> None:
+    async with opened(writers=writers):
+        await settle()
+    async with opened(writers=writers):
+        pass
+    assert not writes.contents

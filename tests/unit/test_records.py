@@ -1,0 +1,260 @@
+"""Batches in the form of the tables, down to the bytes that PostgreSQL reads."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.model import Half, Metric, Reason, Rejected, Row, Source
+from receiver.pairing import POSTGRES_EPOCH_MS, to_postgres_time
+from receiver.storage.records import (
+    COPY_COLUMNS,
+    Contents,
+    LogRecord,
+    encode_copy,
+    half_records,
+    log_records,
+    rejected_records,
+)
+from tests import strategies
+from tests.messages import NOW, bits
+
+NAMES = {Metric.STATUS: "the_status", Metric.OCR: "the_ocr"}
+
+
+def source(number: int | None) -> Source:
+    made = Source((("instance", str(number)),))
+    made.id = number
+    return made
+
+
+SOURCES = [source(number) for number in (1, 2, 3)]
+
+int32 = st.integers(-(2**31), 2**31 - 1)
+int64 = st.integers(-(2**63), 2**63 - 1)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+times = st.integers(NOW, NOW + 5)
+some_sources = st.sampled_from(SOURCES)
+
+rows: st.SearchStrategy[list[Row]] = st.lists(
+    st.tuples(times, some_sources, int32, int64, finite), max_size=5
+)
+halves: st.SearchStrategy[list[Half]] = st.lists(
+    st.one_of(
+        st.tuples(times, some_sources, int32, st.none(), st.none()),
+        st.tuples(times, some_sources, st.none(), int64, finite),
+    ),
+    max_size=5,
+    unique_by=lambda half: half[:2],
+)
+rejected: st.SearchStrategy[list[Rejected]] = st.lists(
+    st.builds(
+        Rejected,
+        some_sources,
+        st.sampled_from(Metric),
+        strategies.timestamps,
+        strategies.values,
+        st.sampled_from(Reason),
+    ),
+    max_size=5,
+)
+all_contents = st.builds(Contents, rows, halves, rejected)
+
+
+# --- COPY -----------------------------------------------------------------------------------------
+
+
+def parse_copy(stream: bytes) -> list[list[bytes | None]]:
+    """Read PostgreSQL's binary format (documentation of COPY, "Binary Format")."""
+    signature, flags, extension = struct.unpack_from(">11sii", stream)
+    assert signature == b"PGCOPY\n\xff\r\n\0"
+    assert flags == 0
+    place = 19 + extension
+    tuples: list[list[bytes | None]] = []
+    while True:
+        (fields,) = struct.unpack_from(">h", stream, place)
+        place += 2
+        if fields == -1:
+            assert place == len(stream)
+            return tuples
+        values: list[bytes | None] = []
+        for _ in range(fields):
+            (size,) = struct.unpack_from(">i", stream, place)
+            place += 4
+            values.append(None if size == -1 else stream[place : place + size])
+            place += max(size, 0)
+        tuples.append(values)
+
+
+def number(field: bytes | None) -> int:
+    assert field is not None
+    return int.from_bytes(field, "big", signed=True)
+
+
+records: st.SearchStrategy[list[LogRecord]] = st.lists(
+    st.tuples(int64, int32, int32, int64, finite), max_size=20
+)
+
+
+@given(records)
+def test_the_bytes_of_a_copy(logs: list[LogRecord]) -> None:
+    assert COPY_COLUMNS == ("created_at", "source_id", "app_status", "ocr_value")
+    parsed = parse_copy(bytes(encode_copy(logs)))
+    # TIMESTAMPTZ has 8 bytes, INT has 4.
+    assert all([len(field or b"") for field in row] == [8, 4, 4, 8] for row in parsed)
+    assert [tuple(number(field) for field in row) for row in parsed] == [log[:4] for log in logs]
+
+
+def test_a_copy_of_one_row_byte_by_byte() -> None:
+    expected = (
+        "5047434f50590aff0d0a00 00000000 00000000"
+        "0004"
+        "00000008 0000000000000001"
+        "00000004 00000002"
+        "00000004 ffffffff"
+        "00000008 fffffffffffffffe"
+        "ffff"
+    )
+    assert bytes(encode_copy([(1, 2, -1, -2, 0.0)])) == bytes.fromhex(expected)
+
+
+def test_a_copy_is_a_view_for_asyncpg() -> None:
+    assert isinstance(encode_copy([]), memoryview)
+
+
+# --- order ----------------------------------------------------------------------------------------
+
+
+@given(rows)
+def test_rows_are_sorted_by_their_key(batch: list[Row]) -> None:
+    found = log_records(batch)
+    assert [record[:2] for record in found] == sorted(record[:2] for record in found)
+    assert Counter(found) == Counter(
+        (to_postgres_time(timestamp), kept.id, status, ocr_value, sample)
+        for timestamp, kept, status, ocr_value, sample in batch
+    )
+
+
+@given(halves)
+def test_halves_are_sorted_by_their_key(batch: list[Half]) -> None:
+    found = half_records(batch)
+    assert [record[:2] for record in found] == sorted(record[:2] for record in found)
+    assert Counter(found) == Counter(
+        (to_postgres_time(timestamp), kept.id, status, ocr_value, sample)
+        for timestamp, kept, status, ocr_value, sample in batch
+    )
+
+
+def test_time_comes_before_source() -> None:
+    late, early = (NOW + 1, SOURCES[0]), (NOW, SOURCES[2])
+    other = (NOW, SOURCES[1])
+    found = log_records([(*at, 0, 0, 0.0) for at in (late, early, other)])
+    assert [(record[0], record[1]) for record in found] == [
+        (to_postgres_time(NOW), 2),
+        (to_postgres_time(NOW), 3),
+        (to_postgres_time(NOW + 1), 1),
+    ]
+
+
+@pytest.mark.parametrize("timestamp", [0, -1, NOW, POSTGRES_EPOCH_MS, -62_135_596_800_000])
+def test_a_row_and_a_half_have_the_same_time(timestamp: int) -> None:
+    (log,) = log_records([(timestamp, SOURCES[0], 0, 0, 0.0)])
+    (half,) = half_records([(timestamp, SOURCES[0], 0, None, None)])
+    assert log[0] == half[0] == to_postgres_time(timestamp)
+
+
+@given(rejected)
+def test_rejected_samples_keep_every_bit(batch: list[Rejected]) -> None:
+    found = rejected_records(batch, NAMES)
+    assert [(*record[:3], bits(record[3]), record[4]) for record in found] == [
+        (one.source.id, NAMES[one.metric], one.timestamp, bits(one.value), one.reason)
+        for one in batch
+    ]
+
+
+def test_a_source_without_an_id_is_a_fault_of_ours() -> None:
+    unknown = source(None)
+    with pytest.raises(RuntimeError, match="has no id yet"):
+        half_records([(NOW, unknown, 0, None, None)])
+    with pytest.raises(RuntimeError, match="has no id yet"):
+        rejected_records([Rejected(unknown, Metric.OCR, NOW, 0.0, Reason.CONFLICT)], NAMES)
+
+
+# --- contents -------------------------------------------------------------------------------------
+
+
+def entries(contents: Contents) -> Counter[str]:
+    """Everything in it, as text: a NaN is not equal to itself."""
+    values: list[tuple[Any, ...]] = [*contents.rows, *contents.halves, *contents.rejected]
+    return Counter(map(repr, values))
+
+
+@given(all_contents)
+def test_a_split_loses_and_repeats_nothing(contents: Contents) -> None:
+    first, second = contents.split()
+    assert entries(first) + entries(second) == entries(contents)
+    assert first.size() + second.size() == contents.size()
+    if contents.size() >= 2:
+        assert first.size() >= 1
+        assert second.size() >= 1
+    assert first.rows + second.rows == contents.rows
+    assert first.halves + second.halves == contents.halves
+
+
+@given(all_contents)
+def test_splitting_again_and_again_ends_with_each_entry_alone(contents: Contents) -> None:
+    parts, alone = [contents], Counter[str]()
+    while parts:
+        part = parts.pop()
+        if part.size() > 1:
+            smaller = part.split()
+            assert all(one.size() < part.size() for one in smaller)
+            parts.extend(smaller)
+        else:
+            alone += entries(part)
+    assert alone == entries(contents)
+
+
+@given(all_contents)
+def test_the_size_and_the_sources(contents: Contents) -> None:
+    assert contents.size() == entries(contents).total()
+    pairs: list[Row | Half] = [*contents.rows, *contents.halves]
+    expected = {one[1] for one in pairs} | {one.source for one in contents.rejected}
+    assert contents.sources() == expected
+
+
+@given(all_contents)
+def test_everything_set_aside_is_every_sample_with_its_value(contents: Contents) -> None:
+    aside = contents.set_aside()
+    assert not aside.rows
+    assert not aside.halves
+    pairs: list[Row | Half] = [*contents.rows, *contents.halves]
+    refused = [
+        Rejected(one[1], metric, one[0], value, Reason.REFUSED)
+        for one in pairs
+        for metric, value in ((Metric.STATUS, one[2]), (Metric.OCR, one[4]))
+        if value is not None
+    ]
+    assert len(refused) == 2 * len(contents.rows) + len(contents.halves)
+    assert Counter(exact(one) for one in aside.rejected) == Counter(
+        exact(one) for one in [*contents.rejected, *refused]
+    )
+    assert all(type(one.value) is float for one in aside.rejected)
+
+
+def exact(one: Rejected) -> tuple[Source, Metric, int, int, Reason]:
+    return one.source, one.metric, one.timestamp, bits(one.value), one.reason
+
+
+def test_a_row_is_set_aside_as_its_two_samples() -> None:
+    value = NOW / 1000
+    row = NOW, SOURCES[0], 7, to_postgres_time(NOW), value
+    assert Contents([row], [], []).set_aside().rejected == [
+        Rejected(SOURCES[0], Metric.STATUS, NOW, 7.0, Reason.REFUSED),
+        Rejected(SOURCES[0], Metric.OCR, NOW, value, Reason.REFUSED),
+    ]

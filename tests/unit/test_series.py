@@ -1,0 +1,217 @@
+"""Series are remembered while they are in use, in bounded memory; a label set is one source."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.model import Metric, Series, Source
+from receiver.protocol.series import (
+    FILTERED,
+    Filtered,
+    InvalidSeriesError,
+    SeriesCache,
+    check_labels,
+)
+from tests import strategies
+
+STATUS = "app_status"
+OCR = "ocr_value"
+KEPT = {STATUS: Metric.STATUS, OCR: Metric.OCR}
+
+
+def add(cache: SeriesCache, labels: Mapping[str, str]) -> Series | Filtered:
+    return cache.add(key_of(labels), labels.items())
+
+
+def key_of(labels: Mapping[str, str]) -> bytes:
+    return repr(list(labels.items())).encode()
+
+
+def source(cache: SeriesCache, labels: Mapping[str, str], name: str = STATUS) -> Source:
+    found = add(cache, {"__name__": name, **labels})
+    assert found is not FILTERED
+    return found.source
+
+
+def use(cache: SeriesCache, number: int) -> bool:
+    """Look for a series and add it if it is new; tells whether it was known."""
+    key = b"%d" % number
+    if cache.find(key) is not None:
+        return True
+    cache.add(key, [("__name__", STATUS), ("n", str(number))])
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [(STATUS, Metric.STATUS), (OCR, Metric.OCR), ("up", None)]
+)
+def test_a_series_is_found_as_it_was_added(name: str, metric: Metric | None) -> None:
+    cache = SeriesCache(KEPT, 10)
+    assert cache.find(b"key") is None
+    added = cache.add(b"key", [("__name__", name), ("job", "x")])
+    assert cache.find(b"key") is added
+    if metric is None:
+        assert added is FILTERED
+    else:
+        assert added is not FILTERED
+        assert added.metric is metric
+        assert added.source.labels == (("job", "x"),)
+        assert added.source.id is None
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+@given(st.integers(2, 20), st.lists(st.integers(0, 60), max_size=200))
+def test_the_cache_is_never_larger_than_its_size(size: int, uses: list[int]) -> None:
+    cache = SeriesCache(KEPT, size)
+    for number in uses:
+        use(cache, number)
+        assert len(cache) <= size
+
+
+@given(st.integers(2, 20), st.integers(1, 100))
+def test_a_series_in_use_is_never_forgotten(size: int, rounds: int) -> None:
+    cache = SeriesCache(KEPT, size)
+    use(cache, 0)
+    other = 0
+    for _ in range(rounds):
+        for _ in range(size // 2):
+            other += 1
+            use(cache, other)
+        assert use(cache, 0)
+
+
+@pytest.mark.parametrize("name", [STATUS, "up"])
+def test_a_series_not_in_use_is_forgotten(name: str) -> None:
+    cache = SeriesCache(KEPT, 10)
+    cache.add(b"unused", [("__name__", name)])
+    for number in range(11):
+        use(cache, number)
+    assert cache.find(b"unused") is None
+
+
+def test_a_working_set_that_fits_is_parsed_once() -> None:
+    cache = SeriesCache(KEPT, 20)
+    numbers = range(10)
+    assert not any(use(cache, number) for number in numbers)
+    assert all(use(cache, number) for _ in range(20) for number in numbers)
+
+
+def test_an_invalid_series_is_not_remembered() -> None:
+    cache = SeriesCache(KEPT, 10)
+    for _ in range(2):
+        with pytest.raises(InvalidSeriesError):
+            cache.add(b"key", [("job", "x")])
+        assert cache.find(b"key") is None
+    assert len(cache) == 0
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def test_both_series_of_a_label_set_share_their_source() -> None:
+    cache = SeriesCache(KEPT, 10)
+    assert source(cache, {"a": "b"}) is source(cache, {"a": "b"}, OCR)
+
+
+def test_a_source_in_use_outlives_its_series_in_the_cache() -> None:
+    cache = SeriesCache(KEPT, 4)
+    held = source(cache, {"a": "b"})
+    for number in range(20):
+        use(cache, number)
+    assert cache.find(key_of({"__name__": STATUS, "a": "b"})) is None
+    assert source(cache, {"a": "b"}) is held
+    assert source(cache, {"a": "b"}, OCR) is held
+
+
+def test_a_source_that_nobody_uses_is_freed() -> None:
+    cache = SeriesCache(KEPT, 4)
+    freed = weakref.ref(source(cache, {"a": "b"}))
+    gc.collect()
+    assert freed() is not None
+    for number in range(20):
+        use(cache, number)
+    gc.collect()
+    assert freed() is None
+
+
+@given(strategies.label_sets, strategies.label_sets)
+def test_sources_differ_as_their_labels_do(first: dict[str, str], second: dict[str, str]) -> None:
+    cache = SeriesCache(KEPT, 10)
+    meant = [
+        {name: value for name, value in labels.items() if value and name != "__name__"}
+        for labels in (first, second)
+    ]
+    sources = [source(cache, {**labels, "__name__": STATUS}) for labels in (first, second)]
+    assert (sources[0] is sources[1]) == (meant[0] == meant[1])
+    assert [dict(one.labels) for one in sources] == meant
+
+
+@given(strategies.label_sets)
+def test_neither_order_nor_empty_labels_matter(labels: dict[str, str]) -> None:
+    cache = SeriesCache(KEPT, 10)
+    labels["__name__"] = STATUS
+    first = source(cache, labels)
+    backwards = dict(reversed(labels.items()))
+    more = {"an empty one": "", **backwards, "and another": ""}
+    without = {name: value for name, value in labels.items() if value}
+    for same in (backwards, more, without):
+        assert source(cache, same) is first
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": "b"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "a"}),
+        ({"a": "b"}, {}),
+        ({"a": "b"}, {"a": "b", "c": "d"}),
+        ({"a": "b", "c": "d"}, {"a": "d", "c": "b"}),
+        ({"a": "bc"}, {"ab": "c"}),
+        ({"a": "b\0c"}, {"a": "bc"}),
+        ({"a": "é"}, {"a": "e\N{COMBINING ACUTE ACCENT}"}),
+        ({"A": "b"}, {"a": "b"}),
+        ({"a": " b"}, {"a": "b"}),
+    ],
+)
+def test_close_label_sets_are_different_sources(one: dict[str, str], other: dict[str, str]) -> None:
+    cache = SeriesCache(KEPT, 10)
+    assert source(cache, one) is not source(cache, other)
+
+
+# --- what is valid --------------------------------------------------------------------------------
+
+
+@given(strategies.label_sets)
+def test_valid_labels_are_kept_but_for_empty_ones(labels: dict[str, str]) -> None:
+    expected = {name: value for name, value in labels.items() if value}
+    assert check_labels(labels.items()) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        ([], "the label __name__ is missing"),
+        ([("job", "x")], "the label __name__ is missing"),
+        ([("__name__", "")], "the label __name__ is missing"),
+        ([("__name__", "up"), ("", "x")], "a label has no name (its value is 'x')"),
+        ([("__name__", "up"), ("", "")], "a label has no name (its value is '')"),
+        ([("__name__", "up"), ("a", "x"), ("a", "x")], "the label 'a' is there more than once"),
+        ([("__name__", "up"), ("a", ""), ("a", "x")], "the label 'a' is there more than once"),
+        (
+            [("__name__", "up"), ("__name__", "up")],
+            "the label '__name__' is there more than once",
+        ),
+    ],
+)
+def test_invalid_labels(labels: list[tuple[str, str]], fault: str) -> None:
+    with pytest.raises(InvalidSeriesError) as refusal:
+        check_labels(labels)
+    assert str(refusal.value) == fault

@@ -1,0 +1,344 @@
+"""Where settings come from, which source wins, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from pydantic_settings import CliSettingsSource
+
+import receiver.settings
+from receiver.errors import SettingsError
+from receiver.model import Metric
+from receiver.settings import Settings, default_data_dir, parse_address, parse_duration
+
+SECRET = "postgresql://user:hunter2@db/logs"
+
+
+@pytest.fixture(autouse=True)
+def secrets_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Nothing set anywhere, in a working directory of the test's own."""
+    directory = tmp_path / "secrets"
+    directory.mkdir()
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", directory)
+    for name in os.environ:
+        if name.upper().startswith("RECEIVER_"):
+            monkeypatch.delenv(name)
+    return directory
+
+
+def load_flags(*words: str) -> Settings:
+    parser = ArgumentParser()
+    flags: CliSettingsSource[Settings] = CliSettingsSource(Settings, root_parser=parser)
+    return Settings.load(flags(parsed_args=parser.parse_args(words)))
+
+
+# --- sources --------------------------------------------------------------------------------------
+
+
+def test_the_contract_of_defaults() -> None:
+    settings = Settings.load()
+    assert settings.listen == "127.0.0.1:9201"
+    assert settings.address == ("127.0.0.1", 9201)
+    assert settings.database_url is None
+    assert settings.metric_names == {Metric.STATUS: "app_status", Metric.OCR: "ocr_value"}
+    assert settings.ocr_unit == "seconds"
+    assert settings.pair_timeout == timedelta(hours=2)
+    assert settings.data_dir == default_data_dir()
+
+
+Place = Callable[[pytest.MonkeyPatch, Path, str], None]
+
+
+def in_environment(monkeypatch: pytest.MonkeyPatch, _: Path, value: str) -> None:
+    monkeypatch.setenv("RECEIVER_LISTEN", value)
+
+
+def in_dotenv(_: pytest.MonkeyPatch, __: Path, value: str) -> None:
+    Path(".env").write_text(f"# a comment\nOTHER=1\nRECEIVER_LISTEN={value}\n")
+
+
+def in_secrets(_: pytest.MonkeyPatch, directory: Path, value: str) -> None:
+    (directory / "RECEIVER_LISTEN").write_text(f"{value}\n")
+
+
+PLACES: list[Place] = [in_environment, in_dotenv, in_secrets]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_source_is_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch, secrets_dir: Path
+) -> None:
+    place(monkeypatch, secrets_dir, "h:1")
+    assert Settings.load().listen == "h:1"
+    assert load_flags().listen == "h:1"
+
+
+def test_the_first_source_wins(monkeypatch: pytest.MonkeyPatch, secrets_dir: Path) -> None:
+    for number, place in reversed(list(enumerate(PLACES, 1))):
+        place(monkeypatch, secrets_dir, f"h:{number}")
+        assert load_flags().listen == f"h:{number}"
+        assert load_flags("--listen", "flag:1").listen == "flag:1"
+
+
+def test_sources_complete_each_other(monkeypatch: pytest.MonkeyPatch, secrets_dir: Path) -> None:
+    monkeypatch.setenv("RECEIVER_STATUS_METRIC", "from_environment")
+    Path(".env").write_text("RECEIVER_OCR_METRIC=from_dotenv\n")
+    (secrets_dir / "RECEIVER_DATABASE_URL").write_text(f"{SECRET}\n")
+    settings = load_flags("--listen", "flag:1")
+    assert settings.listen == "flag:1"
+    assert settings.status_metric == "from_environment"
+    assert settings.ocr_metric == "from_dotenv"
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == SECRET
+
+
+def test_values_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECEIVER_LISTEN", "h:1")
+    assert Settings.load(listen="h:2").listen == "h:2"
+
+
+def test_no_secrets_directory_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", tmp_path / "missing")
+    assert Settings.load() == Settings.load()
+
+
+def test_a_secrets_file_named_in_lower_case(secrets_dir: Path) -> None:
+    (secrets_dir / "receiver_database_password").write_text("hunter2\n")
+    settings = Settings.load()
+    assert settings.database_password is not None
+    assert settings.database_password.get_secret_value() == "hunter2"
+
+
+def test_what_has_another_prefix_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN", "h:1")
+    monkeypatch.setenv("DATABASE_URL", SECRET)
+    Path(".env").write_text("LISTEN=h:2\nUNKNOWN=3\n")
+    assert Settings.load().listen == "127.0.0.1:9201"
+    assert Settings.load().database_url is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [((), True), (("--no-migrate-on-start",), False), (("--migrate-on-start",), True)],
+)
+def test_a_switch(words: tuple[str, ...], expected: bool) -> None:
+    assert load_flags(*words).migrate_on_start is expected
+
+
+def test_every_setting_has_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_flags("--help")
+    shown = capsys.readouterr().out
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in shown
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings.load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.listen = "h:1"  # type: ignore[misc]  # that is the point
+    assert settings.listen == "127.0.0.1:9201"
+
+
+# --- forms ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("250ms", timedelta(milliseconds=250)),
+        ("5s", timedelta(seconds=5)),
+        ("0s", timedelta()),
+        ("1.5s", timedelta(milliseconds=1500)),
+        ("2m", timedelta(minutes=2)),
+        ("1h30m", timedelta(minutes=90)),
+        ("1h1m1s1ms", timedelta(hours=1, minutes=1, seconds=1, milliseconds=1)),
+        ("7d", timedelta(days=7)),
+        ("2w", timedelta(days=14)),
+        ("1y", timedelta(days=365)),
+    ],
+)
+def test_a_duration(text: str, expected: timedelta) -> None:
+    assert Settings.load(pair_timeout=text).pair_timeout == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "5", "s", "5 s", "5S", "-5s", "+5s", "5s ", "5sec", "1h30", "1..5s", "5µs", "P1D"],
+)
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load(pair_timeout=text)
+    expected = f"RECEIVER_PAIR_TIMEOUT={text}: must be a duration such as 250ms, 5s, 1h30m or 7d"
+    assert str(refusal.value) == expected
+
+
+@given(st.integers(0, 10**6), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
+def test_durations_add_up(hours: int, minutes: int, seconds: int, milliseconds: int) -> None:
+    expected = timedelta(hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+    assert parse_duration(f"{hours}h{minutes}m{seconds}s{milliseconds}ms") == expected
+
+
+def test_a_duration_that_is_one_already() -> None:
+    assert parse_duration(timedelta(seconds=5)) == timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9201", ("127.0.0.1", 9201)),
+        ("0.0.0.0:0", ("0.0.0.0", 0)),
+        ("localhost:65535", ("localhost", 65535)),
+        ("[::1]:9201", ("::1", 9201)),
+        ("[::]:9201", ("::", 9201)),
+        ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
+    ],
+)
+def test_an_address(listen: str, address: tuple[str, int]) -> None:
+    assert Settings.load(listen=listen).address == address
+
+
+@pytest.mark.parametrize(
+    "listen",
+    ["", "nonsense", "9201", ":9201", "host:", "host:port", "host:65536", "host:-1", "host:1.5"],
+)
+def test_what_is_no_address(listen: str) -> None:
+    with pytest.raises(SettingsError, match=r"must be HOST:PORT, such as") as refusal:
+        Settings.load(listen=listen)
+    assert str(refusal.value).startswith(f"RECEIVER_LISTEN={listen}: ")
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
+    with suppress(ValueError):
+        assert parse_address(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ("64KiB", 2**16), ("16MiB", 2**24), ("1GB", 10**9)]
+)
+def test_a_size(text: str, size: int) -> None:
+    assert Settings.load(max_body_size=text).max_body_size == size
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("seconds", 1_000_000), ("milliseconds", 1_000)])
+def test_the_unit_of_the_ocr_metric(unit: str, factor: int) -> None:
+    assert Settings.load(ocr_unit=unit).ocr_unit_microseconds == factor
+
+
+# --- wrong values ---------------------------------------------------------------------------------
+
+WRONG = [
+    ("listen", "nonsense", "must be HOST:PORT"),
+    ("pair_timeout", "soon", "must be a duration"),
+    ("ocr_unit", "days", "'seconds' or 'milliseconds'"),
+    ("writers", "0", "greater than 0"),
+    ("writers", "two", "valid integer"),
+    ("max_body_size", "12XB", "unit"),
+    ("migrate_on_start", "perhaps", "valid boolean"),
+    ("log_level", "loud", "'debug'"),
+    ("series_cache_size", "-1", "greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "reason"), WRONG)
+def test_a_wrong_value_is_one_line(
+    name: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"RECEIVER_{name.upper()}", value)
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load()
+    message = str(refusal.value)
+    assert message.startswith(f"RECEIVER_{name.upper()}={value}: ")
+    assert reason in message
+    assert "\n" not in message
+    assert "Value error" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"), [row for row in WRONG if row[0] != "migrate_on_start"]
+)
+def test_a_wrong_flag_is_the_same(name: str, value: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason) as refusal:
+        load_flags(f"--{name.replace('_', '-')}={value}")
+    assert str(refusal.value).startswith(f"RECEIVER_{name.upper()}={value}: ")
+
+
+def test_a_metric_must_have_a_name() -> None:
+    with pytest.raises(SettingsError, match="RECEIVER_OCR_METRIC=: must be the name of a metric"):
+        Settings.load(ocr_metric="")
+
+
+def test_every_wrong_value_is_named() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load(listen="x", writers=0)
+    first, second = str(refusal.value).split("; ")
+    assert first.startswith("RECEIVER_LISTEN=x: ")
+    assert second.startswith("RECEIVER_WRITERS=0: ")
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+def test_a_secret_is_never_shown() -> None:
+    settings = load_flags("--database-url", SECRET, "--database-password", "hunter2")
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == SECRET
+    for shown in (repr(settings), str(settings), str(settings.model_dump())):
+        assert "hunter2" not in shown
+    assert "hunter2" not in settings.model_dump_json()
+
+
+def secret_settings() -> list[str]:
+    return [name for name, field in Settings.model_fields.items() if "Secret" in str(field)]
+
+
+@pytest.mark.parametrize("name", secret_settings())
+def test_a_wrong_secret_is_not_in_the_message(name: str) -> None:
+    wrong: dict[str, Any] = {name: ["hunter2"]}
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load(**wrong)
+    assert str(refusal.value) == f"RECEIVER_{name.upper()}: Input should be a valid string"
+    assert refusal.value.__cause__ is None
+    assert refusal.value.__suppress_context__
+
+
+def test_what_is_secret() -> None:
+    assert {"database_url", "database_password"} <= set(secret_settings())
+
+
+def test_other_faults_do_not_show_the_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECEIVER_DATABASE_URL", SECRET)
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load(listen="nonsense")
+    assert "hunter2" not in str(refusal.value)
+
+
+# --- where data lie -------------------------------------------------------------------------------
+
+
+def test_the_data_directory_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_data_dir() == Path("/var/lib/receiver")
+
+
+def test_the_data_directory_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert default_data_dir() == Path("/home/somebody/.local/share/receiver")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert default_data_dir() == Path("/data/receiver")
