@@ -11,9 +11,9 @@ from aiohttp import web
 from receiver.errors import ReceiverError
 from receiver.limits import InFlight
 from receiver.metrics import CONTENT_TYPE, Metrics
+from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
 from receiver.protocol.series import SeriesCache
-from receiver.protocol.v1 import Decoder as V1Decoder
 from receiver.settings import Settings
 from receiver.storage.store import Store
 from receiver.write import WRITE_PATH, Decoder, Record, WriteHandler
@@ -28,8 +28,10 @@ def build_app(settings: Settings, record: Record | None = None) -> web.Applicati
     metrics = Metrics()
     store = Store(settings, lambda: in_flight.arriving)
     names = {name: metric for metric, name in settings.metric_names.items()}
+    series = SeriesCache(names, settings.series_cache_size)
     decoders: dict[Message, Decoder] = {
-        Message.V1: V1Decoder(SeriesCache(names, settings.series_cache_size))
+        Message.V1: v1.Decoder(series),
+        Message.V2: v2.Decoder(series),
     }
     app = web.Application()
     app[METRICS] = metrics

@@ -7,12 +7,19 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
+import aiohttp
 from aiohttp import web
 
-from receiver.errors import ReceiverError, RequestTimeoutError, TooLargeError
+from receiver.errors import (
+    BadRequestError,
+    ReceiverError,
+    RequestTimeoutError,
+    TooLargeError,
+)
 from receiver.limits import Admission, InFlight
 from receiver.metrics import Metrics
 from receiver.model import Faults, Sample, WriteRequest
@@ -82,22 +89,28 @@ class WriteHandler:
         try:
             message = negotiate(request.headers)
         except ReceiverError as error:
-            return refusal(error)
+            return refusal(error, self._settings.retry_after)
+        written = NOTHING
         try:
             with self._in_flight.admit() as admission:
-                body = await self._read(request, admission)
-                if self.record is not None:
-                    await self.record(request, body)
-                decoded = self._decode(message, body, admission)
-                await self._store(decoded)
+                written = await self._take(message, request, admission)
+            response = acknowledgement(written)
         except ReceiverError as error:
-            response = refusal(error)
-            response.headers.update(count_written(NOTHING))
-            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-                seconds = self._settings.retry_after.total_seconds()
-                response.headers["Retry-After"] = str(math.ceil(seconds))
-            return response
-        return acknowledgement(decoded)
+            response = refusal(error, self._settings.retry_after)
+        if message is not Message.V1:
+            # 1.0 knows no such headers, and its senders could take a 0 for a loss.
+            response.headers.update(count_written(written))
+        return response
+
+    async def _take(
+        self, message: Message, request: web.Request, admission: Admission
+    ) -> WriteRequest:
+        body = await self._read(request, admission)
+        if self.record is not None:
+            await self.record(request, body)
+        decoded = self._decode(message, body, admission)
+        await self._store(decoded)
+        return decoded
 
     async def _read(self, request: web.Request, admission: Admission) -> bytes:
         limit = self._settings.max_body_size
@@ -114,6 +127,8 @@ class WriteHandler:
                 f"the body did not arrive within {self._settings.read_timeout} "
                 "(RECEIVER_READ_TIMEOUT)"
             ) from error
+        except (web.RequestPayloadError, aiohttp.ClientError, ConnectionError) as error:
+            raise BadRequestError(f"the body broke off after {len(body)} bytes") from error
         return bytes(body)
 
     def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:
@@ -144,23 +159,25 @@ def check_body_size(size: int, limit: int) -> None:
 
 def acknowledgement(decoded: WriteRequest) -> web.Response:
     """Answer a request whose valid series are all stored (2.0, "Response", "Partial Write")."""
-    headers = count_written(decoded)
     faults = decoded.faults
     if not faults.invalid:
-        return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
     text = (
         f"{faults.invalid} of {faults.total} series are invalid, the others are stored:\n"
         + "\n".join(faults.first)
         + "\n"
     )
-    return web.Response(status=HTTPStatus.BAD_REQUEST, headers=headers, text=text)
+    return web.Response(status=HTTPStatus.BAD_REQUEST, text=text)
 
 
-def refusal(error: ReceiverError) -> web.Response:
+def refusal(error: ReceiverError, retry_after: timedelta) -> web.Response:
     """Answer a request of which nothing is stored."""
     log = logger.warning if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
     log("%d %s", error.status, error)
-    return web.Response(status=error.status, text=f"{error}\n")
+    headers = {}
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(math.ceil(retry_after.total_seconds()))
+    return web.Response(status=error.status, headers=headers, text=f"{error}\n")
 
 
 def count_written(decoded: WriteRequest) -> dict[str, str]:

@@ -16,6 +16,7 @@ class Message(StrEnum):
     """The protobuf messages the receiver can read, by their fully qualified names."""
 
     V1 = "prometheus.WriteRequest"
+    V2 = "io.prometheus.write.v2.Request"
 
 
 def negotiate(headers: Mapping[str, str]) -> Message:

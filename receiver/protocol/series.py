@@ -1,4 +1,4 @@
-"""Series the receiver has seen, by the bytes of their labels."""
+"""Series the receiver has seen, by their labels as they are on the wire."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from receiver.model import Labels, Metric, Series, Source
 
 NAME: Final = "__name__"
 
+Key: TypeAlias = bytes | tuple[str, ...]
+"""Labels on the wire: their bytes (1.0), or the symbols they refer to (2.0)."""
+
 Filtered: TypeAlias = Literal[False]
 FILTERED: Final = False
 """Stands for every series that is valid but not kept."""
@@ -20,9 +23,9 @@ class InvalidSeriesError(ValueError):
 
 
 class SeriesCache:
-    """Remembers what label bytes mean, so that a series is parsed and checked once.
+    """Remembers what labels on the wire mean, so that a series is parsed and checked once.
 
-    The labels of a series are the same bytes in every request. Two generations bound the memory
+    A series looks the same in every request. Two generations bound the memory
     without any bookkeeping on a hit: a series not seen while `size` others were is forgotten.
 
     Args:
@@ -33,16 +36,16 @@ class SeriesCache:
     def __init__(self, names: dict[str, Metric], size: int) -> None:
         self._names = names
         self._generation = max(1, size // 2)
-        self._young: dict[bytes, Series | Filtered] = {}
-        self._old: dict[bytes, Series | Filtered] = {}
+        self._young: dict[Key, Series | Filtered] = {}
+        self._old: dict[Key, Series | Filtered] = {}
         # Both series of an application must get one Source object for as long as one is in use.
         self._sources: WeakValueDictionary[Labels, Source] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def find(self, key: bytes) -> Series | Filtered | None:
-        """The series with these label bytes, None if it is new."""
+    def find(self, key: Key) -> Series | Filtered | None:
+        """The series with these labels, None if it is new."""
         known = self._young.get(key)
         if known is None:
             known = self._old.get(key)
@@ -50,7 +53,7 @@ class SeriesCache:
                 self._remember(key, known)
         return known
 
-    def add(self, key: bytes, labels: Iterable[tuple[str, str]]) -> Series | Filtered:
+    def add(self, key: Key, labels: Iterable[tuple[str, str]]) -> Series | Filtered:
         """Check a new series and remember it.
 
         Raises:
@@ -64,7 +67,7 @@ class SeriesCache:
         self._remember(key, known)
         return known
 
-    def _remember(self, key: bytes, known: Series | Filtered) -> None:
+    def _remember(self, key: Key, known: Series | Filtered) -> None:
         if len(self._young) >= self._generation:
             self._old, self._young = self._young, {}
         self._young[key] = known

@@ -13,9 +13,10 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
-from receiver.model import Faults, Sample, WriteRequest
+from receiver.model import Sample, WriteRequest
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
 from receiver.protocol.series import FILTERED, InvalidSeriesError, SeriesCache
+from receiver.protocol.tally import Tally
 
 # The sample that ends a series, as nearly every sender encodes it: field 2, then a value (left out
 # when it is zero) and a timestamp whose varint has 6 bytes (the years 2004 to 2109).
@@ -25,8 +26,6 @@ TIMESTAMP_TAG: Final = b"\x10"
 SAMPLE: Final = struct.Struct("<3sds6s")
 
 MAX_TIMESTAMPS: Final = 4096
-FAULTS_NAMED: Final = 3
-MAX_DESCRIPTION: Final = 200
 
 
 class Decoder:
@@ -68,36 +67,24 @@ class Decoder:
                 unfamiliar.append((index, data))
             elif known is not FILTERED:
                 samples.append((known, timestamp, value))
-        received = len(encoded) - len(unfamiliar)
-        request = self._decode_unfamiliar(unfamiliar, len(encoded))
-        samples += request.samples
-        return request._replace(samples=samples, received=request.received + received)
-
-    def _decode_unfamiliar(self, encoded: list[tuple[int, bytes]], total: int) -> WriteRequest:
-        samples: list[Sample] = []
-        faults: list[str] = []
-        received = histograms = exemplars = invalid = 0
-        for index, data in encoded:
+        tally = Tally(samples)
+        tally.count(len(encoded) - len(unfamiliar))
+        for index, data in unfamiliar:
             series = TimeSeries()
             try:
                 series.ParseFromString(data)
-                samples += self._kept_samples(data, series)
+                samples += self._kept_samples(series)
             except (DecodeError, InvalidSeriesError) as error:
-                invalid += 1
-                if len(faults) < FAULTS_NAMED:
-                    faults.append(f"series {index} {describe(series)}: {error}")
+                tally.fault(index, labels_of(series), error)
             else:
-                received += len(series.samples)
-                histograms += len(series.histograms)
-                exemplars += len(series.exemplars)
-        faulty = Faults(invalid, total, faults)
-        return WriteRequest(samples, received, histograms, exemplars, faulty)
+                tally.count(len(series.samples), len(series.histograms), len(series.exemplars))
+        return tally.request(len(encoded))
 
-    def _kept_samples(self, data: bytes, series: TimeSeries) -> list[Sample]:
+    def _kept_samples(self, series: TimeSeries) -> list[Sample]:
         key = TimeSeries(labels=series.labels).SerializeToString()
         known = self._series.find(key)
         if known is None:
-            known = self._series.add(key, ((label.name, label.value) for label in series.labels))
+            known = self._series.add(key, labels_of(series))
         if known is FILTERED:
             return []
         return [(known, sample.timestamp, sample.value) for sample in series.samples]
@@ -113,7 +100,6 @@ class Decoder:
         return timestamp
 
 
-def describe(series: TimeSeries) -> str:
-    """Name a series in an error, shortened."""
-    text = ", ".join(f"{label.name}={label.value!r}" for label in series.labels)
-    return f"{{{text}}}" if len(text) <= MAX_DESCRIPTION else f"{{{text[:MAX_DESCRIPTION]}…}}"
+def labels_of(series: TimeSeries) -> list[tuple[str, str]]:
+    """Label names and values."""
+    return [(label.name, label.value) for label in series.labels]

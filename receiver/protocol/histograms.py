@@ -1,0 +1,55 @@
+"""Checks native histograms: they are counted only, but a broken one is its sender's fault."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from receiver.protocol.generated.remote_write_v2_pb2 import BucketSpan, Histogram
+from receiver.protocol.series import InvalidSeriesError
+
+
+def check_histogram(histogram: Histogram) -> None:
+    """Check that spans, buckets and count agree (native histograms specification).
+
+    Raises:
+        InvalidSeriesError: they do not.
+    """
+    if histogram.WhichOneof("count") == "count_float":
+        positive: Sequence[float] = histogram.positive_counts
+        negative: Sequence[float] = histogram.negative_counts
+    else:
+        positive = list(accumulate(histogram.positive_deltas))
+        negative = list(accumulate(histogram.negative_deltas))
+        check_count(histogram, [*positive, *negative, histogram.zero_count_int])
+    check_buckets("positive", histogram.positive_spans, positive)
+    check_buckets("negative", histogram.negative_spans, negative)
+
+
+def check_count(histogram: Histogram, counts: Sequence[float]) -> None:
+    """Check an integer histogram's count; with a NaN sum, some observations are in no bucket.
+
+    Raises:
+        InvalidSeriesError: the count is another one.
+    """
+    count, observations = histogram.count_int, sum(counts)
+    if count != observations and not (math.isnan(histogram.sum) and count > observations):
+        raise InvalidSeriesError(
+            f"a histogram's buckets hold {observations} observations, but its count is {count}"
+        )
+
+
+def check_buckets(side: str, spans: Iterable[BucketSpan], counts: Sequence[float]) -> None:
+    """Check one side of a histogram.
+
+    Raises:
+        InvalidSeriesError: the spans name another number of buckets, or a count is negative.
+    """
+    named = sum(span.length for span in spans)
+    if named != len(counts):
+        raise InvalidSeriesError(
+            f"a histogram's {side} spans name {named} buckets, but it has {len(counts)}"
+        )
+    if any(count < 0 for count in counts):
+        raise InvalidSeriesError(f"a histogram has a negative {side} bucket")
