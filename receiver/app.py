@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from receiver.body import leave_to_handler
 from receiver.errors import ReceiverError
 from receiver.limits import InFlight
 from receiver.metrics import CONTENT_TYPE, Metrics
@@ -39,7 +40,7 @@ def build_app(settings: Settings, record: Record | None = None) -> web.Applicati
     app.cleanup_ctx.append(run_store)
     write = WriteHandler(settings, decoders, store, in_flight, metrics)
     write.record = record
-    app.router.add_post(WRITE_PATH, write.handle)
+    app.router.add_post(WRITE_PATH, write.handle, expect_handler=leave_to_handler)
     app.router.add_get("/metrics", expose_metrics)
     app.router.add_get("/-/healthy", tell_healthy)
     app.router.add_get("/-/ready", tell_ready)

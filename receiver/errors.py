@@ -34,6 +34,12 @@ class UnsupportedMediaTypeError(ReceiverError):
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
+class LengthRequiredError(ReceiverError):
+    """The request says neither how long its body is nor that it comes in chunks."""
+
+    status = HTTPStatus.LENGTH_REQUIRED
+
+
 class TooLargeError(ReceiverError):
     """The request exceeds a size limit."""
 

@@ -208,13 +208,16 @@ class Settings(BaseSettings):
         """Read all sources; `values` win over them.
 
         Raises:
-            SettingsError: one line for every setting that is wrong, with its key and value.
+            SettingsError: names every setting that is wrong, with its value, or a file that cannot
+                be read.
         """
         secrets = SECRETS_DIR if SECRETS_DIR.is_dir() else None
         try:
             return cls(_cli_settings_source=flags, _secrets_dir=secrets, **values)
         except ValidationError as error:
             raise SettingsError("; ".join(map(explain, error.errors()))) from None
+        except OSError as error:
+            raise SettingsError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def explain(error: ErrorDetails) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections import Counter
@@ -11,15 +10,10 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
-import aiohttp
 from aiohttp import web
 
-from receiver.errors import (
-    BadRequestError,
-    ReceiverError,
-    RequestTimeoutError,
-    TooLargeError,
-)
+from receiver.body import read_body
+from receiver.errors import ReceiverError
 from receiver.limits import Admission, InFlight
 from receiver.metrics import Metrics
 from receiver.model import Faults, Sample, WriteRequest
@@ -105,31 +99,15 @@ class WriteHandler:
     async def _take(
         self, message: Message, request: web.Request, admission: Admission
     ) -> WriteRequest:
-        body = await self._read(request, admission)
+        settings = self._settings
+        body = await read_body(
+            request, settings.max_body_size, settings.read_timeout, admission.claim
+        )
         if self.record is not None:
             await self.record(request, body)
         decoded = self._decode(message, body, admission)
         await self._store(decoded)
         return decoded
-
-    async def _read(self, request: web.Request, admission: Admission) -> bytes:
-        limit = self._settings.max_body_size
-        check_body_size(request.content_length or 0, limit)
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._settings.read_timeout.total_seconds()):
-                async for chunk in request.content.iter_any():
-                    check_body_size(len(body) + len(chunk), limit)
-                    admission.claim(len(chunk))
-                    body += chunk
-        except TimeoutError as error:
-            raise RequestTimeoutError(
-                f"the body did not arrive within {self._settings.read_timeout} "
-                "(RECEIVER_READ_TIMEOUT)"
-            ) from error
-        except (web.RequestPayloadError, aiohttp.ClientError, ConnectionError) as error:
-            raise BadRequestError(f"the body broke off after {len(body)} bytes") from error
-        return bytes(body)
 
     def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:
         admission.claim(check_size(body, self._settings.max_message_size))
@@ -142,19 +120,6 @@ class WriteHandler:
         for outcome, count in outcomes.items():
             self._metrics.samples.labels(outcome).inc(count)
         self._metrics.samples.labels("filtered").inc(decoded.received - len(decoded.samples))
-
-
-def check_body_size(size: int, limit: int) -> None:
-    """Check a body, or what has come of it, against the limit.
-
-    Raises:
-        TooLargeError: it is above the limit.
-    """
-    if size > limit:
-        raise TooLargeError(
-            f"the body has {size} bytes or more, the limit is {limit} (RECEIVER_MAX_BODY_SIZE); "
-            "send fewer samples a request"
-        )
 
 
 def acknowledgement(decoded: WriteRequest) -> web.Response:
