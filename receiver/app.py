@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from receiver.body import leave_to_handler
-from receiver.errors import ReceiverError
+from receiver.errors import ReceiverError, ShuttingDownError
 from receiver.limits import InFlight
 from receiver.metrics import CONTENT_TYPE, Metrics
 from receiver.protocol import v1, v2
@@ -21,6 +22,8 @@ from receiver.write import WRITE_PATH, Decoder, Record, WriteHandler
 
 METRICS: Final = web.AppKey("metrics", Metrics)
 STORE: Final = web.AppKey("store", Store)
+DRAINING: Final = web.AppKey("draining", asyncio.Event)
+"""Set as soon as the receiver is to stop: it still works, but should get no new work."""
 
 
 def build_app(settings: Settings, record: Record | None = None) -> web.Application:
@@ -37,6 +40,7 @@ def build_app(settings: Settings, record: Record | None = None) -> web.Applicati
     app = web.Application()
     app[METRICS] = metrics
     app[STORE] = store
+    app[DRAINING] = asyncio.Event()
     app.cleanup_ctx.append(run_store)
     write = WriteHandler(settings, decoders, store, in_flight, metrics)
     write.record = record
@@ -66,6 +70,8 @@ async def tell_healthy(_: web.Request) -> web.Response:
 async def tell_ready(request: web.Request) -> web.Response:
     """`GET /-/ready`: samples can be stored now."""
     try:
+        if request.app[DRAINING].is_set():
+            raise ShuttingDownError
         await request.app[STORE].check()
     except ReceiverError as error:
         return web.Response(

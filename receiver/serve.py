@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import SecretStr
 
-from receiver.app import STORE, build_app
+from receiver.app import DRAINING, STORE, build_app
 from receiver.embedded import EmbeddedPostgres
 from receiver.errors import SettingsError
 from receiver.settings import Settings
@@ -27,6 +28,7 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
     Raises:
         SetupError: something is set up wrongly.
     """
+    allow_many_connections()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -42,6 +44,14 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
                 opening.result()
             await stopping
             logger.info("shutting down")
+            app[DRAINING].set()
+            await asyncio.sleep(settings.shutdown_delay.total_seconds())
+
+
+def allow_many_connections() -> None:
+    """Raise the limit of open files as far as the system allows: every connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @asynccontextmanager
@@ -86,6 +96,7 @@ async def running(app: web.Application, settings: Settings) -> AsyncIterator[web
         # A content encoding is ours to judge: aiohttp would answer 400 to those it cannot read,
         # where senders that can fall back to snappy wait for 415.
         auto_decompress=False,
+        keepalive_timeout=settings.idle_timeout.total_seconds(),
         shutdown_timeout=settings.shutdown_timeout.total_seconds(),
     )
     await runner.setup()

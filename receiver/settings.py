@@ -168,12 +168,21 @@ class Settings(BaseSettings):
     read_timeout: Duration = Field(
         timedelta(seconds=30), description="Time within which a request body must arrive."
     )
+    idle_timeout: Duration = Field(
+        timedelta(seconds=75),
+        description="Time a connection may take until the headers of its next request are there.",
+    )
     commit_timeout: Duration = Field(
         timedelta(seconds=20),
         description="Time within which a transaction must commit; after it the answer is 503.",
     )
     retry_after: Duration = Field(
         timedelta(seconds=5), description="What a 503 tells the sender to wait."
+    )
+    shutdown_delay: Duration = Field(
+        timedelta(0),
+        description="Time between telling not ready and refusing connections at shutdown, "
+        "for a load balancer to notice.",
     )
     shutdown_timeout: Duration = Field(
         timedelta(seconds=30), description="Time to finish accepted requests at shutdown."

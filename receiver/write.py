@@ -91,6 +91,10 @@ class WriteHandler:
             response = acknowledgement(written)
         except ReceiverError as error:
             response = refusal(error, self._settings.retry_after)
+        except Exception as error:
+            # Unknown faults are ours: 500, so that the sender tries again.
+            logger.exception("a write request failed")
+            response = refusal(ReceiverError(f"internal error: {error!r}"), timedelta())
         if message is not Message.V1:
             # 1.0 knows no such headers, and its senders could take a 0 for a loss.
             response.headers.update(count_written(written))

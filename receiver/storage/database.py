@@ -31,6 +31,8 @@ CONNECT_TIMEOUT: Final = 10.0
 REFUSED_CLASSES: Final = ("22", "23", "P0", "54")
 # Syntax error or access rule violation.
 STATEMENT_CLASS: Final = "42"
+# Deadlock or serialization failure.
+ROLLBACK_CLASS: Final = "40"
 
 
 @contextmanager
@@ -68,6 +70,12 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailableError(f"the database cannot be reached: {error}") from error
     except TimeoutError as error:
         raise DatabaseUnavailableError("the database did not answer in time") from error
+
+
+def leaves_session_usable(error: BaseException) -> bool:
+    """Whether the error is about what was asked, so that the session can go on."""
+    sqlstate = getattr(error, "sqlstate", None) or ""
+    return sqlstate.startswith((*REFUSED_CLASSES, STATEMENT_CLASS, ROLLBACK_CLASS))
 
 
 def describe(error: asyncpg.PostgresError) -> str:
@@ -180,9 +188,11 @@ class Database:
             try:
                 async with asyncio.timeout(self._commit_timeout):
                     yield connection
-            except TimeoutError:
-                # Waiting for the cancellation could take as long again.
-                connection.terminate()
+            except BaseException as error:
+                if not leaves_session_usable(error):
+                    # No waiting for a cancellation that may never come, no second use of a
+                    # session whose server has become a read-only standby.
+                    connection.terminate()
                 raise
             finally:
                 await self._pool.release(connection)
