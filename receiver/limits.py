@@ -46,16 +46,16 @@ class InFlight:
             self.requests -= 1
             self.size -= admission.size
 
-    def claim(self, size: int) -> None:
-        """Take room for a request's bytes.
+    def claim(self, size: int, held: int) -> None:
+        """Take room for more bytes of a request that holds some already.
 
         Raises:
             OverloadedError: there is none; a request that is alone always gets it.
         """
-        if self.size and self.size + size > self._max_size:
+        if self.size > held and self.size + size > self._max_size:
             raise OverloadedError(
-                f"the requests under way hold {self.size} bytes, with this one of {size} they "
-                f"would exceed {self._max_size} (RECEIVER_MAX_IN_FLIGHT_SIZE)"
+                f"the requests under way hold {self.size} bytes, {size} more would exceed "
+                f"{self._max_size} (RECEIVER_MAX_IN_FLIGHT_SIZE)"
             )
         self.size += size
 
@@ -69,12 +69,12 @@ class Admission:
         self.size = 0
 
     def claim(self, size: int) -> None:
-        """Take room for the request's decompressed bytes, before they are.
+        """Take room for bytes of the request, before they are there.
 
         Raises:
             OverloadedError: there is none.
         """
-        self._in_flight.claim(size)
+        self._in_flight.claim(size, self.size)
         self.size += size
 
     def arrive(self) -> None:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from annotated_types import Ge, Gt
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -21,6 +22,7 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
@@ -52,7 +54,10 @@ def parse_duration(value: object) -> object:
         return value
     if not re.fullmatch(rf"(?:{DURATION.pattern})+", value):
         raise ValueError("must be a duration such as 250ms, 5s, 1h30m or 7d")
-    return sum((float(n) * UNITS[unit] for n, unit in DURATION.findall(value)), timedelta())
+    try:
+        return sum((float(n) * UNITS[unit] for n, unit in DURATION.findall(value)), timedelta())
+    except OverflowError:
+        raise ValueError("is longer than any time there is") from None
 
 
 def parse_address(value: str) -> str:
@@ -91,7 +96,9 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "receiver"
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Ge(timedelta(0))]
+PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
+Size = Annotated[ByteSize, Gt(0)]
 Address = Annotated[str, AfterValidator(parse_address)]
 MetricName = Annotated[str, AfterValidator(parse_metric)]
 
@@ -104,6 +111,8 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="ignore",
         frozen=True,
+        # Compose's ${NAME:-} sets what is unset to nothing.
+        env_ignore_empty=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_avoid_json=True,
@@ -132,7 +141,7 @@ class Settings(BaseSettings):
     ocr_unit: Literal["seconds", "milliseconds"] = Field(
         "seconds", description="Unit of the Unix timestamp."
     )
-    pair_timeout: Duration = Field(
+    pair_timeout: PositiveDuration = Field(
         timedelta(hours=2),
         description="How long a sample waits for its twin before it is set aside as unpaired.",
     )
@@ -141,38 +150,38 @@ class Settings(BaseSettings):
         description="How long a commit waits for the twin of a lone sample "
         "while other requests are in flight.",
     )
-    maintenance_interval: Duration = Field(
+    maintenance_interval: PositiveDuration = Field(
         timedelta(seconds=30), description="Time between two searches for unpaired samples."
     )
     migrate_on_start: bool = Field(True, description="Bring the schema up to date at start.")
-    chunk_interval: Duration = Field(
+    chunk_interval: PositiveDuration = Field(
         timedelta(days=1), description="Time range of one chunk of the hypertable (TimescaleDB)."
     )
     writers: PositiveInt = Field(2, description="Transactions that may commit at the same time.")
-    max_body_size: ByteSize = Field(
+    max_body_size: Size = Field(
         ByteSize(16 * 2**20), description="Largest request body, compressed."
     )
-    max_message_size: ByteSize = Field(
+    max_message_size: Size = Field(
         ByteSize(64 * 2**20), description="Largest request, decompressed."
     )
     max_in_flight_requests: PositiveInt = Field(
         1000, description="Requests under way at once; one more is answered 503."
     )
-    max_in_flight_size: ByteSize = Field(
+    max_in_flight_size: Size = Field(
         ByteSize(256 * 2**20),
         description="Decompressed size of all requests under way; above it they are answered 503.",
     )
-    series_cache_size: PositiveInt = Field(
-        100_000, description="Series whose labels are remembered, so that they parse at once."
+    series_cache_size: int = Field(
+        100_000, ge=2, description="Series whose labels are remembered, so that they parse at once."
     )
-    read_timeout: Duration = Field(
+    read_timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="Time within which a request body must arrive."
     )
-    idle_timeout: Duration = Field(
+    idle_timeout: PositiveDuration = Field(
         timedelta(seconds=75),
         description="Time a connection may take until the headers of its next request are there.",
     )
-    commit_timeout: Duration = Field(
+    commit_timeout: PositiveDuration = Field(
         timedelta(seconds=20),
         description="Time within which a transaction must commit; after it the answer is 503.",
     )
@@ -184,12 +193,18 @@ class Settings(BaseSettings):
         description="Time between telling not ready and refusing connections at shutdown, "
         "for a load balancer to notice.",
     )
-    shutdown_timeout: Duration = Field(
+    shutdown_timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="Time to finish accepted requests at shutdown."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe message that is logged."
     )
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        if self.status_metric == self.ocr_metric:
+            raise ValueError("the two metrics must have different names")
+        return self
 
     @property
     def address(self) -> tuple[str, int]:
@@ -214,7 +229,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, flags: CliSettingsSource[Self] | None = None, **values: Any) -> Self:  # noqa: ANN401  field values
-        """Read all sources; `values` win over them.
+        """Read all sources; the flags win, then `values`.
 
         Raises:
             SettingsError: names every setting that is wrong, with its value, or a file that cannot
@@ -231,7 +246,11 @@ class Settings(BaseSettings):
 
 def explain(error: ErrorDetails) -> str:
     """Say in one sentence which setting is wrong, its value unless secret, and why."""
+    reason = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return f"RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC: {reason}"
     field = str(error["loc"][0])
     secret = field in {"database_url", "database_password"}
-    shown = "" if secret else f"={error['input']}"
-    return f"RECEIVER_{field.upper()}{shown}: {error['msg'].removeprefix('Value error, ')}"
+    value = str(error["input"])
+    shown = "" if secret else f"={value if value.isprintable() else repr(value)}"
+    return f"RECEIVER_{field.upper()}{shown}: {reason}"

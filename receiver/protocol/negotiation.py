@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from email.message import Message as HeaderParser
 from enum import StrEnum
+from typing import Final
 
 from receiver.errors import UnsupportedMediaTypeError
 
-MEDIA_TYPE = "application/x-protobuf"
-ENCODING = "snappy"
+MEDIA_TYPE: Final = "application/x-protobuf"
+ENCODING: Final = "snappy"
+# A parameter's name, and its value quoted or not (RFC 9110, section 5.6.6).
+PARAMETER: Final = re.compile(r"""([^\s;="]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))""")
+# Possessive, for with backtracking a crafted header would take for ever.
+CONTENT_TYPE: Final = re.compile(
+    r"\s*+(?P<media_type>[^\s;]++)"
+    rf"(?P<parameters>(?:\s*+;\s*+(?:{PARAMETER.pattern})?+)*+)\s*+"
+)
+ESCAPED: Final = re.compile(r"\\(.)")
 
 
 class Message(StrEnum):
@@ -41,10 +50,14 @@ def parse_content_type(value: str) -> Message:
     Raises:
         UnsupportedMediaTypeError: another media type or message.
     """
-    header = HeaderParser()
-    header["Content-Type"] = value
-    name = header.get_param("proto", Message.V1.value)
-    if header.get_content_type() == MEDIA_TYPE and name in list(Message):
-        return Message(str(name))
+    header = CONTENT_TYPE.fullmatch(value)
+    if header is not None and header["media_type"].lower() == MEDIA_TYPE:
+        parameters = {
+            name.lower(): ESCAPED.sub(r"\1", quoted) or token
+            for name, quoted, token in PARAMETER.findall(header["parameters"])
+        }
+        name = parameters.get("proto", Message.V1)
+        if name in set(Message):
+            return Message(name)
     supported = " or ".join(f"{MEDIA_TYPE};proto={message}" for message in Message)
     raise UnsupportedMediaTypeError(f"Content-Type {value!r} is not supported; send {supported}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -16,6 +16,11 @@ Key: TypeAlias = bytes | tuple[str, ...]
 Filtered: TypeAlias = Literal[False]
 FILTERED: Final = False
 """Stands for every series that is valid but not kept."""
+
+
+MAX_SHOWN: Final = 64
+MAX_REMEMBERED: Final = 8192
+"""Size of a label set on the wire; a larger one is read anew every time and costs no memory."""
 
 
 class InvalidSeriesError(ValueError):
@@ -44,6 +49,10 @@ class SeriesCache:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
+    def recall(self) -> Callable[[Key], Series | Filtered | None]:
+        """What `find` does, for the series of late only, but without its cost."""
+        return self._young.get
+
     def find(self, key: Key) -> Series | Filtered | None:
         """The series with these labels, None if it is new."""
         known = self._young.get(key)
@@ -64,7 +73,8 @@ class SeriesCache:
         known: Series | Filtered = (
             FILTERED if metric is None else Series(metric, self._source(by_name))
         )
-        self._remember(key, known)
+        if (len(key) if isinstance(key, bytes) else sum(map(len, key))) <= MAX_REMEMBERED:
+            self._remember(key, known)
         return known
 
     def _remember(self, key: Key, known: Series | Filtered) -> None:
@@ -80,6 +90,11 @@ class SeriesCache:
         return source
 
 
+def shorten(text: str) -> str:
+    """A label's name or value as an error shows it."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
 def check_labels(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Check what both specifications demand of a label set (sections "Labels", "Series Labels").
 
@@ -92,9 +107,9 @@ def check_labels(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
     by_name: dict[str, str] = {}
     for name, value in labels:
         if not name:
-            raise InvalidSeriesError(f"a label has no name (its value is {value!r})")
+            raise InvalidSeriesError(f"a label has no name (its value is {shorten(value)!r})")
         if name in by_name:
-            raise InvalidSeriesError(f"the label {name!r} is there more than once")
+            raise InvalidSeriesError(f"the label {shorten(name)!r} is there more than once")
         by_name[name] = value
     if not by_name.get(NAME):
         raise InvalidSeriesError(f"the label {NAME} is missing")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from receiver.model import Faults, Sample, WriteRequest
+from receiver.protocol.series import shorten
 
 FAULTS_NAMED: Final = 3
 MAX_DESCRIPTION: Final = 200
@@ -48,6 +49,11 @@ class Tally:
 
 
 def describe(labels: Iterable[tuple[str, str]]) -> str:
-    """Name a series in an error, shortened."""
-    text = ", ".join(f"{name}={value!r}" for name, value in labels)
-    return f"{{{text}}}" if len(text) <= MAX_DESCRIPTION else f"{{{text[:MAX_DESCRIPTION]}…}}"
+    """Name a series in an error by its first labels; at no more cost than that takes."""
+    texts: list[str] = []
+    for name, value in labels:
+        texts.append(f"{shorten(name)}={shorten(value)!r}")
+        if sum(map(len, texts)) > MAX_DESCRIPTION:
+            texts.append("…")
+            break
+    return f"{{{', '.join(texts)}}}"

@@ -7,25 +7,20 @@ look-up. Every other series is parsed in full and, if it can, becomes known.
 
 from __future__ import annotations
 
-import struct
-from typing import Final
-
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
 from receiver.model import Sample, WriteRequest
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
+from receiver.protocol.samples import (
+    DOUBLE,
+    SAMPLE_HEAD,
+    ZERO,
+    ZERO_SAMPLE_HEAD,
+    Timestamps,
+)
 from receiver.protocol.series import FILTERED, InvalidSeriesError, SeriesCache
 from receiver.protocol.tally import Tally
-
-# The sample that ends a series, as nearly every sender encodes it: field 2, then a value (left out
-# when it is zero) and a timestamp whose varint has 6 bytes (the years 2004 to 2109).
-ZERO_SAMPLE_HEAD: Final = b"\x12\x07\x10"
-SAMPLE_HEAD: Final = b"\x12\x10\x09"
-TIMESTAMP_TAG: Final = b"\x10"
-SAMPLE: Final = struct.Struct("<3sds6s")
-
-MAX_TIMESTAMPS: Final = 4096
 
 
 class Decoder:
@@ -37,8 +32,7 @@ class Decoder:
 
     def __init__(self, series: SeriesCache) -> None:
         self._series = series
-        # The samples of a scrape share their timestamp, so its bytes repeat.
-        self._timestamps: dict[bytes, int] = {}
+        self._timestamps = Timestamps()
 
     def decode(self, message: bytes) -> WriteRequest:
         """Decode one message.
@@ -50,23 +44,21 @@ class Decoder:
             encoded = WriteRequestFrame.FromString(message).timeseries
         except DecodeError as error:
             raise BadRequestError(f"the body is not a prometheus.WriteRequest: {error}") from error
-        find, unpack = self._series.find, SAMPLE.unpack
-        timestamps, read = self._timestamps, self._read_timestamp
+        recall, timestamps = self._series.recall(), self._timestamps
         samples: list[Sample] = []
         unfamiliar: list[tuple[int, bytes]] = []
         for index, data in enumerate(encoded):
             # A hit proves the split right: only bytes that parse as labels are ever remembered.
             if data[-9:-6] == ZERO_SAMPLE_HEAD:
-                known, stamp, value = find(data[:-9]), data[-6:], 0.0
-            elif data[-18:-15] == SAMPLE_HEAD and data[-7:-6] == TIMESTAMP_TAG:
-                _, value, _, stamp = unpack(data[-18:])
-                known = find(data[:-18])
+                known, value = recall(data[:-9]), ZERO
+            elif data[-18:-15] == SAMPLE_HEAD:
+                known, value = recall(data[:-18]), data[-15:-7]
             else:
                 known = None
-            if known is None or (timestamp := timestamps.get(stamp) or read(stamp)) is None:
+            if known is None or (timestamp := timestamps[data[-7:]]) is None:
                 unfamiliar.append((index, data))
-            elif known is not FILTERED:
-                samples.append((known, timestamp, value))
+            elif known:
+                samples.append((known, timestamp, DOUBLE.unpack(value)[0]))
         tally = Tally(samples)
         tally.count(len(encoded) - len(unfamiliar))
         for index, data in unfamiliar:
@@ -88,16 +80,6 @@ class Decoder:
         if known is FILTERED:
             return []
         return [(known, sample.timestamp, sample.value) for sample in series.samples]
-
-    def _read_timestamp(self, stamp: bytes) -> int | None:
-        """Read a varint of six bytes, None if the bytes are anything else."""
-        if stamp[-1] >= 0x80 or min(stamp[:-1]) < 0x80:
-            return None
-        if len(self._timestamps) >= MAX_TIMESTAMPS:
-            self._timestamps.clear()
-        timestamp = sum((byte & 0x7F) << (7 * index) for index, byte in enumerate(stamp))
-        self._timestamps[stamp] = timestamp
-        return timestamp
 
 
 def labels_of(series: TimeSeries) -> list[tuple[str, str]]:

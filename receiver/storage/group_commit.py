@@ -60,6 +60,7 @@ class GroupCommit:
         self._waiting = asyncio.Event()
         self._joined = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         self._gathering = Gathering(self._ocr_unit)
@@ -70,7 +71,8 @@ class GroupCommit:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._gathering.committed.cancel()
+        self._closed = True
+        self._gathering.committed.set_exception(ShuttingDownError())
 
     async def store(self, samples: Iterable[Sample]) -> Counter[Outcome]:
         """Return when the samples are committed.
@@ -78,9 +80,11 @@ class GroupCommit:
         Raises:
             UnavailableError: they are not; sending them again is safe.
         """
+        if self._closed:
+            raise ShuttingDownError
         gathering = self._gathering
         outcomes = gathering.batch.add(samples)
-        if gathering.batch:
+        if outcomes.keys() - {Outcome.STALE}:
             self._joined.set()
             self._waiting.set()
             # A sender that hangs up must not take its neighbours' batch with it.

@@ -433,3 +433,17 @@ async def test_closing_when_idle(opened: Opens, writes: Writes, writers: int) ->
     async with opened(writers=writers):
         pass
     assert not writes.contents
+
+
+async def test_closing_answers_those_that_wait(opened: Opens, writes: Writes) -> None:
+    writes.gate.clear()
+    async with opened() as group_commit:
+        tasks = []
+        for number in range(2):
+            tasks.append(asyncio.create_task(group_commit.store(pair(number))))
+            await settle()
+    for task in tasks:
+        with pytest.raises(ShuttingDownError):
+            await outcome(task)
+    with pytest.raises(ShuttingDownError):
+        await group_commit.store(pair(2))

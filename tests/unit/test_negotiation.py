@@ -128,3 +128,18 @@ def test_any_text_is_a_message_or_refused(parameters: str, encoding: str) -> Non
             assert negotiate(sent) in Message
         except UnsupportedMediaTypeError:
             continue
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    ["proto*=a; proto*0=b", "proto*" + "9" * 5000 + "=x", " ;" * 4000 + "=", ';a="' + "\\a" * 4000],
+    ids=["twice", "long", "blank", "unclosed"],
+)
+def test_crafted_parameters_are_refused_at_once(parameters: str) -> None:
+    with pytest.raises(UnsupportedMediaTypeError):
+        negotiate({"Content-Type": f"application/x-protobuf;{parameters};proto"})
+
+
+@pytest.mark.parametrize("name", [message.value for message in Message])
+def test_every_message_is_known_by_its_name(name: str) -> None:
+    assert negotiate({"Content-Type": f"application/x-protobuf;proto={name}"}).value == name

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from receiver.model import Half, Metric, Reason, Rejected, Row, Source
@@ -24,6 +25,7 @@ from receiver.storage.records import (
 from tests import strategies
 from tests.messages import NOW, bits
 
+few = hypothesis_settings(max_examples=40)
 NAMES = {Metric.STATUS: "the_status", Metric.OCR: "the_ocr"}
 
 
@@ -101,6 +103,7 @@ records: st.SearchStrategy[list[LogRecord]] = st.lists(
 )
 
 
+@few
 @given(records)
 def test_the_bytes_of_a_copy(logs: list[LogRecord]) -> None:
     assert COPY_COLUMNS == ("created_at", "source_id", "app_status", "ocr_value")
@@ -130,6 +133,7 @@ def test_a_copy_is_a_view_for_asyncpg() -> None:
 # --- order ----------------------------------------------------------------------------------------
 
 
+@few
 @given(rows)
 def test_rows_are_sorted_by_their_key(batch: list[Row]) -> None:
     found = log_records(batch)
@@ -140,6 +144,7 @@ def test_rows_are_sorted_by_their_key(batch: list[Row]) -> None:
     )
 
 
+@few
 @given(halves)
 def test_halves_are_sorted_by_their_key(batch: list[Half]) -> None:
     found = half_records(batch)
@@ -168,6 +173,7 @@ def test_a_row_and_a_half_have_the_same_time(timestamp: int) -> None:
     assert log[0] == half[0] == to_postgres_time(timestamp)
 
 
+@few
 @given(rejected)
 def test_rejected_samples_keep_every_bit(batch: list[Rejected]) -> None:
     found = rejected_records(batch, NAMES)
@@ -194,6 +200,7 @@ def entries(contents: Contents) -> Counter[str]:
     return Counter(map(repr, values))
 
 
+@few
 @given(all_contents)
 def test_a_split_loses_and_repeats_nothing(contents: Contents) -> None:
     first, second = contents.split()
@@ -206,6 +213,7 @@ def test_a_split_loses_and_repeats_nothing(contents: Contents) -> None:
     assert first.halves + second.halves == contents.halves
 
 
+@few
 @given(all_contents)
 def test_splitting_again_and_again_ends_with_each_entry_alone(contents: Contents) -> None:
     parts, alone = [contents], Counter[str]()
@@ -220,6 +228,7 @@ def test_splitting_again_and_again_ends_with_each_entry_alone(contents: Contents
     assert alone == entries(contents)
 
 
+@few
 @given(all_contents)
 def test_the_size_and_the_sources(contents: Contents) -> None:
     assert contents.size() == entries(contents).total()
@@ -228,6 +237,7 @@ def test_the_size_and_the_sources(contents: Contents) -> None:
     assert contents.sources() == expected
 
 
+@few
 @given(all_contents)
 def test_everything_set_aside_is_every_sample_with_its_value(contents: Contents) -> None:
     aside = contents.set_aside()

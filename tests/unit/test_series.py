@@ -215,3 +215,12 @@ def test_invalid_labels(labels: list[tuple[str, str]], fault: str) -> None:
     with pytest.raises(InvalidSeriesError) as refusal:
         check_labels(labels)
     assert str(refusal.value) == fault
+
+
+def test_a_huge_label_set_is_not_remembered() -> None:
+    cache = SeriesCache({"app_status": Metric.STATUS}, 10)
+    labels = [("__name__", "app_status"), ("path", "x" * 10_000)]
+    key = tuple(text for label in labels for text in label)
+    assert cache.add(key, labels)
+    assert cache.add(repr(key).encode(), labels)
+    assert len(cache) == 0

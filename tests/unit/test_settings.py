@@ -172,7 +172,7 @@ def test_settings_are_frozen() -> None:
     ],
 )
 def test_a_duration(text: str, expected: timedelta) -> None:
-    assert Settings.load(pair_timeout=text).pair_timeout == expected
+    assert Settings.load(pair_linger=text).pair_linger == expected
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ WRONG = [
     ("max_body_size", "12XB", "unit"),
     ("migrate_on_start", "perhaps", "valid boolean"),
     ("log_level", "loud", "'debug'"),
-    ("series_cache_size", "-1", "greater than 0"),
+    ("series_cache_size", "1", "greater than or equal to 2"),
 ]
 
 
@@ -342,3 +342,32 @@ def test_the_data_directory_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_data_dir() == Path("/home/somebody/.local/share/receiver")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_data_dir() == Path("/data/receiver")
+
+
+@pytest.mark.parametrize("text", ["99999999999y", "3000000y"])
+def test_a_duration_that_nothing_can_hold(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"RECEIVER_PAIR_TIMEOUT=.*longer than any time"):
+        Settings.load(pair_timeout=text)
+
+
+@pytest.mark.parametrize("name", ["commit_timeout", "read_timeout", "maintenance_interval"])
+def test_a_time_that_must_not_be_zero(name: str) -> None:
+    values: dict[str, Any] = {name: "0s"}
+    with pytest.raises(SettingsError, match=f"RECEIVER_{name.upper()}=0s: .*greater than"):
+        Settings.load(**values)
+
+
+def test_a_value_of_two_lines_is_shown_in_one() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(listen="a\nb")
+    assert "\n" not in str(caught.value)
+
+
+def test_one_name_for_both_metrics_is_refused() -> None:
+    with pytest.raises(SettingsError, match="must have different names"):
+        Settings.load(status_metric="ocr_value")
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECEIVER_DATABASE_URL", "")
+    assert Settings.load().database_url is None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
 from receiver.model import Faults, Labels, Metric
-from receiver.protocol import v1
+from receiver.protocol import samples, v1
 from receiver.protocol.generated.remote_write_v1_pb2 import Label, TimeSeries, WriteRequest
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v1 import Decoder
@@ -101,7 +101,7 @@ def faults(*encoded: bytes) -> tuple[Meaning, Faults]:
 # --- the fast path is nothing but fast ------------------------------------------------------------
 
 
-@hypothesis_settings(max_examples=80)
+@hypothesis_settings(max_examples=60)
 @given(st.lists(strategies.requests(), min_size=1, max_size=3), st.integers(1, 6))
 def test_a_request_means_what_a_plain_parse_says(requests: list[WriteRequest], size: int) -> None:
     small = decoder(size)
@@ -109,7 +109,7 @@ def test_a_request_means_what_a_plain_parse_says(requests: list[WriteRequest], s
         assert meaning(small, message) == plain_meaning(message)
 
 
-@hypothesis_settings(max_examples=80)
+@hypothesis_settings(max_examples=60)
 @given(strategies.unusual_requests, strategies.unusual_requests)
 def test_an_unusual_encoding_means_what_a_plain_parse_says(first: bytes, second: bytes) -> None:
     used = decoder()
@@ -117,7 +117,7 @@ def test_an_unusual_encoding_means_what_a_plain_parse_says(first: bytes, second:
         assert meaning(used, message) == plain_meaning(message)
 
 
-@hypothesis_settings(max_examples=80)
+@hypothesis_settings(max_examples=60)
 @given(strategies.requests(), strategies.damaged_requests())
 def test_damage_is_refused_or_means_what_a_plain_parse_says(
     before: WriteRequest, message: bytes
@@ -178,7 +178,7 @@ def test_series_beyond_the_cache_are_parsed_every_time() -> None:
 
 
 def test_more_timestamps_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(v1, "MAX_TIMESTAMPS", 8)
+    monkeypatch.setattr(samples, "MAX_TIMESTAMPS", 8)
     used = decoder()
     message = write_request(*(series(STATUS, (1.0, NOW + later)) for later in range(30)))
     for _ in range(2):
@@ -234,6 +234,21 @@ INSTANCE = label("instance", "a")
             LABELS + sample(encoded_value(7), b"\x10\x05\x10\x06\x10\x85\x01"),
             [(7.0, 133)],
             id="timestamps in the place of one, after a value",
+        ),
+        pytest.param(
+            LABELS + sample(varint(3 << 3) + varint(NOW)),
+            [(0.0, 0)],
+            id="another number in the place of the timestamp",
+        ),
+        pytest.param(
+            LABELS + sample(encoded_value(7), varint(3 << 3) + varint(NOW)),
+            [(7.0, 0)],
+            id="another number in the place of the timestamp, after a value",
+        ),
+        pytest.param(
+            LABELS + sample(b"\x19" + b"7" * 8, STAMP),
+            [(0.0, NOW)],
+            id="another number in the place of the value",
         ),
         pytest.param(
             LABELS + sample(encoded_value(NINE), STAMP),
