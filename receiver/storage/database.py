@@ -20,8 +20,12 @@ from receiver.errors import (
     StatementRefusedError,
 )
 from receiver.settings import Settings
+from receiver.storage.queries import CHECK
 
 Connection: TypeAlias = asyncpg.Connection
+
+CHECK_TIMEOUT: Final = 5.0
+"""Seconds until the database must have given a sign of life."""
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a connection must be there."""
@@ -66,10 +70,11 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailableError(describe(error)) from error
     except asyncpg.ClientConfigurationError as error:
         raise SetupError(f"RECEIVER_DATABASE_URL: {error}") from error
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        raise DatabaseUnavailableError(f"the database cannot be reached: {error}") from error
     except TimeoutError as error:
         raise DatabaseUnavailableError("the database did not answer in time") from error
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        reason = str(error) or type(error).__name__
+        raise DatabaseUnavailableError(f"the database cannot be reached: {reason}") from error
 
 
 def leaves_session_usable(error: BaseException) -> bool:
@@ -158,11 +163,9 @@ class Database:
             DatabaseUnavailableError: it gave none.
             SetupError: it does not hold UTF-8 text.
         """
-        async with self.connection() as connection:
-            row = await connection.fetchrow(
-                "SELECT current_setting('server_encoding') AS encoding, "
-                "current_setting('transaction_read_only') AS read_only"
-            )
+        with translated():
+            async with asyncio.timeout(CHECK_TIMEOUT), self.connection() as connection:
+                row = await connection.fetchrow(CHECK)
         if row["encoding"] != "UTF8":
             raise SetupError(f"the database's encoding is {row['encoding']}, it must be UTF8")
         if row["read_only"] == "on":
@@ -178,24 +181,24 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection from the pool, to be done with within the commit timeout.
+        """A connection from the pool; to get it and use it may take the commit timeout.
 
         Raises:
             ReceiverError: as `translated` does.
         """
         with translated():
-            connection = await self._pool.acquire(timeout=CONNECT_TIMEOUT)
-            try:
-                async with asyncio.timeout(self._commit_timeout):
+            async with asyncio.timeout(self._commit_timeout):
+                connection = await self._pool.acquire()
+                try:
                     yield connection
-            except BaseException as error:
-                if not leaves_session_usable(error):
-                    # No waiting for a cancellation that may never come, no second use of a
-                    # session whose server has become a read-only standby.
-                    connection.terminate()
-                raise
-            finally:
-                await self._pool.release(connection)
+                except BaseException as error:
+                    if not leaves_session_usable(error):
+                        # No waiting for a cancellation that may never come, no second use of a
+                        # session whose server has become a read-only standby.
+                        connection.terminate()
+                    raise
+                finally:
+                    await self._pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -204,8 +207,13 @@ class Database:
         Raises:
             ReceiverError: as `translated` does.
         """
-        async with (
-            self.connection() as connection,
-            connection.transaction(isolation="read_committed"),
-        ):
-            yield connection
+        async with self.connection() as connection:
+            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            try:
+                yield connection
+            except BaseException as error:
+                # Else the session ends, and the transaction with it.
+                if leaves_session_usable(error):
+                    await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from receiver.model import Labels, Source
-from receiver.storage.database import Connection, Database
+from receiver.storage.database import Database
 from receiver.storage.queries import ADD_SOURCES, FIND_SOURCES
 
 # PostgreSQL text cannot hold NUL. It is written as two characters that no other label text turns
@@ -30,23 +30,21 @@ async def resolve_sources(database: Database, sources: Iterable[Source]) -> None
     Raises:
         ReceiverError: as `database.translated` does.
     """
-    unresolved = {digest(source): source for source in sources if source.id is None}
+    unresolved = [source for source in sources if source.id is None]
     if not unresolved:
         return
+    labels = {digest(source.labels): source.labels for source in unresolved}
     async with database.connection() as connection:
-        await _find(connection, unresolved)
-        if missing := [key for key, source in unresolved.items() if source.id is None]:
-            labels = [to_json(unresolved[key].labels) for key in missing]
-            await connection.execute(ADD_SOURCES, missing, labels)
-            # A second look in a new snapshot also finds what another replica has just added.
-            await _find(connection, unresolved)
+        ids = dict(await connection.fetch(FIND_SOURCES, list(labels)))
+        if missing := [key for key in labels if key not in ids]:
+            texts = [to_json(labels[key]) for key in missing]
+            await connection.execute(ADD_SOURCES, missing, texts)
+            # A new snapshot: it also shows what another replica has just added.
+            ids.update(await connection.fetch(FIND_SOURCES, missing))
+    for source in unresolved:
+        source.id = ids[digest(source.labels)]
 
 
-async def _find(connection: Connection, unresolved: dict[bytes, Source]) -> None:
-    for key, source_id in await connection.fetch(FIND_SOURCES, list(unresolved)):
-        unresolved[key].id = source_id
-
-
-def digest(source: Source) -> bytes:
-    """What identifies the label set in the database."""
-    return hashlib.sha256(to_json(source.labels).encode()).digest()
+def digest(labels: Labels) -> bytes:
+    """What identifies a label set in the database."""
+    return hashlib.sha256(to_json(labels).encode()).digest()

@@ -15,11 +15,12 @@ from receiver.errors import DatabaseUnavailableError, ReceiverError
 from receiver.model import Sample
 from receiver.pairing import Outcome
 from receiver.settings import Settings
-from receiver.storage.database import Database
+from receiver.storage.database import Database, translated
 from receiver.storage.group_commit import GroupCommit
 from receiver.storage.logs import LogWriter
 from receiver.storage.migrations import check_schema, migrate
 from receiver.storage.pending import settle_waiting
+from receiver.storage.records import Contents
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +39,9 @@ class Store:
     def __init__(self, settings: Settings, arriving: Callable[[], int]) -> None:
         self._settings = settings
         self._database = Database(settings)
-        writer = LogWriter(self._database, settings.metric_names)
+        self._writer = LogWriter(self._database, settings.metric_names)
         self._group_commit = GroupCommit(
-            writer.write,
+            self._write,
             arriving,
             ocr_unit=settings.ocr_unit_microseconds,
             linger=settings.pair_linger,
@@ -72,6 +73,13 @@ class Store:
         if not self._open:
             raise DatabaseUnavailableError("the database has not answered yet")
         return await self._group_commit.store(samples)
+
+    async def _write(self, contents: Contents) -> None:
+        # One limit for all that a batch may take, redoing and dividing included: the sender must
+        # have an answer before it gives up and sends the same again.
+        with translated():
+            async with asyncio.timeout(self._settings.commit_timeout.total_seconds()):
+                await self._writer.write(contents)
 
     async def check(self) -> None:
         """Check that samples can be stored now.
