@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, cast
 
@@ -100,13 +101,23 @@ async def run_in_transaction(
         poolclass=NullPool,
     )
     try:
-        with translated():
+        with translated(), unwrapped():
             async with engine.begin() as connection:
                 await connection.run_sync(work, settings)
-    except (DBAPIError, StatementRefusedError, RefusedByDatabaseError) as error:
+    except (StatementRefusedError, RefusedByDatabaseError) as error:
         raise SchemaError(f"the schema cannot be brought up to date: {error}") from error
     finally:
         await engine.dispose()
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the driver's error in place of SQLAlchemy's, which hides what kind it is."""
+    try:
+        yield
+    except DBAPIError as error:
+        driver = error.orig.__cause__ if error.orig is not None else None
+        raise driver or error from error
 
 
 def upgrade(connection: Connection, settings: Settings) -> None:

@@ -119,3 +119,24 @@ async def test_a_database_that_is_not_utf8_is_refused(
     finally:
         await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await server.close()
+
+
+async def test_a_database_that_goes_away_during_the_migration_is_waited_for(
+    empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("SELECT pg_advisory_lock(7345190225)")
+    async with receiving(make_settings(database_url=empty_database_url), wait=False) as receiver:
+
+        async def terminated() -> bool:
+            return bool(
+                await connection.fetchval(
+                    "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND wait_event = 'advisory'"
+                )
+            )
+
+        await until(terminated)
+        await connection.execute("SELECT pg_advisory_unlock(7345190225)")
+        await until(receiver.ready)
+    await connection.close()
