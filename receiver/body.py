@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import aiohttp
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from receiver.errors import (
     BadRequestError,
@@ -62,7 +62,8 @@ def check_announced_size(request: web.Request, limit: int) -> None:
 
 async def tell_to_continue(request: web.Request) -> None:
     """Ask for the body if the sender waits for that (RFC 9110, section 10.1.1)."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    expected = request.headers.get("Expect", "").lower() == "100-continue"
+    if expected and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # What follows is a response of its own.
         request.writer.output_size = 0

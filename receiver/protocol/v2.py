@@ -32,6 +32,7 @@ from receiver.protocol.tally import Tally
 
 MAX_TABLES: Final = 32
 MAX_TABLE_SIZE: Final = 256 * 1024
+MAX_KNOWN: Final = 20_000
 MAX_TAILS: Final = 10_000
 MAX_PACKED: Final = 129
 """Bytes of packed references whose size, after the tag, takes one byte."""
@@ -54,6 +55,11 @@ class SymbolTable:
 
     def learn(self, series: TimeSeries, known: Series | Filtered) -> None:
         """Remember a series whose references are all right."""
+        if len(self.series) >= MAX_KNOWN or len(self.tails.metadata) >= MAX_KNOWN:
+            # Many series may share few symbols, over many requests.
+            self.series.clear()
+            self.tails.clear()
+            self.tails.metadata.clear()
         labels = TimeSeries(labels_refs=series.labels_refs).SerializeToString()
         if len(labels) <= MAX_PACKED:
             self.series[labels + ZERO_SAMPLE_HEAD[:2]] = known
