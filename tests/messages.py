@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import snappy
 
+from receiver.protocol.generated import remote_write_v2_pb2 as v2
 from receiver.protocol.generated.remote_write_v1_pb2 import (
     Label,
     Sample,
@@ -63,6 +64,75 @@ def compress(message: bytes) -> bytes:
 def framed(*content: bytes) -> bytes:
     """A serialized `prometheus.WriteRequest` of series that are encoded already."""
     return WriteRequestFrame(timeseries=content).SerializeToString()
+
+
+# --- Remote-Write 2.0 -----------------------------------------------------------------------------
+
+
+class Request2:
+    """An `io.prometheus.write.v2.Request` in the making; every string becomes a symbol once.
+
+    Args:
+        symbols: What the table holds from the start, the empty string first.
+    """
+
+    def __init__(self, symbols: Iterable[str] = ("",)) -> None:
+        self.message = v2.Request(symbols=symbols)
+        self._refs = {text: ref for ref, text in enumerate(self.message.symbols)}
+
+    def ref(self, text: str) -> int:
+        """The place of a string in the table."""
+        if text not in self._refs:
+            self._refs[text] = len(self.message.symbols)
+            self.message.symbols.append(text)
+        return self._refs[text]
+
+    def refs(self, labels: Iterable[tuple[str, str]]) -> list[int]:
+        """The places of label names and values in turn, in the given order."""
+        return [self.ref(text) for pair in labels for text in pair]
+
+    def add(self, labels: Mapping[str, str], *samples: tuple[float, int]) -> v2.TimeSeries:
+        """Add a series with its labels sorted; a sample is its value and timestamp."""
+        return self.message.timeseries.add(
+            labels_refs=self.refs(sorted(labels.items())),
+            samples=[v2.Sample(value=value, timestamp=timestamp) for value, timestamp in samples],
+        )
+
+    def encoded(self) -> bytes:
+        """The message on the wire."""
+        return self.message.SerializeToString()
+
+    def compressed(self) -> bytes:
+        """A request body as it is sent."""
+        return compress(self.encoded())
+
+
+def write_request2(*content: tuple[Mapping[str, str], float, int]) -> bytes:
+    """A serialized `io.prometheus.write.v2.Request`: labels, value and timestamp of each series."""
+    request = Request2()
+    for labels, value, timestamp in content:
+        request.add(labels, (value, timestamp))
+    return request.encoded()
+
+
+def framed2(symbols: Iterable[str], *content: bytes) -> bytes:
+    """A serialized `io.prometheus.write.v2.Request` of series that are encoded already."""
+    return v2.RequestFrame(symbols=symbols, timeseries=content).SerializeToString()
+
+
+# The receiver keeps no start timestamps, so its messages do not declare them.
+
+
+def with_start(sample: v2.Sample, start: int) -> v2.Sample:
+    """The sample with a start timestamp, as senders write it since 2.0-rc.4."""
+    sample.MergeFromString(varint(3 << 3 | VARINT) + varint(start))
+    return sample
+
+
+def with_created(series: v2.TimeSeries, created: int) -> v2.TimeSeries:
+    """The series with a created timestamp, as senders wrote it until 2.0-rc.3."""
+    series.MergeFromString(varint(6 << 3 | VARINT) + varint(created))
+    return series
 
 
 # --- the wire format by hand: https://protobuf.dev/programming-guides/encoding/ ------------------

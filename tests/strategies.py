@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from receiver.protocol.generated import remote_write_v2_pb2 as v2
 from receiver.protocol.generated.remote_write_v1_pb2 import Sample, TimeSeries, WriteRequest
 from tests.messages import (
     NOW,
     STALE,
+    Request2,
     encoded_timestamp,
     encoded_value,
     field,
@@ -18,6 +21,8 @@ from tests.messages import (
     from_bits,
     series,
     varint,
+    with_created,
+    with_start,
 )
 
 NAMES: Final = ("app_status", "ocr_value", "up")
@@ -86,15 +91,21 @@ def requests(draw: st.DrawFn) -> WriteRequest:
 
 # --- encodings that mean something although no sender makes them ---------------------------------
 
-unknown_fields: SearchStrategy[bytes] = st.one_of(
-    st.builds(field, st.integers(5, 2**20), st.binary(max_size=12)),
-    st.builds(
-        lambda number, value, size: varint(number << 3) + varint(value, size),
-        st.integers(5, 2**20),
-        st.integers(0, 2**64 - 1),
-        st.integers(1, 10),
-    ),
-)
+
+def unknown(first: int) -> SearchStrategy[bytes]:
+    """Fields with this number or a higher one."""
+    return st.one_of(
+        st.builds(field, st.integers(first, 2**20), st.binary(max_size=12)),
+        st.builds(
+            lambda number, value, size: varint(number << 3) + varint(value, size),
+            st.integers(first, 2**20),
+            st.integers(0, 2**64 - 1),
+            st.integers(1, 10),
+        ),
+    )
+
+
+unknown_fields: SearchStrategy[bytes] = unknown(5)
 
 
 def shuffled(parts: SearchStrategy[bytes], size: int) -> SearchStrategy[bytes]:
@@ -147,11 +158,213 @@ unusual_requests: SearchStrategy[bytes] = st.builds(
 
 
 @st.composite
-def damaged_requests(draw: st.DrawFn) -> bytes:
-    """A request of which a few bytes are changed, added or missing."""
-    message = bytearray(draw(requests()).SerializeToString())
+def damaged(draw: st.DrawFn, originals: SearchStrategy[bytes]) -> bytes:
+    """Bytes of which a few are changed, added or missing."""
+    message = bytearray(draw(originals))
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(message)))
         end = draw(st.integers(start, min(len(message), start + 3)))
         message[start:end] = draw(st.binary(max_size=3))
     return bytes(message)
+
+
+def damaged_requests() -> SearchStrategy[bytes]:
+    """A request of which a few bytes are changed, added or missing."""
+    return damaged(requests().map(WriteRequest.SerializeToString))
+
+
+# --- Remote-Write 2.0 -----------------------------------------------------------------------------
+
+
+@st.composite
+def spans(draw: st.DrawFn, buckets: int) -> list[v2.BucketSpan]:
+    """Spans that name so many buckets; some of them name none."""
+    found: list[v2.BucketSpan] = []
+    while buckets:
+        length = draw(st.integers(0, buckets))
+        found.append(v2.BucketSpan(offset=draw(st.integers(-9, 9)), length=length))
+        buckets -= length
+    return found
+
+
+def deltas(counts: Sequence[int]) -> list[int]:
+    """What each bucket has more than the one before it."""
+    return [count - before for before, count in zip([0, *counts], counts, strict=False)]
+
+
+@st.composite
+def integer_histograms(draw: st.DrawFn) -> v2.Histogram:
+    """A histogram of whole counts that add up; with a NaN sum, some may be in no bucket."""
+    counts = st.lists(st.integers(0, 2**40), max_size=4)
+    positive, negative = draw(counts), draw(counts)
+    zero = draw(st.integers(0, 9))
+    total = draw(st.sampled_from([1.0, float("inf"), float("nan")]))
+    beyond = draw(st.integers(0, 2)) if total != total else 0  # noqa: PLR0124  only a NaN is not itself
+    return v2.Histogram(
+        count_int=zero + sum(positive) + sum(negative) + beyond,
+        sum=total,
+        zero_count_int=zero,
+        positive_spans=draw(spans(len(positive))),
+        positive_deltas=deltas(positive),
+        negative_spans=draw(spans(len(negative))),
+        negative_deltas=deltas(negative),
+    )
+
+
+@st.composite
+def float_histograms(draw: st.DrawFn) -> v2.Histogram:
+    """A histogram of fractional counts; its count need not be their sum."""
+    counts = st.lists(st.floats(min_value=0), max_size=4)
+    positive, negative = draw(counts), draw(counts)
+    return v2.Histogram(
+        count_float=draw(st.floats(min_value=0)),
+        sum=draw(st.floats()),
+        zero_count_float=draw(st.floats(min_value=0)),
+        positive_spans=draw(spans(len(positive))),
+        positive_counts=positive,
+        negative_spans=draw(spans(len(negative))),
+        negative_counts=negative,
+    )
+
+
+histograms: SearchStrategy[v2.Histogram] = st.one_of(
+    st.just(v2.Histogram()), integer_histograms(), float_histograms()
+)
+
+
+@st.composite
+def samples2(draw: st.DrawFn) -> v2.Sample:
+    """A sample, perhaps with its start."""
+    sample = v2.Sample(value=draw(values), timestamp=draw(st.one_of(recent, timestamps)))
+    return with_start(sample, draw(timestamps)) if draw(st.booleans()) else sample
+
+
+@st.composite
+def series2(draw: st.DrawFn, request: Request2, labels: dict[str, str]) -> v2.TimeSeries:
+    """A valid series of the request with these labels, in any order."""
+    one = v2.TimeSeries(labels_refs=request.refs(draw(st.permutations(list(labels.items())))))
+    if draw(st.booleans()):
+        one.histograms.extend(draw(st.lists(histograms, max_size=2)))
+    else:
+        one.samples.extend(draw(st.lists(samples2(), max_size=3)))
+    for extra in draw(st.lists(st.dictionaries(texts, texts, max_size=2), max_size=2)):
+        one.exemplars.add(
+            labels_refs=request.refs(extra.items()), value=draw(values), timestamp=draw(timestamps)
+        )
+    if draw(st.booleans()):
+        one.metadata.type = draw(st.integers(0, 9))
+        one.metadata.help_ref = request.ref(draw(texts))
+        one.metadata.unit_ref = request.ref(draw(texts))
+    return with_created(one, draw(timestamps)) if draw(st.booleans()) else one
+
+
+@st.composite
+def requests2(draw: st.DrawFn) -> v2.Request:
+    """A valid request; its table may hold a string twice, or one that nothing refers to."""
+    pool = draw(st.lists(label_sets, min_size=1, max_size=4))
+    request = Request2(["", *draw(st.lists(texts, max_size=3))])
+    for labels in draw(st.lists(st.sampled_from(pool), max_size=6)):
+        request.message.timeseries.append(draw(series2(request, labels)))
+    return request.message
+
+
+@st.composite
+def faulty_requests2(draw: st.DrawFn) -> v2.Request:
+    """A request of which the first few numbers of some series are anything."""
+    message = draw(requests2())
+    beyond = st.integers(0, len(message.symbols) + 1)
+    for one in message.timeseries:
+        one.labels_refs.extend(draw(st.lists(beyond, max_size=2)))
+        if len(one.exemplars) and draw(st.booleans()):
+            one.exemplars[0].labels_refs.extend(draw(st.lists(beyond, max_size=2)))
+        if len(one.histograms) and draw(st.booleans()):
+            one.histograms[0].count_int = draw(st.integers(0, 3))
+            one.histograms[0].positive_deltas.extend(draw(st.lists(st.integers(-2, 2), max_size=2)))
+        if draw(st.integers(0, 5)) == 0:
+            one.metadata.unit_ref = draw(beyond)
+    return message
+
+
+# --- 2.0 encodings that mean something although no sender makes them ------------------------------
+
+SYMBOLS: Final = ("", "__name__", "app_status", "ocr_value", "up", "instance", "a", "b")
+USUAL_REFS: Final = ((1, 2), (1, 2, 5, 6), (1, 3, 5, 6), (1, 4, 5, 7))
+
+unknown_fields2: SearchStrategy[bytes] = unknown(6)
+
+some_refs: SearchStrategy[Sequence[int]] = st.one_of(
+    st.sampled_from(USUAL_REFS),
+    st.permutations(USUAL_REFS[1]),
+    st.lists(st.integers(0, len(SYMBOLS)), max_size=5),
+)
+
+
+def packed(refs: Sequence[int], size: int = 0) -> bytes:
+    """Label references in one field; `size` is that of the length's varint."""
+    return field(1, b"".join(map(varint, refs)), size=size)
+
+
+encoded_refs: SearchStrategy[bytes] = st.one_of(
+    st.builds(packed, some_refs, st.integers(0, 3)),
+    some_refs.map(lambda refs: b"".join(varint(1 << 3) + varint(ref) for ref in refs)),
+)
+encoded_metadata: SearchStrategy[bytes] = st.builds(
+    field,
+    st.just(5),
+    shuffled(
+        st.one_of(
+            st.integers(0, 9).map(lambda kind: varint(1 << 3) + varint(kind)),
+            st.integers(0, 9).map(lambda ref: varint(3 << 3) + varint(ref)),
+            st.integers(0, 9).map(lambda ref: varint(4 << 3) + varint(ref)),
+            unknown_fields2,
+        ),
+        size=3,
+    ),
+)
+encoded_exemplars: SearchStrategy[bytes] = st.builds(field, st.just(4), encoded_refs)
+encoded_histograms: SearchStrategy[bytes] = histograms.map(
+    lambda histogram: field(3, histogram.SerializeToString())
+)
+usual_series2: SearchStrategy[bytes] = st.builds(
+    lambda refs, sample, metadata: packed(refs) + field(2, sample.SerializeToString()) + metadata,
+    st.sampled_from(USUAL_REFS),
+    st.builds(v2.Sample, value=values, timestamp=recent),
+    st.one_of(st.just(b""), encoded_metadata),
+)
+encoded_series2: SearchStrategy[bytes] = st.one_of(
+    usual_series2,
+    shuffled(
+        st.one_of(
+            usual_series2,
+            encoded_refs,
+            encoded_samples,
+            encoded_metadata,
+            encoded_exemplars,
+            encoded_histograms,
+            unknown_fields2,
+        ),
+        size=4,
+    ),
+)
+
+
+def usual_symbols(count: int) -> bytes:
+    """The first so many symbols, as fields of a request."""
+    return b"".join(field(4, symbol.encode()) for symbol in SYMBOLS[:count])
+
+
+some_symbols: SearchStrategy[bytes] = st.one_of(
+    st.just(usual_symbols(len(SYMBOLS))),
+    st.integers(1, len(SYMBOLS)).map(usual_symbols),
+    st.permutations(SYMBOLS[1:]).map(
+        lambda others: b"".join(field(4, symbol.encode()) for symbol in ("", *others))
+    ),
+)
+unusual_requests2: SearchStrategy[bytes] = st.builds(
+    lambda symbols, content, more: symbols + b"".join(content) + more,
+    some_symbols,
+    st.lists(
+        st.one_of(encoded_series2.map(lambda one: field(5, one)), unknown_fields2), max_size=4
+    ),
+    st.one_of(st.just(b""), unknown_fields2, st.just(field(4, b"b"))),
+)

@@ -1,0 +1,116 @@
+"""Whatever a body holds is a fault of the request or is stored: never a 5xx, and never the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
+from receiver.protocol.generated.remote_write_v2_pb2 import Request
+from tests import strategies
+from tests.conftest import MakeSettings
+from tests.fuzz.fuzz_decoders import build_decoders, seeds, take_apart
+from tests.fuzz.fuzz_decoders import read as read_input
+from tests.messages import NOW, compress, write_request2
+from tests.receivers import HEADERS, Running, encode, receiving
+
+TYPES = (
+    "application/x-protobuf",
+    "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+)
+PAIR = (
+    {"__name__": "app_status", "instance": "good"},
+    {"__name__": "ocr_value", "instance": "good"},
+)
+GOOD = (
+    encode((labels, NOW, 1.0) for labels in PAIR),
+    compress(write_request2(*((labels, 1.0, NOW) for labels in PAIR))),
+)
+
+# One receiver and one database for all examples: what an example leaves behind is part of the test.
+bounded = hypothesis_settings(
+    max_examples=60,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture
+async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Running]:
+    settings = make_settings(
+        database_url=database_url,
+        max_body_size="64KiB",
+        max_message_size="1MiB",
+        series_cache_size=16,
+    )
+    async with receiving(settings) as running:
+        yield running
+
+
+async def post(receiver: Running, body: bytes, content_type: str) -> int:
+    headers = {**HEADERS, "Content-Type": content_type}
+    async with receiver.session.post(receiver.url(), data=body, headers=headers) as response:
+        assert response.status < 500, await response.text()
+        assert response.status == 204 or await response.text()
+        return response.status
+
+
+async def check(receiver: Running, body: bytes) -> None:
+    """The body as either message, and then valid requests."""
+    for content_type in TYPES:
+        await post(receiver, body, content_type)
+    for good, content_type in zip(GOOD, TYPES, strict=True):
+        assert await post(receiver, good, content_type) == 204
+
+
+older = strategies.requests().map(WriteRequest.SerializeToString)
+newer = strategies.requests2().map(Request.SerializeToString)
+messages: SearchStrategy[bytes] = st.one_of(
+    older,
+    newer,
+    strategies.damaged(older),
+    strategies.damaged(newer),
+    strategies.faulty_requests2().map(Request.SerializeToString),
+    strategies.unusual_requests,
+)
+
+
+@bounded
+@given(messages)
+async def test_no_message_is_answered_5xx(receiver: Running, message: bytes) -> None:
+    await check(receiver, compress(message))
+
+
+@bounded
+@given(strategies.damaged(st.one_of(older, newer).map(compress)))
+async def test_no_body_is_answered_5xx(receiver: Running, body: bytes) -> None:
+    await check(receiver, body)
+
+
+@bounded
+@given(st.binary(max_size=200))
+async def test_no_random_bytes_are_answered_5xx(receiver: Running, body: bytes) -> None:
+    await check(receiver, body)
+
+
+# --- the target of the fuzzer ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", list(seeds()))
+def test_the_seeds_of_the_fuzzer_are_valid(seed: bytes) -> None:
+    headers, body = take_apart(seed)
+    assert headers["Content-Type"]
+    assert body
+    read_input(seed, build_decoders())
+
+
+@hypothesis_settings(max_examples=60, derandomize=True)
+@given(strategies.damaged(st.sampled_from(list(seeds()))))
+def test_the_target_of_the_fuzzer_lets_only_4xx_pass(data: bytes) -> None:
+    read_input(data, build_decoders())

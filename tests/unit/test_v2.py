@@ -1,0 +1,851 @@
+"""The 2.0 decoder means the same as a plain parse, names every fault and agrees with 1.0."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice, permutations
+from typing import NamedTuple
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from receiver.errors import BadRequestError
+from receiver.model import Labels, Metric
+from receiver.protocol import v1
+from receiver.protocol.generated.remote_write_v2_pb2 import (
+    BucketSpan,
+    Histogram,
+    Request,
+    TimeSeries,
+)
+from receiver.protocol.series import SeriesCache
+from receiver.protocol.v2 import Decoder
+from tests import strategies
+from tests.messages import (
+    NOW,
+    STALE,
+    Request2,
+    bits,
+    field,
+    framed2,
+    from_bits,
+    series,
+    varint,
+    with_created,
+    with_start,
+    write_request,
+    write_request2,
+)
+
+KEPT = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
+STATUS = {"__name__": "app_status", "instance": "a"}
+OCR = {"__name__": "ocr_value", "instance": "a"}
+UP = {"__name__": "up", "instance": "a"}
+SOURCE: Labels = (("instance", "a"),)
+
+KeptSample = tuple[Metric, Labels, int, int]
+"""Metric, labels, timestamp, and the bits of the value."""
+
+
+class Meaning(NamedTuple):
+    samples: Counter[KeptSample]
+    received: int
+    histograms: int
+    exemplars: int
+    invalid: int
+    total: int
+
+
+def decoder(size: int = 100) -> Decoder:
+    return Decoder(SeriesCache(KEPT, size))
+
+
+def meaning(decoder: Decoder | v1.Decoder, message: bytes) -> Meaning:
+    request = decoder.decode(message)
+    samples = Counter(
+        (kept.metric, kept.source.labels, timestamp, bits(value))
+        for kept, timestamp, value in request.samples
+    )
+    counts = request.received, request.histograms, request.exemplars
+    return Meaning(samples, *counts, *request.faults[:2])
+
+
+# --- what a message means, without any short cut --------------------------------------------------
+
+
+def plain_meaning(message: bytes) -> Meaning:
+    request = Request.FromString(message)
+    samples = Counter[KeptSample]()
+    received = histograms = exemplars = invalid = 0
+    for one in request.timeseries:
+        labels = plain_labels(one.labels_refs, request.symbols)
+        if labels is None or not plainly_valid(one, labels, request.symbols):
+            invalid += 1
+            continue
+        received += len(one.samples)
+        histograms += len(one.histograms)
+        exemplars += len(one.exemplars)
+        by_name = {name: value for name, value in labels if value}
+        metric = by_name.pop("__name__")
+        if metric in KEPT:
+            source = tuple(sorted(by_name.items()))
+            for sample in one.samples:
+                samples[KEPT[metric], source, sample.timestamp, bits(sample.value)] += 1
+    return Meaning(samples, received, histograms, exemplars, invalid, len(request.timeseries))
+
+
+def plain_labels(refs: Sequence[int], symbols: Sequence[str]) -> list[tuple[str, str]] | None:
+    if len(refs) % 2:
+        return None
+    labels = []
+    for place in range(0, len(refs), 2):
+        if refs[place] >= len(symbols) or refs[place + 1] >= len(symbols):
+            return None
+        labels.append((symbols[refs[place]], symbols[refs[place + 1]]))
+    return labels
+
+
+def plainly_valid(one: TimeSeries, labels: list[tuple[str, str]], symbols: Sequence[str]) -> bool:
+    names = [name for name, _ in labels]
+    metadata = one.metadata
+    return (
+        "" not in names
+        and len(set(names)) == len(names)
+        and bool(dict(labels).get("__name__"))
+        and not (one.samples and one.histograms)
+        and all(plain_labels(found.labels_refs, symbols) is not None for found in one.exemplars)
+        and max(metadata.help_ref, metadata.unit_ref, 0) < max(len(symbols), 1)
+        and all(adds_up(histogram) for histogram in one.histograms)
+    )
+
+
+def adds_up(histogram: Histogram) -> bool:
+    named = [
+        sum(span.length for span in histogram.positive_spans),
+        sum(span.length for span in histogram.negative_spans),
+    ]
+    if histogram.HasField("count_float"):
+        sides = [list(histogram.positive_counts), list(histogram.negative_counts)]
+    else:
+        sides = [[], []]
+        for side, deltas in zip(
+            sides, (histogram.positive_deltas, histogram.negative_deltas), strict=True
+        ):
+            count = 0
+            for delta in deltas:
+                count += delta
+                side.append(count)
+        observed = sum(sides[0]) + sum(sides[1]) + histogram.zero_count_int
+        if observed > histogram.count_int:
+            return False
+        if observed < histogram.count_int and not math.isnan(histogram.sum):
+            return False
+    return named == [len(side) for side in sides] and all(
+        count >= 0 or math.isnan(count) for side in sides for count in side
+    )
+
+
+@hypothesis_settings(max_examples=40)
+@given(st.lists(strategies.requests2(), min_size=1, max_size=3), st.integers(1, 6))
+def test_a_valid_request_means_what_a_plain_parse_says(requests: list[Request], size: int) -> None:
+    small = decoder(size)
+    for message in [request.SerializeToString() for request in requests] * 2:
+        expected = plain_meaning(message)
+        assert meaning(small, message) == expected
+        assert expected.invalid == 0
+
+
+@hypothesis_settings(max_examples=40)
+@given(strategies.faulty_requests2())
+def test_a_faulty_request_means_what_a_plain_parse_says(request: Request) -> None:
+    used = decoder()
+    message = request.SerializeToString()
+    for _ in range(2):
+        assert meaning(used, message) == plain_meaning(message)
+
+
+@hypothesis_settings(max_examples=80)
+@given(st.lists(strategies.unusual_requests2, min_size=1, max_size=3))
+def test_an_unusual_encoding_means_what_a_plain_parse_says(messages: list[bytes]) -> None:
+    used = decoder()
+    for message in messages * 2:
+        assert meaning(used, message) == plain_meaning(message)
+
+
+@hypothesis_settings(max_examples=50)
+@given(
+    strategies.requests2(),
+    strategies.damaged(strategies.requests2().map(Request.SerializeToString)),
+)
+def test_damage_is_refused_or_means_what_a_plain_parse_says(
+    before: Request, message: bytes
+) -> None:
+    used = decoder()
+    used.decode(before.SerializeToString())
+    for _ in range(2):
+        try:
+            expected = plain_meaning(message)
+        except DecodeError:
+            try:
+                assert used.decode(message).faults.invalid
+            except BadRequestError:
+                continue
+        else:
+            try:
+                assert meaning(used, message) == expected
+            except BadRequestError:
+                assert Request.FromString(message).symbols[:1] != [""]
+
+
+@given(st.binary(max_size=80))
+@example(b"not a protobuf message")
+@example(b"\x22\x00\x2a\x02\x0a\xff")
+def test_random_bytes_are_at_worst_a_bad_request(message: bytes) -> None:
+    with suppress(BadRequestError):
+        decoder().decode(message)
+
+
+# --- what is known of a series depends on the symbols ---------------------------------------------
+
+
+def described(labels: Mapping[str, str], *, symbols: Sequence[str] = ("",)) -> Request2:
+    """A request of one series with its metadata."""
+    request = Request2(symbols)
+    metadata = request.add(labels, (1.0, NOW)).metadata
+    metadata.type, metadata.help_ref = 2, request.ref("Help.")
+    return request
+
+
+def test_known_series_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = described(STATUS)
+    for labels, value in ((STATUS, 0.0), (OCR, NOW / 1000), (UP, 1.0)):
+        request.add(labels, (value, NOW))
+    used = decoder()
+    expected = meaning(used, request.encoded())
+    monkeypatch.setattr("receiver.protocol.v2.TimeSeries", None)
+    assert meaning(used, request.encoded()) == expected == plain_meaning(request.encoded())
+    assert expected.samples.total() == 3
+
+
+def test_the_same_references_mean_what_the_symbols_at_hand_say() -> None:
+    used = decoder()
+    tables = [["", "__name__", "app_status", "instance", name] for name in "abc"]
+    series = TimeSeries(labels_refs=[1, 2, 3, 4], samples=[{"value": 1, "timestamp": NOW}])
+    for symbols in (*tables, *reversed(tables)):
+        message = framed2(symbols, *[series.SerializeToString()] * 2)
+        assert meaning(used, message).samples == {
+            (Metric.STATUS, (("instance", symbols[-1]),), NOW, bits(1.0)): 2
+        }
+
+
+def test_known_references_are_out_of_range_where_there_are_fewer_symbols() -> None:
+    used = decoder()
+    message = described(STATUS).message
+    encoded = message.timeseries[0].SerializeToString()
+    for symbols in (message.symbols, message.symbols[:-1], message.symbols, message.symbols[:3]):
+        for _ in range(2):
+            fits = len(symbols) == len(message.symbols)
+            found = meaning(used, framed2(symbols, encoded))
+            assert (found.received, found.invalid) == ((1, 0) if fits else (0, 1))
+
+
+def test_symbols_after_the_series_count_too() -> None:
+    used = decoder()
+    message = described(STATUS).message
+    encoded = message.timeseries[0].SerializeToString()
+    first, second = message.symbols[:-1], message.symbols[-1:]
+    late = framed2(first, encoded) + framed2(second)
+    for content in (framed2(first, encoded), late, framed2(first, encoded), late):
+        assert meaning(used, content) == plain_meaning(content)
+    assert meaning(used, late).received == 1
+
+
+def test_bytes_between_symbols_and_series_change_nothing() -> None:
+    used = decoder()
+    for unknown in (b"", field(9, b"later"), b""):
+        message = framed2(SYMBOLS) + unknown + framed2([], VALID)
+        assert meaning(used, message).samples.total() == 1
+
+
+def test_more_symbol_tables_than_are_remembered() -> None:
+    used = decoder()
+    messages = [described(STATUS, symbols=["", str(number)]).encoded() for number in range(100)]
+    for message in (*messages, *reversed(messages)):
+        assert meaning(used, message) == plain_meaning(message)
+    assert len(used._tables) <= 32
+
+
+def test_symbols_too_long_to_be_remembered() -> None:
+    used = decoder()
+    message = described({**STATUS, "z": "x" * 2**20}).encoded()
+    for _ in range(2):
+        assert meaning(used, message) == plain_meaning(message)
+    assert not used._tables
+
+
+@pytest.mark.parametrize("count", [62, 63, 64, 65, 200])
+def test_references_of_any_size(count: int) -> None:
+    """The size of the references takes one byte up to 127, and so does each of the first 127."""
+    used = decoder()
+    labels = {f"name {number}": "x" for number in range(count)}
+    message = write_request2(({**STATUS, **labels}, 1.0, NOW))
+    for _ in range(3):
+        assert meaning(used, message) == plain_meaning(message)
+
+
+def test_more_timestamps_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.protocol.v2.MAX_TAILS", 8)
+    used = decoder()
+    message = write_request2(*((STATUS, 1.0, NOW + later) for later in range(30)))
+    for _ in range(2):
+        assert meaning(used, message) == plain_meaning(message)
+
+
+def test_memory_is_bounded_however_often_one_table_serves() -> None:
+    """The same symbols can be referred to in any number of ways."""
+    used = decoder()
+    names = ["b", "c", "d", "e", "f", "g", "h", "i"]
+    refs = {name: number for number, name in enumerate(names, start=7)}
+    symbols = [*SYMBOLS, "x", *names]
+
+    for first in range(0, 30_000, 10_000):
+        orders = islice(permutations(names), first, first + 10_000)
+        message = framed2(
+            symbols,
+            *(
+                TimeSeries(
+                    labels_refs=[1, 2, *(ref for name in order for ref in (refs[name], 6))],
+                    samples=[{"value": 1, "timestamp": NOW}],
+                    metadata={"type": first + kind},
+                ).SerializeToString()
+                for kind, order in enumerate(orders)
+            ),
+        )
+        assert used.decode(message).received == 10_000
+    (table,) = used._tables.values()
+    assert len(table.series) <= 20_000
+    assert len(table.tails) <= 20_000
+    assert len(table.tails.metadata) <= 20_000
+
+
+# --- 1.0 and 2.0 agree ----------------------------------------------------------------------------
+
+
+@hypothesis_settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            strategies.label_sets,
+            st.lists(st.tuples(strategies.values, strategies.timestamps), max_size=3),
+        ),
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_both_versions_say_the_same(
+    content: list[tuple[dict[str, str], list[tuple[float, int]]]], newer_first: bool
+) -> None:
+    request = Request2()
+    for labels, samples in content:
+        request.add(labels, *samples)
+    older = write_request(*(series(labels, *samples) for labels, samples in content))
+    cache = SeriesCache(KEPT, 100)
+    pairs: list[tuple[Decoder | v1.Decoder, bytes]] = [
+        (v1.Decoder(cache), older),
+        (Decoder(cache), request.encoded()),
+    ]
+    if newer_first:
+        pairs.reverse()
+    for _ in range(2):
+        first, second = [used.decode(message) for used, message in pairs]
+        assert meaning(*pairs[0]) == meaning(*pairs[1])
+        sources = {kept.source.labels: kept.source for kept, _, _ in first.samples}
+        assert all(sources[kept.source.labels] is kept.source for kept, _, _ in second.samples)
+
+
+def test_a_pair_in_both_versions_has_one_source() -> None:
+    cache = SeriesCache(KEPT, 100)
+    decoded = [
+        v1.Decoder(cache).decode(write_request(series(STATUS, (1.0, NOW)))),
+        Decoder(cache).decode(write_request2((OCR, 1.0, NOW), (STATUS, 1.0, NOW))),
+        v1.Decoder(cache).decode(write_request(series(OCR, (1.0, NOW)))),
+    ]
+    first, *others = [kept.source for request in decoded for kept, _, _ in request.samples]
+    assert len(others) == 3
+    assert all(source is first for source in others)
+
+
+# --- what valid requests look like ----------------------------------------------------------------
+
+
+def test_an_empty_message_means_nothing() -> None:
+    assert meaning(decoder(), b"") == Meaning(Counter(), 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("symbols", [[""], ["", "unused"], ["", "", ""]])
+def test_symbols_alone_mean_nothing(symbols: list[str]) -> None:
+    assert meaning(decoder(), framed2(symbols)) == Meaning(Counter(), 0, 0, 0, 0, 0)
+
+
+def test_a_1_0_message_is_empty_in_2_0() -> None:
+    message = write_request(series(STATUS, (1.0, NOW)))
+    assert meaning(decoder(), message) == Meaning(Counter(), 0, 0, 0, 0, 0)
+
+
+def test_a_2_0_message_is_empty_in_1_0() -> None:
+    message = write_request2((STATUS, 1.0, NOW))
+    older = v1.Decoder(SeriesCache(KEPT, 100))
+    assert meaning(older, message) == Meaning(Counter(), 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_labels_may_come_in_any_order(order: int) -> None:
+    request = Request2()
+    labels = {**STATUS, "z": "1", "0": "2"}
+    one = request.add({}, (1.0, NOW))
+    one.labels_refs.extend(request.refs(sorted(labels.items())[::order]))
+    ((kept, _, _),) = decoder().decode(request.encoded()).samples
+    assert kept.source.labels == (("0", "2"), ("instance", "a"), ("z", "1"))
+
+
+def test_a_string_may_be_in_the_table_twice() -> None:
+    symbols = ["", "__name__", "app_status", "__name__", "app_status", "instance", "a", "a"]
+    message = framed2(
+        symbols,
+        *(
+            TimeSeries(
+                labels_refs=refs, samples=[{"value": 1, "timestamp": NOW}]
+            ).SerializeToString()
+            for refs in ([1, 2, 5, 6], [3, 4, 5, 7])
+        ),
+    )
+    samples = decoder().decode(message).samples
+    assert len({id(kept.source) for kept, _, _ in samples}) == 1
+    assert len(samples) == 2
+
+
+def test_a_label_without_value_is_no_label() -> None:
+    ((kept, _, _),) = decoder().decode(write_request2(({**STATUS, "b": ""}, 1, NOW))).samples
+    assert kept.source.labels == SOURCE
+
+
+@pytest.mark.parametrize("start", [0, 1, -1, NOW, 2**63 - 1])
+def test_start_timestamps_change_nothing(start: int) -> None:
+    expected = meaning(decoder(), write_request2((STATUS, 1.0, NOW)))
+    for old in (True, False):
+        request = Request2()
+        one = request.add(STATUS, (1.0, NOW))
+        if old:
+            with_created(one, start)
+        else:
+            with_start(one.samples[0], start)
+        assert len(request.encoded()) > len(write_request2((STATUS, 1.0, NOW)))
+        assert meaning(decoder(), request.encoded()) == expected
+
+
+def test_unknown_fields_change_nothing_wherever_they_are() -> None:
+    unknown = field(99, b"later") + varint(98 << 3) + varint(7)
+    request = Request2()
+    one = request.add(STATUS, (1.0, NOW))
+    one.samples[0].MergeFromString(unknown)
+    one.exemplars.add(timestamp=NOW).MergeFromString(unknown)
+    one.metadata.MergeFromString(unknown)
+    one.MergeFromString(unknown)
+    other = request.add(UP)
+    other.histograms.add().MergeFromString(unknown)
+    expected = Meaning(Counter({(Metric.STATUS, SOURCE, NOW, bits(1.0)): 1}), 1, 1, 1, 0, 2)
+    assert meaning(decoder(), request.encoded() + unknown) == expected
+
+
+@pytest.mark.parametrize(
+    "value", [STALE, from_bits(0x7FF8000000000001), from_bits(0xFFF0000000000001), -0.0, 5e-324]
+)
+def test_every_bit_of_a_value_survives(value: float) -> None:
+    used = decoder()
+    for _ in range(2):
+        ((_, _, decoded),) = used.decode(write_request2((STATUS, value, NOW))).samples
+        assert bits(decoded) == bits(value)
+
+
+def test_symbols_mean_what_the_request_at_hand_says() -> None:
+    """A known series is found by its strings, not by their places, which differ each time."""
+    used = decoder()
+    for symbols in ([""], ["", "x", "y"], ["", "a", "instance"]):
+        request = Request2(symbols)
+        request.add(STATUS, (1.0, NOW))
+        assert meaning(used, request.encoded()).samples == {
+            (Metric.STATUS, SOURCE, NOW, bits(1.0)): 1
+        }
+
+
+def test_series_beyond_the_cache_are_read_every_time() -> None:
+    message = write_request2(*(({**STATUS, "n": str(number)}, 1.0, NOW) for number in range(50)))
+    small = decoder(size=4)
+    for _ in range(3):
+        assert meaning(small, message) == plain_meaning(message)
+
+
+# --- counts ---------------------------------------------------------------------------------------
+
+
+def test_everything_is_counted_exactly() -> None:
+    request = Request2()
+    request.add(STATUS, (1.0, NOW), (2.0, NOW + 1), (STALE, NOW + 2))
+    request.add(UP, (1.0, NOW))
+    request.add({**UP, "le": "1"}).histograms.extend([Histogram(), Histogram()])
+    request.add({**STATUS, "instance": "b"}).exemplars.add(timestamp=NOW)
+    for _ in range(3):
+        request.message.timeseries[1].exemplars.add(
+            labels_refs=request.refs([("trace_id", "x")]), value=1, timestamp=NOW
+        )
+    found = meaning(decoder(), request.encoded())
+    assert found[1:] == (4, 2, 4, 0, 4)
+    assert found.samples.total() == 3
+
+
+def test_a_series_of_metadata_alone_is_accepted() -> None:
+    request = Request2()
+    metadata = request.add(STATUS).metadata
+    metadata.type, metadata.help_ref = 2, request.ref("What it is.")
+    assert meaning(decoder(), request.encoded()) == Meaning(Counter(), 0, 0, 0, 0, 1)
+
+
+def test_a_series_of_exemplars_alone_is_accepted() -> None:
+    request = Request2()
+    request.add(STATUS).exemplars.add(value=1, timestamp=NOW)
+    assert meaning(decoder(), request.encoded()) == Meaning(Counter(), 0, 0, 1, 0, 1)
+
+
+def test_an_invalid_series_counts_nothing_of_what_it_holds() -> None:
+    request = Request2()
+    for labels in ({"job": "x"}, {"__name__": "", "job": "x"}):
+        one = request.add(labels, (1.0, NOW))
+        one.exemplars.add(timestamp=NOW)
+        request.add(labels).histograms.add()
+    assert meaning(decoder(), request.encoded()) == Meaning(Counter(), 0, 0, 0, 4, 4)
+
+
+# --- faults of the whole message ------------------------------------------------------------------
+
+VALID = TimeSeries(
+    labels_refs=[1, 2, 3, 4], samples=[{"value": 1, "timestamp": NOW}]
+).SerializeToString()
+SYMBOLS = ["", "__name__", "app_status", "instance", "a", "up"]
+
+
+@pytest.mark.parametrize("message", [b"\xff", b"\x2a\x05abc", b"\x0f", b"\x00", b"\x22"])
+def test_what_is_no_message_at_all_is_a_bad_request(message: bytes) -> None:
+    with pytest.raises(BadRequestError, match=r"not an io\.prometheus\.write\.v2\.Request"):
+        decoder().decode(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(framed2(["a"]), id="no empty string"),
+        pytest.param(framed2(["a", ""]), id="empty string not first"),
+        pytest.param(framed2([*SYMBOLS[1:], ""], VALID), id="with series"),
+        pytest.param(framed2([], VALID), id="series without symbols"),
+        pytest.param(framed2([], b""), id="empty series without symbols"),
+    ],
+)
+def test_symbols_start_with_an_empty_string(message: bytes) -> None:
+    with pytest.raises(BadRequestError, match="symbols do not start with an empty string"):
+        decoder().decode(message)
+
+
+@pytest.mark.parametrize("symbol", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\x80"])
+def test_a_symbol_that_is_not_utf_8_is_a_bad_request(symbol: bytes) -> None:
+    with pytest.raises(BadRequestError, match=r"not an io\.prometheus\.write\.v2\.Request"):
+        decoder().decode(framed2(SYMBOLS, VALID) + field(4, symbol))
+
+
+# --- an invalid series among valid ones -----------------------------------------------------------
+
+
+def labelled(*labels: tuple[str, str]) -> Callable[[Request2], TimeSeries]:
+    def build(request: Request2) -> TimeSeries:
+        one = request.add({}, (1.0, NOW))
+        one.labels_refs.extend(request.refs(labels))
+        return one
+
+    return build
+
+
+def changed(change: Callable[[TimeSeries], object]) -> Callable[[Request2], TimeSeries]:
+    """A series that was valid."""
+
+    def build(request: Request2) -> TimeSeries:
+        one = request.add(STATUS)
+        change(one)
+        return one
+
+    return build
+
+
+def with_histogram(**values: object) -> Callable[[Request2], TimeSeries]:
+    return changed(lambda one: one.histograms.append(Histogram(**values)))  # type: ignore[arg-type]
+
+
+def span(length: int) -> BucketSpan:
+    return BucketSpan(offset=0, length=length)
+
+
+def mixed(one: TimeSeries) -> None:
+    one.samples.add(value=1, timestamp=NOW)
+    one.histograms.add()
+
+
+NAN = float("nan")
+
+FAULTS: Mapping[str, tuple[Callable[[Request2], TimeSeries], str]] = {
+    "no labels": (labelled(), "the label __name__ is missing"),
+    "no metric name": (labelled(("job", "x")), "the label __name__ is missing"),
+    "empty metric name": (labelled(("__name__", "")), "the label __name__ is missing"),
+    "empty label name": (
+        labelled(*STATUS.items(), ("", "x")),
+        "a label has no name (its value is 'x')",
+    ),
+    "repeated label": (
+        labelled(*STATUS.items(), ("b", "x"), ("b", "y")),
+        "the label 'b' is there more than once",
+    ),
+    "repeated label of one value": (
+        labelled(*STATUS.items(), ("b", "x"), ("b", "x")),
+        "the label 'b' is there more than once",
+    ),
+    "two names": (
+        labelled(*STATUS.items(), ("__name__", "up")),
+        "the label '__name__' is there more than once",
+    ),
+    "odd references": (
+        changed(lambda one: one.labels_refs.append(1)),
+        "5 label references: the last name has no value",
+    ),
+    "one reference": (
+        changed(lambda one: one.labels_refs.__delitem__(slice(1, None))),
+        "1 label references: the last name has no value",
+    ),
+    "reference beyond the symbols": (
+        changed(lambda one: one.labels_refs.extend([1, 2**32 - 1])),
+        "reference 4294967295 points beyond the",
+    ),
+    "name beyond the symbols": (
+        changed(lambda one: one.labels_refs.extend([99, 1])),
+        "reference 99 points beyond the 6 symbols",
+    ),
+    "first reference beyond the symbols": (
+        changed(lambda one: one.labels_refs.extend([6, 1])),
+        "reference 6 points beyond the 6 symbols",
+    ),
+    "odd references of an exemplar": (
+        changed(lambda one: one.exemplars.add(labels_refs=[1])),
+        "1 label references: the last name has no value",
+    ),
+    "exemplar beyond the symbols": (
+        changed(lambda one: one.exemplars.add(labels_refs=[1, 99])),
+        "reference 99 points beyond the 6 symbols",
+    ),
+    "second exemplar beyond the symbols": (
+        changed(
+            lambda one: (
+                one.exemplars.add(labels_refs=[1, 1]),
+                one.exemplars.add(labels_refs=[9, 1]),
+            )
+        ),
+        "reference 9 points beyond the 6 symbols",
+    ),
+    "help beyond the symbols": (
+        changed(lambda one: setattr(one.metadata, "help_ref", 6)),
+        "reference 6 points beyond the 6 symbols",
+    ),
+    "unit beyond the symbols": (
+        changed(lambda one: setattr(one.metadata, "unit_ref", 77)),
+        "reference 77 points beyond the 6 symbols",
+    ),
+    "samples and histograms": (changed(mixed), "it has both samples and histograms"),
+    "count too low": (
+        with_histogram(count_int=2, zero_count_int=3),
+        "buckets hold 3 observations, but its count is 2",
+    ),
+    "count too high": (
+        with_histogram(count_int=4, positive_spans=[span(2)], positive_deltas=[1, 1]),
+        "buckets hold 3 observations, but its count is 4",
+    ),
+    "count too low for a NaN sum": (
+        with_histogram(count_int=2, zero_count_int=3, sum=NAN),
+        "buckets hold 3 observations, but its count is 2",
+    ),
+    "more positive buckets than spans name": (
+        with_histogram(count_int=2, positive_spans=[span(1)], positive_deltas=[1, 0]),
+        "positive spans name 1 buckets, but it has 2",
+    ),
+    "fewer negative buckets than spans name": (
+        with_histogram(count_int=1, negative_spans=[span(1), span(1)], negative_deltas=[1]),
+        "negative spans name 2 buckets, but it has 1",
+    ),
+    "spans of billions": (
+        with_histogram(positive_spans=[span(2**32 - 1)] * 3),
+        "positive spans name 12884901885 buckets, but it has 0",
+    ),
+    "float buckets without spans": (
+        with_histogram(count_float=1, negative_counts=[1]),
+        "negative spans name 0 buckets, but it has 1",
+    ),
+    "float buckets of a whole histogram": (
+        with_histogram(count_int=0, positive_spans=[span(1)], positive_counts=[1]),
+        "positive spans name 1 buckets, but it has 0",
+    ),
+    "negative bucket": (
+        with_histogram(count_int=0, positive_spans=[span(2)], positive_deltas=[1, -2]),
+        "a histogram has a negative positive bucket",
+    ),
+    "negative float bucket": (
+        with_histogram(count_float=1, negative_spans=[span(1)], negative_counts=[-0.5]),
+        "a histogram has a negative negative bucket",
+    ),
+    "a broken histogram after a good one": (
+        changed(lambda one: one.histograms.extend([Histogram(), Histogram(count_int=1)])),
+        "buckets hold 0 observations, but its count is 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "fault"), FAULTS.values(), ids=FAULTS)
+def test_an_invalid_series_leaves_the_others(
+    build: Callable[[Request2], TimeSeries], fault: str
+) -> None:
+    used = decoder()
+    request = Request2(SYMBOLS)
+    request.add(STATUS, (1.0, NOW)).exemplars.add(value=1, timestamp=NOW)
+    build(request)
+    request.add(UP, (1.0, NOW))
+    request.add(STATUS).histograms.add()
+    message = request.encoded()
+    for _ in range(2):
+        found = meaning(used, message)
+        assert found == plain_meaning(message)
+        assert found.samples == {(Metric.STATUS, SOURCE, NOW, bits(1.0)): 1}
+        assert found[1:] == (2, 1, 1, 1, 4)
+        (sentence,) = used.decode(message).faults.first
+        assert sentence.startswith("series 1 {")
+        assert fault in sentence.partition("}: ")[2]
+
+
+@pytest.mark.parametrize(
+    "invalid",
+    [
+        pytest.param(VALID[:-1], id="truncated sample"),
+        pytest.param(VALID[:3], id="truncated references"),
+        pytest.param(VALID + varint(2**64 - 1), id="invalid tag"),
+        pytest.param(VALID + field(5, b"\x0a"), id="truncated metadata"),
+        pytest.param(VALID + field(4, b"\x0a\x05"), id="truncated exemplar"),
+    ],
+)
+def test_a_series_that_breaks_off_leaves_the_others(invalid: bytes) -> None:
+    used = decoder()
+    message = framed2(SYMBOLS, VALID, invalid, VALID)
+    for _ in range(2):
+        found = meaning(used, message)
+        assert found.samples == {(Metric.STATUS, SOURCE, NOW, bits(1.0)): 2}
+        assert found[1:] == (2, 0, 0, 1, 3)
+        (sentence,) = used.decode(message).faults.first
+        assert sentence.startswith("series 1 {")
+        assert "Error parsing message" in sentence
+
+
+VALID_HISTOGRAMS = {
+    "empty": Histogram(),
+    "whole": Histogram(
+        count_int=9,
+        zero_count_int=2,
+        positive_spans=[span(1), span(0), span(1)],
+        positive_deltas=[4, -3],
+        negative_spans=[span(1)],
+        negative_deltas=[2],
+    ),
+    "more than the buckets with a NaN sum": Histogram(count_int=9, zero_count_int=2, sum=NAN),
+    "as many as the buckets with a NaN sum": Histogram(count_int=2, zero_count_int=2, sum=NAN),
+    "float": Histogram(
+        count_float=0.1,
+        zero_count_float=7,
+        positive_spans=[span(3)],
+        positive_counts=[0.5, NAN, float("inf")],
+    ),
+    "stale": Histogram(sum=STALE),
+    "float stale": Histogram(count_float=STALE, sum=STALE),
+}
+
+
+@pytest.mark.parametrize("histogram", VALID_HISTOGRAMS.values(), ids=VALID_HISTOGRAMS)
+def test_a_histogram_that_adds_up_is_counted(histogram: Histogram) -> None:
+    request = Request2()
+    request.add(STATUS).histograms.append(histogram)
+    assert meaning(decoder(), request.encoded()) == Meaning(Counter(), 0, 1, 0, 0, 1)
+
+
+# --- how faults are told --------------------------------------------------------------------------
+
+
+def told(symbols: Iterable[str], *content: TimeSeries) -> list[str]:
+    message = framed2(symbols, *(one.SerializeToString() for one in content))
+    return decoder().decode(message).faults.first
+
+
+def test_a_fault_shows_the_labels_as_far_as_they_can_be_told() -> None:
+    symbols = ["", "job", "x"]
+    assert told(symbols, TimeSeries(labels_refs=[1, 2, 1, 9])) == [
+        "series 0 {job='x', job='<9>'}: reference 9 points beyond the 3 symbols"
+    ]
+    assert told(symbols, TimeSeries(labels_refs=[1, 2])) == [
+        "series 0 {job='x'}: the label __name__ is missing"
+    ]
+
+
+def test_every_fault_is_counted_but_only_the_first_are_named() -> None:
+    content = [VALID if index % 2 else b"" for index in range(100)]
+    decoded = decoder().decode(framed2(SYMBOLS, *content))
+    assert (decoded.faults.invalid, decoded.faults.total) == (50, 100)
+    assert [sentence.partition(" {")[0] for sentence in decoded.faults.first] == [
+        "series 0",
+        "series 2",
+        "series 4",
+    ]
+    assert len(decoded.samples) == 50
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("symbols", "refs"),
+    [
+        pytest.param(["", "job", LONG], [1, 2], id="long value"),
+        pytest.param(["", LONG], [1, 1, 1, 1], id="long name twice"),
+        pytest.param(["", LONG], [0, 1], id="long value without name"),
+        pytest.param(["", "a"], [1] * 10_000, id="many labels"),
+    ],
+)
+def test_a_fault_is_short_however_long_the_labels_are(symbols: list[str], refs: list[int]) -> None:
+    (sentence,) = told(symbols, TimeSeries(labels_refs=refs))
+    assert len(sentence) < 1000
+
+
+def test_a_fault_costs_no_more_than_the_message() -> None:
+    """A reference of one byte may stand for a long symbol: a small message, a huge text."""
+    message = framed2(["", LONG], TimeSeries(labels_refs=[1] * 1000).SerializeToString())
+    used = decoder()
+    tracemalloc.start()
+    try:
+        used.decode(message)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(message)
