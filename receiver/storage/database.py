@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeAlias
@@ -18,9 +19,12 @@ from receiver.errors import (
     SettingsError,
     SetupError,
     StatementRefusedError,
+    UnavailableError,
 )
 from receiver.settings import Settings
 from receiver.storage.queries import CHECK
+
+logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = asyncpg.Connection
 
@@ -174,9 +178,12 @@ class Database:
     async def close(self) -> None:
         """Close all connections; those in use get a moment to finish."""
         try:
-            async with asyncio.timeout(5):
-                await self._pool.close()
-        except TimeoutError:
+            with translated():
+                async with asyncio.timeout(CHECK_TIMEOUT):
+                    await self._pool.close()
+        except UnavailableError as error:
+            # What was acknowledged is committed; the server will notice that we are gone.
+            logger.info("the connections could not be closed in order: %s", error)
             self._pool.terminate()
 
     @asynccontextmanager
