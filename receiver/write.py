@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
@@ -31,7 +31,7 @@ NOTHING: Final = WriteRequest([], 0, 0, 0, Faults(0, 0, []))
 class Storage(Protocol):
     """Where samples go."""
 
-    async def store(self, samples: Iterable[Sample]) -> Counter[Outcome]:
+    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
         """Return when the samples are committed."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import timedelta
 from typing import Self
@@ -74,7 +74,7 @@ class GroupCommit:
         self._closed = True
         self._gathering.committed.set_exception(ShuttingDownError())
 
-    async def store(self, samples: Iterable[Sample]) -> Counter[Outcome]:
+    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
         """Return when the samples are committed.
 
         Raises:
@@ -84,7 +84,7 @@ class GroupCommit:
             raise ShuttingDownError
         gathering = self._gathering
         outcomes = gathering.batch.add(samples)
-        if outcomes.keys() - {Outcome.STALE}:
+        if outcomes[Outcome.STALE] < len(samples):
             self._joined.set()
             self._waiting.set()
             # A sender that hangs up must not take its neighbours' batch with it.

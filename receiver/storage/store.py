@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -64,7 +64,7 @@ class Store:
         await asyncio.gather(self.opening, self._maintenance, return_exceptions=True)
         await self._resources.aclose()
 
-    async def store(self, samples: Iterable[Sample]) -> Counter[Outcome]:
+    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
         """Return when the samples are committed.
 
         Raises:
