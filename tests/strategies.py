@@ -272,7 +272,8 @@ def requests2(draw: st.DrawFn) -> v2.Request:
 def faulty_requests2(draw: st.DrawFn) -> v2.Request:
     """A request of which the first few numbers of some series are anything."""
     message = draw(requests2())
-    beyond = st.integers(0, len(message.symbols) + 1)
+    count = len(message.symbols)
+    beyond = st.one_of(st.integers(0, count - 1), st.integers(count, count + 1))
     for one in message.timeseries:
         one.labels_refs.extend(draw(st.lists(beyond, max_size=2)))
         if len(one.exemplars) and draw(st.booleans()):

@@ -7,6 +7,8 @@ look-up. Every other series is parsed in full and, if it can, becomes known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
@@ -40,10 +42,7 @@ class Decoder:
         Raises:
             BadRequestError: the bytes are not a `prometheus.WriteRequest`.
         """
-        try:
-            encoded = WriteRequestFrame.FromString(message).timeseries
-        except DecodeError as error:
-            raise BadRequestError(f"the body is not a prometheus.WriteRequest: {error}") from error
+        encoded = read_series(message)
         recall, timestamps = self._series.recall(), self._timestamps
         samples: list[Sample] = []
         unfamiliar: list[tuple[int, bytes]] = []
@@ -80,6 +79,24 @@ class Decoder:
         if known is FILTERED:
             return []
         return [(known, sample.timestamp, sample.value) for sample in series.samples]
+
+
+def read_series(message: bytes) -> Sequence[bytes]:
+    """Split a message into its series, still encoded.
+
+    Raises:
+        BadRequestError: it is no such message.
+    """
+    try:
+        frame = WriteRequestFrame.FromString(message)
+    except DecodeError as error:
+        raise BadRequestError(f"the body is not a prometheus.WriteRequest: {error}") from error
+    if message and not (frame.timeseries or frame.metadata):
+        raise BadRequestError(
+            "the body holds no part of a prometheus.WriteRequest; "
+            "is it another message than its Content-Type says?"
+        )
+    return frame.timeseries
 
 
 def labels_of(series: TimeSeries) -> list[tuple[str, str]]:

@@ -34,6 +34,7 @@ MAX_TABLES: Final = 32
 MAX_TABLE_SIZE: Final = 256 * 1024
 MAX_KNOWN: Final = 20_000
 MAX_TAILS: Final = 10_000
+MAX_METADATA: Final = 64
 MAX_PACKED: Final = 129
 """Bytes of packed references whose size, after the tag, takes one byte."""
 SERIES_TAG: Final = b"\x2a"
@@ -58,13 +59,14 @@ class SymbolTable:
         if len(self.series) >= MAX_KNOWN or len(self.tails.metadata) >= MAX_KNOWN:
             # Many series may share few symbols, over many requests.
             self.series.clear()
-            self.tails.clear()
-            self.tails.metadata.clear()
+            self.tails = Tails()
         labels = TimeSeries(labels_refs=series.labels_refs).SerializeToString()
         if len(labels) <= MAX_PACKED:
             self.series[labels + ZERO_SAMPLE_HEAD[:2]] = known
             self.series[labels + SAMPLE_HEAD[:2]] = known
-        self.tails.metadata.add(TimeSeries(metadata=series.metadata).SerializeToString())
+        metadata = TimeSeries(metadata=series.metadata).SerializeToString()
+        if len(metadata) <= MAX_METADATA:
+            self.tails.metadata.add(metadata)
 
 
 class Tails(dict[bytes, int | None]):
@@ -147,6 +149,11 @@ class Decoder:
                     return table, frame.timeseries
         frame = read_frame(message)
         symbols = list(frame.symbols)
+        if message and not (symbols or frame.timeseries):
+            raise BadRequestError(
+                "the body holds no part of an io.prometheus.write.v2.Request; "
+                "is it another message than its Content-Type says?"
+            )
         if symbols[:1] != [""] and (symbols or frame.timeseries):
             raise BadRequestError("the symbols do not start with an empty string")
         table = SymbolTable(symbols)

@@ -69,7 +69,7 @@ class LogWriter:
             elif contents.rejected:
                 raise
             else:
-                logger.warning("set aside what the database refuses: %s: %s", contents, error)
+                logger.warning("set aside a sample, for %s", error)
                 await self._write_undivided(contents.set_aside())
 
     async def _write_undivided(self, contents: Contents) -> None:
@@ -111,6 +111,8 @@ class LogWriter:
                 rejected += met.conflicts
             codes = {log[2] for log in logs}
             await self._register_codes(connection, codes)
+            if not (logs and copy):
+                await connection.execute(queries.MARK_WAL)
             if logs and copy:
                 await connection.copy_to_table(
                     "app_logs", source=encode_copy(logs), columns=COPY_COLUMNS, format="binary"
@@ -141,7 +143,7 @@ class LogWriter:
             return []
         conflicts: list[RejectedRecord] = []
         for place, other_status, other_ocr in await connection.fetch(
-            queries.FIND_CONFLICTS, *columns
+            queries.FIND_CONFLICTS, *columns, logs[0][0], logs[-1][0]
         ):
             created_at, source_id, app_status, _, sample = logs[place - 1]
             timestamp = created_at // 1000 + POSTGRES_EPOCH_MS

@@ -65,12 +65,14 @@ async def settle_repeated(
     connection: Connection, halves: list[HalfRecord], names: Mapping[Metric, str]
 ) -> Settled:
     """Take out those of the transaction's own halves whose row is stored already."""
-    created_at, source_ids, *_ = zip(*halves, strict=True)
+    created_at, source_ids, *_ = zip(*sorted(halves), strict=True)
     return Settled(
         *await connection.fetchrow(
             queries.SETTLE_REPEATED,
             names[Metric.STATUS],
             names[Metric.OCR],
+            created_at[0],
+            created_at[-1],
             created_at,
             source_ids,
         )
@@ -92,11 +94,14 @@ async def settle_waiting(
         async with database.transaction() as connection:
             if not await connection.fetchval(queries.TRY_MAINTENANCE_LOCK):
                 return total
+            first, last = await connection.fetchrow(queries.WAITING_RANGE)
             settled = Settled(
                 *await connection.fetchrow(
                     queries.SETTLE_WAITING,
                     names[Metric.STATUS],
                     names[Metric.OCR],
+                    first,
+                    last,
                     pair_timeout,
                     SETTLE_AT_ONCE,
                 )

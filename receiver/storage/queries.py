@@ -2,7 +2,8 @@
 
 Timestamps travel as microseconds since 2000-01-01 UTC (see `database.prepare_connection`).
 All that lock rows take them in the order (created_at, source_id), which is what keeps concurrent
-transactions from deadlocking; it is also the order of a hypertable's chunks.
+transactions from deadlocking; it is also the order of a hypertable's chunks. All that look for
+rows in `app_logs` bound `created_at`: without that, every chunk would be planned and locked.
 """
 
 from typing import Final
@@ -73,7 +74,8 @@ SELECT log.place, l.app_status <> log.app_status AS status, l.ocr_value <> log.o
 FROM unnest($1::timestamptz[], $2::int[], $3::int[], $4::timestamptz[])
     WITH ORDINALITY AS log (created_at, source_id, app_status, ocr_value, place)
 JOIN app_logs l ON (l.source_id, l.created_at) = (log.source_id, log.created_at)
-WHERE l.app_status <> log.app_status OR l.ocr_value <> log.ocr_value
+WHERE l.created_at BETWEEN $5 AND $6
+  AND (l.app_status <> log.app_status OR l.ocr_value <> log.ocr_value)
 """
 
 REJECT_SAMPLES: Final = """
@@ -85,7 +87,8 @@ ON CONFLICT DO NOTHING
 """
 
 # Removes `settled`, halves that do not wait any longer, and sets aside those of them that belong
-# to no stored row (unpaired) or contradict one (conflict). $1 and $2 name the two metrics.
+# to no stored row (unpaired) or contradict one (conflict). $1 and $2 name the two metrics, $3 and
+# $4 bound `created_at`.
 _SETTLE: Final = """
 , settled AS (
     DELETE FROM pending_halves p USING done
@@ -100,6 +103,7 @@ _SETTLE: Final = """
         CASE WHEN l.source_id IS NULL THEN 'unpaired' ELSE 'conflict' END
     FROM settled s
     LEFT JOIN app_logs l ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
+        AND l.created_at BETWEEN $3 AND $4
     WHERE l.source_id IS NULL OR l.app_status <> s.app_status OR l.ocr_value <> s.ocr_value
     ON CONFLICT DO NOTHING
     RETURNING reason
@@ -113,27 +117,37 @@ SELECT (SELECT count(*) FROM settled) AS settled,
 SETTLE_REPEATED: Final = f"""
 WITH done AS (
     SELECT half.source_id, half.created_at
-    FROM unnest($3::timestamptz[], $4::int[]) AS half (created_at, source_id)
+    FROM unnest($5::timestamptz[], $6::int[]) AS half (created_at, source_id)
     JOIN app_logs l ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
+    WHERE l.created_at BETWEEN $3 AND $4
 ) {_SETTLE}
 """
 
-# Halves that have waited longer than $3, and those whose row was stored without them: their pair
-# came together in another transaction that this one's snapshot did not see. At most $4 at a time,
+# Halves that have waited longer than $5, and those whose row was stored without them: their pair
+# came together in another transaction that this one's snapshot did not see. At most $6 at a time,
 # and none that a transaction works on: it will complete or settle them itself.
 SETTLE_WAITING: Final = f"""
 WITH done AS (
     SELECT p.source_id, p.created_at
     FROM pending_halves p
-    WHERE p.arrived_at < now() - $3::interval
+    WHERE p.arrived_at < now() - $5::interval
        OR EXISTS (
-           SELECT FROM app_logs l WHERE (l.source_id, l.created_at) = (p.source_id, p.created_at)
+           SELECT FROM app_logs l
+           WHERE (l.source_id, l.created_at) = (p.source_id, p.created_at)
+             AND l.created_at BETWEEN $3 AND $4
        )
     ORDER BY p.created_at, p.source_id
-    LIMIT $4
+    LIMIT $6
     FOR UPDATE SKIP LOCKED
 ) {_SETTLE}
 """
+
+WAITING_RANGE: Final = "SELECT min(created_at), max(created_at) FROM pending_halves"
+
+# Writes a few bytes of WAL. A transaction that finds everything stored already would write none,
+# and then its commit would wait for no synchronous standby, though the one that stored it may have
+# become visible without.
+MARK_WAL: Final = "SELECT pg_logical_emit_message(true, 'receiver', '')"
 
 TRY_MAINTENANCE_LOCK: Final = "SELECT pg_try_advisory_xact_lock(7345190226)"
 

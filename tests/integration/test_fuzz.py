@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -16,7 +18,7 @@ from tests import strategies
 from tests.conftest import MakeSettings
 from tests.fuzz.fuzz_decoders import build_decoders, seeds, take_apart
 from tests.fuzz.fuzz_decoders import read as read_input
-from tests.messages import NOW, compress, write_request2
+from tests.messages import NOW, compress, framed2, write_request2
 from tests.receivers import HEADERS, Running, encode, receiving
 
 TYPES = (
@@ -34,7 +36,7 @@ GOOD = (
 
 # One receiver and one database for all examples: what an example leaves behind is part of the test.
 bounded = hypothesis_settings(
-    max_examples=60,
+    max_examples=100,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -63,10 +65,8 @@ async def post(receiver: Running, body: bytes, content_type: str) -> int:
 
 async def check(receiver: Running, body: bytes) -> None:
     """The body as either message, and then valid requests."""
-    for content_type in TYPES:
-        await post(receiver, body, content_type)
-    for good, content_type in zip(GOOD, TYPES, strict=True):
-        assert await post(receiver, good, content_type) == 204
+    await asyncio.gather(*(post(receiver, body, content_type) for content_type in TYPES))
+    assert await asyncio.gather(*map(partial(post, receiver), GOOD, TYPES)) == [204, 204]
 
 
 older = strategies.requests().map(WriteRequest.SerializeToString)
@@ -78,11 +78,15 @@ messages: SearchStrategy[bytes] = st.one_of(
     strategies.damaged(newer),
     strategies.faulty_requests2().map(Request.SerializeToString),
     strategies.unusual_requests,
+    strategies.unusual_requests2,
 )
 
 
 @bounded
 @given(messages)
+@example(write_request2(({"__name__": "app_status", "a\0": "\0"}, 1.0, NOW)))
+@example(framed2(["", "__name__"], b"\x0a\x02\x01\x02"))
+@example(framed2(["", "__name__"], b"\x0a\x01\x01"))
 async def test_no_message_is_answered_5xx(receiver: Running, message: bytes) -> None:
     await check(receiver, compress(message))
 
@@ -110,7 +114,7 @@ def test_the_seeds_of_the_fuzzer_are_valid(seed: bytes) -> None:
     read_input(seed, build_decoders())
 
 
-@hypothesis_settings(max_examples=60, derandomize=True)
+@hypothesis_settings(max_examples=100, derandomize=True)
 @given(strategies.damaged(st.sampled_from(list(seeds()))))
 def test_the_target_of_the_fuzzer_lets_only_4xx_pass(data: bytes) -> None:
     read_input(data, build_decoders())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -69,7 +69,7 @@ def ocr_value(value: float, unit: int = SECONDS) -> int:
     return read
 
 
-def batch_of(*requests: Iterable[Sample]) -> tuple[Batch, Counter[Outcome]]:
+def batch_of(*requests: Collection[Sample]) -> tuple[Batch, Counter[Outcome]]:
     batch = Batch(SECONDS)
     outcomes = Counter[Outcome]()
     for request in requests:

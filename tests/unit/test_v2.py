@@ -335,6 +335,29 @@ def test_memory_is_bounded_however_often_one_table_serves() -> None:
     assert len(table.tails.metadata) <= 20_000
 
 
+def test_a_table_that_was_full_learns_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.protocol.v2.MAX_KNOWN", 4)
+    used = decoder()
+    names = [{**STATUS, "n": str(number)} for number in range(9)]
+    many = write_request2(*((labels, 1.0, NOW) for labels in names))
+    request = Request2(Request.FromString(many).symbols)
+    request.add(names[0], (1.0, NOW))
+    for message in (many, request.encoded()):
+        assert meaning(used, message) == plain_meaning(message)
+    monkeypatch.setattr("receiver.protocol.v2.TimeSeries", None)
+    assert meaning(used, request.encoded()) == plain_meaning(request.encoded())
+
+
+def test_metadata_too_long_to_be_remembered() -> None:
+    used = decoder()
+    request = described(STATUS)
+    request.message.timeseries[0].metadata.MergeFromString(field(9, bytes(2**20)))
+    for _ in range(2):
+        assert meaning(used, request.encoded()) == plain_meaning(request.encoded())
+    (table,) = used._tables.values()
+    assert sum(map(len, [*table.tails, *table.tails.metadata])) < 2**16
+
+
 # --- 1.0 and 2.0 agree ----------------------------------------------------------------------------
 
 
@@ -394,15 +417,17 @@ def test_symbols_alone_mean_nothing(symbols: list[str]) -> None:
     assert meaning(decoder(), framed2(symbols)) == Meaning(Counter(), 0, 0, 0, 0, 0)
 
 
-def test_a_1_0_message_is_empty_in_2_0() -> None:
+def test_a_1_0_message_is_no_empty_2_0_message() -> None:
     message = write_request(series(STATUS, (1.0, NOW)))
-    assert meaning(decoder(), message) == Meaning(Counter(), 0, 0, 0, 0, 0)
+    with pytest.raises(BadRequestError, match="another message than its Content-Type"):
+        decoder().decode(message)
 
 
-def test_a_2_0_message_is_empty_in_1_0() -> None:
+def test_a_2_0_message_is_no_empty_1_0_message() -> None:
     message = write_request2((STATUS, 1.0, NOW))
     older = v1.Decoder(SeriesCache(KEPT, 100))
-    assert meaning(older, message) == Meaning(Counter(), 0, 0, 0, 0, 0)
+    with pytest.raises(BadRequestError, match="another message than its Content-Type"):
+        older.decode(message)
 
 
 @pytest.mark.parametrize("order", [1, -1])

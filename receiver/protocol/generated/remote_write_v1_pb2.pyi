@@ -43,7 +43,9 @@ class Sample(_message.Message):
     def __init__(self, value: _Optional[float] = ..., timestamp: _Optional[int] = ...) -> None: ...
 
 class WriteRequestFrame(_message.Message):
-    __slots__ = ("timeseries",)
+    __slots__ = ("timeseries", "metadata")
     TIMESERIES_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
     timeseries: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, timeseries: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    metadata: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, timeseries: _Optional[_Iterable[bytes]] = ..., metadata: _Optional[_Iterable[bytes]] = ...) -> None: ...

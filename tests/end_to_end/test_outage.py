@@ -1,0 +1,83 @@
+"""A real Prometheus whose receiver is killed, and gone for longer than several of its backoffs."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from receiver.write import WRITE_PATH
+from tests.end_to_end.test_prometheus import (
+    CODES,
+    CONFIGURATION,
+    FIRST_OCR,
+    Application,
+    prometheus,
+)
+from tests.faults.processes import replicas
+from tests.faults.wire import HOST
+from tests.programs import require_program
+from tests.waiting import until
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.faults]
+
+BEFORE = 5
+AWAY = 10
+AFTER = 5
+TWO_SHARDS = CONFIGURATION.replace("min_shards: 4", "min_shards: 2\n      max_shards: 2")
+
+
+class Applications(list[Application]):
+    async def scraped(self, times: int) -> None:
+        """Return when each was scraped that often from now on."""
+        wanted = [application.scrapes + times for application in self]
+        await until(
+            lambda: all(one.scrapes >= goal for one, goal in zip(self, wanted, strict=True)),
+            seconds=times + 40,
+        )
+
+
+async def test_every_scrape_during_an_outage_becomes_a_row(
+    database_url: str, tmp_path: Path
+) -> None:
+    require_program("prometheus")
+    applications = Applications([Application(), Application()])
+    async with (
+        replicas(tmp_path, database_url, 1, maintenance_interval="200ms") as (receiver,),
+        AsyncExitStack() as stack,
+    ):
+        await receiver.start()
+        targets = [await stack.enter_async_context(app.running()) for app in applications]
+        url = f"http://{HOST}:{receiver.port}{WRITE_PATH}"
+        configuration = TWO_SHARDS.format(targets=", ".join(targets), url=url)
+        # Prometheus sends at its end what it still has.
+        async with prometheus(tmp_path, configuration):
+            await applications.scraped(BEFORE)
+            await receiver.kill()
+            await applications.scraped(AWAY)
+            await receiver.start()
+            await applications.scraped(AFTER)
+        connection = await asyncpg.connect(database_url)
+        rows = await connection.fetch(
+            "SELECT s.labels ->> 'instance' AS instance, l.app_status, l.ocr_value "
+            "FROM app_logs l JOIN error_codes e ON l.app_status = e.code "
+            "JOIN sources s ON s.id = l.source_id"
+        )
+
+        async def nothing_pending() -> bool:
+            return not await connection.fetchval("SELECT count(*) FROM pending_halves")
+
+        await until(nothing_pending)
+        assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
+        await connection.close()
+        assert await receiver.terminate() == 0
+    found = [(row["instance"], row["app_status"], row["ocr_value"].timestamp()) for row in rows]
+    expected = {
+        (target, CODES[number % len(CODES)], FIRST_OCR + number + 0.25)
+        for app, target in zip(applications, targets, strict=True)
+        for number in range(app.scrapes)
+    }
+    assert set(found) == expected
+    assert len(found) == len(expected)

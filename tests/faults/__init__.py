@@ -1,0 +1,1 @@
+"""What becomes of acknowledged samples when processes die, hang, fill up or repeat themselves."""

@@ -1,0 +1,125 @@
+"""Harm receivers for as long as you like, and see whether anything was lost or doubled.
+
+    python -m tests.faults --seed 7 --minutes 10 [--replicas 2]
+
+A load runs all the time: scrapes of applications whose clocks jump, mostly with the two halves of a
+pair in different requests, some halves much later; requests sent again after their
+acknowledgement, twice at the same time, or cut off. Meanwhile one random fault follows another,
+now and then several at once. In the end everything must be acknowledged, and the rows must be
+exactly the pairs that were sent. The report is a table in Markdown; the exit code is 0 if all is
+well and 1 if not. The seed decides what is harmed and sent, though not how the processes' timing
+falls: the same seed makes a similar run, not the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.faults.harness import (
+    RECEIVER_FAULTS,
+    SERVER_FAULTS,
+    SESSION_FAULTS,
+    Fault,
+    NotHereError,
+    World,
+    world,
+)
+from tests.faults.load import Verdict
+from tests.faults.processes import Server
+
+KINDS = (RECEIVER_FAULTS, SERVER_FAULTS, SESSION_FAULTS)
+
+
+class Run:
+    """What was done to a world, and what came of it."""
+
+    def __init__(self, stage: World) -> None:
+        self._stage = stage
+        self.faults: Counter[str] = Counter()
+
+    async def harm(self, seconds: float) -> None:
+        """Bring about one fault after another, now and then one of each kind at once."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            kinds = self._stage.chance.sample(KINDS, self._stage.chance.choice((1, 1, 1, 2, 3)))
+            chosen = [self._stage.chance.choice(kind) for kind in kinds]
+            sys.stderr.write(f"{', '.join(fault.__name__ for fault in chosen)}\n")
+            async with asyncio.TaskGroup() as tasks:
+                for fault in chosen:
+                    tasks.create_task(self._bring_about(fault))
+
+    async def _bring_about(self, fault: Fault) -> None:
+        try:
+            await fault(self._stage)
+        except NotHereError:
+            self.faults[f"{fault.__name__} (not possible here)"] += 1
+        else:
+            self.faults[fault.__name__] += 1
+
+
+def table(title: str, values: Mapping[str, object]) -> str:
+    lines = "".join(f"| {name} | {value} |\n" for name, value in values.items())
+    return f"| {title} | |\n| --- | ---: |\n{lines}\n"
+
+
+def report(
+    run: Run, sent: Mapping[str, int], verdict: Verdict, settings: Mapping[str, object]
+) -> str:
+    return (
+        table("run", settings)
+        + table("faults injected", dict(sorted(run.faults.items())))
+        + table("requests", sent)
+        + table("verdict", verdict._asdict())
+    )
+
+
+async def go(server: Server, arguments: argparse.Namespace) -> Verdict:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        async with world(
+            server, Path(directory), seed=arguments.seed, count=arguments.replicas
+        ) as stage:
+            run = Run(stage)
+            async with stage.sender.sending():
+                await stage.sender.more()
+                await run.harm(60 * arguments.minutes)
+            verdict = await stage.verdict()
+        settings = {
+            "seed": arguments.seed,
+            "replicas": arguments.replicas,
+            "seconds": round(time.monotonic() - began),
+        }
+        sys.stdout.write(report(run, stage.sender.counts, verdict, settings))
+    return verdict
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--replicas", type=int, default=2)
+    arguments = parser.parse_args()
+    with Server() as server:
+        try:
+            return 0 if asyncio.run(go(server, arguments)).good else 1
+        except Exception:  # noqa: BLE001  whatever it is, it is a failure of the run
+            traceback.print_exc()
+            sys.stderr.write(f"the run with the seed {arguments.seed} failed\n")
+            return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""A database, receivers and a load, and every way to do them harm."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import asyncpg
+
+from tests.faults.load import Sender, Verdict
+from tests.faults.processes import (
+    NOT_REACHED,
+    Database,
+    Replica,
+    Server,
+    is_alive,
+    replicas,
+    send_signal,
+)
+from tests.waiting import until
+
+SHUTDOWN_TIMEOUT = 5.0
+SETTINGS: Final = {
+    "commit_timeout": "1s",
+    "shutdown_timeout": f"{SHUTDOWN_TIMEOUT:g}s",
+    "maintenance_interval": "200ms",
+    "retry_after": "1s",
+}
+
+
+class World(NamedTuple):
+    """What faults happen to."""
+
+    server: Server
+    database: Database
+    replicas: list[Replica]
+    sender: Sender
+    chance: random.Random
+
+    async def part(self, count: int, *, seed: int, job: str) -> World:
+        """The same with the first few receivers and a load of its own."""
+        some = self.replicas[:count]
+        for one in some:
+            if not one.runs:
+                await one.launch()
+            await until(one.is_ready)
+        sender = Sender(some, seed, job=job)
+        return World(self.server, self.database, some, sender, random.Random(seed))
+
+    async def verdict(self) -> Verdict:
+        return await self.sender.truth.compare(self.database.url)
+
+
+Fault: TypeAlias = Callable[[World], Awaitable[None]]
+
+
+class NotHereError(Exception):
+    """A fault cannot be brought about on this machine."""
+
+
+@asynccontextmanager
+async def world(
+    server: Server, directory: Path, *, count: int = 2, seed: int = 0
+) -> AsyncIterator[World]:
+    """Receivers that are ready, on a fresh database; a load begins with `sender.sending`."""
+    async with (
+        server.database() as database,
+        replicas(directory, database.url, count, **SETTINGS) as every,
+    ):
+        await asyncio.gather(*(one.start() for one in every))
+        yield World(server, database, every, Sender(every, seed), random.Random(seed))
+        for one in every:
+            assert await one.terminate() == 0
+
+
+# --- faults of receivers ------------------------------------------------------------------------
+
+
+async def receiver_killed(world: World) -> None:
+    replica = world.chance.choice(world.replicas)
+    await replica.kill()
+    await asyncio.sleep(world.chance.uniform(0, 0.5))
+    await replica.start()
+    await world.sender.more()
+
+
+async def receiver_terminated(world: World) -> None:
+    replica = world.chance.choice(world.replicas)
+    replica.ask_to_end()
+    assert await replica.ended(SHUTDOWN_TIMEOUT + 10) == 0
+    await replica.start()
+    await world.sender.more()
+
+
+async def receiver_paused(world: World) -> None:
+    """It stands still with its transactions open, while others get the twins."""
+    replica = world.chance.choice(world.replicas)
+    async with replica.paused():
+        await asyncio.sleep(world.chance.uniform(1.5, 2.5))
+    await world.sender.more()
+
+
+# --- faults of the server -----------------------------------------------------------------------
+
+
+async def server_stopped_at_once(world: World) -> None:
+    await world.server.stop_at_once()
+    await asyncio.sleep(world.chance.uniform(0, 0.5))
+    await world.server.start()
+    await world.sender.more()
+
+
+async def server_restarted(world: World) -> None:
+    await world.server.stop()
+    await world.server.start()
+    await world.sender.more()
+
+
+async def server_paused(world: World) -> None:
+    """Nobody waits for longer than the commit timeout, however long it takes."""
+    async with world.server.paused():
+        await world.sender.until_refused()
+        await asyncio.sleep(world.chance.uniform(0.5, 1.5))
+    await world.sender.more()
+
+
+async def backend_crashed(world: World) -> None:
+    """PostgreSQL ends all sessions then and recovers."""
+    if backends := await world.server.backends(world.database.name):
+        pid = world.chance.choice(backends)
+        send_signal([pid], signal.SIGKILL)
+        await until(lambda: not is_alive(pid))
+    await world.sender.more()
+
+
+async def disk_full(world: World) -> None:
+    """The disk of `app_logs` fills up; then somebody makes room."""
+    server, database = world.server, world.database
+    name = f"small_{secrets.token_hex(4)}"
+    async with small_disk(server) as disk:
+        await server.execute(f"CREATE TABLESPACE {name} LOCATION '{disk}'")
+        await move_logs(world, name)
+        balloon = fill(disk)
+        await world.sender.until_refused()
+        balloon.unlink()
+        await world.sender.more()
+        await move_logs(world, "pg_default")
+        await server.execute(f"DROP TABLESPACE {name}", database.name)
+
+
+async def move_logs(world: World, tablespace: str) -> None:
+    for relation in ("TABLE app_logs", "INDEX app_logs_pkey", "INDEX app_logs_created_at_idx"):
+        await world.server.execute(
+            f"ALTER {relation} SET TABLESPACE {tablespace}", world.database.name
+        )
+
+
+@asynccontextmanager
+async def small_disk(server: Server) -> AsyncIterator[Path]:
+    """A file system of its own with 64 MB, in memory.
+
+    Raises:
+        NotHereError: only root may mount one, and not everywhere.
+    """
+    place = server.directory / f"disk-{secrets.token_hex(4)}"
+    place.mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place))
+    if shutil.which("mount") is None or (await run(*mount)):
+        raise NotHereError("a small file system cannot be mounted here: that takes root's rights")
+    try:
+        owner = (server.directory / "postgres").stat()
+        os.chown(place, owner.st_uid, owner.st_gid)
+        place.chmod(0o700)
+        yield place
+    finally:
+        await run("umount", "--lazy", str(place))
+        place.rmdir()
+
+
+async def run(*command: str) -> int:
+    """Run a program to its end; its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    return await process.wait()
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on a file system; returns the file that takes it."""
+    balloon = disk / "balloon"
+    with balloon.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return balloon
+
+
+# --- faults of sessions -------------------------------------------------------------------------
+
+
+async def backends_terminated(world: World) -> None:
+    for _ in range(10):
+        await world.server.terminate(world.database.name, "random() < 0.5")
+        await world.sender.more(3)
+
+
+async def backend_terminated_in_copy(world: World) -> None:
+    """A lock holds the COPY up until it has been ended."""
+    for _ in range(3):
+        async with locked(world, "app_logs", "EXCLUSIVE") as holder:
+            await until(partial(ended_in_copy, world, holder))
+        await world.sender.more(10)
+
+
+async def ended_in_copy(world: World, holder: asyncpg.Connection) -> bool:
+    """Whether a COPY was caught, or cannot be since the lock is lost."""
+    during_copy = "state = 'active' AND query LIKE 'COPY%'"
+    return await world.server.terminate(world.database.name, during_copy) > 0 or holder.is_closed()
+
+
+async def table_locked(world: World) -> None:
+    table = world.chance.choice(("app_logs", "app_logs", "pending_halves", "sources"))
+    async with locked(world, table, "ACCESS EXCLUSIVE"):
+        await asyncio.sleep(2)
+    await world.sender.more()
+
+
+@asynccontextmanager
+async def locked(world: World, table: str, mode: str) -> AsyncIterator[asyncpg.Connection]:
+    """Somebody's transaction holds a table, unless another fault ends it."""
+    async with world.server.session(world.database.name) as connection:
+        with suppress(*NOT_REACHED):
+            await connection.execute(f"BEGIN; LOCK TABLE {table} IN {mode} MODE")
+        yield connection
+        with suppress(*NOT_REACHED):
+            await connection.execute("ROLLBACK")
+
+
+async def connections_used_up(world: World) -> None:
+    """Others hold all connections, and the receivers lose theirs."""
+    hogs: list[asyncpg.Connection] = []
+    before = world.sender.refused
+
+    async def refused() -> bool:
+        await world.server.terminate(world.database.name)
+        with suppress(*NOT_REACHED):
+            while True:
+                hogs.append(await asyncpg.connect(world.database.url))
+        return world.sender.refused > before
+
+    try:
+        await until(refused)
+    finally:
+        for hog in hogs:
+            hog.terminate()
+    await world.sender.more()
+
+
+async def statement_timeout_tiny(world: World) -> None:
+    await change_role(world, "SET statement_timeout = '1ms'")
+    await asyncio.sleep(1)
+    # Sessions with the short timeout stay: to be rid of them is the receiver's part.
+    await world.server.execute(f"ALTER ROLE {world.database.name} RESET statement_timeout")
+    await world.sender.more()
+
+
+async def server_read_only(world: World) -> None:
+    await change_role(world, "SET default_transaction_read_only = on")
+    await world.sender.until_refused()
+    await world.server.execute(
+        f"ALTER ROLE {world.database.name} RESET default_transaction_read_only"
+    )
+    await world.sender.more()
+
+
+async def change_role(world: World, change: str) -> None:
+    """Change what new sessions of the receivers start with, and make them start."""
+    await world.server.execute(f"ALTER ROLE {world.database.name} {change}")
+    await world.server.terminate(world.database.name)
+
+
+RECEIVER_FAULTS: Final[tuple[Fault, ...]] = (
+    receiver_killed,
+    receiver_terminated,
+    receiver_paused,
+)
+SERVER_FAULTS: Final[tuple[Fault, ...]] = (
+    server_stopped_at_once,
+    server_restarted,
+    server_paused,
+    backend_crashed,
+    disk_full,
+)
+SESSION_FAULTS: Final[tuple[Fault, ...]] = (
+    backends_terminated,
+    backend_terminated_in_copy,
+    table_locked,
+    connections_used_up,
+    statement_timeout_tiny,
+    server_read_only,
+)
+ALL_FAULTS: Final = (*RECEIVER_FAULTS, *SERVER_FAULTS, *SESSION_FAULTS)

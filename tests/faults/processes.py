@@ -1,0 +1,326 @@
+"""Real processes to maltreat: a PostgreSQL and receivers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from receiver.embedded import EmbeddedPostgres
+from tests.faults.wire import HOST, get
+from tests.waiting import until
+
+MAX_CONNECTIONS = 30
+NOT_REACHED = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+PORTS = range(10_000, 30_000)  # none of those a client's end of a connection is given
+
+
+def state_of(pid: int) -> list[str]:
+    """What the kernel tells of a process after its name: its state, its parent, …"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits for its parent to notice does not."""
+    return state_of(pid)[:1] not in ([], ["Z"])
+
+
+def children(pid: int) -> list[int]:
+    everyone = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+    return [one for one in everyone if state_of(one)[1:2] == [str(pid)] and is_alive(one)]
+
+
+def memory(pid: int, kind: str = "VmRSS") -> int:
+    """Bytes of memory a process holds, or (`VmHWM`) has held at most."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{kind}:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(kind)
+
+
+def send_signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@asynccontextmanager
+async def standing_still(pids: Sequence[int]) -> AsyncIterator[None]:
+    """Let processes neither work nor end for a while."""
+    send_signal(pids, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send_signal(pids, signal.SIGCONT)
+
+
+def postmaster(data_dir: Path) -> int:
+    """The process id of the embedded server there."""
+    return int((data_dir / "postgres/postmaster.pid").read_text().split()[0])
+
+
+class Database(NamedTuple):
+    """A database that belongs to a plain role, as a receiver's should."""
+
+    name: str
+    """Of the role as well."""
+    url: str
+
+
+class Server:
+    """A PostgreSQL of the test's own, from `with` to the end of it."""
+
+    def __init__(self) -> None:
+        # PostgreSQL runs as a user of its own when the tests run as root, and must get there.
+        self.directory = Path(tempfile.mkdtemp(prefix="receiver-faults-"))
+        self.directory.chmod(0o711)
+        self.embedded = EmbeddedPostgres(self.directory)
+
+    def __enter__(self) -> Self:
+        self.embedded.start()
+        asyncio.run(self.execute(f"ALTER SYSTEM SET max_connections = {MAX_CONNECTIONS}"))
+        self.embedded.stop()
+        self.embedded.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.embedded.stop()
+        shutil.rmtree(self.directory)
+
+    @property
+    def pid(self) -> int:
+        return postmaster(self.directory)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.embedded.start)
+
+    async def stop(self) -> None:
+        """Stop in order, though without waiting for clients to leave."""
+        await asyncio.to_thread(self.embedded.stop)
+
+    async def stop_at_once(self) -> None:
+        """Stop so that the next start has to recover, as after a power cut."""
+        everyone = [self.pid, *children(self.pid)]
+        os.kill(self.pid, signal.SIGQUIT)
+        await until(lambda: not any(map(is_alive, everyone)))
+        await self.stop()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Let all its processes stand still; connections stay, nothing answers."""
+        # The postmaster first: then nobody is born while the others are counted.
+        async with standing_still([self.pid]), standing_still(children(self.pid)):
+            yield
+
+    @asynccontextmanager
+    async def session(self, database: str = "postgres") -> AsyncIterator[asyncpg.Connection]:
+        """A connection as superuser, for whom a few are reserved, as soon as there is one."""
+        connection = await self._connect(database)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def _connect(self, database: str) -> asyncpg.Connection:
+        connections: list[asyncpg.Connection] = []
+
+        async def connected() -> bool:
+            with suppress(*NOT_REACHED):
+                connections.append(await asyncpg.connect(self.embedded.url, database=database))
+            return bool(connections)
+
+        await until(connected)
+        return connections[0]
+
+    async def execute(self, statement: str, database: str = "postgres") -> None:
+        """Run a statement, again and again until the server is there for it."""
+
+        async def done() -> bool:
+            with suppress(*NOT_REACHED):
+                async with self.session(database) as connection:
+                    await connection.execute(statement)
+                    return True
+            return False
+
+        await until(done)
+
+    async def backends(self, database: str, which: str = "true") -> list[int]:
+        """The process ids of receivers' sessions; none if the server is not there."""
+        with suppress(*NOT_REACHED):
+            async with self.session() as connection:
+                rows = await connection.fetch(
+                    "SELECT pid FROM pg_stat_activity WHERE application_name = 'receiver' "
+                    f"AND datname = $1 AND {which}",
+                    database,
+                )
+            return [row["pid"] for row in rows]
+        return []
+
+    async def terminate(self, database: str, which: str = "true") -> int:
+        """End receivers' sessions; says how many."""
+        pids = await self.backends(database, which)
+        with suppress(*NOT_REACHED):
+            async with self.session() as connection:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", pids
+                )
+        return len(pids)
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        name = f"faults_{secrets.token_hex(6)}"
+        await self.execute(f"CREATE ROLE {name} LOGIN")
+        await self.execute(
+            f"CREATE DATABASE {name} OWNER {name} ENCODING 'UTF8' TEMPLATE template0"
+        )
+        url = urlsplit(self.embedded.url)._replace(netloc=f"{name}@", path=f"/{name}").geturl()
+        yield Database(name, url)
+        await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await self.execute(f"DROP ROLE {name}")
+
+
+def free_port() -> int:
+    """A port that nobody uses, and that stays the receiver's while that is down."""
+    while True:
+        port = random.choice(PORTS)
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
+
+
+class Replica:
+    """A receiver in a process of its own, on a port it keeps over restarts."""
+
+    def __init__(self, directory: Path, database_url: str | None, **settings: object) -> None:
+        self.port = free_port()
+        self._directory = directory
+        self._log = directory / f"replica-{self.port}.log"
+        own = {"listen": f"{HOST}:{self.port}", "database_url": database_url, **settings}
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("RECEIVER_")
+        } | {f"RECEIVER_{name.upper()}": str(value) for name, value in own.items() if value}
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        assert self._process is not None, "the receiver has not been started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    async def launch(self) -> None:
+        """Start it, without waiting for anything."""
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "receiver", "serve"),
+                env=self._environment,
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def start(self) -> None:
+        await self.launch()
+        await until(self.is_ready)
+
+    async def is_ready(self) -> bool:
+        return await self.says("/-/ready")
+
+    async def is_healthy(self) -> bool:
+        return await self.says("/-/healthy")
+
+    async def says(self, path: str) -> bool:
+        assert self.runs, f"the receiver ended:\n{self.log}"
+        with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            async with asyncio.timeout(2):
+                return (await get(self.port, path)).status == 200
+        return False
+
+    async def in_flight(self) -> int:
+        """Write requests under way, by its own account."""
+        metrics = (await get(self.port, "/metrics")).text
+        (value,) = (
+            line.split()[1]
+            for line in metrics.splitlines()
+            if line.startswith("receiver_requests_in_flight ")
+        )
+        return int(float(value))
+
+    async def kill(self) -> None:
+        """End it without a word, as the kernel does when memory is short."""
+        if self.runs:
+            self.process.kill()
+            await self.process.wait()
+
+    def ask_to_end(self) -> float:
+        """Send SIGTERM; returns the time."""
+        self.process.terminate()
+        return time.monotonic()
+
+    async def ended(self, seconds: float = 60) -> int:
+        """Its exit code, once it has ended."""
+        async with asyncio.timeout(seconds):
+            return await self.process.wait()
+
+    async def terminate(self) -> int:
+        self.ask_to_end()
+        return await self.ended()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        async with standing_still([self.pid]):
+            yield
+
+
+@asynccontextmanager
+async def replicas(
+    directory: Path, database_url: str | None, count: int = 1, **settings: object
+) -> AsyncIterator[list[Replica]]:
+    """Receivers that are killed in the end; when a test fails, it tells what they logged last."""
+    every = [Replica(directory, database_url, **settings) for _ in range(count)]
+    async with AsyncExitStack() as stack:
+        for replica in every:
+            stack.push_async_callback(replica.kill)
+        try:
+            yield every
+        except BaseException as error:
+            for replica in every:
+                lines = "\n".join(replica.log.splitlines()[-40:])
+                error.add_note(f"--- log of the receiver at port {replica.port}\n{lines}")
+            raise
+
+
+@asynccontextmanager
+async def replica(
+    directory: Path, database_url: str | None, **settings: object
+) -> AsyncIterator[Replica]:
+    """One receiver, ready."""
+    async with replicas(directory, database_url, 1, **settings) as (one,):
+        await one.start()
+        yield one

@@ -1,0 +1,193 @@
+"""Floods, slow clients and bombs: refused at once, bounded in memory, and forgotten afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.faults.processes import Database, Replica, memory, replica
+from tests.faults.requests import request, stored, stuck
+from tests.faults.wire import Answer, Link, post, post_bytes
+from tests.waiting import until
+
+MB = 2**20
+IDLE_CONNECTIONS = 2_000
+# A receiver's own, with all libraries, is about 70 MB; what a test may add must be told apart from
+# the allocator's habits, which are a few MB.
+SLACK = 16 * MB
+# aiohttp's own, each way, and the parts of a body that wait for their reader.
+CONNECTION_BUFFER = 256 * 1024
+# A transport, a protocol and a parser.
+IDLE_CONNECTION = 16 * 1024
+
+
+async def is_served(one: Replica) -> bool:
+    return (await post(one.port, request(1_000_000))).status == 204
+
+
+async def flood(one: Replica, bodies: list[bytes]) -> tuple[list[Answer], float]:
+    """Send requests of which none can be stored now; the answers, and the time they took."""
+    began = time.monotonic()
+    answers = await asyncio.gather(*(post(one.port, body) for body in bodies))
+    return answers, time.monotonic() - began
+
+
+def assert_refused(answers: list[Answer], setting: str) -> None:
+    for answer in answers:
+        assert answer.status == 503, answer
+        assert int(answer.headers["retry-after"]) > 0
+        assert setting in answer.text
+
+
+async def reached(one: Replica, requests: int) -> bool:
+    return await one.in_flight() == requests
+
+
+async def test_requests_above_the_limit_are_refused_at_once(
+    database: Database, tmp_path: Path
+) -> None:
+    settings = {"max_in_flight_requests": 5, "commit_timeout": "60s"}
+    async with replica(tmp_path, database.url, **settings) as one, asyncio.TaskGroup() as tasks:
+        assert await is_served(one)
+        async with stuck(database):
+            admitted = [tasks.create_task(post(one.port, request(n))) for n in range(5)]
+            await until(lambda: reached(one, 5))
+            before = memory(one.pid)
+            body = request(7, pairs=10_000)
+            for _ in range(5):
+                answers, seconds = await flood(one, [body] * 40)
+                assert_refused(answers, "RECEIVER_MAX_IN_FLIGHT_REQUESTS")
+                assert seconds < 10, "the lock never ends, so any answer came at once"
+            # Kept, they would be 200 bodies of 1 MB. Of a refused one no more is read than what
+            # the buffers of its connection hold.
+            assert memory(one.pid, "VmHWM") - before < SLACK + 40 * CONNECTION_BUFFER
+        for task in admitted:
+            assert (await task).status == 204
+        assert await is_served(one)
+    assert await stored(database.url) == 7
+
+
+async def test_memory_is_bounded_by_the_size_in_flight(database: Database, tmp_path: Path) -> None:
+    limit = 4 * MB
+    settings = {"max_in_flight_size": limit, "commit_timeout": "60s"}
+    async with replica(tmp_path, database.url, **settings) as one:
+        assert await is_served(one)
+        before = memory(one.pid)
+        bodies = [request(number, pairs=2_000) for number in range(60)]
+        async with stuck(database), asyncio.TaskGroup() as tasks:
+            waiting = [tasks.create_task(post(one.port, body)) for body in bodies]
+            await until(lambda: only_admitted_wait(one, waiting))
+            refused = [task.result() for task in waiting if task.done()]
+            admitted = [task for task in waiting if not task.done()]
+            assert_refused(refused, "RECEIVER_MAX_IN_FLIGHT_SIZE")
+            for task in admitted:
+                task.cancel()
+        assert 0 < len(admitted) <= limit // (4_000 * 120)  # of two series each, decompressed
+        # As Python's objects a message is up to ten times its size; without the limit 60 messages
+        # of 0.6 MB would be ten times as much.
+        assert memory(one.pid, "VmHWM") - before < SLACK + 10 * limit
+        assert await is_served(one)
+
+
+async def only_admitted_wait(one: Replica, waiting: list[asyncio.Task[Answer]]) -> bool:
+    in_flight = sum(not task.done() for task in waiting)
+    return in_flight < len(waiting) and await one.in_flight() == in_flight
+
+
+async def test_a_client_that_trickles_its_header_is_hung_up_on(
+    database: Database, tmp_path: Path
+) -> None:
+    async with (
+        replica(tmp_path, database.url, idle_timeout="1s") as one,
+        Link(one.port) as silent,
+        Link(one.port) as trickling,
+        asyncio.timeout(10),
+    ):
+        trickle = asyncio.create_task(send_slowly(trickling, post_bytes(request(1))))
+        assert await silent.closed() == b""
+        await trickling.closed()
+        await trickle
+        assert await is_served(one)
+
+
+async def test_a_client_that_trickles_its_body_gets_408(database: Database, tmp_path: Path) -> None:
+    async with (
+        replica(tmp_path, database.url, read_timeout="1s") as one,
+        Link(one.port) as link,
+        asyncio.timeout(10),
+    ):
+        body = request(1)
+        whole = post_bytes(body)
+        await link.send(whole[: -len(body)])
+        trickle = asyncio.create_task(send_slowly(link, body))
+        answer = await link.answer()
+        assert (answer.status, "RECEIVER_READ_TIMEOUT" in answer.text) == (408, True)
+        link.cut()
+        await trickle
+        assert await is_served(one)
+
+
+async def send_slowly(link: Link, data: bytes) -> None:
+    """Byte by byte, until all is sent or nobody listens."""
+    with suppress(ConnectionError, AssertionError):
+        for byte in data:
+            await link.send(bytes([byte]))
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """The right to open as many connections as the test wants."""
+    wanted = IDLE_CONNECTIONS + 500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"a process may open {hard} files at most here, the test needs {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_idle_connections_are_in_nobodys_way(database: Database, tmp_path: Path) -> None:
+    async with replica(tmp_path, database.url) as one, AsyncExitStack() as stack:
+        assert await is_served(one)
+        before = memory(one.pid)
+        links = [Link(one.port) for _ in range(IDLE_CONNECTIONS)]
+        for some in batched(links, 100):
+            await asyncio.gather(*map(stack.enter_async_context, some))
+        for link in links[::20]:
+            assert (await link.get("/-/healthy")).status == 200
+        for number in range(50):
+            assert (await post(one.port, request(number))).status == 204
+        assert memory(one.pid) - before < SLACK + IDLE_CONNECTIONS * IDLE_CONNECTION
+
+
+def batched(links: list[Link], size: int) -> list[list[Link]]:
+    return [links[first : first + size] for first in range(0, len(links), size)]
+
+
+async def test_a_bomb_costs_no_memory(database: Database, tmp_path: Path) -> None:
+    """The first bytes say how much will come out, and nothing does."""
+    async with replica(tmp_path, database.url) as one:
+        assert await is_served(one)
+        before = memory(one.pid)
+        for claimed, status in ((2**32 - 1, 413), (65 * MB, 413), (63 * MB, 400)):
+            for _ in range(10):
+                answer = await post(one.port, varint(claimed) + b"\0a")
+                assert answer.status == status, answer
+        assert memory(one.pid, "VmHWM") - before < SLACK
+        assert await is_served(one)
+
+
+def varint(number: int) -> bytes:
+    parts = []
+    while number >= 128:
+        parts.append(number % 128 + 128)
+        number //= 128
+    return bytes([*parts, number])
