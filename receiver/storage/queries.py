@@ -94,6 +94,11 @@ _SETTLE: Final = """
     DELETE FROM pending_halves p USING done
     WHERE (p.source_id, p.created_at) = (done.source_id, done.created_at)
     RETURNING p.*
+), stored AS (
+    SELECT l.source_id, l.created_at, l.app_status, l.ocr_value
+    FROM app_logs l
+    JOIN settled s ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
+    WHERE l.created_at BETWEEN $3 AND $4
 ), aside AS (
     INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
     SELECT s.source_id,
@@ -102,8 +107,7 @@ _SETTLE: Final = """
         COALESCE(s.app_status, s.ocr_sample),
         CASE WHEN l.source_id IS NULL THEN 'unpaired' ELSE 'conflict' END
     FROM settled s
-    LEFT JOIN app_logs l ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
-        AND l.created_at BETWEEN $3 AND $4
+    LEFT JOIN stored l ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
     WHERE l.source_id IS NULL OR l.app_status <> s.app_status OR l.ocr_value <> s.ocr_value
     ON CONFLICT DO NOTHING
     RETURNING reason

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -13,6 +15,7 @@ import pytest
 
 from receiver.model import Half, Metric, Reason, Rejected, Row, Source
 from receiver.pairing import to_postgres_time
+from receiver.storage import queries
 from receiver.storage.database import Database
 from receiver.storage.logs import LogWriter
 from receiver.storage.pending import settle_waiting
@@ -341,3 +344,28 @@ async def test_a_half_whose_row_came_by_another_way_stops_waiting(
     settled = await settle_waiting(database, make_settings().pair_timeout, NAMES)
     assert (settled.total, settled.unpaired, settled.conflicts) == (1, 0, 0)
     assert await count(connection, "rejected_samples") == 0
+
+
+async def test_only_the_chunks_of_the_batch_are_looked_at(
+    writer: LogWriter, database: Database, connection: asyncpg.Connection
+) -> None:
+    query = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
+    if not await connection.fetchval(query):
+        pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")
+    who = source()
+    day = 86_400_000
+    await writer.write(contents(*(row(who, NOW + day * number) for number in range(30))))
+    names = tuple(NAMES.values())
+    when = to_postgres_time(NOW)
+    span = when, when
+    found = [when], [who.id]
+    half_hour = timedelta(minutes=30)
+    async with database.connection() as used:
+        for statement, arguments in (
+            (queries.SETTLE_REPEATED, (*names, *span, *found)),
+            (queries.SETTLE_WAITING, (*names, *span, half_hour, 10)),
+            (queries.FIND_CONFLICTS, (*found, [0], [OCR], *span)),
+        ):
+            plan = await used.fetch(f"EXPLAIN {statement}", *arguments)
+            chunks = set(re.findall(r"_hyper_\d+_\d+_chunk\b", str(plan)))
+            assert len(chunks) == 1
