@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         1000, description="Requests under way at once; one more is answered 503."
     )
     max_in_flight_size: Size = Field(
-        ByteSize(256 * 2**20),
+        ByteSize(128 * 2**20),
         description="Decompressed size of all requests under way; above it they are answered 503.",
     )
     series_cache_size: int = Field(

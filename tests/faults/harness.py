@@ -9,8 +9,8 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -145,17 +145,18 @@ async def backend_crashed(world: World) -> None:
 
 async def disk_full(world: World) -> None:
     """The disk of `app_logs` fills up; then somebody makes room."""
-    server, database = world.server, world.database
+    server = world.server
     name = f"small_{secrets.token_hex(4)}"
     async with small_disk(server) as disk:
         await server.execute(f"CREATE TABLESPACE {name} LOCATION '{disk}'")
-        await move_logs(world, name)
-        balloon = fill(disk)
-        await world.sender.until_refused()
-        balloon.unlink()
-        await world.sender.more()
-        await move_logs(world, "pg_default")
-        await server.execute(f"DROP TABLESPACE {name}", database.name)
+        try:
+            await move_logs(world, name)
+            with filled(disk):
+                await world.sender.until_refused()
+            await world.sender.more()
+        finally:
+            await move_logs(world, "pg_default")
+            await server.execute(f"DROP TABLESPACE {name}")
 
 
 async def move_logs(world: World, tablespace: str) -> None:
@@ -195,13 +196,17 @@ async def run(*command: str) -> int:
     return await process.wait()
 
 
-def fill(disk: Path) -> Path:
-    """Leave no room on a file system; returns the file that takes it."""
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Leave no room on a file system for a while."""
     balloon = disk / "balloon"
     with balloon.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
-    return balloon
+    try:
+        yield
+    finally:
+        balloon.unlink()
 
 
 # --- faults of sessions -------------------------------------------------------------------------
@@ -266,26 +271,30 @@ async def connections_used_up(world: World) -> None:
 
 
 async def statement_timeout_tiny(world: World) -> None:
-    await change_role(world, "SET statement_timeout = '1ms'")
-    await asyncio.sleep(1)
-    # Sessions with the short timeout stay: to be rid of them is the receiver's part.
-    await world.server.execute(f"ALTER ROLE {world.database.name} RESET statement_timeout")
+    async with role_changed(world, "statement_timeout = '1ms'"):
+        await asyncio.sleep(1)
     await world.sender.more()
 
 
 async def server_read_only(world: World) -> None:
-    await change_role(world, "SET default_transaction_read_only = on")
-    await world.sender.until_refused()
-    await world.server.execute(
-        f"ALTER ROLE {world.database.name} RESET default_transaction_read_only"
-    )
+    async with role_changed(world, "default_transaction_read_only = on"):
+        await world.sender.until_refused()
     await world.sender.more()
 
 
-async def change_role(world: World, change: str) -> None:
-    """Change what new sessions of the receivers start with, and make them start."""
-    await world.server.execute(f"ALTER ROLE {world.database.name} {change}")
-    await world.server.terminate(world.database.name)
+@asynccontextmanager
+async def role_changed(world: World, change: str) -> AsyncIterator[None]:
+    """Change for a while what new sessions of the receivers start with, and make them start.
+
+    Those that have started with it stay: to be rid of them is the receivers' part.
+    """
+    role = world.database.name
+    await world.server.execute(f"ALTER ROLE {role} SET {change}")
+    try:
+        await world.server.terminate(role)
+        yield
+    finally:
+        await world.server.execute(f"ALTER ROLE {role} RESET ALL")
 
 
 RECEIVER_FAULTS: Final[tuple[Fault, ...]] = (

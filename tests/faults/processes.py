@@ -25,7 +25,12 @@ from tests.faults.wire import HOST, get
 from tests.waiting import until
 
 MAX_CONNECTIONS = 30
-NOT_REACHED = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+NOT_REACHED = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
 PORTS = range(10_000, 30_000)  # none of those a client's end of a connection is given
 
 
