@@ -83,10 +83,17 @@ class LogWriter:
                 try:
                     await self._transact(contents, copy=True)
                 except DuplicateRowError:
-                    await self._transact(contents, copy=False)
+                    await self._redo(contents)
                 except MissingReferenceError:
                     self._forget(contents)
-                    await self._transact(contents, copy=False)
+                    await self._redo(contents)
+
+    async def _redo(self, contents: Contents) -> None:
+        try:
+            await self._transact(contents, copy=False)
+        except (DuplicateRowError, MissingReferenceError) as error:
+            # Not a key of ours: somebody has added a constraint, which these data break.
+            raise RefusedByDatabaseError(str(error)) from error
 
     def _forget(self, contents: Contents) -> None:
         # Somebody has deleted or renumbered a source or a code.

@@ -369,3 +369,25 @@ async def test_only_the_chunks_of_the_batch_are_looked_at(
             plan = await used.fetch(f"EXPLAIN {statement}", *arguments)
             chunks = set(re.findall(r"_hyper_\d+_\d+_chunk\b", str(plan)))
             assert len(chunks) == 1
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        "CREATE UNIQUE INDEX ON app_logs (created_at, ocr_value)",
+        "CREATE TABLE lines (id INT PRIMARY KEY); INSERT INTO lines VALUES (0);"
+        "ALTER TABLE app_logs ADD FOREIGN KEY (app_status) REFERENCES lines",
+    ],
+    ids=["unique", "foreign key"],
+)
+async def test_constraints_that_the_user_adds_refuse_only_what_breaks_them(
+    writer: LogWriter, connection: asyncpg.Connection, constraint: str
+) -> None:
+    await connection.execute(constraint)
+    first, second = source("a"), source("b")
+    await writer.write(contents(row(first), row(second, status=1), row(first, NOW + 1)))
+    await writer.write(contents(row(first, NOW + 2)))
+    stored = await connection.fetch("SELECT app_status FROM app_logs")
+    assert [status for (status,) in stored] == [0, 0, 0]
+    reasons = await connection.fetch("SELECT reason FROM rejected_samples")
+    assert [reason for (reason,) in reasons] == ["refused_by_database"] * 2
