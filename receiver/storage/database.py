@@ -106,8 +106,6 @@ def connection_options(settings: Settings) -> dict[str, Any]:
             "application_name": "receiver",
             # An acknowledged row survives a crash, whatever the database's or the role's default.
             "synchronous_commit": "on",
-            # A plan for any parameters would have to look at every chunk of the hypertable.
-            "plan_cache_mode": "force_custom_plan",
         },
     }
     if settings.database_password is not None:

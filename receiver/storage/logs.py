@@ -148,6 +148,7 @@ class LogWriter:
         status = await connection.execute(queries.INSERT_LOGS, *columns)
         if status == f"INSERT 0 {len(logs)}":
             return []
+        await connection.execute(queries.PLAN_FOR_BOUNDS)
         conflicts: list[RejectedRecord] = []
         for place, other_status, other_ocr in await connection.fetch(
             queries.FIND_CONFLICTS, *columns, logs[0][0], logs[-1][0]

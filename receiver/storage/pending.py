@@ -66,6 +66,7 @@ async def settle_repeated(
 ) -> Settled:
     """Take out those of the transaction's own halves whose row is stored already."""
     created_at, source_ids, *_ = zip(*sorted(halves), strict=True)
+    await connection.execute(queries.PLAN_FOR_BOUNDS)
     return Settled(
         *await connection.fetchrow(
             queries.SETTLE_REPEATED,
@@ -95,6 +96,7 @@ async def settle_waiting(
             if not await connection.fetchval(queries.TRY_MAINTENANCE_LOCK):
                 return total
             first, last = await connection.fetchrow(queries.WAITING_RANGE)
+            await connection.execute(queries.PLAN_FOR_BOUNDS)
             settled = Settled(
                 *await connection.fetchrow(
                     queries.SETTLE_WAITING,

@@ -146,6 +146,10 @@ WITH done AS (
 ) {_SETTLE}
 """
 
+# Comes before what looks for rows in `app_logs`: a plan for any bounds would be one for all chunks.
+# Not for the whole session, since the checks of foreign keys would then be planned for each row.
+PLAN_FOR_BOUNDS: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
+
 WAITING_RANGE: Final = "SELECT min(created_at), max(created_at) FROM pending_halves"
 
 # Writes a few bytes of WAL. A transaction that finds everything stored already would write none,

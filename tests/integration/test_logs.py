@@ -360,7 +360,8 @@ async def test_only_the_chunks_of_the_batch_are_looked_at(
     span = when, when
     found = [when], [who.id]
     half_hour = timedelta(minutes=30)
-    async with database.connection() as used:
+    async with database.transaction() as used:
+        await used.execute(queries.PLAN_FOR_BOUNDS)
         for statement, arguments in (
             (queries.SETTLE_REPEATED, (*names, *span, *found)),
             (queries.SETTLE_WAITING, (*names, *span, half_hour, 10)),
