@@ -241,10 +241,10 @@ class Sender:
         wanted = self.acknowledged + requests
         await until(lambda: self.acknowledged >= wanted, seconds=DRAIN_TIMEOUT)
 
-    async def until_refused(self) -> None:
-        """Return when a request is answered 503."""
-        before = self.refused
-        await until(lambda: self.refused > before)
+    async def until_refused(self, times: int = 1) -> None:
+        """Return when that many more requests were answered 503."""
+        wanted = self.refused + times
+        await until(lambda: self.refused >= wanted)
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[Self]:
