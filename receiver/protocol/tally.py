@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sized
+from typing import Final, Protocol, TypeVar
+
+from google.protobuf.message import DecodeError
 
 from receiver.model import Faults, Sample, WriteRequest
-from receiver.protocol.series import shorten
+from receiver.protocol.series import InvalidSeriesError, shorten
 
 FAULTS_NAMED: Final = 3
 MAX_DESCRIPTION: Final = 200
+
+
+class EncodedSeries(Protocol):
+    """A series of either message."""
+
+    def ParseFromString(self, serialized: bytes) -> int:  # noqa: N802  protobuf's name
+        """Read the series."""
+
+    @property
+    def samples(self) -> Sized:
+        """Its samples."""
+
+    @property
+    def histograms(self) -> Sized:
+        """Its histograms."""
+
+    @property
+    def exemplars(self) -> Sized:
+        """Its exemplars."""
+
+
+S = TypeVar("S", bound=EncodedSeries)
 
 
 class Tally:
@@ -30,6 +54,24 @@ class Tally:
         self._received += samples
         self._histograms += histograms
         self._exemplars += exemplars
+
+    def read(
+        self,
+        encoded: Iterable[tuple[int, bytes]],
+        new: Callable[[], S],
+        keep: Callable[[S], list[Sample]],
+        labels: Callable[[S], Iterable[tuple[str, str]]],
+    ) -> None:
+        """Parse series in full, each with its place in the request; one at fault harms no other."""
+        for index, data in encoded:
+            series = new()
+            try:
+                series.ParseFromString(data)
+                self._samples += keep(series)
+            except (DecodeError, InvalidSeriesError) as error:
+                self.fault(index, labels(series), error)
+            else:
+                self.count(len(series.samples), len(series.histograms), len(series.exemplars))
 
     def fault(self, index: int, labels: Iterable[tuple[str, str]], error: Exception) -> None:
         """Count an invalid series; the first few are named."""

@@ -21,7 +21,7 @@ from receiver.protocol.samples import (
     ZERO_SAMPLE_HEAD,
     Timestamps,
 )
-from receiver.protocol.series import FILTERED, InvalidSeriesError, SeriesCache
+from receiver.protocol.series import FILTERED, SeriesCache
 from receiver.protocol.tally import Tally
 
 
@@ -60,15 +60,7 @@ class Decoder:
                 samples.append((known, timestamp, DOUBLE.unpack(value)[0]))
         tally = Tally(samples)
         tally.count(len(encoded) - len(unfamiliar))
-        for index, data in unfamiliar:
-            series = TimeSeries()
-            try:
-                series.ParseFromString(data)
-                samples += self._kept_samples(series)
-            except (DecodeError, InvalidSeriesError) as error:
-                tally.fault(index, labels_of(series), error)
-            else:
-                tally.count(len(series.samples), len(series.histograms), len(series.exemplars))
+        tally.read(unfamiliar, TimeSeries, self._kept_samples, labels_of)
         return tally.request(len(encoded))
 
     def _kept_samples(self, series: TimeSeries) -> list[Sample]:

@@ -128,15 +128,12 @@ class Decoder:
                 samples.append((known, timestamp, DOUBLE.unpack(value)[0]))
         tally = Tally(samples)
         tally.count(len(encoded) - len(unfamiliar))
-        for index, data in unfamiliar:
-            series = TimeSeries()
-            try:
-                series.ParseFromString(data)
-                samples += self._kept_samples(series, table)
-            except (DecodeError, InvalidSeriesError) as error:
-                tally.fault(index, readable_labels(series.labels_refs, table.symbols), error)
-            else:
-                tally.count(len(series.samples), len(series.histograms), len(series.exemplars))
+        tally.read(
+            unfamiliar,
+            TimeSeries,
+            lambda series: self._kept_samples(series, table),
+            lambda series: readable_labels(series.labels_refs, table.symbols),
+        )
         return tally.request(len(encoded))
 
     def _split(self, message: bytes) -> tuple[SymbolTable, Sequence[bytes]]:

@@ -70,9 +70,12 @@ class Store:
         Raises:
             UnavailableError: they are not; sending them again is safe.
         """
+        self._require_open()
+        return await self._group_commit.store(samples)
+
+    def _require_open(self) -> None:
         if not self._open:
             raise DatabaseUnavailableError("the database has not answered yet")
-        return await self._group_commit.store(samples)
 
     async def _write(self, contents: Contents) -> None:
         # One limit for all that a batch may take, redoing and dividing included: the sender must
@@ -87,8 +90,7 @@ class Store:
         Raises:
             UnavailableError: they cannot.
         """
-        if not self._open:
-            raise DatabaseUnavailableError("the database has not answered yet")
+        self._require_open()
         await self._database.check()
 
     async def _wait_for_database(self) -> None:
