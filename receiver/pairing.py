@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from enum import StrEnum
 from typing import Final
@@ -17,16 +17,23 @@ from receiver.model import Half, Metric, Reason, Rejected, Row, Sample, Source
 
 POSTGRES_EPOCH_MS: Final = 946_684_800_000
 """2000-01-01 UTC, from which PostgreSQL counts, in milliseconds since the Unix epoch."""
+POSTGRES_EPOCH: Final = POSTGRES_EPOCH_MS * 1000
 # What TIMESTAMPTZ can hold: 4713 BC to 294276 AD, in microseconds since 2000-01-01 UTC.
 MIN_TIMESTAMP: Final = -211_813_488_000_000_000
 END_TIMESTAMP: Final = 9_223_371_331_200_000_000
 MIN_TIMESTAMP_MS: Final = MIN_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
 END_TIMESTAMP_MS: Final = END_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
+# From here on the fraction of a value is a multiple of 2^-39. Times a million, which is 2^6 times a
+# number of 14 bits, and a half added, 53 bits still hold it: floating point is exact.
+EXACT_FROM: Final = 2.0**13
+# Up to here TIMESTAMPTZ holds it, in whichever unit.
+EXACT_TO: Final = 2.0**43
 MIN_INT32: Final = -(2**31)
 END_INT32: Final = 2**31
 
 # A member looked up on its class costs as much as the rest of a sample.
 STATUS: Final = Metric.STATUS
+MAX_CODES: Final = 1024
 STALE_BITS: Final = (0x7FF0000000000002).to_bytes(8, "little")
 
 
@@ -51,14 +58,11 @@ def is_stale_marker(value: float) -> bool:
 def read_ocr_value(value: float, unit: int) -> int | Reason:
     """A Unix time in `unit` microseconds as TIMESTAMPTZ, or why it is none.
 
-    A fraction is rounded to the microsecond by exact arithmetic, never through a float.
+    A fraction is rounded to the microsecond, exactly: halves up.
     """
-    if value.is_integer():
-        microseconds = int(value) * unit - POSTGRES_EPOCH_MS * 1000
-    elif math.isfinite(value):
+    if math.isfinite(value):
         numerator, denominator = value.as_integer_ratio()
-        microseconds = (2 * numerator * unit + denominator) // (2 * denominator)
-        microseconds -= POSTGRES_EPOCH_MS * 1000
+        microseconds = (2 * numerator * unit + denominator) // (2 * denominator) - POSTGRES_EPOCH
     else:
         return Reason.NOT_A_NUMBER if math.isnan(value) else Reason.INFINITE
     return microseconds if MIN_TIMESTAMP <= microseconds < END_TIMESTAMP else Reason.OUT_OF_RANGE
@@ -73,6 +77,17 @@ def read_status(value: float) -> int | Reason:
     return Reason.INFINITE if math.isinf(value) else Reason.NOT_WHOLE
 
 
+class Codes(dict[float, int | Reason]):
+    """What values of the status metric are read as; there are few, so most are read once."""
+
+    def __missing__(self, value: float) -> int | Reason:
+        """Read a value that has not come up before."""
+        if len(self) >= MAX_CODES:
+            self.clear()
+        self[value] = reading = read_status(value)
+        return reading
+
+
 class Batch:
     """The samples that commit together: rows, halves and what is set aside.
 
@@ -84,8 +99,10 @@ class Batch:
         self._ocr_unit = ocr_unit
         self.rows: list[Row] = []
         self.rejected: list[Rejected] = []
-        self._statuses: dict[tuple[int, Source], int] = {}
-        self._ocr_values: dict[tuple[int, Source], tuple[int, float]] = {}
+        self._codes = Codes()
+        # By timestamp, since the samples of a scrape share theirs.
+        self._statuses: defaultdict[int, dict[Source, int]] = defaultdict(dict)
+        self._ocr_values: defaultdict[int, dict[Source, tuple[int, float]]] = defaultdict(dict)
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.rejected or self.has_halves)
@@ -93,46 +110,54 @@ class Batch:
     @property
     def has_halves(self) -> bool:
         """Whether a sample waits for its twin."""
-        return bool(self._statuses or self._ocr_values)
+        return any(self._statuses.values()) or any(self._ocr_values.values())
 
     def halves(self) -> Iterator[Half]:
         """The samples without a twin in this batch, in no particular order."""
-        for (timestamp, source), status in self._statuses.items():
-            yield timestamp, source, status, None, None
-        for (timestamp, source), (ocr_value, sample) in self._ocr_values.items():
-            yield timestamp, source, None, ocr_value, sample
+        for timestamp, statuses in self._statuses.items():
+            for source, status in statuses.items():
+                yield timestamp, source, status, None, None
+        for timestamp, ocr_values in self._ocr_values.items():
+            for source, (ocr_value, sample) in ocr_values.items():
+                yield timestamp, source, None, ocr_value, sample
 
-    def add(self, samples: Collection[Sample]) -> Counter[Outcome]:
+    def add(self, samples: Collection[Sample]) -> Counter[Outcome]:  # noqa: C901, PLR0912  see below
         """Take the samples of one request; says what became of them."""
         # One loop, without a call or a counter more than it takes: it runs once a sample.
         before, stale = len(self.rejected), 0
-        rows, statuses, ocr_values = self.rows, self._statuses, self._ocr_values
-        for sample in samples:
-            (metric, source), timestamp, value = sample
+        rows, codes, unit, at = self.rows, self._codes, self._ocr_unit, None
+        for (metric, source), timestamp, value in samples:
+            if timestamp != at:
+                at = timestamp
+                in_range = MIN_TIMESTAMP_MS <= timestamp < END_TIMESTAMP_MS
+                statuses, ocr_values = self._statuses[timestamp], self._ocr_values[timestamp]
             is_status = metric is STATUS
-            reading = read_status(value) if is_status else read_ocr_value(value, self._ocr_unit)
-            if isinstance(reading, Reason):
+            if is_status:
+                reading = codes[value]
+            elif EXACT_FROM <= value < EXACT_TO:
+                whole = int(value)
+                reading = whole * unit + int((value - whole) * unit + 0.5) - POSTGRES_EPOCH
+            else:
+                reading = read_ocr_value(value, unit)
+            if not isinstance(reading, int):
                 if is_stale_marker(value):
                     stale += 1
                 else:
-                    self._reject(sample, reading)
-                continue
-            if not MIN_TIMESTAMP_MS <= timestamp < END_TIMESTAMP_MS:
-                self._reject(sample, Reason.TIMESTAMP_OUT_OF_RANGE)
-                continue
-            key = timestamp, source
-            if is_status:
-                twin = ocr_values.pop(key, None)
+                    self._reject(source, metric, timestamp, value, reading)
+            elif not in_range:
+                self._reject(source, metric, timestamp, value, Reason.TIMESTAMP_OUT_OF_RANGE)
+            elif is_status:
+                twin = ocr_values.pop(source, None)
                 if twin is not None:
                     rows.append((timestamp, source, reading, *twin))
-                elif statuses.setdefault(key, reading) != reading:
-                    self._reject(sample, Reason.CONFLICT)
+                elif statuses.setdefault(source, reading) != reading:
+                    self._reject(source, metric, timestamp, value, Reason.CONFLICT)
             else:
-                status = statuses.pop(key, None)
+                status = statuses.pop(source, None)
                 if status is not None:
                     rows.append((timestamp, source, status, reading, value))
-                elif ocr_values.setdefault(key, (reading, value))[0] != reading:
-                    self._reject(sample, Reason.CONFLICT)
+                elif ocr_values.setdefault(source, (reading, value))[0] != reading:
+                    self._reject(source, metric, timestamp, value, Reason.CONFLICT)
         rejected = len(self.rejected) - before
         return +Counter(
             {
@@ -142,6 +167,7 @@ class Batch:
             }
         )
 
-    def _reject(self, sample: Sample, reason: Reason) -> None:
-        (metric, source), timestamp, value = sample
+    def _reject(
+        self, source: Source, metric: Metric, timestamp: int, value: float, reason: Reason
+    ) -> None:
         self.rejected.append(Rejected(source, metric, timestamp, value, reason))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -29,6 +30,7 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
         SetupError: something is set up wrongly.
     """
     allow_many_connections()
+    collect_garbage_seldom()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,6 +54,16 @@ def allow_many_connections() -> None:
     """Raise the limit of open files as far as the system allows: every connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def collect_garbage_seldom() -> None:
+    """Let a batch come and go between two searches for cycles.
+
+    Samples and rows are in none, but are made by the ten thousand: at Python's defaults the
+    searches would take a quarter of the time.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @asynccontextmanager

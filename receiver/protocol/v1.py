@@ -7,20 +7,12 @@ look-up. Every other series is parsed in full and, if it can, becomes known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
 from receiver.model import Sample, WriteRequest
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
-from receiver.protocol.samples import (
-    DOUBLE,
-    SAMPLE_HEAD,
-    ZERO,
-    ZERO_SAMPLE_HEAD,
-    Timestamps,
-)
+from receiver.protocol.samples import Timestamps, head, recognize
 from receiver.protocol.series import FILTERED, SeriesCache
 from receiver.protocol.tally import Tally
 
@@ -43,28 +35,20 @@ class Decoder:
             BadRequestError: the bytes are not a `prometheus.WriteRequest`.
         """
         encoded = read_series(message)
-        recall, timestamps = self._series.recall(), self._timestamps
-        samples: list[Sample] = []
-        unfamiliar: list[tuple[int, bytes]] = []
-        for index, data in enumerate(encoded):
-            # A hit proves the split right: only bytes that parse as labels are ever remembered.
-            if data[-9:-6] == ZERO_SAMPLE_HEAD:
-                known, value = recall(data[:-9]), ZERO
-            elif data[-18:-15] == SAMPLE_HEAD:
-                known, value = recall(data[:-18]), data[-15:-7]
-            else:
-                known = None
-            if known is None or (timestamp := timestamps[data[-7:]]) is None:
-                unfamiliar.append((index, data))
-            elif known:
-                samples.append((known, timestamp, DOUBLE.unpack(value)[0]))
+        samples, unfamiliar = recognize(encoded, self._series, self._timestamps)
         tally = Tally(samples)
         tally.count(len(encoded) - len(unfamiliar))
-        tally.read(unfamiliar, TimeSeries, self._kept_samples, labels_of)
+        tally.read(
+            ((place, encoded[place]) for place in unfamiliar),
+            TimeSeries,
+            self._kept_samples,
+            labels_of,
+        )
         return tally.request(len(encoded))
 
     def _kept_samples(self, series: TimeSeries) -> list[Sample]:
-        key = TimeSeries(labels=series.labels).SerializeToString()
+        labels = TimeSeries(labels=series.labels).SerializeToString()
+        key = labels + head(series.samples[0].value if series.samples else 0.0)
         known = self._series.find(key)
         if known is None:
             known = self._series.add(key, labels_of(series))
@@ -73,7 +57,7 @@ class Decoder:
         return [(known, sample.timestamp, sample.value) for sample in series.samples]
 
 
-def read_series(message: bytes) -> Sequence[bytes]:
+def read_series(message: bytes) -> list[bytes]:
     """Split a message into its series, still encoded.
 
     Raises:
@@ -88,7 +72,7 @@ def read_series(message: bytes) -> Sequence[bytes]:
             "the body holds no part of a prometheus.WriteRequest; "
             "is it another message than its Content-Type says?"
         )
-    return frame.timeseries
+    return list(frame.timeseries)
 
 
 def labels_of(series: TimeSeries) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ since then it stands in the sample; the receiver keeps neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -19,26 +19,16 @@ from receiver.errors import BadRequestError
 from receiver.model import Sample, Series, WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.histograms import check_histogram
-from receiver.protocol.samples import (
-    DOUBLE,
-    SAMPLE_HEAD,
-    TIMESTAMP_SIZE,
-    ZERO,
-    ZERO_SAMPLE_HEAD,
-    read_timestamp,
-)
+from receiver.protocol.samples import HEAD, ZERO_HEAD, Timestamps, recognize
 from receiver.protocol.series import FILTERED, Filtered, InvalidSeriesError, SeriesCache
 from receiver.protocol.tally import Tally
 
 MAX_TABLES: Final = 32
 MAX_TABLE_SIZE: Final = 256 * 1024
 MAX_KNOWN: Final = 20_000
-MAX_TAILS: Final = 10_000
-MAX_METADATA: Final = 64
-MAX_PACKED: Final = 129
-"""Bytes of packed references whose size, after the tag, takes one byte."""
+MAX_REMEMBERED: Final = 256
+"""Bytes of the label references or the metadata of one series."""
 SERIES_TAG: Final = b"\x2a"
-VALUE_TAG: Final = SAMPLE_HEAD[2:]
 
 
 class SymbolTable:
@@ -50,41 +40,47 @@ class SymbolTable:
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = symbols
-        self.series: dict[bytes, Series | Filtered] = {}
-        """By the bytes of their label references and the two that begin a lone sample."""
-        self.tails = Tails()
+        self._series: dict[bytes, Series | Filtered] = {}
+        """By their label references and the bytes that begin a sample."""
+        self._metadata: set[bytes] = set()
+        """Encoded metadata whose references are right."""
+
+    def recall(self) -> Callable[[bytes], Series | Filtered | None]:
+        """What finds a series."""
+        return self._series.get
+
+    def find(self, key: bytes) -> Series | Filtered | None:
+        """The series, None if it is new."""
+        return self._series.get(key)
 
     def learn(self, series: TimeSeries, known: Series | Filtered) -> None:
         """Remember a series whose references are all right."""
-        if len(self.series) >= MAX_KNOWN or len(self.tails.metadata) >= MAX_KNOWN:
+        if len(self._series) >= MAX_KNOWN or len(self._metadata) >= MAX_KNOWN:
             # Many series may share few symbols, over many requests.
-            self.series.clear()
-            self.tails = Tails()
+            self._series.clear()
+            self._metadata.clear()
         labels = TimeSeries(labels_refs=series.labels_refs).SerializeToString()
-        if len(labels) <= MAX_PACKED:
-            self.series[labels + ZERO_SAMPLE_HEAD[:2]] = known
-            self.series[labels + SAMPLE_HEAD[:2]] = known
-        metadata = TimeSeries(metadata=series.metadata).SerializeToString()
-        if len(metadata) <= MAX_METADATA:
-            self.tails.metadata.add(metadata)
+        if len(labels) <= MAX_REMEMBERED:
+            self._series[labels + ZERO_HEAD] = known
+            self._series[labels + HEAD] = known
+        if series.HasField("metadata"):
+            metadata = TimeSeries(metadata=series.metadata).SerializeToString()
+            if len(metadata) <= MAX_REMEMBERED:
+                self._metadata.add(metadata)
 
+    def without_metadata(self, encoded: list[bytes]) -> list[bytes]:
+        """The series without the metadata at their end, where that is known to be right."""
+        return list(map(self._strip, encoded)) if self._metadata else encoded
 
-class Tails(dict[bytes, int | None]):
-    """Timestamps by the end of a series: their bytes with the tag, then perhaps its metadata."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.metadata: set[bytes] = {b""}
-        """Encoded metadata whose references are right."""
-
-    def __missing__(self, tail: bytes) -> int | None:
-        """Read an end that has not come up before, None if it is of another shape."""
-        if tail[TIMESTAMP_SIZE:] not in self.metadata:
-            return None
-        if len(self) >= MAX_TAILS:
-            self.clear()
-        self[tail] = timestamp = read_timestamp(tail[:TIMESTAMP_SIZE])
-        return timestamp
+    def _strip(self, data: bytes) -> bytes:
+        # The label references and the sample after them have sizes of one byte. Elsewhere this
+        # cuts wrongly, and what is left is no series that is known.
+        try:
+            sample = data[1] + 2
+            end = sample + 2 + data[sample + 1]
+        except IndexError:
+            return data
+        return data[:end] if data[end:] in self._metadata else data
 
 
 class Decoder:
@@ -98,6 +94,7 @@ class Decoder:
         self._series = series
         # By the bytes of the symbols; the one used last is last.
         self._tables: dict[bytes, SymbolTable] = {}
+        self._timestamps = Timestamps()
 
     def decode(self, message: bytes) -> WriteRequest:
         """Decode one message.
@@ -107,43 +104,26 @@ class Decoder:
                 do not start with an empty string (2.0, "Symbols").
         """
         table, encoded = self._split(message)
-        recall, tails = table.series.get, table.tails
-        samples: list[Sample] = []
-        unfamiliar: list[tuple[int, bytes]] = []
-        for index, data in enumerate(encoded):
-            # The label references are packed, their size in one byte. A hit proves the split right.
-            end = data[1] + 4 if len(data) > 1 else 0
-            known = recall(data[:end])
-            if known is None:
-                timestamp = None
-            elif data[end - 1] == ZERO_SAMPLE_HEAD[1]:
-                timestamp, value = tails[data[end:]], ZERO
-            elif data.startswith(VALUE_TAG, end):
-                timestamp, value = tails[data[end + 9 :]], data[end + 1 : end + 9]
-            else:
-                timestamp = None
-            if timestamp is None:
-                unfamiliar.append((index, data))
-            elif known:
-                samples.append((known, timestamp, DOUBLE.unpack(value)[0]))
+        bare = table.without_metadata(encoded)
+        samples, unfamiliar = recognize(bare, table, self._timestamps)
         tally = Tally(samples)
         tally.count(len(encoded) - len(unfamiliar))
         tally.read(
-            unfamiliar,
+            ((place, encoded[place]) for place in unfamiliar),
             TimeSeries,
             lambda series: self._kept_samples(series, table),
             lambda series: readable_labels(series.labels_refs, table.symbols),
         )
         return tally.request(len(encoded))
 
-    def _split(self, message: bytes) -> tuple[SymbolTable, Sequence[bytes]]:
+    def _split(self, message: bytes) -> tuple[SymbolTable, list[bytes]]:
         """Find the symbol table of a message, and its series."""
         for prefix, table in self._tables.items():
             if message.startswith(prefix) and message.startswith(SERIES_TAG, len(prefix)):
                 frame = read_frame(message[len(prefix) :])
                 if not frame.symbols:
                     self._tables[prefix] = self._tables.pop(prefix)
-                    return table, frame.timeseries
+                    return table, list(frame.timeseries)
         frame = read_frame(message)
         symbols = list(frame.symbols)
         if message and not (symbols or frame.timeseries):
@@ -159,7 +139,7 @@ class Decoder:
             if len(self._tables) >= MAX_TABLES:
                 del self._tables[next(iter(self._tables))]
             self._tables[prefix] = table
-        return table, frame.timeseries
+        return table, list(frame.timeseries)
 
     def _kept_samples(self, series: TimeSeries, table: SymbolTable) -> list[Sample]:
         check_elements(series, table.symbols)

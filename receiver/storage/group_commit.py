@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import timedelta
-from typing import Self
+from typing import Final, Self
 
 from receiver.errors import ReceiverError, ShuttingDownError
 from receiver.model import Sample
@@ -17,12 +17,17 @@ from receiver.storage.records import Contents
 
 logger = logging.getLogger(__name__)
 
+PATIENCE: Final = 0.5
+"""Seconds. A commit that takes longer is not waited for: the database has troubles of its own."""
+
 
 class Gathering:
     """A batch that requests join, and the future by which they learn what became of it."""
 
     def __init__(self, ocr_unit: int) -> None:
         self.batch = Batch(ocr_unit)
+        self.crowded = False
+        """Whether a request joined while another batch was being committed."""
         self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Every request may be gone before the outcome is known; it is no surprise then.
         self.committed.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -32,8 +37,9 @@ class GroupCommit:
     """Stores the samples of many requests in few transactions.
 
     A lone request commits at once: there is no timer on the idle path. Only where a sample lacks
-    its twin and other requests are on their way, one of which may bring it, the commit waits for
-    them, at most `linger`.
+    its twin and other requests may bring it, the commit waits for them: while another batch is
+    committed, for its senders send what comes next as soon as they are answered, and then at most
+    `linger`.
 
     Args:
         write: Commits one batch.
@@ -58,7 +64,8 @@ class GroupCommit:
         self._linger = linger.total_seconds()
         self._writers = writers
         self._waiting = asyncio.Event()
-        self._joined = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._committing = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -85,7 +92,8 @@ class GroupCommit:
         gathering = self._gathering
         outcomes = gathering.batch.add(samples)
         if outcomes[Outcome.STALE] < len(samples):
-            self._joined.set()
+            gathering.crowded |= self._committing > 0
+            self._changed.set()
             self._waiting.set()
             # A sender that hangs up must not take its neighbours' batch with it.
             await asyncio.shield(gathering.committed)
@@ -101,14 +109,21 @@ class GroupCommit:
                 await self._commit(gathering)
 
     async def _wait_for_twins(self) -> None:
+        await self._wait_while(lambda: self._committing > 0, PATIENCE)
+        await self._wait_while(
+            lambda: self._gathering.crowded or self._arriving() > 0, self._linger
+        )
+
+    async def _wait_while(self, twins_may_come: Callable[[], bool], seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._linger):
-                while self._gathering.batch.has_halves and self._arriving():
-                    self._joined.clear()
-                    await self._joined.wait()
+            async with asyncio.timeout(seconds):
+                while self._gathering.batch.has_halves and twins_may_come():
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def _commit(self, gathering: Gathering) -> None:
         batch, committed = gathering.batch, gathering.committed
+        self._committing += 1
         try:
             await self._write(Contents(batch.rows, list(batch.halves()), batch.rejected))
         except asyncio.CancelledError:
@@ -121,3 +136,6 @@ class GroupCommit:
             committed.set_exception(ReceiverError(f"internal error: {error!r}"))
         else:
             committed.set_result(None)
+        finally:
+            self._committing -= 1
+            self._changed.set()

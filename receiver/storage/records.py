@@ -81,10 +81,12 @@ def source_key(source: Source) -> int:
 def log_records(rows: Iterable[Row]) -> list[LogRecord]:
     """Rows for `app_logs`."""
     # Spelled out rather than called: this runs once a row on the hot path.
-    return sorted(
+    records = [
         ((timestamp - POSTGRES_EPOCH_MS) * 1000, source.id or 0, status, ocr_value, sample)
         for timestamp, source, status, ocr_value, sample in rows
-    )
+    ]
+    records.sort()
+    return records
 
 
 def half_records(halves: Iterable[Half]) -> list[HalfRecord]:

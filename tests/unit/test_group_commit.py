@@ -18,6 +18,7 @@ from receiver.pairing import Outcome
 from receiver.storage.group_commit import GroupCommit
 from receiver.storage.records import Contents
 from tests.messages import NOW, STALE
+from tests.waiting import until
 
 SOURCE = Source((("instance", "a"),))
 FOREVER = timedelta(hours=1)
@@ -298,6 +299,49 @@ async def test_new_halves_do_not_make_the_first_one_wait_longer(
                 others.append(asyncio.create_task(group_commit.store([status(len(others) + 1)])))
                 await asyncio.sleep(0.01)
         await asyncio.gather(first, *others)
+
+
+async def test_a_half_waits_for_what_comes_after_the_commit_beside_it(
+    opened: Opens, writes: Writes
+) -> None:
+    """Who is answered sends its next request, and that may bring the twin."""
+    writes.gate.clear()
+    async with opened(writers=2) as group_commit:
+        running = asyncio.create_task(group_commit.store(pair(0)))
+        await settle()
+        first = asyncio.create_task(group_commit.store([status(1)]))
+        await settle()
+        assert writes.numbers() == [[0]]
+        writes.gate.set()
+        await outcome(running)
+        await settle()
+        assert not first.done()
+        second = asyncio.create_task(group_commit.store([ocr(1)]))
+        assert await outcome(first) == await outcome(second) == {Outcome.ACCEPTED: 1}
+    assert writes.numbers() == [[0], [1]]
+    assert not writes.contents[1].halves
+
+
+async def test_a_half_does_not_wait_for_a_commit_that_hangs(
+    opened: Opens, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("receiver.storage.group_commit.PATIENCE", 0.02)
+    writes.gate.clear()
+    async with opened(writers=2, linger=NO_TIME) as group_commit:
+        running = asyncio.create_task(group_commit.store(pair(0)))
+        await settle()
+        half = asyncio.create_task(group_commit.store([status(1)]))
+        await until(lambda: len(writes.contents) == 2)
+        writes.gate.set()
+        await outcome(running)
+        await outcome(half)
+
+
+async def test_halves_that_come_one_by_one_do_not_wait(opened: Opens, writes: Writes) -> None:
+    async with opened(writers=2) as group_commit:
+        for half in (status(), ocr(), status(1), ocr(1)):
+            await outcome(asyncio.create_task(group_commit.store([half])))
+    assert len(writes.contents) == 4
 
 
 # --- failures -------------------------------------------------------------------------------------

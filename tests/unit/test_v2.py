@@ -301,11 +301,12 @@ def test_references_of_any_size(count: int) -> None:
 
 
 def test_more_timestamps_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("receiver.protocol.v2.MAX_TAILS", 8)
+    monkeypatch.setattr("receiver.protocol.samples.MAX_TIMESTAMPS", 8)
     used = decoder()
     message = write_request2(*((STATUS, 1.0, NOW + later) for later in range(30)))
     for _ in range(2):
         assert meaning(used, message) == plain_meaning(message)
+        assert len(used._timestamps) <= 8
 
 
 def test_memory_is_bounded_however_often_one_table_serves() -> None:
@@ -330,9 +331,8 @@ def test_memory_is_bounded_however_often_one_table_serves() -> None:
         )
         assert used.decode(message).received == 10_000
     (table,) = used._tables.values()
-    assert len(table.series) <= 20_000
-    assert len(table.tails) <= 20_000
-    assert len(table.tails.metadata) <= 20_000
+    assert len(table._series) <= 20_001
+    assert len(table._metadata) <= 20_000
 
 
 def test_a_table_that_was_full_learns_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +355,7 @@ def test_metadata_too_long_to_be_remembered() -> None:
     for _ in range(2):
         assert meaning(used, request.encoded()) == plain_meaning(request.encoded())
     (table,) = used._tables.values()
-    assert sum(map(len, [*table.tails, *table.tails.metadata])) < 2**16
+    assert sum(map(len, [*table._series, *table._metadata])) < 2**16
 
 
 # --- 1.0 and 2.0 agree ----------------------------------------------------------------------------
