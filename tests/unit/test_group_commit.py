@@ -322,6 +322,21 @@ async def test_a_half_waits_for_what_comes_after_the_commit_beside_it(
     assert not writes.contents[1].halves
 
 
+async def test_a_half_waits_while_a_batch_is_committed_however_short_the_time_to_linger(
+    opened: Opens, writes: Writes
+) -> None:
+    writes.gate.clear()
+    async with opened(writers=2, linger=NO_TIME) as group_commit:
+        running = asyncio.create_task(group_commit.store(pair(0)))
+        await settle()
+        half = asyncio.create_task(group_commit.store([status(1)]))
+        await settle()
+        assert len(writes.contents) == 1
+        writes.gate.set()
+        await outcome(running)
+        await outcome(half)
+
+
 async def test_a_half_does_not_wait_for_a_commit_that_hangs(
     opened: Opens, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
