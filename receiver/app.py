@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -26,10 +27,12 @@ DRAINING: Final = web.AppKey("draining", asyncio.Event)
 """Set as soon as the receiver is to stop: it still works, but should get no new work."""
 
 
-def build_app(settings: Settings, record: Record | None = None) -> web.Application:
+def build_app(
+    settings: Settings, record: Record | None = None, shared_metrics: Path | None = None
+) -> web.Application:
     """Put the parts together; nothing is opened before the application starts."""
     in_flight = InFlight(settings.max_in_flight_requests, settings.max_in_flight_size)
-    metrics = Metrics()
+    metrics = Metrics(shared_metrics)
     store = Store(settings, lambda: in_flight.arriving)
     names = {name: metric for metric, name in settings.metric_names.items()}
     series = SeriesCache(names, settings.series_cache_size)

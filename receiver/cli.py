@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import sys
 from argparse import ArgumentParser
@@ -15,6 +14,7 @@ from pydantic_settings import CliSettingsSource
 from receiver import __version__
 from receiver.errors import ReceiverError
 from receiver.log import set_up_logging
+from receiver.loop import run
 from receiver.settings import Settings
 
 COMMANDS: Final = {
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = Settings.load(flags(parsed_args=parsed) if flags else None)
         set_up_logging(settings.log_level)
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            code = runner.run(load_command(parsed.command).run(settings, parsed))
+        code = run(load_command(parsed.command).run(settings, parsed))
     except ReceiverError as error:
         sys.exit(f"receiver: {error}")
     except KeyboardInterrupt:
@@ -72,12 +71,3 @@ def build_parser(chosen: str) -> tuple[ArgumentParser, CliSettingsSource[Setting
 def load_command(name: str) -> ModuleType:
     """A module with `add_arguments(parser)` and `async run(settings, arguments) -> exit code`."""
     return importlib.import_module(f"receiver.commands.{name}")
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Uvloop where it is installed (`receiver[fast]`), else the standard loop."""
-    try:
-        import uvloop  # noqa: PLC0415  optional
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

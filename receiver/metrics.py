@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -14,6 +15,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from receiver import __version__
 
@@ -21,12 +23,20 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 
 class Metrics:
-    """The receiver's own metrics, in a registry of their own."""
+    """The receiver's own metrics, in a registry of their own.
 
-    def __init__(self) -> None:
+    Args:
+        shared: The directory through which the workers of one receiver share their metrics, if
+            there are several. The library must have found it in its environment when it was
+            imported.
+    """
+
+    def __init__(self, shared: Path | None = None) -> None:
+        self._shared = shared
         registry = self._registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
+        if shared is None:
+            for collector in (ProcessCollector, PlatformCollector, GCCollector):
+                collector(registry=registry)
         self.requests = Counter(
             "receiver_requests", "Write requests, by HTTP status.", ["code"], registry=registry
         )
@@ -42,11 +52,24 @@ class Metrics:
             registry=registry,
         )
         self.in_flight = Gauge(
-            "receiver_requests_in_flight", "Write requests under way.", registry=registry
+            "receiver_requests_in_flight",
+            "Write requests under way.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
-        info = Gauge("receiver_build_info", "The version.", ["version"], registry=registry)
+        info = Gauge(
+            "receiver_build_info",
+            "The version.",
+            ["version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         info.labels(__version__).set(1)
 
     def expose(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """All metrics in Prometheus' text format, of all workers together."""
+        if self._shared is None:
+            return generate_latest(self._registry)
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone, str(self._shared))  # type: ignore[no-untyped-call]
+        return generate_latest(everyone)

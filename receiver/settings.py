@@ -157,6 +157,11 @@ class Settings(BaseSettings):
     chunk_interval: PositiveDuration = Field(
         timedelta(days=1), description="Time range of one chunk of the hypertable (TimescaleDB)."
     )
+    workers: PositiveInt = Field(
+        1,
+        description="Processes that serve the address together, to use more than one core. "
+        "The limits below are divided among them; each has its own writers.",
+    )
     writers: PositiveInt = Field(2, description="Transactions that may commit at the same time.")
     max_body_size: Size = Field(
         ByteSize(16 * 2**20), description="Largest request body, compressed."

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from receiver.app import STORE, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
-from receiver.serve import running
+from receiver.server import running
 from receiver.settings import Settings
 from receiver.write import WRITE_PATH, Record
 from tests.waiting import until

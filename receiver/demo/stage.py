@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from receiver.app import STORE, build_app
 from receiver.demo.application import applications
-from receiver.serve import embedded_database, running
+from receiver.serve import embedded_database
+from receiver.server import running
 from receiver.settings import Settings
 from receiver.write import WRITE_PATH
 

@@ -1,0 +1,113 @@
+"""Request bodies like those of Prometheus: targets with eleven labels, scrape after scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+import snappy
+
+from receiver.protocol.generated import remote_write_v2_pb2 as v2
+from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
+
+START: Final = 1_700_000_000_000
+"""Timestamp of the first scrape, in milliseconds since the Unix epoch."""
+INTERVAL: Final = 5_000
+KEPT: Final = ("app_status", "ocr_value")
+HTTP_V1: Final = {
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+HTTP_V2: Final = {
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    "X-Prometheus-Remote-Write-Version": "2.0.0",
+}
+
+Labels = dict[str, str]
+Point = tuple[Labels, int, float]
+"""Labels with `__name__`, timestamp in milliseconds, value."""
+
+
+def labels(name: str, target: int) -> Labels:
+    """Eleven labels, as service discovery gives them."""
+    return {
+        "__name__": name,
+        "app": "line-inspection",
+        "cluster": "factory-2",
+        "container": "inspector",
+        "endpoint": "metrics",
+        "instance": f"10.20.{target // 250}.{target % 250}:9101",
+        "job": "application",
+        "namespace": "production",
+        "node": f"node-{target % 40:02d}.factory.example",
+        "pod": f"inspector-7d9f5c6b{target:05d}",
+        "service": "inspector",
+    }
+
+
+def pair(target: int, scrape: int) -> list[Point]:
+    """The two halves of one row."""
+    timestamp = START + scrape * INTERVAL
+    ocr = timestamp / 1000 - 1.25
+    return [
+        (labels("app_status", target), timestamp, float((target + scrape) % 3)),
+        (labels("ocr_value", target), timestamp, ocr),
+    ]
+
+
+def pairs(targets: int, scrapes: Iterable[int]) -> Iterator[Point]:
+    """Every pair of every target, scrape by scrape, as the write-ahead log has them."""
+    return chain.from_iterable(
+        pair(target, scrape) for scrape in scrapes for target in range(targets)
+    )
+
+
+def unrelated(series: int, scrape: int) -> Iterator[Point]:
+    """Series that the receiver filters."""
+    for number in range(series):
+        name = f"http_request_duration_seconds_bucket_{number % 97}"
+        yield labels(name, number), START + scrape * INTERVAL, number * 0.37 + scrape
+
+
+def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:
+    """Points in lists of `size`, the last one perhaps shorter."""
+    batch: list[Point] = []
+    for point in points:
+        batch.append(point)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def message_v1(points: Iterable[Point]) -> bytes:
+    """A `prometheus.WriteRequest`, one sample a series."""
+    request = WriteRequest()
+    for by_name, timestamp, value in points:
+        series = request.timeseries.add()
+        for name, text in by_name.items():
+            series.labels.add(name=name, value=text)
+        series.samples.add(value=value, timestamp=timestamp)
+    return request.SerializeToString()
+
+
+def message_v2(points: Iterable[Point]) -> bytes:
+    """An `io.prometheus.write.v2.Request`, one sample a series."""
+    refs = {"": 0}
+    request = v2.Request()
+    for by_name, timestamp, value in points:
+        request.timeseries.add(
+            labels_refs=[refs.setdefault(text, len(refs)) for text in chain(*by_name.items())],
+            samples=[v2.Sample(value=value, timestamp=timestamp)],
+        )
+    request.symbols.extend(refs)
+    return request.SerializeToString()
+
+
+def body(message: bytes) -> bytes:
+    """The message as it is sent."""
+    return bytes(snappy.compress(message))

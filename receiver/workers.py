@@ -1,0 +1,167 @@
+"""Several processes that serve one address, so that a receiver uses more than one core."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from receiver.errors import ReceiverError, SetupError
+from receiver.log import set_up_logging
+from receiver.loop import run
+from receiver.server import cannot_listen, stop_signal, work
+from receiver.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SHARED_METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus_client finds its directory, when it is imported."""
+SET_UP_WRONGLY: Final = 3
+"""Exit code of a worker that starting again would not help."""
+PAUSE: Final = 1.0
+"""Seconds until a worker that has died is started again."""
+GRACE: Final = 5.0
+"""Seconds that a worker may take to end beyond what its settings allow."""
+
+
+async def supervise(settings: Settings, stop: asyncio.Event) -> None:
+    """Keep `settings.workers` processes running until told to stop, then let them end in order.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+        SetupError: something is set up wrongly; the worker has said what.
+    """
+    with reserved(settings) as reserved_settings, shared_metrics() as shared:
+        share = divide(reserved_settings)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(1, settings.workers + 1):
+                    group.create_task(keep_running(number, share, shared, stop))
+        except* SetupError as errors:
+            raise SetupError(str(errors.exceptions[0])) from None
+
+
+@contextmanager
+def reserved(settings: Settings) -> Iterator[Settings]:
+    """Hold the address for the workers, who bind it too; a port of 0 becomes a real one.
+
+    Raises:
+        SettingsError: it cannot be listened on.
+    """
+    host, port = settings.address
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # Without SO_REUSEPORT, or another receiver's workers would let us share their port.
+        with socket.create_server(address[:2], family=family) as alone:
+            address = alone.getsockname()
+        holder = socket.socket(family)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(address)
+    except OSError as error:
+        raise cannot_listen(settings, error) from error
+    with holder:
+        yield settings.model_copy(
+            update={"listen": f"{settings.listen.rpartition(':')[0]}:{address[1]}"}
+        )
+
+
+@contextmanager
+def shared_metrics() -> Iterator[Path]:
+    """A directory in which the workers' metrics come together."""
+    with tempfile.TemporaryDirectory(prefix="receiver-metrics-") as directory:
+        os.environ[SHARED_METRICS] = directory
+        try:
+            yield Path(directory)
+        finally:
+            del os.environ[SHARED_METRICS]
+
+
+def divide(settings: Settings) -> Settings:
+    """What one worker may take of the limits that hold for all together."""
+    limits = ("max_in_flight_requests", "max_in_flight_size", "series_cache_size")
+    return settings.model_copy(
+        update={name: max(2, getattr(settings, name) // settings.workers) for name in limits}
+    )
+
+
+async def keep_running(number: int, settings: Settings, shared: Path, stop: asyncio.Event) -> None:
+    """Run one worker, again and again if it dies.
+
+    Raises:
+        SetupError: it says that something is set up wrongly.
+    """
+    while not stop.is_set():
+        async with worker(number, settings, shared) as (process, ended):
+            await first_of(stop, ended)
+        if process.exitcode == SET_UP_WRONGLY:
+            raise SetupError("the workers cannot start; the message above says why")
+        if not stop.is_set():
+            logger.error(
+                "worker %d ended (exit code %s): starting it again", number, process.exitcode
+            )
+            await asyncio.sleep(PAUSE)
+
+
+@asynccontextmanager
+async def worker(
+    number: int, settings: Settings, shared: Path
+) -> AsyncIterator[tuple[SpawnProcess, asyncio.Event]]:
+    """A worker's process, and what is done when it has ended; at the latest, it ends with this."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_worker, args=(settings, shared), name=f"worker-{number}"
+    )
+    process.start()
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(process.sentinel, ended.set)
+    try:
+        yield process, ended
+    finally:
+        process.terminate()
+        allowed = settings.shutdown_delay + settings.shutdown_timeout
+        with suppress(TimeoutError):
+            async with asyncio.timeout(allowed.total_seconds() + GRACE):
+                await ended.wait()
+        loop.remove_reader(process.sentinel)
+        process.kill()
+        process.join()
+        mark_process_dead(process.pid, str(shared))  # type: ignore[no-untyped-call]
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+def run_worker(settings: Settings, shared: Path) -> None:
+    """What a worker's process does."""
+    set_up_logging(settings.log_level)
+    try:
+        run(work_until_orphaned(settings, shared))
+    except SetupError as error:
+        print(f"receiver: {error}", file=sys.stderr)  # noqa: T201  as the command itself ends
+        sys.exit(SET_UP_WRONGLY)
+    except ReceiverError as error:
+        sys.exit(f"receiver: {error}")
+
+
+async def work_until_orphaned(settings: Settings, shared: Path) -> None:
+    """Serve until told to stop, or until the process that would say so is gone."""
+    stop = stop_signal()
+    if parent := multiprocessing.parent_process():
+        asyncio.get_running_loop().add_reader(parent.sentinel, stop.set)
+    await work(settings, stop, shared_metrics=shared)
