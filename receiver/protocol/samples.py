@@ -27,6 +27,7 @@ DOUBLE: Final = struct.Struct("<d")
 ZERO: Final = bytes(8)
 
 MAX_TIMESTAMPS: Final = 4096
+MAX_SEQUENCE_SIZE: Final = 2**20
 
 
 class Known(Protocol):
@@ -67,8 +68,36 @@ def head(value: float) -> bytes:
     return ZERO_HEAD if DOUBLE.pack(value) == ZERO else HEAD
 
 
+class Sequences:
+    """Series in the order in which they came before, by the first of them.
+
+    A sender whose series fit into one request sends them in the same order after every scrape. To
+    compare all at once takes a tenth of the time that it takes to look each up.
+
+    Args:
+        most: Sequences to remember.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[bytes, tuple[list[bytes], list[Series | Filtered | None]]] = {}
+
+    def find(self, keys: list[bytes], known: Known) -> list[Series | Filtered | None]:
+        """What is known of each; the list is not to be changed."""
+        if not keys:
+            return []
+        before, found = self._known.get(keys[0], ([], []))
+        if before != keys:
+            found = list(map(known.recall(), keys))
+            if None not in found and sum(map(len, keys)) <= MAX_SEQUENCE_SIZE:
+                if len(self._known) >= self._most:
+                    self._known.clear()
+                self._known[keys[0]] = keys, found
+        return found
+
+
 def recognize(
-    encoded: Sequence[bytes], known: Known, timestamps: Timestamps
+    encoded: Sequence[bytes], known: Known, sequences: Sequences, timestamps: Timestamps
 ) -> tuple[list[Sample], list[int]]:
     """Read the series that are known; says which others there are, by their places.
 
@@ -76,33 +105,25 @@ def recognize(
         encoded: The series of a request.
         known: What is known, by the labels and the three bytes that begin the sample. A hit proves
             that a series was cut right: only bytes that parse as labels are ever known.
+        sequences: The orders in which these have come before.
         timestamps: Those that have come up before.
     """
-    # These run for every series of a firehose, hence comprehensions with no call but the look-up.
-    recall = known.recall()
+    # These run for every series of a firehose, hence comprehensions without a call.
     try:
-        found = [
-            recall(data[:-6] if data[-8] == ZERO_SIZE else data[:-15])  # as `cut` does
-            for data in encoded
-        ]
+        keys = [data[:-6] if data[-8] == ZERO_SIZE else data[:-15] for data in encoded]
     except IndexError:  # too short for any series that is known
         return [], list(range(len(encoded)))
+    found = sequences.find(keys, known)
     tails = {data[-TIMESTAMP_SIZE:] for data in encoded}
     unfamiliar: list[int] = []
     if None in found or None in map(timestamps.__getitem__, tails):
+        found = [series or known.find(key) for series, key in zip(found, keys, strict=True)]
         for place, data in enumerate(encoded):
-            series = found[place] or known.find(cut(data))
             if timestamps[data[-TIMESTAMP_SIZE:]] is None:
-                series = None
-            found[place] = series
-            if series is None:
+                found[place] = None
+            if found[place] is None:
                 unfamiliar.append(place)
     return read_samples(encoded, found, timestamps), unfamiliar
-
-
-def cut(data: bytes) -> bytes:
-    """A series without the timestamp of its only sample, and without its value if there is one."""
-    return data[:-6] if data[-8] == ZERO_SIZE else data[:-15]
 
 
 def read_samples(

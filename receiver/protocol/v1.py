@@ -7,14 +7,18 @@ look-up. Every other series is parsed in full and, if it can, becomes known.
 
 from __future__ import annotations
 
+from typing import Final
+
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
 from receiver.model import Sample, WriteRequest
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
-from receiver.protocol.samples import Timestamps, head, recognize
+from receiver.protocol.samples import Sequences, Timestamps, head, recognize
 from receiver.protocol.series import FILTERED, SeriesCache
 from receiver.protocol.tally import Tally
+
+MAX_SEQUENCES: Final = 16
 
 
 class Decoder:
@@ -26,6 +30,7 @@ class Decoder:
 
     def __init__(self, series: SeriesCache) -> None:
         self._series = series
+        self._sequences = Sequences(MAX_SEQUENCES)
         self._timestamps = Timestamps()
 
     def decode(self, message: bytes) -> WriteRequest:
@@ -35,7 +40,7 @@ class Decoder:
             BadRequestError: the bytes are not a `prometheus.WriteRequest`.
         """
         encoded = read_series(message)
-        samples, unfamiliar = recognize(encoded, self._series, self._timestamps)
+        samples, unfamiliar = recognize(encoded, self._series, self._sequences, self._timestamps)
         tally = Tally(samples)
         tally.count(len(encoded) - len(unfamiliar))
         tally.read(

@@ -19,7 +19,7 @@ from receiver.errors import BadRequestError
 from receiver.model import Sample, Series, WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.histograms import check_histogram
-from receiver.protocol.samples import HEAD, ZERO_HEAD, Timestamps, recognize
+from receiver.protocol.samples import HEAD, ZERO_HEAD, Sequences, Timestamps, recognize
 from receiver.protocol.series import FILTERED, Filtered, InvalidSeriesError, SeriesCache
 from receiver.protocol.tally import Tally
 
@@ -40,6 +40,7 @@ class SymbolTable:
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = symbols
+        self.sequences = Sequences(1)
         self._series: dict[bytes, Series | Filtered] = {}
         """By their label references and the bytes that begin a sample."""
         self._metadata: set[bytes] = set()
@@ -105,7 +106,7 @@ class Decoder:
         """
         table, encoded = self._split(message)
         bare = table.without_metadata(encoded)
-        samples, unfamiliar = recognize(bare, table, self._timestamps)
+        samples, unfamiliar = recognize(bare, table, table.sequences, self._timestamps)
         tally = Tally(samples)
         tally.count(len(encoded) - len(unfamiliar))
         tally.read(

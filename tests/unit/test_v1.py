@@ -188,6 +188,35 @@ def test_more_timestamps_than_are_remembered(monkeypatch: pytest.MonkeyPatch) ->
         assert len(used._timestamps) <= 8
 
 
+def test_the_order_of_series_is_remembered_in_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [series({**STATUS, "n": str(number)}, (1.0, NOW)) for number in range(40)]
+    used = decoder(size=1000)
+    rotated = [write_request(*many[first:], *many[:first]) for first in range(40)]
+    for message in (*rotated, *rotated, *reversed(rotated)):
+        assert meaning(used, message) == plain_meaning(message)
+    remembered = used._sequences._known
+    assert 0 < len(remembered) <= v1.MAX_SEQUENCES
+    monkeypatch.setattr(samples, "MAX_SEQUENCE_SIZE", 100)
+    remembered.clear()
+    for message in rotated:
+        assert meaning(used, message) == plain_meaning(message)
+    assert not remembered
+
+
+def test_a_sequence_that_differs_anywhere_is_read_anew() -> None:
+    many = [series({**STATUS, "n": str(number)}, (1.0, NOW)) for number in range(5)]
+    used = decoder()
+    for place in range(1, 5):
+        for value in (1.0, 0.0, 2.0):
+            other = series({**STATUS, "n": f"other {place}"}, (value, NOW))
+            for content in (many, [*many[:place], other, *many[place + 1 :]], many[:place]):
+                message = write_request(*content)
+                for _ in range(2):
+                    assert meaning(used, message) == plain_meaning(message)
+
+
 # --- encodings that no common sender makes --------------------------------------------------------
 
 STAMP = encoded_timestamp(NOW)
