@@ -14,13 +14,14 @@ from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 START: Final = 1_700_000_000_000
 """Timestamp of the first scrape, in milliseconds since the Unix epoch."""
 INTERVAL: Final = 5_000
-KEPT: Final = ("app_status", "ocr_value")
-HTTP_V1: Final = {
+"""Milliseconds between two scrapes."""
+OCR_DELAY_MS: Final = 1_250
+V1_HEADERS: Final = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
-HTTP_V2: Final = {
+V2_HEADERS: Final = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
     "X-Prometheus-Remote-Write-Version": "2.0.0",
@@ -48,13 +49,17 @@ def labels(name: str, target: int) -> Labels:
     }
 
 
+def status_of(target: int, scrape: int) -> int:
+    """The error code of a target at a scrape."""
+    return (target + scrape) % 3
+
+
 def pair(target: int, scrape: int) -> list[Point]:
     """The two halves of one row."""
     timestamp = START + scrape * INTERVAL
-    ocr = timestamp / 1000 - 1.25
     return [
-        (labels("app_status", target), timestamp, float((target + scrape) % 3)),
-        (labels("ocr_value", target), timestamp, ocr),
+        (labels("app_status", target), timestamp, float(status_of(target, scrape))),
+        (labels("ocr_value", target), timestamp, (timestamp - OCR_DELAY_MS) / 1000),
     ]
 
 
@@ -70,6 +75,16 @@ def unrelated(series: int, scrape: int) -> Iterator[Point]:
     for number in range(series):
         name = f"http_request_duration_seconds_bucket_{number % 97}"
         yield labels(name, number), START + scrape * INTERVAL, number * 0.37 + scrape
+
+
+def mixed(series: int, kept: int, scrape: int) -> list[Point]:
+    """A firehose: of all series `kept` belong to pairs, spread evenly."""
+    points = list(unrelated(series - kept, scrape))
+    wanted = list(pairs(kept // 2, [scrape]))
+    distance = max(1, series // max(1, kept))
+    for place, point in enumerate(wanted):
+        points.insert(place * distance, point)
+    return points
 
 
 def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:

@@ -35,6 +35,7 @@ async def work(
     *,
     record: Record | None = None,
     shared_metrics: Path | None = None,
+    ready_first: bool = False,
 ) -> None:
     """Serve until told to stop; what was accepted by then is finished and answered.
 
@@ -44,6 +45,8 @@ async def work(
         record: Is given each request.
         shared_metrics: Where the workers of one receiver share their metrics; without it, this is
             the only process.
+        ready_first: Whether to listen only when samples can be stored; else it answers at once,
+            and tells that it is not ready.
 
     Raises:
         SetupError: something is set up wrongly.
@@ -51,14 +54,22 @@ async def work(
     allow_many_connections()
     collect_garbage_seldom()
     app = build_app(settings, record, shared_metrics)
-    async with running(app, settings, shared=shared_metrics is not None):
+
+    async def opened() -> None:
         stopping = asyncio.create_task(stop.wait())
         opening = app[STORE].opening
         await asyncio.wait({stopping, opening}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
         if opening.done():
             # Nothing that is set up wrongly gets better by waiting.
             opening.result()
-        await stopping
+
+    async with web_runner(app, settings) as runner:
+        if ready_first:
+            await opened()
+        await listen(runner, settings, shared=shared_metrics is not None)
+        await opened()
+        await stop.wait()
         logger.info("shutting down")
         app[DRAINING].set()
         await asyncio.sleep(settings.shutdown_delay.total_seconds())
@@ -71,19 +82,20 @@ def allow_many_connections() -> None:
 
 
 @asynccontextmanager
-async def running(
-    app: web.Application, settings: Settings, *, shared: bool = False
-) -> AsyncIterator[web.AppRunner]:
+async def running(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
     """Listen, and in the end answer what was accepted.
-
-    Args:
-        app: What answers.
-        settings: Where to listen, and the time limits.
-        shared: Whether other processes listen at the same address.
 
     Raises:
         SettingsError: the address cannot be listened on.
     """
+    async with web_runner(app, settings) as runner:
+        await listen(runner, settings)
+        yield runner
+
+
+@asynccontextmanager
+async def web_runner(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
+    """Start the application, and end it when what was accepted is answered."""
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -95,16 +107,29 @@ async def running(
     )
     await runner.setup()
     try:
-        host, port = settings.address
-        try:
-            await web.TCPSite(runner, host, port, reuse_port=shared).start()
-        except OSError as error:
-            raise cannot_listen(settings, error) from error
-        for address in runner.addresses:
-            logger.info("listening on http://%s:%d%s", address[0], address[1], WRITE_PATH)
         yield runner
     finally:
         await runner.cleanup()
+
+
+async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = False) -> None:
+    """Listen at the address that the settings say.
+
+    Args:
+        runner: What answers.
+        settings: Where.
+        shared: Whether other processes listen there too.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+    """
+    host, port = settings.address
+    try:
+        await web.TCPSite(runner, host, port, reuse_port=shared).start()
+    except OSError as error:
+        raise cannot_listen(settings, error) from error
+    for address in runner.addresses:
+        logger.info("listening on http://%s:%d%s", address[0], address[1], WRITE_PATH)
 
 
 def cannot_listen(settings: Settings, error: OSError) -> SettingsError:

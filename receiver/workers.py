@@ -119,7 +119,7 @@ async def worker(
 ) -> AsyncIterator[tuple[SpawnProcess, asyncio.Event]]:
     """A worker's process, and what is done when it has ended; at the latest, it ends with this."""
     process = multiprocessing.get_context("spawn").Process(
-        target=run_worker, args=(settings, shared), name=f"worker-{number}"
+        target=run_worker, args=(number, settings, shared), name=f"worker-{number}"
     )
     process.start()
     loop = asyncio.get_running_loop()
@@ -147,11 +147,11 @@ async def first_of(*events: asyncio.Event) -> None:
         task.cancel()
 
 
-def run_worker(settings: Settings, shared: Path) -> None:
+def run_worker(number: int, settings: Settings, shared: Path) -> None:
     """What a worker's process does."""
     set_up_logging(settings.log_level)
     try:
-        run(work_until_orphaned(settings, shared))
+        run(work_until_orphaned(number, settings, shared))
     except SetupError as error:
         print(f"receiver: {error}", file=sys.stderr)  # noqa: T201  as the command itself ends
         sys.exit(SET_UP_WRONGLY)
@@ -159,9 +159,11 @@ def run_worker(settings: Settings, shared: Path) -> None:
         sys.exit(f"receiver: {error}")
 
 
-async def work_until_orphaned(settings: Settings, shared: Path) -> None:
+async def work_until_orphaned(number: int, settings: Settings, shared: Path) -> None:
     """Serve until told to stop, or until the process that would say so is gone."""
     stop = stop_signal()
     if parent := multiprocessing.parent_process():
         asyncio.get_running_loop().add_reader(parent.sentinel, stop.set)
-    await work(settings, stop, shared_metrics=shared)
+    # The first one tells how things are; the others join when they can store, so that what has been
+    # called ready is.
+    await work(settings, stop, shared_metrics=shared, ready_first=number > 1)

@@ -1,0 +1,110 @@
+"""Measure, print a table, and leave it with a plot in a directory.
+
+    python -m benchmarks                       # everything, on the embedded PostgreSQL
+    python -m benchmarks ingest split --server postgresql://postgres@127.0.0.1/postgres
+    python -m benchmarks --scale 0.1           # only to try
+
+It wants a machine that does nothing else. The figures depend on it; the ratios, taken in one run,
+say how near the receiver comes to its limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from contextlib import nullcontext
+from pathlib import Path
+
+import asyncpg
+
+from benchmarks.measures import MEASURES, Bench
+from benchmarks.results import Result, plot, table
+from benchmarks.subjects import scratch_database
+from receiver.embedded import EmbeddedPostgres
+
+
+def known(name: str) -> str:
+    """Check the name of a measure.
+
+    Raises:
+        ArgumentTypeError: there is none of that name.
+    """
+    if name not in MEASURES:
+        raise ArgumentTypeError(f"must be one of {', '.join(MEASURES)}, not {name!r}")
+    return name
+
+
+def parse() -> Namespace:
+    """What to measure, and where."""
+    parser = ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "measures",
+        nargs="*",
+        type=known,
+        metavar="MEASURE",
+        help=f"any of {', '.join(MEASURES)} (default: all)",
+    )
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        action="append",
+        help="a server on which databases may be made; again for another one "
+        "(default: an embedded PostgreSQL)",
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="how much to send (default: 1)")
+    parser.add_argument(
+        "--report",
+        metavar="DIRECTORY",
+        type=Path,
+        default=Path("build/benchmarks"),
+        help="where report.md and report.svg are put (default: build/benchmarks)",
+    )
+    return parser.parse_args()
+
+
+async def measure(server_url: str, names: list[str], scale: float) -> list[Result]:
+    """Run measures on one server, each in a database of its own."""
+    results: list[Result] = []
+    for name in names:
+        async with scratch_database(server_url) as url:
+            bench = Bench(await database_name(url), url, scale)
+            async for result in MEASURES[name](bench):
+                print(table([result]).splitlines()[2], flush=True)
+                results.append(result)
+    return results
+
+
+async def database_name(url: str) -> str:
+    """What the database is, with its versions."""
+    connection = await asyncpg.connect(url)
+    postgres = f"PostgreSQL {connection.get_server_version().major}"
+    timescale = await connection.fetchval(
+        "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
+    )
+    await connection.close()
+    return f"TimescaleDB {timescale} on {postgres}" if timescale else postgres
+
+
+def main() -> None:
+    """Measure and report."""
+    arguments = parse()
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="receiver-benchmarks-") as directory:
+        Path(directory).chmod(0o711)
+        for server in arguments.server or [EmbeddedPostgres(Path(directory))]:
+            with nullcontext(server) if isinstance(server, str) else server as found:
+                url = found if isinstance(found, str) else found.url
+                results += asyncio.run(
+                    measure(url, arguments.measures or list(MEASURES), arguments.scale)
+                )
+    arguments.report.mkdir(parents=True, exist_ok=True)
+    (arguments.report / "report.md").write_text(table(results), encoding="utf-8")
+    plot(results, arguments.report / "report.svg")
+    print(f"\n{table(results)}\n{arguments.report}/report.md and report.svg hold this")
+
+
+if __name__ == "__main__":
+    main()
