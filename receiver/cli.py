@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "replay": "send recorded requests",
     "logs": "show the newest logs",
     "codes": "list, add and rename error codes",
+    "doctor": "look for what is wrong, and say what to do",
     "health": "ask the running receiver whether it is ready",
 }
 DEFAULT: Final = "serve"

@@ -73,6 +73,11 @@ class EmbeddedPostgres:
         self.stop()
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a database already, running or not."""
+        return (self._pgdata / "PG_VERSION").exists()
+
+    @property
     def psql_command(self) -> str:
         """A command line that opens the started database in psql."""
         return shlex.join([str(self._bin / "psql"), self.url])
@@ -125,7 +130,7 @@ class EmbeddedPostgres:
             self._account = system_account(self._pgdata)
             require_reachable(self._data_dir, self._account)
         self._bin = usable_binaries(package, self._data_dir, self._account)
-        if (self._pgdata / "PG_VERSION").exists():
+        if self.exists:
             self._require_same_version()
         else:
             self._create()

@@ -12,6 +12,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from annotated_types import Ge, Gt
 from pydantic import (
@@ -33,6 +34,7 @@ from receiver.model import Metric
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
 SECRETS_DIR = Path("/run/secrets")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdwy]))")
+HOST = r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::\d*)?"
 UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -83,6 +85,26 @@ def parse_metric(value: str) -> str:
     return value
 
 
+def check_database_url(url: SecretStr) -> SecretStr:
+    """Check that a URL's parts are where they should be.
+
+    Raises:
+        ValueError: they are not; the message shows nothing of them, for a password is among them.
+    """
+    try:
+        parts = urlsplit(url.get_secret_value())
+        parse_qsl(parts.query, strict_parsing=bool(parts.query))
+        hosts = parts.netloc.rpartition("@")[2].split(",")
+    except ValueError:
+        hosts = ["::"]
+    if not all(re.fullmatch(HOST, host) for host in hosts):
+        raise ValueError(
+            "must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE; a password that has any of "
+            "/ ? # [ ] belongs into RECEIVER_DATABASE_PASSWORD"
+        )
+    return url
+
+
 def reachable_url(host: str, port: int) -> str:
     """Where this machine reaches a server that listens on an address."""
     host = ANY_ADDRESS.get(host, host)
@@ -100,6 +122,7 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration), Ge(timedelta(0)
 PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
 Size = Annotated[ByteSize, Gt(0)]
 Address = Annotated[str, AfterValidator(parse_address)]
+DatabaseURL = Annotated[SecretStr, AfterValidator(check_database_url)]
 MetricName = Annotated[str, AfterValidator(parse_metric)]
 
 
@@ -120,7 +143,7 @@ class Settings(BaseSettings):
     )
 
     listen: Address = Field("127.0.0.1:9201", description="Address to listen on, HOST:PORT.")
-    database_url: SecretStr | None = Field(
+    database_url: DatabaseURL | None = Field(
         None,
         description="PostgreSQL or TimescaleDB to write to, "
         "postgresql://USER:PASSWORD@HOST/DATABASE. "
@@ -247,6 +270,13 @@ class Settings(BaseSettings):
             raise SettingsError("; ".join(map(explain, error.errors()))) from None
         except OSError as error:
             raise SettingsError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that look like settings and are none."""
+    known = {f"RECEIVER_{name.upper()}" for name in Settings.model_fields}
+    named = {name for name in os.environ if name.startswith("RECEIVER_")}
+    return sorted(named - known)
 
 
 def explain(error: ErrorDetails) -> str:

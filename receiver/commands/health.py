@@ -26,11 +26,21 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         UnavailableError: it is not ready, or nothing answers there.
     """
     del arguments
+    status, text = await ask_ready(settings)
+    if status != HTTPStatus.OK:
+        raise UnavailableError(text)
+    return 0
+
+
+async def ask_ready(settings: Settings) -> tuple[int, str]:
+    """What `/-/ready` answers: status and text.
+
+    Raises:
+        UnavailableError: nothing answers there.
+    """
     url = f"{settings.own_url}/-/ready"
     try:
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.get(url) as response:
-            if response.status != HTTPStatus.OK:
-                raise UnavailableError((await response.text()).strip())
+            return response.status, (await response.text()).strip()
     except (aiohttp.ClientError, TimeoutError) as error:
         raise UnavailableError(f"no receiver answers at {url}: {error}") from error
-    return 0

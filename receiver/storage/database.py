@@ -113,6 +113,24 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
+@asynccontextmanager
+async def session(settings: Settings, **parameters: str) -> AsyncIterator[Connection]:
+    """A connection outside of a pool, with the server's settings for it.
+
+    Raises:
+        ReceiverError: as `translated` does, when it is opened or closed.
+    """
+    options = connection_options(settings)
+    options["server_settings"] |= parameters
+    with translated():
+        connection = await asyncpg.connect(**options, timeout=CONNECT_TIMEOUT)
+    try:
+        yield connection
+    finally:
+        with translated():
+            await connection.close(timeout=CONNECT_TIMEOUT)
+
+
 async def prepare_connection(connection: Connection) -> None:
     """Set up a connection for the write path."""
     # Timestamps as microseconds since 2000-01-01 UTC, exact and as they are stored.
@@ -154,7 +172,7 @@ class Database:
 
         Raises:
             DatabaseUnavailableError: it does not.
-            SetupError: the URL is wrong, or the database cannot hold the data.
+            SetupError: the URL is wrong.
         """
         with translated():
             await self._pool
@@ -164,15 +182,12 @@ class Database:
         """Ask the database for a sign of life.
 
         Raises:
-            DatabaseUnavailableError: it gave none.
-            SetupError: it does not hold UTF-8 text.
+            DatabaseUnavailableError: it gave none, or is read-only.
         """
         with translated():
             async with asyncio.timeout(CHECK_TIMEOUT), self.connection() as connection:
-                row = await connection.fetchrow(CHECK)
-        if row["encoding"] != "UTF8":
-            raise SetupError(f"the database's encoding is {row['encoding']}, it must be UTF8")
-        if row["read_only"] == "on":
+                read_only = await connection.fetchval(CHECK)
+        if read_only == "on":
             raise DatabaseUnavailableError("the database is read-only")
 
     async def close(self) -> None:

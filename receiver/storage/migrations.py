@@ -21,6 +21,12 @@ from sqlalchemy.pool import NullPool
 from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefusedError
 from receiver.settings import Settings
 from receiver.storage.database import connection_options, translated
+from receiver.storage.requirements import (
+    require_rights,
+    require_room,
+    require_schema,
+    require_server,
+)
 from receiver.storage.timescale import set_up_hypertable
 
 logger = logging.getLogger(__name__)
@@ -60,7 +66,8 @@ async def migrate(settings: Settings) -> None:
     """Bring the schema up to date; safe to run again, and by several replicas at once.
 
     Raises:
-        SchemaError: the database is newer than the code, or refuses a statement.
+        SetupError: the database does not meet what is required of it, is newer than the code, or
+            refuses a statement.
         DatabaseUnavailableError: the database cannot be reached.
     """
     await run_in_transaction(settings, upgrade)
@@ -70,12 +77,14 @@ async def check_schema(settings: Settings) -> None:
     """Check that the schema is the one this version of the receiver works with.
 
     Raises:
-        SchemaError: it is older or newer.
+        SetupError: it is older or newer, or the database does not meet what is required of it.
         DatabaseUnavailableError: the database cannot be reached.
     """
 
     def check(connection: Connection, _: Settings) -> None:
-        scripts = ScriptDirectory.from_config(alembic_config(connection))
+        run_async(connection, require_server)
+        run_async(connection, require_rights)
+        scripts = load_scripts()
         found = check_revision(connection, scripts)
         if found != scripts.get_current_head():
             raise SchemaError(
@@ -124,23 +133,32 @@ def upgrade(connection: Connection, settings: Settings) -> None:
     """Run what the database has not seen yet.
 
     Raises:
-        SchemaError: the database is newer than the code.
+        SetupError: the database does not meet what is required of it, or is newer than the code.
     """
     connection.exec_driver_sql(LOCK)
-    config = alembic_config(connection)
-    scripts = ScriptDirectory.from_config(config)
+    run_async(connection, require_server)
+    run_async(connection, require_rights)
+    scripts = load_scripts()
     before = check_revision(connection, scripts)
-    command.upgrade(config, "head")
     if before != scripts.get_current_head():
+        run_async(connection, require_schema)
+        if before is None:
+            run_async(connection, require_room)
+        command.upgrade(alembic_config(connection), "head")
         logger.info("schema brought to revision %s", scripts.get_current_head())
     run_async(connection, lambda driver: set_up_hypertable(driver, settings.chunk_interval))
 
 
-def alembic_config(connection: Connection) -> Config:
+def alembic_config(connection: Connection | None = None) -> Config:
     """Alembic's configuration, as `[tool.alembic]` in pyproject.toml gives it to its command."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(migrations_directory()))
     return config
+
+
+def load_scripts() -> ScriptDirectory:
+    """The revisions that this version of the receiver has."""
+    return ScriptDirectory.from_config(alembic_config())
 
 
 def check_revision(connection: Connection, scripts: ScriptDirectory) -> str | None:
@@ -151,10 +169,19 @@ def check_revision(connection: Connection, scripts: ScriptDirectory) -> str | No
     """
     opts = {"version_table": VERSION_TABLE}
     revision = MigrationContext.configure(connection, opts=opts).get_current_revision()
+    require_known(revision, scripts)
+    return revision
+
+
+def require_known(revision: str | None, scripts: ScriptDirectory) -> None:
+    """Check that a database's revision, None before the first, is one of ours.
+
+    Raises:
+        SchemaError: this version of the receiver does not know it.
+    """
     known = {script.revision for script in scripts.walk_revisions()}
     if revision is not None and revision not in known:
         raise SchemaError(
             f"the database schema is at revision {revision}, which is newer than this receiver "
             f"(its newest is {scripts.get_current_head()}): install a newer receiver"
         )
-    return revision

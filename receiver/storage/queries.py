@@ -15,11 +15,8 @@ FROM app_logs l JOIN error_codes e ON l.app_status = e.code
 ORDER BY l.created_at DESC LIMIT $1
 """
 
-# Whether the database can hold the data now.
-CHECK: Final = """
-SELECT current_setting('server_encoding') AS encoding,
-    current_setting('transaction_read_only') AS read_only
-"""
+# Whether nothing can be written now: 'on' or 'off'.
+CHECK: Final = "SELECT current_setting('transaction_read_only')"
 
 FIND_SOURCES: Final = "SELECT digest, id FROM sources WHERE digest = ANY($1::bytea[])"
 

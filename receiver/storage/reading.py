@@ -6,16 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import asyncpg
-
 from receiver.errors import DuplicateRowError, SchemaError, SetupError
 from receiver.settings import Settings
-from receiver.storage.database import (
-    CONNECT_TIMEOUT,
-    Connection,
-    connection_options,
-    translated,
-)
+from receiver.storage.database import Connection, session, translated
 from receiver.storage.queries import (
     ADD_CODE,
     FIND_CODE,
@@ -64,16 +57,9 @@ async def connect(settings: Settings) -> AsyncIterator[Connection]:
         SchemaError: the tables are not there.
         ReceiverError: as `translated` does.
     """
-    options = connection_options(settings)
-    options["server_settings"] |= {"timezone": "UTC", "datestyle": "ISO"}
-    with translated():
-        connection = await asyncpg.connect(**options, timeout=CONNECT_TIMEOUT)
-    try:
+    async with session(settings, timezone="UTC", datestyle="ISO") as connection:
         await prepare(connection)
         yield connection
-    finally:
-        with translated():
-            await connection.close(timeout=CONNECT_TIMEOUT)
 
 
 async def prepare(connection: Connection) -> None:

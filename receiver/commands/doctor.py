@@ -1,0 +1,107 @@
+"""Look for what is wrong, or will be, and say what to do; nothing is changed.
+
+Looks at the settings, at the database and, with --prometheus, at what Prometheus sends. One line a
+finding; the exit code is 1 if any of them is a problem, else 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Final
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.text import Text
+
+from receiver.commands.connection import share_embedded
+from receiver.commands.terminal import open_console
+from receiver.doctor import own, prometheus
+from receiver.embedded import EmbeddedPostgres
+from receiver.errors import ReceiverError
+from receiver.findings import Finding, Level, Report, note, problem
+from receiver.serve import database
+from receiver.settings import Settings
+from receiver.storage import diagnosis
+
+STYLES: Final = {
+    Level.OK: "green",
+    Level.NOTE: "cyan",
+    Level.WARNING: "yellow",
+    Level.PROBLEM: "bold red",
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which Prometheus, and how to show what is found."""
+    parser.add_argument(
+        "--prometheus",
+        metavar="URL",
+        type=base_url,
+        help="look at this Prometheus too, such as http://localhost:9090",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def base_url(text: str) -> str:
+    """Check a URL, which may hold a password: the message does not show it.
+
+    Raises:
+        ArgumentTypeError: nothing can be asked there.
+    """
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ArgumentTypeError("must be a URL such as http://localhost:9090")
+    return text
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Look, and show each finding as it comes."""
+    console = open_console()
+    findings = []
+    async for topic, finding in examine(settings, arguments.prometheus):
+        findings.append({"topic": topic, **finding._asdict()})
+        if not arguments.json:
+            show(console, topic, finding)
+    if arguments.json:
+        console.print_json(json.dumps(findings))
+    return 1 if any(finding["level"] == Level.PROBLEM for finding in findings) else 0
+
+
+async def examine(settings: Settings, prometheus_url: str | None) -> Report:
+    """All that can be looked at, one side after the other."""
+    async for found in own.diagnose(settings):
+        yield found
+    async for found in examine_database(settings):
+        yield found
+    if prometheus_url is not None:
+        async for found in prometheus.diagnose(prometheus_url, settings):
+            yield found
+
+
+async def examine_database(settings: Settings) -> Report:
+    """The database, also an embedded one that nobody runs; but none is made for it."""
+    try:
+        shared = await asyncio.to_thread(share_embedded, settings)
+        if shared.database_url is None and not EmbeddedPostgres(settings.data_dir).exists:
+            found = f"RECEIVER_DATABASE_URL is not set, and {settings.data_dir} has no database"
+            yield "database", note(found, "`receiver serve` makes an embedded one there")
+            return
+        async with database(shared) as reachable:
+            async for report in diagnosis.diagnose(reachable):
+                yield report
+    except (ReceiverError, OSError) as error:
+        yield "database", problem(str(error))
+
+
+def show(console: Console, topic: str, finding: Finding) -> None:
+    """Print a finding as one line, whatever characters it was made of."""
+    line = f"{topic}: {finding.found}" + (f" → {finding.advice}" if finding.advice else "")
+    printable = "".join(char if char.isprintable() else " " for char in line)
+    level = Text(f"{finding.level:<8}", STYLES[finding.level])
+    console.print(level, " ".join(printable.split()), markup=False, soft_wrap=True)

@@ -1,0 +1,72 @@
+"""The receiver's own side: its settings, and whether it runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+
+from receiver.commands.health import ask_ready
+from receiver.errors import UnavailableError
+from receiver.findings import Finding, Report, carry_out, note, ok, problem, spell, warning
+from receiver.settings import ANY_ADDRESS, Settings, unknown_variables
+
+PROMETHEUS_PATIENCE: Final = timedelta(seconds=30)
+"""Until Prometheus gives a request up and sends it again (its default `remote_timeout`)."""
+
+RESHARDING: Final = timedelta(minutes=5)
+"""Twins come some minutes apart when Prometheus catches up after an outage."""
+
+
+async def diagnose(settings: Settings) -> Report:
+    """Look at the receiver itself."""
+    checks = {topic: partial(check, settings) for topic, check in CHECKS.items()}
+    async for found in carry_out(checks):
+        yield found
+
+
+async def check_settings(settings: Settings) -> list[Finding]:
+    """Whether settings fit each other, and Prometheus."""
+    findings = [
+        note(f"{name} is no setting", "misspelt? `receiver serve --help` lists all")
+        for name in unknown_variables()
+    ]
+    if settings.commit_timeout >= PROMETHEUS_PATIENCE:
+        findings.append(
+            warning(
+                f"RECEIVER_COMMIT_TIMEOUT is {spell(settings.commit_timeout)}: Prometheus gives up "
+                f"after {spell(PROMETHEUS_PATIENCE)} by default and sends the same again",
+                "lower it, or raise remote_timeout there",
+            )
+        )
+    if settings.pair_timeout < RESHARDING:
+        findings.append(
+            warning(
+                f"RECEIVER_PAIR_TIMEOUT is {spell(settings.pair_timeout)}: after an outage the two "
+                "samples of a pair may come further apart",
+                f"{spell(RESHARDING)} or more",
+            )
+        )
+    if settings.address[0] in ANY_ADDRESS:
+        findings.append(
+            note(
+                f"RECEIVER_LISTEN={settings.listen}: whoever reaches this machine may write",
+                "let a firewall or a proxy see to it",
+            )
+        )
+    return findings or [ok("the settings fit each other")]
+
+
+async def check_ready(settings: Settings) -> list[Finding]:
+    """Whether a receiver runs where the settings say, and can store."""
+    try:
+        status, text = await ask_ready(settings)
+    except UnavailableError as error:
+        return [warning(str(error), "start it: `receiver serve`")]
+    if status != HTTPStatus.OK:
+        return [problem(f"{settings.own_url}/-/ready: {text}")]
+    return [ok(f"a receiver answers at {settings.own_url} and is ready")]
+
+
+CHECKS: Final = {"settings": check_settings, "receiver": check_ready}

@@ -1,0 +1,130 @@
+"""The Prometheus side: does it send here, does it keep up, and has it the two metrics?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from receiver.doctor.api import Prometheus, RemoteWrite, opened, public
+from receiver.doctor.queues import Queue, judge
+from receiver.errors import UnavailableError
+from receiver.findings import Finding, Report, carry_out, ok, problem, warning
+from receiver.settings import Settings
+from receiver.write import WRITE_PATH
+
+
+async def diagnose(url: str, settings: Settings) -> Report:
+    """Look at the Prometheus at `url`."""
+    async with opened(url) as prometheus:
+        try:
+            version = (await prometheus.api("/status/buildinfo"))["version"]
+        except UnavailableError as error:
+            yield "prometheus", problem(str(error), "check the URL given by --prometheus")
+            return
+        yield "prometheus", ok(f"Prometheus {version}")
+        checks = {topic: partial(check, prometheus, settings) for topic, check in CHECKS.items()}
+        async for found in carry_out(checks):
+            yield found
+
+
+def to_us(remotes: Iterable[RemoteWrite], settings: Settings) -> list[RemoteWrite]:
+    """Those that look like this receiver; by which name it is reached we cannot know."""
+
+    def is_ours(url: str) -> bool:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return port == settings.address[1] and parts.path.endswith(WRITE_PATH)
+
+    return [remote for remote in remotes if is_ours(remote["url"])]
+
+
+def listed(remotes: Iterable[RemoteWrite]) -> str:
+    """The URLs, for people."""
+    return ", ".join(public(remote["url"]) for remote in remotes)
+
+
+async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list[Finding]:
+    """Whether it sends to this receiver."""
+    remotes = await prometheus.remote_writes()
+    url = f"http://HOST:{settings.address[1]}{WRITE_PATH}"
+    if not remotes:
+        return [problem("Prometheus has no remote_write", f"in prometheus.yml: url: {url}")]
+    if not (ours := to_us(remotes, settings)):
+        return [
+            warning(
+                f"remote_write goes to {listed(remotes)}, which does not look like this receiver",
+                f"unless there is a proxy between, the url is {url}",
+            )
+        ]
+    return [ok(f"remote_write goes to {listed(ours)}")]
+
+
+async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[Finding]:
+    """Whether `write_relabel_configs` let both metrics pass."""
+    return [
+        problem(
+            f"write_relabel_configs for {public(remote['url'])} drop {name}",
+            "change them, or RECEIVER_STATUS_METRIC and RECEIVER_OCR_METRIC",
+        )
+        for remote in to_us(await prometheus.remote_writes(), settings)
+        for name in settings.metric_names.values()
+        if any(drops(rule, name) for rule in remote.get("write_relabel_configs", ()))
+    ]
+
+
+def drops(rule: dict[str, Any], name: str) -> bool:
+    """Whether a rule that looks at nothing but the metric's name drops a metric."""
+    if rule.get("source_labels") != ["__name__"]:
+        return False
+    matches = re.fullmatch(rule.get("regex", "(.*)"), name) is not None
+    return matches if rule.get("action") == "drop" else rule.get("action") == "keep" and not matches
+
+
+async def check_queues(prometheus: Prometheus, settings: Settings) -> list[Finding]:
+    """Whether what it scrapes arrives here, in time and whole."""
+    metrics = await prometheus.queue_metrics()
+    remotes = await prometheus.remote_writes()
+    urls = {public(remote["url"]) for remote in to_us(remotes, settings) or remotes}
+    return [
+        finding
+        for url in metrics.get("samples_pending", {})
+        if url in urls
+        for finding in judge(Queue.of(metrics, url))
+    ]
+
+
+async def check_metrics(prometheus: Prometheus, settings: Settings) -> list[Finding]:
+    """Whether it has both metrics, and each series of the one a twin of the other."""
+    selectors = {
+        name: f"{{__name__={json.dumps(name)}}}" for name in settings.metric_names.values()
+    }
+    counts = {name: await prometheus.count_series(selector) for name, selector in selectors.items()}
+    findings = [
+        problem(
+            f"Prometheus has no series {name} now",
+            "is the application scraped (Status > Targets)? Is the metric's name another?",
+        )
+        for name, count in counts.items()
+        if not count
+    ]
+    if findings:
+        return findings
+    for name, twin in (list(counts), list(counts)[::-1]):
+        alone = await prometheus.count_series(f"{selectors[name]} unless {selectors[twin]}")
+        if alone:
+            found = f"{alone} of {counts[name]} series {name} have no {twin} with the same labels"
+            findings.append(warning(found, f"to look: {name} unless {twin}"))
+    status, ocr = counts
+    return findings or [ok(f"{counts[status]} series {status}, each with its {ocr}")]
+
+
+CHECKS: Final = {
+    "remote_write": check_remote_write,
+    "relabeling": check_relabeling,
+    "queue": check_queues,
+    "metrics": check_metrics,
+}

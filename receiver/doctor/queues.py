@@ -1,0 +1,78 @@
+"""How it stands with a queue: what Prometheus has for one `remote_write` URL."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from receiver.doctor.api import QueueMetrics
+from receiver.findings import Finding, note, ok, problem, spell, warning
+
+BEHIND: Final = timedelta(minutes=2)
+"""A queue whose newest sent sample is older than the newest scraped one by this lags."""
+
+
+class Queue(NamedTuple):
+    """The state of what Prometheus sends to one URL."""
+
+    url: str
+    newest: float
+    """The newest sample scraped, seconds since the Unix epoch."""
+    sent: float
+    """The newest sample sent; 0 if there is none yet."""
+    pending: float
+    failed: float
+    retried: float
+    shards: float
+    shards_desired: float
+    shards_max: float
+
+    @classmethod
+    def of(cls, metrics: QueueMetrics, url: str) -> Queue:
+        """Read it from the metrics; what is missing is 0."""
+
+        def value(name: str) -> float:
+            return metrics.get(name, {}).get(url, 0)
+
+        # The one for all queues is deprecated in newer versions; that of a queue says less, for it
+        # stands still while the queue is full.
+        newest = metrics.get("highest_timestamp_in_seconds", {}).get("")
+        return cls(
+            url=url,
+            newest=value("queue_highest_timestamp_seconds") if newest is None else newest,
+            sent=value("queue_highest_sent_timestamp_seconds"),
+            pending=value("samples_pending"),
+            failed=value("samples_failed_total"),
+            retried=value("samples_retried_total"),
+            shards=value("shards"),
+            shards_desired=value("shards_desired"),
+            shards_max=value("shards_max"),
+        )
+
+    @property
+    def lag(self) -> timedelta:
+        """How much older the newest sample sent is than the newest scraped."""
+        return timedelta(seconds=self.newest - self.sent)
+
+
+def judge(queue: Queue) -> list[Finding]:
+    """What is to be said of a queue."""
+    findings = []
+    if queue.pending and not queue.sent:
+        findings.append(problem("nothing has been sent yet", "Prometheus' log says why"))
+    elif queue.pending and queue.lag > BEHIND:
+        found = f"{spell(queue.lag)} behind, {queue.pending:.0f} samples pending"
+        advice = "look at /-/ready, the receiver's log and Prometheus' log"
+        findings.append(problem(found, advice))
+    if queue.failed:
+        found = f"{queue.failed:.0f} samples lost since Prometheus started: refused with a 4xx"
+        findings.append(warning(found, "Prometheus' log has the receiver's answers"))
+    if queue.shards_desired > queue.shards_max:
+        found = f"wants {queue.shards_desired:.0f} shards and may have {queue.shards_max:.0f}"
+        findings.append(warning(found, "raise queue_config.max_shards, or RECEIVER_WRITERS"))
+    if queue.retried:
+        found = f"{queue.retried:.0f} samples were sent again since Prometheus started"
+        findings.append(note(found, "the receiver could not store them at once; nothing is lost"))
+    if not findings:
+        findings.append(ok(f"{queue.shards:.0f} shards, {queue.pending:.0f} samples pending"))
+    return [finding._replace(found=f"{queue.url}: {finding.found}") for finding in findings]

@@ -1,0 +1,185 @@
+"""Do rows come in, and do they make sense?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from receiver.findings import Finding, note, ok, problem, spell, warning
+from receiver.model import Reason
+from receiver.settings import Settings
+from receiver.storage.database import Connection
+
+PATIENCE: Final = timedelta(minutes=5)
+"""A twin that has not come by then, or a row, is worth a word."""
+
+SKEW: Final = timedelta(seconds=60)
+"""Clocks further apart than that are worth a word."""
+
+# Halves that wait, those of them that are OCR values, and how long the oldest has waited.
+PENDING: Final = """
+SELECT count(*) AS total, count(*) FILTER (WHERE app_status IS NULL) AS ocr,
+    now() - min(arrived_at) AS age
+FROM pending_halves
+"""
+
+# Why samples were set aside in the last day, by reason; the newest 100,000 samples tell enough.
+REJECTED: Final = """
+SELECT reason, count(*) AS number
+FROM (SELECT reason, rejected_at FROM rejected_samples ORDER BY id DESC LIMIT 100000) AS newest
+WHERE rejected_at > now() - interval '1 day'
+GROUP BY reason ORDER BY number DESC, reason
+"""
+
+# How many there are at all, as far as counting is quick.
+REJECTED_IN_ALL: Final = """
+SELECT count(*) FROM (SELECT FROM rejected_samples LIMIT 1000000) AS first_million
+"""
+
+UNREGISTERED: Final = """
+SELECT code FROM error_codes WHERE name = 'UNREGISTERED_' || code ORDER BY code
+"""
+
+# Seconds since the newest row's time, by the database's clock; below 0 it lies in the future.
+NEWEST_AGE: Final = """
+SELECT EXTRACT(EPOCH FROM now() - created_at)::double precision
+FROM app_logs ORDER BY created_at DESC LIMIT 1
+"""
+
+COUNT_FUTURE: Final = """
+SELECT count(*) FROM (
+    SELECT FROM app_logs WHERE created_at > now() + $1::interval LIMIT 100000
+) AS future
+"""
+
+# By what order of magnitude the newest rows' OCR times miss their own times.
+FACTORS: Final = """
+SELECT count(*) AS total,
+    count(*) FILTER (WHERE factor BETWEEN 100 AND 10000) AS large,
+    count(*) FILTER (WHERE factor BETWEEN 0.0001 AND 0.01) AS small
+FROM (
+    SELECT EXTRACT(EPOCH FROM ocr_value) / NULLIF(EXTRACT(EPOCH FROM created_at), 0) AS factor
+    FROM app_logs ORDER BY created_at DESC LIMIT 1000
+) AS newest
+"""
+
+LOOK_AT_PENDING: Final = (
+    "SELECT s.labels, p.* FROM pending_halves p JOIN sources s ON s.id = p.source_id "
+    "ORDER BY p.arrived_at LIMIT 10"
+)
+
+REMEDIES: Final = {
+    Reason.CONFLICT: "two senders use the same labels and time: tell them apart by a label",
+    Reason.UNPAIRED: "the two metrics must be scraped together and have the same labels",
+    Reason.OUT_OF_RANGE: "if it is the OCR metric, RECEIVER_OCR_UNIT may be another",
+    Reason.TIMESTAMP_OUT_OF_RANGE: "set the clock of Prometheus or of the application",
+    Reason.REFUSED: "a constraint or a trigger refuses it; the receiver's log tells which",
+}
+"""What to do about samples set aside for a reason; other values are the application's own fault."""
+
+
+async def check_pending(connection: Connection, settings: Settings) -> list[Finding]:
+    """Whether samples wait for their twins longer than a moment."""
+    found = await connection.fetchrow(PENDING)
+    if not found["total"]:
+        return [ok("no sample waits for its twin")]
+    state = (
+        f"{found['total']} samples wait for their twin ({found['total'] - found['ocr']} "
+        f"{settings.status_metric}, {found['ocr']} {settings.ocr_metric}), the oldest for "
+        f"{spell(found['age'])}"
+    )
+    if found["age"] > settings.pair_timeout + settings.maintenance_interval + PATIENCE:
+        advice = "they should have been set aside long ago: is `receiver serve` running?"
+        return [warning(state, advice)]
+    if found["age"] > PATIENCE:
+        advice = "the two metrics must have the same labels and both be sent; to look"
+        return [warning(state, f"{advice}: {LOOK_AT_PENDING}")]
+    return [ok(state)]
+
+
+async def check_rejected(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether samples were set aside of late, and why."""
+    in_all = await connection.fetchval(REJECTED_IN_ALL)
+    reasons = await connection.fetch(REJECTED)
+    if not reasons:
+        return [ok(f"no sample was set aside in the last day ({in_all} in all)")]
+    counts = ", ".join(f"{number} {reason}" for reason, number in reasons)
+    default = "the application exposes a value that makes no row; to look: rejected_samples"
+    return [
+        warning(
+            f"samples set aside in the last day: {counts} ({in_all} in all)",
+            REMEDIES.get(reasons[0]["reason"], default),
+        )
+    ]
+
+
+async def check_codes(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether there are codes that nobody has given a name."""
+    codes = [str(row["code"]) for row in await connection.fetch(UNREGISTERED)]
+    if not codes:
+        return [ok("every error code has a name")]
+    shown = ", ".join(codes[:10]) + (", …" if len(codes) > 10 else "")
+    advice = "receiver codes rename CODE NAME [DESCRIPTION]"
+    return [note(f"error codes that nobody has named: {shown}", advice)]
+
+
+async def check_clock(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether the database's clock agrees with this machine's."""
+    before = datetime.now(UTC)
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    after = datetime.now(UTC)
+    skew = max(now - after, before - now, timedelta())
+    if skew > SKEW:
+        advice = "set the clocks of both (NTP)"
+        return [warning(f"the database's clock and this machine's are {spell(skew)} apart", advice)]
+    return [ok("the database's clock agrees with this machine's")]
+
+
+async def check_newest(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether rows come in, with times that are neither old nor yet to come."""
+    seconds = await connection.fetchval(NEWEST_AGE)
+    if seconds is None:
+        return [note("app_logs has no rows yet")]
+    # What a timedelta holds is less than what TIMESTAMPTZ does.
+    age = timedelta(seconds=max(min(seconds, 1e11), -1e11))
+    if age < -SKEW:
+        future = await connection.fetchval(COUNT_FUTURE, SKEW)
+        return [
+            warning(
+                f"{future} rows lie in the future, the newest by {spell(age)}",
+                "set the clocks of Prometheus, the applications and the database (NTP)",
+            )
+        ]
+    if age > PATIENCE:
+        return [
+            warning(
+                f"the newest row is {spell(age)} old",
+                "nothing comes in, or clocks are wrong; `receiver doctor --prometheus URL` tells",
+            )
+        ]
+    return [ok(f"the newest row is {spell(age)} old")]
+
+
+async def check_unit(connection: Connection, settings: Settings) -> list[Finding]:
+    """Whether OCR times are off by the factor between the two units."""
+    found = await connection.fetchrow(FACTORS)
+    wrong = found["large"] if settings.ocr_unit == "seconds" else found["small"]
+    if wrong > found["total"] / 2:
+        other = "milliseconds" if settings.ocr_unit == "seconds" else "seconds"
+        return [
+            problem(
+                f"{wrong} of the newest {found['total']} OCR times are off by a factor of 1000",
+                f"set RECEIVER_OCR_UNIT={other}",
+            )
+        ]
+    return [ok(f"OCR times fit the unit {settings.ocr_unit}")] if found["total"] else []
+
+
+CHECKS: Final = {
+    "pending": check_pending,
+    "rejected": check_rejected,
+    "codes": check_codes,
+    "clock": check_clock,
+    "rows": check_newest,
+    "unit": check_unit,
+}

@@ -1,0 +1,103 @@
+"""Are the tables and indexes there, in the right revision, and may we use them?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from receiver.errors import SchemaError
+from receiver.findings import Finding, note, ok, problem, warning
+from receiver.settings import Settings
+from receiver.storage.database import Connection
+from receiver.storage.migrations import VERSION_TABLE, load_scripts, require_known
+from receiver.storage.requirements import require_rights, require_room, require_schema
+
+HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
+FIND_REVISION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608  a constant
+
+INDEXES: Final = (
+    ("UNIQUE INDEX", "error_codes", "code"),
+    ("UNIQUE INDEX", "sources", "digest"),
+    ("UNIQUE INDEX", "app_logs", "source_id, created_at"),
+    ("INDEX", "app_logs", "created_at"),
+    ("UNIQUE INDEX", "pending_halves", "source_id, created_at"),
+    ("UNIQUE INDEX", "rejected_samples", "source_id, metric, timestamp_ms, value, reason"),
+)
+"""The indexes that the receiver or the documented queries cannot do without."""
+
+TABLES: Final = [table for _, table, _ in INDEXES]
+
+# The valid indexes of these tables ($1), as in INDEXES.
+FIND_INDEXES: Final = """
+SELECT CASE WHEN i.indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END, t.relname, (
+        SELECT string_agg(a.attname, ', ' ORDER BY key.place)
+        FROM unnest(i.indkey::int[]) WITH ORDINALITY AS key (number, place)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = key.number
+    )
+FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
+WHERE i.indrelid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
+  AND i.indisvalid AND i.indisready AND i.indpred IS NULL
+"""
+
+# Indexes that are of no use, as a CREATE INDEX CONCURRENTLY that failed leaves them; those of a
+# hypertable's chunks too.
+FIND_INVALID: Final = """
+SELECT i.indexrelid::regclass::text AS index
+FROM pg_index i
+WHERE NOT (i.indisvalid AND i.indisready) AND i.indrelid IN (
+    SELECT to_regclass(name) FROM unnest($1::text[]) AS name
+    UNION ALL
+    SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('app_logs')
+)
+ORDER BY 1 LIMIT 10
+"""
+
+
+async def check_revision(connection: Connection, settings: Settings) -> list[Finding]:
+    """Whether the schema is this receiver's, and if it is behind, whether it can be brought up."""
+    found = None
+    if await connection.fetchval(HAS_VERSION):
+        found = await connection.fetchval(FIND_REVISION)
+    scripts = load_scripts()
+    newest = scripts.get_current_head()
+    try:
+        require_known(found, scripts)
+        if found == newest:
+            return [ok(f"revision {found}")]
+        await require_schema(connection)
+        if found is None:
+            await require_room(connection)
+    except SchemaError as error:
+        return [problem(str(error))]
+    state = f"revision {found}, this receiver needs {newest}" if found else "no tables yet"
+    if settings.migrate_on_start:
+        return [note(state, "`receiver serve` sees to it at start, `receiver migrate` now")]
+    return [problem(state, "run `receiver migrate`")]
+
+
+async def check_rights(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether the role may work with the tables."""
+    try:
+        await require_rights(connection)
+    except SchemaError as error:
+        return [problem(str(error))]
+    role = await connection.fetchval("SELECT quote_ident(current_user)")
+    return [ok(f"role {role} may read and write the tables")]
+
+
+async def check_indexes(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether the indexes are there and valid."""
+    found = [tuple(row) for row in await connection.fetch(FIND_INDEXES, TABLES)]
+    findings = [
+        problem(f"{table} has no index on ({columns})", f"CREATE {kind} ON {table} ({columns})")
+        for kind, table, columns in INDEXES
+        if (kind, table, columns) not in found
+    ]
+    findings += [
+        warning(f"index {row['index']} is invalid", f"REINDEX INDEX CONCURRENTLY {row['index']}")
+        for row in await connection.fetch(FIND_INVALID, TABLES)
+    ]
+    return findings or [ok("all indexes are there and valid")]
+
+
+CHECKS: Final = {"schema": check_revision}
+CHECKS_OF_TABLES: Final = {"rights": check_rights, "indexes": check_indexes}

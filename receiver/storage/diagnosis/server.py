@@ -1,0 +1,118 @@
+"""Is the server one that the receiver can rely on?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from receiver.errors import SetupError
+from receiver.findings import Finding, note, ok, problem, warning
+from receiver.settings import Settings
+from receiver.storage.database import Connection
+from receiver.storage.requirements import NEWEST_SERVER, require_server
+
+# Whether nothing can be written: a standby, or a session that is read-only by default. Our own
+# session is, but not by its default.
+READ_ONLY: Final = """
+SELECT pg_is_in_recovery() AS standby, reset_val = 'on' AS read_only
+FROM pg_settings WHERE name = 'default_transaction_read_only'
+"""
+
+# Settings without which a crash can cost rows that were committed, or the whole database.
+UNSAFE: Final = """
+SELECT name FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name
+"""
+
+# How many more sessions we could open; each limit is -1 where there is none.
+CONNECTIONS: Final = """
+SELECT current_setting('max_connections')::int
+        - current_setting('superuser_reserved_connections')::int
+        - COALESCE(current_setting('reserved_connections', true), '0')::int AS allowed,
+    (SELECT sum(numbackends)::int FROM pg_stat_database) AS used,
+    (SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user) AS for_role,
+    (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS for_database,
+    (SELECT count(*)::int - 1 FROM pg_stat_activity WHERE usename = session_user) AS by_role,
+    (SELECT count(*)::int - 1 FROM pg_stat_activity WHERE datname = current_database())
+        AS in_database,
+    (SELECT count(*)::int - 1 FROM pg_stat_activity WHERE application_name = 'receiver'
+        AND usename = session_user AND datname = current_database()) AS ours
+"""
+
+
+async def check_version(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether version and encoding are such that the receiver works."""
+    try:
+        server = await require_server(connection)
+    except SetupError as error:
+        return [problem(str(error))]
+    name = f"PostgreSQL {server['version']}, {server['encoding']}"
+    if server["major"] > NEWEST_SERVER:
+        return [note(f"{name}: newer than {NEWEST_SERVER}, the newest it was tested with")]
+    return [ok(name)]
+
+
+async def check_writable(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether the receiver could write."""
+    found = await connection.fetchrow(READ_ONLY)
+    if found["standby"]:
+        return [
+            problem(
+                "the server is a standby: it is read-only",
+                "name the primary, or all hosts with ?target_session_attrs=read-write, in "
+                "RECEIVER_DATABASE_URL",
+            )
+        ]
+    if found["read_only"]:
+        return [
+            problem(
+                "sessions are read-only by default",
+                "ALTER DATABASE or ALTER ROLE … RESET default_transaction_read_only",
+            )
+        ]
+    return [ok("the database can be written to")]
+
+
+async def check_durability(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether a committed row outlives a crash; the receiver sees to synchronous_commit itself."""
+    unsafe = [row["name"] for row in await connection.fetch(UNSAFE)]
+    commit = await connection.fetchval("SHOW synchronous_commit")
+    if unsafe:
+        advice = f"set {' and '.join(unsafe)} to on in postgresql.conf"
+        return [warning(f"{', '.join(unsafe)} = off: a crash can cost acknowledged rows", advice)]
+    return [ok(f"fsync = on, synchronous_commit = {commit} in the receiver's sessions")]
+
+
+async def check_connections(connection: Connection, settings: Settings) -> list[Finding]:
+    """Whether a receiver gets all the connections it may want."""
+    found = await connection.fetchrow(CONNECTIONS)
+    left = found["allowed"] - found["used"] + 1
+    for limit, taken in (("for_role", "by_role"), ("for_database", "in_database")):
+        if found[limit] >= 0:
+            left = min(left, found[limit] - found[taken])
+    wanted = settings.writers + 2
+    # One that runs already has some of what it wants.
+    if left + found["ours"] < wanted:
+        return [
+            problem(
+                f"{left} connections are left, a receiver takes up to {wanted}",
+                "raise max_connections (or the limit of the role or the database), or lower "
+                "RECEIVER_WRITERS",
+            )
+        ]
+    return [ok(f"{left} connections are left; a receiver takes up to {wanted}")]
+
+
+async def check_vacuum(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether the server tidies up: pending_halves is written and deleted all the time."""
+    if await connection.fetchval("SHOW autovacuum") == "off":
+        return [warning("autovacuum is off: tables and indexes will swell", "turn it on")]
+    return [ok("autovacuum is on")]
+
+
+CHECKS: Final = {
+    "version": check_version,
+    "writable": check_writable,
+    "durability": check_durability,
+    "connections": check_connections,
+    "vacuum": check_vacuum,
+}

@@ -1,0 +1,136 @@
+"""What TimescaleDB does for the tables, as its own catalog tells."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import asyncpg
+
+from receiver.findings import Finding, note, ok, warning
+from receiver.settings import Settings
+from receiver.storage.database import Connection
+from receiver.storage.timescale import FIND_HYPERTABLE
+
+OLDEST: Final = (2, 14)
+
+# The version the server offers and the one that is created in this database.
+FIND_VERSIONS: Final = """
+SELECT default_version, installed_version FROM pg_available_extensions WHERE name = 'timescaledb'
+"""
+
+HAS_EXTENSION: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
+
+LICENSE: Final = "SELECT current_setting('timescaledb.license', true)"
+
+DESCRIBE_HYPERTABLE: Final = """
+SELECT num_chunks, compression_enabled AS compressed FROM timescaledb_information.hypertables
+WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
+"""
+
+# The jobs that belong to our schema, and how their last run ended. While a job runs, its next start
+# is -infinity.
+FIND_JOBS: Final = """
+SELECT j.job_id, j.proc_name AS name, j.hypertable_name AS table, j.scheduled,
+    COALESCE(j.config ->> 'compress_after', j.config ->> 'drop_after') AS after,
+    s.last_run_status = 'Failed' AS failed, s.total_failures AS failures,
+    isfinite(s.next_start) AND s.next_start < now() - interval '1 hour' AS overdue
+FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.job_stats s USING (job_id)
+WHERE COALESCE(j.hypertable_schema, j.proc_schema) = current_schema()
+ORDER BY j.job_id
+"""
+
+
+async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether the extension is there, and recent enough."""
+    found = await connection.fetchrow(FIND_VERSIONS)
+    if found is None:
+        return [note("the server does not offer TimescaleDB: app_logs is a plain table")]
+    offered, installed = found
+    if installed is None:
+        return [
+            note(
+                f"the server offers TimescaleDB {offered}, but this database does not have it",
+                "`receiver migrate` creates it if this role may; best before there are rows",
+            )
+        ]
+    findings = [ok(f"TimescaleDB {installed}, license {await connection.fetchval(LICENSE)}")]
+    if as_numbers(installed) < OLDEST:
+        advice = "ALTER EXTENSION timescaledb UPDATE"
+        findings = [warning(f"TimescaleDB {installed} is older than 2.14, which is needed", advice)]
+    elif installed != offered:
+        findings.append(
+            note(f"TimescaleDB {offered} is installed on the server, {installed} in this database")
+        )
+    return findings
+
+
+def as_numbers(version: str) -> tuple[int, ...]:
+    """A version to compare by."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+async def check_hypertable(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether `app_logs` is a hypertable where it could be one."""
+    if not await connection.fetchval(HAS_EXTENSION):
+        return []
+    found = await connection.fetchrow(DESCRIBE_HYPERTABLE)
+    if found:
+        return [ok(f"app_logs is a hypertable with {found['num_chunks']} chunks")]
+    if not await connection.fetchval("SELECT to_regclass('app_logs') IS NOT NULL"):
+        return []
+    return [
+        warning(
+            "app_logs is a plain table, though TimescaleDB is there",
+            "`receiver migrate` converts it while it is empty, and says how if it is not",
+        )
+    ]
+
+
+async def check_policies(connection: Connection, _: Settings) -> list[Finding]:
+    """Whether there are policies for compression and retention, and whether their jobs work."""
+    if not await connection.fetchval(HAS_EXTENSION):
+        return []
+    if not await connection.fetchval(FIND_HYPERTABLE):
+        return []
+    jobs = await connection.fetch(FIND_JOBS)
+    return [describe_policies(jobs), *filter(None, map(judge, jobs))]
+
+
+def describe_policies(jobs: list[asyncpg.Record]) -> Finding:
+    """Which policies `app_logs` has."""
+    after = {job["name"]: f"after {job['after']}" for job in jobs if job["table"] == "app_logs"}
+    compression = after.get("policy_compression")
+    found = (
+        f"compression of app_logs: {compression or 'none'}, "
+        f"retention: {after.get('policy_retention', 'none')}; {len(jobs)} jobs in all"
+    )
+    if compression is None:
+        return note(found, "compression saves most of the space: see `receiver migrate --help`")
+    return ok(found)
+
+
+def judge(job: asyncpg.Record) -> Finding | None:
+    """What is wrong with a job, if anything is."""
+    name = f"job {job['job_id']} ({job['name']} of {job['table'] or 'no table'})"
+    if not job["scheduled"]:
+        remedy = f"SELECT alter_job({job['job_id']}, scheduled => true)"
+        return warning(f"{name} is switched off", remedy)
+    if job["failed"]:
+        return warning(
+            f"{name} failed when it last ran, {job['failures']} times in all",
+            "timescaledb_information.job_errors and the server's log tell why",
+        )
+    if job["overdue"]:
+        return warning(
+            f"{name} should have run more than an hour ago",
+            "raise timescaledb.max_background_workers and max_worker_processes",
+        )
+    return None
+
+
+CHECKS: Final = {
+    "timescaledb": check_extension,
+    "hypertable": check_hypertable,
+    "policies": check_policies,
+}
