@@ -62,7 +62,7 @@ async def carry_out(checks: Mapping[str, Check]) -> Report:
         try:
             findings = await check()
         except Exception as error:  # noqa: BLE001  whatever it is, the others still tell something
-            findings = [warning(f"could not be checked: {error or type(error).__name__}")]
+            findings = [warning(f"could not be checked: {str(error) or type(error).__name__}")]
         for finding in findings:
             yield topic, finding
 

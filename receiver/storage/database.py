@@ -88,8 +88,9 @@ def leaves_session_usable(error: BaseException) -> bool:
 
 
 def describe(error: asyncpg.PostgresError) -> str:
-    """The server's message with its SQLSTATE, by which documentation can be searched."""
-    return f"the database answered: {error} (SQLSTATE {error.sqlstate})"
+    """The server's message in one line, with the SQLSTATE to search the documentation for."""
+    message = " ".join(str(error).split())
+    return f"the database answered: {message} (SQLSTATE {error.sqlstate})"
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:

@@ -83,11 +83,11 @@ async def test_a_refused_statement_is_one_clear_error(
     empty_database_url: str, make_settings: MakeSettings
 ) -> None:
     connection = await asyncpg.connect(empty_database_url)
-    await connection.execute("CREATE TABLE app_logs (mine INT)")
-    with pytest.raises(SchemaError, match='relation "app_logs" already exists'):
+    await connection.execute("CREATE TYPE app_logs AS ENUM ('mine')")
+    with pytest.raises(SchemaError, match='type "app_logs" already exists'):
         await migrate(make_settings(database_url=empty_database_url))
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
-    assert await connection.fetchval(tables) == 1
+    assert await connection.fetchval(tables) == 0
     await connection.close()
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from urllib.parse import urlsplit
-
 import asyncpg
 import pytest
 
@@ -13,6 +10,7 @@ from receiver.errors import SchemaError, SetupError
 from receiver.storage.database import Database
 from tests.conftest import MakeSettings
 from tests.receivers import Point, encode, receiving
+from tests.roles import latin1_database
 from tests.waiting import until
 
 NOW = 1_700_000_000_000
@@ -105,20 +103,12 @@ async def test_a_schema_that_does_not_fit_ends_the_start(
 async def test_a_database_that_is_not_utf8_is_refused(
     server_url: str, make_settings: MakeSettings
 ) -> None:
-    name = f"receiver_latin1_{secrets.token_hex(6)}"
-    server = await asyncpg.connect(server_url)
-    await server.execute(
-        f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' "
-        "LOCALE_PROVIDER libc TEMPLATE template0"
-    )
-    try:
-        url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
-        async with receiving(make_settings(database_url=url), wait=False) as receiver:
-            with pytest.raises(SetupError, match="LATIN1, it must be UTF8"):
-                await receiver.app[STORE].opening
-    finally:
-        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await server.close()
+    async with (
+        latin1_database(server_url) as url,
+        receiving(make_settings(database_url=url), wait=False) as receiver,
+    ):
+        with pytest.raises(SetupError, match="LATIN1, it must be UTF8"):
+            await receiver.app[STORE].opening
 
 
 async def test_a_database_that_goes_away_during_the_migration_is_waited_for(

@@ -84,8 +84,8 @@ async def check_pending(connection: Connection, settings: Settings) -> list[Find
     if not found["total"]:
         return [ok("no sample waits for its twin")]
     state = (
-        f"{found['total']} samples wait for their twin ({found['total'] - found['ocr']} "
-        f"{settings.status_metric}, {found['ocr']} {settings.ocr_metric}), the oldest for "
+        f"samples that wait for their twin: {found['total'] - found['ocr']} "
+        f"{settings.status_metric}, {found['ocr']} {settings.ocr_metric}, the oldest for "
         f"{spell(found['age'])}"
     )
     if found["age"] > settings.pair_timeout + settings.maintenance_interval + PATIENCE:
@@ -146,7 +146,7 @@ async def check_newest(connection: Connection, _: Settings) -> list[Finding]:
         future = await connection.fetchval(COUNT_FUTURE, SKEW)
         return [
             warning(
-                f"{future} rows lie in the future, the newest by {spell(age)}",
+                f"rows that lie in the future: {future}, the newest by {spell(age)}",
                 "set the clocks of Prometheus, the applications and the database (NTP)",
             )
         ]

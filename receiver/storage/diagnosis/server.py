@@ -23,18 +23,23 @@ SELECT name FROM pg_settings
 WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name
 """
 
-# How many more sessions we could open; each limit is -1 where there is none.
+# The limits of connections, -1 where there is none, and how many of each are taken by others than
+# us; `ours` are those of receivers. A role without rights does not see what kind others are.
 CONNECTIONS: Final = """
+WITH clients AS (
+    SELECT usename, datname, application_name FROM pg_stat_activity
+    WHERE datid IS NOT NULL AND pid <> pg_backend_pid()
+      AND COALESCE(backend_type, 'client backend') = 'client backend'
+)
 SELECT current_setting('max_connections')::int
         - current_setting('superuser_reserved_connections')::int
-        - COALESCE(current_setting('reserved_connections', true), '0')::int AS allowed,
-    (SELECT sum(numbackends)::int FROM pg_stat_database) AS used,
+        - COALESCE(current_setting('reserved_connections', true), '0')::int AS for_all,
     (SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user) AS for_role,
     (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS for_database,
-    (SELECT count(*)::int - 1 FROM pg_stat_activity WHERE usename = session_user) AS by_role,
-    (SELECT count(*)::int - 1 FROM pg_stat_activity WHERE datname = current_database())
-        AS in_database,
-    (SELECT count(*)::int - 1 FROM pg_stat_activity WHERE application_name = 'receiver'
+    (SELECT count(*)::int FROM clients) AS by_all,
+    (SELECT count(*)::int FROM clients WHERE usename = session_user) AS by_role,
+    (SELECT count(*)::int FROM clients WHERE datname = current_database()) AS by_database,
+    (SELECT count(*)::int FROM clients WHERE application_name = 'receiver'
         AND usename = session_user AND datname = current_database()) AS ours
 """
 
@@ -85,10 +90,11 @@ async def check_durability(connection: Connection, _: Settings) -> list[Finding]
 async def check_connections(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether a receiver gets all the connections it may want."""
     found = await connection.fetchrow(CONNECTIONS)
-    left = found["allowed"] - found["used"] + 1
-    for limit, taken in (("for_role", "by_role"), ("for_database", "in_database")):
-        if found[limit] >= 0:
-            left = min(left, found[limit] - found[taken])
+    left = min(
+        found[f"for_{whom}"] - found[f"by_{whom}"]
+        for whom in ("all", "role", "database")
+        if found[f"for_{whom}"] >= 0
+    )
     wanted = settings.writers + 2
     # One that runs already has some of what it wants.
     if left + found["ours"] < wanted:

@@ -33,7 +33,10 @@ WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
 FIND_JOBS: Final = """
 SELECT j.job_id, j.proc_name AS name, j.hypertable_name AS table, j.scheduled,
     COALESCE(j.config ->> 'compress_after', j.config ->> 'drop_after') AS after,
-    s.last_run_status = 'Failed' AS failed, s.total_failures AS failures,
+    s.last_run_status = 'Failed' AS failed, (
+        SELECT e.err_message FROM timescaledb_information.job_errors e
+        WHERE e.job_id = j.job_id ORDER BY e.finish_time DESC LIMIT 1
+    ) AS error,
     isfinite(s.next_start) AND s.next_start < now() - interval '1 hour' AS overdue
 FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.job_stats s USING (job_id)
 WHERE COALESCE(j.hypertable_schema, j.proc_schema) = current_schema()
@@ -118,8 +121,8 @@ def judge(job: asyncpg.Record) -> Finding | None:
         return warning(f"{name} is switched off", remedy)
     if job["failed"]:
         return warning(
-            f"{name} failed when it last ran, {job['failures']} times in all",
-            "timescaledb_information.job_errors and the server's log tell why",
+            f"{name} failed when it last ran: {job['error'] or 'nobody noted why'}",
+            f"mend that, then to run it now: CALL run_job({job['job_id']})",
         )
     if job["overdue"]:
         return warning(

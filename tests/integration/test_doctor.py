@@ -1,0 +1,449 @@
+"""What `receiver doctor` finds in real databases, and what it does with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from argparse import ArgumentParser
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from receiver.commands import doctor
+from receiver.doctor import own
+from receiver.embedded import EmbeddedPostgres
+from receiver.findings import Finding, Level
+from receiver.settings import Settings
+from receiver.storage import diagnosis
+from receiver.storage.diagnosis import diagnose
+from tests.conftest import MakeSettings
+from tests.receivers import receiving
+from tests.roles import as_role, execute, plain_role
+from tests.waiting import until
+
+Found = dict[str, list[Finding]]
+Tell = Callable[..., Awaitable[int]]
+SOURCE = "INSERT INTO sources (labels, digest) VALUES ('{}', '');"
+ROW = SOURCE + "INSERT INTO app_logs (created_at, app_status, ocr_value, source_id)"
+HALF = SOURCE + "INSERT INTO pending_halves (created_at, arrived_at, source_id, app_status)"
+REJECT = SOURCE + (
+    "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, rejected_at)"
+)
+MY_SOURCE = "(SELECT id FROM sources LIMIT 1)"
+
+
+async def found_in(settings: Settings) -> Found:
+    found: Found = {}
+    async for topic, finding in diagnose(settings):
+        found.setdefault(topic, []).append(finding)
+    return found
+
+
+def worst(findings: list[Finding]) -> Level:
+    return max((finding.level for finding in findings), key=list(Level).index)
+
+
+async def skip_without_timescaledb(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    has = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
+    )
+    await connection.close()
+    if not has:
+        pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")
+
+
+async def test_a_fresh_schema_gives_no_cause_to_act(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    found = await found_in(make_settings(database_url=database_url))
+    assert {topic: worst(findings) for topic, findings in found.items()}.items() >= {
+        ("version", Level.OK),
+        ("writable", Level.OK),
+        ("durability", Level.OK),
+        ("connections", Level.OK),
+        ("vacuum", Level.OK),
+        ("schema", Level.OK),
+        ("rights", Level.OK),
+        ("indexes", Level.OK),
+        ("pending", Level.OK),
+        ("rejected", Level.OK),
+        ("codes", Level.OK),
+        ("clock", Level.OK),
+        ("rows", Level.NOTE),
+    }
+    assert all(worst(findings) in {Level.OK, Level.NOTE} for findings in found.values()), found
+
+
+FAULTS = [
+    ("INSERT INTO error_codes VALUES (7, 'UNREGISTERED_7')", "codes", Level.NOTE, ": 7"),
+    (f"{ROW} SELECT now(), 0, now(), {MY_SOURCE}", "rows", Level.OK, "is 0s old"),
+    (f"{ROW} SELECT now() - interval '3h', 0, now(), {MY_SOURCE}", "rows", Level.WARNING, "3h old"),
+    (
+        f"{ROW} SELECT now() + i * interval '1h', 0, now(), {MY_SOURCE} "
+        "FROM generate_series(0, 2) AS i",
+        "rows",
+        Level.WARNING,
+        "in the future: 2, the newest by ",
+    ),
+    (
+        f"{ROW} SELECT '290000-01-01', 0, now(), {MY_SOURCE}",
+        "rows",
+        Level.WARNING,
+        "in the future: 1, the newest by ",
+    ),
+    (
+        f"{ROW} SELECT now(), 0, to_timestamp(EXTRACT(EPOCH FROM now()) * 1000), {MY_SOURCE}",
+        "unit",
+        Level.PROBLEM,
+        "RECEIVER_OCR_UNIT=milliseconds",
+    ),
+    (f"{ROW} SELECT now(), 0, now() - interval '1h', {MY_SOURCE}", "unit", Level.OK, "seconds"),
+    (
+        f"{HALF} SELECT now(), now(), {MY_SOURCE}, 0",
+        "pending",
+        Level.OK,
+        "twin: 1 app_status, 0 ocr_value",
+    ),
+    (
+        f"{HALF} SELECT now(), now() - interval '10m', {MY_SOURCE}, 0",
+        "pending",
+        Level.WARNING,
+        "the oldest for 10m → the two metrics must",
+    ),
+    (
+        f"{HALF} SELECT now(), now() - interval '3h', {MY_SOURCE}, 0",
+        "pending",
+        Level.WARNING,
+        "is `receiver serve` running",
+    ),
+    (
+        f"{REJECT} SELECT {MY_SOURCE}, 'app_status', i, i, 'conflict', now() "
+        f"FROM generate_series(1, 3) AS i UNION ALL SELECT {MY_SOURCE}, 'ocr_value', 1, 1, "
+        "'out_of_range', now()",
+        "rejected",
+        Level.WARNING,
+        "3 conflict, 1 out_of_range (4 in all) → two senders",
+    ),
+    (
+        f"{REJECT} SELECT {MY_SOURCE}, 'a', 1, 1, 'conflict', now() - interval '2 days'",
+        "rejected",
+        Level.OK,
+        "(1 in all)",
+    ),
+    (
+        "DROP INDEX app_logs_created_at_idx",
+        "indexes",
+        Level.PROBLEM,
+        "→ CREATE INDEX ON app_logs (created_at)",
+    ),
+    (
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'pending_halves_pkey'::regclass",
+        "indexes",
+        Level.PROBLEM,
+        "REINDEX INDEX CONCURRENTLY pending_halves_pkey",
+    ),
+    (
+        "UPDATE receiver_schema_version SET version_num = '9999'",
+        "schema",
+        Level.PROBLEM,
+        "install a newer receiver",
+    ),
+    (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', "
+        "current_database()); END $$",
+        "writable",
+        Level.PROBLEM,
+        "read-only by default",
+    ),
+    (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 3', current_database()); "
+        "END $$",
+        "connections",
+        Level.PROBLEM,
+        "3 connections are left, a receiver takes up to 4",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fault", "topic", "level", "message"), FAULTS)
+async def test_a_fault_is_found(
+    database_url: str,
+    make_settings: MakeSettings,
+    fault: str,
+    topic: str,
+    level: Level,
+    message: str,
+) -> None:
+    await execute(database_url, fault)
+    found = await found_in(make_settings(database_url=database_url))
+    text = " | ".join(f"{finding.found} → {finding.advice}" for finding in found[topic])
+    assert message in text
+    assert worst(found[topic]) is level
+
+
+async def test_seconds_read_as_milliseconds(database_url: str, make_settings: MakeSettings) -> None:
+    early = "to_timestamp(EXTRACT(EPOCH FROM now()) / 1000)"
+    await execute(database_url, f"{ROW} SELECT now(), 0, {early}, {MY_SOURCE}")
+    found = await found_in(make_settings(database_url=database_url, ocr_unit="milliseconds"))
+    assert "RECEIVER_OCR_UNIT=seconds" in found["unit"][0].advice
+
+
+@pytest.mark.parametrize(
+    ("migrates", "level", "advice"),
+    [(True, Level.NOTE, "at start"), (False, Level.PROBLEM, "run `receiver migrate`")],
+)
+async def test_no_tables_yet(
+    empty_database_url: str,
+    make_settings: MakeSettings,
+    *,
+    migrates: bool,
+    level: Level,
+    advice: str,
+) -> None:
+    settings = make_settings(database_url=empty_database_url, migrate_on_start=migrates)
+    found = await found_in(settings)
+    (finding,) = found["schema"]
+    assert (finding.level, advice in finding.advice) == (level, True)
+    assert "rows" not in found
+
+
+async def test_another_applications_tables_are_named_and_not_looked_into(
+    empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    await execute(empty_database_url, "CREATE TABLE app_logs (); CREATE TABLE error_codes ()")
+    found = await found_in(make_settings(database_url=empty_database_url))
+    (finding,) = found["schema"]
+    assert finding.level is Level.PROBLEM
+    assert "has app_logs, error_codes of another application" in finding.found
+    assert "rows" not in found
+
+
+async def test_what_may_not_be_looked_at_hides_nothing_else(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    async with plain_role(database_url) as role:
+        await execute(
+            database_url,
+            "REVOKE SELECT ON pg_settings FROM PUBLIC",
+            f"GRANT SELECT ON app_logs, error_codes, receiver_schema_version TO {role}",
+        )
+        found = await found_in(make_settings(database_url=as_role(database_url, role)))
+    for topic in ("writable", "pending"):
+        (finding,) = found[topic]
+        assert finding.level is Level.WARNING
+        assert "could not be checked: the database answered: permission denied" in finding.found
+    (rights,) = found["rights"]
+    assert rights.level is Level.PROBLEM
+    assert "DELETE on pending_halves" in rights.found
+    assert worst(found["rows"]) is Level.NOTE
+
+
+async def test_looking_changes_nothing(
+    database_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def meddle(connection: asyncpg.Connection, _: Settings) -> list[Finding]:
+        await connection.execute("DELETE FROM error_codes")
+        return []
+
+    monkeypatch.setitem(diagnosis.ALWAYS, "meddling", meddle)
+    found = await found_in(make_settings(database_url=database_url))
+    assert "cannot execute DELETE in a read-only transaction" in found["meddling"][0].found
+
+
+async def test_a_database_that_cannot_be_reached(make_settings: MakeSettings) -> None:
+    found = await found_in(make_settings(database_url="postgresql://u:hunter2@127.0.0.1:1/d"))
+    ((finding,),) = found.values()
+    assert finding.level is Level.PROBLEM
+    assert "cannot be reached" in finding.found
+
+
+# --- TimescaleDB ----------------------------------------------------------------------------------
+
+
+async def test_without_policies(database_url: str, make_settings: MakeSettings) -> None:
+    await skip_without_timescaledb(database_url)
+    found = await found_in(make_settings(database_url=database_url))
+    (finding,) = found["hypertable"]
+    assert "is a hypertable with 0 chunks" in finding.found
+    assert worst(found["timescaledb"]) is Level.OK
+
+
+async def test_policies_and_their_jobs(database_url: str, make_settings: MakeSettings) -> None:
+    await skip_without_timescaledb(database_url)
+    await execute(
+        database_url,
+        "SELECT remove_compression_policy('app_logs', if_exists => true)",
+        "SELECT remove_retention_policy('app_logs', if_exists => true)",
+        "ALTER TABLE app_logs SET (timescaledb.compress, "
+        "timescaledb.compress_segmentby = 'source_id')",
+        "SELECT alter_job(add_compression_policy('app_logs', interval '9 days'), "
+        "scheduled => false)",
+        "SELECT alter_job(add_retention_policy('app_logs', interval '3 years'), "
+        "scheduled => false)",
+    )
+    found = await found_in(make_settings(database_url=database_url))
+    summary, *switched_off = found["policies"]
+    assert "compression of app_logs: after 9 days, retention: after 3 years" in summary.found
+    assert ["is switched off" in finding.found for finding in switched_off] == [True, True]
+
+
+async def test_a_job_that_fails(database_url: str, make_settings: MakeSettings) -> None:
+    await skip_without_timescaledb(database_url)
+    await execute(
+        database_url,
+        "CREATE PROCEDURE fail(job INT, config JSONB) LANGUAGE plpgsql "
+        "AS $$ BEGIN RAISE EXCEPTION 'no paper'; END $$",
+        "SELECT add_job('fail', interval '1h')",
+    )
+
+    async def failed() -> bool:
+        found = await found_in(make_settings(database_url=database_url))
+        return any(
+            "fail of no table) failed when it last ran" in f.found for f in found["policies"]
+        )
+
+    await until(failed)
+
+
+async def test_a_plain_table_beside_timescaledb(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    await skip_without_timescaledb(database_url)
+    await execute(
+        database_url,
+        "CREATE TABLE plain (LIKE app_logs INCLUDING ALL)",
+        "DROP TABLE app_logs CASCADE",
+        "ALTER TABLE plain RENAME TO app_logs",
+    )
+    found = await found_in(make_settings(database_url=database_url))
+    (finding,) = found["hypertable"]
+    assert (finding.level, "plain table" in finding.found) == (Level.WARNING, True)
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tell() -> Tell:
+    """Runs the command with these settings and words."""
+
+    async def run(settings: Settings, *words: str) -> int:
+        parser = ArgumentParser()
+        doctor.add_arguments(parser)
+        return await doctor.run(settings, parser.parse_args(words))
+
+    return run
+
+
+async def test_a_running_receiver_is_well(
+    tell: Tell,
+    database_url: str,
+    make_settings: MakeSettings,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = make_settings(database_url=database_url)
+    async with receiving(settings) as receiver:
+        listen = "{}:{}".format(*receiver.address)
+        assert await tell(settings.model_copy(update={"listen": listen})) == 0
+    out = capsys.readouterr().out
+    assert f"ok       receiver: a receiver answers at http://{listen} and is ready\n" in out
+    assert "note     rows: app_logs has no rows yet\n" in out
+    assert "problem" not in out
+
+
+async def test_a_problem_is_the_exit_code(
+    tell: Tell,
+    database_url: str,
+    make_settings: MakeSettings,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await execute(database_url, "UPDATE receiver_schema_version SET version_num = '9999'")
+    settings = make_settings(database_url=database_url)
+    assert await tell(settings, "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    (schema,) = [finding for finding in found if finding["topic"] == "schema"]
+    assert schema["level"] == "problem"
+    assert "9999" in schema["found"]
+
+
+async def test_no_secret_is_shown(
+    tell: Tell,
+    make_settings: MakeSettings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = make_settings(
+        database_url="postgresql://u:hunter2@127.0.0.1:1/d?sslmode=disable",
+        database_password="hunter2",
+    )
+    monkeypatch.setenv("RECEIVER_DATABASE_PASSWORT", "hunter2")
+    assert await tell(settings, "--prometheus", "http://u:hunter2@127.0.0.1:1") == 1
+    shown = capsys.readouterr()
+    assert "note     settings: RECEIVER_DATABASE_PASSWORT is no setting" in shown.out
+    assert "problem  prometheus: Prometheus cannot be reached" in shown.out
+    assert "hunter2" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("url", ["u:hunter2@h:9090", "http://u:hunter2@", "http://u:1@h:hunter2"])
+async def test_a_wrong_url_of_prometheus_is_not_shown(
+    tell: Tell, make_settings: MakeSettings, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        await tell(make_settings(), "--prometheus", url)
+    shown = capsys.readouterr().err
+    assert "must be a URL such as http://localhost:9090" in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "message"),
+    [
+        ({}, Level.OK, "fit each other"),
+        ({"commit_timeout": "30s"}, Level.WARNING, "RECEIVER_COMMIT_TIMEOUT is 30s"),
+        ({"pair_timeout": "1m"}, Level.WARNING, "RECEIVER_PAIR_TIMEOUT is 1m"),
+        ({"listen": "0.0.0.0:9201"}, Level.NOTE, "whoever reaches this machine"),
+    ],
+)
+async def test_settings_that_do_not_fit(
+    make_settings: MakeSettings, changed: dict[str, str], level: Level, message: str
+) -> None:
+    (finding,) = await own.check_settings(make_settings(**changed))
+    assert (finding.level, message in finding.found) == (level, True)
+
+
+# --- the embedded database ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    # Not tmp_path: root's is closed to the user PostgreSQL runs as.
+    directory = Path(tempfile.mkdtemp(prefix="doctor-"))
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
+
+
+async def test_an_embedded_database_is_looked_at_but_not_made(
+    tell: Tell,
+    data_dir: Path,
+    make_settings: MakeSettings,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = make_settings(data_dir=data_dir)
+    assert await tell(settings) == 0
+    assert "note     database: RECEIVER_DATABASE_URL is not set" in capsys.readouterr().out
+    assert not os.listdir(data_dir)
+
+    with EmbeddedPostgres(data_dir) as embedded:
+        for name in ("fsync", "autovacuum"):
+            await execute(embedded.url, f"ALTER SYSTEM SET {name} = off")
+    assert await tell(settings) == 0
+    out = capsys.readouterr().out
+    assert "warning  durability: fsync = off: a crash can cost acknowledged rows" in out
+    assert "warning  vacuum: autovacuum is off" in out
+    assert EmbeddedPostgres(data_dir).running_url() is None

@@ -1,0 +1,269 @@
+"""A database that cannot be used: one clear line from `migrate` and from `serve`, no change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from receiver.app import STORE
+from receiver.errors import ReceiverError, SetupError
+from receiver.serve import serve
+from receiver.settings import Settings
+from receiver.storage import requirements
+from receiver.storage.database import session
+from receiver.storage.migrations import migrate
+from receiver.storage.requirements import RIGHTS
+from tests.conftest import MakeSettings
+from tests.receivers import Point, receiving
+from tests.roles import as_role, execute, latin1_database, plain_role
+from tests.waiting import until
+
+CONTENTS = """
+SELECT c.relname, c.relkind::text, c.relacl::text FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+UNION ALL SELECT extname, 'extension', extversion FROM pg_extension
+ORDER BY 1, 2
+"""
+NOW = 1_700_000_000_000
+DEADLINE = 30
+AssertRefused = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture
+async def role(empty_database_url: str) -> AsyncIterator[str]:
+    async with plain_role(empty_database_url) as role:
+        yield role
+
+
+async def contents(database_url: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(database_url)
+    found = [tuple(row) for row in await connection.fetch(CONTENTS)]
+    await connection.close()
+    return found
+
+
+async def ended(*words: str) -> tuple[int | None, str]:
+    """A command's exit code, and what it wrote to standard error."""
+    environment = {name: os.environ[name] for name in os.environ if "RECEIVER" not in name}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "receiver", *words),
+        stderr=asyncio.subprocess.PIPE,
+        env={**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        async with asyncio.timeout(DEADLINE):
+            _, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    return process.returncode, errors.decode()
+
+
+@pytest.fixture
+def assert_refused(make_settings: MakeSettings) -> AssertRefused:
+    """Both commands end with an error that says all that is wanted, and change nothing."""
+
+    async def check(database_url: str, *wanted: str, look_as: str | None = None) -> None:
+        before = await contents(look_as or database_url)
+        settings = make_settings(database_url=database_url)
+        for command in (migrate, serve):
+            with pytest.raises(ReceiverError) as refused:
+                async with asyncio.timeout(DEADLINE):
+                    await command(settings)
+            assert all(word in str(refused.value) for word in wanted), refused.value
+            assert "\n" not in str(refused.value)
+        assert await contents(look_as or database_url) == before
+
+    return check
+
+
+async def test_a_refusal_is_one_line(empty_database_url: str) -> None:
+    await execute(empty_database_url, "CREATE TABLE app_logs (theirs TEXT)")
+    database = ("--database-url", empty_database_url)
+    for words in (("migrate", *database), ("serve", "--listen", "127.0.0.1:0", *database)):
+        code, errors = await ended(*words)
+        *log, message = errors.splitlines()
+        assert message.startswith("receiver: schema public of database receiver_test_")
+        assert all("INFO" in line for line in log)
+        assert code == 1
+
+
+async def test_no_right_to_create_tables(
+    assert_refused: AssertRefused, empty_database_url: str, role: str
+) -> None:
+    await execute(empty_database_url, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    await assert_refused(
+        as_role(empty_database_url, role),
+        f"role {role} may not create tables in schema public",
+        f"GRANT USAGE, CREATE ON SCHEMA public TO {role}",
+        look_as=empty_database_url,
+    )
+
+
+async def test_no_schema_at_all(
+    assert_refused: AssertRefused, empty_database_url: str, role: str
+) -> None:
+    await execute(empty_database_url, "DROP SCHEMA public")
+    await assert_refused(
+        as_role(empty_database_url, role),
+        "may not create tables in schema public",
+        look_as=empty_database_url,
+    )
+
+
+async def test_no_right_to_connect(
+    assert_refused: AssertRefused, empty_database_url: str, role: str
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.close()
+    await execute(empty_database_url, f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
+    await assert_refused(
+        as_role(empty_database_url, role),
+        f'permission denied for database "{name}"',
+        look_as=empty_database_url,
+    )
+
+
+async def test_no_right_to_create_the_extension(
+    assert_refused: AssertRefused, empty_database_url: str, role: str
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    offered = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
+    has_extension = await connection.fetchval(offered)
+    await connection.close()
+    if not has_extension:
+        pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")
+    await execute(empty_database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
+    await assert_refused(
+        as_role(empty_database_url, role),
+        f"role {role} may not create it",
+        "CREATE EXTENSION timescaledb",
+        look_as=empty_database_url,
+    )
+
+
+@pytest.mark.parametrize("table", ["app_logs", "error_codes", "sources", "alembic_version"])
+async def test_a_database_of_another_application(
+    assert_refused: AssertRefused, empty_database_url: str, table: str
+) -> None:
+    await execute(empty_database_url, f"CREATE TABLE {table} (version_num TEXT)")
+    await assert_refused(empty_database_url, f"has {table} of another application", "?search_path=")
+
+
+async def test_another_applications_tables_in_another_schema_are_in_nobodys_way(
+    empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    others = "CREATE TABLE public.app_logs (theirs TEXT); CREATE SCHEMA ours"
+    await execute(empty_database_url, others)
+    url = empty_database_url + ("&" if "?" in empty_database_url else "?")
+    settings = make_settings(database_url=f"{url}search_path=ours,public")
+    async with receiving(settings) as receiver:
+        await receiver.send(*pair(0))
+    connection = await asyncpg.connect(empty_database_url)
+    assert await connection.fetchval("SELECT count(*) FROM ours.app_logs") == 1
+    assert await connection.fetchval("SELECT count(*) FROM public.app_logs") == 0
+    await connection.close()
+
+
+async def test_a_schema_newer_than_the_code(
+    assert_refused: AssertRefused, database_url: str
+) -> None:
+    await execute(database_url, "UPDATE receiver_schema_version SET version_num = '9999'")
+    await assert_refused(database_url, "9999, which is newer", "install a newer receiver")
+
+
+async def test_a_database_that_is_not_utf8(assert_refused: AssertRefused, server_url: str) -> None:
+    async with latin1_database(server_url) as url:
+        await assert_refused(url, "LATIN1, it must be UTF8", "ENCODING 'UTF8'")
+
+
+async def test_a_server_too_old(
+    empty_database_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requirements, "OLDEST_SERVER", 99)
+    settings = make_settings(database_url=empty_database_url)
+    before = await contents(empty_database_url)
+    with pytest.raises(SetupError, match=r"PostgreSQL 1\d\.\d+.* is too old.* 99 or newer"):
+        await migrate(settings)
+    for migrates in (True, False):
+        changed = settings.model_copy(update={"migrate_on_start": migrates})
+        async with receiving(changed, wait=False) as receiver:
+            with pytest.raises(SetupError, match="is too old"):
+                await receiver.app[STORE].opening
+    assert await contents(empty_database_url) == before
+
+
+async def test_no_right_to_write(assert_refused: AssertRefused, database_url: str) -> None:
+    async with plain_role(database_url) as role:
+        await grant(database_url, role)
+        await execute(database_url, f"REVOKE INSERT ON app_logs, sources FROM {role}")
+        await assert_refused(
+            as_role(database_url, role),
+            f"role {role} lacks INSERT on sources, INSERT on app_logs: ",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ",
+            look_as=database_url,
+        )
+
+
+# --- what is not required -----------------------------------------------------------------------
+
+
+async def grant(database_url: str, role: str) -> None:
+    """What is required of a role, no more."""
+    await execute(
+        database_url,
+        *(f"GRANT {', '.join(rights)} ON {name} TO {role}" for name, rights in RIGHTS.items()),
+    )
+
+
+def pair(number: int, status: float = 0) -> list[Point]:
+    return [
+        ({"__name__": "app_status", "instance": "a"}, NOW + number, status),
+        ({"__name__": "ocr_value", "instance": "a"}, NOW + number, NOW / 1000),
+    ]
+
+
+async def test_the_rights_that_are_required_are_enough(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    async with plain_role(database_url) as role:
+        await grant(database_url, role)
+        settings = make_settings(
+            database_url=as_role(database_url, role),
+            migrate_on_start=False,
+            maintenance_interval="50ms",
+            pair_timeout="100ms",
+        )
+        await send_everything(settings)
+    connection = await asyncpg.connect(database_url)
+    codes = await connection.fetch("SELECT app_status FROM app_logs ORDER BY created_at")
+    assert [row["app_status"] for row in codes] == [0, 7, 0]
+    await connection.close()
+
+
+async def send_everything(settings: Settings) -> None:
+    """Samples that take every way there is: pairs, halves, repeated, contradicting, rejected."""
+    async with receiving(settings) as receiver, session(settings) as connection:
+        await receiver.send(*pair(0))
+        await receiver.send(*pair(0), *pair(1, 7))
+        for half in pair(2):
+            await receiver.send(half)
+        await receiver.send(pair(0, 1)[0])
+        await receiver.send(*pair(3, 0.5))
+
+        async def settled() -> bool:
+            waiting = await connection.fetchval("SELECT count(*) FROM pending_halves")
+            rejected = await connection.fetchval("SELECT count(*) FROM rejected_samples")
+            return (waiting, rejected) == (0, 3)
+
+        await until(settled)

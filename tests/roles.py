@@ -1,0 +1,54 @@
+"""Databases and roles of a test's own, on a server that others use too."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+
+
+def as_role(url: str, role: str) -> str:
+    """The same database for another role; the servers that tests use ask for no password."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{role}@{host}").geturl()
+
+
+@asynccontextmanager
+async def plain_role(database_url: str) -> AsyncIterator[str]:
+    """A role that owns nothing and has no rights but everybody's."""
+    role = f"receiver_test_{secrets.token_hex(6)}"
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        yield role
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await connection.close()
+
+
+@asynccontextmanager
+async def latin1_database(server_url: str) -> AsyncIterator[str]:
+    """A database that cannot hold every text."""
+    name = f"receiver_latin1_{secrets.token_hex(6)}"
+    server = await asyncpg.connect(server_url)
+    await server.execute(
+        f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' "
+        "LOCALE_PROVIDER libc TEMPLATE template0"
+    )
+    try:
+        yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+    finally:
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await server.close()
+
+
+async def execute(database_url: str, *statements: str) -> None:
+    """Run statements as the superuser."""
+    connection = await asyncpg.connect(database_url)
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.close()
