@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from argparse import ArgumentParser
@@ -437,7 +436,7 @@ async def test_an_embedded_database_is_looked_at_but_not_made(
     settings = make_settings(data_dir=data_dir)
     assert await tell(settings) == 0
     assert "note     database: RECEIVER_DATABASE_URL is not set" in capsys.readouterr().out
-    assert not os.listdir(data_dir)
+    assert not EmbeddedPostgres(data_dir).exists
 
     with EmbeddedPostgres(data_dir) as embedded:
         for name in ("fsync", "autovacuum"):

@@ -1,0 +1,218 @@
+"""What `receiver doctor` makes of what a Prometheus tells."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from receiver.doctor.prometheus import diagnose
+from receiver.findings import Finding, Level
+from tests.conftest import MakeSettings
+
+URL = "http://receiver.example:9201/api/v1/write"
+NOW = 1_700_000_000
+WELL = {
+    "highest_timestamp_in_seconds": NOW,
+    "queue_highest_sent_timestamp_seconds": NOW - 5,
+    "samples_pending": 3,
+    "samples_failed_total": 0,
+    "samples_retried_total": 0,
+    "shards": 1,
+    "shards_desired": 0.1,
+    "shards_max": 8,
+}
+SERIES = {
+    'count({__name__="app_status"})': 3,
+    'count({__name__="ocr_value"})': 3,
+}
+
+
+def exposition(values: Mapping[str, float], url: str = URL) -> str:
+    """Prometheus' own metrics; the first is of no queue."""
+    lines = []
+    for name, value in values.items():
+        metric = f"prometheus_remote_storage_{name}"
+        kind = "counter" if name.endswith("_total") else "gauge"
+        labels = "" if name.startswith("highest") else f'{{remote_name="a",url="{url}"}}'
+        lines += [f"# TYPE {metric} {kind}", f"{metric}{labels} {value}"]
+    return "\n".join(lines) + "\n"
+
+
+@asynccontextmanager
+async def prometheus(
+    remote_write: object = None,
+    metrics: str = "",
+    series: Mapping[str, int] = SERIES,
+) -> AsyncIterator[str]:
+    """Answers as a Prometheus does."""
+
+    def data(value: object) -> web.Response:
+        return web.json_response({"status": "success", "data": value})
+
+    async def buildinfo(_: web.Request) -> web.Response:
+        return data({"version": "3.7.3"})
+
+    async def config(_: web.Request) -> web.Response:
+        content = {"global": {}} | ({"remote_write": remote_write} if remote_write else {})
+        return data({"yaml": yaml.safe_dump(content)})
+
+    async def query(request: web.Request) -> web.Response:
+        number = series.get(request.query["query"], 0)
+        result = [{"metric": {}, "value": [NOW, str(number)]}] if number else []
+        return data({"resultType": "vector", "result": result})
+
+    async def expose(_: web.Request) -> web.Response:
+        return web.Response(text=metrics)
+
+    app = web.Application()
+    app.router.add_get("/prefix/api/v1/status/buildinfo", buildinfo)
+    app.router.add_get("/prefix/api/v1/status/config", config)
+    app.router.add_get("/prefix/api/v1/query", query)
+    app.router.add_get("/prefix/metrics", expose)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/prefix/"))
+
+
+async def found_at(url: str, make_settings: MakeSettings) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    async for topic, finding in diagnose(url, make_settings(listen="0.0.0.0:9201")):
+        found.setdefault(topic, []).append(finding)
+    return found
+
+
+def remote(url: str = URL, *rules: dict[str, Any]) -> dict[str, Any]:
+    return {"url": url, "write_relabel_configs": list(rules)}
+
+
+def rule(action: str, regex: str, *labels: str) -> dict[str, Any]:
+    return {"action": action, "regex": regex, "source_labels": list(labels or ["__name__"])}
+
+
+async def test_all_is_well(make_settings: MakeSettings) -> None:
+    keep = rule("keep", "app_status|ocr_value")
+    async with prometheus([remote(URL, keep)], exposition(WELL)) as url:
+        found = await found_at(url, make_settings)
+    assert {finding.level for findings in found.values() for finding in findings} == {Level.OK}
+    assert found.keys() == {"prometheus", "remote_write", "queue", "metrics"}
+    assert found["remote_write"][0].found == f"remote_write goes to {URL}"
+
+
+@pytest.mark.parametrize(
+    ("remotes", "level", "message"),
+    [
+        (None, Level.PROBLEM, "no remote_write → in prometheus.yml: url: http://HOST:9201/api/v1"),
+        ([remote("http://h:9090/api/v1/write")], Level.WARNING, "goes to http://h:9090/api"),
+        ([remote("http://h:9201/receive")], Level.WARNING, "does not look like this receiver"),
+        ([remote("http://h/api/v1/write"), remote()], Level.OK, f"goes to {URL}"),
+        ([remote("http://u:hunter2@h:9201/api/v1/write?k=hunter2")], Level.OK, "//h:9201/api"),
+    ],
+)
+async def test_where_it_sends(
+    make_settings: MakeSettings, remotes: object, level: Level, message: str
+) -> None:
+    async with prometheus(remotes) as url:
+        found = await found_at(url, make_settings)
+    (finding,) = found["remote_write"]
+    assert finding.level is level
+    assert message in f"{finding.found} → {finding.advice}"
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("rules", "dropped"),
+    [
+        ([rule("keep", "app_status")], ["ocr_value"]),
+        ([rule("keep", "app|ocr")], ["app_status", "ocr_value"]),
+        ([rule("drop", "app_.*")], ["app_status"]),
+        ([rule("drop", "app")], []),
+        ([rule("keep", "x", "job")], []),
+        ([rule("replace", "x")], []),
+    ],
+)
+async def test_relabeling_that_drops_a_metric(
+    make_settings: MakeSettings, rules: list[dict[str, Any]], dropped: list[str]
+) -> None:
+    async with prometheus([remote(URL, *rules)]) as url:
+        found = (await found_at(url, make_settings)).get("relabeling", [])
+    assert [finding.found.split()[-1] for finding in found] == dropped
+    assert all(finding.level is Level.PROBLEM for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "message"),
+    [
+        ({"highest_timestamp_in_seconds": NOW + 7200}, Level.PROBLEM, "2h behind, 3 samples"),
+        ({"queue_highest_sent_timestamp_seconds": 0}, Level.PROBLEM, "nothing has been sent yet"),
+        ({"samples_failed_total": 12}, Level.WARNING, "12 samples lost"),
+        ({"samples_retried_total": 7}, Level.NOTE, "7 samples were sent again"),
+        ({"shards_desired": 9.5}, Level.WARNING, "wants 10 shards and may have 8"),
+        # Nothing new has been scraped: not the queue's fault.
+        ({"highest_timestamp_in_seconds": NOW + 7200, "samples_pending": 0}, Level.OK, "1 shards"),
+    ],
+)
+async def test_a_queue(
+    make_settings: MakeSettings, changed: dict[str, float], level: Level, message: str
+) -> None:
+    async with prometheus([remote()], exposition(WELL | changed)) as url:
+        found = await found_at(url, make_settings)
+    (finding,) = found["queue"]
+    assert (finding.level, message in finding.found) == (level, True), finding
+
+
+async def test_a_newer_prometheus_has_no_metric_for_all_queues(
+    make_settings: MakeSettings,
+) -> None:
+    values = {**WELL, "queue_highest_timestamp_seconds": NOW + 7200}
+    del values["highest_timestamp_in_seconds"]
+    async with prometheus([remote()], exposition(values)) as url:
+        found = await found_at(url, make_settings)
+    assert "2h behind" in found["queue"][0].found
+
+
+async def test_another_receivers_queue_is_not_ours(make_settings: MakeSettings) -> None:
+    other = "http://h:9090/api/v1/write"
+    metrics = exposition(WELL | {"samples_failed_total": 12}, other)
+    async with prometheus([remote(other), remote()], metrics) as url:
+        found = await found_at(url, make_settings)
+    assert "queue" not in found
+
+
+@pytest.mark.parametrize(
+    ("series", "level", "message"),
+    [
+        ({}, Level.PROBLEM, "no series app_status now"),
+        ({'count({__name__="app_status"})': 3}, Level.PROBLEM, "no series ocr_value now"),
+        (
+            {**SERIES, 'count({__name__="app_status"} unless {__name__="ocr_value"})': 2},
+            Level.WARNING,
+            "2 of 3 series app_status have no ocr_value with the same labels",
+        ),
+        (SERIES, Level.OK, "3 series app_status, each with its ocr_value"),
+    ],
+)
+async def test_the_two_metrics(
+    make_settings: MakeSettings, series: dict[str, int], level: Level, message: str
+) -> None:
+    async with prometheus([remote()], series=series) as url:
+        found = await found_at(url, make_settings)
+    assert (found["metrics"][0].level, message in found["metrics"][0].found) == (level, True)
+
+
+async def test_what_is_no_prometheus(make_settings: MakeSettings) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="<html>")
+
+    app = web.Application()
+    app.router.add_get("/api/v1/status/buildinfo", answer)
+    async with TestServer(app) as server:
+        found = await found_at(str(server.make_url("/")), make_settings)
+        elsewhere = await found_at(str(server.make_url("/elsewhere")), make_settings)
+    assert found["prometheus"][0].found == "what answers there is no Prometheus"
+    assert "answers 404 to /api/v1/status/buildinfo" in elsewhere["prometheus"][0].found
+    assert found.keys() == elsewhere.keys() == {"prometheus"}
