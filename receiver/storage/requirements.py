@@ -26,7 +26,7 @@ RIGHTS: Final = {
     "pending_halves": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected_samples": ("SELECT", "INSERT"),
 }
-"""What a role must be allowed to do with each table to receive and store."""
+"""What a role must be allowed to do with each table to receive, store and show."""
 
 # Tables that only another application can have made, as long as no revision of ours was applied.
 FOREIGN: Final = (*RIGHTS.keys() - {"receiver_schema_version"}, "alembic_version")
