@@ -309,6 +309,19 @@ async def test_a_job_that_fails(database_url: str, make_settings: MakeSettings) 
     await until(failed)
 
 
+async def test_a_role_that_does_not_own_the_hypertable(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    await skip_without_timescaledb(database_url)
+    async with plain_role(database_url) as role:
+        settings = make_settings(database_url=as_role(database_url, role))
+        (finding,) = (await found_in(settings))["hypertable"]
+        assert (finding.level, "does not own app_logs" in finding.found) == (Level.WARNING, True)
+        left_to_others = settings.model_copy(update={"migrate_on_start": False})
+        (finding,) = (await found_in(left_to_others))["hypertable"]
+        assert finding.level is Level.OK
+
+
 async def test_a_plain_table_beside_timescaledb(
     database_url: str, make_settings: MakeSettings
 ) -> None:

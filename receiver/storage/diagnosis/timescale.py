@@ -23,8 +23,10 @@ HAS_EXTENSION: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 
 
 LICENSE: Final = "SELECT current_setting('timescaledb.license', true)"
 
+# How many chunks there are, and whether we own them, as whoever changes chunks and policies must.
 DESCRIBE_HYPERTABLE: Final = """
-SELECT num_chunks, compression_enabled AS compressed FROM timescaledb_information.hypertables
+SELECT num_chunks, quote_ident(current_user) AS role, pg_has_role(owner, 'USAGE') AS owned
+FROM timescaledb_information.hypertables
 WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
 """
 
@@ -73,11 +75,18 @@ def as_numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
-async def check_hypertable(connection: Connection, _: Settings) -> list[Finding]:
+async def check_hypertable(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether `app_logs` is a hypertable where it could be one."""
     if not await connection.fetchval(HAS_EXTENSION):
         return []
     found = await connection.fetchrow(DESCRIBE_HYPERTABLE)
+    if found and settings.migrate_on_start and not found["owned"]:
+        return [
+            warning(
+                f"role {found['role']} does not own app_logs, so it cannot see to its chunks",
+                "run `receiver migrate` as the owner, and `receiver serve --no-migrate-on-start`",
+            )
+        ]
     if found:
         return [ok(f"app_logs is a hypertable with {found['num_chunks']} chunks")]
     if not await connection.fetchval("SELECT to_regclass('app_logs') IS NOT NULL"):
