@@ -173,11 +173,15 @@ class Database:
 
         Raises:
             DatabaseUnavailableError: it does not.
-            SetupError: the URL is wrong.
+            SetupError: the URL is wrong, or the role may not connect.
         """
         with translated():
             await self._pool
-        await self.check()
+        try:
+            await self.check()
+        except StatementRefusedError as error:
+            # A right that is missing does not come by waiting.
+            raise SetupError(str(error)) from error
 
     async def check(self) -> None:
         """Ask the database for a sign of life.

@@ -9,15 +9,9 @@ from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Self
 
-from tenacity import (
-    AsyncRetrying,
-    before_sleep_log,
-    retry_if_exception_type,
-    retry_if_not_exception_type,
-    wait_exponential,
-)
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
 
-from receiver.errors import DatabaseUnavailableError, ReceiverError, StatementRefusedError
+from receiver.errors import DatabaseUnavailableError, ReceiverError
 from receiver.model import Sample
 from receiver.pairing import Outcome
 from receiver.settings import Settings
@@ -102,9 +96,7 @@ class Store:
     async def _wait_for_database(self) -> None:
         bring_up = migrate if self._settings.migrate_on_start else check_schema
         async for attempt in AsyncRetrying(
-            # A right that is missing does not come by waiting.
-            retry=retry_if_exception_type(DatabaseUnavailableError)
-            & retry_if_not_exception_type(StatementRefusedError),
+            retry=retry_if_exception_type(DatabaseUnavailableError),
             wait=wait_exponential(multiplier=0.1, max=5),
             before_sleep=before_sleep_log(logger, logging.WARNING),
         ):
