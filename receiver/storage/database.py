@@ -191,9 +191,9 @@ class Database:
         """
         with translated():
             async with asyncio.timeout(CHECK_TIMEOUT), self.connection() as connection:
-                read_only = await connection.fetchval(CHECK)
-        if read_only == "on":
-            raise DatabaseUnavailableError("the database is read-only")
+                if await connection.fetchval(CHECK) == "on":
+                    # Raised in here to end the session, which would stay what it is.
+                    raise DatabaseUnavailableError("the database is read-only")
 
     async def close(self) -> None:
         """Close all connections; those in use get a moment to finish."""

@@ -90,6 +90,19 @@ async def test_a_read_only_database_is_not_ready(
     await connection.close()
 
 
+async def test_it_waits_for_a_database_that_is_read_only_at_the_start(
+    database_url: str, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with receiving(make_settings(database_url=database_url), wait=False) as receiver:
+        await until(lambda: "read-only" in caplog.text)
+        await connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await until(receiver.ready)
+    await connection.close()
+
+
 async def test_a_schema_that_does_not_fit_ends_the_start(
     empty_database_url: str, make_settings: MakeSettings
 ) -> None:
