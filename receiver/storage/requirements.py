@@ -11,6 +11,7 @@ from typing import Final
 import asyncpg
 
 from receiver.errors import SchemaError, SetupError
+from receiver.storage.timescale import IS_LOADED, LOAD
 
 OLDEST_SERVER: Final = 14
 """Major version of PostgreSQL."""
@@ -39,7 +40,8 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     quote_ident(current_user) AS role,
     quote_ident(current_database()) AS database,
     quote_ident(current_schema()) AS schema,
-    has_schema_privilege(current_schema(), 'CREATE') AS creates_tables
+    has_schema_privilege(current_schema(), 'CREATE') AS creates_tables,
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
 """
 
 # What has one of these names ($1) in the schema that ours would be made in.
@@ -74,7 +76,8 @@ async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
     """Check that the server can hold the data; returns what `SERVER` tells.
 
     Raises:
-        SetupError: it is too old, or the database does not hold UTF-8 text.
+        SetupError: it is too old, the database does not hold UTF-8 text, or has a TimescaleDB that
+            the server does not load.
     """
     server = await connection.fetchrow(SERVER)
     if server["major"] < OLDEST_SERVER:
@@ -86,6 +89,11 @@ async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
         raise SetupError(
             f"the database's encoding is {server['encoding']}, it must be UTF8: make another with "
             "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if server["has_timescaledb"] and not await connection.fetchval(IS_LOADED):
+        raise SetupError(
+            f"database {server['database']} has TimescaleDB, but the server does not load it: "
+            f"{LOAD}"
         )
     return server
 
@@ -138,7 +146,7 @@ async def require_room(connection: asyncpg.Connection) -> None:
             "receiver a database of its own, or a schema of its own by adding "
             "?search_path=SCHEMA,public to RECEIVER_DATABASE_URL"
         )
-    if await connection.fetchval(LACKS_EXTENSION):
+    if await connection.fetchval(IS_LOADED) and await connection.fetchval(LACKS_EXTENSION):
         raise SchemaError(
             f"the server has TimescaleDB, but role {server['role']} may not create it: let an "
             f"administrator run CREATE EXTENSION timescaledb in database {server['database']}, or "

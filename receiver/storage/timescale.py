@@ -14,6 +14,11 @@ FIND_EXTENSION: Final = """
 SELECT installed_version IS NOT NULL FROM pg_available_extensions WHERE name = 'timescaledb'
 """
 
+# Whether the server has loaded the library, which alone knows this setting.
+IS_LOADED: Final = "SELECT current_setting('timescaledb.disable_load', true) IS NOT NULL"
+
+LOAD: Final = "add timescaledb to shared_preload_libraries of postgresql.conf, restart the server"
+
 FIND_HYPERTABLE: Final = """
 SELECT EXISTS (
     SELECT FROM timescaledb_information.hypertables
@@ -51,6 +56,10 @@ async def has_extension(connection: asyncpg.Connection) -> bool:
     installed = await connection.fetchval(FIND_EXTENSION)
     if installed is None or installed:
         return bool(installed)
+    if not await connection.fetchval(IS_LOADED):
+        # To create it would end the session.
+        logger.warning("the server has TimescaleDB but does not load it; if it is to, %s", LOAD)
+        return False
     try:
         async with connection.transaction():
             await connection.execute("CREATE EXTENSION timescaledb")

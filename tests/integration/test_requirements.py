@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -16,7 +17,7 @@ from receiver.app import STORE
 from receiver.errors import ReceiverError, SetupError
 from receiver.serve import serve
 from receiver.settings import Settings
-from receiver.storage import requirements
+from receiver.storage import requirements, timescale
 from receiver.storage.database import session
 from receiver.storage.migrations import migrate
 from receiver.storage.requirements import RIGHTS
@@ -86,6 +87,16 @@ def assert_refused(make_settings: MakeSettings) -> AssertRefused:
     return check
 
 
+async def skip_without_timescaledb(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    offers = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
+    )
+    await connection.close()
+    if not offers:
+        pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")
+
+
 async def test_a_refusal_is_one_line(empty_database_url: str) -> None:
     await execute(empty_database_url, "CREATE TABLE app_logs (theirs TEXT)")
     database = ("--database-url", empty_database_url)
@@ -137,12 +148,7 @@ async def test_no_right_to_connect(
 async def test_no_right_to_create_the_extension(
     assert_refused: AssertRefused, empty_database_url: str, role: str
 ) -> None:
-    connection = await asyncpg.connect(empty_database_url)
-    offered = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
-    has_extension = await connection.fetchval(offered)
-    await connection.close()
-    if not has_extension:
-        pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")
+    await skip_without_timescaledb(empty_database_url)
     await execute(empty_database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
     await assert_refused(
         as_role(empty_database_url, role),
@@ -150,6 +156,15 @@ async def test_no_right_to_create_the_extension(
         "CREATE EXTENSION timescaledb",
         look_as=empty_database_url,
     )
+
+
+async def test_an_extension_that_the_server_does_not_load(
+    assert_refused: AssertRefused, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await skip_without_timescaledb(empty_database_url)
+    await execute(empty_database_url, "CREATE EXTENSION timescaledb")
+    monkeypatch.setattr(requirements, "IS_LOADED", "SELECT false")
+    await assert_refused(empty_database_url, "does not load it: ", "shared_preload_libraries")
 
 
 @pytest.mark.parametrize("table", ["app_logs", "error_codes", "sources", "alembic_version"])
@@ -215,6 +230,27 @@ async def test_no_right_to_write(assert_refused: AssertRefused, database_url: st
         )
 
 
+# --- what only takes a while -------------------------------------------------------------------
+
+
+async def test_a_database_that_is_yet_to_be_made_is_waited_for(
+    empty_database_url: str, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = urlsplit(empty_database_url)
+    later = f"{parts.path[1:]}_later"
+    server = await asyncpg.connect(empty_database_url)
+    try:
+        settings = make_settings(database_url=parts._replace(path=f"/{later}").geturl())
+        async with receiving(settings, wait=False) as receiver:
+            await until(lambda: f'database "{later}" does not exist' in caplog.text)
+            assert not receiver.app[STORE].opening.done()
+            await server.execute(f"CREATE DATABASE {later} ENCODING 'UTF8' TEMPLATE template0")
+            await until(receiver.ready)
+    finally:
+        await server.execute(f"DROP DATABASE IF EXISTS {later} WITH (FORCE)")
+        await server.close()
+
+
 # --- what is not required -----------------------------------------------------------------------
 
 
@@ -224,6 +260,19 @@ async def grant(database_url: str, role: str) -> None:
         database_url,
         *(f"GRANT {', '.join(rights)} ON {name} TO {role}" for name, rights in RIGHTS.items()),
     )
+
+
+async def test_an_extension_that_is_not_loaded_is_done_without(
+    empty_database_url: str, role: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await skip_without_timescaledb(empty_database_url)
+    await execute(empty_database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
+    for module in (requirements, timescale):
+        monkeypatch.setattr(module, "IS_LOADED", "SELECT false")
+    await migrate(make_settings(database_url=as_role(empty_database_url, role)))
+    found = await contents(empty_database_url)
+    assert ("app_logs", "r", None) in found
+    assert "timescaledb" not in {name for name, _, _ in found}
 
 
 def pair(number: int, status: float = 0) -> list[Point]:

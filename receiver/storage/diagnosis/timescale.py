@@ -10,7 +10,7 @@ import asyncpg
 from receiver.findings import Finding, note, ok, warning
 from receiver.settings import Settings
 from receiver.storage.database import Connection
-from receiver.storage.timescale import FIND_HYPERTABLE
+from receiver.storage.timescale import FIND_HYPERTABLE, IS_LOADED, LOAD
 
 OLDEST: Final = (2, 14)
 
@@ -21,6 +21,7 @@ SELECT default_version, installed_version FROM pg_available_extensions WHERE nam
 
 HAS_EXTENSION: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
 
+# 'timescale' or 'apache'; the latter comes without compression and policies.
 LICENSE: Final = "SELECT current_setting('timescaledb.license', true)"
 
 # How many chunks there are, and whether we own them, as whoever changes chunks and policies must.
@@ -31,7 +32,8 @@ WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
 """
 
 # The jobs that belong to our schema, and how their last run ended. While a job runs, its next start
-# is -infinity.
+# is -infinity. A continuous aggregate's job is listed under its view or under the hypertable that
+# holds it, depending on the version.
 FIND_JOBS: Final = """
 SELECT j.job_id, j.proc_name AS name, j.hypertable_name AS table, j.scheduled,
     COALESCE(j.config ->> 'compress_after', j.config ->> 'drop_after') AS after,
@@ -42,6 +44,10 @@ SELECT j.job_id, j.proc_name AS name, j.hypertable_name AS table, j.scheduled,
     isfinite(s.next_start) AND s.next_start < now() - interval '1 hour' AS overdue
 FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.job_stats s USING (job_id)
 WHERE COALESCE(j.hypertable_schema, j.proc_schema) = current_schema()
+    OR (j.hypertable_schema, j.hypertable_name) IN (
+        SELECT materialization_hypertable_schema, materialization_hypertable_name
+        FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema()
+    )
 ORDER BY j.job_id
 """
 
@@ -52,6 +58,9 @@ async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
     if found is None:
         return [note("the server does not offer TimescaleDB: app_logs is a plain table")]
     offered, installed = found
+    if not await connection.fetchval(IS_LOADED):
+        found = f"the server has TimescaleDB {offered} but does not load it"
+        return [note(found, f"if it is to, {LOAD}")]
     if installed is None:
         return [
             note(
@@ -65,7 +74,10 @@ async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
         findings = [warning(f"TimescaleDB {installed} is older than 2.14, which is needed", advice)]
     elif installed != offered:
         findings.append(
-            note(f"TimescaleDB {offered} is installed on the server, {installed} in this database")
+            note(
+                f"TimescaleDB {offered} is installed on the server, {installed} in this database",
+                "ALTER EXTENSION timescaledb UPDATE, first in a session of its own",
+            )
         )
     return findings
 
@@ -105,6 +117,13 @@ async def check_policies(connection: Connection, _: Settings) -> list[Finding]:
         return []
     if not await connection.fetchval(FIND_HYPERTABLE):
         return []
+    if await connection.fetchval(LICENSE) == "apache":
+        return [
+            note(
+                "TimescaleDB under the Apache license has neither compression nor retention",
+                "timescaledb.license = timescale in postgresql.conf, if the packages have it",
+            )
+        ]
     jobs = await connection.fetch(FIND_JOBS)
     return [describe_policies(jobs), *filter(None, map(judge, jobs))]
 
