@@ -65,7 +65,7 @@ async def check_ready(settings: Settings) -> list[Finding]:
     except UnavailableError as error:
         return [warning(str(error), "start it: `receiver serve`")]
     if status != HTTPStatus.OK:
-        return [problem(f"{settings.own_url}/-/ready: {text}")]
+        return [problem(f"{settings.own_url}/-/ready: {text}", "the receiver's log tells more")]
     return [ok(f"a receiver answers at {settings.own_url} and is ready")]
 
 

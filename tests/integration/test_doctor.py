@@ -17,8 +17,8 @@ from receiver.doctor import own
 from receiver.embedded import EmbeddedPostgres
 from receiver.findings import Finding, Level
 from receiver.settings import Settings
-from receiver.storage import diagnosis
-from receiver.storage.diagnosis import diagnose
+from receiver.storage import diagnosis, requirements
+from receiver.storage.diagnosis import diagnose, timescale
 from tests.conftest import MakeSettings
 from tests.receivers import receiving
 from tests.roles import as_role, execute, plain_role
@@ -80,7 +80,7 @@ async def test_a_fresh_schema_gives_no_cause_to_act(
 
 FAULTS = [
     ("INSERT INTO error_codes VALUES (7, 'UNREGISTERED_7')", "codes", Level.NOTE, ": 7"),
-    (f"{ROW} SELECT now(), 0, now(), {MY_SOURCE}", "rows", Level.OK, "is 0s old"),
+    (f"{ROW} SELECT now(), 0, now(), {MY_SOURCE}", "rows", Level.OK, "s old"),
     (f"{ROW} SELECT now() - interval '3h', 0, now(), {MY_SOURCE}", "rows", Level.WARNING, "3h old"),
     (
         f"{ROW} SELECT now() + i * interval '1h', 0, now(), {MY_SOURCE} "
@@ -112,7 +112,7 @@ FAULTS = [
         f"{HALF} SELECT now(), now() - interval '10m', {MY_SOURCE}, 0",
         "pending",
         Level.WARNING,
-        "the oldest for 10m → the two metrics must",
+        "→ the two metrics must have the same labels",
     ),
     (
         f"{HALF} SELECT now(), now() - interval '3h', {MY_SOURCE}, 0",
@@ -185,6 +185,15 @@ async def test_a_fault_is_found(
     assert worst(found[topic]) is level
 
 
+async def test_each_worker_takes_connections(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(database_url=database_url, workers=1000, writers=3)
+    (finding,) = (await found_in(settings))["connections"]
+    assert finding.level is Level.PROBLEM
+    assert "takes up to 5000" in finding.found
+
+
 async def test_seconds_read_as_milliseconds(database_url: str, make_settings: MakeSettings) -> None:
     early = "to_timestamp(EXTRACT(EPOCH FROM now()) / 1000)"
     await execute(database_url, f"{ROW} SELECT now(), 0, {early}, {MY_SOURCE}")
@@ -242,6 +251,20 @@ async def test_what_may_not_be_looked_at_hides_nothing_else(
     assert worst(found["rows"]) is Level.NOTE
 
 
+async def test_a_check_over_which_the_server_ends_the_session_stops_no_other(
+    database_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end(connection: asyncpg.Connection, _: Settings) -> list[Finding]:
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return []
+
+    monkeypatch.setitem(diagnosis.ALWAYS, "ending", end)
+    found = await found_in(make_settings(database_url=database_url))
+    (finding,) = found["ending"]
+    assert "could not be checked: the database answered: connection was closed" in finding.found
+    assert worst(found["rights"]) is Level.OK
+
+
 async def test_looking_changes_nothing(
     database_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +312,44 @@ async def test_policies_and_their_jobs(database_url: str, make_settings: MakeSet
     summary, *switched_off = found["policies"]
     assert "compression of app_logs: after 9 days, retention: after 3 years" in summary.found
     assert ["is switched off" in finding.found for finding in switched_off] == [True, True]
+
+
+async def test_a_job_of_a_continuous_aggregate(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    await skip_without_timescaledb(database_url)
+    await execute(
+        database_url,
+        "CREATE MATERIALIZED VIEW daily WITH (timescaledb.continuous) AS "
+        "SELECT time_bucket('1 day', created_at) AS day, count(*) FROM app_logs GROUP BY 1 "
+        "WITH NO DATA",
+        "SELECT alter_job(add_continuous_aggregate_policy('daily', NULL, interval '1 hour', "
+        "interval '1 hour'), scheduled => false)",
+    )
+    found = await found_in(make_settings(database_url=database_url))
+    (switched_off,) = [f.found for f in found["policies"] if "is switched off" in f.found]
+    assert "policy_refresh_continuous_aggregate" in switched_off
+
+
+async def test_an_extension_that_the_server_does_not_load(
+    database_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await skip_without_timescaledb(database_url)
+    for module in (requirements, timescale):
+        monkeypatch.setattr(module, "IS_LOADED", "SELECT false")
+    found = await found_in(make_settings(database_url=database_url))
+    assert worst(found["version"]) is Level.PROBLEM
+    assert "but does not load it" in found["timescaledb"][0].found
+
+
+async def test_the_apache_license(
+    database_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await skip_without_timescaledb(database_url)
+    monkeypatch.setattr(timescale, "LICENSE", "SELECT 'apache'")
+    (finding,) = (await found_in(make_settings(database_url=database_url)))["policies"]
+    assert finding.level is Level.NOTE
+    assert "neither compression nor retention" in finding.found
 
 
 async def test_a_job_that_fails(database_url: str, make_settings: MakeSettings) -> None:
@@ -364,7 +425,7 @@ async def test_a_running_receiver_is_well(
         assert await tell(settings.model_copy(update={"listen": listen})) == 0
     out = capsys.readouterr().out
     assert f"ok       receiver: a receiver answers at http://{listen} and is ready\n" in out
-    assert "note     rows: app_logs has no rows yet\n" in out
+    assert "note     rows: app_logs has no rows yet → " in out
     assert "problem" not in out
 
 

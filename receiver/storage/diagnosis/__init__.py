@@ -7,17 +7,18 @@ may take longer than `TIMEOUT`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, TypeVar
 
 from receiver.errors import ReceiverError
-from receiver.findings import Finding, Report, carry_out, problem
+from receiver.findings import Report, carry_out, problem
 from receiver.settings import Settings
 from receiver.storage.database import Connection, session, translated
 from receiver.storage.diagnosis import contents, schema, server, timescale
 
-Look: TypeAlias = Callable[[Connection, Settings], Awaitable[Iterable[Finding]]]
+T = TypeVar("T")
 
 TIMEOUT: Final = "10s"
 LIMITS: Final = f"SET default_transaction_read_only = on; SET statement_timeout = '{TIMEOUT}'"
@@ -28,27 +29,50 @@ WITH_TABLES: Final = {**schema.CHECKS_OF_TABLES, **contents.CHECKS}
 
 async def diagnose(settings: Settings) -> Report:
     """Look at the database that the settings name."""
-    try:
-        async with session(settings) as connection:
-            with translated():
-                await connection.execute(LIMITS)
-                looks = ALWAYS | (
-                    WITH_TABLES if await connection.fetchval(schema.HAS_VERSION) else {}
-                )
-            checks = {
-                topic: partial(take, look, connection, settings) for topic, look in looks.items()
-            }
-            async for found in carry_out(checks):
-                yield found
-    except ReceiverError as error:
-        yield "database", problem(str(error), "check RECEIVER_DATABASE_URL and the server's log")
+    async with AsyncExitStack() as resources:
+        eye = Eye(settings, resources)
+        try:
+            looks = ALWAYS | (WITH_TABLES if await eye.take(has_tables) else {})
+        except ReceiverError as error:
+            advice = "check RECEIVER_DATABASE_URL and the server's log"
+            yield "database", problem(str(error), advice)
+            return
+        checks = {topic: partial(eye.take, look) for topic, look in looks.items()}
+        async for found in carry_out(checks):
+            yield found
 
 
-async def take(look: Look, connection: Connection, settings: Settings) -> Iterable[Finding]:
-    """Take one look.
+async def has_tables(connection: Connection, _: Settings) -> bool:
+    """Whether a revision of the receiver's schema was ever applied."""
+    return bool(await connection.fetchval(schema.HAS_VERSION))
 
-    Raises:
-        ReceiverError: as `translated` does.
+
+class Eye:
+    """Looks at a database, in one session for as long as the server lets it live.
+
+    Args:
+        settings: Name the database.
+        resources: What closes the sessions in the end.
     """
-    with translated():
-        return await look(connection, settings)
+
+    def __init__(self, settings: Settings, resources: AsyncExitStack) -> None:
+        self._settings = settings
+        self._resources = resources
+        self._connection: Connection | None = None
+
+    async def take(self, look: Callable[[Connection, Settings], Awaitable[T]]) -> T:
+        """Take one look; it may cost the session, for some faults make the server end it.
+
+        Raises:
+            ReceiverError: as `translated` does.
+        """
+        with translated():
+            connection = await self._open()
+            return await look(connection, self._settings)
+
+    async def _open(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            connection = await self._resources.enter_async_context(session(self._settings))
+            await connection.execute(LIMITS)
+            self._connection = connection
+        return self._connection

@@ -139,7 +139,8 @@ async def check_newest(connection: Connection, _: Settings) -> list[Finding]:
     """Whether rows come in, with times that are neither old nor yet to come."""
     seconds = await connection.fetchval(NEWEST_AGE)
     if seconds is None:
-        return [note("app_logs has no rows yet")]
+        advice = "`receiver doctor --prometheus URL` tells whether anything is sent"
+        return [note("app_logs has no rows yet", advice)]
     # What a timedelta holds is less than what TIMESTAMPTZ does.
     age = timedelta(seconds=max(min(seconds, 1e11), -1e11))
     if age < -SKEW:

@@ -95,14 +95,14 @@ async def check_connections(connection: Connection, settings: Settings) -> list[
         for whom in ("all", "role", "database")
         if found[f"for_{whom}"] >= 0
     )
-    wanted = settings.writers + 2
+    wanted = settings.workers * (settings.writers + 2)
     # One that runs already has some of what it wants.
     if left + found["ours"] < wanted:
         return [
             problem(
                 f"{left} connections are left, a receiver takes up to {wanted}",
                 "raise max_connections (or the limit of the role or the database), or lower "
-                "RECEIVER_WRITERS",
+                "RECEIVER_WORKERS or RECEIVER_WRITERS",
             )
         ]
     return [ok(f"{left} connections are left; a receiver takes up to {wanted}")]
