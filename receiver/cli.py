@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "demo": "show it all on this machine, with two sample applications",
     "capture": "serve, and record the requests",
     "replay": "send recorded requests",
+    "backfill": "read the history that a Prometheus still has",
     "logs": "show the newest logs",
     "codes": "list, add and rename error codes",
     "doctor": "look for what is wrong, and say what to do",

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,15 +44,22 @@ def server_url(shared_dir: Path) -> Iterator[str]:
     embedded.stop()
 
 
-@pytest.fixture
-async def empty_database_url(server_url: str) -> AsyncIterator[str]:
-    """A database of the test's own, with nothing in it."""
+@asynccontextmanager
+async def fresh_database(server_url: str) -> AsyncIterator[str]:
+    """A database with nothing in it, dropped in the end."""
     name = f"receiver_test_{secrets.token_hex(6)}"
     server = await asyncpg.connect(server_url)
     await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
     yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
     await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await server.close()
+
+
+@pytest.fixture
+async def empty_database_url(server_url: str) -> AsyncIterator[str]:
+    """A database of the test's own, with nothing in it."""
+    async with fresh_database(server_url) as url:
+        yield url
 
 
 MakeSettings = Callable[..., Settings]

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from receiver.doctor.api import Prometheus, RemoteWrite, opened, public
 from receiver.doctor.queues import Queue, judge
 from receiver.errors import UnavailableError
 from receiver.findings import Finding, Report, carry_out, ok, problem, warning
+from receiver.prometheus import Prometheus, RemoteWrite, opened, public
 from receiver.settings import Settings
 from receiver.write import WRITE_PATH
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from tests.conftest import MakeSettings
+from tests.faults.processes import free_port
 from tests.programs import require_program
 from tests.receivers import receiving
 from tests.waiting import until
@@ -68,13 +68,12 @@ class Application:
 
 @asynccontextmanager
 async def prometheus(
-    directory: Path, configuration: str
+    directory: Path, configuration: str, port: int | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run Prometheus; at the end it is asked to stop and given time to send what it has."""
     file = directory / "prometheus.yml"
     file.write_text(configuration)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = port or free_port()
     with (directory / "prometheus.log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
             require_program("prometheus"),

@@ -16,6 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from receiver.errors import UnavailableError
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+MAX_REASON: Final = 200
+
+# Unprocessable: too many samples for one query. Unavailable: it took too long.
+TOO_MUCH: Final = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE)
 
 QUEUE: Final = "prometheus_remote_storage_"
 
@@ -24,6 +28,18 @@ RemoteWrite: TypeAlias = dict[str, Any]
 
 QueueMetrics: TypeAlias = dict[str, dict[str, float]]
 """Metrics about remote write: by name without prefix, and by URL ("" for what is of no queue)."""
+
+
+class TooMuchAtOnceError(UnavailableError):
+    """Prometheus does not give so much in one answer."""
+
+
+class Points(NamedTuple):
+    """A series and its samples."""
+
+    labels: dict[str, str]
+    values: list[tuple[int, float]]
+    """Timestamps in milliseconds since the Unix epoch, and values."""
 
 
 class Prometheus(NamedTuple):
@@ -44,10 +60,16 @@ class Prometheus(NamedTuple):
             async with self.session.get(url, params=parameters) as response:
                 text = await response.text()
         except (aiohttp.ClientError, TimeoutError) as error:
-            reason = str(error) or "no answer in time"
-            raise UnavailableError(f"Prometheus cannot be reached: {reason}") from error
+            said = str(error) or "no answer in time"
+            raise UnavailableError(f"Prometheus cannot be reached: {said}") from error
+        if response.status in TOO_MUCH:
+            raise TooMuchAtOnceError(
+                f"Prometheus answers {response.status} to {path}: {reason(text)}"
+            )
         if response.status != HTTPStatus.OK:
-            raise UnavailableError(f"Prometheus answers {response.status} to {path}")
+            raise UnavailableError(
+                f"Prometheus answers {response.status} to {path}: {reason(text)}"
+            )
         return text
 
     async def api(self, path: str, **parameters: str) -> Any:  # noqa: ANN401  as the call has it
@@ -71,14 +93,50 @@ class Prometheus(NamedTuple):
         data = await self.api("/query", query=f"count({expression})")
         return int(data["result"][0]["value"][1]) if data["result"] else 0
 
+    async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
+        """The samples of a metric's series after `begin`, until `end`: with their own timestamps.
+
+        A range selector gives the samples themselves, where `query_range` would give values at
+        steps. Prometheus 2 includes `begin`.
+
+        Args:
+            metric: Its name.
+            begin: Milliseconds since the Unix epoch.
+            end: The same.
+
+        Raises:
+            TooMuchAtOnceError: it refuses so many at once.
+            UnavailableError: as `api` does.
+        """
+        selector = f"{{__name__={json.dumps(metric, ensure_ascii=False)}}}[{end - begin}ms]"
+        data = await self.api("/query", query=selector, time=f"{end / 1000:.3f}")
+        return [
+            Points(
+                series["metric"],
+                [(round(time * 1000), float(value)) for time, value in series.get("values", ())],
+            )
+            for series in data["result"]
+        ]
+
+    async def external_labels(self) -> dict[str, str]:
+        """The labels that it adds to all it sends.
+
+        Raises:
+            UnavailableError: as `api` does.
+        """
+        return (await self._configuration()).get("global", {}).get("external_labels") or {}
+
     async def remote_writes(self) -> list[RemoteWrite]:
         """Where it is configured to send to.
 
         Raises:
             UnavailableError: as `api` does.
         """
+        return (await self._configuration()).get("remote_write") or []
+
+    async def _configuration(self) -> dict[str, Any]:
         data = await self.api("/status/config")
-        return (yaml.safe_load(data["yaml"]) or {}).get("remote_write") or []
+        return yaml.safe_load(data["yaml"]) or {}
 
     async def queue_metrics(self) -> QueueMetrics:
         """Its metrics about what it sends.
@@ -96,10 +154,22 @@ class Prometheus(NamedTuple):
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Prometheus]:
-    """A session with the Prometheus at `url`."""
-    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+async def opened(
+    url: str, limits: aiohttp.ClientTimeout = TIMEOUT, token: str | None = None
+) -> AsyncIterator[Prometheus]:
+    """A session with the Prometheus at `url`, with a bearer token if it wants one."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with aiohttp.ClientSession(timeout=limits, headers=headers) as session:
         yield Prometheus(session, url)
+
+
+def reason(text: str) -> str:
+    """What an answer says of its failure, in short."""
+    try:
+        said = json.loads(text)["error"]
+    except (ValueError, KeyError, TypeError):
+        said = text
+    return " ".join(str(said).split())[:MAX_REASON]
 
 
 def public(url: str) -> str:

@@ -1,0 +1,210 @@
+"""Read the history that a Prometheus still has into the database, as if it had been pushed.
+
+What is stored already stays as it is, so it may run at any time, beside receivers, and twice. After
+Ctrl-C or a fault the same command goes on where it stopped; see docs/history.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, cast
+
+import aiohttp
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from receiver.backfill import (
+    Backfill,
+    Bookmark,
+    find_external_labels,
+    to_milliseconds,
+    to_text,
+)
+from receiver.backfill import Progress as Position
+from receiver.commands.connection import share_embedded
+from receiver.commands.doctor import base_url
+from receiver.commands.terminal import open_console
+from receiver.errors import SetupError
+from receiver.pairing import Outcome
+from receiver.prometheus import opened
+from receiver.serve import database
+from receiver.settings import Settings, parse_duration
+from receiver.storage.store import Store
+
+TIMEOUT: Final = aiohttp.ClientTimeout(total=120)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """From where, and of which time."""
+    parser.add_argument(
+        "--from-url",
+        metavar="URL",
+        type=base_url,
+        required=True,
+        help="the Prometheus, such as http://localhost:9090",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="TIME",
+        required=True,
+        help="2026-11-01T00:00:00Z, or how long ago, such as 7d",
+    )
+    parser.add_argument("--end", metavar="TIME", default="0s", help="the same (default: now)")
+    parser.add_argument(
+        "--external-label",
+        metavar="NAME=VALUE",
+        type=label,
+        action="append",
+        default=[],
+        help="a label that Prometheus adds to what it sends; by default its configuration tells",
+    )
+    parser.add_argument(
+        "--no-external-labels", action="store_true", help="add no labels to those of the series"
+    )
+    parser.add_argument(
+        "--bearer-token-file", metavar="FILE", type=Path, help="file with a token for Prometheus"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="begin anew, wherever an earlier run has stopped"
+    )
+
+
+def label(text: str) -> tuple[str, str]:
+    """Read a label.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ArgumentTypeError(f"must be NAME=VALUE, not {text!r}")
+    return name, value
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """Read a time, or how long ago it was.
+
+    Raises:
+        SetupError: it is neither.
+    """
+    try:
+        return now - cast("timedelta", parse_duration(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise SetupError(
+            f"{text!r} is no time: write 2026-11-01T00:00:00Z, or 7d for seven days ago"
+        ) from None
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Copy, and say what came of it.
+
+    Raises:
+        SetupError: an argument is wrong.
+        UnavailableError: Prometheus or the database is away for too long.
+    """
+    bookmark = Bookmark(
+        settings.data_dir,
+        arguments.from_url,
+        (arguments.start, arguments.end, settings.status_metric, settings.ocr_metric),
+    )
+    position = (None if arguments.restart else bookmark.read()) or begin(arguments)
+    shared = await asyncio.to_thread(share_embedded, settings)
+    async with (
+        database(shared) as reachable,
+        opened(arguments.from_url, TIMEOUT, read_token(arguments)) as prometheus,
+        Store(reachable, lambda: 0) as store,
+    ):
+        labels = dict(arguments.external_label)
+        if not (labels or arguments.no_external_labels):
+            labels = await find_external_labels(prometheus)
+        await store.opening
+        names = {name: metric for metric, name in settings.metric_names.items()}
+        backfill = Backfill(prometheus, store, names, labels)
+        read, outcomes = await copy(backfill, position, bookmark)
+    bookmark.remove()
+    span = f"from {to_text(position.done + 1)} to {to_text(position.end)}"
+    if not read and position.done < position.start:
+        raise SetupError(
+            f"Prometheus has no samples of {' or '.join(names)} {span}: are the metrics' names "
+            "right (RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC), and does it keep them so long?"
+        )
+    open_console().print(
+        f"{read} samples {span}: {outcomes[Outcome.ACCEPTED]} stored, now or before; "
+        f"{outcomes[Outcome.REJECTED]} set aside (rejected_samples says why)"
+    )
+    return 0
+
+
+def begin(arguments: Namespace) -> Position:
+    """Where to begin.
+
+    Raises:
+        SetupError: a time is none, or there is nothing between them.
+    """
+    now = datetime.now(UTC)
+    start, end = (to_milliseconds(moment(text, now)) for text in (arguments.start, arguments.end))
+    if start >= end:
+        raise SetupError(f"--start ({to_text(start)}) must lie before --end ({to_text(end)})")
+    # A window begins after its first millisecond.
+    return Position(start, end, start - 1)
+
+
+def read_token(arguments: Namespace) -> str | None:
+    """The bearer token, if there is one.
+
+    Raises:
+        SetupError: its file cannot be read.
+    """
+    if arguments.bearer_token_file is None:
+        return None
+    try:
+        return str(arguments.bearer_token_file.read_text(encoding="utf-8").strip())
+    except OSError as error:
+        raise SetupError(f"cannot read {arguments.bearer_token_file}: {error.strerror}") from error
+
+
+async def copy(
+    backfill: Backfill, position: Position, bookmark: Bookmark
+) -> tuple[int, Counter[Outcome]]:
+    """Copy what is left, showing how far it is; returns samples read, and what became of them."""
+    read, outcomes = 0, Counter[Outcome]()
+    with open_progress() as progress:
+        bar = progress.add_task("", total=position.end - position.start, at="")
+        if position.done >= position.start:
+            progress.console.print(f"going on at {to_text(position.done)}")
+        try:
+            async for window in backfill.run(position):
+                position = window.progress
+                bookmark.write(position)
+                read += window.read
+                outcomes += window.outcomes
+                progress.update(
+                    bar, completed=position.done - position.start, at=to_text(position.done)
+                )
+        except BaseException:
+            progress.console.print(
+                f"stopped at {to_text(position.done)}: the same command goes on there"
+            )
+            raise
+    return read, outcomes
+
+
+def open_progress() -> Progress:
+    """A progress bar on standard error, if that is a terminal."""
+    console = Console(stderr=True, highlight=False)
+    return Progress(
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[at]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

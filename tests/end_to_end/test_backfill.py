@@ -1,0 +1,163 @@
+"""The history of a real Prometheus becomes the rows that pushing would have made of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import pytest
+
+from receiver import backfill
+from receiver.backfill import Bookmark
+from receiver.cli import build_parser, load_command
+from receiver.errors import SetupError
+from receiver.settings import Settings
+from receiver.storage.migrations import migrate
+from tests.conftest import MakeSettings, fresh_database
+from tests.end_to_end.test_prometheus import Application, prometheus
+from tests.faults.processes import free_port
+from tests.programs import require_program
+from tests.receivers import receiving
+from tests.waiting import until
+
+pytestmark = pytest.mark.end_to_end
+
+SCRAPES = 6
+ROWS = """
+SELECT s.labels, l.created_at, l.app_status, l.ocr_value
+FROM app_logs l JOIN sources s ON s.id = l.source_id WHERE l.created_at <= $1
+"""
+CONFIGURATION = """
+global:
+  scrape_interval: 1s
+  external_labels: {{site: suwon, job: not the series' own}}
+scrape_configs:
+  - job_name: applications
+    static_configs:
+      - targets: [{targets}]
+remote_write:
+  - url: {url}
+    queue_config: {{batch_send_deadline: 200ms}}
+"""
+
+
+class Pushed(NamedTuple):
+    """A Prometheus that has pushed for a while."""
+
+    url: str
+    until: datetime
+    rows: set[tuple[object, ...]]
+    """What pushing made of all up to then."""
+
+
+async def rows(database_url: str, end: datetime) -> set[tuple[object, ...]]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        found = [tuple(row) for row in await connection.fetch(ROWS, end)]
+    finally:
+        await connection.close()
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+@asynccontextmanager
+async def pushed(settings: Settings, directory: Path) -> AsyncIterator[Pushed]:
+    applications = [Application(), Application()]
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(receiving(settings))
+        targets = [await stack.enter_async_context(app.running()) for app in applications]
+        configuration = CONFIGURATION.format(targets=", ".join(targets), url=receiver.url())
+        await stack.enter_async_context(prometheus(directory, configuration, port))
+        await until(lambda: min(app.scrapes for app in applications) >= SCRAPES)
+        assert settings.database_url is not None
+        url = settings.database_url.get_secret_value()
+        # A scrape of just now may not be in Prometheus' own storage yet, or not be pushed.
+        end = datetime.now(UTC)
+        seen = [app.scrapes for app in applications]
+        await until(
+            lambda: all(app.scrapes > n + 1 for app, n in zip(applications, seen, strict=True))
+        )
+
+        async def all_pushed() -> bool:
+            return len(await rows(url, end + timedelta(seconds=1))) > len(await rows(url, end))
+
+        await until(all_pushed)
+        yield Pushed(f"http://127.0.0.1:{port}", end, await rows(url, end))
+
+
+@pytest.fixture
+async def other_database_url(server_url: str, make_settings: MakeSettings) -> AsyncIterator[str]:
+    """A second database, to fill."""
+    async with fresh_database(server_url) as url:
+        await migrate(make_settings(database_url=url))
+        yield url
+
+
+async def invoke(*words: str) -> int:
+    parser, flags = build_parser("backfill")
+    assert flags is not None
+    parsed = parser.parse_args(["backfill", *words])
+    settings = Settings.load(flags(parsed_args=parsed))
+    return int(await load_command("backfill").run(settings, parsed))
+
+
+async def test_history_becomes_the_same_rows(
+    database_url: str,
+    other_database_url: str,
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    require_program("prometheus")
+    async with pushed(make_settings(database_url=database_url), tmp_path) as source:
+        words = (
+            f"--from-url={source.url}",
+            "--start=1h",
+            f"--end={source.until.isoformat()}",
+            f"--database-url={other_database_url}",
+            f"--data-dir={tmp_path / 'state'}",
+        )
+        assert len(source.rows) >= 2 * (SCRAPES - 1)
+        assert await invoke(*words) == 0
+        assert await rows(other_database_url, source.until) == source.rows
+        assert "samples from" in capsys.readouterr().out
+
+        # Again, with a hole and in many windows, and stopped on the way.
+        connection = await asyncpg.connect(other_database_url)
+        await connection.execute("DELETE FROM app_logs WHERE id % 2 = 0")
+        await connection.close()
+        monkeypatch.setattr(backfill, "FIRST_SPAN", 60_000)
+        monkeypatch.setattr(backfill, "LONGEST_SPAN", 60_000)
+        with monkeypatch.context() as patched:
+            patched.setattr(Bookmark, "write", stopping(Bookmark.write, after=30))
+            with pytest.raises(asyncio.CancelledError):
+                await invoke(*words)
+        assert "the same command goes on there" in capsys.readouterr().err
+        assert await invoke(*words) == 0
+        assert "going on at" in capsys.readouterr().err
+        assert await rows(other_database_url, source.until) == source.rows
+        assert not list((tmp_path / "state").glob("backfill-*"))
+
+        with pytest.raises(SetupError, match="no samples of app_status or ocr_value"):
+            await invoke(*words[:1], "--start=2h", "--end=90m", *words[3:])
+
+
+def stopping(write: object, after: int) -> object:
+    """Writes so often, and then is told to stop."""
+    count = 0
+
+    def stop(bookmark: Bookmark, progress: backfill.Progress) -> None:
+        nonlocal count
+        count += 1
+        if count > after:
+            raise asyncio.CancelledError
+        write(bookmark, progress)  # type: ignore[operator]
+
+    return stop
