@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "capture": "serve, and record the requests",
     "replay": "send recorded requests",
     "backfill": "read the history that a Prometheus still has",
+    "export": "write a range of the logs to a CSV or Parquet file",
     "logs": "show the newest logs",
     "codes": "list, add and rename error codes",
     "doctor": "look for what is wrong, and say what to do",

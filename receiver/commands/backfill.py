@@ -7,11 +7,11 @@ Ctrl-C or a fault the same command goes on where it stopped; see docs/history.md
 from __future__ import annotations
 
 import asyncio
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import aiohttp
 from rich.console import Console
@@ -25,6 +25,7 @@ from receiver.backfill import (
     to_text,
 )
 from receiver.backfill import Progress as Position
+from receiver.commands.arguments import label, moment
 from receiver.commands.connection import share_embedded
 from receiver.commands.doctor import base_url
 from receiver.commands.terminal import open_console
@@ -32,7 +33,7 @@ from receiver.errors import SetupError
 from receiver.pairing import Outcome
 from receiver.prometheus import opened
 from receiver.serve import database
-from receiver.settings import Settings, parse_duration
+from receiver.settings import Settings
 from receiver.storage.store import Store
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=120)
@@ -71,36 +72,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--restart", action="store_true", help="begin anew, wherever an earlier run has stopped"
     )
-
-
-def label(text: str) -> tuple[str, str]:
-    """Read a label.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ArgumentTypeError(f"must be NAME=VALUE, not {text!r}")
-    return name, value
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """Read a time, or how long ago it was.
-
-    Raises:
-        SetupError: it is neither.
-    """
-    try:
-        return now - cast("timedelta", parse_duration(text))
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        raise SetupError(
-            f"{text!r} is no time: write 2026-11-01T00:00:00Z, or 7d for seven days ago"
-        ) from None
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:

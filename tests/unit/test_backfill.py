@@ -23,7 +23,7 @@ from receiver.backfill import (
     next_span,
     to_milliseconds,
 )
-from receiver.commands.backfill import moment
+from receiver.commands.arguments import moment
 from receiver.errors import SetupError
 from receiver.model import Metric, Sample
 from receiver.pairing import Batch, Outcome

@@ -1,0 +1,40 @@
+"""What several commands take on the command line."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from receiver.errors import SetupError
+from receiver.settings import parse_duration
+
+
+def label(text: str) -> tuple[str, str]:
+    """Read a label.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ArgumentTypeError(f"must be NAME=VALUE, not {text!r}")
+    return name, value
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """Read a time, or how long ago it was.
+
+    Raises:
+        SetupError: it is neither.
+    """
+    try:
+        return now - cast("timedelta", parse_duration(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise SetupError(
+            f"{text!r} is no time: write 2026-11-01T00:00:00Z, or 7d for seven days ago"
+        ) from None

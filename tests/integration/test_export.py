@@ -1,0 +1,156 @@
+"""What is exported is what is stored, to the microsecond."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pyarrow.parquet as pq
+import pytest
+
+from receiver.cli import build_parser, load_command
+from receiver.errors import RefusedByDatabaseError, SetupError
+from receiver.settings import Settings
+from receiver.storage import exporting
+from receiver.storage.exporting import COLUMNS
+from receiver.storage.exporting import SELECT_AS_TEXT as ALL
+
+FIRST = datetime(2026, 11, 1, 9, 0, 0, 1, tzinfo=UTC)
+ROWS = 250
+
+FILL = """
+INSERT INTO sources (labels, digest)
+SELECT jsonb_build_object('instance', 'app-' || n, 'job', '검사, "따옴표"'), n::text::bytea
+FROM generate_series(1, 2) AS n;
+INSERT INTO error_codes (code, name, description) VALUES (7, E'LENS\\nDIRTY', NULL);
+INSERT INTO app_logs (created_at, app_status, ocr_value, source_id)
+SELECT TIMESTAMPTZ '2026-11-01 09:00:00.000001Z' + n * INTERVAL '1 second',
+    CASE WHEN n % 3 = 0 THEN 7 ELSE 0 END,
+    TIMESTAMPTZ '50000-01-01 00:00:00Z' + n * INTERVAL '1 microsecond', 1 + n % 2
+FROM generate_series(0, 249) AS n;
+"""
+RANGE = ("--start=2026-11-01T09:00:00Z", "--end=2026-11-01T10:00:00Z")
+
+Export = Callable[..., Awaitable[int]]
+
+
+@pytest.fixture
+async def export(database_url: str) -> Export:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(FILL)
+    await connection.close()
+
+    async def run(*words: str) -> int:
+        parser, flags = build_parser("export")
+        assert flags is not None
+        parsed = parser.parse_args(["export", f"--database-url={database_url}", *words])
+        settings = Settings.load(flags(parsed_args=parsed))
+        return int(await load_command("export").run(settings, parsed))
+
+    return run
+
+
+def expected(number: int) -> dict[str, Any]:
+    """The row of that number, but for its OCR value, which no datetime holds."""
+    return {
+        "id": number + 1,
+        "created_at": FIRST + timedelta(seconds=number),
+        "app_status": 0 if number % 3 else 7,
+        "error_name": "OK" if number % 3 else "LENS\nDIRTY",
+        "description": "정상 상태" if number % 3 else None,
+        "source_id": 1 + number % 2,
+        "labels": {"instance": f"app-{1 + number % 2}", "job": '검사, "따옴표"'},
+    }
+
+
+def names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+async def test_csv(export: Export, tmp_path: Path) -> None:
+    file = tmp_path / "logs.csv"
+    assert await export("-o", str(file), *RANGE) == 0
+    with file.open(encoding="utf-8", newline="") as opened:
+        found = list(csv.DictReader(opened))
+    assert tuple(found[0]) == COLUMNS
+    for number, row in enumerate(found):
+        fraction = f".{number:06}".rstrip("0").rstrip(".")
+        assert row.pop("ocr_value") == f"50000-01-01 00:00:00{fraction}+00"
+        assert {
+            **row,
+            "id": int(row["id"]),
+            "created_at": datetime.fromisoformat(row["created_at"]),
+            "app_status": int(row["app_status"]),
+            "description": row["description"] or None,
+            "source_id": int(row["source_id"]),
+            "labels": json.loads(row["labels"]),
+        } == expected(number)
+    assert len(found) == ROWS
+    assert names(tmp_path) == ["logs.csv"]
+
+
+async def test_parquet_in_row_groups(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "AT_ONCE", 100)
+    file = tmp_path / "logs.parquet"
+    assert await export("-o", str(file), *RANGE) == 0
+    assert pq.ParquetFile(file).num_row_groups == 3
+    table = pq.read_table(file)
+    assert table.column_names == list(COLUMNS)
+    ocr_values = table.column("ocr_value").cast("int64").to_pylist()
+    assert [value - ocr_values[0] for value in ocr_values] == list(range(ROWS))
+    # 120 times 400 years after 2000-01-01, which is day 10957.
+    assert ocr_values[0] == (120 * 146_097 + 10_957) * 86_400_000_000
+    for number, row in enumerate(table.drop_columns(["ocr_value"]).to_pylist()):
+        assert {**row, "labels": json.loads(row["labels"])} == expected(number)
+
+
+async def test_only_matching_sources_and_the_range_without_its_end(
+    export: Export, tmp_path: Path
+) -> None:
+    file = tmp_path / "some"
+    end = (FIRST + timedelta(seconds=10)).isoformat()
+    words = ("--format=csv", "--match=instance=app-2", RANGE[0], f"--end={end}")
+    assert await export("-o", str(file), *words) == 0
+    with file.open(encoding="utf-8", newline="") as opened:
+        assert [row["id"] for row in csv.DictReader(opened)] == ["2", "4", "6", "8", "10"]
+
+
+async def test_nothing_is_a_whole_file_too(export: Export, tmp_path: Path) -> None:
+    for name in ("none.csv", "none.parquet"):
+        assert await export("-o", str(tmp_path / name), "--match=instance=none", *RANGE) == 0
+    assert (tmp_path / "none.csv").read_text().strip() == ",".join(COLUMNS)
+    assert pq.read_table(tmp_path / "none.parquet").column_names == list(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-o", "logs.txt"), "choose with --format"),
+        (("-o", "missing/logs.csv"), "cannot write missing/logs.csv"),
+        (("-o", "logs.csv", "--start=then"), "is no time"),
+    ],
+)
+async def test_what_cannot_be_written_is_said(
+    export: Export, words: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SetupError, match=said):
+        await export(*words)
+
+
+async def test_a_file_that_was_not_finished_does_not_appear(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "logs.csv"
+    file.write_text("before")
+    monkeypatch.setattr(exporting, "SELECT_AS_TEXT", f"SELECT 1 / (9 - id) FROM ({ALL}) AS logs")
+    with pytest.raises(RefusedByDatabaseError, match="division by zero"):
+        await export("-o", str(file), *RANGE)
+    assert file.read_text() == "before"
+    assert names(tmp_path) == ["logs.csv"]
