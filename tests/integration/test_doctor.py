@@ -302,7 +302,7 @@ async def test_policies_and_their_jobs(database_url: str, make_settings: MakeSet
         "SELECT remove_compression_policy('app_logs', if_exists => true)",
         "SELECT remove_retention_policy('app_logs', if_exists => true)",
         "ALTER TABLE app_logs SET (timescaledb.compress, "
-        "timescaledb.compress_segmentby = 'source_id')",
+        "timescaledb.compress_segmentby = 'source_id, app_status')",
         "SELECT alter_job(add_compression_policy('app_logs', interval '9 days'), "
         "scheduled => false)",
         "SELECT alter_job(add_retention_policy('app_logs', interval '3 years'), "

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from receiver.app import STORE
-from receiver.errors import ReceiverError, SetupError
+from receiver.errors import SetupError
 from receiver.serve import serve
 from receiver.settings import Settings
 from receiver.storage import requirements, timescale
@@ -77,7 +77,7 @@ def assert_refused(make_settings: MakeSettings) -> AssertRefused:
         before = await contents(look_as or database_url)
         settings = make_settings(database_url=database_url)
         for command in (migrate, serve):
-            with pytest.raises(ReceiverError) as refused:
+            with pytest.raises(SetupError) as refused:
                 async with asyncio.timeout(DEADLINE):
                     await command(settings)
             assert all(word in str(refused.value) for word in wanted), refused.value
@@ -262,14 +262,21 @@ async def grant(database_url: str, role: str) -> None:
     )
 
 
+@pytest.mark.parametrize("may_create", [True, False])
 async def test_an_extension_that_is_not_loaded_is_done_without(
-    empty_database_url: str, role: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str,
+    role: str,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    may_create: bool,
 ) -> None:
     await skip_without_timescaledb(empty_database_url)
     await execute(empty_database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
     for module in (requirements, timescale):
         monkeypatch.setattr(module, "IS_LOADED", "SELECT false")
-    await migrate(make_settings(database_url=as_role(empty_database_url, role)))
+    url = empty_database_url if may_create else as_role(empty_database_url, role)
+    await migrate(make_settings(database_url=url))
     found = await contents(empty_database_url)
     assert ("app_logs", "r", None) in found
     assert "timescaledb" not in {name for name, _, _ in found}
