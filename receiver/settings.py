@@ -62,6 +62,20 @@ def parse_duration(value: object) -> object:
         raise ValueError("is longer than any time there is") from None
 
 
+def parse_limit(value: object) -> object:
+    """Read a duration, or `off` for no limit at all.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    if value == "off":
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or off") from None
+
+
 def parse_address(value: str) -> str:
     """Check that a listen address is HOST:PORT.
 
@@ -120,6 +134,7 @@ def default_data_dir() -> Path:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Ge(timedelta(0))]
 PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
+AgeLimit = Annotated[PositiveDuration | None, BeforeValidator(parse_limit)]
 Size = Annotated[ByteSize, Gt(0)]
 Address = Annotated[str, AfterValidator(parse_address)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(check_database_url)]
@@ -179,6 +194,16 @@ class Settings(BaseSettings):
     migrate_on_start: bool = Field(True, description="Bring the schema up to date at start.")
     chunk_interval: PositiveDuration = Field(
         timedelta(days=1), description="Time range of one chunk of the hypertable (TimescaleDB)."
+    )
+    compress_after: AgeLimit = Field(
+        timedelta(days=7),
+        description="Age at which logs are compressed (TimescaleDB); off: never.",
+    )
+    retention: AgeLimit = Field(
+        None, description="Age at which logs are deleted; off, the default: never."
+    )
+    rejected_retention: AgeLimit = Field(
+        timedelta(days=30), description="Age at which rejected samples are deleted; off: never."
     )
     workers: PositiveInt = Field(
         1,

@@ -154,9 +154,13 @@ class LogWriter:
             return []
         await connection.execute(queries.PLAN_FOR_BOUNDS)
         conflicts: list[RejectedRecord] = []
+        missing: list[LogRecord] = []
         for place, other_status, other_ocr in await connection.fetch(
             queries.FIND_CONFLICTS, *columns, logs[0][0], logs[-1][0]
         ):
+            if other_status is None:
+                missing.append(logs[place - 1])
+                continue
             created_at, source_id, app_status, _, sample = logs[place - 1]
             timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
             for differs, metric, value in (
@@ -166,6 +170,9 @@ class LogWriter:
                 if differs:
                     name = self._names[metric]
                     conflicts.append((source_id, name, timestamp, value, Reason.CONFLICT))
+        # All are missing where a trigger of somebody's discards them.
+        if 0 < len(missing) < len(logs):
+            conflicts += await self._insert(connection, missing)
         return conflicts
 
 

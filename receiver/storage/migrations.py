@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefusedError
 from receiver.settings import Settings
 from receiver.storage.database import connection_options, translated
+from receiver.storage.policies import set_up_policies
 from receiver.storage.requirements import (
     require_rights,
     require_room,
@@ -147,6 +148,7 @@ def upgrade(connection: Connection, settings: Settings) -> None:
         command.upgrade(alembic_config(connection), "head")
         logger.info("schema brought to revision %s", scripts.get_current_head())
     run_async(connection, lambda driver: set_up_hypertable(driver, settings.chunk_interval))
+    run_async(connection, lambda driver: set_up_policies(driver, settings))
 
 
 def alembic_config(connection: Connection | None = None) -> Config:

@@ -65,14 +65,16 @@ ORDER BY created_at, source_id
 ON CONFLICT (source_id, created_at) DO NOTHING
 """
 
-# Which of these rows are stored with another value: their place in the list, and what differs.
+# Which of these rows are stored with another value: their place in the list, and what differs; and
+# with NULL for that, which are not stored. TimescaleDB 2.16.0 to 2.18.0 leaves out what comes in
+# INSERT_LOGS after a row that a compressed chunk holds (timescaledb #7673).
 FIND_CONFLICTS: Final = """
 SELECT log.place, l.app_status <> log.app_status AS status, l.ocr_value <> log.ocr_value AS ocr
 FROM unnest($1::timestamptz[], $2::int[], $3::int[], $4::timestamptz[])
     WITH ORDINALITY AS log (created_at, source_id, app_status, ocr_value, place)
-JOIN app_logs l ON (l.source_id, l.created_at) = (log.source_id, log.created_at)
-WHERE l.created_at BETWEEN $5 AND $6
-  AND (l.app_status <> log.app_status OR l.ocr_value <> log.ocr_value)
+LEFT JOIN app_logs l ON (l.source_id, l.created_at) = (log.source_id, log.created_at)
+    AND l.created_at BETWEEN $5 AND $6
+WHERE (l.app_status = log.app_status AND l.ocr_value = log.ocr_value) IS NOT TRUE
 """
 
 REJECT_SAMPLES: Final = """
@@ -153,6 +155,55 @@ WAITING_RANGE: Final = "SELECT min(created_at), max(created_at) FROM pending_hal
 # and then its commit would wait for no synchronous standby, though the one that stored it may have
 # become visible without.
 MARK_WAL: Final = "SELECT pg_logical_emit_message(true, 'receiver', '')"
+
+# Deletes at most $2 of the oldest rows, those older than $1, from the time $3 on; returns how many,
+# and the newest time among them. For a plain table. None that a transaction works on, so that the
+# deletion waits for nobody.
+DELETE_OLD_LOGS: Final = """
+WITH old AS (
+    SELECT source_id, created_at FROM app_logs
+    WHERE created_at >= $3 AND created_at < now() - $1::interval
+    ORDER BY created_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), deleted AS (
+    DELETE FROM app_logs l USING old
+    WHERE (l.source_id, l.created_at) = (old.source_id, old.created_at)
+    RETURNING l.created_at
+)
+SELECT count(*), max(created_at) FROM deleted
+"""
+
+# Looks at the $2 first rows from the id $3 on, and deletes those older than $1; returns how many,
+# and the greatest id among them. Ids rise with time, so there need not be an index on the time.
+DELETE_OLD_REJECTED: Final = """
+WITH first AS (
+    SELECT id, rejected_at FROM rejected_samples WHERE id >= $3 ORDER BY id LIMIT $2
+), deleted AS (
+    DELETE FROM rejected_samples r USING first
+    WHERE r.id = first.id AND first.rejected_at < now() - $1::interval
+    RETURNING r.id
+)
+SELECT count(*), max(id) FROM deleted
+"""
+
+# For a hypertable without a policy: until when the oldest chunk goes, if all of it is older than
+# $1.
+FIND_OLD_CHUNK: Final = """
+SELECT min(range_end) FROM timescaledb_information.chunks
+WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
+  AND range_end <= now() - $1::interval
+  AND NOT EXISTS (
+      SELECT FROM timescaledb_information.jobs j
+      WHERE (j.hypertable_schema, j.hypertable_name) = (current_schema(), 'app_logs')
+        AND j.proc_name = 'policy_retention'
+  )
+"""
+
+DROP_OLD_CHUNK: Final = "SELECT drop_chunks('app_logs', older_than => $1::timestamptz)"
+
+# To drop a chunk locks the tables that it refers to. While it waited for somebody who reads the
+# chunk, all who write would wait for it.
+WAIT_FOR_NOBODY: Final = "SET LOCAL lock_timeout = '200ms'"
 
 TRY_MAINTENANCE_LOCK: Final = "SELECT pg_try_advisory_xact_lock(7345190226)"
 

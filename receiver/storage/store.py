@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Self, TypeAlias
 
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
 
@@ -21,6 +21,9 @@ from receiver.storage.logs import LogWriter
 from receiver.storage.migrations import check_schema, migrate
 from receiver.storage.pending import settle_waiting
 from receiver.storage.records import Contents
+from receiver.storage.retention import delete_old
+
+Duty: TypeAlias = Callable[[], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -108,18 +111,30 @@ class Store:
 
     async def _maintain(self) -> None:
         await asyncio.wait({self.opening})
+        troubles: dict[Duty, str] = {}
         while self._open:
             await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
-            try:
-                settled = await settle_waiting(
-                    self._database, self._settings.pair_timeout, self._settings.metric_names
-                )
-            except ReceiverError as error:
-                logger.warning("maintenance failed and will be tried again: %s", error)
-            else:
-                if settled.unpaired or settled.conflicts:
-                    logger.warning(
-                        "set aside %d samples whose twin did not come, %d that contradict a row",
-                        settled.unpaired,
-                        settled.conflicts,
-                    )
+            for duty in (self._settle, self._delete_old):
+                try:
+                    await duty()
+                except ReceiverError as error:
+                    # Once for each trouble: a right that is missing stays so for days.
+                    if troubles.get(duty) != str(error):
+                        logger.warning("maintenance failed and will be tried again: %s", error)
+                    troubles[duty] = str(error)
+                else:
+                    troubles.pop(duty, None)
+
+    async def _settle(self) -> None:
+        settled = await settle_waiting(
+            self._database, self._settings.pair_timeout, self._settings.metric_names
+        )
+        if settled.unpaired or settled.conflicts:
+            logger.warning(
+                "set aside %d samples whose twin did not come, %d that contradict a row",
+                settled.unpaired,
+                settled.conflicts,
+            )
+
+    async def _delete_old(self) -> None:
+        await delete_old(self._database, self._settings)
