@@ -1,0 +1,151 @@
+"""The policies of TimescaleDB, as its own catalog shows them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from receiver.storage.migrations import migrate
+from tests.conftest import MakeSettings
+from tests.timescale import FIND_VERSION, require_compression, require_timescaledb
+
+POLICIES = """
+SELECT proc_name, COALESCE(config ->> 'compress_after', config ->> 'drop_after')::interval, job_id
+FROM timescaledb_information.jobs WHERE hypertable_name = 'app_logs'
+"""
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    await require_timescaledb(connection)
+    yield connection
+    await connection.close()
+
+
+async def policies(connection: asyncpg.Connection) -> dict[str, timedelta]:
+    return {name: age for name, age, _ in await connection.fetch(POLICIES)}
+
+
+async def test_logs_are_compressed_after_a_week_and_kept_for_ever_by_default(
+    connection: asyncpg.Connection,
+) -> None:
+    await require_compression(connection)
+    assert await policies(connection) == {"policy_compression": 7 * DAY}
+    layout = await connection.fetch(
+        "SELECT attname, segmentby_column_index, orderby_asc "
+        "FROM timescaledb_information.compression_settings WHERE hypertable_name = 'app_logs'"
+    )
+    assert {tuple(column) for column in layout} == {
+        ("source_id", 1, None),
+        ("created_at", None, False),
+    }
+
+
+async def test_a_policy_follows_its_setting(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    await require_compression(connection)
+    for compress_after, retention, expected in (
+        ("12h", "90d", {"policy_compression": DAY / 2, "policy_retention": 90 * DAY}),
+        ("12h", "60d", {"policy_compression": DAY / 2, "policy_retention": 60 * DAY}),
+        ("off", "60d", {"policy_retention": 60 * DAY}),
+        ("off", "off", {}),
+        ("7d", "off", {"policy_compression": 7 * DAY}),
+    ):
+        settings = make_settings(
+            database_url=database_url, compress_after=compress_after, retention=retention
+        )
+        await migrate(settings)
+        assert await policies(connection) == expected
+
+
+async def test_what_fits_already_is_left_alone(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    """Another schedule or layout that somebody chose stays, and no job starts anew."""
+    await require_compression(connection)
+    settings = make_settings(database_url=database_url, retention="30d")
+    await migrate(settings)
+    await connection.execute(
+        "ALTER TABLE app_logs SET (timescaledb.compress, "
+        "timescaledb.compress_segmentby = 'source_id', timescaledb.compress_orderby = 'created_at')"
+    )
+    jobs = set(await connection.fetch(POLICIES))
+    await migrate(settings)
+    assert set(await connection.fetch(POLICIES)) == jobs
+    ascending = (
+        "SELECT bool_or(orderby_asc) FROM timescaledb_information.compression_settings "
+        "WHERE hypertable_name = 'app_logs'"
+    )
+    assert await connection.fetchval(ascending)
+
+
+async def test_a_policy_made_by_hand_yields_to_the_settings(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    await require_compression(connection)
+    await connection.execute(
+        "SELECT add_retention_policy('app_logs', drop_created_before => INTERVAL '1 day')"
+    )
+    await migrate(make_settings(database_url=database_url))
+    assert await policies(connection) == {"policy_compression": 7 * DAY}
+
+
+async def test_under_the_apache_license_the_rest_works(
+    database_url: str,
+    make_settings: MakeSettings,
+    connection: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if await connection.fetchval("SHOW timescaledb.license") != "apache":
+        pytest.skip("only a server's configuration can say timescaledb.license = 'apache'")
+    with caplog.at_level(logging.INFO):
+        await migrate(make_settings(database_url=database_url, retention="30d"))
+    assert caplog.text.count("Apache license") == 1
+    assert await policies(connection) == {}
+
+
+async def test_a_version_that_cannot_compress_is_named(
+    database_url: str,
+    make_settings: MakeSettings,
+    connection: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    version = await connection.fetchval(FIND_VERSION)
+    if tuple(map(int, version.split(".")[:2])) >= (2, 16):
+        pytest.skip(f"TimescaleDB {version} compresses tables with foreign keys")
+    if await connection.fetchval("SHOW timescaledb.license") != "timescale":
+        pytest.skip("this TimescaleDB has the Apache license")
+    await migrate(make_settings(database_url=database_url, retention="30d"))
+    assert caplog.text.count(f"TimescaleDB {version} cannot do that") == 1
+    assert await policies(connection) == {"policy_retention": 30 * DAY}
+
+
+async def test_a_role_that_does_not_own_the_table_leaves_it_alone(
+    database_url: str,
+    make_settings: MakeSettings,
+    connection: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = await policies(connection)
+    role = f"receiver_test_{secrets.token_hex(6)}"
+    await connection.execute(
+        f"CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+    )
+    try:
+        parts = urlsplit(database_url)
+        netloc = f"{role}@{parts.netloc.rpartition('@')[2]}"
+        url = parts._replace(netloc=netloc).geturl()
+        await migrate(make_settings(database_url=url, retention="30d", chunk_interval="1h"))
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    assert caplog.text.count("must be owner") == 1
+    assert await policies(connection) == before
