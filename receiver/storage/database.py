@@ -107,8 +107,8 @@ def connection_options(settings: Settings) -> dict[str, Any]:
             "application_name": "receiver",
             # An acknowledged row survives a crash, whatever the database's or the role's default.
             "synchronous_commit": "on",
-            # Else TimescaleDB before 2.17 refuses, for ever, a repeated request whose rows lie in
-            # many compressed batches. Other servers take it for a variable of somebody's own.
+            # Else TimescaleDB may refuse a request for rows of compressed chunks, however often it
+            # comes. Other servers take it for a variable of somebody's own.
             "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
         },
     }

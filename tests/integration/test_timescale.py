@@ -1,0 +1,192 @@
+"""Late and repeated samples where TimescaleDB has compressed the chunk already."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from receiver.model import Source
+from receiver.storage.database import Database
+from receiver.storage.logs import LogWriter
+from receiver.storage.pending import settle_waiting
+from receiver.storage.reading import rename_code
+from tests.conftest import MakeSettings
+from tests.integration.test_logs import (
+    NAMES,
+    NOW,
+    contents,
+    count,
+    ocr_half,
+    row,
+    source,
+    status_half,
+)
+from tests.timescale import compress, require_compression
+
+ROWS = 50
+"""Rows of each source in the chunk, one a second."""
+STATUSES = "SELECT app_status, count(*) FROM app_logs GROUP BY 1"
+LIMIT = "timescaledb.max_tuples_decompressed_per_dml_transaction"
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    # TimescaleDB 2.16 does not plan anew when a compressed chunk gets its first other row.
+    connection = await asyncpg.connect(database_url, statement_cache_size=0)
+    await require_compression(connection)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def database(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> AsyncIterator[Database]:
+    # Any decompression is too much, but for those who say otherwise.
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET {LIMIT} = 1")
+    database = Database(make_settings(database_url=database_url))
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def writer(database: Database) -> LogWriter:
+    return LogWriter(database, NAMES)
+
+
+@pytest.fixture
+async def sources(writer: LogWriter, connection: asyncpg.Connection) -> list[Source]:
+    """Four sources, whose rows of a minute lie in a compressed chunk."""
+    sources = [source(str(number)) for number in range(4)]
+    times = range(NOW, NOW + ROWS * 1000, 1000)
+    await writer.write(contents(*(row(who, time) for who in sources for time in times)))
+    await compress(connection)
+    return sources
+
+
+async def statuses(connection: asyncpg.Connection) -> dict[int, int]:
+    return {row["app_status"]: row["count"] for row in await connection.fetch(STATUSES)}
+
+
+async def test_a_repeated_batch_adds_just_what_is_new(
+    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+) -> None:
+    """Between the rows that are compressed, before and after them, in any order."""
+    times = range(NOW - 5000, NOW + (ROWS + 5) * 1000, 500)
+    batch = contents(*(row(who, time) for time in times for who in sources))
+    for _ in range(3):
+        await writer.write(batch)
+        assert await count(connection, "app_logs") == len(sources) * len(times)
+        keys = "(SELECT DISTINCT source_id, created_at FROM app_logs) AS keys"
+        assert await count(connection, keys) == len(sources) * len(times)
+        await compress(connection)
+    assert await count(connection, "rejected_samples") == 0
+
+
+async def test_a_contradiction_of_a_compressed_row_is_set_aside(
+    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+) -> None:
+    who = sources[0]
+    await writer.write(
+        contents(row(who, status=1), row(who, NOW + 1, status=2), status_half(who, NOW + 1000, 1))
+    )
+    aside = await connection.fetch(
+        "SELECT metric, timestamp_ms, value, reason FROM rejected_samples ORDER BY 2"
+    )
+    assert [tuple(sample) for sample in aside] == [
+        ("app_status", NOW, 1.0, "conflict"),
+        ("app_status", NOW + 1000, 1.0, "conflict"),
+    ]
+    assert await statuses(connection) == {0: len(sources) * ROWS, 2: 1}
+
+
+async def test_halves_find_their_row_in_a_compressed_chunk(
+    writer: LogWriter,
+    database: Database,
+    connection: asyncpg.Connection,
+    sources: list[Source],
+    make_settings: MakeSettings,
+) -> None:
+    who, other = sources[:2]
+    await writer.write(contents(status_half(who), ocr_half(other)))
+    assert await count(connection, "pending_halves") == 0
+    # As of a transaction that did not see the row's.
+    await connection.execute(
+        "INSERT INTO pending_halves (created_at, source_id, app_status) "
+        "SELECT created_at, source_id, 0 FROM app_logs LIMIT 10"
+    )
+    settled = await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    assert (settled.total, settled.unpaired, settled.conflicts) == (10, 0, 0)
+
+
+async def test_late_halves_meet_in_a_compressed_chunk(
+    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+) -> None:
+    late = [(who, NOW + number * 1000 + 1) for who in sources for number in range(5)]
+    await writer.write(contents(*(status_half(*key) for key in late)))
+    await writer.write(contents(*(ocr_half(*key) for key in late), row(sources[0])))
+    assert await count(connection, "app_logs") == len(sources) * ROWS + len(late)
+    assert await count(connection, "pending_halves") == 0
+
+
+async def test_a_unique_index_of_the_users_may_have_batches_decompressed(
+    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+) -> None:
+    """More than the database's limit allows, or the request would be refused for ever."""
+    await connection.execute("SELECT decompress_chunk(chunk) FROM show_chunks('app_logs') chunk")
+    try:
+        await connection.execute("CREATE UNIQUE INDEX ON app_logs (id, created_at)")
+    except asyncpg.FeatureNotSupportedError as error:
+        pytest.skip(str(error))
+    await compress(connection)
+    times = range(NOW, NOW + ROWS * 1000, 500)
+    await writer.write(contents(*(row(who, time) for who in sources for time in times)))
+    assert await count(connection, "app_logs") == len(sources) * len(times)
+
+
+async def test_renaming_a_code_leaves_compressed_rows_alone(
+    connection: asyncpg.Connection, sources: list[Source]
+) -> None:
+    await rename_code(connection, 0, "FINE", None)
+    await connection.execute("UPDATE error_codes SET name = 'GOOD' WHERE code = 0")
+    assert await statuses(connection) == {0: len(sources) * ROWS}
+    compressed = "SELECT bool_and(is_compressed) FROM timescaledb_information.chunks"
+    assert await connection.fetchval(compressed)
+
+
+async def test_renumbering_a_code_reaches_compressed_rows(
+    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+) -> None:
+    """Rows that came late into the chunk and rows of other chunks too."""
+    day = 86_400_000
+    await writer.write(contents(row(sources[0], NOW + 1), row(sources[0], NOW + day)))
+    await connection.execute("UPDATE error_codes SET code = 70 WHERE code = 0")
+    assert await statuses(connection) == {70: len(sources) * ROWS + 2}
+    await writer.write(contents(row(sources[0], NOW + 2, status=7), row(sources[0], NOW + day)))
+    assert await statuses(connection) == {70: len(sources) * ROWS + 2, 7: 1}
+
+
+async def test_renumbering_more_than_timescaledb_decompresses_changes_nothing(
+    connection: asyncpg.Connection, sources: list[Source]
+) -> None:
+    """As docs/promises.md says: an error that names the setting, and with it, it works."""
+    renumber = "UPDATE error_codes SET code = 70 WHERE code = 0"
+    await connection.execute(f"SET {LIMIT} = 1")
+    with pytest.raises(asyncpg.PostgresError, match="decompression limit"):
+        await connection.execute(renumber)
+    assert await statuses(connection) == {0: len(sources) * ROWS}
+    await connection.execute(f"SET {LIMIT} = 0")
+    await connection.execute(renumber)
+    assert await statuses(connection) == {70: len(sources) * ROWS}
+
+
+async def test_a_code_of_compressed_rows_cannot_be_deleted(
+    connection: asyncpg.Connection, sources: list[Source]
+) -> None:
+    assert sources
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await connection.execute("DELETE FROM error_codes WHERE code = 0")
