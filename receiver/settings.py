@@ -35,6 +35,7 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not
 SECRETS_DIR = Path("/run/secrets")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdwy]))")
 HOST = r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::\d*)?"
+SHORTEST_AGE = timedelta(hours=1)
 UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -62,18 +63,21 @@ def parse_duration(value: object) -> object:
         raise ValueError("is longer than any time there is") from None
 
 
-def parse_limit(value: object) -> object:
-    """Read a duration, or `off` for no limit at all.
+def parse_age(value: object) -> object:
+    """Read the age at which something is done to rows, or `off` for never.
 
     Raises:
-        ValueError: the text is neither.
+        ValueError: the text is neither, or so short that it must be a mistake: 3m for 3 months.
     """
     if value == "off":
         return None
     try:
-        return parse_duration(value)
+        age = parse_duration(value)
     except ValueError as error:
         raise ValueError(f"{error}, or off") from None
+    if isinstance(age, timedelta) and age < SHORTEST_AGE:
+        raise ValueError("must be 1h or longer (m is for minutes), or off")
+    return age
 
 
 def parse_address(value: str) -> str:
@@ -134,7 +138,7 @@ def default_data_dir() -> Path:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Ge(timedelta(0))]
 PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
-AgeLimit = Annotated[PositiveDuration | None, BeforeValidator(parse_limit)]
+Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
 Size = Annotated[ByteSize, Gt(0)]
 Address = Annotated[str, AfterValidator(parse_address)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(check_database_url)]
@@ -195,14 +199,14 @@ class Settings(BaseSettings):
     chunk_interval: PositiveDuration = Field(
         timedelta(days=1), description="Time range of one chunk of the hypertable (TimescaleDB)."
     )
-    compress_after: AgeLimit = Field(
+    compress_after: Age = Field(
         timedelta(days=7),
         description="Age at which logs are compressed (TimescaleDB); off: never.",
     )
-    retention: AgeLimit = Field(
+    retention: Age = Field(
         None, description="Age at which logs are deleted; off, the default: never."
     )
-    rejected_retention: AgeLimit = Field(
+    rejected_retention: Age = Field(
         timedelta(days=30), description="Age at which rejected samples are deleted; off: never."
     )
     workers: PositiveInt = Field(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from receiver.storage.migrations import migrate
 from tests.conftest import MakeSettings
+from tests.roles import as_role, plain_role
 from tests.timescale import FIND_VERSION, require_compression, require_timescaledb
 
 POLICIES = """
@@ -136,16 +135,11 @@ async def test_a_role_that_does_not_own_the_table_leaves_it_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = await policies(connection)
-    role = f"receiver_test_{secrets.token_hex(6)}"
-    await connection.execute(
-        f"CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
-    )
-    try:
-        parts = urlsplit(database_url)
-        netloc = f"{role}@{parts.netloc.rpartition('@')[2]}"
-        url = parts._replace(netloc=netloc).geturl()
+    async with plain_role(database_url) as role:
+        await connection.execute(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+        )
+        url = as_role(database_url, role)
         await migrate(make_settings(database_url=url, retention="30d", chunk_interval="1h"))
-    finally:
-        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     assert caplog.text.count("must be owner") == 1
     assert await policies(connection) == before

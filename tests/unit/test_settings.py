@@ -62,6 +62,9 @@ def test_the_contract_of_defaults() -> None:
     assert settings.metric_names == {Metric.STATUS: "app_status", Metric.OCR: "ocr_value"}
     assert settings.ocr_unit == "seconds"
     assert settings.pair_timeout == timedelta(hours=2)
+    assert settings.compress_after == timedelta(days=7)
+    assert settings.retention is None
+    assert settings.rejected_retention == timedelta(days=30)
     assert settings.data_dir == default_data_dir()
 
 
@@ -190,6 +193,29 @@ def test_what_is_no_duration(text: str) -> None:
         Settings.load(pair_timeout=text)
     expected = f"RECEIVER_PAIR_TIMEOUT={text}: must be a duration such as 250ms, 5s, 1h30m or 7d"
     assert str(refusal.value) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("off", None), ("30d", timedelta(days=30))])
+def test_an_age_may_be_off(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: timedelta | None
+) -> None:
+    assert load_flags("--compress-after", text).compress_after == expected
+    monkeypatch.setenv("RECEIVER_RETENTION", text)
+    assert Settings.load().retention == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("never", "must be a duration such as 250ms, 5s, 1h30m or 7d, or off"),
+        ("3m", "must be 1h or longer (m is for minutes), or off"),
+        ("0s", "must be 1h or longer (m is for minutes), or off"),
+    ],
+)
+def test_what_is_no_age(text: str, reason: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load(retention=text)
+    assert str(refusal.value) == f"RECEIVER_RETENTION={text}: {reason}"
 
 
 @given(st.integers(0, 10**6), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
