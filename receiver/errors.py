@@ -81,7 +81,7 @@ class ConflictingTransactionError(UnavailableError):
     """The transaction lost against another one; running it again will do."""
 
 
-# --- the database refused what was written; storage deals with it, a sender would only try again -
+# --- what was written cannot be stored like that; storage deals with it, a sender would try again
 
 
 class DuplicateRowError(UnavailableError):
@@ -90,6 +90,10 @@ class DuplicateRowError(UnavailableError):
 
 class MissingReferenceError(UnavailableError):
     """A row refers to a source or an error code that is not there."""
+
+
+class WideBatchError(UnavailableError):
+    """The batch spans more time than one transaction should."""
 
 
 class RefusedByDatabaseError(UnavailableError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -13,6 +14,7 @@ from receiver.errors import (
     DuplicateRowError,
     MissingReferenceError,
     RefusedByDatabaseError,
+    WideBatchError,
 )
 from receiver.model import Metric, Reason
 from receiver.pairing import POSTGRES_EPOCH_MS
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 MAX_KNOWN_CODES: Final = 10_000
 ATTEMPTS: Final = 5
+CHUNKS_AT_ONCE: Final = 100
+"""Chunks that one transaction may have to create: a second or two, and a thousand locks."""
 
 
 class LogWriter:
@@ -44,24 +48,35 @@ class LogWriter:
     Args:
         database: Where to.
         names: What the two metrics are called.
+        chunk_interval: Time range of one chunk.
     """
 
-    def __init__(self, database: Database, names: Mapping[Metric, str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        names: Mapping[Metric, str],
+        chunk_interval: timedelta = timedelta(days=1),
+    ) -> None:
         self._database = database
         self._names = names
+        self._widest = max(1, chunk_interval // timedelta(milliseconds=1)) * CHUNKS_AT_ONCE
         self._known_codes: set[int] = set()
 
     async def write(self, contents: Contents) -> None:
         """Commit everything, whatever it takes.
 
         What the database refuses is divided until the entry at fault stands alone; that one is set
-        aside, and everything else is stored.
+        aside, and everything else is stored. What spans too many chunks is divided too, so that a
+        sender that tries again gets further each time.
 
         Raises:
             UnavailableError: not everything is committed; writing the same again is safe.
         """
         try:
             await self._write_undivided(contents)
+        except WideBatchError:
+            for part in contents.by_time(self._widest):
+                await self.write(part)
         except RefusedByDatabaseError as error:
             if contents.size() > 1:
                 for part in contents.split():
@@ -107,9 +122,11 @@ class LogWriter:
         That order is: pending halves, error codes, logs, rejected samples, each sorted.
         """
         await resolve_sources(self._database, contents.sources())
-        logs = log_records(contents.rows)
+        logs, halves = log_records(contents.rows), half_records(contents.halves)
+        self._check_span(logs)
+        self._check_span(halves)
         codes = {log[2] for log in logs}
-        if copy and not (contents.halves or contents.rejected) and codes <= self._known_codes:
+        if copy and not (halves or contents.rejected) and codes <= self._known_codes:
             # The hot path: COPY alone is a transaction too, for one round trip instead of three.
             async with self._database.connection() as connection:
                 await copy_logs(connection, logs)
@@ -117,8 +134,8 @@ class LogWriter:
         rejected = rejected_records(contents.rejected, self._names)
         waiting: list[HalfRecord] = []
         async with self._database.transaction() as connection:
-            if contents.halves:
-                met = await meet(connection, half_records(contents.halves), self._names)
+            if halves:
+                met = await meet(connection, halves, self._names)
                 logs = sorted(logs + met.completed)
                 codes |= {log[2] for log in met.completed}
                 waiting = met.waiting
@@ -135,6 +152,10 @@ class LogWriter:
             if rejected:
                 await connection.execute(queries.REJECT_SAMPLES, *zip(*rejected, strict=True))
         self._remember_codes(codes)
+
+    def _check_span(self, records: Sequence[LogRecord | HalfRecord]) -> None:
+        if records and records[-1][0] - records[0][0] > self._widest * 1000:
+            raise WideBatchError
 
     async def _register_codes(self, connection: Connection, codes: set[int]) -> None:
         if unknown := codes - self._known_codes:

@@ -7,6 +7,7 @@ Timestamps are microseconds since 2000-01-01 UTC, sources their ids, and everyth
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
@@ -53,6 +54,20 @@ class Contents(NamedTuple):
         return Contents(first, second, third), Contents(
             self.rows[len(first) :], self.halves[len(second) :], self.rejected[len(third) :]
         )
+
+    def by_time(self, width: int) -> list[Contents]:
+        """Parts in the order of time, each within a range of `width` milliseconds.
+
+        There must be rows or halves.
+        """
+        parts: defaultdict[int, Contents] = defaultdict(lambda: Contents([], [], []))
+        for row in self.rows:
+            parts[row[0] // width].rows.append(row)
+        for half in self.halves:
+            parts[half[0] // width].halves.append(half)
+        ordered = [parts[number] for number in sorted(parts)]
+        ordered[0].rejected.extend(self.rejected)
+        return ordered
 
     def set_aside(self) -> Contents:
         """The same samples, all of them rejected."""

@@ -42,7 +42,7 @@ class Store:
     def __init__(self, settings: Settings, arriving: Callable[[], int]) -> None:
         self._settings = settings
         self._database = Database(settings)
-        self._writer = LogWriter(self._database, settings.metric_names)
+        self._writer = LogWriter(self._database, settings.metric_names, settings.chunk_interval)
         self._group_commit = GroupCommit(
             self._write,
             arriving,

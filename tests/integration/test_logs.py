@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from receiver.errors import DatabaseUnavailableError
 from receiver.model import Half, Metric, Reason, Rejected, Row, Source
 from receiver.pairing import to_postgres_time
 from receiver.storage import queries
@@ -392,3 +393,26 @@ async def test_constraints_that_the_user_adds_refuse_only_what_breaks_them(
     assert [status for (status,) in stored] == [0, 0, 0]
     reasons = await connection.fetch("SELECT reason FROM rejected_samples")
     assert [reason for (reason,) in reasons] == ["refused_by_database"] * 2
+
+
+async def test_a_batch_over_many_years_gets_further_each_time(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    """All its chunks in one transaction would take longer than it may."""
+    who, year = source(), 365 * 86_400_000
+    batch = contents(*(row(who, NOW - age * year) for age in range(10)), ocr_half(who, NOW - year))
+    await connection.execute(
+        """
+        CREATE FUNCTION time_is_up() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'no longer' USING ERRCODE = '57014'; END $$;
+        CREATE TRIGGER time_is_up BEFORE INSERT ON app_logs
+        FOR EACH ROW WHEN (NEW.created_at > '2020-01-01') EXECUTE FUNCTION time_is_up()
+        """
+    )
+    with pytest.raises(DatabaseUnavailableError):
+        await writer.write(batch)
+    assert await count(connection, "app_logs") == 6
+    await connection.execute("DROP TRIGGER time_is_up ON app_logs")
+    await writer.write(batch)
+    assert await count(connection, "app_logs") == 10
+    assert await count(connection, "pending_halves") == 0

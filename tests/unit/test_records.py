@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections import Counter
 from typing import Any
@@ -268,3 +269,17 @@ def test_a_row_is_set_aside_as_its_two_samples() -> None:
         Rejected(SOURCES[0], Metric.STATUS, NOW, 7.0, Reason.REFUSED),
         Rejected(SOURCES[0], Metric.OCR, NOW, value, Reason.REFUSED),
     ]
+
+
+@few
+@given(rows, halves, rejected, st.integers(1, 10))
+def test_parts_by_time_are_narrow_and_hold_everything(
+    some_rows: list[Row], some_halves: list[Half], aside: list[Rejected], width: int
+) -> None:
+    whole = Contents([(NOW, SOURCES[0], 0, 0, 0.0), *some_rows], some_halves, aside)
+    parts = whole.by_time(width)
+    for kind in range(3):
+        assert Counter(entry for part in parts for entry in part[kind]) == Counter(whole[kind])
+    spans = [[pair[0] for pair in (*part.rows, *part.halves)] for part in parts]
+    assert all(max(span) - min(span) < width for span in spans)
+    assert all(max(before) < min(after) for before, after in itertools.pairwise(spans))
