@@ -28,6 +28,7 @@ from receiver.storage.requirements import (
     require_schema,
     require_server,
 )
+from receiver.storage.summary import set_up_summary
 from receiver.storage.timescale import set_up_hypertable
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ def upgrade(connection: Connection, settings: Settings) -> None:
         logger.info("schema brought to revision %s", scripts.get_current_head())
     run_async(connection, lambda driver: set_up_hypertable(driver, settings.chunk_interval))
     run_async(connection, lambda driver: set_up_policies(driver, settings))
+    run_async(connection, set_up_summary)
 
 
 def alembic_config(connection: Connection | None = None) -> Config:

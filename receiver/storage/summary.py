@@ -1,0 +1,126 @@
+"""The hourly summary, kept by TimescaleDB as a continuous aggregate where it may.
+
+Elsewhere `app_status_hourly` and `app_status_now` stay what the migration made them. Their columns
+are the same, and replacing them keeps who may read them and what else is built on them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import asyncpg
+
+logger = logging.getLogger(__name__)
+
+# A plain table has none, nor has TimescaleDB under the Apache licence continuous aggregates.
+CAN_STORE: Final = """
+SELECT current_setting('timescaledb.license', true) = 'timescale'
+"""
+
+FIND_HYPERTABLE: Final = """
+SELECT EXISTS (
+    SELECT FROM timescaledb_information.hypertables
+    WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
+)
+"""
+
+FIND_SUMMARY: Final = "SELECT to_regclass('app_status_hourly_stored') IS NOT NULL"
+
+# Beside what app_status_hourly shows, the newest row of the hour for app_status_now.
+CREATE_SUMMARY: Final = """
+CREATE MATERIALIZED VIEW app_status_hourly_stored
+WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+SELECT source_id, time_bucket('1 hour', created_at) AS hour,
+    count(*) AS rows,
+    app_status_shares(array_agg(app_status)) AS shares,
+    app_status_longest_outage(array_agg(created_at), array_agg(app_status)) AS longest_outage,
+    min(ocr_delay(created_at, ocr_value)) AS ocr_delay_min,
+    make_interval(secs => avg(
+        EXTRACT(EPOCH FROM ocr_delay(created_at, ocr_value))
+    )::double precision) AS ocr_delay_avg,
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY ocr_delay(created_at, ocr_value))
+        AS ocr_delay_p95,
+    max(ocr_delay(created_at, ocr_value)) AS ocr_delay_max,
+    max(created_at) AS last_created_at,
+    last(app_status, created_at) AS last_app_status,
+    last(ocr_value, created_at) AS last_ocr_value
+FROM app_logs
+GROUP BY 1, 2
+WITH NO DATA;
+
+COMMENT ON VIEW app_status_hourly_stored IS
+    'What TimescaleDB keeps of app_status_hourly, and the newest row of each hour.'
+"""
+
+# From the beginning, so that imported history and late rows of any age come into it. The first run
+# takes in all there is; the others only the hours in which something has changed.
+ADD_REFRESH_POLICY: Final = """
+SELECT add_continuous_aggregate_policy('app_status_hourly_stored', start_offset => NULL,
+    end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '30 minutes')
+"""
+
+READ_SUMMARY: Final = """
+CREATE OR REPLACE VIEW app_status_hourly AS
+SELECT source_id, hour, rows, shares, longest_outage,
+    ocr_delay_min, ocr_delay_avg, ocr_delay_p95, ocr_delay_max
+FROM app_status_hourly_stored
+"""
+
+# Looking for a source's newest row in all chunks would have them all planned and locked. Who has
+# been silent for a week is in the summary, which is looked into for no others.
+FIND_NEWEST_IN_SUMMARY: Final = """
+CREATE OR REPLACE VIEW app_status_now AS
+SELECT s.id AS source_id, s.labels, newest.created_at, now() - newest.created_at AS age,
+    newest.app_status, e.name AS error_name, e.description, newest.ocr_value
+FROM sources s
+LEFT JOIN LATERAL (
+    SELECT l.created_at, l.app_status, l.ocr_value FROM app_logs l
+    WHERE l.source_id = s.id AND l.created_at > now() - INTERVAL '7 days'
+    ORDER BY l.created_at DESC LIMIT 1
+) AS recent ON true
+LEFT JOIN LATERAL (
+    SELECT h.last_created_at, h.last_app_status, h.last_ocr_value FROM app_status_hourly_stored h
+    WHERE recent.created_at IS NULL AND h.source_id = s.id
+    ORDER BY h.hour DESC LIMIT 1
+) AS earlier ON true
+CROSS JOIN LATERAL (
+    SELECT COALESCE(recent.created_at, earlier.last_created_at),
+        COALESCE(recent.app_status, earlier.last_app_status),
+        COALESCE(recent.ocr_value, earlier.last_ocr_value)
+) AS newest (created_at, app_status, ocr_value)
+LEFT JOIN error_codes e ON e.code = newest.app_status
+WHERE newest.created_at IS NOT NULL
+"""
+
+# To refresh an hour whose rows retention has dropped would empty it. So the range never grows
+# again: hours that were once out of it may have been dropped.
+KEEP_WHAT_RETENTION_DROPS: Final = """
+SELECT alter_job(refresh.job_id,
+    config => jsonb_set(refresh.config, '{start_offset}', retention.config -> 'drop_after'))
+FROM timescaledb_information.jobs AS refresh, timescaledb_information.jobs AS retention,
+    timescaledb_information.continuous_aggregates AS summary
+WHERE summary.view_schema = current_schema() AND summary.view_name = 'app_status_hourly_stored'
+  AND refresh.proc_name = 'policy_refresh_continuous_aggregate'
+  AND (refresh.hypertable_schema, refresh.hypertable_name) IN (
+      (summary.view_schema, summary.view_name),
+      (summary.materialization_hypertable_schema, summary.materialization_hypertable_name))
+  AND retention.proc_name = 'policy_retention'
+  AND (retention.hypertable_schema, retention.hypertable_name)
+      = (summary.hypertable_schema, summary.hypertable_name)
+  AND COALESCE((refresh.config ->> 'start_offset')::interval
+      > (retention.config ->> 'drop_after')::interval, true)
+"""
+
+
+async def set_up_summary(connection: asyncpg.Connection) -> None:
+    """Have TimescaleDB keep the hourly summary; to run again after retention was changed."""
+    if not (await connection.fetchval(CAN_STORE) and await connection.fetchval(FIND_HYPERTABLE)):
+        return
+    if not await connection.fetchval(FIND_SUMMARY):
+        await connection.execute(CREATE_SUMMARY)
+        await connection.execute(ADD_REFRESH_POLICY)
+        await connection.execute(READ_SUMMARY)
+        await connection.execute(FIND_NEWEST_IN_SUMMARY)
+        logger.info("TimescaleDB keeps the hourly summary, refreshed every 30 minutes")
+    await connection.execute(KEEP_WHAT_RETENTION_DROPS)

@@ -1,0 +1,404 @@
+"""The views: by hand-computed cases, against a plain Python model, and by the plans they get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tests.logs import (
+    START,
+    STOP_REFRESHING,
+    Log,
+    add_logs,
+    add_sources,
+    has_timescaledb,
+    logs,
+    seconds,
+)
+
+MAX_GAP = timedelta(minutes=5)
+HOUR = timedelta(hours=1)
+INTERVALS = """
+SELECT source_id, app_status, started_at, ended_at, rows, ongoing FROM {} ORDER BY 1, 3
+"""
+VIEW = INTERVALS.format("app_status_intervals")
+BETWEEN = INTERVALS.format("app_status_intervals_between($1, $2)")
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A database with four sources that nothing refreshes behind the test's back."""
+    connection = await asyncpg.connect(database_url)
+    if await has_timescaledb(connection):
+        await connection.execute(STOP_REFRESHING)
+    await add_sources(connection, 4)
+    yield connection
+    await connection.close()
+
+
+class Interval(NamedTuple):
+    """An interval as the view shows it, times in seconds since START."""
+
+    source: int
+    status: int
+    started: float
+    ended: float
+    rows: int
+    ongoing: bool = False
+
+
+def relative(records: Sequence[asyncpg.Record], origin: datetime = START) -> list[Interval]:
+    """Intervals from the database."""
+    return [
+        Interval(
+            source, status, *((at - origin).total_seconds() for at in (started, ended)), *others
+        )
+        for source, status, started, ended, *others in records
+    ]
+
+
+GAP = MAX_GAP.total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param([], [], id="no row"),
+        pytest.param(logs(1, [2]), [(1, 2, 0, 0, 1)], id="a single row"),
+        pytest.param(logs(1, [0, 0, 0]), [(1, 0, 0, 10, 3)], id="one state"),
+        pytest.param(
+            logs(1, [0, 0, 2, 0]),
+            [(1, 0, 0, 5, 2), (1, 2, 10, 10, 1), (1, 0, 15, 15, 1)],
+            id="flips",
+        ),
+        pytest.param(logs(1, [0, 0], step=GAP), [(1, 0, 0, GAP, 2)], id="just no gap"),
+        pytest.param(
+            logs(1, [0, 0], step=GAP + 0.001),
+            [(1, 0, 0, 0, 1), (1, 0, GAP + 0.001, GAP + 0.001, 1)],
+            id="just a gap",
+        ),
+        pytest.param(
+            logs(1, [1, 1]) + logs(1, [1, 0], start=START + HOUR),
+            [(1, 1, 0, 5, 2), (1, 1, 3600, 3600, 1), (1, 0, 3605, 3605, 1)],
+            id="a gap within a state",
+        ),
+        pytest.param(
+            logs(1, [0, 0, 1]) + logs(2, [1, 1, 0], start=START + seconds(1)),
+            [(1, 0, 0, 5, 2), (1, 1, 10, 10, 1), (2, 1, 1, 6, 2), (2, 0, 11, 11, 1)],
+            id="two sources",
+        ),
+    ],
+)
+async def test_intervals(
+    connection: asyncpg.Connection, rows: list[Log], expected: list[tuple[Any, ...]]
+) -> None:
+    await add_logs(connection, rows)
+    intervals = [Interval(*interval) for interval in expected]
+    assert relative(await connection.fetch(VIEW)) == intervals
+    everything = await connection.fetch(BETWEEN, START, START + 2 * HOUR)
+    assert relative(everything) == intervals
+
+
+async def test_an_interval_goes_on_while_rows_come(connection: asyncpg.Connection) -> None:
+    now = datetime.now(UTC)
+    await add_logs(
+        connection,
+        [
+            *logs(1, [0, 2, 2], start=now - seconds(15)),
+            *logs(2, [2, 2], start=now - MAX_GAP - seconds(10)),
+        ],
+    )
+    intervals = await connection.fetch(VIEW)
+    assert [(source, status, ongoing) for source, status, *_, ongoing in intervals] == [
+        (1, 0, False),
+        (1, 2, True),
+        (2, 2, False),
+    ]
+    assert await connection.fetch(BETWEEN, now - HOUR, now + HOUR) == intervals
+
+
+async def test_a_range_shows_how_it_was_at_its_end(connection: asyncpg.Connection) -> None:
+    await add_logs(connection, logs(1, [0, 0, 2, 2, 2, 0]) + logs(2, [0], start=START - HOUR))
+    cut = await connection.fetch(BETWEEN, START + seconds(5), START + seconds(20))
+    assert relative(cut) == [(1, 0, 5, 5, 1, False), (1, 2, 10, 15, 2, True)]
+
+
+async def test_the_longest_gap_can_be_given(connection: asyncpg.Connection) -> None:
+    await add_logs(connection, logs(1, [0, 0]) + logs(1, [0], start=START + seconds(20)))
+    query = INTERVALS.format(
+        "app_status_intervals_between($1, until => $2, max_gap => '14 seconds')"
+    )
+    found = await connection.fetch(query, START, START + seconds(30))
+    assert relative(found) == [(1, 0, 0, 5, 2, False), (1, 0, 20, 20, 1, True)]
+
+
+def expected_intervals(rows: list[Log]) -> Iterator[Interval]:
+    """What the view shows of rows that are all older than MAX_GAP, in plain Python."""
+    for source, of_source in groupby(sorted(rows), key=lambda row: row[0]):
+        current: list[Log] = []
+        for row in of_source:
+            if current and (row[2] != current[-1][2] or row[1] - current[-1][1] > MAX_GAP):
+                yield interval(source, current)
+                current = []
+            current.append(row)
+        yield interval(source, current)
+
+
+def interval(source: int, rows: list[Log]) -> Interval:
+    started, ended = ((row[1] - START).total_seconds() for row in (rows[0], rows[-1]))
+    return Interval(source, rows[0][2], started, ended, len(rows))
+
+
+steps = st.sampled_from([5.0, 299.999, 300.0, 300.001, 4000.0])
+histories = st.dictionaries(
+    st.integers(1, 4), st.lists(st.tuples(steps, st.integers(0, 2)), min_size=1, max_size=12)
+)
+
+
+@hypothesis_settings(
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(histories)
+async def test_intervals_are_those_of_the_model(
+    connection: asyncpg.Connection, histories: dict[int, list[tuple[float, int]]]
+) -> None:
+    rows: list[Log] = []
+    for source, history in histories.items():
+        at = START
+        for step, status in history:
+            at += seconds(step)
+            rows.append((source, at, status, seconds(1)))
+    await connection.execute("TRUNCATE app_logs")
+    await add_logs(connection, rows)
+    expected = list(expected_intervals(rows))
+    assert relative(await connection.fetch(VIEW)) == expected
+    everything = await connection.fetch(BETWEEN, START, START + 100 * HOUR)
+    assert relative(everything) == expected
+
+
+async def test_the_newest_row_of_each_source(connection: asyncpg.Connection) -> None:
+    now = datetime.now(UTC)
+    await add_logs(
+        connection,
+        [
+            *logs(1, [0, 0, 2], start=now - seconds(13)),
+            *logs(2, [2, 99], start=now - seconds(70)),
+            *logs(3, [1, 0], start=START),
+        ],
+    )
+    found = await connection.fetch("SELECT * FROM app_status_now ORDER BY source_id")
+    assert list(found[0].keys()) == [
+        *("source_id", "labels", "created_at", "age"),
+        *("app_status", "error_name", "description", "ocr_value"),
+    ]
+    assert [
+        (row["source_id"], row["created_at"], row["app_status"], row["error_name"]) for row in found
+    ] == [
+        (1, now - seconds(3), 2, "NETWORK_ERROR"),
+        (2, now - seconds(65), 99, "UNKNOWN_ERROR"),
+        (3, START + seconds(5), 0, "OK"),
+    ]
+    assert json.loads(found[0]["labels"]) == {"instance": "cam-1", "job": "factory"}
+    assert found[0]["ocr_value"] == now - seconds(4)
+    assert found[1]["description"] == "정의되지 않은 오류"
+    assert seconds(65) <= found[1]["age"] < seconds(95)
+
+
+async def hourly(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
+    """The summary, its shares as numbers."""
+    rows = await connection.fetch("SELECT * FROM app_status_hourly ORDER BY source_id, hour")
+    return [(*row[:3], json.loads(row["shares"]), *row[4:]) for row in rows]
+
+
+async def test_the_summary_of_two_hours(connection: asyncpg.Connection) -> None:
+    outage = START + timedelta(minutes=59)
+    await add_logs(
+        connection,
+        [
+            # 45 minutes of silence, then an outage that the hour's end cuts in two.
+            *((1, START + seconds(n), 0, seconds(n + 1)) for n in range(20)),
+            *((1, outage + seconds(15 * n), 2 - n % 2, seconds(1)) for n in range(6)),
+            *logs(2, [0, 0, 1, 0]),
+        ],
+    )
+    delays = (seconds(1), seconds((210 + 4) / 24), seconds(18.85), seconds(20))
+    second = (seconds(1),) * 4
+    assert await hourly(connection) == [
+        (1, START, 24, {"0": 20 / 24, "1": 2 / 24, "2": 2 / 24}, seconds(45), *delays),
+        (1, START + HOUR, 2, {"1": 0.5, "2": 0.5}, seconds(15), *second),
+        (2, START, 4, {"0": 0.75, "1": 0.25}, seconds(0), *second),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "step", "longest"),
+    [
+        ([0, 0], 5, None),
+        ([2], 5, 0),
+        ([1, 0, 2, 2, 1, 0, 2, 2], 5, 10),
+        ([2, 2, 2], 300, 600),
+        ([2, 2, 2], 300.001, 0),
+    ],
+)
+async def test_the_longest_outage(
+    connection: asyncpg.Connection, statuses: list[int], step: float, longest: float | None
+) -> None:
+    await add_logs(connection, logs(1, statuses, step=step))
+    ((*_, outage),) = await connection.fetch("SELECT rows, longest_outage FROM app_status_hourly")
+    assert outage == (None if longest is None else seconds(longest))
+
+
+async def test_wrong_clocks_and_units_fail_no_query(connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        """
+        INSERT INTO app_logs (source_id, created_at, app_status, ocr_value)
+        SELECT 1, TIMESTAMPTZ '2026-03-02 09:00Z' + i * INTERVAL '1 s', 0, '58000-01-01 00:00Z'
+        FROM generate_series(1, 1000) AS i;
+        INSERT INTO app_logs (source_id, created_at, app_status, ocr_value) VALUES
+            (1, '2026-03-02 09:00Z', 0, '294276-12-31 23:59Z'),
+            (2, '1970-01-01 00:00Z', 0, '294276-12-31 23:59Z'),
+            (3, '4700-01-02 00:00Z BC', 0, '294276-12-31 23:59Z'),
+            (4, '290000-01-01 00:00Z', 0, '4700-01-02 00:00Z BC');
+        """
+    )
+    cast = "SELECT source_id, rows, ocr_delay_avg::text FROM app_status_hourly WHERE source_id < 4"
+    found = [tuple(row) for row in await connection.fetch(f"{cast} ORDER BY 1")]
+    assert [(source, rows) for source, rows, _ in found] == [(1, 1001), (2, 1), (3, 1)]
+    assert [average is None for *_, average in found] == [False, True, True]
+    for view in ("app_status_now", "app_status_intervals"):
+        assert await connection.fetchval(f"SELECT count(DISTINCT source_id) FROM {view}") == 4
+
+
+async def test_a_right_on_a_view_is_enough(connection: asyncpg.Connection) -> None:
+    role = await connection.fetchval("SELECT current_database() || '_analyst'")
+    await add_logs(connection, logs(1, [0]))
+    views = "app_status_now, app_status_intervals, app_status_hourly"
+    await connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON {views} TO {role}")
+    try:
+        await connection.execute(f"SET ROLE {role}")
+        for view in views.split(", "):
+            assert len(await connection.fetch(f"SELECT * FROM {view}")) == 1
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("SELECT * FROM app_status_intervals_between('-infinity')")
+    finally:
+        await connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_everything_is_commented(connection: asyncpg.Connection) -> None:
+    uncommented = """
+        SELECT oid::regclass::text FROM pg_class
+        WHERE relnamespace = current_schema()::regnamespace AND relkind = 'v'
+          AND obj_description(oid, 'pg_class') IS NULL
+        UNION ALL SELECT oid::regprocedure::text FROM pg_proc p
+        WHERE pronamespace = current_schema()::regnamespace
+          AND obj_description(oid, 'pg_proc') IS NULL
+          AND NOT EXISTS (
+              SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
+    """
+    assert await connection.fetch(uncommented) == []
+
+
+ROWS = 120_000
+SOURCES = 40
+
+
+@pytest.fixture
+async def many(connection: asyncpg.Connection) -> asyncpg.Connection:
+    """Two days of rows, of 40 sources; another four were last seen at the beginning."""
+    await add_sources(connection, SOURCES, first=5)
+    await connection.execute(
+        f"""
+        INSERT INTO app_logs (source_id, created_at, app_status, ocr_value)
+        SELECT 5 + i % {SOURCES}, '2026-03-01 00:00Z'::timestamptz + i * INTERVAL '1.44 s',
+            (i / 977 % 7 = 0)::int, '2026-03-01 00:00Z'
+        FROM generate_series(1, {ROWS}) AS i
+        """
+    )
+    await add_logs(connection, [(source, *row[1:]) for source in range(1, 5) for row in FIRST])
+    await connection.execute("VACUUM ANALYZE app_logs; ANALYZE sources")
+    return connection
+
+
+FIRST = logs(1, [0, 0], start=datetime(2026, 3, 1, tzinfo=UTC))
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All nodes of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+async def scans_of_logs(connection: asyncpg.Connection, query: str) -> list[dict[str, Any]]:
+    """How a query reads app_logs: what it did to the table or to its chunks."""
+    plan = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}"))
+    relations = await connection.fetch(
+        "SELECT relname FROM pg_class WHERE oid = 'app_logs'::regclass OR oid IN "
+        "(SELECT inhrelid FROM pg_inherits WHERE inhparent = 'app_logs'::regclass)"
+    )
+    names = {relation for (relation,) in relations}
+    indexes = await connection.fetch(
+        "SELECT indexname FROM pg_indexes WHERE tablename = ANY($1::text[])", list(names)
+    )
+    names |= {index for (index,) in indexes}
+    found = [
+        node
+        for node in nodes(plan[0]["Plan"])
+        if {node.get("Relation Name"), node.get("Index Name")} & names and node["Actual Loops"]
+    ]
+    assert found
+    return found
+
+
+def rows_read(scans: list[dict[str, Any]]) -> float:
+    """Rows that were looked at, shown or not."""
+    return sum(
+        (scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) * scan["Actual Loops"]
+        for scan in scans
+        if scan["Node Type"] != "Bitmap Index Scan"
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "most"),
+    [
+        ("SELECT * FROM app_status_now", SOURCES + 4),
+        ("SELECT * FROM app_status_now WHERE source_id = 1", 2),
+        ("SELECT * FROM app_status_intervals WHERE source_id = 7", ROWS / SOURCES),
+        (
+            "SELECT * FROM app_status_intervals_between('2026-03-01 12:00Z', '2026-03-01 13:00Z')",
+            2500,
+        ),
+        (
+            "SELECT * FROM app_status_intervals_between('2026-03-01 12:00Z', '2026-03-01 13:00Z') "
+            "WHERE source_id = 7",
+            2500 / SOURCES + 1,
+        ),
+    ],
+)
+async def test_no_more_is_read_than_was_asked_for(
+    many: asyncpg.Connection, query: str, most: float
+) -> None:
+    scans = await scans_of_logs(many, query)
+    assert "Seq Scan" not in {scan["Node Type"] for scan in scans}
+    assert rows_read(scans) <= most
+
+
+async def test_a_condition_on_the_hour_bounds_what_is_read(many: asyncpg.Connection) -> None:
+    query = "SELECT * FROM app_status_hourly WHERE hour >= '2026-03-02 22:00Z'"
+    scans = await scans_of_logs(many, query)
+    assert "Seq Scan" not in {scan["Node Type"] for scan in scans}
+    # Twice the hours; beside them, the oldest and the newest row of each source.
+    assert rows_read(scans) <= 2 * 5000 + 2 * (SOURCES + 4)

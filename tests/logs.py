@@ -1,0 +1,57 @@
+"""Rows of `app_logs` for tests that look at them from the analyst's side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+"""A full hour, long ago."""
+
+Log = tuple[int, datetime, int, timedelta]
+"""Source, time, app_status, and how much earlier ocr_value is."""
+
+HAS_TIMESCALEDB = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
+
+STOP_REFRESHING = "SELECT remove_continuous_aggregate_policy('app_status_hourly_stored')"
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def logs(
+    source: int, statuses: Iterable[int], *, start: datetime = START, step: float = 5
+) -> list[Log]:
+    """Rows of a source, one every `step` seconds, OCR a second before."""
+    return [
+        (source, start + seconds(step * place), status, seconds(1))
+        for place, status in enumerate(statuses)
+    ]
+
+
+async def add_sources(connection: asyncpg.Connection, count: int, *, first: int = 1) -> None:
+    """Sources from the id `first` on, of instances cam-1 and so on."""
+    await connection.executemany(
+        "INSERT INTO sources (labels, digest) VALUES ($1, $2)",
+        [
+            (json.dumps({"instance": f"cam-{number}", "job": "factory"}), str(number).encode())
+            for number in range(first, first + count)
+        ],
+    )
+
+
+async def add_logs(connection: asyncpg.Connection, rows: Iterable[Log]) -> None:
+    """Store rows."""
+    await connection.copy_records_to_table(
+        "app_logs",
+        columns=("source_id", "created_at", "app_status", "ocr_value"),
+        records=[(source, at, status, at - delay) for source, at, status, delay in rows],
+    )
+
+
+async def has_timescaledb(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval(HAS_TIMESCALEDB))
