@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from tests.waiting import until
+
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 """A full hour, long ago."""
 
@@ -16,7 +18,14 @@ Log = tuple[int, datetime, int, timedelta]
 
 HAS_TIMESCALEDB = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
 
-STOP_REFRESHING = "SELECT remove_continuous_aggregate_policy('app_status_hourly_stored')"
+HAS_SUMMARY = "SELECT to_regclass('app_status_hourly_stored') IS NOT NULL"
+
+REFRESHING = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'Refresh Continuous Aggregate%'
+)
+"""
 
 
 def seconds(number: float) -> timedelta:
@@ -51,6 +60,20 @@ async def add_logs(connection: asyncpg.Connection, rows: Iterable[Log]) -> None:
         columns=("source_id", "created_at", "app_status", "ocr_value"),
         records=[(source, at, status, at - delay) for source, at, status, delay in rows],
     )
+
+
+async def stop_refreshing(connection: asyncpg.Connection) -> None:
+    """Have TimescaleDB, where it keeps the summary, leave it to the test when to refresh it."""
+    if await connection.fetchval(HAS_SUMMARY):
+        await connection.execute(
+            "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs "
+            "WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+        )
+
+        async def idle() -> bool:
+            return not await connection.fetchval(REFRESHING)
+
+        await until(idle)
 
 
 async def has_timescaledb(connection: asyncpg.Connection) -> bool:

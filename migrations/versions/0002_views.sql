@@ -181,7 +181,9 @@ CROSS JOIN LATERAL (
         max(ocr_delay(l.created_at, l.ocr_value)) AS ocr_delay_max
     FROM app_logs l
     WHERE l.source_id = newest.source_id
-      AND l.created_at >= hour AND l.created_at < hour + INTERVAL '1 hour'
+      -- Compared as pairs, for the same reason as in app_status_now: it leaves but one index.
+      AND (l.source_id, l.created_at) >= (newest.source_id, hour)
+      AND (l.source_id, l.created_at) < (newest.source_id, hour + INTERVAL '1 hour')
     HAVING count(*) > 0
 ) AS summary;
 
