@@ -68,7 +68,8 @@ FROM app_status_hourly_stored
 """
 
 # Looking for a source's newest row in all chunks would have them all planned and locked. Who has
-# been silent for a week is in the summary, which is looked into for no others.
+# been silent for a week is in the summary, which is looked into for no others. Why not `=` and the
+# order by source_id: see app_status_now in the migration.
 FIND_NEWEST_IN_SUMMARY: Final = """
 CREATE OR REPLACE VIEW app_status_now AS
 SELECT s.id AS source_id, s.labels, newest.created_at, now() - newest.created_at AS age,
@@ -76,8 +77,9 @@ SELECT s.id AS source_id, s.labels, newest.created_at, now() - newest.created_at
 FROM sources s
 LEFT JOIN LATERAL (
     SELECT l.created_at, l.app_status, l.ocr_value FROM app_logs l
-    WHERE l.source_id = s.id AND l.created_at > now() - INTERVAL '7 days'
-    ORDER BY l.created_at DESC LIMIT 1
+    WHERE l.source_id >= s.id AND l.source_id <= s.id
+      AND l.created_at > now() - INTERVAL '7 days'
+    ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
 ) AS recent ON true
 LEFT JOIN LATERAL (
     SELECT h.last_created_at, h.last_app_status, h.last_ocr_value FROM app_status_hourly_stored h
