@@ -10,7 +10,7 @@ import asyncpg
 
 from tests.waiting import until
 
-START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+START = datetime(2025, 3, 3, 9, tzinfo=UTC)
 """A full hour, long ago."""
 
 Log = tuple[int, datetime, int, timedelta]
@@ -74,6 +74,16 @@ async def stop_refreshing(connection: asyncpg.Connection) -> None:
             return not await connection.fetchval(REFRESHING)
 
         await until(idle)
+
+
+async def refresh(connection: asyncpg.Connection) -> None:
+    """Bring the summary up to date, where TimescaleDB keeps it."""
+    if await connection.fetchval(HAS_SUMMARY):
+        job = await connection.fetchval(
+            "SELECT job_id FROM timescaledb_information.jobs "
+            "WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+        )
+        await connection.execute(f"CALL run_job({job})")
 
 
 async def has_timescaledb(connection: asyncpg.Connection) -> bool:

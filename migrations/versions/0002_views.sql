@@ -140,54 +140,40 @@ COMMENT ON FUNCTION app_status_longest_outage IS
     'Time from the first to the last row of the longest stretch of app_status <> 0; NULL without '
     'any. For array_agg(created_at), array_agg(app_status).';
 
--- Past what an INTERVAL holds, one wrong clock would fail every query that takes in its rows.
-CREATE FUNCTION ocr_delay(created_at TIMESTAMPTZ, ocr_value TIMESTAMPTZ) RETURNS INTERVAL
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE
-    WHEN created_at BETWEEN TIMESTAMPTZ '2000-01-01 00:00Z' AND TIMESTAMPTZ '9999-12-31 00:00Z'
-    THEN created_at - ocr_value
-END;
-
-COMMENT ON FUNCTION ocr_delay IS
-    'created_at - ocr_value; NULL where created_at lies outside of the years 2000 to 9999.';
-
 CREATE VIEW app_status_hourly AS
-SELECT newest.source_id, hour, summary.*
-FROM app_status_now AS newest
-CROSS JOIN LATERAL (
-    SELECT l.created_at FROM app_logs l
-    WHERE l.source_id >= newest.source_id AND l.source_id <= newest.source_id
-    ORDER BY l.source_id, l.created_at LIMIT 1
-) AS oldest
+SELECT summary.source_id, hour, summary.rows, summary.shares, summary.longest_outage,
+    summary.ocr_delay_min, summary.ocr_delay_avg, summary.ocr_delay_p95, summary.ocr_delay_max
+FROM (
+    -- What lies outside of these is a wrong clock's; it could make millions of hours, and delays
+    -- that no INTERVAL holds.
+    SELECT greatest(min(created_at), TIMESTAMPTZ '2000-01-01 00:00Z') AS oldest,
+        least(max(created_at), now() + INTERVAL '1 day') AS newest
+    FROM app_logs
+) AS logs
 -- An index scan for each hour, not one GROUP BY: so a condition on the hour bounds what is read.
 CROSS JOIN LATERAL generate_series(
-    date_bin('1 hour', oldest.created_at, TIMESTAMPTZ '2000-01-01 00:00Z'),
-    -- Else a wrong clock could make that millions of hours.
-    least(newest.created_at, now() + INTERVAL '1 day'),
-    INTERVAL '1 hour'
+    date_bin('1 hour', logs.oldest, TIMESTAMPTZ '2000-01-01 00:00Z'), logs.newest, INTERVAL '1 hour'
 ) AS hour
 CROSS JOIN LATERAL (
-    SELECT count(*) AS rows,
+    SELECT l.source_id, count(*) AS rows,
         app_status_shares(array_agg(l.app_status)) AS shares,
         app_status_longest_outage(array_agg(l.created_at), array_agg(l.app_status))
             AS longest_outage,
-        min(ocr_delay(l.created_at, l.ocr_value)) AS ocr_delay_min,
+        min(l.created_at - l.ocr_value) AS ocr_delay_min,
         -- Not avg() of intervals: their sum may be more than an INTERVAL holds.
-        make_interval(secs => avg(
-            EXTRACT(EPOCH FROM ocr_delay(l.created_at, l.ocr_value))
-        )::double precision) AS ocr_delay_avg,
-        percentile_cont(0.95) WITHIN GROUP (ORDER BY ocr_delay(l.created_at, l.ocr_value))
-            AS ocr_delay_p95,
-        max(ocr_delay(l.created_at, l.ocr_value)) AS ocr_delay_max
+        make_interval(
+            secs => avg(EXTRACT(EPOCH FROM l.created_at - l.ocr_value))::double precision
+        ) AS ocr_delay_avg,
+        percentile_cont(0.95) WITHIN GROUP (ORDER BY l.created_at - l.ocr_value) AS ocr_delay_p95,
+        max(l.created_at - l.ocr_value) AS ocr_delay_max
     FROM app_logs l
-    WHERE l.source_id = newest.source_id
-      -- Compared as pairs, for the same reason as in app_status_now: it leaves but one index.
-      AND (l.source_id, l.created_at) >= (newest.source_id, hour)
-      AND (l.source_id, l.created_at) < (newest.source_id, hour + INTERVAL '1 hour')
-    HAVING count(*) > 0
+    WHERE l.created_at >= hour AND l.created_at < hour + INTERVAL '1 hour'
+    GROUP BY l.source_id
 ) AS summary;
 
-COMMENT ON VIEW app_status_hourly IS 'One row for each source and hour (of UTC) with rows.';
+COMMENT ON VIEW app_status_hourly IS
+    'One row for each source and hour (of UTC) with rows. What a wrong clock dates before 2000 or '
+    'after tomorrow is left out.';
 COMMENT ON COLUMN app_status_hourly.hour IS 'When the hour begins.';
 COMMENT ON COLUMN app_status_hourly.rows IS 'How many rows of app_logs: how often it was scraped.';
 COMMENT ON COLUMN app_status_hourly.shares IS

@@ -35,17 +35,17 @@ SELECT source_id, time_bucket('1 hour', created_at) AS hour,
     count(*) AS rows,
     app_status_shares(array_agg(app_status)) AS shares,
     app_status_longest_outage(array_agg(created_at), array_agg(app_status)) AS longest_outage,
-    min(ocr_delay(created_at, ocr_value)) AS ocr_delay_min,
-    make_interval(secs => avg(
-        EXTRACT(EPOCH FROM ocr_delay(created_at, ocr_value))
-    )::double precision) AS ocr_delay_avg,
-    percentile_cont(0.95) WITHIN GROUP (ORDER BY ocr_delay(created_at, ocr_value))
-        AS ocr_delay_p95,
-    max(ocr_delay(created_at, ocr_value)) AS ocr_delay_max,
+    min(created_at - ocr_value) AS ocr_delay_min,
+    make_interval(
+        secs => avg(EXTRACT(EPOCH FROM created_at - ocr_value))::double precision
+    ) AS ocr_delay_avg,
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY created_at - ocr_value) AS ocr_delay_p95,
+    max(created_at - ocr_value) AS ocr_delay_max,
     max(created_at) AS last_created_at,
     last(app_status, created_at) AS last_app_status,
     last(ocr_value, created_at) AS last_ocr_value
 FROM app_logs
+WHERE created_at BETWEEN '2000-01-01 00:00Z' AND '9999-12-31 00:00Z'
 GROUP BY 1, 2
 WITH NO DATA;
 
@@ -60,11 +60,21 @@ SELECT add_continuous_aggregate_policy('app_status_hourly_stored', start_offset 
     end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '30 minutes')
 """
 
+# With nothing after tomorrow, as elsewhere.
 READ_SUMMARY: Final = """
 CREATE OR REPLACE VIEW app_status_hourly AS
 SELECT source_id, hour, rows, shares, longest_outage,
     ocr_delay_min, ocr_delay_avg, ocr_delay_p95, ocr_delay_max
 FROM app_status_hourly_stored
+WHERE hour <= now() + INTERVAL '1 day'
+"""
+
+# Where the summary's rows are. Read through the summary itself, they come with those of the present
+# hour, and then without an index's order: too slow for what is one row a source.
+NAME_STORED: Final = """
+SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
+FROM timescaledb_information.continuous_aggregates
+WHERE view_schema = current_schema() AND view_name = 'app_status_hourly_stored'
 """
 
 # Looking for a source's newest row in all chunks would have them all planned and locked. Who has
@@ -82,9 +92,9 @@ LEFT JOIN LATERAL (
     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
 ) AS recent ON true
 LEFT JOIN LATERAL (
-    SELECT h.last_created_at, h.last_app_status, h.last_ocr_value FROM app_status_hourly_stored h
-    WHERE recent.created_at IS NULL AND h.source_id = s.id
-    ORDER BY h.hour DESC LIMIT 1
+    SELECT h.last_created_at, h.last_app_status, h.last_ocr_value FROM {stored} h
+    WHERE recent.created_at IS NULL AND h.source_id >= s.id AND h.source_id <= s.id
+    ORDER BY h.source_id, h.hour DESC LIMIT 1
 ) AS earlier ON true
 CROSS JOIN LATERAL (
     SELECT COALESCE(recent.created_at, earlier.last_created_at),
@@ -123,6 +133,7 @@ async def set_up_summary(connection: asyncpg.Connection) -> None:
         await connection.execute(CREATE_SUMMARY)
         await connection.execute(ADD_REFRESH_POLICY)
         await connection.execute(READ_SUMMARY)
-        await connection.execute(FIND_NEWEST_IN_SUMMARY)
+        stored = await connection.fetchval(NAME_STORED)
+        await connection.execute(FIND_NEWEST_IN_SUMMARY.format(stored=stored))
         logger.info("TimescaleDB keeps the hourly summary, refreshed every 30 minutes")
     await connection.execute(KEEP_WHAT_RETENTION_DROPS)

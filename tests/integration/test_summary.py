@@ -13,13 +13,18 @@ import pytest
 
 from receiver.storage.migrations import migrate, migrations_directory
 from tests.conftest import MakeSettings
-from tests.logs import HAS_SUMMARY, START, add_logs, add_sources, logs, seconds, stop_refreshing
+from tests.logs import (
+    HAS_SUMMARY,
+    START,
+    add_logs,
+    add_sources,
+    logs,
+    refresh,
+    seconds,
+    stop_refreshing,
+)
 
 DAY = timedelta(days=1)
-JOB = """
-SELECT job_id FROM timescaledb_information.jobs
-WHERE proc_name = 'policy_refresh_continuous_aggregate'
-"""
 START_OFFSET = """
 SELECT (config ->> 'start_offset')::interval FROM timescaledb_information.jobs
 WHERE proc_name = 'policy_refresh_continuous_aggregate'
@@ -43,11 +48,6 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     await add_sources(connection, 3)
     yield connection
     await connection.close()
-
-
-async def refresh(connection: asyncpg.Connection) -> None:
-    """Do what the policy does."""
-    await connection.execute(f"CALL run_job({await connection.fetchval(JOB)})")
 
 
 def plain_summary() -> str:
