@@ -11,18 +11,13 @@ from typing import Final
 
 import asyncpg
 
+from receiver.storage.timescale import as_far_as_allowed, is_hypertable
+
 logger = logging.getLogger(__name__)
 
 # A plain table has none, nor has TimescaleDB under the Apache licence continuous aggregates.
 CAN_STORE: Final = """
 SELECT current_setting('timescaledb.license', true) = 'timescale'
-"""
-
-FIND_HYPERTABLE: Final = """
-SELECT EXISTS (
-    SELECT FROM timescaledb_information.hypertables
-    WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
-)
 """
 
 FIND_SUMMARY: Final = "SELECT to_regclass('app_status_hourly_stored') IS NOT NULL"
@@ -127,13 +122,14 @@ WHERE summary.view_schema = current_schema() AND summary.view_name = 'app_status
 
 async def set_up_summary(connection: asyncpg.Connection) -> None:
     """Have TimescaleDB keep the hourly summary; to run again after retention was changed."""
-    if not (await connection.fetchval(CAN_STORE) and await connection.fetchval(FIND_HYPERTABLE)):
+    if not (await connection.fetchval(CAN_STORE) and await is_hypertable(connection)):
         return
-    if not await connection.fetchval(FIND_SUMMARY):
-        await connection.execute(CREATE_SUMMARY)
-        await connection.execute(ADD_REFRESH_POLICY)
-        await connection.execute(READ_SUMMARY)
-        stored = await connection.fetchval(NAME_STORED)
-        await connection.execute(FIND_NEWEST_IN_SUMMARY.format(stored=stored))
-        logger.info("TimescaleDB keeps the hourly summary, refreshed every 30 minutes")
-    await connection.execute(KEEP_WHAT_RETENTION_DROPS)
+    async with as_far_as_allowed(connection):
+        if not await connection.fetchval(FIND_SUMMARY):
+            await connection.execute(CREATE_SUMMARY)
+            await connection.execute(ADD_REFRESH_POLICY)
+            await connection.execute(READ_SUMMARY)
+            stored = await connection.fetchval(NAME_STORED)
+            await connection.execute(FIND_NEWEST_IN_SUMMARY.format(stored=stored))
+            logger.info("TimescaleDB keeps the hourly summary, refreshed every 30 minutes")
+        await connection.execute(KEEP_WHAT_RETENTION_DROPS)
