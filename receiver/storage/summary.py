@@ -48,11 +48,13 @@ COMMENT ON VIEW app_status_hourly_stored IS
     'What TimescaleDB keeps of app_status_hourly, and the newest row of each hour.'
 """
 
-# From the beginning, so that imported history and late rows of any age come into it. The first run
-# takes in all there is; the others only the hours in which something has changed.
+# From before all that is in it, so that imported history and late rows of any age come into it. The
+# first run takes in all there is; the others only the hours in which something has changed. Not
+# without an end: TimescaleDB goes by hours, a wrong clock's millions of them too.
 ADD_REFRESH_POLICY: Final = """
-SELECT add_continuous_aggregate_policy('app_status_hourly_stored', start_offset => NULL,
-    end_offset => INTERVAL '1 hour', schedule_interval => INTERVAL '30 minutes')
+SELECT add_continuous_aggregate_policy('app_status_hourly_stored',
+    start_offset => INTERVAL '50 years', end_offset => INTERVAL '1 hour',
+    schedule_interval => INTERVAL '30 minutes')
 """
 
 # With nothing after tomorrow, as elsewhere.
