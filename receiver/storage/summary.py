@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 
 from receiver.storage.timescale import as_far_as_allowed, is_hypertable
+from receiver.storage.timescale import FIND_HYPERTABLE
 
 logger = logging.getLogger(__name__)
 
@@ -103,12 +104,14 @@ WHERE newest.created_at IS NOT NULL
 """
 
 # To refresh an hour whose rows retention has dropped would empty it. So the range never grows
-# again: hours that were once out of it may have been dropped.
+# again: hours that were once out of it may have been dropped. It takes three hours at the least.
 KEEP_WHAT_RETENTION_DROPS: Final = """
 SELECT alter_job(refresh.job_id,
-    config => jsonb_set(refresh.config, '{start_offset}', retention.config -> 'drop_after'))
-FROM timescaledb_information.jobs AS refresh, timescaledb_information.jobs AS retention,
-    timescaledb_information.continuous_aggregates AS summary
+    config => refresh.config || jsonb_build_object('start_offset', kept.span))
+FROM timescaledb_information.jobs AS refresh,
+    timescaledb_information.jobs AS retention,
+    timescaledb_information.continuous_aggregates AS summary,
+    greatest((retention.config ->> 'drop_after')::interval, INTERVAL '3 hours') AS kept (span)
 WHERE summary.view_schema = current_schema() AND summary.view_name = 'app_status_hourly_stored'
   AND refresh.proc_name = 'policy_refresh_continuous_aggregate'
   AND (refresh.hypertable_schema, refresh.hypertable_name) IN (
@@ -117,8 +120,7 @@ WHERE summary.view_schema = current_schema() AND summary.view_name = 'app_status
   AND retention.proc_name = 'policy_retention'
   AND (retention.hypertable_schema, retention.hypertable_name)
       = (summary.hypertable_schema, summary.hypertable_name)
-  AND COALESCE((refresh.config ->> 'start_offset')::interval
-      > (retention.config ->> 'drop_after')::interval, true)
+  AND COALESCE((refresh.config ->> 'start_offset')::interval > kept.span, true)
 """
 
 

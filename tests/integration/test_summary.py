@@ -136,6 +136,15 @@ async def test_it_outlives_the_rows(
     assert (await connection.fetch(newest))[0] == seen[0]
 
 
+async def test_the_shortest_retention_stops_no_migration(
+    connection: asyncpg.Connection, database_url: str, make_settings: MakeSettings
+) -> None:
+    await connection.execute("SELECT add_retention_policy('app_logs', INTERVAL '1 minute')")
+    await migrate(make_settings(database_url=database_url))
+    assert await connection.fetchval(START_OFFSET) == timedelta(hours=3)
+    await refresh(connection)
+
+
 async def test_migrating_again_changes_nothing(
     connection: asyncpg.Connection, database_url: str, make_settings: MakeSettings
 ) -> None:
