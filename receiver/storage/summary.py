@@ -12,7 +12,6 @@ from typing import Final
 import asyncpg
 
 from receiver.storage.timescale import as_far_as_allowed, is_hypertable
-from receiver.storage.timescale import FIND_HYPERTABLE
 
 logger = logging.getLogger(__name__)
 
