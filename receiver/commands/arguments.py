@@ -5,9 +5,26 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from typing import cast
+from urllib.parse import urlsplit
 
 from receiver.errors import SetupError
 from receiver.settings import parse_duration
+
+
+def base_url(text: str) -> str:
+    """Check a URL, which may hold a password: the message does not show it.
+
+    Raises:
+        ArgumentTypeError: nothing can be asked there.
+    """
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ArgumentTypeError("must be a URL such as http://localhost:9090")
+    return text
 
 
 def label(text: str) -> tuple[str, str]:

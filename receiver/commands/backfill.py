@@ -25,9 +25,8 @@ from receiver.backfill import (
     to_text,
 )
 from receiver.backfill import Progress as Position
-from receiver.commands.arguments import label, moment
+from receiver.commands.arguments import base_url, label, moment
 from receiver.commands.connection import share_embedded
-from receiver.commands.doctor import base_url
 from receiver.commands.terminal import open_console
 from receiver.errors import SetupError
 from receiver.pairing import Outcome

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from typing import Final
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.text import Text
 
+from receiver.commands.arguments import base_url
 from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console
 from receiver.doctor import own, prometheus
@@ -42,22 +42,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="look at this Prometheus too, such as http://localhost:9090",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-
-
-def base_url(text: str) -> str:
-    """Check a URL, which may hold a password: the message does not show it.
-
-    Raises:
-        ArgumentTypeError: nothing can be asked there.
-    """
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise ArgumentTypeError("must be a URL such as http://localhost:9090")
-    return text
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
