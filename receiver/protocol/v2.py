@@ -40,6 +40,8 @@ class SymbolTable:
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = symbols
+        self.returned = False
+        """Whether it came again: only then it pays to learn what its references mean."""
         self.sequences = Sequences(1)
         self._series: dict[bytes, Series | Filtered] = {}
         """By their label references and the bytes that begin a sample."""
@@ -124,6 +126,7 @@ class Decoder:
                 frame = read_frame(message[len(prefix) :])
                 if not frame.symbols:
                     self._tables[prefix] = self._tables.pop(prefix)
+                    table.returned = True
                     return table, list(frame.timeseries)
         frame = read_frame(message)
         symbols = list(frame.symbols)
@@ -148,7 +151,8 @@ class Decoder:
         known = self._series.find(key)
         if known is None:
             known = self._series.add(key, zip(key[::2], key[1::2], strict=True))
-        table.learn(series, known)
+        if table.returned:
+            table.learn(series, known)
         if known is FILTERED:
             return []
         return [(known, sample.timestamp, sample.value) for sample in series.samples]

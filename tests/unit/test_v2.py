@@ -229,6 +229,7 @@ def test_known_series_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> N
         request.add(labels, (value, NOW))
     used = decoder()
     expected = meaning(used, request.encoded())
+    assert meaning(used, request.encoded()) == expected  # learned when the symbols come again
     monkeypatch.setattr("receiver.protocol.v2.TimeSeries", None)
     assert meaning(used, request.encoded()) == expected == plain_meaning(request.encoded())
     assert expected.samples.total() == 3
@@ -342,7 +343,7 @@ def test_a_table_that_was_full_learns_anew(monkeypatch: pytest.MonkeyPatch) -> N
     many = write_request2(*((labels, 1.0, NOW) for labels in names))
     request = Request2(Request.FromString(many).symbols)
     request.add(names[0], (1.0, NOW))
-    for message in (many, request.encoded()):
+    for message in (many, many, request.encoded()):
         assert meaning(used, message) == plain_meaning(message)
     monkeypatch.setattr("receiver.protocol.v2.TimeSeries", None)
     assert meaning(used, request.encoded()) == plain_meaning(request.encoded())
