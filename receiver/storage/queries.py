@@ -3,7 +3,9 @@
 Timestamps travel as microseconds since 2000-01-01 UTC (see `database.prepare_connection`).
 All that lock rows take them in the order (created_at, source_id), which is what keeps concurrent
 transactions from deadlocking; it is also the order of a hypertable's chunks. All that look for
-rows in `app_logs` bound `created_at`: without that, every chunk would be planned and locked.
+rows in `app_logs` bound `created_at`, in WHERE, not in the ON of a LEFT JOIN: without that, every
+chunk would be planned and locked. They name the sources too, for of a compressed chunk only theirs
+are then decompressed.
 """
 
 from typing import Final
@@ -72,8 +74,9 @@ FIND_CONFLICTS: Final = """
 SELECT log.place, l.app_status <> log.app_status AS status, l.ocr_value <> log.ocr_value AS ocr
 FROM unnest($1::timestamptz[], $2::int[], $3::int[], $4::timestamptz[])
     WITH ORDINALITY AS log (created_at, source_id, app_status, ocr_value, place)
-LEFT JOIN app_logs l ON (l.source_id, l.created_at) = (log.source_id, log.created_at)
-    AND l.created_at BETWEEN $5 AND $6
+LEFT JOIN (
+    SELECT * FROM app_logs WHERE created_at BETWEEN $5 AND $6 AND source_id = ANY($2)
+) l ON (l.source_id, l.created_at) = (log.source_id, log.created_at)
 WHERE (l.app_status = log.app_status AND l.ocr_value = log.ocr_value) IS NOT TRUE
 """
 
@@ -93,11 +96,6 @@ _SETTLE: Final = """
     DELETE FROM pending_halves p USING done
     WHERE (p.source_id, p.created_at) = (done.source_id, done.created_at)
     RETURNING p.*
-), stored AS (
-    SELECT l.source_id, l.created_at, l.app_status, l.ocr_value
-    FROM app_logs l
-    JOIN settled s ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
-    WHERE l.created_at BETWEEN $3 AND $4
 ), aside AS (
     INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
     SELECT s.source_id,
@@ -106,7 +104,11 @@ _SETTLE: Final = """
         COALESCE(s.app_status, s.ocr_sample),
         CASE WHEN l.source_id IS NULL THEN 'unpaired' ELSE 'conflict' END
     FROM settled s
-    LEFT JOIN stored l ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
+    LEFT JOIN (
+        SELECT * FROM app_logs
+        WHERE created_at BETWEEN $3 AND $4
+          AND source_id = ANY(ARRAY(SELECT source_id FROM settled))
+    ) l ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
     WHERE l.source_id IS NULL OR l.app_status <> s.app_status OR l.ocr_value <> s.ocr_value
     ON CONFLICT DO NOTHING
     RETURNING reason
@@ -122,7 +124,7 @@ WITH done AS (
     SELECT half.source_id, half.created_at
     FROM unnest($5::timestamptz[], $6::int[]) AS half (created_at, source_id)
     JOIN app_logs l ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
-    WHERE l.created_at BETWEEN $3 AND $4
+    WHERE l.created_at BETWEEN $3 AND $4 AND l.source_id = ANY($6)
 ) {_SETTLE}
 """
 

@@ -395,6 +395,27 @@ async def test_constraints_that_the_user_adds_refuse_only_what_breaks_them(
     assert [reason for (reason,) in reasons] == ["refused_by_database"] * 2
 
 
+async def test_settling_looks_once_for_each_half(
+    writer: LogWriter, database: Database, connection: asyncpg.Connection
+) -> None:
+    who = source()
+    times = [NOW + number for number in range(300)]
+    await writer.write(contents(*(row(who, time) for time in times)))
+    await connection.execute(
+        "INSERT INTO pending_halves (created_at, source_id, app_status) "
+        "SELECT created_at, source_id, 0 FROM app_logs"
+    )
+    keys = list(map(to_postgres_time, times))
+    async with database.transaction() as used:
+        await used.execute(queries.PLAN_FOR_BOUNDS)
+        plan = await used.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {queries.SETTLE_REPEATED}",
+            *(*NAMES.values(), keys[0], keys[-1], keys, [who.id] * len(keys)),
+        )
+    loops = [int(float(number)) for number in re.findall(r'"Actual Loops": ([\d.]+)', plan)]
+    assert max(loops) <= len(keys)
+
+
 async def test_a_batch_over_many_years_gets_further_each_time(
     writer: LogWriter, connection: asyncpg.Connection
 ) -> None:
