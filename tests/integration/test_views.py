@@ -383,14 +383,19 @@ HOUR_OF_LOGS = f"app_status_intervals_between('{NOW - 12 * HOUR}', '{NOW - 11 * 
     ("query", "most"),
     [
         # With one row of each chunk of the last week.
-        ("SELECT * FROM app_status_now", 3 * (SOURCES + 4)),
-        ("SELECT * FROM app_status_intervals WHERE source_id = 7", ROWS / SOURCES),
-        (f"SELECT * FROM {HOUR_OF_LOGS}", 2500),
-        (f"SELECT * FROM {HOUR_OF_LOGS} WHERE source_id = 7", 2500),
+        pytest.param("SELECT * FROM app_status_now", 3 * (SOURCES + 4), id="now"),
+        pytest.param(
+            "SELECT * FROM app_status_intervals WHERE source_id = 7", ROWS / SOURCES, id="source"
+        ),
+        pytest.param(f"SELECT * FROM {HOUR_OF_LOGS}", 2500, id="hour"),
+        pytest.param(
+            f"SELECT * FROM {HOUR_OF_LOGS} WHERE source_id = 7", 2500, id="source and hour"
+        ),
         # Two hours at most; beside them, the oldest and the newest row of each source.
-        (
+        pytest.param(
             f"SELECT * FROM app_status_hourly WHERE hour >= '{NOW - 2 * HOUR}'",
             2 * 2500 + 2 * (SOURCES + 4),
+            id="hourly",
         ),
     ],
 )
