@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from tenacity import (
     AsyncRetrying,
@@ -17,11 +14,17 @@ from tenacity import (
     wait_exponential,
 )
 
-from receiver.errors import SetupError, UnavailableError
+from receiver.errors import UnavailableError
 from receiver.model import Metric, Sample
 from receiver.pairing import Outcome
-from receiver.prometheus import Points, Prometheus, TooMuchAtOnceError, public
+from receiver.prometheus import (
+    Points,
+    Prometheus,
+    RefusedByPrometheusError,
+    TooMuchAtOnceError,
+)
 from receiver.protocol.series import FILTERED, SeriesCache
+from receiver.storage.backfills import Progress
 from receiver.write import Storage
 
 PATIENCE: Final = 120.0
@@ -34,20 +37,15 @@ SAMPLES_AT_ONCE: Final = 100_000
 SERIES_REMEMBERED: Final = 100_000
 
 
+Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
+"""Remembers how far it came, after all up to there is committed."""
+
+
 class Source(Protocol):
     """Where samples are read."""
 
     async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
         """The samples of a metric after `begin`, until `end`."""
-
-
-class Progress(NamedTuple):
-    """How far a backfill has come, in milliseconds since the Unix epoch."""
-
-    start: int
-    end: int
-    done: int
-    """Everything up to here is stored."""
 
 
 class Window(NamedTuple):
@@ -56,55 +54,6 @@ class Window(NamedTuple):
     progress: Progress
     read: int
     outcomes: Counter[Outcome]
-
-
-class Bookmark:
-    """Remembers how far a backfill came, so that the same command goes on there.
-
-    Args:
-        directory: Where the file lies.
-        url: Of the Prometheus.
-        asked: What tells this backfill from others: the range as it was asked for, the metrics.
-    """
-
-    def __init__(self, directory: Path, url: str, asked: Iterable[str]) -> None:
-        identity = json.dumps([public(url), *asked])
-        name = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self._path = directory / f"backfill-{name}.json"
-
-    def read(self) -> Progress | None:
-        """How far it came; None if it has not begun, or has ended.
-
-        Raises:
-            SetupError: the file is broken.
-        """
-        try:
-            return Progress(**json.loads(self._path.read_text(encoding="ascii")))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError) as error:
-            raise SetupError(f"{self._path} is broken: remove it to begin anew") from error
-
-    def write(self, progress: Progress) -> None:
-        """Remember.
-
-        Raises:
-            SetupError: it cannot be written.
-        """
-        new = self._path.with_suffix(".new")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(json.dumps(progress._asdict()), encoding="ascii")
-            new.replace(self._path)
-        except OSError as error:
-            raise SetupError(
-                f"the progress cannot be kept in {self._path}: {error.strerror}; choose another "
-                "RECEIVER_DATA_DIR (--data-dir)"
-            ) from error
-
-    def remove(self) -> None:
-        """Forget: there is nothing to go on with."""
-        self._path.unlink(missing_ok=True)
 
 
 class Backfill:
@@ -139,11 +88,15 @@ class Backfill:
             reraise=True,
         )
 
-    async def run(self, progress: Progress) -> AsyncIterator[Window]:
+    async def run(self, progress: Progress, keep: Keep) -> AsyncIterator[Window]:
         """Read and store from where it stands to the end; each window as it is committed.
 
+        Args:
+            progress: Where it stands.
+            keep: Remembers where it stands after each window.
+
         Raises:
-            UnavailableError: Prometheus or the database is away for too long.
+            UnavailableError: Prometheus or the database is away for too long, or refuses.
         """
         span = FIRST_SPAN
         while progress.done < progress.end:
@@ -159,6 +112,7 @@ class Backfill:
             if samples:
                 outcomes = await self._retrying(self._storage.store, samples)
             progress = progress._replace(done=until)
+            await self._retrying(keep, progress)
             yield Window(progress, len(samples), outcomes)
             span = next_span(span, len(samples))
 
@@ -182,7 +136,8 @@ class Backfill:
 
 def is_temporary(error: BaseException) -> bool:
     """Whether to try the same again."""
-    return isinstance(error, UnavailableError) and not isinstance(error, TooMuchAtOnceError)
+    lasting = (TooMuchAtOnceError, RefusedByPrometheusError)
+    return isinstance(error, UnavailableError) and not isinstance(error, lasting)
 
 
 def next_span(span: int, samples: int) -> int:
@@ -208,12 +163,13 @@ async def find_external_labels(prometheus: Prometheus) -> dict[str, str]:
     """What Prometheus adds to all it pushes.
 
     Raises:
-        UnavailableError: it does not tell; the message says what to do.
+        RefusedByPrometheusError: it does not tell; the message says what to do.
+        UnavailableError: it cannot be reached.
     """
     try:
         return await prometheus.external_labels()
-    except UnavailableError as error:
-        raise UnavailableError(
-            f"its external labels cannot be read: {error}; give them with --external-label "
-            "NAME=VALUE, or say --no-external-labels"
+    except RefusedByPrometheusError as error:
+        raise RefusedByPrometheusError(
+            f"its external labels cannot be read: {error}; if the URL and the password are right, "
+            "give them with --external-label NAME=VALUE, or say --no-external-labels"
         ) from error

@@ -18,8 +18,15 @@ from receiver.errors import UnavailableError
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 MAX_REASON: Final = 200
 
-# Unprocessable: too many samples for one query. Unavailable: it took too long.
-TOO_MUCH: Final = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE)
+MAX_ANSWER: Final = 16 * 1024**2
+"""Bytes of an answer: some 500,000 samples, which take ten times as much memory."""
+
+QUERY_TIMEOUT: Final = "30s"
+"""How long Prometheus may work at one window, before a shorter one is asked for."""
+
+# Unprocessable: too many samples for one query. Gateway timeout: a proxy had no patience.
+TOO_MUCH: Final = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.GATEWAY_TIMEOUT)
+PASSING: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 QUEUE: Final = "prometheus_remote_storage_"
 
@@ -32,6 +39,10 @@ QueueMetrics: TypeAlias = dict[str, dict[str, float]]
 
 class TooMuchAtOnceError(UnavailableError):
     """Prometheus does not give so much in one answer."""
+
+
+class RefusedByPrometheusError(UnavailableError):
+    """Prometheus refuses the request, however often it is sent."""
 
 
 class Points(NamedTuple):
@@ -53,23 +64,19 @@ class Prometheus(NamedTuple):
         """The text it answers.
 
         Raises:
-            UnavailableError: it cannot be reached, or answers something else than 200.
+            TooMuchAtOnceError: the answer is too large, or took it too long.
+            RefusedByPrometheusError: the same request will not do later either.
+            UnavailableError: it cannot be reached, or fails.
         """
         url = self.url.rstrip("/") + path
         try:
             async with self.session.get(url, params=parameters) as response:
-                text = await response.text()
+                text = await read_text(response)
         except (aiohttp.ClientError, TimeoutError) as error:
             said = str(error) or "no answer in time"
             raise UnavailableError(f"Prometheus cannot be reached: {said}") from error
-        if response.status in TOO_MUCH:
-            raise TooMuchAtOnceError(
-                f"Prometheus answers {response.status} to {path}: {reason(text)}"
-            )
         if response.status != HTTPStatus.OK:
-            raise UnavailableError(
-                f"Prometheus answers {response.status} to {path}: {reason(text)}"
-            )
+            raise failure(response.status, path, text)
         return text
 
     async def api(self, path: str, **parameters: str) -> Any:  # noqa: ANN401  as the call has it
@@ -82,7 +89,7 @@ class Prometheus(NamedTuple):
         try:
             return json.loads(text)["data"]
         except (ValueError, KeyError, TypeError) as error:
-            raise UnavailableError("what answers there is no Prometheus") from error
+            raise RefusedByPrometheusError("what answers there is no Prometheus") from error
 
     async def count_series(self, expression: str) -> int:
         """How many series an expression gives.
@@ -97,7 +104,7 @@ class Prometheus(NamedTuple):
         """The samples of a metric's series after `begin`, until `end`: with their own timestamps.
 
         A range selector gives the samples themselves, where `query_range` would give values at
-        steps. Prometheus 2 includes `begin`.
+        steps. Prometheus 2 answers a sample at `begin` too, which is left out.
 
         Args:
             metric: Its name.
@@ -109,11 +116,17 @@ class Prometheus(NamedTuple):
             UnavailableError: as `api` does.
         """
         selector = f"{{__name__={json.dumps(metric, ensure_ascii=False)}}}[{end - begin}ms]"
-        data = await self.api("/query", query=selector, time=f"{end / 1000:.3f}")
+        data = await self.api(
+            "/query", query=selector, time=f"{end / 1000:.3f}", timeout=QUERY_TIMEOUT
+        )
         return [
             Points(
                 series["metric"],
-                [(round(time * 1000), float(value)) for time, value in series.get("values", ())],
+                [
+                    (timestamp, float(value))
+                    for time, value in series.get("values", ())
+                    if (timestamp := round(time * 1000)) > begin
+                ],
             )
             for series in data["result"]
         ]
@@ -136,7 +149,8 @@ class Prometheus(NamedTuple):
 
     async def _configuration(self) -> dict[str, Any]:
         data = await self.api("/status/config")
-        return yaml.safe_load(data["yaml"]) or {}
+        # Every scalar as the text it is: YAML 1.1 would take some for other things, such as `=`.
+        return yaml.load(data["yaml"], Loader=yaml.BaseLoader) or {}  # noqa: S506  makes only text
 
     async def queue_metrics(self) -> QueueMetrics:
         """Its metrics about what it sends.
@@ -161,6 +175,32 @@ async def opened(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with aiohttp.ClientSession(timeout=limits, headers=headers) as session:
         yield Prometheus(session, url)
+
+
+async def read_text(response: aiohttp.ClientResponse) -> str:
+    """The body of an answer.
+
+    Raises:
+        TooMuchAtOnceError: it is too large for memory.
+    """
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > MAX_ANSWER:
+            response.close()
+            raise TooMuchAtOnceError(f"Prometheus answers more than {MAX_ANSWER >> 20} MiB at once")
+    return body.decode(errors="replace")
+
+
+def failure(status: int, path: str, text: str) -> UnavailableError:
+    """What an answer other than 200 means: to ask for less, again, or no more."""
+    said = f"Prometheus answers {status} to {path}: {reason(text)}"
+    # A Prometheus that starts answers 503 too, but not of this type.
+    if status in TOO_MUCH or '"errorType":"timeout"' in text:
+        return TooMuchAtOnceError(said)
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in PASSING:
+        return RefusedByPrometheusError(said)
+    return UnavailableError(said)
 
 
 def reason(text: str) -> str:

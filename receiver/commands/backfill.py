@@ -7,11 +7,14 @@ Ctrl-C or a fault the same command goes on where it stopped; see docs/history.md
 from __future__ import annotations
 
 import asyncio
+import json
 from argparse import ArgumentParser, Namespace
 from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from rich.console import Console
@@ -19,20 +22,21 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from receiver.backfill import (
     Backfill,
-    Bookmark,
+    Window,
     find_external_labels,
     to_milliseconds,
     to_text,
 )
-from receiver.backfill import Progress as Position
 from receiver.commands.arguments import base_url, label, moment
 from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console
 from receiver.errors import SetupError
 from receiver.pairing import Outcome
-from receiver.prometheus import opened
+from receiver.prometheus import opened, public
 from receiver.serve import database
 from receiver.settings import Settings
+from receiver.storage.backfills import Bookmark
+from receiver.storage.backfills import Progress as Position
 from receiver.storage.store import Store
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=120)
@@ -77,31 +81,31 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Copy, and say what came of it.
 
     Raises:
-        SetupError: an argument is wrong.
-        UnavailableError: Prometheus or the database is away for too long.
+        SetupError: an argument is wrong, or there is nothing to copy.
+        UnavailableError: Prometheus or the database is away for too long, or refuses.
     """
-    bookmark = Bookmark(
-        settings.data_dir,
-        arguments.from_url,
-        (arguments.start, arguments.end, settings.status_metric, settings.ocr_metric),
-    )
-    position = (None if arguments.restart else bookmark.read()) or begin(arguments)
+    asked, token = begin(arguments), read_token(arguments)
+    names = {name: metric for metric, name in settings.metric_names.items()}
     shared = await asyncio.to_thread(share_embedded, settings)
     async with (
         database(shared) as reachable,
-        opened(arguments.from_url, TIMEOUT, read_token(arguments)) as prometheus,
+        opened(arguments.from_url, TIMEOUT, token) as prometheus,
         Store(reachable, lambda: 0) as store,
     ):
         labels = dict(arguments.external_label)
         if not (labels or arguments.no_external_labels):
             labels = await find_external_labels(prometheus)
         await store.opening
-        names = {name: metric for metric, name in settings.metric_names.items()}
-        backfill = Backfill(prometheus, store, names, labels)
-        read, outcomes = await copy(backfill, position, bookmark)
-    bookmark.remove()
+        identity = (arguments.start, arguments.end, *names, json.dumps(labels, sort_keys=True))
+        bookmark = Bookmark(store.database, public(arguments.from_url), identity)
+        found = None if arguments.restart else await bookmark.read()
+        # The end anew: if it is now, it has moved on since the earlier run.
+        position = found._replace(end=asked.end) if found else asked
+        windows = Backfill(prometheus, store, names, labels).run(position, bookmark.write)
+        read, outcomes = await copy(windows, position)
+        await bookmark.remove()
     span = f"from {to_text(position.done + 1)} to {to_text(position.end)}"
-    if not read and position.done < position.start:
+    if not read and found is None:
         raise SetupError(
             f"Prometheus has no samples of {' or '.join(names)} {span}: are the metrics' names "
             "right (RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC), and does it keep them so long?"
@@ -121,6 +125,7 @@ def begin(arguments: Namespace) -> Position:
     """
     now = datetime.now(UTC)
     start, end = (to_milliseconds(moment(text, now)) for text in (arguments.start, arguments.end))
+    end = min(end, to_milliseconds(now))
     if start >= end:
         raise SetupError(f"--start ({to_text(start)}) must lie before --end ({to_text(end)})")
     # A window begins after its first millisecond.
@@ -131,19 +136,19 @@ def read_token(arguments: Namespace) -> str | None:
     """The bearer token, if there is one.
 
     Raises:
-        SetupError: its file cannot be read.
+        SetupError: its file cannot be read, or there is a user in the URL, too.
     """
     if arguments.bearer_token_file is None:
         return None
+    if urlsplit(arguments.from_url).username is not None:
+        raise SetupError("either a user in --from-url or --bearer-token-file, not both")
     try:
         return str(arguments.bearer_token_file.read_text(encoding="utf-8").strip())
     except OSError as error:
         raise SetupError(f"cannot read {arguments.bearer_token_file}: {error.strerror}") from error
 
 
-async def copy(
-    backfill: Backfill, position: Position, bookmark: Bookmark
-) -> tuple[int, Counter[Outcome]]:
+async def copy(windows: AsyncIterator[Window], position: Position) -> tuple[int, Counter[Outcome]]:
     """Copy what is left, showing how far it is; returns samples read, and what became of them."""
     read, outcomes = 0, Counter[Outcome]()
     with open_progress() as progress:
@@ -151,9 +156,8 @@ async def copy(
         if position.done >= position.start:
             progress.console.print(f"going on at {to_text(position.done)}")
         try:
-            async for window in backfill.run(position):
+            async for window in windows:
                 position = window.progress
-                bookmark.write(position)
                 read += window.read
                 outcomes += window.outcomes
                 progress.update(

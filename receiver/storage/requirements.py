@@ -26,6 +26,7 @@ RIGHTS: Final = {
     "app_logs": ("SELECT", "INSERT"),
     "pending_halves": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected_samples": ("SELECT", "INSERT"),
+    "backfills": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """What a role must be allowed to do with each table to receive, store and show."""
 

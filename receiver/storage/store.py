@@ -41,8 +41,8 @@ class Store:
 
     def __init__(self, settings: Settings, arriving: Callable[[], int]) -> None:
         self._settings = settings
-        self._database = Database(settings)
-        self._writer = LogWriter(self._database, settings.metric_names, settings.chunk_interval)
+        self.database = Database(settings)
+        self._writer = LogWriter(self.database, settings.metric_names, settings.chunk_interval)
         self._group_commit = GroupCommit(
             self._write,
             arriving,
@@ -54,7 +54,7 @@ class Store:
         self._open = False
 
     async def __aenter__(self) -> Self:
-        self._resources.push_async_callback(self._database.close)
+        self._resources.push_async_callback(self.database.close)
         await self._resources.enter_async_context(self._group_commit)
         self.opening = asyncio.create_task(self._wait_for_database())
         self._maintenance = asyncio.create_task(self._maintain())
@@ -94,7 +94,7 @@ class Store:
             UnavailableError: they cannot.
         """
         self._require_open()
-        await self._database.check()
+        await self.database.check()
 
     async def _wait_for_database(self) -> None:
         bring_up = migrate if self._settings.migrate_on_start else check_schema
@@ -104,7 +104,7 @@ class Store:
             before_sleep=before_sleep_log(logger, logging.WARNING),
         ):
             with attempt:
-                await self._database.open()
+                await self.database.open()
                 await bring_up(self._settings)
         self._open = True
         logger.info("the database is ready")
@@ -127,7 +127,7 @@ class Store:
 
     async def _settle(self) -> None:
         settled = await settle_waiting(
-            self._database, self._settings.pair_timeout, self._settings.metric_names
+            self.database, self._settings.pair_timeout, self._settings.metric_names
         )
         if settled.unpaired or settled.conflicts:
             logger.warning(
@@ -137,4 +137,4 @@ class Store:
             )
 
     async def _delete_old(self) -> None:
-        await delete_old(self._database, self._settings)
+        await delete_old(self.database, self._settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from receiver import backfill
-from receiver.backfill import Bookmark
 from receiver.cli import build_parser, load_command
 from receiver.errors import SetupError
 from receiver.settings import Settings
+from receiver.storage.backfills import Bookmark, Progress
 from receiver.storage.migrations import migrate
 from tests.conftest import MakeSettings, fresh_database
 from tests.end_to_end.test_prometheus import Application, prometheus
@@ -108,6 +108,7 @@ async def invoke(*words: str) -> int:
 
 
 async def test_history_becomes_the_same_rows(
+    server_url: str,
     database_url: str,
     other_database_url: str,
     make_settings: MakeSettings,
@@ -122,7 +123,6 @@ async def test_history_becomes_the_same_rows(
             "--start=1h",
             f"--end={source.until.isoformat()}",
             f"--database-url={other_database_url}",
-            f"--data-dir={tmp_path / 'state'}",
         )
         assert len(source.rows) >= 2 * (SCRAPES - 1)
         assert await invoke(*words) == 0
@@ -140,24 +140,30 @@ async def test_history_becomes_the_same_rows(
             with pytest.raises(asyncio.CancelledError):
                 await invoke(*words)
         assert "the same command goes on there" in capsys.readouterr().err
+        # What one database has says nothing of another.
+        async with fresh_database(server_url) as url:
+            assert await invoke(*words, f"--database-url={url}") == 0
+            assert await rows(url, source.until) == source.rows
+        capsys.readouterr()
         assert await invoke(*words) == 0
         assert "going on at" in capsys.readouterr().err
         assert await rows(other_database_url, source.until) == source.rows
-        assert not list((tmp_path / "state").glob("backfill-*"))
 
         with pytest.raises(SetupError, match="no samples of app_status or ocr_value"):
             await invoke(*words[:1], "--start=2h", "--end=90m", *words[3:])
 
 
-def stopping(write: object, after: int) -> object:
+def stopping(
+    write: Callable[[Bookmark, Progress], Awaitable[None]], after: int
+) -> Callable[[Bookmark, Progress], Awaitable[None]]:
     """Writes so often, and then is told to stop."""
     count = 0
 
-    def stop(bookmark: Bookmark, progress: backfill.Progress) -> None:
+    async def stop(bookmark: Bookmark, progress: Progress) -> None:
         nonlocal count
         count += 1
         if count > after:
             raise asyncio.CancelledError
-        write(bookmark, progress)  # type: ignore[operator]
+        await write(bookmark, progress)
 
     return stop

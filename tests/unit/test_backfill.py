@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,8 +17,6 @@ from receiver.backfill import (
     SAMPLES_AT_ONCE,
     SHORTEST_SPAN,
     Backfill,
-    Bookmark,
-    Progress,
     next_span,
     to_milliseconds,
 )
@@ -28,6 +25,7 @@ from receiver.errors import SetupError
 from receiver.model import Metric, Sample
 from receiver.pairing import Batch, Outcome
 from receiver.prometheus import Points, TooMuchAtOnceError
+from receiver.storage.backfills import Progress
 from tests.messages import NOW
 
 NAMES = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
@@ -71,8 +69,13 @@ async def test_every_sample_of_the_range_is_read_once(
     source, stored = Series(times, most), Stored()
     end = NOW + length
     backfill = Backfill(source, stored, NAMES, {"site": "added", "cluster": "c"})
+    kept: list[Progress] = []
+
+    async def keep(progress: Progress) -> None:
+        kept.append(progress)
+
     try:
-        windows = [one async for one in backfill.run(Progress(NOW, end, NOW - 1))]
+        windows = [one async for one in backfill.run(Progress(NOW, end, NOW - 1), keep)]
     except TooMuchAtOnceError:
         assert most < 60  # two samples within the shortest window
         return
@@ -80,6 +83,7 @@ async def test_every_sample_of_the_range_is_read_once(
     asked = source.asked[::2]
     assert asked[0][0] == NOW - 1
     assert asked[-1][1] == windows[-1].progress.done == end
+    assert kept == [window.progress for window in windows]
     assert all(one[1] == other[0] for one, other in pairwise(asked))
     assert all(begin < until <= begin + LONGEST_SPAN for begin, until in asked)
     assert sorted(row[0] for row in stored.batch.rows) == sorted(t for t in times if t <= end)
@@ -98,29 +102,6 @@ def test_the_next_window_is_longer_after_few_samples_and_shorter_after_many(
     if samples <= SAMPLES_AT_ONCE // 2:
         assert following >= span
     assert SHORTEST_SPAN < FIRST_SPAN < LONGEST_SPAN
-
-
-def test_progress_is_kept_until_it_is_removed(tmp_path: Path) -> None:
-    mark = Bookmark(tmp_path / "new", "http://user:secret@prometheus:9090", ("7d", "0s"))
-    assert mark.read() is None
-    mark.write(Progress(1, 9, 5))
-    same = Bookmark(tmp_path / "new", "http://user:changed@prometheus:9090", ("7d", "0s"))
-    assert same.read() == Progress(1, 9, 5)
-    assert Bookmark(tmp_path / "new", "http://prometheus:9090", ("8d", "0s")).read() is None
-    (file,) = (tmp_path / "new").iterdir()
-    assert "secret" not in file.read_text()
-    file.write_text("{")
-    with pytest.raises(SetupError, match="remove it to begin anew"):
-        mark.read()
-    mark.remove()
-    mark.remove()
-    assert mark.read() is None
-
-
-def test_progress_that_cannot_be_kept_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match="RECEIVER_DATA_DIR"):
-        Bookmark(tmp_path / "file" / "below", "http://prometheus", ()).write(Progress(1, 2, 1))
 
 
 def test_times() -> None:

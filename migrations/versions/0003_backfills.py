@@ -1,0 +1,10 @@
+"""How far backfills have come."""
+
+from receiver.storage.migrations import run_script
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    run_script("0003_backfills.sql")
