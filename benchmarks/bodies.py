@@ -9,7 +9,7 @@ from typing import Final
 import snappy
 
 from receiver.protocol.generated import remote_write_v2_pb2 as v2
-from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
+from receiver.protocol.generated.remote_write_v1_pb2 import Sample, WriteRequest
 
 START: Final = 1_700_000_000_000
 """Timestamp of the first scrape, in milliseconds since the Unix epoch."""
@@ -121,6 +121,14 @@ def message_v2(points: Iterable[Point]) -> bytes:
         )
     request.symbols.extend(refs)
     return request.SerializeToString()
+
+
+def later(message: bytes, scrapes: int) -> bytes:
+    """A message of the first scrape as of a later one: much faster than to make it anew."""
+    before, after = (
+        Sample(timestamp=START + scrape * INTERVAL).SerializeToString() for scrape in (0, scrapes)
+    )
+    return message.replace(before, after)
 
 
 def body(message: bytes) -> bytes:

@@ -25,6 +25,8 @@ from receiver.protocol.series import SeriesCache
 
 SERIES: Final = 2_000
 TARGETS: Final = 1_000
+WARM_UP: Final = 64
+"""Requests of a firehose that are not measured."""
 NAMES: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
 
 
@@ -174,14 +176,16 @@ async def split(bench: Bench) -> AsyncIterator[Result]:
 
 async def firehose(bench: Bench) -> AsyncIterator[Result]:
     """One sample in a hundred kept, beside VictoriaMetrics, which keeps all."""
-    requests = max(80, bench.scrapes(400))
-    prepared = [bodies.body(message_v1(bodies.mixed(SERIES, 20, n))) for n in range(requests)]
+    requests = bench.scrapes(4_000)
+    first = message_v1(bodies.mixed(SERIES, 20, 0))
+    prepared = [bodies.body(bodies.later(first, n)) for n in range(WARM_UP + requests)]
     samples = requests * SERIES
 
     async def run(subject: Subject) -> tuple[float, float]:
-        await asyncio.to_thread(send, subject.url, prepared[:8], V1_HEADERS, 2)
+        # Over many connections, so that every worker meets the series before it counts.
+        await asyncio.to_thread(send, subject.url, prepared[:WARM_UP], V1_HEADERS, 16)
         before = subject.cpu_seconds()
-        load = await asyncio.to_thread(send, subject.url, prepared[8:], V1_HEADERS, 8)
+        load = await asyncio.to_thread(send, subject.url, prepared[WARM_UP:], V1_HEADERS, 8)
         return samples / load.seconds, (subject.cpu_seconds() - before) / samples * 1e6
 
     with victoria_metrics() as peer:
