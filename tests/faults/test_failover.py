@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import pytest
 
-from receiver.embedded import Account, run
+from receiver.embedded.system import Account, run
 from tests.faults.harness import SETTINGS, world
 from tests.faults.load import NOW, Sender
 from tests.faults.processes import Database, Server, children, replica, replicas, standing_still

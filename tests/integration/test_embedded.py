@@ -20,8 +20,7 @@ import asyncpg
 import pytest
 
 import receiver
-from receiver import embedded
-from receiver.embedded import EmbeddedPostgres
+from receiver.embedded import EmbeddedPostgres, programs, server, system
 from receiver.errors import EmbeddedDatabaseError
 
 if TYPE_CHECKING:
@@ -64,9 +63,9 @@ def server_pid(data_dir: Path) -> int:
 
 def kill_server(data_dir: Path) -> None:
     pid = server_pid(data_dir)
-    assert embedded.is_postgres(str(pid))
+    assert system.is_postgres(str(pid))
     os.kill(pid, signal.SIGKILL)
-    poll(lambda: not embedded.is_postgres(str(pid)))
+    poll(lambda: not system.is_postgres(str(pid)))
 
 
 @contextmanager
@@ -76,7 +75,7 @@ def holder(
     """Another receiver; it is killed at the end if it is still there."""
     process = subprocess.Popen(
         [python, "-c", HOLDER, str(data_dir)],
-        env={"PYTHONPATH": f"{ROOT}:{embedded.find_package().parent}"},
+        env={"PYTHONPATH": f"{ROOT}:{programs.find_package().parent}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -103,7 +102,7 @@ def data_dir() -> Iterator[Path]:
     directory.chmod(0o711)
     yield directory
     for pid_file in directory.rglob("postmaster.pid"):
-        if embedded.is_postgres(pid_file.read_text().split()[0]):
+        if system.is_postgres(pid_file.read_text().split()[0]):
             kill_server(pid_file.parents[1])
     shutil.rmtree(directory, ignore_errors=True)
 
@@ -121,7 +120,7 @@ def test_it_starts_and_keeps_its_data_over_a_restart(
         assert postgres.psql_command in caplog.text
         pid = server_pid(home)
         assert b"PGPORT" not in Path(f"/proc/{pid}/environ").read_bytes()
-    assert not embedded.is_postgres(str(pid))
+    assert not system.is_postgres(str(pid))
 
     postgres = EmbeddedPostgres(home)
     url = postgres.start()
@@ -196,7 +195,7 @@ def test_a_server_that_outlived_its_receiver_is_taken_over(data_dir: Path) -> No
     with EmbeddedPostgres(data_dir) as postgres:
         assert server_pid(data_dir) == pid
         assert query(postgres.url, "SELECT n FROM kept") == 7
-    assert not embedded.is_postgres(str(pid))
+    assert not system.is_postgres(str(pid))
 
 
 def test_it_recovers_when_receiver_and_server_were_killed(data_dir: Path) -> None:
@@ -227,7 +226,7 @@ def test_it_waits_for_busy_backends_of_a_killed_server(data_dir: Path) -> None:
             with EmbeddedPostgres(data_dir) as postgres:
                 assert query(postgres.url, "SELECT 1") == 1
             client.wait(DEADLINE)
-    assert embedded.ORPHANS in (data_dir / "postgres/postgres.log").read_text()
+    assert server.ORPHANS in (data_dir / "postgres/postgres.log").read_text()
 
 
 def test_a_stranger_with_the_pid_of_a_killed_server_does_not_matter(data_dir: Path) -> None:
@@ -253,7 +252,7 @@ def test_a_stranger_with_the_pid_of_a_killed_server_does_not_matter(data_dir: Pa
 
 def test_a_kill_during_the_first_start_leaves_nothing_in_the_way(data_dir: Path) -> None:
     with holder(data_dir) as other:
-        poll(lambda: list(data_dir.glob(f"{embedded.NEW}*/PG_VERSION")))
+        poll(lambda: list(data_dir.glob(f"{programs.NEW}*/PG_VERSION")))
         other.kill()
         other.wait()
     assert not (data_dir / "postgres").exists()
@@ -261,7 +260,7 @@ def test_a_kill_during_the_first_start_leaves_nothing_in_the_way(data_dir: Path)
     with EmbeddedPostgres(data_dir) as postgres:
         assert query(postgres.url, "SELECT 1") == 1
     with EmbeddedPostgres(data_dir):
-        assert not list(data_dir.glob(f"{embedded.NEW}*"))
+        assert not list(data_dir.glob(f"{programs.NEW}*"))
 
 
 def test_data_of_another_version_are_left_alone(data_dir: Path) -> None:
@@ -350,11 +349,11 @@ def test_binaries_postgres_cannot_reach_are_linked(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = data_dir / "closed"
-    package = embedded.find_package()
+    package = programs.find_package()
     for source in (package, package.with_name(f"{package.name}.libs")):
-        shutil.copytree(source, closed / source.name, copy_function=embedded.link_file)
+        shutil.copytree(source, closed / source.name, copy_function=programs.link_file)
     closed.chmod(0o700)
-    monkeypatch.setattr(embedded, "find_package", lambda: closed / package.name)
+    monkeypatch.setattr(server, "find_package", lambda: closed / package.name)
     made = []
     for _ in range(2):
         with EmbeddedPostgres(data_dir) as postgres:
@@ -374,7 +373,7 @@ def test_only_what_all_may_read_is_linked(tmp_path: Path, mode: int, opened: int
     source.write_text("program")
     source.chmod(mode)
 
-    embedded.link_file(str(source), str(target))
+    programs.link_file(str(source), str(target))
 
     assert target.read_text() == "program"
     assert stat.S_IMODE(target.stat().st_mode) == opened
@@ -386,8 +385,8 @@ def test_only_what_all_may_read_is_linked(tmp_path: Path, mode: int, opened: int
 def test_root_learns_that_the_system_user_cannot_be_created(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "SYSTEM_USER", "receiver-nobody-made")
-    monkeypatch.setattr(embedded, "USERADD", "receiver-no-useradd")
+    monkeypatch.setattr(system, "SYSTEM_USER", "receiver-nobody-made")
+    monkeypatch.setattr(system, "USERADD", "receiver-no-useradd")
 
     with pytest.raises(EmbeddedDatabaseError, match=r"receiver-nobody-made.*not found; create it"):
         EmbeddedPostgres(data_dir).start()
@@ -398,7 +397,7 @@ def test_it_runs_as_the_user_who_started_it(data_dir: Path) -> None:
     home = data_dir / "nobody"
     home.mkdir(0o711)
     os.chown(home, NOBODY, NOBODY)
-    site = embedded.find_package().parent
+    site = programs.find_package().parent
 
     with holder(home / "data", python_for_nobody(site), NOBODY) as other:
         psql = psql_of(other)
@@ -409,7 +408,7 @@ def test_it_runs_as_the_user_who_started_it(data_dir: Path) -> None:
         assert Path(f"/proc/{pid}").stat().st_uid == NOBODY
         other.communicate("")
         assert other.returncode == 0
-    assert not embedded.is_postgres(str(pid))
+    assert not system.is_postgres(str(pid))
 
 
 def python_for_nobody(site: Path) -> str:

@@ -1,7 +1,8 @@
-"""What answers of a Prometheus mean to who asked; no real one gives all of them when it is told to."""
+"""What a Prometheus' answers mean to who asked; a real one does not give all of them on demand."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -67,6 +68,7 @@ async def test_a_sample_at_the_begin_belongs_to_the_window_before() -> None:
 
 
 async def test_external_labels_are_text_whatever_they_look_like() -> None:
-    text = r'{"data":{"yaml":"global:\n  external_labels:\n    line: 007\n    shift: on\n    eq: =\n"}}'
+    configuration = "global: {external_labels: {line: 007, shift: on, eq: =}}"
+    text = json.dumps({"data": {"yaml": configuration}})
     async with answering(200, text) as found:
         assert await found.external_labels() == {"line": "007", "shift": "on", "eq": "="}

