@@ -25,7 +25,7 @@ RIGHTS: Final = {
     "sources": ("SELECT", "INSERT"),
     "app_logs": ("SELECT", "INSERT"),
     "pending_halves": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "rejected_samples": ("SELECT", "INSERT"),
+    "rejected_samples": ("SELECT", "INSERT", "DELETE"),
     "backfills": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """What a role must be allowed to do with each table to receive, store and show."""

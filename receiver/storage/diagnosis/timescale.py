@@ -137,7 +137,7 @@ def describe_policies(jobs: list[asyncpg.Record]) -> Finding:
         f"retention: {after.get('policy_retention', 'none')}; {len(jobs)} jobs in all"
     )
     if compression is None:
-        return note(found, "compression saves most of the space: see `receiver migrate --help`")
+        return note(found, "it saves most of the space: set RECEIVER_COMPRESS_AFTER, such as to 7d")
     return ok(found)
 
 
