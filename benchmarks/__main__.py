@@ -18,7 +18,8 @@ from pathlib import Path
 
 import asyncpg
 
-from benchmarks.measures import MEASURES, Bench
+from benchmarks.measures import MEASURES
+from benchmarks.measures.common import Bench
 from benchmarks.results import Result, plot, table
 from benchmarks.subjects import scratch_database
 from receiver.embedded import EmbeddedPostgres

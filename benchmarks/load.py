@@ -19,7 +19,12 @@ class Load(NamedTuple):
 
     def percentile(self, part: float) -> float:
         """Seconds within which that part of the answers came."""
-        return self.answers[min(len(self.answers) - 1, int(part * len(self.answers)))]
+        return percentile(self.answers, part)
+
+
+def percentile(ascending: Sequence[float], part: float) -> float:
+    """What that part of the values does not exceed."""
+    return ascending[min(len(ascending) - 1, int(part * len(ascending)))]
 
 
 class Bodies:

@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bodies
-from benchmarks.measures import MEASURES, Bench
+from benchmarks.measures import MEASURES
+from benchmarks.measures.common import Bench
 from benchmarks.results import Result, plot, table
+from tests.programs import require_program
 
 SCALE = 0.001
 
 
-@pytest.mark.parametrize("name", ["decode", "split", "latency"])
+@pytest.mark.parametrize("name", ["decode", "split", "latency", "visible"])
 async def test_a_measure_gives_ratios(name: str, database_url: str, tmp_path: Path) -> None:
+    if name == "visible":
+        require_program("prometheus")
     bench = Bench("PostgreSQL", database_url, SCALE)
     results = [result async for result in MEASURES[name](bench)]
+    assert results
     assert all(result.ratio > 0 for result in results)
     assert all(result.case in table(results) for result in results)
     plot(results, tmp_path / "report.svg")

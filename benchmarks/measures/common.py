@@ -1,0 +1,56 @@
+"""What the measurements share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, NamedTuple
+
+from benchmarks import bodies
+from benchmarks.bodies import V1_HEADERS, message_v1
+from benchmarks.load import Load, send
+from benchmarks.subjects import Subject
+
+SERIES: Final = 2_000
+TARGETS: Final = 1_000
+
+
+class Bench(NamedTuple):
+    """What a measurement is given."""
+
+    name: str
+    """Of the database."""
+    url: str
+    """Of a scratch database with the tables."""
+    scale: float
+    """1 takes minutes, 0.1 is for trying."""
+
+    def scrapes(self, at_full_scale: int) -> int:
+        """So many scrapes, scaled."""
+        return max(2, round(at_full_scale * self.scale))
+
+
+class Clock:
+    """Gives out scrapes that have not been stored yet."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def take(self, count: int) -> range:
+        """The next so many."""
+        first, self._next = self._next, self._next + count
+        return range(first, self._next)
+
+
+def plural(count: int, thing: str) -> str:
+    """A number of things."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+async def store(
+    subject: Subject, scrapes: range, connections: int, size: int = SERIES
+) -> tuple[float, Load]:
+    """Rows a second over HTTP of pairs in requests of so many samples."""
+    points = bodies.pairs(TARGETS, scrapes)
+    prepared = [bodies.body(message_v1(batch)) for batch in bodies.batches(points, size)]
+    load = await asyncio.to_thread(send, subject.url, prepared, V1_HEADERS, connections)
+    return len(scrapes) * TARGETS / load.seconds, load

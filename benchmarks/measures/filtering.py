@@ -1,0 +1,120 @@
+"""What is not kept, beside the parser and VictoriaMetrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Final
+
+from benchmarks import bodies
+from benchmarks.bodies import V1_HEADERS, message_v1, message_v2
+from benchmarks.load import send
+from benchmarks.measures.common import SERIES, Bench, plural
+from benchmarks.results import Result
+from benchmarks.subjects import Subject, receiver, victoria_metrics
+from receiver.model import Metric
+from receiver.protocol import v1, v2
+from receiver.protocol.compression import decompress
+from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
+from receiver.protocol.generated.remote_write_v2_pb2 import Request
+from receiver.protocol.series import SeriesCache
+
+NAMES: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
+WARM_UP: Final = 64
+"""Requests of a firehose that are not measured."""
+
+
+def compare(
+    ours: Callable[[bytes], object], limit: Callable[[bytes], object], given: Sequence[bytes]
+) -> tuple[float, float]:
+    """The shortest times of both, taken in turn, in seconds."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for body in given:
+        for work, taken in zip((ours, limit), times, strict=True):
+            start = time.perf_counter()
+            work(body)
+            taken.append(time.perf_counter() - start)
+    return min(times[0]), min(times[1])
+
+
+def read(decoder: v1.Decoder | v2.Decoder, body: bytes) -> None:
+    """What the receiver does."""
+    decoder.decode(decompress(body))
+
+
+def parse(message: type[WriteRequest] | type[Request], body: bytes) -> None:
+    """The least that there is to do."""
+    message.FromString(decompress(body))
+
+
+async def decode(bench: Bench) -> AsyncIterator[Result]:
+    """Decode and filter, beside bare snappy and protobuf's own parser."""
+    repetitions = max(20, bench.scrapes(100))
+    for version, encode, message, decoder in (
+        ("1.0", message_v1, WriteRequest, v1.Decoder),
+        ("2.0", message_v2, Request, v2.Decoder),
+    ):
+        for kept, shift in ((0, 0), (2, 0), (200, 0), (2000, 0), (0, 1)):
+            points = bodies.mixed(SERIES, kept, 0)
+            given = [
+                bodies.body(encode(points[shift * n :] + points[: shift * n]))
+                for n in range(repetitions if shift else 1)
+            ]
+            if not shift:
+                given *= repetitions
+            used = decoder(SeriesCache(NAMES, 100_000))
+            used.decode(decompress(given[0]))
+            seconds, limit = compare(partial(read, used), partial(parse, message), given)
+            size = len(decompress(given[0])) / 1e6
+            yield Result(
+                f"decode {version}",
+                f"{100 * kept / SERIES:g} % kept" + ", another order each time" * shift,
+                f"{SERIES / seconds / 1e6:.2f} M samples/s, {size / seconds:.0f} MB/s",
+                seconds / limit,
+                "the time of snappy + parse",
+                1.5 if kept == shift == 0 else None,
+                less_is_better=True,
+            )
+
+
+async def firehose(bench: Bench) -> AsyncIterator[Result]:
+    """One sample in a hundred kept, beside VictoriaMetrics, which keeps all."""
+    requests = bench.scrapes(4_000)
+    first = message_v1(bodies.mixed(SERIES, 20, 0))
+    prepared = [bodies.body(bodies.later(first, n)) for n in range(WARM_UP + requests)]
+    samples = requests * SERIES
+
+    async def run(subject: Subject) -> tuple[float, float]:
+        # Over many connections, so that every worker meets the series before it counts.
+        await asyncio.to_thread(send, subject.url, prepared[:WARM_UP], V1_HEADERS, 16)
+        before = subject.cpu_seconds()
+        load = await asyncio.to_thread(send, subject.url, prepared[WARM_UP:], V1_HEADERS, 8)
+        return samples / load.seconds, (subject.cpu_seconds() - before) / samples * 1e6
+
+    with victoria_metrics() as peer:
+        if peer is None:
+            return
+        rate, cpu = await run(peer)
+    for workers in (1, 2):
+        with receiver(bench.url, f"--workers={workers}") as subject:
+            own_rate, own_cpu = await run(subject)
+        case = f"1 % kept, 8 connections, {plural(workers, 'worker')}"
+        yield Result(
+            "firehose",
+            case,
+            f"{own_cpu:.2f} CPU seconds a million samples",
+            own_cpu / cpu,
+            "VictoriaMetrics",
+            0.5 if workers == 1 else None,
+            less_is_better=True,
+        )
+        yield Result(
+            "firehose",
+            case,
+            f"{own_rate / 1e6:.2f} M samples/s",
+            own_rate / rate,
+            "VictoriaMetrics",
+            1.0 if workers == 2 else None,
+        )
