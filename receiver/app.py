@@ -17,6 +17,8 @@ from receiver.metrics import CONTENT_TYPE, Metrics
 from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
 from receiver.protocol.series import SeriesCache
+from receiver.security.guard import Guard
+from receiver.security.headers import add_headers
 from receiver.settings import Settings
 from receiver.storage.store import Store
 from receiver.write import WRITE_PATH, Decoder, Record, WriteHandler
@@ -41,6 +43,11 @@ def build_app(
         Message.V2: v2.Decoder(series),
     }
     app = web.Application()
+    app.on_response_prepare.append(add_headers)
+    if settings.guarded:
+        guard = Guard(settings)
+        app.cleanup_ctx.append(guard.run)
+        app.middlewares.append(guard.middleware)
     app[METRICS] = metrics
     app[STORE] = store
     app[DRAINING] = asyncio.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
@@ -15,7 +15,7 @@ from receiver import __version__
 from receiver.errors import ReceiverError
 from receiver.log import set_up_logging
 from receiver.loop import run
-from receiver.settings import Settings
+from receiver.settings import SECRETS, SECRETS_DIR, Settings, has_password
 
 COMMANDS: Final = {
     "serve": "receive and store (the default)",
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words.insert(0, DEFAULT)
     parser, flags = build_parser(words[0])
     parsed = parser.parse_args(words)
+    refuse_secrets(parser, parsed)
     try:
         settings = Settings.load(flags(parsed_args=parsed) if flags else None)
         set_up_logging(settings.log_level)
@@ -69,6 +70,19 @@ def build_parser(chosen: str) -> tuple[ArgumentParser, CliSettingsSource[Setting
             command.add_arguments(subparser)
             flags = CliSettingsSource(Settings, root_parser=subparser)
     return parser, flags
+
+
+def refuse_secrets(parser: ArgumentParser, parsed: Namespace) -> None:
+    """End with a usage error if a flag holds a secret: `ps` shows it to everybody."""
+    for name in sorted(SECRETS):
+        value = getattr(parsed, name, None)
+        if value and (name != "database_url" or has_password(value)):
+            variable = f"RECEIVER_{name.upper()}"
+            parser.error(
+                f"--{name.replace('_', '-')}: `ps` shows everybody a secret on the command line; "
+                f"set {variable} in the environment or .env, or write it into the file "
+                f"{SECRETS_DIR / variable.lower()}"
+            )
 
 
 def load_command(name: str) -> ModuleType:

@@ -15,6 +15,7 @@ from aiohttp import web
 from receiver.app import DRAINING, STORE, build_app
 from receiver.errors import SettingsError
 from receiver.loop import collect_garbage_seldom
+from receiver.security.headers import hide_versions
 from receiver.settings import Settings
 from receiver.write import WRITE_PATH, Record
 
@@ -96,6 +97,7 @@ async def running(app: web.Application, settings: Settings) -> AsyncIterator[web
 @asynccontextmanager
 async def web_runner(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
     """Start the application, and end it when what was accepted is answered."""
+    hide_versions()
     runner = web.AppRunner(
         app,
         access_log=None,

@@ -7,6 +7,7 @@ A setting comes from (first wins) a command-line flag, an environment variable w
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from datetime import timedelta
@@ -26,12 +27,14 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliSettingsSource, CliSuppress, SettingsConfigDict
 
 from receiver.errors import SettingsError
 from receiver.model import Metric
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
+SECRETS = frozenset({"database_url", "database_password", "bearer_token"})
+"""Settings whose values are never shown."""
 SECRETS_DIR = Path("/run/secrets")
 DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|[smhdwy]))")
 HOST = r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::\d*)?"
@@ -123,10 +126,31 @@ def check_database_url(url: SecretStr) -> SecretStr:
     return url
 
 
-def reachable_url(host: str, port: int) -> str:
-    """Where this machine reaches a server that listens on an address."""
+def has_password(url: str) -> bool:
+    """Whether a database URL has its password in it; one that cannot be read may have."""
+    try:
+        parts = urlsplit(url)
+        return parts.password is not None or "password" in dict(parse_qsl(parts.query))
+    except ValueError:
+        return True
+
+
+def check_tokens(tokens: SecretStr) -> SecretStr:
+    """Check that each line is a token that a header can carry.
+
+    Raises:
+        ValueError: one is not; the message shows nothing of it.
+    """
+    lines = [line.strip() for line in tokens.get_secret_value().splitlines()]
+    if not any(lines) or not all(re.fullmatch(r"[!-~]*", line) for line in lines):
+        raise ValueError("must be a token without spaces, or several, one a line")
+    return tokens
+
+
+def reachable_host(host: str, port: int) -> str:
+    """The HOST:PORT at which this machine reaches a server that listens on an address."""
     host = ANY_ADDRESS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def default_data_dir() -> Path:
@@ -142,6 +166,7 @@ Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
 Size = Annotated[ByteSize, Gt(0)]
 Address = Annotated[str, AfterValidator(parse_address)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(check_database_url)]
+Tokens = Annotated[SecretStr, AfterValidator(check_tokens)]
 MetricName = Annotated[str, AfterValidator(parse_metric)]
 
 
@@ -168,13 +193,36 @@ class Settings(BaseSettings):
         "postgresql://USER:PASSWORD@HOST/DATABASE. "
         "Unset: an embedded PostgreSQL under the data directory.",
     )
-    database_password: SecretStr | None = Field(
+    database_password: CliSuppress[SecretStr | None] = Field(
         None, description="Password for the database, where it is not part of the URL."
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
         description="Directory of the embedded PostgreSQL. "
         "Default: ~/.local/share/receiver, for root /var/lib/receiver.",
+    )
+    bearer_token: CliSuppress[Tokens | None] = Field(
+        None,
+        description="Token that requests must bring, or several of them, one a line. "
+        "With this or a credentials file, requests without credentials are refused.",
+    )
+    credentials_file: Path | None = Field(
+        None,
+        description="YAML file of digests of tokens and passwords that requests may bring, "
+        "made by `receiver credential`; read anew when it changes.",
+    )
+    tls_cert_file: Path | None = Field(
+        None,
+        description="Certificate (PEM, with its chain) to serve HTTPS with; "
+        "read anew when it changes, as are the two files below.",
+    )
+    tls_key_file: Path | None = Field(
+        None, description="Private key of the certificate, where it is not in the same file."
+    )
+    tls_client_ca_file: Path | None = Field(
+        None,
+        description="Certificates (PEM) of the authorities whose client certificates "
+        "requests must bring.",
     )
     status_metric: MetricName = Field(
         "app_status", description="Metric that holds the error code, a whole number."
@@ -260,7 +308,17 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_metrics(self) -> Self:
         if self.status_metric == self.ocr_metric:
-            raise ValueError("the two metrics must have different names")
+            raise ValueError(
+                "RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC: "
+                "the two metrics must have different names"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        for name in ("tls_key_file", "tls_client_ca_file"):
+            if getattr(self, name) is not None and self.tls_cert_file is None:
+                raise ValueError(f"RECEIVER_{name.upper()}: needs RECEIVER_TLS_CERT_FILE too")
         return self
 
     @property
@@ -272,7 +330,30 @@ class Settings(BaseSettings):
     @property
     def own_url(self) -> str:
         """Where a receiver that listens there is reached from this machine."""
-        return reachable_url(*self.address)
+        scheme = "http" if self.tls_cert_file is None else "https"
+        return f"{scheme}://{reachable_host(*self.address)}"
+
+    @property
+    def bearer_tokens(self) -> list[str]:
+        """The tokens that requests may bring, as they are."""
+        if self.bearer_token is None:
+            return []
+        return self.bearer_token.get_secret_value().split()
+
+    @property
+    def guarded(self) -> bool:
+        """Whether requests need credentials, of whichever kind."""
+        kinds = (self.bearer_token, self.credentials_file, self.tls_client_ca_file)
+        return any(kind is not None for kind in kinds)
+
+    @property
+    def listens_beyond_loopback(self) -> bool:
+        """Whether other machines may reach it; a name other than localhost may be any address."""
+        host, _ = self.address
+        try:
+            return not ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host != "localhost"
 
     @property
     def metric_names(self) -> dict[Metric, str]:
@@ -312,9 +393,8 @@ def explain(error: ErrorDetails) -> str:
     """Say in one sentence which setting is wrong, its value unless secret, and why."""
     reason = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
-        return f"RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC: {reason}"
+        return reason
     field = str(error["loc"][0])
-    secret = field in {"database_url", "database_password"}
     value = str(error["input"])
-    shown = "" if secret else f"={value if value.isprintable() else repr(value)}"
+    shown = "" if field in SECRETS else f"={value if value.isprintable() else repr(value)}"
     return f"RECEIVER_{field.upper()}{shown}: {reason}"

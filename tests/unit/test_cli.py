@@ -157,6 +157,32 @@ def test_help_does_not_show_secrets(
     assert "hunter2" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--bearer-token=hunter2",),
+        ("serve", "--bearer-token", "hunter2"),
+        ("codes", "list", "--bearer-token", "hunter2"),
+        ("--database-password", "hunter2"),
+        ("--database-url", "postgresql://user:hunter2@db/logs"),
+        ("--database-url", "postgresql://db/logs?password=hunter2"),
+    ],
+)
+def test_no_secret_is_taken_from_the_command_line(
+    words: tuple[str, ...], calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(*words) == 2
+    shown = capsys.readouterr()
+    assert "`ps` shows everybody a secret" in shown.err
+    assert "hunter2" not in shown.err + shown.out
+    assert not calls
+
+
+def test_a_url_without_a_password_is_a_flag(calls: Calls) -> None:
+    assert exit_code("--database-url", "postgresql://user@db/logs") == 0
+    assert calls
+
+
 def test_a_wrong_setting_ends_the_program_with_one_line(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "receiver", "serve", "--listen", "nonsense"],

@@ -20,6 +20,7 @@ import receiver.settings
 from receiver.errors import SettingsError
 from receiver.model import Metric
 from receiver.settings import (
+    SECRETS,
     Settings,
     default_data_dir,
     parse_address,
@@ -147,12 +148,15 @@ def test_a_switch(words: tuple[str, ...], expected: bool) -> None:
     assert load_flags(*words).migrate_on_start is expected
 
 
-def test_every_setting_has_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_setting_has_a_flag_but_those_that_are_secret_as_a_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit):
         load_flags("--help")
     shown = capsys.readouterr().out
     for name in Settings.model_fields:
-        assert f"--{name.replace('_', '-')}" in shown
+        secret = name in {"database_password", "bearer_token"}
+        assert (f"--{name.replace('_', '-')}" in shown) is not secret
 
 
 def test_settings_are_frozen() -> None:
@@ -349,7 +353,7 @@ def test_a_wrong_secret_is_not_in_the_message(name: str) -> None:
 
 
 def test_what_is_secret() -> None:
-    assert {"database_url", "database_password"} <= set(secret_settings())
+    assert set(secret_settings()) == SECRETS
 
 
 def test_other_faults_do_not_show_the_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,6 +397,58 @@ def test_a_value_of_two_lines_is_shown_in_one() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.load(listen="a\nb")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("abc", ["abc"]), ("abc\n\n def \n", ["abc", "def"]), ("a/+=~-._!", ["a/+=~-._!"])],
+)
+def test_tokens_are_one_a_line(secrets_dir: Path, text: str, tokens: list[str]) -> None:
+    (secrets_dir / "receiver_bearer_token").write_text(text)
+    settings = Settings.load()
+    assert settings.bearer_tokens == tokens
+    assert settings.guarded
+
+
+@pytest.mark.parametrize("text", [" ", "\n", "hun ter2", "hunter2\nhun ter2", "hünter2", "hun\0"])
+def test_what_is_no_token(text: str) -> None:
+    with pytest.raises(SettingsError, match="RECEIVER_BEARER_TOKEN: must be a token") as refusal:
+        Settings.load(bearer_token=text)
+    assert "hun" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["bearer_token", "credentials_file", "tls_cert_file", "tls_client_ca_file"]
+)
+def test_which_settings_make_requests_need_credentials(name: str) -> None:
+    values: dict[str, Any] = {name: "x", "tls_cert_file": "x"}
+    settings = Settings.load(**values)
+    assert settings.guarded is (name != "tls_cert_file")
+    assert settings.own_url == "https://127.0.0.1:9201"
+
+
+@pytest.mark.parametrize("name", ["tls_key_file", "tls_client_ca_file"])
+def test_files_that_are_of_no_use_without_a_certificate(name: str) -> None:
+    values: dict[str, Any] = {name: "file"}
+    with pytest.raises(SettingsError, match=f"RECEIVER_{name.upper()}: needs RECEIVER_TLS_CERT"):
+        Settings.load(**values)
+
+
+@pytest.mark.parametrize(
+    ("listen", "beyond"),
+    [
+        ("127.0.0.1:1", False),
+        ("127.9.9.9:1", False),
+        ("[::1]:1", False),
+        ("localhost:1", False),
+        ("0.0.0.0:1", True),
+        ("[::]:1", True),
+        ("192.168.0.9:1", True),
+        ("receiver.example.com:1", True),
+    ],
+)
+def test_what_listens_beyond_loopback(listen: str, beyond: bool) -> None:
+    assert Settings.load(listen=listen).listens_beyond_loopback is beyond
 
 
 def test_one_name_for_both_metrics_is_refused() -> None:

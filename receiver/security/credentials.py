@@ -1,0 +1,132 @@
+"""The credentials that requests may bring: only digests of them are kept.
+
+The file is in the habit of Prometheus' `web.yml`:
+
+    basic_auth_users:
+      NAME: bcrypt hash
+    bearer_tokens:
+      - SHA-256 digest, in hexadecimal
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from receiver.errors import SettingsError
+from receiver.security.files import read_text
+from receiver.settings import Settings
+
+NAME: Final = "RECEIVER_CREDENTIALS_FILE"
+
+
+class Credentials(NamedTuple):
+    """What is compared with what requests bring."""
+
+    users: dict[str, bytes]
+    """The bcrypt hash of each user's password."""
+    tokens: tuple[bytes, ...]
+    """SHA-256 digests; enough for tokens, which are too long to guess."""
+
+
+def must_match(pattern: str, fault: str) -> AfterValidator:
+    """Check a text without ever showing it."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(fault)
+        return value
+
+    return AfterValidator(check)
+
+
+def or_empty(kind: Callable[[], object]) -> BeforeValidator:
+    """Take a key without a value for an empty one."""
+    return BeforeValidator(lambda value: value or kind())
+
+
+UserName = Annotated[str, must_match(r"[^:\x00-\x1f\x7f]+", "a user's name must not have a colon")]
+PasswordHash = Annotated[
+    str,
+    must_match(
+        r"\$2[aby]\$(0[4-9]|1\d|2\d|3[01])\$[./A-Za-z0-9]{53}",
+        "must be a bcrypt hash, as `receiver credential user NAME` makes",
+    ),
+]
+TokenDigest = Annotated[
+    str,
+    must_match(
+        r"[0-9a-fA-F]{64}",
+        "must be a SHA-256 digest of 64 hexadecimal digits, as `receiver credential token` makes",
+    ),
+]
+
+
+class CredentialsFile(BaseModel):
+    """The content of RECEIVER_CREDENTIALS_FILE."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    basic_auth_users: Annotated[dict[UserName, PasswordHash], or_empty(dict)] = {}
+    bearer_tokens: Annotated[list[TokenDigest], or_empty(list)] = []
+
+
+def read_credentials(settings: Settings) -> Credentials:
+    """All credentials: those of the file, and the tokens that the settings have themselves.
+
+    Raises:
+        SettingsError: the file cannot be read, or is broken; the message shows no value of it.
+    """
+    tokens = tuple(digest_token(token) for token in settings.bearer_tokens)
+    if settings.credentials_file is None:
+        return Credentials({}, tokens)
+    content = parse(settings.credentials_file)
+    return Credentials(
+        {name: hashed.encode() for name, hashed in content.basic_auth_users.items()},
+        tokens + tuple(map(bytes.fromhex, content.bearer_tokens)),
+    )
+
+
+def parse(file: Path) -> CredentialsFile:
+    """Read a credentials file.
+
+    Raises:
+        SettingsError: it cannot be read, or is broken.
+    """
+    text = read_text(NAME, file)
+    try:
+        # Every scalar as the text it is: a name may be `on`, a digest may have digits only.
+        data = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  makes only text
+        content = CredentialsFile.model_validate(data or {})
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError(f"{NAME}={file}{line}: is not YAML") from None
+    except yaml.YAMLError:
+        raise SettingsError(f"{NAME}={file}: is not YAML") from None
+    except ValidationError as error:
+        raise SettingsError(f"{NAME}={file}: {explain(error)}") from None
+    if not (content.basic_auth_users or content.bearer_tokens):
+        raise SettingsError(
+            f"{NAME}={file}: has no credentials; `receiver credential` makes one, "
+            f"and without {NAME} nobody needs any"
+        )
+    return content
+
+
+def explain(error: ValidationError) -> str:
+    """Say where the first fault is and what, but no value."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    reason = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason
+
+
+def digest_token(token: str) -> bytes:
+    """What is kept of a token."""
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,94 @@
+"""Files that are read anew when they change, so that credentials are replaced without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from receiver.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+INTERVAL: Final = 1.0
+"""Seconds between two looks."""
+
+T = TypeVar("T")
+State: TypeAlias = list[tuple[int, int, int] | None]
+
+
+class Reloaded(Generic[T]):
+    """What some files say, up to date while `kept_up` is entered.
+
+    Args:
+        files: The files.
+        read: Reads them; a SettingsError of it ends the start, and later leaves all as it was.
+    """
+
+    def __init__(self, files: Sequence[Path], read: Callable[[], T]) -> None:
+        self._files = files
+        self._read = read
+        # The state first: what changes in between is read twice rather than never.
+        self._state = state_of(files)
+        self.value = read()
+
+    @asynccontextmanager
+    async def kept_up(self) -> AsyncIterator[None]:
+        """Look for changes until the end of this."""
+        task = asyncio.create_task(self._keep_up()) if self._files else None
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL)
+            await self.look()
+
+    async def look(self) -> None:
+        """Read the files if they have changed since they were read last."""
+        state = state_of(self._files)
+        if state == self._state:
+            return
+        self._state = state
+        try:
+            self.value = await asyncio.to_thread(self._read)
+        except SettingsError as error:
+            logger.error("%s; what was read before stays in use", error)  # noqa: TRY400  a user's file is no bug
+        else:
+            logger.info("read anew: %s", ", ".join(map(str, self._files)))
+
+
+def state_of(files: Sequence[Path]) -> State:
+    """What changes with a file's content, or if another takes its place; None: it is away."""
+    return [state_of_one(file) for file in files]
+
+
+def state_of_one(file: Path) -> tuple[int, int, int] | None:
+    """The same of one file."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def read_text(name: str, file: Path) -> str:
+    """The content of the file that a setting names.
+
+    Raises:
+        SettingsError: it cannot be read; the message shows nothing of it.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{name}={file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{name}={file}: is no text") from error
