@@ -19,12 +19,15 @@ from receiver.protocol.negotiation import Message
 from receiver.protocol.series import SeriesCache
 from receiver.security.guard import Guard
 from receiver.security.headers import add_headers
+from receiver.security.tls import ServerTLS
 from receiver.settings import Settings
 from receiver.storage.store import Store
 from receiver.write import WRITE_PATH, Decoder, Record, WriteHandler
 
 METRICS: Final = web.AppKey("metrics", Metrics)
 STORE: Final = web.AppKey("store", Store)
+TLS: Final = web.AppKey("tls", ServerTLS)
+"""There if it serves HTTPS."""
 DRAINING: Final = web.AppKey("draining", asyncio.Event)
 """Set as soon as the receiver is to stop: it still works, but should get no new work."""
 
@@ -32,7 +35,11 @@ DRAINING: Final = web.AppKey("draining", asyncio.Event)
 def build_app(
     settings: Settings, record: Record | None = None, shared_metrics: Path | None = None
 ) -> web.Application:
-    """Put the parts together; nothing is opened before the application starts."""
+    """Put the parts together; nothing is opened before the application starts.
+
+    Raises:
+        SettingsError: the files of credentials or of TLS cannot be used.
+    """
     in_flight = InFlight(settings.max_in_flight_requests, settings.max_in_flight_size)
     metrics = Metrics(shared_metrics)
     store = Store(settings, lambda: in_flight.arriving)
@@ -43,11 +50,7 @@ def build_app(
         Message.V2: v2.Decoder(series),
     }
     app = web.Application()
-    app.on_response_prepare.append(add_headers)
-    if settings.guarded:
-        guard = Guard(settings)
-        app.cleanup_ctx.append(guard.run)
-        app.middlewares.append(guard.middleware)
+    secure(app, settings)
     app[METRICS] = metrics
     app[STORE] = store
     app[DRAINING] = asyncio.Event()
@@ -59,6 +62,18 @@ def build_app(
     app.router.add_get("/-/healthy", tell_healthy)
     app.router.add_get("/-/ready", tell_ready)
     return app
+
+
+def secure(app: web.Application, settings: Settings) -> None:
+    """Add what keeps others out and from listening, as far as the settings ask for it."""
+    app.on_response_prepare.append(add_headers)
+    if settings.guarded:
+        guard = Guard(settings)
+        app.cleanup_ctx.append(guard.run)
+        app.middlewares.append(guard.middleware)
+    if settings.tls_cert_file is not None:
+        app[TLS] = ServerTLS(settings)
+        app.cleanup_ctx.append(app[TLS].run)
 
 
 async def run_store(app: web.Application) -> AsyncIterator[None]:

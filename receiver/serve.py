@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from receiver.settings import Settings
 from receiver.workers import supervise
 from receiver.write import Record
 
+logger = logging.getLogger(__name__)
+
 
 async def serve(settings: Settings, record: Record | None = None) -> None:
     """Run until SIGTERM or SIGINT; what was accepted by then is finished and answered.
@@ -24,12 +27,25 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
     Raises:
         SetupError: something is set up wrongly.
     """
+    warn_of_open_door(settings)
     stop = stop_signal()
     async with database(settings) as reachable:
         if settings.workers > 1 and record is None:
             await supervise(reachable, stop)
         else:
             await work(reachable, stop, record=record)
+
+
+def warn_of_open_door(settings: Settings) -> None:
+    """Say aloud that whoever reaches this machine may write."""
+    if settings.listens_beyond_loopback and not settings.guarded:
+        logger.warning(
+            "RECEIVER_LISTEN=%s without credentials: "
+            "WHOEVER REACHES THIS ADDRESS MAY WRITE AND READ; "
+            "set RECEIVER_BEARER_TOKEN or RECEIVER_CREDENTIALS_FILE "
+            "(`receiver credential --help` tells how)",
+            settings.listen,
+        )
 
 
 @asynccontextmanager

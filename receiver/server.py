@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from receiver.app import DRAINING, STORE, build_app
+from receiver.app import DRAINING, STORE, TLS, build_app
 from receiver.errors import SettingsError
 from receiver.loop import collect_garbage_seldom
 from receiver.security.headers import hide_versions
@@ -126,12 +126,15 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
         SettingsError: the address cannot be listened on.
     """
     host, port = settings.address
+    tls = runner.app.get(TLS)
+    context = None if tls is None else tls.context
     try:
-        await web.TCPSite(runner, host, port, reuse_port=shared).start()
+        await web.TCPSite(runner, host, port, reuse_port=shared, ssl_context=context).start()
     except OSError as error:
         raise cannot_listen(settings, error) from error
     for address in runner.addresses:
-        logger.info("listening on http://%s:%d%s", address[0], address[1], WRITE_PATH)
+        scheme = "http" if context is None else "https"
+        logger.info("listening on %s://%s:%d%s", scheme, address[0], address[1], WRITE_PATH)
 
 
 def cannot_listen(settings: Settings, error: OSError) -> SettingsError:

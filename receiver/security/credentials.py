@@ -107,7 +107,7 @@ def parse(file: Path) -> CredentialsFile:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SettingsError(f"{NAME}={file}{line}: is not YAML") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         raise SettingsError(f"{NAME}={file}: is not YAML") from None
     except ValidationError as error:
         raise SettingsError(f"{NAME}={file}: {explain(error)}") from None

@@ -1,0 +1,197 @@
+"""HTTPS, with files that are replaced without a restart, and client certificates."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from receiver.errors import SettingsError
+from receiver.security.files import Reloaded, read_text
+from receiver.settings import Settings
+
+CERT: Final = "RECEIVER_TLS_CERT_FILE"
+KEY: Final = "RECEIVER_TLS_KEY_FILE"
+CLIENT_CA: Final = "RECEIVER_TLS_CLIENT_CA_FILE"
+BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
+
+class ServerTLS:
+    """What a server that speaks TLS listens with, for as long as it runs.
+
+    Args:
+        settings: With a certificate.
+
+    Raises:
+        SettingsError: the files cannot be used; the message says which, and why.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        files = (settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+        self._latest = Reloaded(
+            [file for file in files if file is not None], lambda: build_context(settings)
+        )
+        self.context = self._latest.value
+        # The context that listens stays; each connection goes on with the latest. So a change is
+        # whole or not at all, and an authority that is taken away is trusted no longer.
+        self.context.sni_callback = self._use_latest
+
+    async def run(self, _: web.Application) -> AsyncIterator[None]:
+        """Keep the files up to date while the application runs."""
+        async with self._latest.kept_up():
+            yield
+
+    def _use_latest(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        connection.context = self._latest.value
+
+
+def build_context(settings: Settings) -> ssl.SSLContext:
+    """Read the files that the settings name, and try them.
+
+    Raises:
+        SettingsError: as above.
+    """
+    assert settings.tls_cert_file is not None  # noqa: S101  as ServerTLS demands
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A session that goes on would not be checked against the latest authorities.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    load_certificate(context, settings.tls_cert_file, settings.tls_key_file)
+    if settings.tls_client_ca_file is not None:
+        load_authorities(context, settings.tls_client_ca_file)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+    """Load a certificate with its chain and its key.
+
+    Raises:
+        SettingsError: they cannot be read, do not fit each other, or are of no use now.
+    """
+    place = f"{CERT}={cert}"
+    certificate = first_certificate(read_text(CERT, cert), place)
+    key_place = place
+    if key is not None:
+        read_text(KEY, key)
+        key_place = f"{KEY}={key}"
+    try:
+        context.load_cert_chain(cert, key, password=lambda: refuse_encrypted(key_place))
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise SettingsError(f"{key_place}: is not the key of the certificate") from None
+        raise SettingsError(f"{key_place}: has no private key in PEM form") from None
+    except OSError as error:
+        raise SettingsError(f"{place}: cannot be read: {error.strerror}") from error
+    if fault := find_fault(context, certificate):
+        raise SettingsError(f"{place}: {fault}")
+
+
+def load_authorities(context: ssl.SSLContext, file: Path) -> None:
+    """Take client certificates that an authority of the file has signed.
+
+    Whether one must be shown is the guard's to say: health checks have none.
+
+    Raises:
+        SettingsError: the file cannot be read, or has no certificate.
+    """
+    place = f"{CLIENT_CA}={file}"
+    text = read_text(CLIENT_CA, file)
+    first_certificate(text, place)
+    try:
+        context.load_verify_locations(cadata=text)
+    except ssl.SSLError:
+        raise SettingsError(f"{place}: has a broken certificate") from None
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
+def refuse_encrypted(place: str) -> str:
+    """Keep OpenSSL from asking a terminal for the key's passphrase.
+
+    Raises:
+        SettingsError: always.
+    """
+    raise SettingsError(f"{place}: the private key is encrypted; `openssl pkey` decrypts it")
+
+
+def first_certificate(text: str, place: str) -> str:
+    """The server's own certificate; those that signed it follow in the file.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    _, begin, rest = text.partition(BEGIN)
+    body, end, _ = rest.partition(END)
+    if not end:
+        raise SettingsError(f"{place}: has no certificate in PEM form")
+    return f"{begin}{body}{end}\n"
+
+
+def trusting(certificate: str) -> ssl.SSLContext:
+    """What a client uses that trusts this very certificate, whoever signed it and for which host.
+
+    Raises:
+        ssl.SSLError: it is broken.
+    """
+    context = ssl.create_default_context(cadata=certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.check_hostname = False
+    return context
+
+
+def find_fault(server: ssl.SSLContext, certificate: str) -> str:
+    """What keeps clients from taking the certificate, such as its age; empty: nothing."""
+    try:
+        shake_hands(server, trusting(certificate))
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    except ssl.SSLError as error:
+        return f"cannot be used: {error.reason or error}"
+    return ""
+
+
+def read_validity(settings: Settings) -> float:
+    """When the server's certificate expires, in seconds since the Unix epoch.
+
+    Raises:
+        SettingsError: the files cannot be used; it has expired, for instance.
+    """
+    assert settings.tls_cert_file is not None  # noqa: S101  as ServerTLS demands
+    server = build_context(settings)
+    client = trusting(first_certificate(read_text(CERT, settings.tls_cert_file), CERT))
+    certificate = shake_hands(server, client).getpeercert() or {}
+    return ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+
+
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+    """Let two ends in memory shake hands; the client's end has seen the server's certificate.
+
+    Raises:
+        ssl.SSLError: they do not agree.
+    """
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    one = client.wrap_bio(to_client, to_server)
+    other = server.wrap_bio(to_server, to_client, server_side=True)
+    waiting = [one, other]
+    while waiting:
+        end = waiting.pop(0)
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            waiting.append(end)
+    return one
+
+
+def own_tls(settings: Settings) -> ssl.SSLContext | bool:
+    """What aiohttp takes as `ssl` to reach the receiver of the same settings on this machine.
+
+    Raises:
+        SettingsError: the certificate cannot be read.
+    """
+    if settings.tls_cert_file is None:
+        return True
+    text = read_text(CERT, settings.tls_cert_file)
+    return trusting(first_certificate(text, f"{CERT}={settings.tls_cert_file}"))
