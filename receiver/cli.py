@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "export": "write a range of the logs to a CSV or Parquet file",
     "logs": "show the newest logs",
     "codes": "list, add and rename error codes",
+    "credential": "make a token or a password for those who send",
     "doctor": "look for what is wrong, and say what to do",
     "health": "ask the running receiver whether it is ready",
 }

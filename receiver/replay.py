@@ -19,6 +19,7 @@ from tenacity import (
 )
 
 from receiver.capture import CapturedRequest
+from receiver.security.access import PUBLIC, Access
 
 # Prometheus' own min_backoff, max_backoff and remote_timeout.
 BACKOFF: Final = wait_exponential(multiplier=0.03, max=5)
@@ -51,10 +52,14 @@ class Sender:
         url: Where to.
         connections: How many at once.
         retry_for: Seconds after which a request is not sent again.
+        access: What lets it in there.
     """
 
-    def __init__(self, url: str, connections: int, retry_for: float) -> None:
+    def __init__(
+        self, url: str, connections: int, retry_for: float, access: Access = PUBLIC
+    ) -> None:
         self._url = url
+        self._access = access
         self._connections = connections
         self._gave_up = False
         self._retrying = AsyncRetrying(
@@ -68,11 +73,14 @@ class Sender:
         self, requests: Iterator[CapturedRequest], heard: Callable[[Answer], None]
     ) -> None:
         """Send until there are no more requests, or one could not be delivered."""
-        connector = aiohttp.TCPConnector(limit=self._connections)
+        connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._access.tls)
         # What a request does not say, it did not say when it was captured.
         omitted = ("Content-Type", "User-Agent")
         async with aiohttp.ClientSession(
-            connector=connector, timeout=TIMEOUT, skip_auto_headers=omitted
+            connector=connector,
+            timeout=TIMEOUT,
+            skip_auto_headers=omitted,
+            headers=self._access.headers,
         ) as session:
             lanes = [self._send(requests, session, heard) for _ in range(self._connections)]
             await asyncio.gather(*lanes)

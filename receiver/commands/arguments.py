@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -25,6 +27,23 @@ def base_url(text: str) -> str:
     if not good:
         raise ArgumentTypeError("must be a URL such as http://localhost:9090")
     return text
+
+
+def read_token(file: Path) -> str:
+    """Read a file that holds a bearer token.
+
+    Raises:
+        SetupError: it cannot be read, or holds something else; nothing of it is shown.
+    """
+    try:
+        token = file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise SetupError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        token = ""
+    if not re.fullmatch(r"[!-~]+", token):
+        raise SetupError(f"{file}: must hold one token, without spaces")
+    return token
 
 
 def label(text: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from receiver.backfill import (
     to_milliseconds,
     to_text,
 )
-from receiver.commands.arguments import base_url, label, moment
+from receiver.commands.arguments import base_url, label, moment, read_token
 from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console
 from receiver.errors import SetupError
@@ -84,7 +84,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         SetupError: an argument is wrong, or there is nothing to copy.
         UnavailableError: Prometheus or the database is away for too long, or refuses.
     """
-    asked, token = begin(arguments), read_token(arguments)
+    asked, token = begin(arguments), find_token(arguments)
     names = {name: metric for metric, name in settings.metric_names.items()}
     shared = await asyncio.to_thread(share_embedded, settings)
     async with (
@@ -132,7 +132,7 @@ def begin(arguments: Namespace) -> Position:
     return Position(start, end, start - 1)
 
 
-def read_token(arguments: Namespace) -> str | None:
+def find_token(arguments: Namespace) -> str | None:
     """The bearer token, if there is one.
 
     Raises:
@@ -142,10 +142,7 @@ def read_token(arguments: Namespace) -> str | None:
         return None
     if urlsplit(arguments.from_url).username is not None:
         raise SetupError("either a user in --from-url or --bearer-token-file, not both")
-    try:
-        return str(arguments.bearer_token_file.read_text(encoding="utf-8").strip())
-    except OSError as error:
-        raise SetupError(f"cannot read {arguments.bearer_token_file}: {error.strerror}") from error
+    return read_token(arguments.bearer_token_file)
 
 
 async def copy(windows: AsyncIterator[Window], position: Position) -> tuple[int, Counter[Outcome]]:

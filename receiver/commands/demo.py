@@ -107,6 +107,7 @@ async def perform(console: Console, stage: Stage, arguments: Namespace) -> None:
         targets=stage.targets,
         url=stage.url,
         interval=arguments.scrape_interval,
+        token=stage.token,
     )
     sender = await find_sender(arguments.sender, configuration)
     print_places(console, {"sender": sender.description})

@@ -6,6 +6,7 @@ then the replay ends. The exit code is 0 if every request was answered 2xx.
 
 from __future__ import annotations
 
+import ssl
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from itertools import chain
 from pathlib import Path
@@ -16,9 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from receiver.capture import read_capture
+from receiver.commands.arguments import read_token
 from receiver.commands.logs import positive
 from receiver.commands.terminal import open_console
+from receiver.errors import SetupError
 from receiver.replay import Answer, Sender, Tally, name
+from receiver.security.access import PUBLIC, Access, bearing, own_access
 from receiver.settings import Duration, Settings
 from receiver.write import WRITE_PATH
 
@@ -28,6 +32,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="made by capture")
     parser.add_argument(
         "--to", metavar="URL", type=target, help="where to send (default: the address of --listen)"
+    )
+    parser.add_argument(
+        "--bearer-token-file",
+        metavar="FILE",
+        type=Path,
+        help="file with a token for the receiver (default, without --to: RECEIVER_BEARER_TOKEN)",
+    )
+    parser.add_argument(
+        "--client-cert-file",
+        metavar="FILE",
+        type=Path,
+        help="client certificate with its key (PEM), for a receiver that wants one",
     )
     parser.add_argument(
         "--connections",
@@ -74,13 +90,16 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
     Raises:
         CaptureError: a file is broken; then nothing is sent.
+        SetupError: the token or the certificate cannot be read.
     """
+    access = find_access(settings, arguments)
     tally = Tally(sum(1 for file in arguments.files for _ in read_capture(file)))
     requests = chain.from_iterable(map(read_capture, arguments.files))
     sender = Sender(
         arguments.to or f"{settings.own_url}{WRITE_PATH}",
         arguments.connections,
         arguments.retry_for,
+        access,
     )
     with open_progress() as progress:
         bar = progress.add_task("", total=tally.total, rate="")
@@ -95,6 +114,35 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         await sender.send(requests, show)
     open_console().print(tally.summary(), soft_wrap=True)
     return 0 if tally.complete else 1
+
+
+def find_access(settings: Settings, arguments: Namespace) -> Access:
+    """What to bring along; what the settings have is for the receiver of the settings only.
+
+    Raises:
+        SetupError: a file cannot be read.
+    """
+    headers, tls = PUBLIC if arguments.to else own_access(settings)
+    if arguments.bearer_token_file is not None:
+        headers = bearing(read_token(arguments.bearer_token_file))
+    if arguments.client_cert_file is not None:
+        tls = ssl.create_default_context() if isinstance(tls, bool) else tls
+        load_client_certificate(tls, arguments.client_cert_file)
+    return Access(headers, tls)
+
+
+def load_client_certificate(context: ssl.SSLContext, file: Path) -> None:
+    """Load a certificate and its key.
+
+    Raises:
+        SetupError: the file does not hold both.
+    """
+    try:
+        context.load_cert_chain(file, password="")
+    except ssl.SSLError as error:
+        raise SetupError(f"{file}: has no certificate with its key, both in PEM form") from error
+    except OSError as error:
+        raise SetupError(f"cannot read {file}: {error.strerror}") from error
 
 
 def open_progress() -> Progress:

@@ -11,7 +11,7 @@ import time
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import aiohttp
 import snappy
@@ -21,6 +21,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from receiver import __version__
 from receiver.demo.sender import Configuration, Sender
 from receiver.protocol.generated.remote_write_v1_pb2 import Label, Sample, TimeSeries, WriteRequest
+from receiver.security.access import bearing
 from receiver.settings import parse_duration
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ async def scrape_and_send(configuration: Configuration) -> None:
         for target in job["static_configs"][0]["targets"]:
             labels = {"instance": target, "job": job["job_name"]}
             tasks.create_task(scrape_regularly(session, labels, interval, waiting))
-        tasks.create_task(send_all(session, configuration["remote_write"][0]["url"], waiting))
+        tasks.create_task(send_all(session, configuration["remote_write"][0], waiting))
 
 
 async def scrape_regularly(
@@ -100,17 +101,19 @@ def to_series(labels: dict[str, str], value: float, timestamp: int) -> TimeSerie
 
 
 async def send_all(
-    session: aiohttp.ClientSession, url: str, waiting: asyncio.Queue[Scrape]
+    session: aiohttp.ClientSession, remote: dict[str, Any], waiting: asyncio.Queue[Scrape]
 ) -> None:
     """Send what has been scraped, without end, in the order of the scrapes."""
     while True:
         scrapes = [await waiting.get()]
         while not waiting.empty() and len(scrapes) < SCRAPES_PER_REQUEST:
             scrapes.append(waiting.get_nowait())
-        await send(session, url, [series for scrape in scrapes for series in scrape])
+        await send(session, remote, [series for scrape in scrapes for series in scrape])
 
 
-async def send(session: aiohttp.ClientSession, url: str, series: list[TimeSeries]) -> None:
+async def send(
+    session: aiohttp.ClientSession, remote: dict[str, Any], series: list[TimeSeries]
+) -> None:
     """Write one request until it is answered for good."""
     body = snappy.compress(WriteRequest(timeseries=series).SerializeToString())
     async for attempt in AsyncRetrying(
@@ -119,16 +122,19 @@ async def send(session: aiohttp.ClientSession, url: str, series: list[TimeSeries
         before_sleep=before_sleep_log(logger, logging.WARNING),
     ):
         with attempt:
-            await post(session, url, body)
+            await post(session, remote, body)
 
 
-async def post(session: aiohttp.ClientSession, url: str, body: bytes) -> None:
+async def post(session: aiohttp.ClientSession, remote: dict[str, Any], body: bytes) -> None:
     """Write one request once; one that is refused for good is given up.
 
     Raises:
         ClientError: it should be sent again.
     """
-    async with session.post(url, data=body, headers=HEADERS) as response:
+    given = remote.get("authorization")
+    headers = HEADERS | bearing(given["credentials"]) if given else HEADERS
+    verify = not remote.get("tls_config", {}).get("insecure_skip_verify", False)
+    async with session.post(remote["url"], data=body, headers=headers, ssl=verify) as response:
         if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             response.raise_for_status()
         if response.status >= HTTPStatus.BAD_REQUEST:

@@ -41,11 +41,18 @@ def redirect(
     targets: Sequence[str],
     url: str,
     interval: timedelta | None = None,
+    token: str | None = None,
 ) -> Configuration:
-    """The same configuration, but for whom it scrapes, where it writes, and how often."""
+    """The same configuration, but for whom it scrapes, where and how it writes, and how often."""
     changed = copy.deepcopy(configuration)
     changed["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
-    changed["remote_write"][0]["url"] = url
+    remote = changed["remote_write"][0]
+    remote["url"] = url
+    if url.startswith("https:"):
+        # On this machine, where the certificate's names need not fit.
+        remote["tls_config"] = {"insecure_skip_verify": True}
+    if token is not None:
+        remote["authorization"] = {"credentials": token}
     if interval is not None:
         changed["global"]["scrape_interval"] = f"{interval // timedelta(milliseconds=1)}ms"
     return changed

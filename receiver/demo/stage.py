@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 
 from receiver.app import STORE, build_app
 from receiver.demo.application import applications
+from receiver.errors import SettingsError
 from receiver.serve import embedded_database
 from receiver.server import running
 from receiver.settings import Settings
@@ -34,6 +36,8 @@ class Stage(NamedTuple):
     """Where to write to."""
     places: dict[str, str]
     """What there is to look at, and where."""
+    token: str | None
+    """What the sender has to bring, if the receiver wants credentials."""
 
 
 @asynccontextmanager
@@ -43,10 +47,9 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
     Raises:
         SetupError: one of them cannot be run.
     """
+    guarded, token = let_sender_in(settings.model_copy(update=METRICS))
     async with AsyncExitStack() as stack:
-        reachable, places = await stack.enter_async_context(
-            database(settings.model_copy(update=METRICS))
-        )
+        reachable, places = await stack.enter_async_context(database(guarded))
         app = build_app(reachable)
         runner = await stack.enter_async_context(running(app, reachable))
         targets = await stack.enter_async_context(applications(APPLICATIONS))
@@ -55,7 +58,25 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
             "receiver": url,
             "applications": " ".join(f"http://{target}/metrics" for target in targets),
         }
-        yield Stage(reachable, app[STORE].opening, targets, url, places)
+        yield Stage(reachable, app[STORE].opening, targets, url, places, token)
+
+
+def let_sender_in(settings: Settings) -> tuple[Settings, str | None]:
+    """The settings with a token more, for the demo's own sender, if credentials are wanted.
+
+    Raises:
+        SettingsError: a client certificate is wanted, which the sender has not.
+    """
+    if not settings.guarded:
+        return settings, None
+    if settings.tls_client_ca_file is not None:
+        raise SettingsError(
+            f"RECEIVER_TLS_CLIENT_CA_FILE={settings.tls_client_ca_file}: the demo's sender has no "
+            "client certificate; unset it for the demo"
+        )
+    token = secrets.token_hex(32)
+    tokens = SecretStr("\n".join([*settings.bearer_tokens, token]))
+    return settings.model_copy(update={"bearer_token": tokens}), token
 
 
 @asynccontextmanager

@@ -8,9 +8,10 @@ from http import HTTPStatus
 from typing import Final
 
 from receiver.commands.health import ask_ready
+from receiver.doctor import security
 from receiver.errors import UnavailableError
 from receiver.findings import Finding, Report, carry_out, note, ok, problem, spell, warning
-from receiver.settings import ANY_ADDRESS, Settings, unknown_variables
+from receiver.settings import Settings, unknown_variables
 
 PROMETHEUS_PATIENCE: Final = timedelta(seconds=30)
 """Until Prometheus gives a request up and sends it again (its default `remote_timeout`)."""
@@ -48,13 +49,6 @@ async def check_settings(settings: Settings) -> list[Finding]:
                 f"{spell(RESHARDING)} or more",
             )
         )
-    if settings.address[0] in ANY_ADDRESS:
-        findings.append(
-            note(
-                f"RECEIVER_LISTEN={settings.listen}: whoever reaches this machine may write",
-                "let a firewall or a proxy see to it",
-            )
-        )
     return findings or [ok("the settings fit each other")]
 
 
@@ -69,4 +63,4 @@ async def check_ready(settings: Settings) -> list[Finding]:
     return [ok(f"a receiver answers at {settings.own_url} and is ready")]
 
 
-CHECKS: Final = {"settings": check_settings, "receiver": check_ready}
+CHECKS: Final = {"settings": check_settings, **security.CHECKS, "receiver": check_ready}

@@ -50,7 +50,8 @@ def listed(remotes: Iterable[RemoteWrite]) -> str:
 async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list[Finding]:
     """Whether it sends to this receiver."""
     remotes = await prometheus.remote_writes()
-    url = f"http://HOST:{settings.address[1]}{WRITE_PATH}"
+    scheme = urlsplit(settings.own_url).scheme
+    url = f"{scheme}://HOST:{settings.address[1]}{WRITE_PATH}"
     if not remotes:
         return [problem("Prometheus has no remote_write", f"in prometheus.yml: url: {url}")]
     if not (ours := to_us(remotes, settings)):
@@ -60,7 +61,21 @@ async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list
                 f"unless there is a proxy between, the url is {url}",
             )
         ]
+    if alone := [remote for remote in ours if lacks_credentials(remote, settings)]:
+        return [
+            problem(
+                f"remote_write to {listed(alone)} brings no credentials, and is refused",
+                "in prometheus.yml: authorization or basic_auth; see docs/security.md",
+            )
+        ]
     return [ok(f"remote_write goes to {listed(ours)}")]
+
+
+def lacks_credentials(remote: RemoteWrite, settings: Settings) -> bool:
+    """Whether the receiver wants a token or a password, and none is configured."""
+    wanted = settings.bearer_token is not None or settings.credentials_file is not None
+    brought = {"authorization", "basic_auth"} & remote.keys() or urlsplit(remote["url"]).username
+    return wanted and not brought
 
 
 async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[Finding]:

@@ -153,7 +153,7 @@ def find_fault(server: ssl.SSLContext, certificate: str) -> str:
     return ""
 
 
-def read_validity(settings: Settings) -> float:
+def read_expiry(settings: Settings) -> float:
     """When the server's certificate expires, in seconds since the Unix epoch.
 
     Raises:

@@ -479,7 +479,6 @@ async def test_a_wrong_url_of_prometheus_is_not_shown(
         ({}, Level.OK, "fit each other"),
         ({"commit_timeout": "30s"}, Level.WARNING, "RECEIVER_COMMIT_TIMEOUT is 30s"),
         ({"pair_timeout": "1m"}, Level.WARNING, "RECEIVER_PAIR_TIMEOUT is 1m"),
-        ({"listen": "0.0.0.0:9201"}, Level.NOTE, "whoever reaches this machine"),
     ],
 )
 async def test_settings_that_do_not_fit(
