@@ -9,7 +9,7 @@ import aiohttp
 import snappy
 from aiohttp import web
 
-from receiver.app import STORE, build_app
+from receiver.app import STORE, TLS, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.server import running
 from receiver.settings import Settings
@@ -50,7 +50,8 @@ class Running:
 
     def url(self, path: str = WRITE_PATH) -> str:
         host, port = self.address
-        return f"http://{host}:{port}{path}"
+        scheme = "https" if TLS in self.app else "http"
+        return f"{scheme}://{host}:{port}{path}"
 
     async def get(self, path: str) -> tuple[int, str]:
         async with self.session.get(self.url(path)) as response:

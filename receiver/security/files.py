@@ -90,5 +90,5 @@ def read_text(name: str, file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{name}={file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{name}={file}: is no text") from error
+    except UnicodeDecodeError:
+        raise SettingsError(f"{name}={file}: is no text") from None

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 OPEN: Final = frozenset({"/-/healthy", "/-/ready"})
 """What everybody may ask: load balancers and container engines have no credentials."""
 
-IDENTITY: Final = "identity"
-"""Key of a request that was let in: the user's name, or `token`, or that of the certificate."""
+IDENTITY: Final = web.RequestKey("identity", str)
+"""Of a request that was let in: the user's name, or `token`, or the name in the certificate."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -1,0 +1,344 @@
+"""Who is let in, over HTTP: every route, every kind of credential, and what refusals tell.
+
+No database is needed: requests without kept series are answered without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import bcrypt
+import pytest
+import yaml
+from aiohttp import web
+
+from receiver.app import build_app
+from receiver.security.guard import IDENTITY, OPEN
+from receiver.serve import warn_of_open_door
+from receiver.write import WRITE_PATH
+from tests.conftest import MakeSettings
+from tests.messages import NOW, compressed, series
+from tests.receivers import Running, receiving
+from tests.waiting import until
+
+GOOD = compressed(series({"__name__": "up"}, (1.0, NOW)))
+NO_DATABASE = "postgresql://nobody@127.0.0.1:1/nothing"
+ROUNDS = 4  # the least bcrypt takes: tests need no strength
+
+
+def write_credentials(
+    file: Path, users: Iterable[tuple[str, str]] = (), tokens: Iterable[str] = ()
+) -> Path:
+    salt = bcrypt.gensalt(ROUNDS)
+    hashes = {name: bcrypt.hashpw(word.encode(), salt).decode() for name, word in users}
+    digests = [sha256(token.encode()).hexdigest() for token in tokens]
+    file.write_text(yaml.safe_dump({"basic_auth_users": hashes, "bearer_tokens": digests}))
+    return file
+
+
+@asynccontextmanager
+async def guarded(make_settings: MakeSettings, **settings: object) -> AsyncIterator[Running]:
+    async with receiving(
+        make_settings(database_url=NO_DATABASE, **settings), wait=False
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def credentials(tmp_path: Path) -> Path:
+    users = [("prometheus", "right"), ("이름", "비밀번호"), ("empty colon", "a:b")]
+    return write_credentials(tmp_path / "credentials.yml", users, ["old-token", "new-token"])
+
+
+@pytest.fixture
+async def receiver(make_settings: MakeSettings, credentials: Path) -> AsyncIterator[Running]:
+    async with guarded(
+        make_settings, credentials_file=credentials, bearer_token="one\ntwo"
+    ) as running:
+        yield running
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+async def status(receiver: Running, authorization: str) -> int:
+    return (await receiver.post(GOOD, Authorization=authorization))[0]
+
+
+# --- what is guarded ------------------------------------------------------------------------------
+
+
+def routes(make_settings: MakeSettings) -> set[tuple[str, str]]:
+    """Every method and path that the application knows."""
+    app = build_app(make_settings(database_url=NO_DATABASE))
+    return {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None
+    }
+
+
+async def test_every_route_but_health_is_refused_without_credentials(
+    make_settings: MakeSettings, receiver: Running
+) -> None:
+    known = routes(make_settings)
+    assert {("POST", WRITE_PATH), ("GET", "/metrics"), ("GET", "/-/ready")} <= known
+    for method, path in known:
+        async with receiver.session.request(
+            method, receiver.url(path.replace("{", "").replace("}", ""))
+        ) as answer:
+            expected = {200, 503} if path in OPEN else {401}
+            assert answer.status in expected, (method, path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/nothing"),
+        ("GET", WRITE_PATH),
+        ("DELETE", "/metrics"),
+        ("OPTIONS", WRITE_PATH),
+        ("POST", "/-/healthy"),
+        ("GET", "/-/healthy/"),
+        ("GET", "/-/healthy/../../metrics"),
+        ("GET", "/-/%2e%2e/metrics"),
+        ("GET", "//-/healthy"),
+        ("GET", "/metrics?/-/healthy"),
+    ],
+)
+async def test_nothing_else_is_told_either(receiver: Running, method: str, path: str) -> None:
+    reader, writer = await asyncio.open_connection(*receiver.address)
+    writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+
+
+async def test_without_credentials_set_everybody_is_let_in(make_settings: MakeSettings) -> None:
+    async with guarded(make_settings) as receiver:
+        assert await status(receiver, "Bearer whatever") == 204
+        assert (await receiver.post(GOOD))[0] == 204
+
+
+# --- what is let in -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("authorization", "expected"),
+    [
+        ("Bearer one", 204),
+        ("bearer two", 204),
+        ("BEARER  old-token", 204),
+        ("Bearer new-token", 204),
+        (basic("prometheus", "right"), 204),
+        (basic("이름", "비밀번호"), 204),
+        (basic("empty colon", "a:b"), 204),
+        ("", 401),
+        ("Bearer", 401),
+        ("Bearer three", 401),
+        ("Bearer one two", 401),
+        ("Bearer one\tx", 401),
+        ("Bearer ONE", 401),
+        ("Bearer " + sha256(b"old-token").hexdigest(), 401),
+        ("Token one", 401),
+        ("one", 401),
+        (basic("prometheus", "wrong"), 401),
+        (basic("prometheus", ""), 401),
+        (basic("prometheus", "right" + "x" * 100), 401),
+        (basic("prometheus", "right\0"), 401),
+        (basic("Prometheus", "right"), 401),
+        (basic("nobody", "right"), 401),
+        (basic("", ""), 401),
+        (basic("이름", "right"), 401),
+        ("Basic", 401),
+        ("Basic cHJvbWV0aGV1cw==", 401),
+        ("Basic no base64!", 401),
+        ("Basic ÿÿÿÿ", 401),
+        ("Digest " + basic("prometheus", "right"), 401),
+    ],
+)
+async def test_credentials(receiver: Running, authorization: str, expected: int) -> None:
+    for _ in range(2):  # what is remembered, too
+        assert await status(receiver, authorization) == expected
+
+
+async def test_every_refusal_is_the_same(receiver: Running) -> None:
+    answers = set()
+    for authorization in (
+        "",
+        "Bearer x",
+        basic("prometheus", "x"),
+        basic("nobody", "x"),
+        "Basic =",
+    ):
+        async with receiver.session.get(
+            receiver.url("/metrics"), headers={"Authorization": authorization}
+        ) as answer:
+            told = [(name, text) for name, text in answer.headers.items() if name != "Date"]
+            answers.add((answer.status, await answer.text(), tuple(told)))
+    ((code, text, all_told),) = answers
+    assert (code, text) == (401, "this receiver needs valid credentials\n")
+    challenges = {value for name, value in all_told if name == "WWW-Authenticate"}
+    assert challenges == {'Basic realm="receiver"', 'Bearer realm="receiver"'}
+
+
+@pytest.mark.parametrize(
+    ("settings", "challenge"),
+    [({"bearer_token": "one"}, "Bearer"), ({"credentials_file": "users.yml"}, "Basic")],
+)
+async def test_only_what_would_help_is_asked_for(
+    make_settings: MakeSettings, tmp_path: Path, settings: dict[str, str], challenge: str
+) -> None:
+    write_credentials(tmp_path / "users.yml", [("a", "b")])
+    async with (
+        guarded(make_settings, **settings) as receiver,
+        receiver.session.get(receiver.url("/metrics")) as answer,
+    ):
+        assert answer.headers.getall("WWW-Authenticate") == [f'{challenge} realm="receiver"']
+        assert await status(receiver, basic("x", "one")) == 401
+
+
+@pytest.mark.parametrize(
+    ("authorization", "expected"),
+    [("Bearer one", "token"), (basic("이름", "비밀번호"), "이름"), ("Bearer x", None)],
+)
+async def test_handlers_are_told_who_asks(
+    make_settings: MakeSettings, credentials: Path, authorization: str, expected: str | None
+) -> None:
+    asked: list[str | None] = []
+
+    async def record(request: web.Request, _: bytes) -> None:
+        asked.append(request.get(IDENTITY))
+
+    settings = make_settings(
+        database_url=NO_DATABASE, credentials_file=credentials, bearer_token="one"
+    )
+    async with receiving(settings, wait=False, record=record) as receiver:
+        await status(receiver, authorization)
+    assert asked == ([] if expected is None else [expected])
+
+
+# --- what a refused request costs -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+async def test_the_body_is_not_waited_for(receiver: Running, expect: str) -> None:
+    reader, writer = await asyncio.open_connection(*receiver.address)
+    length = 10 * 2**20
+    head = f"POST {WRITE_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{expect}\r\n"
+    writer.write(head.encode())
+    async with asyncio.timeout(2):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+    assert await status(receiver, "Bearer one") == 204
+
+
+async def test_a_flood_of_wrong_passwords_is_in_nobodys_way(receiver: Running) -> None:
+    known = basic("prometheus", "right")
+    assert await status(receiver, known) == 204
+    flood = [
+        asyncio.create_task(status(receiver, basic("prometheus", str(number))))
+        for number in range(200)
+    ]
+    slowest = 0.0
+    while not all(task.done() for task in flood):
+        started = time.perf_counter()
+        assert await status(receiver, known) == 204
+        slowest = max(slowest, time.perf_counter() - started)
+    assert {task.result() for task in flood} <= {401, 503}
+    assert slowest < 2
+
+
+# --- rotation -------------------------------------------------------------------------------------
+
+
+async def test_credentials_are_replaced_without_a_restart(
+    receiver: Running, credentials: Path
+) -> None:
+    async def turned() -> bool:
+        return await status(receiver, "Bearer old-token") == 401
+
+    assert await status(receiver, basic("prometheus", "right")) == 204
+    write_credentials(credentials, [("prometheus", "other")], ["new-token"])
+    await until(turned)
+    assert await status(receiver, "Bearer new-token") == 204
+    assert await status(receiver, "Bearer one") == 204  # of the settings
+    assert await status(receiver, basic("prometheus", "right")) == 401  # remembered or not
+    assert await status(receiver, basic("prometheus", "other")) == 204
+
+
+@pytest.mark.parametrize("content", ["", "nonsense: [", "bearer_tokens: [hunter2]"])
+async def test_a_broken_file_leaves_the_credentials_as_they_were(
+    receiver: Running, credentials: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    await asyncio.to_thread(credentials.write_text, content)
+    await until(lambda: "stays in use" in caplog.text)
+    assert f"RECEIVER_CREDENTIALS_FILE={credentials}" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert await status(receiver, "Bearer old-token") == 204
+    assert await status(receiver, "") == 401
+
+
+# --- what answers and logs tell -------------------------------------------------------------------
+
+
+async def test_every_answer_has_the_security_headers(receiver: Running) -> None:
+    for path in ("/-/healthy", "/-/ready", "/metrics", "/nothing", WRITE_PATH):
+        for headers in ({}, {"Authorization": "Bearer one"}):
+            async with receiver.session.get(receiver.url(path), headers=headers) as answer:
+                told = answer.headers
+                assert told["X-Content-Type-Options"] == "nosniff"
+                assert told["Content-Security-Policy"].startswith("default-src 'none'")
+                assert told["Referrer-Policy"] == "no-referrer"
+                assert told["Server"] == "receiver"
+
+
+async def test_what_is_no_http_is_not_told_versions_either(receiver: Running) -> None:
+    reader, writer = await asyncio.open_connection(*receiver.address)
+    writer.write(b"nonsense\r\n\r\n")
+    answer = await reader.read(4096)
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert b"ython" not in answer
+    writer.close()
+
+
+async def test_nothing_secret_is_told(receiver: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    words = ["one", "wrong-token", "right", "wrong-password"]
+    given = ["Bearer one", "Bearer wrong-token"]
+    given += [basic("prometheus", "right"), basic("prometheus", "wrong-password")]
+    for authorization in given:
+        await status(receiver, authorization)
+    async with receiver.session.get(
+        receiver.url("/metrics"), headers={"Authorization": "Bearer two"}
+    ) as answer:
+        told = caplog.text + await answer.text()
+    assert answer.status == 200
+    assert not [word for word in words[1:] if word in told]
+    assert not [text for text in given if text.split()[1] in told.split()]
+
+
+@pytest.mark.parametrize(
+    ("listen", "token", "warned"),
+    [
+        ("0.0.0.0:0", None, True),
+        ("0.0.0.0:0", "one", False),
+        ("127.0.0.1:0", None, False),
+    ],
+)
+def test_an_open_door_is_told_of_aloud(
+    make_settings: MakeSettings,
+    caplog: pytest.LogCaptureFixture,
+    listen: str,
+    token: str | None,
+    warned: bool,
+) -> None:
+    warn_of_open_door(make_settings(listen=listen, bearer_token=token))
+    assert ("WHOEVER REACHES THIS ADDRESS" in caplog.text) is warned

@@ -1,0 +1,90 @@
+"""What a credentials file may say, and that no fault shows what it holds."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from receiver.errors import SettingsError
+from receiver.security.credentials import Credentials, read_credentials
+from tests.conftest import MakeSettings
+
+HASH = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4))
+DIGEST = sha256(b"token").hexdigest()
+BOTH = f"basic_auth_users:\n  on: {HASH.decode()}\nbearer_tokens: [{DIGEST}]\n"
+
+
+def read(make_settings: MakeSettings, text: str | bytes, token: str | None = None) -> Credentials:
+    file = Path("credentials.yml")
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_credentials(make_settings(credentials_file=file, bearer_token=token))
+
+
+def test_both_kinds(make_settings: MakeSettings) -> None:
+    found = read(make_settings, BOTH)
+    assert found == Credentials({"on": HASH}, (bytes.fromhex(DIGEST),))
+
+
+def test_tokens_of_the_settings_are_kept_as_digests_only(make_settings: MakeSettings) -> None:
+    found = read(make_settings, BOTH, "hunter2\nhunter3")
+    assert found.tokens == tuple(
+        sha256(token).digest() for token in (b"hunter2", b"hunter3", b"token")
+    )
+    assert "hunter" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"bearer_tokens: [{DIGEST.upper()}]\nbasic_auth_users:\n",
+        f"bearer_tokens:\nbasic_auth_users: {{이름: {HASH.decode().replace('$2b', '$2y')}}}\n",
+        f"bearer_tokens:\n- {'1' * 64}\n",
+    ],
+)
+def test_other_ways_to_write_it(make_settings: MakeSettings, text: str) -> None:
+    assert any(read(make_settings, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "has no credentials"),
+        ("bearer_tokens: []\n", "has no credentials"),
+        ("hunter2", "should be a valid dictionary"),
+        ("- hunter2", "should be a valid dictionary"),
+        ("bearer_tokens: [hunter2]", "bearer_tokens.0: must be a SHA-256 digest"),
+        ("bearer_tokens: hunter2", "bearer_tokens: Input should be a valid list"),
+        (
+            "basic_auth_users: {prometheus: hunter2}",
+            "basic_auth_users.prometheus: must be a bcrypt",
+        ),
+        ("basic_auth_users: hunter2", "basic_auth_users: Input should be a valid dictionary"),
+        (f"basic_auth_users: {{'a:b': {HASH.decode()}}}", "must not have a colon"),
+        (f"{BOTH}tokens: [hunter2]\n", "tokens: Extra inputs are not permitted"),
+        ("bearer_tokens: [*hunter2]", "line 1: is not YAML"),
+        ("a: b\n  hunter2: [", "line 2: is not YAML"),
+        ("hunter2: \x00", "is not YAML"),
+        ("[" * 1000, "is not YAML"),
+        (b"hunter2 \xff", "is no text"),
+    ],
+)
+def test_a_fault_is_named_and_no_value_shown(
+    make_settings: MakeSettings, text: str | bytes, fault: str
+) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read(make_settings, text)
+    message = str(refusal.value)
+    assert message.startswith("RECEIVER_CREDENTIALS_FILE=credentials.yml")
+    assert fault in message
+    assert "\n" not in message
+    assert "hunter2" not in message
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+
+
+@pytest.mark.parametrize(("name", "fault"), [("none", "No such file"), (".", "Is a directory")])
+def test_a_file_that_cannot_be_read(make_settings: MakeSettings, name: str, fault: str) -> None:
+    with pytest.raises(SettingsError, match=f"RECEIVER_CREDENTIALS_FILE={name}: .*{fault}"):
+        read_credentials(make_settings(credentials_file=name))
