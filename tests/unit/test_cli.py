@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -136,7 +137,7 @@ def test_help_names_every_command(
     assert exit_code(word) == 0
     shown = capsys.readouterr().out
     for name in COMMANDS:
-        assert f"\n    {name} " in shown
+        assert re.search(rf"^    {name}\s", shown, re.MULTILINE)
     assert not calls
 
 
