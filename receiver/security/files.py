@@ -25,7 +25,7 @@ class Reloaded(Generic[T]):
 
     Args:
         files: The files.
-        read: Reads them; a SettingsError of it ends the start, and later leaves all as it was.
+        read: Reads them; if it fails, that ends the start, and later leaves all as it was.
     """
 
     def __init__(self, files: Sequence[Path], read: Callable[[], T]) -> None:
@@ -60,7 +60,7 @@ class Reloaded(Generic[T]):
         self._state = state
         try:
             self.value = await asyncio.to_thread(self._read)
-        except SettingsError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the next change must be seen
             logger.error("%s; what was read before stays in use", error)  # noqa: TRY400  a user's file is no bug
         else:
             logger.info("read anew: %s", ", ".join(map(str, self._files)))
