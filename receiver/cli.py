@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -33,6 +34,13 @@ COMMANDS: Final = {
 }
 DEFAULT: Final = "serve"
 
+BETTER: Final = (
+    "`ps` shows everybody a secret on the command line; set RECEIVER_{setting} in the environment "
+    f"or .env, or write it into a file of that name, in lower case, in {SECRETS_DIR}"
+)
+
+logger = logging.getLogger(__name__)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with the command's exit code."""
@@ -45,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = Settings.load(flags(parsed_args=parsed) if flags else None)
         set_up_logging(settings.log_level)
+        warn_of_password(parsed)
         code = run(load_command(parsed.command).run(settings, parsed))
     except ReceiverError as error:
         sys.exit(f"receiver: {error}")
@@ -74,16 +83,17 @@ def build_parser(chosen: str) -> tuple[ArgumentParser, CliSettingsSource[Setting
 
 
 def refuse_secrets(parser: ArgumentParser, parsed: Namespace) -> None:
-    """End with a usage error if a flag holds a secret: `ps` shows it to everybody."""
-    for name in sorted(SECRETS):
-        value = getattr(parsed, name, None)
-        if value and (name != "database_url" or has_password(value)):
-            variable = f"RECEIVER_{name.upper()}"
-            parser.error(
-                f"--{name.replace('_', '-')}: `ps` shows everybody a secret on the command line; "
-                f"set {variable} in the environment or .env, or write it into the file "
-                f"{SECRETS_DIR / variable.lower()}"
-            )
+    """End with a usage error if a flag holds nothing but a secret: `ps` shows it to everybody."""
+    for name in sorted(SECRETS - {"database_url"}):
+        if getattr(parsed, name, None):
+            parser.error(f"--{name.replace('_', '-')}: {BETTER.format(setting=name.upper())}")
+
+
+def warn_of_password(parsed: Namespace) -> None:
+    """Tell whoever writes a password into the flag that holds the URL; many do, so it works."""
+    url = getattr(parsed, "database_url", None)
+    if url and has_password(url):
+        logger.warning("--database-url: %s", BETTER.format(setting="DATABASE_PASSWORD"))
 
 
 def load_command(name: str) -> ModuleType:

@@ -165,8 +165,6 @@ def test_help_does_not_show_secrets(
         ("serve", "--bearer-token", "hunter2"),
         ("codes", "list", "--bearer-token", "hunter2"),
         ("--database-password", "hunter2"),
-        ("--database-url", "postgresql://user:hunter2@db/logs"),
-        ("--database-url", "postgresql://db/logs?password=hunter2"),
     ],
 )
 def test_no_secret_is_taken_from_the_command_line(
@@ -179,9 +177,22 @@ def test_no_secret_is_taken_from_the_command_line(
     assert not calls
 
 
-def test_a_url_without_a_password_is_a_flag(calls: Calls) -> None:
-    assert exit_code("--database-url", "postgresql://user@db/logs") == 0
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("postgresql://user@db/logs", False),
+        ("postgresql://user:hunter2@db/logs", True),
+        ("postgresql://db/logs?password=hunter2", True),
+    ],
+)
+def test_a_password_within_a_url_is_taken_with_a_warning(
+    url: str, warned: bool, calls: Calls, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert exit_code("--database-url", url) == 0
     assert calls
+    shown = caplog.text
+    assert ("`ps` shows everybody a secret" in shown) == warned
+    assert "hunter2" not in shown
 
 
 def test_a_wrong_setting_ends_the_program_with_one_line(tmp_path: Path) -> None:
