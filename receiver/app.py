@@ -13,10 +13,11 @@ from aiohttp import web
 from receiver.body import leave_to_handler
 from receiver.errors import ReceiverError, ShuttingDownError
 from receiver.limits import InFlight
-from receiver.metrics import CONTENT_TYPE, Metrics
+from receiver.metrics import CONTENT_TYPE, Metrics, State
 from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
 from receiver.protocol.series import SeriesCache
+from receiver.request_id import answer_request_id
 from receiver.security.guard import Guard
 from receiver.security.headers import add_headers
 from receiver.security.tls import ServerTLS
@@ -28,6 +29,7 @@ METRICS: Final = web.AppKey("metrics", Metrics)
 STORE: Final = web.AppKey("store", Store)
 TLS: Final = web.AppKey("tls", ServerTLS)
 """There if it serves HTTPS."""
+IN_FLIGHT: Final = web.AppKey("in_flight", InFlight)
 DRAINING: Final = web.AppKey("draining", asyncio.Event)
 """Set as soon as the receiver is to stop: it still works, but should get no new work."""
 
@@ -41,8 +43,13 @@ def build_app(
         SettingsError: the files of credentials or of TLS cannot be used.
     """
     in_flight = InFlight(settings.max_in_flight_requests, settings.max_in_flight_size)
-    metrics = Metrics(shared_metrics)
-    store = Store(settings, lambda: in_flight.arriving)
+    metrics = Metrics(shared_metrics, settings.workers)
+    store = Store(settings, lambda: in_flight.arriving, metrics)
+    metrics.set_limits(
+        settings.max_in_flight_requests,
+        settings.max_in_flight_size,
+        store.database.max_connections,
+    )
     names = {name: metric for metric, name in settings.metric_names.items()}
     series = SeriesCache(names, settings.series_cache_size)
     decoders: dict[Message, Decoder] = {
@@ -53,8 +60,10 @@ def build_app(
     secure(app, settings)
     app[METRICS] = metrics
     app[STORE] = store
+    app[IN_FLIGHT] = in_flight
     app[DRAINING] = asyncio.Event()
-    app.cleanup_ctx.append(run_store)
+    app.cleanup_ctx.extend((run_store, show_state))
+    app.on_response_prepare.append(answer_request_id)
     write = WriteHandler(settings, decoders, store, in_flight, metrics)
     write.record = record
     app.router.add_post(WRITE_PATH, write.handle, expect_handler=leave_to_handler)
@@ -82,9 +91,36 @@ async def run_store(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def show_state(app: web.Application) -> AsyncIterator[None]:
+    """Write down every second how things stand, while the application runs."""
+
+    async def keep_showing() -> None:
+        while True:
+            app[METRICS].show(state(app))
+            await asyncio.sleep(1)
+
+    showing = asyncio.create_task(keep_showing())
+    yield
+    showing.cancel()
+
+
+def state(app: web.Application) -> State:
+    """How things stand."""
+    store = app[STORE]
+    return State(
+        store.queue.requests,
+        store.queue.oldest_age,
+        store.database.connections,
+        app[IN_FLIGHT].size,
+        store.reachable,
+    )
+
+
 async def expose_metrics(request: web.Request) -> web.Response:
     """`GET /metrics`."""
-    return web.Response(body=request.app[METRICS].expose(), headers={"Content-Type": CONTENT_TYPE})
+    metrics = request.app[METRICS]
+    metrics.show(state(request.app))
+    return web.Response(body=metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def tell_healthy(_: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ be 4xx (Remote-Write 1.0 and 2.0, "Retries & Backoff").
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 
@@ -17,6 +18,14 @@ class ReceiverError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
+
+    @property
+    def cause(self) -> str:
+        """Its kind in a word, by which metrics and logs group it, such as `overloaded`."""
+        if type(self) is ReceiverError:
+            return "internal"
+        words = re.findall("[A-Z][a-z]+", type(self).__name__.removesuffix("Error"))
+        return "_".join(words).lower()
 
 
 # --- a fault of the request: answered 4xx, never retried --------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -67,6 +68,42 @@ class Reason(StrEnum):
     """Another value for the same source and time is stored already."""
     UNPAIRED = "unpaired"
     REFUSED = "refused_by_database"
+
+
+class Fate(StrEnum):
+    """What became of a sample in the database, if it was not set aside for a `Reason`."""
+
+    STORED = "stored"
+    """It is part of a row."""
+    DUPLICATE = "duplicate"
+    """It repeats a sample that was there."""
+
+
+Fates: TypeAlias = Counter[Fate | Reason]
+"""How many samples a transaction settled in which way. One that still waits has no fate yet."""
+
+
+class Newest(NamedTuple):
+    """The newest row of a source, and what tells the source from others."""
+
+    source_id: int
+    job: str
+    instance: str
+    timestamp: float
+    """Seconds since the Unix epoch."""
+
+
+class Observed(NamedTuple):
+    """What the database holds, as it was seen at one time."""
+
+    pending: int
+    """Halves that wait for their twin."""
+    oldest: float
+    """Seconds that the first of them has waited."""
+    sources: int
+    unlisted: int
+    """Sources that are too many to be looked at one by one."""
+    newest: list[Newest]
 
 
 class Rejected(NamedTuple):

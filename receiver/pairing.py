@@ -99,6 +99,7 @@ class Batch:
         self._ocr_unit = ocr_unit
         self.rows: list[Row] = []
         self.rejected: list[Rejected] = []
+        self._taken = 0
         self._codes = Codes()
         # By timestamp, since the samples of a scrape share theirs.
         self._statuses: defaultdict[int, dict[Source, int]] = defaultdict(dict)
@@ -111,6 +112,12 @@ class Batch:
     def has_halves(self) -> bool:
         """Whether a sample waits for its twin."""
         return any(self._statuses.values()) or any(self._ocr_values.values())
+
+    @property
+    def repeated(self) -> int:
+        """How many samples only repeat another one of the batch, a half like themselves."""
+        halves = sum(map(len, self._statuses.values())) + sum(map(len, self._ocr_values.values()))
+        return self._taken - 2 * len(self.rows) - halves - len(self.rejected)
 
     def halves(self) -> Iterator[Half]:
         """The samples without a twin in this batch, in no particular order."""
@@ -158,6 +165,7 @@ class Batch:
                     rows.append((timestamp, source, status, reading, value))
                 elif ocr_values.setdefault(source, (reading, value))[0] != reading:
                     self._reject(source, metric, timestamp, value, Reason.CONFLICT)
+        self._taken += len(samples) - stale
         rejected = len(self.rejected) - before
         return +Counter(
             {

@@ -20,11 +20,13 @@ from receiver.model import Faults, Sample, WriteRequest
 from receiver.pairing import Outcome
 from receiver.protocol.compression import check_size, decompress
 from receiver.protocol.negotiation import Message, negotiate
+from receiver.request_id import request_id
 from receiver.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 WRITE_PATH: Final = "/api/v1/write"
+VERSIONS: Final = {Message.V1: "1.0", Message.V2: "2.0"}
 NOTHING: Final = WriteRequest([], 0, 0, 0, Faults(0, 0, []))
 
 
@@ -74,31 +76,39 @@ class WriteHandler:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Handle one request; every failure becomes an answer here."""
+        version = "unknown"
         with self._metrics.request_seconds.time(), self._metrics.in_flight.track_inprogress():
-            response = await self._answer(request)
-        self._metrics.requests.labels(response.status).inc()
+            try:
+                message = negotiate(request.headers)
+            except ReceiverError as error:
+                response = self._refuse(request, error)
+            else:
+                version = VERSIONS[message]
+                response = await self._answer(message, request)
+        self._metrics.requests.labels(response.status, version).inc()
         return response
 
-    async def _answer(self, request: web.Request) -> web.Response:
-        try:
-            message = negotiate(request.headers)
-        except ReceiverError as error:
-            return refusal(error, self._settings.retry_after)
+    async def _answer(self, message: Message, request: web.Request) -> web.Response:
         written = NOTHING
         try:
             with self._in_flight.admit() as admission:
                 written = await self._take(message, request, admission)
-            response = acknowledgement(written)
+            response = acknowledgement(written, request_id(request))
         except ReceiverError as error:
-            response = refusal(error, self._settings.retry_after)
+            response = self._refuse(request, error)
         except Exception as error:
             # Unknown faults are ours: 500, so that the sender tries again.
-            logger.exception("a write request failed")
-            response = refusal(ReceiverError(f"internal error: {error!r}"), timedelta())
+            about = {"fault": type(error).__name__, "request_id": request_id(request)}
+            logger.exception("a write request failed", extra=about)
+            response = self._refuse(request, ReceiverError(f"internal error: {error!r}"))
         if message is not Message.V1:
             # 1.0 knows no such headers, and its senders could take a 0 for a loss.
             response.headers.update(count_written(written))
         return response
+
+    def _refuse(self, request: web.Request, error: ReceiverError) -> web.Response:
+        self._metrics.count_refused(error)
+        return refusal(error, self._settings.retry_after, request_id(request))
 
     async def _take(
         self, message: Message, request: web.Request, admission: Admission
@@ -121,32 +131,41 @@ class WriteHandler:
 
     async def _store(self, decoded: WriteRequest) -> None:
         outcomes = await self._storage.store(decoded.samples) if decoded.samples else Counter()
-        for outcome, count in outcomes.items():
-            self._metrics.samples.labels(outcome).inc(count)
-        self._metrics.samples.labels("filtered").inc(decoded.received - len(decoded.samples))
+        self._metrics.count_acknowledged(
+            received=decoded.received,
+            filtered=decoded.received - len(decoded.samples),
+            stale=outcomes[Outcome.STALE],
+        )
 
 
-def acknowledgement(decoded: WriteRequest) -> web.Response:
+def acknowledgement(decoded: WriteRequest, request_id: str) -> web.Response:
     """Answer a request whose valid series are all stored (2.0, "Response", "Partial Write")."""
     faults = decoded.faults
     if not faults.invalid:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     text = (
-        f"{faults.invalid} of {faults.total} series are invalid, the others are stored:\n"
-        + "\n".join(faults.first)
-        + "\n"
+        f"{faults.invalid} of {faults.total} series are invalid, the others are stored "
+        f"(request {request_id}):\n" + "\n".join(faults.first) + "\n"
     )
     return web.Response(status=HTTPStatus.BAD_REQUEST, text=text)
 
 
-def refusal(error: ReceiverError, retry_after: timedelta) -> web.Response:
+def refusal(error: ReceiverError, retry_after: timedelta, request_id: str) -> web.Response:
     """Answer a request of which nothing is stored."""
-    log = logger.warning if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logger.info
-    log("%d %s", error.status, error)
+    ours = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    logger.log(
+        logging.WARNING if ours else logging.INFO,
+        "%d %s",
+        error.status,
+        error,
+        extra={"fault": error.cause, "status": int(error.status), "request_id": request_id},
+    )
     headers = {}
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(math.ceil(retry_after.total_seconds()))
-    return web.Response(status=error.status, headers=headers, text=f"{error}\n")
+    return web.Response(
+        status=error.status, headers=headers, text=f"{error} (request {request_id})\n"
+    )
 
 
 def count_written(decoded: WriteRequest) -> dict[str, str]:

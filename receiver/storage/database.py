@@ -198,6 +198,18 @@ class Database:
                     # Raised in here to end the session, which would stay what it is.
                     raise DatabaseUnavailableError("the database is read-only")
 
+    @property
+    def connections(self) -> dict[str, int]:
+        """How many connections there are, by what they do."""
+        idle = self._pool.get_idle_size()
+        return {"idle": idle, "busy": self._pool.get_size() - idle}
+
+    @property
+    def max_connections(self) -> int:
+        """How many there may be."""
+        most: int = self._pool.get_max_size()
+        return most
+
     async def close(self) -> None:
         """Close all connections; those in use get a moment to finish."""
         try:

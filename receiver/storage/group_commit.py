@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
@@ -28,6 +29,9 @@ class Gathering:
         self.batch = Batch(ocr_unit)
         self.crowded = False
         """Whether a request joined while another batch was being committed."""
+        self.requests = 0
+        self.since = math.inf
+        """When the first request joined, by the loop's clock."""
         self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Every request may be gone before the outcome is known; it is no surprise then.
         self.committed.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -65,7 +69,7 @@ class GroupCommit:
         self._writers = writers
         self._waiting = asyncio.Event()
         self._changed = asyncio.Event()
-        self._committing = 0
+        self._committing: set[Gathering] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -81,6 +85,18 @@ class GroupCommit:
         self._closed = True
         self._gathering.committed.set_exception(ShuttingDownError())
 
+    @property
+    def requests(self) -> int:
+        """How many requests wait for their commit."""
+        return sum(one.requests for one in (self._gathering, *self._committing))
+
+    @property
+    def oldest_age(self) -> float:
+        """Seconds that the first of them has waited; 0 if there is none."""
+        now = asyncio.get_running_loop().time()
+        since = min(one.since for one in (self._gathering, *self._committing))
+        return max(0.0, now - since)
+
     async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
         """Return when the samples are committed.
 
@@ -92,7 +108,9 @@ class GroupCommit:
         gathering = self._gathering
         outcomes = gathering.batch.add(samples)
         if outcomes[Outcome.STALE] < len(samples):
-            gathering.crowded |= self._committing > 0
+            gathering.crowded |= bool(self._committing)
+            gathering.requests += 1
+            gathering.since = min(gathering.since, asyncio.get_running_loop().time())
             self._changed.set()
             self._waiting.set()
             # A sender that hangs up must not take its neighbours' batch with it.
@@ -109,7 +127,7 @@ class GroupCommit:
                 await self._commit(gathering)
 
     async def _wait_for_twins(self) -> None:
-        await self._wait_while(lambda: self._committing > 0, PATIENCE)
+        await self._wait_while(lambda: bool(self._committing), PATIENCE)
         await self._wait_while(
             lambda: self._gathering.crowded or self._arriving() > 0, self._linger
         )
@@ -123,19 +141,21 @@ class GroupCommit:
 
     async def _commit(self, gathering: Gathering) -> None:
         batch, committed = gathering.batch, gathering.committed
-        self._committing += 1
+        self._committing.add(gathering)
         try:
-            await self._write(Contents(batch.rows, list(batch.halves()), batch.rejected))
+            await self._write(
+                Contents(batch.rows, list(batch.halves()), batch.rejected, batch.repeated)
+            )
         except asyncio.CancelledError:
             committed.set_exception(ShuttingDownError())
             raise
         except ReceiverError as error:
             committed.set_exception(error)
         except Exception as error:
-            logger.exception("a batch could not be written")
+            logger.exception("a batch could not be written", extra={"fault": type(error).__name__})
             committed.set_exception(ReceiverError(f"internal error: {error!r}"))
         else:
             committed.set_result(None)
         finally:
-            self._committing -= 1
+            self._committing.remove(gathering)
             self._changed.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +16,7 @@ from receiver.errors import (
     RefusedByDatabaseError,
     WideBatchError,
 )
-from receiver.model import Metric, Reason
+from receiver.model import Fate, Fates, Metric, Reason
 from receiver.pairing import POSTGRES_EPOCH_MS
 from receiver.storage import queries
 from receiver.storage.database import Connection, Database
@@ -49,6 +49,7 @@ class LogWriter:
         database: Where to.
         names: What the two metrics are called.
         chunk_interval: Time range of one chunk.
+        count: Is told after each commit what became of its samples.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class LogWriter:
         database: Database,
         names: Mapping[Metric, str],
         chunk_interval: timedelta = timedelta(days=1),
+        count: Callable[[Fates], None] = lambda _: None,
     ) -> None:
         self._database = database
+        self._count = count
         self._names = names
         self._widest = max(1, chunk_interval // timedelta(milliseconds=1)) * CHUNKS_AT_ONCE
         self._known_codes: set[int] = set()
@@ -84,7 +87,9 @@ class LogWriter:
             elif contents.rejected:
                 raise
             else:
-                logger.warning("set aside a sample, for %s", error)
+                logger.warning(
+                    "set aside a sample, for %s", error, extra={"fault": "refused_by_database"}
+                )
                 await self._write_undivided(contents.set_aside())
 
     async def _write_undivided(self, contents: Contents) -> None:
@@ -130,9 +135,11 @@ class LogWriter:
             # The hot path: COPY alone is a transaction too, for one round trip instead of three.
             async with self._database.connection() as connection:
                 await copy_logs(connection, logs)
+            self._count(Fates({Fate.STORED: 2 * len(logs), Fate.DUPLICATE: contents.repeated}))
             return
         rejected = rejected_records(contents.rejected, self._names)
         waiting: list[HalfRecord] = []
+        fates = Fates({Fate.DUPLICATE: contents.repeated})
         async with self._database.transaction() as connection:
             if halves:
                 met = await meet(connection, halves, self._names)
@@ -140,18 +147,25 @@ class LogWriter:
                 codes |= {log[2] for log in met.completed}
                 waiting = met.waiting
                 rejected += met.conflicts
+                fates[Fate.DUPLICATE] += met.repeated
             await self._register_codes(connection, codes)
             if not (logs and copy):
                 await connection.execute(queries.MARK_WAL)
             if logs and copy:
                 await copy_logs(connection, logs)
+                fates[Fate.STORED] += 2 * len(logs)
             elif logs:
-                rejected += await self._insert(connection, logs)
+                inserted, conflicts = await self._insert(connection, logs)
+                fates[Fate.STORED] += 2 * inserted
+                fates[Fate.DUPLICATE] += 2 * (len(logs) - inserted) - len(conflicts)
+                rejected += conflicts
             if waiting:
-                await settle_repeated(connection, waiting, self._names)
+                settled = await settle_repeated(connection, waiting, self._names)
+                fates += settled.fates()
             if rejected:
-                await connection.execute(queries.REJECT_SAMPLES, *zip(*rejected, strict=True))
+                fates += await set_aside(connection, rejected)
         self._remember_codes(codes)
+        self._count(fates)
 
     def _check_span(self, records: Sequence[LogRecord | HalfRecord]) -> None:
         if records and records[-1][0] - records[0][0] > self._widest * 1000:
@@ -167,12 +181,15 @@ class LogWriter:
             self._known_codes.clear()
         self._known_codes |= codes
 
-    async def _insert(self, connection: Connection, logs: list[LogRecord]) -> list[RejectedRecord]:
-        """Store rows of which some are there already; returns what contradicts those."""
+    async def _insert(
+        self, connection: Connection, logs: list[LogRecord]
+    ) -> tuple[int, list[RejectedRecord]]:
+        """Store rows of which some are there; returns how many were not, and what contradicts."""
         columns = tuple(zip(*logs, strict=True))[:4]
-        status = await connection.execute(queries.INSERT_LOGS, *columns)
-        if status == f"INSERT 0 {len(logs)}":
-            return []
+        status: str = await connection.execute(queries.INSERT_LOGS, *columns)
+        inserted = int(status.removeprefix("INSERT 0 "))
+        if inserted == len(logs):
+            return inserted, []
         await connection.execute(queries.PLAN_FOR_BOUNDS)
         conflicts: list[RejectedRecord] = []
         missing: list[LogRecord] = []
@@ -193,8 +210,17 @@ class LogWriter:
                     conflicts.append((source_id, name, timestamp, value, Reason.CONFLICT))
         # All are missing where a trigger of somebody's discards them.
         if 0 < len(missing) < len(logs):
-            conflicts += await self._insert(connection, missing)
-        return conflicts
+            more, others = await self._insert(connection, missing)
+            return inserted + more, conflicts + others
+        return inserted, conflicts
+
+
+async def set_aside(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
+    """Keep samples that can be no row; those that were set aside before are duplicates."""
+    counts = await connection.fetch(queries.REJECT_SAMPLES, *zip(*rejected, strict=True))
+    fates = Fates({Reason(reason): count for reason, count in counts})
+    fates[Fate.DUPLICATE] = len(rejected) - fates.total()
+    return fates
 
 
 async def copy_logs(connection: Connection, logs: list[LogRecord]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from receiver.model import Metric, Reason
+from receiver.model import Fate, Fates, Metric, Reason
 from receiver.pairing import POSTGRES_EPOCH_MS
 from receiver.storage import queries
 from receiver.storage.database import Connection, Database
@@ -23,6 +23,8 @@ class Met(NamedTuple):
     waiting: list[HalfRecord]
     conflicts: list[RejectedRecord]
     """Samples that contradict the half that waits already."""
+    repeated: int
+    """Samples that repeat it."""
 
 
 class Settled(NamedTuple):
@@ -34,31 +36,46 @@ class Settled(NamedTuple):
     conflicts: int
     """Set aside because another value is stored; all others repeat what is stored."""
 
+    def fates(self) -> Fates:
+        """What became of their samples, of which each has one."""
+        repeated = self.total - self.unpaired - self.conflicts
+        return Fates(
+            {
+                Reason.UNPAIRED: self.unpaired,
+                Reason.CONFLICT: self.conflicts,
+                Fate.DUPLICATE: repeated,
+            }
+        )
+
 
 async def meet(
     connection: Connection, halves: list[HalfRecord], names: Mapping[Metric, str]
 ) -> Met:
     """Bring halves to where their twins may wait; complete the pairs that meet."""
-    met = Met([], [], [])
+    completed: list[LogRecord] = []
+    waiting: list[HalfRecord] = []
+    conflicts: list[RejectedRecord] = []
+    came_before = 0
     sent = {half[:2]: half for half in halves}
     stored = await connection.fetch(queries.UPSERT_HALVES, *zip(*halves, strict=True))
-    for created_at, source_id, status, ocr_value, sample in stored:
+    for created_at, source_id, status, ocr_value, sample, was_there in stored:
         if status is None or ocr_value is None:
-            met.waiting.append((created_at, source_id, status, ocr_value, sample))
+            waiting.append((created_at, source_id, status, ocr_value, sample))
+            came_before += was_there
         else:
-            met.completed.append((created_at, source_id, status, ocr_value, sample))
+            completed.append((created_at, source_id, status, ocr_value, sample))
         half = sent[created_at, source_id]
         timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
         if half[2] is not None and half[2] != status:
             value, name = float(half[2]), names[Metric.STATUS]
-            met.conflicts.append((source_id, name, timestamp, value, Reason.CONFLICT))
+            conflicts.append((source_id, name, timestamp, value, Reason.CONFLICT))
         if half[4] is not None and half[3] != ocr_value:
             name = names[Metric.OCR]
-            met.conflicts.append((source_id, name, timestamp, half[4], Reason.CONFLICT))
-    if met.completed:
-        created_at, source_ids, *_ = zip(*met.completed, strict=True)
+            conflicts.append((source_id, name, timestamp, half[4], Reason.CONFLICT))
+    if completed:
+        created_at, source_ids, *_ = zip(*completed, strict=True)
         await connection.execute(queries.DELETE_HALVES, created_at, source_ids)
-    return met
+    return Met(completed, waiting, conflicts, came_before - len(conflicts))
 
 
 async def settle_repeated(

@@ -49,7 +49,7 @@ ON CONFLICT (source_id, created_at) DO UPDATE SET
     app_status = COALESCE(p.app_status, EXCLUDED.app_status),
     ocr_value = COALESCE(p.ocr_value, EXCLUDED.ocr_value),
     ocr_sample = COALESCE(p.ocr_sample, EXCLUDED.ocr_sample)
-RETURNING created_at, source_id, app_status, ocr_value, ocr_sample
+RETURNING created_at, source_id, app_status, ocr_value, ocr_sample, xmax <> 0 AS was_there
 """
 
 DELETE_HALVES: Final = """
@@ -80,12 +80,17 @@ LEFT JOIN (
 WHERE (l.app_status = log.app_status AND l.ocr_value = log.ocr_value) IS NOT TRUE
 """
 
+# Says for each reason how many samples were not set aside before.
 REJECT_SAMPLES: Final = """
-INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
-SELECT * FROM unnest($1::int[], $2::text[], $3::bigint[], $4::double precision[], $5::text[])
-    AS sample (source_id, metric, timestamp_ms, value, reason)
-ORDER BY 3, 1, 2, 4, 5
-ON CONFLICT DO NOTHING
+WITH aside AS (
+    INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
+    SELECT * FROM unnest($1::int[], $2::text[], $3::bigint[], $4::double precision[], $5::text[])
+        AS sample (source_id, metric, timestamp_ms, value, reason)
+    ORDER BY 3, 1, 2, 4, 5
+    ON CONFLICT DO NOTHING
+    RETURNING reason
+)
+SELECT reason, count(*) FROM aside GROUP BY reason
 """
 
 # Removes `settled`, halves that do not wait any longer, and sets aside those of them that belong
@@ -208,6 +213,29 @@ DROP_OLD_CHUNK: Final = "SELECT drop_chunks('app_logs', older_than => $1::timest
 WAIT_FOR_NOBODY: Final = "SET LOCAL lock_timeout = '200ms'"
 
 TRY_MAINTENANCE_LOCK: Final = "SELECT pg_try_advisory_xact_lock(7345190226)"
+
+# How many halves wait, and for how many seconds the first of them.
+OBSERVE_PENDING: Final = """
+SELECT count(*), COALESCE(EXTRACT(EPOCH FROM now() - min(arrived_at)), 0)::double precision
+FROM pending_halves
+"""
+
+COUNT_SOURCES: Final = "SELECT count(*) FROM sources"
+
+# The newest row of each of the $1 sources that came last, if it is not older than $2. Like the view
+# app_status_now, it reads one entry of the primary key for each of them; the bound on the time
+# keeps it away from old chunks.
+NEWEST_ROWS: Final = """
+SELECT s.id, COALESCE(s.labels ->> 'job', ''), COALESCE(s.labels ->> 'instance', ''),
+    EXTRACT(EPOCH FROM l.created_at)::double precision
+FROM (SELECT id, labels FROM sources ORDER BY id DESC LIMIT $1) s
+CROSS JOIN LATERAL (
+    SELECT source_id, created_at FROM app_logs
+    WHERE source_id >= s.id AND source_id <= s.id AND created_at > now() - $2::interval
+    ORDER BY source_id DESC, created_at DESC LIMIT 1
+) l
+ORDER BY s.id
+"""
 
 # The rows since $1, again those that were seen before: rows of one instant come by and by.
 LOGS_SINCE: Final = """

@@ -35,6 +35,8 @@ class Contents(NamedTuple):
     rows: list[Row]
     halves: list[Half]
     rejected: list[Rejected]
+    repeated: int = 0
+    """Samples that only repeat one of these; they are counted and not written."""
 
     def sources(self) -> set[Source]:
         """Every source that something belongs to."""
@@ -51,7 +53,7 @@ class Contents(NamedTuple):
         first = self.rows[:cut]
         second = self.halves[: max(0, cut - len(self.rows))]
         third = self.rejected[: max(0, cut - len(self.rows) - len(self.halves))]
-        return Contents(first, second, third), Contents(
+        return Contents(first, second, third, self.repeated), Contents(
             self.rows[len(first) :], self.halves[len(second) :], self.rejected[len(third) :]
         )
 
@@ -67,6 +69,7 @@ class Contents(NamedTuple):
             parts[half[0] // width].halves.append(half)
         ordered = [parts[number] for number in sorted(parts)]
         ordered[0].rejected.extend(self.rejected)
+        ordered[0] = ordered[0]._replace(repeated=self.repeated)
         return ordered
 
     def set_aside(self) -> Contents:
@@ -79,7 +82,7 @@ class Contents(NamedTuple):
                     rejected.append(
                         Rejected(source, metric, timestamp, float(value), Reason.REFUSED)
                     )
-        return Contents([], [], rejected)
+        return Contents([], [], rejected, self.repeated)
 
 
 def source_key(source: Source) -> int:

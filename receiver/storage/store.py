@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Self, TypeAlias
 
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
-from receiver.errors import DatabaseUnavailableError, ReceiverError
+from receiver.errors import DatabaseUnavailableError, ReceiverError, StatementRefusedError
+from receiver.metrics import Metrics
 from receiver.model import Sample
 from receiver.pairing import Outcome
 from receiver.settings import Settings
@@ -19,6 +20,7 @@ from receiver.storage.database import Database, translated
 from receiver.storage.group_commit import GroupCommit
 from receiver.storage.logs import LogWriter
 from receiver.storage.migrations import check_schema, migrate
+from receiver.storage.observing import observe
 from receiver.storage.pending import settle_waiting
 from receiver.storage.records import Contents
 from receiver.storage.retention import delete_old
@@ -37,13 +39,24 @@ class Store:
     Args:
         settings: All of them.
         arriving: How many requests are under way that have not called `store` yet.
+        metrics: Where to count.
     """
 
-    def __init__(self, settings: Settings, arriving: Callable[[], int]) -> None:
+    def __init__(
+        self, settings: Settings, arriving: Callable[[], int], metrics: Metrics | None = None
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self.database = Database(settings)
-        self._writer = LogWriter(self.database, settings.metric_names, settings.chunk_interval)
-        self._group_commit = GroupCommit(
+        self.reachable = False
+        """Whether the database could be used when it was used last."""
+        self._writer = LogWriter(
+            self.database,
+            settings.metric_names,
+            settings.chunk_interval,
+            self._metrics.count_fates,
+        )
+        self.queue = GroupCommit(
             self._write,
             arriving,
             ocr_unit=settings.ocr_unit_microseconds,
@@ -55,7 +68,7 @@ class Store:
 
     async def __aenter__(self) -> Self:
         self._resources.push_async_callback(self.database.close)
-        await self._resources.enter_async_context(self._group_commit)
+        await self._resources.enter_async_context(self.queue)
         self.opening = asyncio.create_task(self._wait_for_database())
         self._maintenance = asyncio.create_task(self._maintain())
         return self
@@ -74,7 +87,7 @@ class Store:
             UnavailableError: they are not; sending them again is safe.
         """
         self._require_open()
-        return await self._group_commit.store(samples)
+        return await self.queue.store(samples)
 
     def _require_open(self) -> None:
         if not self._open:
@@ -83,9 +96,19 @@ class Store:
     async def _write(self, contents: Contents) -> None:
         # One limit for all that a batch may take, redoing and dividing included: the sender must
         # have an answer before it gives up and sends the same again.
-        with translated():
+        with self._metrics.time_commit(len(contents.rows)), self._noticing(), translated():
             async with asyncio.timeout(self._settings.commit_timeout.total_seconds()):
                 await self._writer.write(contents)
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Remember whether the database could be used."""
+        try:
+            yield
+        except DatabaseUnavailableError as error:
+            self.reachable = isinstance(error, StatementRefusedError)
+            raise
+        self.reachable = True
 
     async def check(self) -> None:
         """Check that samples can be stored now.
@@ -94,29 +117,31 @@ class Store:
             UnavailableError: they cannot.
         """
         self._require_open()
-        await self.database.check()
+        with self._noticing():
+            await self.database.check()
 
     async def _wait_for_database(self) -> None:
         bring_up = migrate if self._settings.migrate_on_start else check_schema
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(DatabaseUnavailableError),
             wait=wait_exponential(multiplier=0.1, max=5),
-            before_sleep=before_sleep_log(logger, logging.WARNING),
+            before_sleep=tell_of_absence,
         ):
             with attempt:
                 await self.database.open()
                 await bring_up(self._settings)
-        self._open = True
-        logger.info("the database is ready")
+        self._open = self.reachable = True
+        logger.info("the database is ready", extra={"event": "ready"})
 
     async def _maintain(self) -> None:
         await asyncio.wait({self.opening})
         troubles: dict[Duty, str] = {}
+        duties: tuple[Duty, ...] = (self._observe,)
         while self._open:
-            await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
-            for duty in (self._settle, self._delete_old):
+            for duty in duties:
                 try:
-                    await duty()
+                    with self._noticing():
+                        await duty()
                 except ReceiverError as error:
                     # Once for each trouble: a right that is missing stays so for days.
                     if troubles.get(duty) != str(error):
@@ -124,11 +149,15 @@ class Store:
                     troubles[duty] = str(error)
                 else:
                     troubles.pop(duty, None)
+            await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
+            # Deletion comes last: it may take as long as it is until the next round.
+            duties = (self._settle, self._observe, self._delete_old)
 
     async def _settle(self) -> None:
         settled = await settle_waiting(
             self.database, self._settings.pair_timeout, self._settings.metric_names
         )
+        self._metrics.count_fates(settled.fates())
         if settled.unpaired or settled.conflicts:
             logger.warning(
                 "set aside %d samples whose twin did not come, %d that contradict a row",
@@ -138,3 +167,12 @@ class Store:
 
     async def _delete_old(self) -> None:
         await delete_old(self.database, self._settings)
+
+    async def _observe(self) -> None:
+        self._metrics.show_observed(await observe(self.database))
+
+
+def tell_of_absence(attempt: RetryCallState) -> None:
+    """Say that the database is waited for."""
+    error = attempt.outcome.exception() if attempt.outcome else None
+    logger.warning("waiting for the database: %s", error, extra={"fault": "opening"})

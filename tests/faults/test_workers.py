@@ -12,9 +12,11 @@ import pytest
 from tests.faults.processes import Database, Replica, children, is_alive, replica, replicas
 from tests.faults.requests import request, stored, stuck
 from tests.faults.wire import get, post
+from tests.metrics import exposed
 from tests.waiting import until
 
 WORKERS = 2
+IN_FLIGHT_LIMIT = 1000
 REQUESTS = 40  # on as many connections: that all go to one worker is next to impossible
 
 
@@ -45,8 +47,19 @@ async def test_they_serve_one_address_and_count_together(
         assert await stored(database.url) == REQUESTS
         for _ in range(5):  # whichever worker answers
             metrics = (await get(one.port, "/metrics")).text
-            assert f'receiver_requests_total{{code="204"}} {REQUESTS:.1f}' in metrics
-            assert f'receiver_samples_total{{outcome="accepted"}} {2 * REQUESTS:.1f}' in metrics
+            counted = exposed(metrics)
+            assert counted['receiver_requests_total{code="204",version="1.0"}'] == REQUESTS
+            assert counted['receiver_samples_total{outcome="stored"}'] == 2 * REQUESTS
+            assert counted["receiver_samples_received_total"] == 2 * REQUESTS
+            assert counted["receiver_batch_rows_sum"] == REQUESTS
+            assert counted["receiver_requests_in_flight_limit"] == IN_FLIGHT_LIMIT
+            assert [info for info in counted if "build_info" in info and 'workers="2"' in info]
+
+        async def up() -> bool:
+            counted = exposed((await get(one.port, "/metrics")).text)
+            return counted["receiver_database_up"] == 1
+
+        await until(up)
         assert await one.terminate() == 0
 
 
@@ -79,6 +92,13 @@ async def test_sigterm_lets_all_of_them_finish(database: Database, tmp_path: Pat
                 return await one.in_flight() == REQUESTS
 
             await until(accepted)
+
+            async def queued() -> bool:
+                counted = exposed((await get(one.port, "/metrics")).text)
+                waiting = counted["receiver_queue_requests"] == REQUESTS
+                return waiting and counted["receiver_queue_oldest_age_seconds"] > 1
+
+            await until(queued)
             one.ask_to_end()
             await until(lambda: one.log.count("shutting down") == WORKERS)
         assert await one.ended() == 0

@@ -193,9 +193,9 @@ async def test_requests_above_the_limit_are_sent_back_later(
 async def test_metrics_and_health(receiver: Running) -> None:
     await receiver.send(status(1), ocr(), other("up"))
     _, text = await receiver.get("/metrics")
-    assert 'receiver_samples_total{outcome="accepted"} 2.0' in text
-    assert 'receiver_samples_total{outcome="filtered"} 1.0' in text
-    assert 'receiver_requests_total{code="204"} 1.0' in text
+    assert 'receiver_samples_total{outcome="stored",reason=""} 2.0' in text
+    assert 'receiver_samples_total{outcome="filtered",reason=""} 1.0' in text
+    assert 'receiver_requests_total{code="204",version="1.0"} 1.0' in text
     assert (await receiver.get("/-/healthy"))[0] == 200
     assert (await receiver.get("/-/ready"))[0] == 200
     assert (await receiver.get("/nothing"))[0] == 404

@@ -276,7 +276,7 @@ async def test_a_half_lingers_and_then_commits_alone(
     async with opened(linger=timedelta(milliseconds=50)) as group_commit:
         await outcome(asyncio.create_task(group_commit.store([status()])))
     assert 0.04 <= time.monotonic() - start < SOON
-    ((rows, halves, _),) = writes.contents
+    ((rows, halves, *_),) = writes.contents
     assert (len(rows), len(halves)) == (0, 1)
 
 

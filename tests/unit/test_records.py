@@ -276,10 +276,12 @@ def test_a_row_is_set_aside_as_its_two_samples() -> None:
 def test_parts_by_time_are_narrow_and_hold_everything(
     some_rows: list[Row], some_halves: list[Half], aside: list[Rejected], width: int
 ) -> None:
-    whole = Contents([(NOW, SOURCES[0], 0, 0, 0.0), *some_rows], some_halves, aside)
+    whole = Contents([(NOW, SOURCES[0], 0, 0, 0.0), *some_rows], some_halves, aside, 7)
     parts = whole.by_time(width)
-    for kind in range(3):
-        assert Counter(entry for part in parts for entry in part[kind]) == Counter(whole[kind])
+    assert Counter(row for part in parts for row in part.rows) == Counter(whole.rows)
+    assert Counter(half for part in parts for half in part.halves) == Counter(whole.halves)
+    assert Counter(one for part in parts for one in part.rejected) == Counter(whole.rejected)
+    assert sum(part.repeated for part in parts) == 7
     spans = [[pair[0] for pair in (*part.rows, *part.halves)] for part in parts]
     assert all(max(span) - min(span) < width for span in spans)
     assert all(max(before) < min(after) for before, after in itertools.pairwise(spans))
