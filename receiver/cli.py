@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     refuse_secrets(parser, parsed)
     try:
         settings = Settings.load(flags(parsed_args=parsed) if flags else None)
-        set_up_logging(settings.log_level)
+        set_up_logging(settings.log_level, settings.log_format)
         warn_of_password(parsed)
         code = run(load_command(parsed.command).run(settings, parsed))
     except ReceiverError as error:

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import resource
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from aiohttp import web
 
+from receiver import __version__
 from receiver.app import DRAINING, STORE, TLS, build_app
 from receiver.errors import SettingsError
 from receiver.loop import collect_garbage_seldom
@@ -65,15 +66,34 @@ async def work(
             # Nothing that is set up wrongly gets better by waiting.
             opening.result()
 
-    async with web_runner(app, settings) as runner:
+    # Of several workers' start and end, the process that runs them tells.
+    alone = shared_metrics is None
+    async with AsyncExitStack() as stack:
+        if alone:
+            stack.enter_context(told(settings))
+        runner = await stack.enter_async_context(web_runner(app, settings))
         if ready_first:
             await opened()
-        await listen(runner, settings, shared=shared_metrics is not None)
+        await listen(runner, settings, shared=not alone)
         await opened()
         await stop.wait()
-        logger.info("shutting down")
+        logger.info("shutting down", extra={"event": "draining"})
         app[DRAINING].set()
         await asyncio.sleep(settings.shutdown_delay.total_seconds())
+
+
+@contextmanager
+def told(settings: Settings) -> Iterator[None]:
+    """Log the start and the end of the receiver."""
+    about = {
+        "version": __version__,
+        "listen": settings.listen,
+        "database": settings.database_place,
+        "workers": settings.workers,
+    }
+    logger.info("starting", extra={"event": "start", **about})
+    yield
+    logger.info("stopped", extra={"event": "stopped"})
 
 
 def allow_many_connections() -> None:
@@ -134,7 +154,8 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
         raise cannot_listen(settings, error) from error
     for address in runner.addresses:
         scheme = "http" if context is None else "https"
-        logger.info("listening on %s://%s:%d%s", scheme, address[0], address[1], WRITE_PATH)
+        url = f"{scheme}://{address[0]}:{address[1]}{WRITE_PATH}"
+        logger.info("listening on %s", url, extra={"event": "listening"})
 
 
 def cannot_listen(settings: Settings, error: OSError) -> SettingsError:

@@ -304,6 +304,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe message that is logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How log messages look: for people, or one JSON object a line."
+    )
 
     @model_validator(mode="after")
     def _check_metrics(self) -> Self:
@@ -354,6 +357,14 @@ class Settings(BaseSettings):
             return not ipaddress.ip_address(host).is_loopback
         except ValueError:
             return host != "localhost"
+
+    @property
+    def database_place(self) -> str:
+        """Host, port and name of the database, without anything that is secret."""
+        if self.database_url is None:
+            return "embedded"
+        parts = urlsplit(self.database_url.get_secret_value())
+        return parts.netloc.rpartition("@")[2] + parts.path
 
     @property
     def metric_names(self) -> dict[Metric, str]:

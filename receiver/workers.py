@@ -20,7 +20,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from receiver.errors import ReceiverError, SetupError
 from receiver.log import set_up_logging
 from receiver.loop import run
-from receiver.server import cannot_listen, stop_signal, work
+from receiver.server import cannot_listen, stop_signal, told, work
 from receiver.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,11 @@ async def supervise(settings: Settings, stop: asyncio.Event) -> None:
         SettingsError: the address cannot be listened on.
         SetupError: something is set up wrongly; the worker has said what.
     """
-    with reserved(settings) as reserved_settings, shared_metrics() as shared:
+    with (
+        reserved(settings) as reserved_settings,
+        shared_metrics() as shared,
+        told(reserved_settings),
+    ):
         share = divide(reserved_settings)
         try:
             async with asyncio.TaskGroup() as group:
@@ -108,7 +112,10 @@ async def keep_running(number: int, settings: Settings, shared: Path, stop: asyn
             raise SetupError("the workers cannot start; the message above says why")
         if not stop.is_set():
             logger.error(
-                "worker %d ended (exit code %s): starting it again", number, process.exitcode
+                "worker %d ended (exit code %s): starting it again",
+                number,
+                process.exitcode,
+                extra={"fault": f"worker {number}"},
             )
             await asyncio.sleep(PAUSE)
 
@@ -149,7 +156,7 @@ async def first_of(*events: asyncio.Event) -> None:
 
 def run_worker(number: int, settings: Settings, shared: Path) -> None:
     """What a worker's process does."""
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format, worker=number)
     try:
         run(work_until_orphaned(number, settings, shared))
     except SetupError as error:
