@@ -8,6 +8,7 @@ COPY requirements.txt ./
 RUN /opt/receiver/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
 COPY pyproject.toml README.md prometheus.yml ./
 COPY migrations migrations
+COPY deploy/prometheus/rules deploy/prometheus/rules
 COPY receiver receiver
 RUN /opt/receiver/bin/pip install --no-cache-dir --no-deps .
 

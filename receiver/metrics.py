@@ -27,12 +27,27 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from receiver import __version__
-from receiver.errors import ReceiverError
-from receiver.model import Fates, Observed, Reason
+from receiver.errors import (
+    BadRequestError,
+    DatabaseUnavailableError,
+    OverloadedError,
+    ReceiverError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
+from receiver.model import Fate, Fates, Observed, Reason
 from receiver.observed import ObservedCollector
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 COMMIT_BUCKETS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+REFUSALS: Final = (
+    BadRequestError,
+    UnsupportedMediaTypeError,
+    TooLargeError,
+    OverloadedError,
+    DatabaseUnavailableError,
+)
+"""What a request is refused for most often."""
 ROW_BUCKETS: Final = (0, 1, 10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000)
 
 
@@ -88,6 +103,8 @@ class Metrics:
             ["cause"],
             registry=registry,
         )
+        for error in REFUSALS:
+            self._refused.labels(error().cause).inc(0)
         self.request_seconds = Histogram(
             "receiver_request_duration_seconds",
             "Time from the headers of a write request to its answer.",
@@ -114,6 +131,9 @@ class Metrics:
             ["outcome", "reason"],
             registry=registry,
         )
+        # A counter that is there before it counts shows its first step as one.
+        self.count_fates(Fates(dict.fromkeys((*Fate, *Reason), 0)))
+        self.count_acknowledged(0, 0, 0)
         self._batch_rows = Histogram(
             "receiver_batch_rows",
             "Rows that a batch brought, repeated ones too.",

@@ -364,7 +364,8 @@ class Settings(BaseSettings):
         if self.database_url is None:
             return "embedded"
         parts = urlsplit(self.database_url.get_secret_value())
-        return parts.netloc.rpartition("@")[2] + parts.path
+        host = parts.netloc.rpartition("@")[2] or dict(parse_qsl(parts.query)).get("host", "")
+        return host + parts.path
 
     @property
     def metric_names(self) -> dict[Metric, str]:

@@ -23,7 +23,7 @@ def alone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path
     """Nothing around the test changes settings, and the test does not change logging."""
     del make_settings
     monkeypatch.setattr(receiver.settings, "SECRETS_DIR", tmp_path / "no secrets")
-    monkeypatch.setattr(cli, "set_up_logging", lambda _: None)
+    monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
 
 
 class Calls(list[tuple[str, Settings]]):

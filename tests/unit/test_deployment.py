@@ -112,6 +112,8 @@ def test_the_wheel_holds_what_runs_outside_the_repository(tmp_path: Path) -> Non
     )
     package = tmp_path / "installed" / "receiver"
     assert found.stdout.split() == [str(package / "prometheus.yml"), str(package / "migrations")]
+    rules = {path.name for path in (ROOT / "deploy/prometheus/rules").iterdir()}
+    assert {path.name for path in (package / "rules").iterdir()} == rules
 
 
 @pytest.mark.parametrize(("file", "variable"), settings_named())
