@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from receiver.errors import OverloadedError
+from receiver.request_id import request_id
 from receiver.security.credentials import Credentials, read_credentials
 from receiver.security.files import Reloaded
 from receiver.security.passwords import PasswordChecker
@@ -66,7 +67,7 @@ class Guard:
             try:
                 identity = await self.identify(request)
             except OverloadedError as error:
-                return refusal(error, self._retry_after)
+                return refusal(error, self._retry_after, request_id(request))
             if identity is None:
                 return self._refuse(request)
             request[IDENTITY] = identity
