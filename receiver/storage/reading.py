@@ -50,14 +50,15 @@ class Code(NamedTuple):
 
 
 @asynccontextmanager
-async def connect(settings: Settings) -> AsyncIterator[Connection]:
-    """A connection for the functions below.
+async def connect(settings: Settings, **parameters: str) -> AsyncIterator[Connection]:
+    """A connection for the functions below, with more of the server's settings where given.
 
     Raises:
         SchemaError: the tables are not there.
         ReceiverError: as `translated` does.
     """
-    async with session(settings, timezone="UTC", datestyle="ISO") as connection:
+    text = {"timezone": "UTC", "datestyle": "ISO"}
+    async with session(settings, **text, **parameters) as connection:
         await prepare(connection)
         yield connection
 

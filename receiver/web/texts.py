@@ -1,0 +1,218 @@
+"""All that the page says, in each language: English, Korean."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from receiver.web.languages import Language
+
+ORDER: Final = (Language.ENGLISH, Language.KOREAN)
+
+TEXTS: Final[dict[str, tuple[str, str]]] = {
+    # --- on every page ---
+    "skip": ("Skip to the content", "본문으로 건너뛰기"),
+    "pages": ("Pages", "페이지"),
+    "language": ("Language", "언어"),
+    "overview": ("Overview", "개요"),
+    "logs": ("Logs", "로그"),
+    "rejected": ("Rejected samples", "거부된 샘플"),
+    "codes": ("Error codes", "오류 코드"),
+    "times_utc": ("Times are in UTC.", "시각은 UTC입니다."),
+    "times_local": ("Times are in the zone {zone}.", "시각은 {zone} 시간대입니다."),
+    "updated": ("Updated {time}", "{time} 갱신"),
+    "pause": ("Pause updates", "갱신 멈춤"),
+    "not_updated": (
+        "The page could not be updated; it tries again.",
+        "페이지를 갱신하지 못했습니다. 다시 시도합니다.",
+    ),
+    "older": ("Older", "이전 항목"),
+    "newest": ("Newest", "최신 항목"),
+    "none": ("none", "없음"),
+    # --- overview ---
+    "arriving": ("Is data arriving?", "데이터가 들어오고 있습니까?"),
+    "arriving_yes": ("Yes, data is arriving.", "예, 데이터가 들어오고 있습니다."),
+    "arriving_no": (
+        "No row is of the last minute.",
+        "최근 1분 동안의 행이 없습니다.",
+    ),
+    "arriving_never": ("No row has come yet.", "아직 들어온 행이 없습니다."),
+    "newest_row": ("The newest row is of", "가장 최근 행:"),
+    "rows_minute": ("Rows of the last minute", "최근 1분의 행"),
+    "rows_second": ("Rows per second", "초당 행"),
+    "pending": ("Samples waiting for their twin", "짝을 기다리는 샘플"),
+    "rejected_minute": ("Rejected in the last minute", "최근 1분 동안 거부됨"),
+    "more_than": ("more than {number}", "{number} 초과"),
+    "sources": ("Newest sample of each source", "소스별 최신 샘플"),
+    "source": ("Source", "소스"),
+    "state": ("State", "상태"),
+    "newest_sample": ("Newest sample", "최신 샘플"),
+    "age": ("Age", "경과"),
+    "ocr_value": ("OCR value", "OCR 값"),
+    "per_minute": ("Rows in 1 min", "1분간 행"),
+    "sources_page": ("Pages of sources", "소스 페이지"),
+    "next_sources": ("Next sources", "다음 소스"),
+    "first_sources": ("First sources", "처음 소스"),
+    "no_sources": ("There are no sources here.", "여기에는 소스가 없습니다."),
+    "no_row": ("no row yet", "아직 행 없음"),
+    # --- timeline ---
+    "timeline": ("State timeline", "상태 타임라인"),
+    "timeline_hint": (
+        "Point at a stretch, or go to a line with the Tab key and along it with the arrow keys.",
+        "구간을 가리키거나, Tab 키로 줄에 이동한 뒤 화살표 키로 구간을 옮겨 다니십시오.",
+    ),
+    "timeline_range": ("Time range of the timeline", "타임라인 기간"),
+    "range": ("Range", "기간"),
+    "until": ("End (UTC; empty: now)", "끝 (UTC, 비우면 현재)"),
+    "show": ("Show", "보기"),
+    "earlier": ("Earlier", "더 이전"),
+    "later": ("Later", "더 이후"),
+    "now": ("Now", "현재"),
+    "legend": ("Codes in this timeline", "이 타임라인의 코드"),
+    "no_state": ("no rows in this range", "이 기간에 행 없음"),
+    "segment": (
+        "{name} ({code}), from {start} to {end}, rows: {rows}",
+        "{name} ({code}), {start}부터 {end}까지, 행 수: {rows}",
+    ),
+    "unnamed": ("without a name", "이름 없음"),
+    "line": ("{source}: states, newest {state}", "{source}: 상태, 최신 {state}"),
+    "cut": (
+        "Only the newest {number} stretches are drawn. Choose a shorter range for more.",
+        "최신 구간 {number}개만 그렸습니다. 더 보려면 짧은 기간을 고르십시오.",
+    ),
+    "as_table": ("The stretches as a table", "구간을 표로 보기"),
+    "from": ("From", "시작"),
+    "to": ("To", "끝"),
+    "rows": ("Rows", "행 수"),
+    # --- logs ---
+    "filter": ("Filter", "필터"),
+    "source_number": ("Source (number)", "소스 (번호)"),
+    "code_number": ("Code", "코드"),
+    "logs_caption": ("Logs, newest first", "로그, 최신순"),
+    "time": ("Time", "시각"),
+    "error": ("Error", "오류"),
+    "description": ("Description", "설명"),
+    "no_logs": ("There are no logs in this range.", "이 기간에 로그가 없습니다."),
+    "all_times": ("Look in all times", "전체 기간에서 찾기"),
+    "looked_at": (
+        "{number} rows were looked through, back to",
+        "{number}개 행을 살펴보았습니다. 여기까지:",
+    ),
+    "go_on": ("Look further back", "더 이전까지 찾기"),
+    # --- rejected samples ---
+    "rejected_caption": ("Rejected samples, newest first", "거부된 샘플, 최신순"),
+    "rejected_at": ("Rejected at", "거부된 시각"),
+    "metric": ("Metric", "메트릭"),
+    "sample_time": ("Sample's time", "샘플 시각"),
+    "value": ("Value", "값"),
+    "reason": ("Reason", "이유"),
+    "no_rejected": ("No sample was rejected.", "거부된 샘플이 없습니다."),
+    "reason_not_a_number": ("not a number (NaN)", "숫자가 아님 (NaN)"),
+    "reason_infinite": ("infinite", "무한대"),
+    "reason_not_whole": ("not a whole number", "정수가 아님"),
+    "reason_out_of_range": (
+        "outside of what the column can hold",
+        "열에 담을 수 있는 범위를 벗어남",
+    ),
+    "reason_timestamp_out_of_range": (
+        "its time is outside of what the column can hold",
+        "시각이 열에 담을 수 있는 범위를 벗어남",
+    ),
+    "reason_conflict": (
+        "another value was stored for the same time and source",
+        "같은 시각과 소스에 다른 값이 이미 저장됨",
+    ),
+    "reason_unpaired": ("its twin did not come in time", "짝이 제시간에 오지 않음"),
+    "reason_refused_by_database": ("the database refused it", "데이터베이스가 거부함"),
+    # --- error codes ---
+    "codes_caption": ("Error codes, by number", "오류 코드, 번호순"),
+    "code": ("Code", "코드"),
+    "name": ("Name", "이름"),
+    "since": ("Since", "등록"),
+    "next_codes": ("Next codes", "다음 코드"),
+    "first_codes": ("First codes", "처음 코드"),
+    "codes_page": ("Pages of codes", "코드 페이지"),
+    "no_codes": ("There are no error codes here.", "여기에는 오류 코드가 없습니다."),
+    "change": ("Change", "변경"),
+    "change_code": ("Change code {code}", "코드 {code} 변경"),
+    "add": ("Add", "추가"),
+    "add_code": ("Add a code", "코드 추가"),
+    "save": ("Save", "저장"),
+    "saved": ("Code {code} was saved.", "코드 {code}을(를) 저장했습니다."),
+    "read_only": (
+        "Codes can be changed here once a credential is set (RECEIVER_BEARER_TOKEN or "
+        "RECEIVER_CREDENTIALS_FILE); until then, use the command receiver codes.",
+        "인증 정보(RECEIVER_BEARER_TOKEN 또는 RECEIVER_CREDENTIALS_FILE)를 설정하면 여기에서 코드를 "
+        "바꿀 수 있습니다. 그 전에는 receiver codes 명령을 쓰십시오.",
+    ),
+    "exists": (
+        "Code {code} exists already; change it in the list.",
+        "코드 {code}은(는) 이미 있습니다. 목록에서 변경하십시오.",
+    ),
+    "missing": ("There is no code {code}.", "코드 {code}이(가) 없습니다."),
+    # --- faults ---
+    "fault_400": ("This address cannot be shown", "표시할 수 없는 주소입니다"),
+    "fault_403": ("This is not allowed", "허용되지 않습니다"),
+    "fault_409": ("This cannot be changed like that", "그렇게 변경할 수 없습니다"),
+    "fault_413": ("Too much was sent", "보낸 내용이 너무 큽니다"),
+    "fault_500": ("The page could not be made", "페이지를 만들지 못했습니다"),
+    "fault_503": ("The database cannot be read now", "지금은 데이터베이스를 읽을 수 없습니다"),
+    "bad_choice": (
+        "{name} must be one of {choices}.",
+        "{name}은(는) 다음 중 하나여야 합니다: {choices}.",
+    ),
+    "bad_number": (
+        "{name} must be a whole number from {lowest} to {highest}.",
+        "{name}은(는) {lowest}부터 {highest}까지의 정수여야 합니다.",
+    ),
+    "bad_time": (
+        "{name} must be a time such as 2026-11-25T09:30, in UTC.",
+        "{name}은(는) 2026-11-25T09:30 같은 UTC 시각이어야 합니다.",
+    ),
+    "bad_place": (
+        "{name} must come from a link of this page.",
+        "{name}은(는) 이 페이지의 링크에서 온 값이어야 합니다.",
+    ),
+    "bad_text": (
+        "{name} must be one line of text of at most {most} characters.",
+        "{name}은(는) {most}자 이하의 한 줄 텍스트여야 합니다.",
+    ),
+    "bad_name": (
+        "{name} must not be empty, and be one line of text of at most {most} characters.",
+        "{name}은(는) 비어 있지 않은 {most}자 이하의 한 줄 텍스트여야 합니다.",
+    ),
+    "bad_form": ("The form could not be read.", "양식을 읽을 수 없습니다."),
+    "not_from_here": (
+        "The form did not come from this page, or is too old. Open the page anew and try again.",
+        "이 페이지에서 보낸 양식이 아니거나 너무 오래되었습니다. 페이지를 새로 열고 다시 시도하십시오.",
+    ),
+    "unknown_fault": (
+        "Something went wrong; the receiver's log has more.",
+        "문제가 생겼습니다. 자세한 내용은 receiver의 로그에 있습니다.",
+    ),
+    "busy": (
+        "The database does not answer, or not in time. Rows are still taken in when it is back; "
+        "this page tries again by itself.",
+        "데이터베이스가 응답하지 않거나 제시간에 응답하지 않습니다. 돌아오면 행을 계속 받아들이며, "
+        "이 페이지는 스스로 다시 시도합니다.",
+    ),
+    "back": ("To the overview", "개요로"),
+    # --- units: of time ---
+    "ago": ("{age} ago", "{age} 전"),
+    "ahead": ("{age} ahead", "{age} 앞섬"),
+    "s": ("{number} s", "{number}초"),
+    "min": ("{number} min", "{number}분"),
+    "h": ("{number} h", "{number}시간"),
+    "d": ("{number} d", "{number}일"),
+    "range_15m": ("15 minutes", "15분"),
+    "range_1h": ("1 hour", "1시간"),
+    "range_6h": ("6 hours", "6시간"),
+    "range_24h": ("24 hours", "24시간"),
+    "range_7d": ("7 days", "7일"),
+    "range_30d": ("30 days", "30일"),
+    "range_all": ("all", "전체"),
+}
+
+
+def say(language: Language, key: str, **values: object) -> str:
+    """A text with values for what it has in braces."""
+    return TEXTS[key][ORDER.index(language)].format_map(values)
