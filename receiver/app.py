@@ -23,6 +23,7 @@ from receiver.security.headers import add_headers
 from receiver.security.tls import ServerTLS
 from receiver.settings import Settings
 from receiver.storage.store import Store
+from receiver.web.routes import routes
 from receiver.write import WRITE_PATH, Decoder, Record, WriteHandler
 
 METRICS: Final = web.AppKey("metrics", Metrics)
@@ -70,6 +71,7 @@ def build_app(
     app.router.add_get("/metrics", expose_metrics)
     app.router.add_get("/-/healthy", tell_healthy)
     app.router.add_get("/-/ready", tell_ready)
+    app.router.add_routes(routes(settings))
     return app
 
 

@@ -1,0 +1,166 @@
+"""What every page has in common: its reader's language, its links, its headers, its faults."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Final, TypeAlias
+from urllib.parse import urlencode
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from receiver.errors import ReceiverError, RefusedByDatabaseError
+from receiver.web import display
+from receiver.web.languages import Language, preferred
+from receiver.web.parameters import BadParameterError, read_choice
+from receiver.web.texts import say
+from receiver.web.timeline import look
+
+logger = logging.getLogger(__name__)
+
+POLICY: Final = "; ".join(
+    (
+        *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self' data:"),
+        # For the page's own updates.
+        "connect-src 'self'",
+        *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
+    )
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+STATIC: Final = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+TEMPLATES: Final = Environment(
+    loader=PackageLoader("receiver.web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters |= {
+    "moment": display.moment,
+    "milliseconds": display.milliseconds,
+    "label_text": display.label_text,
+    "look": look,
+}
+
+
+class View:
+    """A request for a page, and how it is answered.
+
+    Args:
+        request: The request.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self.request = request
+        self.query: dict[str, str] = {name: request.query[name] for name in request.query}
+        self.identity: str | None = request.get("identity")
+        """Who has shown a credential."""
+        self._chosen = self.query.get("lang")
+        known = self._chosen is not None and self._chosen in set(Language)
+        accepted = request.headers.get("Accept-Language", "")
+        self.language = Language(self._chosen) if known else preferred(accepted)
+
+    def check_language(self) -> None:
+        """Check the parameter `lang`.
+
+        Raises:
+            BadParameterError: there is no such language.
+        """
+        read_choice(self.query, "lang", {language: None for language in Language}, self.language)
+
+    def link(self, path: str = "", **parameters: object) -> str:
+        """The address of a page, relative to this one, in the language that was chosen."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        if self._chosen in set(Language):
+            given.setdefault("lang", self._chosen)
+        return f"{path or './'}?{urlencode(given)}" if given else path or "./"
+
+    def same(self, **changes: object) -> str:
+        """The address of this page with other parameters; None takes one away."""
+        path = self.request.path.rpartition("/")[2]
+        return self.link(path, **{**self.query, **changes})
+
+    def render(
+        self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: object
+    ) -> web.Response:
+        """Answer with a page."""
+        text = TEMPLATES.get_template(template).render(
+            view=self,
+            t=partial(say, self.language),
+            age=partial(display.age, language=self.language),
+            count=partial(display.count, language=self.language),
+            **values,
+        )
+        headers = {
+            **HEADERS,
+            "Cache-Control": "no-store",
+            "Content-Language": self.language,
+            "Vary": "Accept-Language",
+        }
+        return web.Response(status=status, text=text, content_type="text/html", headers=headers)
+
+    def fault(
+        self, status: HTTPStatus, key: str, detail: str = "", **values: object
+    ) -> web.Response:
+        """Answer that something is wrong."""
+        response = self.render(
+            "fault.html",
+            status,
+            title=f"fault_{status.value}",
+            message=say(self.language, key, **values),
+            detail=detail,
+        )
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers["Retry-After"] = "5"
+        return response
+
+
+Handler: TypeAlias = Callable[[View], Awaitable[web.StreamResponse]]
+
+
+def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """A handler as aiohttp calls it; every failure becomes a page here."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        view = View(request)
+        try:
+            view.check_language()
+            return await handler(view)
+        except BadParameterError as error:
+            return view.fault(HTTPStatus.BAD_REQUEST, error.key, **error.values)
+        except RefusedByDatabaseError as error:
+            return view.fault(HTTPStatus.BAD_REQUEST, "bad_form", str(error))
+        except ReceiverError as error:
+            logger.warning("the page %s cannot be shown: %s", request.path, error)
+            return view.fault(HTTPStatus.SERVICE_UNAVAILABLE, "busy", str(error))
+        except Exception:
+            logger.exception("the page %s failed", request.path)
+            return view.fault(HTTPStatus.INTERNAL_SERVER_ERROR, "unknown_fault")
+
+    return answer
+
+
+async def send_static(request: web.Request) -> web.Response:
+    """`GET /static/…`: one of the page's own files."""
+    name = request.match_info["name"]
+    if name not in STATIC:
+        raise web.HTTPNotFound
+    body = (files("receiver.web") / "static" / name).read_bytes()
+    headers = {**HEADERS, "Cache-Control": "no-cache"}
+    return web.Response(body=body, content_type=STATIC[name], charset="utf-8", headers=headers)

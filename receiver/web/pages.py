@@ -1,0 +1,138 @@
+"""The pages that are only looked at, one handler each."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from aiohttp import web
+
+from receiver.settings import Settings
+from receiver.storage.database import Connection
+from receiver.storage.viewing import arrivals, codes, intervals, logs, rejected, sources
+from receiver.storage.viewing.connection import Viewer
+from receiver.web.answers import View
+from receiver.web.display import postgres_text
+from receiver.web.parameters import (
+    LONG_RANGES,
+    RANGES,
+    read_number,
+    read_place,
+    read_window,
+)
+from receiver.web.timeline import draw
+
+MOST_SOURCES: Final = 20
+"""On one page."""
+SOURCE_HOURS: Final = 240
+"""What one timeline spans at most, so that the rows it is made of are not too many."""
+MOST_INTERVALS: Final = 100
+"""That are drawn of each source."""
+ROWS: Final = 50
+"""Of a table on one page."""
+SUGGESTIONS: Final = 100
+"""Sources and codes that a filter offers."""
+
+
+class Pages:
+    """Answers those who look.
+
+    Args:
+        settings: Name the database.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._viewer = Viewer(settings)
+
+    async def overview(self, view: View) -> web.Response:
+        """`GET /`: whether data arrives, the newest row and the states of each source."""
+        window = read_window(view.query, RANGES, "1h")
+        after = read_number(view.query, "after", lowest=0) or 0
+        length = RANGES[window.name]
+        until = window.until or datetime.now(UTC)
+        since = until - length
+        limit = max(1, min(MOST_SOURCES, timedelta(hours=SOURCE_HOURS) // length))
+        async with self._viewer.connection() as connection:
+            arrived = await arrivals.arrivals(connection)
+            shown = await sources.newest(connection, after, limit + 1)
+            ids = [source.id for source in shown[:limit]]
+            found = await intervals.intervals(connection, since, until, ids, MOST_INTERVALS)
+        return view.render(
+            "overview.html",
+            arrived=arrived,
+            sources=shown[:limit],
+            more=len(shown) > limit,
+            after=after,
+            window=window,
+            ranges=RANGES,
+            since=postgres_text(since),
+            until=postgres_text(until),
+            earlier=iso(since),
+            later=iso(until + length) if window.until else None,
+            lines=draw(found, since, until),
+            legend=sorted({i[1]: i for i in found}.items()),
+            most=MOST_INTERVALS,
+        )
+
+    async def logs(self, view: View) -> web.Response:
+        """`GET /logs`: the newest rows, by source, code and range."""
+        window = read_window(view.query, LONG_RANGES, "24h")
+        place = read_place(view.query, "before")
+        length = LONG_RANGES[window.name]
+        until = window.until or datetime.now(UTC)
+        wanted = logs.Filter(
+            since="-infinity" if length is None else (until - length).isoformat(),
+            until=window.until.isoformat() if window.until else "infinity",
+            source=read_number(view.query, "source", lowest=0),
+            code=read_number(view.query, "code"),
+        )
+        async with self._viewer.connection() as connection:
+            page = await logs.page(connection, wanted, place, ROWS)
+            suggested = await suggest(connection)
+        return view.render(
+            "logs.html",
+            page=page,
+            first=place == logs.NEWEST,
+            wanted=wanted,
+            window=window,
+            ranges=LONG_RANGES,
+            looked_at=logs.LOOKED_AT,
+            **suggested,
+        )
+
+    async def rejected(self, view: View) -> web.Response:
+        """`GET /rejected`: what was set aside, and why."""
+        before = read_number(view.query, "before", lowest=0, highest=rejected.NEWEST)
+        start = rejected.NEWEST if before is None else before
+        async with self._viewer.connection() as connection:
+            found = await rejected.rejected(connection, start, ROWS + 1)
+        return view.render(
+            "rejected.html", samples=found[:ROWS], more=len(found) > ROWS, first=before is None
+        )
+
+    async def codes(self, view: View) -> web.Response:
+        """`GET /codes`: what each status means."""
+        start = read_number(view.query, "from")
+        saved = read_number(view.query, "saved")
+        async with self._viewer.connection() as connection:
+            found = await codes.codes(connection, codes.FIRST if start is None else start, ROWS + 1)
+        return view.render(
+            "codes.html",
+            codes=found[:ROWS],
+            following=found[ROWS].code if len(found) > ROWS else None,
+            first=start is None,
+            saved=saved,
+        )
+
+
+async def suggest(connection: Connection) -> dict[str, object]:
+    """What the filters offer."""
+    return {
+        "known_sources": await sources.first_sources(connection, SUGGESTIONS),
+        "known_codes": await codes.codes(connection, codes.FIRST, SUGGESTIONS),
+    }
+
+
+def iso(time: datetime) -> str:
+    """A time as the parameter `until` takes it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,134 @@
+"""What a page is asked to show: each parameter checked, each fault told in the reader's language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from receiver.errors import BadRequestError
+from receiver.pairing import END_INT32, MIN_INT32
+from receiver.storage.viewing import logs
+
+RANGES: Final = {
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(hours=1),
+    "6h": timedelta(hours=6),
+    "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
+}
+LONG_RANGES: Final = {**RANGES, "30d": timedelta(days=30), "all": None}
+MOMENT: Final = re.compile(r"infinity|\d{4,6}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00( BC)?")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_TEXT: Final = 500
+
+Values = Mapping[str, str]
+"""A query or a form: one value a name; one that is empty is as good as none."""
+
+
+class BadParameterError(BadRequestError):
+    """A parameter of the page has a wrong value.
+
+    Args:
+        key: The text that says so.
+        values: What that text has in braces.
+    """
+
+    def __init__(self, key: str, **values: object) -> None:
+        super().__init__(f"{key}: {values}")
+        self.key = key
+        self.values = values
+
+
+class Window(NamedTuple):
+    """A range of time as it was asked for."""
+
+    name: str
+    """The length, a key of the ranges to choose from."""
+    until: datetime | None
+    """Its end; None is now."""
+
+
+def read_window(values: Values, ranges: Mapping[str, object], default: str) -> Window:
+    """The parameters `range` and `until`.
+
+    Raises:
+        BadParameterError: one of them is wrong.
+    """
+    return Window(read_choice(values, "range", ranges, default), read_time(values, "until"))
+
+
+def read_choice(values: Values, name: str, choices: Mapping[str, object], default: str) -> str:
+    """One of some words.
+
+    Raises:
+        BadParameterError: it is another one.
+    """
+    chosen = values.get(name) or default
+    if chosen not in choices:
+        raise BadParameterError("bad_choice", name=name, choices=", ".join(choices))
+    return chosen
+
+
+def read_number(
+    values: Values, name: str, lowest: int = MIN_INT32, highest: int = END_INT32 - 1
+) -> int | None:
+    """A whole number, None where there is none.
+
+    Raises:
+        BadParameterError: it is none, or beyond the limits.
+    """
+    text = values.get(name, "").strip()
+    if not text:
+        return None
+    if re.fullmatch(r"-?[0-9]{1,19}", text) and lowest <= int(text) <= highest:
+        return int(text)
+    raise BadParameterError("bad_number", name=name, lowest=lowest, highest=highest)
+
+
+def read_time(values: Values, name: str) -> datetime | None:
+    """A time in ISO 8601, in UTC unless it says otherwise; None where there is none.
+
+    Raises:
+        BadParameterError: it is none, or before 1970, or after what `datetime` holds.
+    """
+    text = values.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        time = EPOCH
+    # The longest range must still fit before it, and as much behind.
+    if not EPOCH + timedelta(days=40) <= time <= datetime(9999, 1, 1, tzinfo=UTC):
+        raise BadParameterError("bad_time", name=name)
+    return time
+
+
+def read_place(values: Values, name: str) -> logs.Place:
+    """After which row a page of logs begins; before the newest without it.
+
+    Raises:
+        BadParameterError: it is no row's place.
+    """
+    text = values.get(name)
+    if not text:
+        return logs.NEWEST
+    moment, _, source = text.rpartition("_")
+    if not (MOMENT.fullmatch(moment) and re.fullmatch(r"[0-9]{1,9}", source)):
+        raise BadParameterError("bad_place", name=name)
+    return logs.Place(moment, int(source))
+
+
+def read_text(values: Values, name: str, *, needed: bool) -> str:
+    """One line of printable text.
+
+    Raises:
+        BadParameterError: it is none, too long, or missing where it is needed.
+    """
+    text = values.get(name, "").strip()
+    if (needed and not text) or not text.isprintable() or len(text) > MAX_TEXT:
+        raise BadParameterError("bad_name" if needed else "bad_text", name=name, most=MAX_TEXT)
+    return text

@@ -1,0 +1,21 @@
+"""Which page is where."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from receiver.settings import Settings
+from receiver.web.answers import answering, send_static
+from receiver.web.pages import Pages
+
+
+def routes(settings: Settings) -> list[web.RouteDef]:
+    """All pages; nothing is opened before somebody looks at one."""
+    pages = Pages(settings)
+    return [
+        web.get("/", answering(pages.overview)),
+        web.get("/logs", answering(pages.logs)),
+        web.get("/rejected", answering(pages.rejected)),
+        web.get("/codes", answering(pages.codes)),
+        web.get("/static/{name}", send_static),
+    ]

@@ -1,0 +1,62 @@
+"""Where the stretches of a state timeline are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from receiver.storage.viewing.intervals import Interval
+
+PATTERNS: Final = 8
+"""How many looks there are for codes that are not 0."""
+NARROWEST: Final = 0.25
+"""Per cent of the width, so that every stretch is seen."""
+GAP: Final = 300.0
+"""Seconds without a row after which nobody knows the state; as `app_status_intervals` has it."""
+
+
+class Segment(NamedTuple):
+    """A stretch, in per cent of the timeline's width."""
+
+    left: float
+    width: float
+    look: int
+    """Which colour and pattern."""
+    labelled: bool
+    """Whether the code fits into it."""
+    interval: Interval
+
+
+def look(code: int) -> int:
+    """The colour and pattern of a code: 0 for 0, the same for a code at all times."""
+    return 0 if code == 0 else code % PATTERNS or PATTERNS
+
+
+def draw(
+    intervals: Iterable[Interval], since: datetime, until: datetime
+) -> dict[int, list[Segment]]:
+    """The segments of each source that has any; intervals come by source and time."""
+    return {
+        source: draw_line(list(line), since.timestamp(), until.timestamp())
+        for source, line in groupby(intervals, key=lambda interval: interval.source_id)
+    }
+
+
+def draw_line(line: Sequence[Interval], since: float, until: float) -> list[Segment]:
+    """The segments of one source."""
+    following = [*(interval.start for interval in line[1:]), None]
+    scale = 100 / (until - since)
+    segments = []
+    for interval, start in zip(line, following, strict=True):
+        # A state goes on until another one is seen, unless there was silence in between.
+        goes_on = start is not None and start - interval.end <= GAP
+        end = start if goes_on and start is not None else interval.end
+        left = (interval.start - since) * scale
+        width = max((end - interval.start) * scale, NARROWEST)
+        left = min(left, 100 - width)
+        fits = width >= 1.5 + 2.5 * len(str(interval.app_status))
+        code = interval.app_status
+        segments.append(Segment(round(left, 3), round(width, 3), look(code), fits, interval))
+    return segments
