@@ -71,10 +71,9 @@ class View:
         self.query: dict[str, str] = {name: request.query[name] for name in request.query}
         self.identity: str | None = request.get("identity")
         """Who has shown a credential."""
-        self._chosen = self.query.get("lang")
-        known = self._chosen is not None and self._chosen in set(Language)
-        accepted = request.headers.get("Accept-Language", "")
-        self.language = Language(self._chosen) if known else preferred(accepted)
+        chosen = self.query.get("lang", "")
+        self._chosen = Language(chosen) if chosen in set(Language) else None
+        self.language = self._chosen or preferred(request.headers.get("Accept-Language", ""))
 
     def check_language(self) -> None:
         """Check the parameter `lang`.
@@ -82,12 +81,12 @@ class View:
         Raises:
             BadParameterError: there is no such language.
         """
-        read_choice(self.query, "lang", {language: None for language in Language}, self.language)
+        read_choice(self.query, "lang", dict.fromkeys(Language), self.language)
 
     def link(self, path: str = "", **parameters: object) -> str:
         """The address of a page, relative to this one, in the language that was chosen."""
         given = {name: value for name, value in parameters.items() if value is not None}
-        if self._chosen in set(Language):
+        if self._chosen:
             given.setdefault("lang", self._chosen)
         return f"{path or './'}?{urlencode(given)}" if given else path or "./"
 
@@ -102,7 +101,7 @@ class View:
         """Answer with a page."""
         text = TEMPLATES.get_template(template).render(
             view=self,
-            t=partial(say, self.language),
+            t=self.say,
             age=partial(display.age, language=self.language),
             count=partial(display.count, language=self.language),
             **values,
@@ -115,20 +114,17 @@ class View:
         }
         return web.Response(status=status, text=text, content_type="text/html", headers=headers)
 
-    def fault(
-        self, status: HTTPStatus, key: str, detail: str = "", **values: object
-    ) -> web.Response:
+    def fault(self, status: HTTPStatus, message: str, detail: str = "") -> web.Response:
         """Answer that something is wrong."""
-        response = self.render(
-            "fault.html",
-            status,
-            title=f"fault_{status.value}",
-            message=say(self.language, key, **values),
-            detail=detail,
-        )
+        title = f"fault_{status.value}"
+        response = self.render("fault.html", status, title=title, message=message, detail=detail)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.headers["Retry-After"] = "5"
         return response
+
+    def say(self, key: str, **values: object) -> str:
+        """A text in the reader's language."""
+        return say(self.language, key, **values)
 
 
 Handler: TypeAlias = Callable[[View], Awaitable[web.StreamResponse]]
@@ -143,15 +139,15 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
             view.check_language()
             return await handler(view)
         except BadParameterError as error:
-            return view.fault(HTTPStatus.BAD_REQUEST, error.key, **error.values)
+            return view.fault(HTTPStatus.BAD_REQUEST, view.say(error.key, **error.values))
         except RefusedByDatabaseError as error:
-            return view.fault(HTTPStatus.BAD_REQUEST, "bad_form", str(error))
+            return view.fault(HTTPStatus.BAD_REQUEST, view.say("bad_form"), str(error))
         except ReceiverError as error:
             logger.warning("the page %s cannot be shown: %s", request.path, error)
-            return view.fault(HTTPStatus.SERVICE_UNAVAILABLE, "busy", str(error))
+            return view.fault(HTTPStatus.SERVICE_UNAVAILABLE, view.say("busy"), str(error))
         except Exception:
             logger.exception("the page %s failed", request.path)
-            return view.fault(HTTPStatus.INTERNAL_SERVER_ERROR, "unknown_fault")
+            return view.fault(HTTPStatus.INTERNAL_SERVER_ERROR, view.say("unknown_fault"))
 
     return answer
 

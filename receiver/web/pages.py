@@ -8,7 +8,6 @@ from typing import Final
 from aiohttp import web
 
 from receiver.settings import Settings
-from receiver.storage.database import Connection
 from receiver.storage.viewing import arrivals, codes, intervals, logs, rejected, sources
 from receiver.storage.viewing.connection import Viewer
 from receiver.web.answers import View
@@ -88,7 +87,8 @@ class Pages:
         )
         async with self._viewer.connection() as connection:
             page = await logs.page(connection, wanted, place, ROWS)
-            suggested = await suggest(connection)
+            known_sources = await sources.first_sources(connection, SUGGESTIONS)
+            known_codes = await codes.codes(connection, codes.FIRST, SUGGESTIONS)
         return view.render(
             "logs.html",
             page=page,
@@ -97,7 +97,8 @@ class Pages:
             window=window,
             ranges=LONG_RANGES,
             looked_at=logs.LOOKED_AT,
-            **suggested,
+            known_sources=known_sources,
+            known_codes=known_codes,
         )
 
     async def rejected(self, view: View) -> web.Response:
@@ -123,14 +124,6 @@ class Pages:
             first=start is None,
             saved=saved,
         )
-
-
-async def suggest(connection: Connection) -> dict[str, object]:
-    """What the filters offer."""
-    return {
-        "known_sources": await sources.first_sources(connection, SUGGESTIONS),
-        "known_codes": await codes.codes(connection, codes.FIRST, SUGGESTIONS),
-    }
 
 
 def iso(time: datetime) -> str:

@@ -1,4 +1,4 @@
-"""What a page is asked to show: each parameter checked, each fault told in the reader's language."""
+"""What a page is asked to show: each parameter checked, each fault with its text."""
 
 from __future__ import annotations
 

@@ -141,8 +141,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "read_only": (
         "Codes can be changed here once a credential is set (RECEIVER_BEARER_TOKEN or "
         "RECEIVER_CREDENTIALS_FILE); until then, use the command receiver codes.",
-        "인증 정보(RECEIVER_BEARER_TOKEN 또는 RECEIVER_CREDENTIALS_FILE)를 설정하면 여기에서 코드를 "
-        "바꿀 수 있습니다. 그 전에는 receiver codes 명령을 쓰십시오.",
+        "인증 정보(RECEIVER_BEARER_TOKEN 또는 RECEIVER_CREDENTIALS_FILE)를 설정하면 여기에서 "
+        "코드를 바꿀 수 있습니다. 그 전에는 receiver codes 명령을 쓰십시오.",
     ),
     "exists": (
         "Code {code} exists already; change it in the list.",
@@ -183,7 +183,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "bad_form": ("The form could not be read.", "양식을 읽을 수 없습니다."),
     "not_from_here": (
         "The form did not come from this page, or is too old. Open the page anew and try again.",
-        "이 페이지에서 보낸 양식이 아니거나 너무 오래되었습니다. 페이지를 새로 열고 다시 시도하십시오.",
+        "이 페이지에서 보낸 양식이 아니거나 너무 오래되었습니다. "
+        "페이지를 새로 열고 다시 시도하십시오.",
     ),
     "unknown_fault": (
         "Something went wrong; the receiver's log has more.",

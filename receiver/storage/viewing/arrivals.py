@@ -46,4 +46,4 @@ async def arrivals(connection: Connection) -> Arrivals:
     with translated():
         counts = await connection.fetchrow(COUNT, MOST)
         newest = None if counts["rows"] else await connection.fetchval(NEWEST)
-    return Arrivals(*counts, newest)
+    return Arrivals(counts["rows"], counts["pending"], counts["rejected"], newest)

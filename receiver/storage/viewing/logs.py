@@ -26,8 +26,8 @@ ORDER BY source_id DESC, created_at DESC LIMIT $5
 
 # Of these at most $7, with the code $6 if that is not NULL.
 _PAGE: Final = f"""
-SELECT l.created_at, l.source_id, {LABELS} AS labels, l.app_status, e.name, e.description,
-    l.ocr_value
+SELECT l.created_at, l.source_id, {LABELS} AS labels, l.app_status,
+    e.name AS error_name, e.description, l.ocr_value
 FROM (
     SELECT * FROM ({{}}) AS looked_at
     WHERE $6::int IS NULL OR app_status = $6
@@ -99,7 +99,7 @@ async def page(connection: Connection, wanted: Filter, after: Place, limit: int)
         rows = await connection.fetch(
             PAGE_OF_ONE if one else PAGE_OF_ALL, *bounds, wanted.code, limit + 1, *source
         )
-        logs = [Log(*row[:2], read_labels(row[2]), *row[3:]) for row in map(tuple, rows)]
+        logs = [Log(**{**row, "labels": read_labels(row["labels"])}) for row in rows]
         if len(logs) > limit:
             return Page(logs[:limit], Place(*logs[limit - 1][:2]), whole=True)
         if wanted.code is None:

@@ -38,4 +38,4 @@ async def rejected(connection: Connection, before: int, limit: int) -> list[Reje
     """The newest samples whose ids are below one."""
     with translated():
         rows = await connection.fetch(REJECTED, before, limit)
-    return [Rejected(*row[:3], read_labels(row[3]), *row[4:]) for row in map(tuple, rows)]
+    return [Rejected(**{**row, "labels": read_labels(row["labels"])}) for row in rows]

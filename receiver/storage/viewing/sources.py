@@ -63,7 +63,7 @@ async def newest(connection: Connection, after: int, limit: int) -> list[Source]
     """The sources whose ids come after one, with their newest rows."""
     with translated():
         rows = await connection.fetch(NEWEST, after, limit)
-    return [Source(row["id"], read_labels(row["labels"]), *tuple(row)[2:]) for row in rows]
+    return [Source(**{**row, "labels": read_labels(row["labels"])}) for row in rows]
 
 
 async def first_sources(connection: Connection, limit: int) -> dict[int, dict[str, str]]:
