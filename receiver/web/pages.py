@@ -12,8 +12,10 @@ from receiver.storage.viewing import arrivals, codes, intervals, logs, rejected,
 from receiver.storage.viewing.connection import Viewer
 from receiver.web.answers import View
 from receiver.web.display import postgres_text
+from receiver.web.editing import remember, token
 from receiver.web.parameters import (
     LONG_RANGES,
+    MAX_TEXT,
     RANGES,
     read_number,
     read_place,
@@ -21,7 +23,7 @@ from receiver.web.parameters import (
 )
 from receiver.web.timeline import draw
 
-MOST_SOURCES: Final = 20
+MOST_SOURCES: Final = 10
 """On one page."""
 SOURCE_HOURS: Final = 240
 """What one timeline spans at most, so that the rows it is made of are not too many."""
@@ -117,13 +119,17 @@ class Pages:
         saved = read_number(view.query, "saved")
         async with self._viewer.connection() as connection:
             found = await codes.codes(connection, codes.FIRST if start is None else start, ROWS + 1)
-        return view.render(
+        proof = token(view)
+        response = view.render(
             "codes.html",
             codes=found[:ROWS],
+            start=start,
             following=found[ROWS].code if len(found) > ROWS else None,
-            first=start is None,
             saved=saved,
+            token=proof,
+            most=MAX_TEXT,
         )
+        return remember(response, view, proof)
 
 
 def iso(time: datetime) -> str:

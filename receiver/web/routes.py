@@ -6,16 +6,18 @@ from aiohttp import web
 
 from receiver.settings import Settings
 from receiver.web.answers import answering, send_static
+from receiver.web.editing import Editing
 from receiver.web.pages import Pages
 
 
 def routes(settings: Settings) -> list[web.RouteDef]:
     """All pages; nothing is opened before somebody looks at one."""
-    pages = Pages(settings)
+    pages, editing = Pages(settings), Editing(settings)
     return [
         web.get("/", answering(pages.overview)),
         web.get("/logs", answering(pages.logs)),
         web.get("/rejected", answering(pages.rejected)),
         web.get("/codes", answering(pages.codes)),
+        web.post("/codes", answering(editing.change)),
         web.get("/static/{name}", send_static),
     ]

@@ -1,0 +1,123 @@
+"""Changing error codes: the only page that changes anything.
+
+Who may: whoever has shown a credential, so nobody where none is set. A browser shows it by itself,
+for a form of another site too, so each form must prove that it comes from this page: by where the
+browser says it comes from, and by a token that is also in a cookie, which other sites cannot read.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import web
+
+from receiver.body import read_body
+from receiver.errors import BadRequestError, ReceiverError, TooLargeError
+from receiver.settings import Settings
+from receiver.storage.reading import ErrorCodeError, add_code, connect, rename_code
+from receiver.web.answers import View
+from receiver.web.parameters import BadParameterError, Values, read_choice, read_number, read_text
+
+COOKIE: Final = "receiver_form"
+LARGEST: Final = 16 * 1024
+"""Bytes of a form."""
+TIMEOUT: Final = "5s"
+ACTIONS: Final = {"add": add_code, "rename": rename_code}
+MISTAKES: Final = {"add": "exists", "rename": "missing"}
+
+
+def token(view: View) -> str | None:
+    """What the page's forms prove themselves by; None for those who may change nothing."""
+    if view.identity is None:
+        return None
+    return view.request.cookies.get(COOKIE) or secrets.token_urlsafe(32)
+
+
+def remember(response: web.Response, view: View, value: str | None) -> web.Response:
+    """Have the browser keep the token."""
+    if value is not None:
+        response.set_cookie(
+            COOKIE, value, httponly=True, samesite="Strict", secure=view.request.secure
+        )
+    return response
+
+
+class Editing:
+    """Takes forms.
+
+    Args:
+        settings: Name the database.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def change(self, view: View) -> web.Response:
+        """`POST /codes`: add a code, or give one another name."""
+        if view.identity is None:
+            return view.fault(HTTPStatus.FORBIDDEN, view.say("read_only"))
+        if not from_here(view.request.headers, view.request.host):
+            return view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
+        try:
+            form = await self._read(view.request)
+        except ReceiverError as error:
+            large = isinstance(error, TooLargeError)
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
+            return view.fault(status, view.say("bad_form"))
+        if not hmac.compare_digest(
+            form.get("token", "").encode(), view.request.cookies.get(COOKIE, " ").encode()
+        ):
+            return view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
+        return await self._apply(view, form)
+
+    async def _read(self, request: web.Request) -> Values:
+        body = await read_body(request, LARGEST, self._settings.read_timeout, lambda _: None)
+        try:
+            return dict(
+                parse_qsl(
+                    body.decode("ascii"), keep_blank_values=True, max_num_fields=10, errors="strict"
+                )
+            )
+        except ValueError:
+            raise BadRequestError from None
+
+    async def _apply(self, view: View, form: Values) -> web.Response:
+        action = read_choice(form, "action", ACTIONS, "add")
+        code = read_number(form, "code")
+        if code is None:
+            raise BadParameterError("bad_number", name="code", lowest="-2³¹", highest="2³¹-1")
+        name = read_text(form, "name", needed=True)
+        # None would leave a code that is there with the description that it has.
+        nothing = None if action == "add" else ""
+        description = read_text(form, "description", needed=False) or nothing
+        try:
+            async with connect(self._settings, statement_timeout=TIMEOUT) as connection:
+                await ACTIONS[action](connection, code, name, description)
+        except ErrorCodeError:
+            return view.fault(HTTPStatus.CONFLICT, view.say(MISTAKES[action], code=code))
+        # So that to load the page anew sends nothing again.
+        return web.Response(
+            status=HTTPStatus.SEE_OTHER,
+            headers={"Location": view.link("codes", saved=code, **{"from": form.get("from")})},
+        )
+
+
+def from_here(headers: Mapping[str, str], host: str) -> bool:
+    """Whether a browser says that a form comes from this very page.
+
+    `Sec-Fetch-Site` is what it says where the connection is secure, `Origin` is the other way; it
+    has no scheme in common with this side where a proxy ends TLS.
+    """
+    site = headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    try:
+        origin = urlsplit(headers.get("Origin", "")).netloc
+    except ValueError:
+        return False
+    return bool(origin) and origin == host
