@@ -24,6 +24,7 @@ from tests.logs import (
     seconds,
     stop_refreshing,
 )
+from tests.plans import NOW, ROWS, SOURCES, add_many, rows_read, scans_of_logs
 
 MAX_GAP = timedelta(minutes=5)
 HOUR = timedelta(hours=1)
@@ -311,71 +312,6 @@ async def test_everything_is_commented(connection: asyncpg.Connection) -> None:
     assert await connection.fetch(uncommented) == []
 
 
-ROWS = 120_000
-SOURCES = 40
-NOW = datetime.now(UTC).replace(microsecond=0)
-BEGINNING = NOW - timedelta(days=2)
-
-
-async def add_many(connection: asyncpg.Connection, sources: int) -> None:
-    """Two days of rows of so many sources; another four were last seen at their beginning."""
-    await add_sources(connection, sources, first=5)
-    await connection.execute(
-        """
-        INSERT INTO app_logs (source_id, created_at, app_status, ocr_value)
-        SELECT 5 + i % $1, $3::timestamptz - i * INTERVAL '1.44 s', (i / 977 % 7 = 0)::int, $3
-        FROM generate_series(1, $2::int) AS i ORDER BY 2
-        """,
-        sources,
-        ROWS,
-        NOW,
-    )
-    gone = [row for source in range(1, 5) for row in logs(source, [0, 0], start=BEGINNING)]
-    await add_logs(connection, gone)
-    await connection.execute("VACUUM ANALYZE")
-
-
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All nodes of a plan."""
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
-
-
-# The table or its chunks, and their indexes.
-NAMES = """
-WITH logs AS (
-    SELECT 'app_logs'::regclass AS relation
-    UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'app_logs'::regclass
-)
-SELECT relname FROM pg_class
-WHERE oid IN (SELECT relation FROM logs)
-   OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (SELECT relation FROM logs))
-"""
-
-
-async def scans_of_logs(connection: asyncpg.Connection, query: str) -> list[dict[str, Any]]:
-    """How a query reads app_logs."""
-    ((text,),) = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
-    names = {name for (name,) in await connection.fetch(NAMES)}
-    scans = [
-        node
-        for node in nodes(json.loads(text)[0]["Plan"])
-        if {node.get("Relation Name"), node.get("Index Name")} & names and node["Actual Loops"]
-    ]
-    assert scans
-    return scans
-
-
-def rows_read(scans: list[dict[str, Any]]) -> int:
-    """Rows that were looked at, shown or not."""
-    return sum(
-        round((scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) * scan["Actual Loops"])
-        for scan in scans
-        if scan["Node Type"] != "Bitmap Index Scan" and scan.get("Custom Plan Provider") is None
-    )
-
-
 HOUR_OF_LOGS = f"app_status_intervals_between('{NOW - 12 * HOUR}', '{NOW - 11 * HOUR}')"
 
 
@@ -404,6 +340,7 @@ async def test_no_more_is_read_than_was_asked_for(
 ) -> None:
     await add_many(connection, SOURCES)
     scans = await scans_of_logs(connection, query)
+    assert scans
     assert "Seq Scan" not in {scan["Node Type"] for scan in scans}
     assert rows_read(scans) <= most
 
@@ -411,4 +348,5 @@ async def test_no_more_is_read_than_was_asked_for(
 async def test_sources_long_gone_are_not_searched_for(connection: asyncpg.Connection) -> None:
     await add_many(connection, 2)
     scans = await scans_of_logs(connection, "SELECT * FROM app_status_now")
+    assert scans
     assert rows_read(scans) <= 3 * 6

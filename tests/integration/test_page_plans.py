@@ -1,0 +1,208 @@
+"""How the page reads a large database: by indexes, and no more than it shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from receiver.errors import DatabaseUnavailableError, SchemaError
+from receiver.settings import Settings
+from receiver.storage.database import translated
+from receiver.storage.migrations import migrate
+from receiver.storage.viewing import arrivals, codes, intervals, logs, rejected, sources
+from receiver.storage.viewing.connection import CONNECTIONS, Viewer
+from receiver.web.pages import MOST_INTERVALS, MOST_SOURCES, ROWS
+from tests.conftest import MakeSettings, fresh_database
+from tests.logs import add_sources, stop_refreshing
+from tests.plans import BEGINNING, NOW, SOURCES, add_many, explain
+from tests.waiting import until
+
+HOUR = timedelta(hours=1)
+PER_SOURCE = 2 * 24 * 3600 / 1.44 / SOURCES
+MANY = 20_000
+
+Question = Callable[[asyncpg.Connection], Awaitable[object]]
+
+
+@pytest.fixture
+def viewer(database_url: str, make_settings: MakeSettings) -> Viewer:
+    return Viewer(make_settings(database_url=database_url))
+
+
+@pytest.fixture(scope="module")
+def large_url(server_url: str) -> Iterator[str]:
+    """A database with many rows in every table."""
+    database = fresh_database(server_url)
+    with asyncio.Runner() as runner:
+        url = runner.run(database.__aenter__())
+        runner.run(fill(url))
+        yield url
+        runner.run(database.__aexit__(None, None, None))
+
+
+async def fill(url: str) -> None:
+    await migrate(Settings.load(database_url=url))
+    connection = await asyncpg.connect(url)
+    await stop_refreshing(connection)
+    await add_sources(connection, 4)
+    await add_many(connection, SOURCES)
+    await connection.execute(
+        f"""
+        INSERT INTO error_codes (code, name)
+        SELECT i, 'E' FROM generate_series(100, {MANY}) AS i;
+        INSERT INTO sources (labels, digest)
+        SELECT jsonb_build_object('instance', i), i::text::bytea
+        FROM generate_series(1000, 1000 + {MANY}) AS i;
+        INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
+        SELECT 1 + i % 40, 'app_status', i, 'NaN', 'not_a_number'
+        FROM generate_series(1, {MANY}) AS i;
+        INSERT INTO pending_halves (source_id, created_at, app_status)
+        SELECT 1 + i % 40, now() - i * INTERVAL '1 s', 0 FROM generate_series(1, {MANY}) AS i;
+        """
+    )
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
+
+
+def of_logs(source: int | None = None, code: int | None = None, **others: object) -> Question:
+    """A page of logs of the last day."""
+    since, end = (NOW - timedelta(days=1)).isoformat(), (NOW + HOUR).isoformat()
+    after = others.get("after", logs.NEWEST)
+    assert isinstance(after, logs.Place)
+
+    async def ask(connection: asyncpg.Connection) -> object:
+        wanted = logs.Filter(since, end, source, code)
+        return await logs.page(connection, wanted, after, ROWS)
+
+    return ask
+
+
+MIDDLE = logs.Place((NOW - 12 * HOUR).isoformat(), 20)
+FIRST = list(range(1, MOST_SOURCES + 1))
+OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "most"),
+    [
+        # The last minute; up to so many halves; and those rejected, which are all of this minute.
+        pytest.param(arrivals.arrivals, 2 * MANY + 100, id="arrivals"),
+        pytest.param(
+            lambda connection: sources.newest(connection, 0, MOST_SOURCES + 1),
+            # For each source: itself, its newest row, what that row's code means, its last minute;
+            # with TimescaleDB, one row of each of the chunks too.
+            16 * (MOST_SOURCES + 1),
+            id="sources",
+        ),
+        pytest.param(
+            lambda connection: sources.newest(connection, MANY, MOST_SOURCES + 1),
+            16 * (MOST_SOURCES + 1),
+            id="sources without rows",
+        ),
+        pytest.param(
+            lambda connection: sources.first_sources(connection, 100), 100, id="known sources"
+        ),
+        pytest.param(
+            lambda connection: intervals.intervals(
+                connection, NOW - 6 * HOUR, NOW, FIRST, MOST_INTERVALS
+            ),
+            # The rows of these sources and the intervals that they make.
+            MOST_SOURCES * (PER_SOURCE / 8 + 2 * MOST_INTERVALS),
+            id="intervals",
+        ),
+        pytest.param(of_logs(), 4 * (ROWS + 1), id="logs"),
+        pytest.param(of_logs(after=MIDDLE), 4 * (ROWS + 1) + 50, id="older logs"),
+        pytest.param(of_logs(source=7), 4 * (ROWS + 1) + 50, id="logs of a source"),
+        pytest.param(
+            lambda connection: logs.page(connection, OLD, logs.NEWEST, ROWS),
+            4 * (ROWS + 1),
+            id="logs of a source long gone",
+        ),
+        # Looked for twice: for the code, and for where the search ends.
+        pytest.param(of_logs(code=99), 2 * logs.LOOKED_AT + 500, id="logs with a code"),
+        pytest.param(
+            of_logs(source=7, code=99), PER_SOURCE + 500, id="logs of a source with a code"
+        ),
+        pytest.param(
+            lambda connection: rejected.rejected(connection, rejected.NEWEST, ROWS + 1),
+            4 * (ROWS + 1),
+            id="rejected",
+        ),
+        pytest.param(
+            lambda connection: codes.codes(connection, 5000, ROWS + 1), ROWS + 1, id="codes"
+        ),
+    ],
+)
+async def test_no_more_is_read_than_is_shown(
+    large_url: str, make_settings: MakeSettings, ask: Question, most: float
+) -> None:
+    asked: list[Any] = []
+    async with Viewer(make_settings(database_url=large_url)).connection() as connection:
+        with connection.query_logger(asked.append):
+            await ask(connection)
+        # The loop hands over what was asked.
+        await asyncio.sleep(0)
+        assert asked
+        for query in asked:
+            read = 0.0
+            for node in await explain(connection, query.query, *query.args):
+                if "Relation Name" not in node or not node["Actual Loops"]:
+                    continue
+                once = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                # Tables that are small here may be read whole.
+                assert node["Node Type"] != "Seq Scan" or once <= SOURCES, node
+                read += once * node["Actual Loops"]
+            assert read <= most, query.query
+
+
+async def test_those_who_look_can_change_nothing(viewer: Viewer) -> None:
+    async with viewer.connection() as connection:
+        with pytest.raises(DatabaseUnavailableError, match="read-only"), translated():
+            await connection.execute("DELETE FROM error_codes")
+
+
+async def test_what_takes_too_long_is_given_up(viewer: Viewer) -> None:
+    async with viewer.connection() as connection:
+        await connection.execute("SET statement_timeout = '50ms'")
+        with pytest.raises(DatabaseUnavailableError, match="statement timeout"), translated():
+            await connection.execute("SELECT pg_sleep(10)")
+    async with viewer.connection() as connection:
+        assert await connection.fetchval("SHOW statement_timeout") == "5s"
+
+
+async def test_those_who_look_have_few_connections(viewer: Viewer, database_url: str) -> None:
+    count = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'receiver page'
+    """
+    outside = await asyncpg.connect(database_url)
+    assert await outside.fetchval(count) == 0
+    seen = []
+
+    async def look() -> None:
+        async with viewer.connection() as connection:
+            seen.append(await connection.fetchval(count))
+
+    await asyncio.gather(*(look() for _ in range(10)))
+    # One that is closed is seen for a moment yet.
+    assert max(seen) <= 2 * CONNECTIONS
+
+    async def gone() -> bool:
+        return bool(await outside.fetchval(count) == 0)
+
+    await until(gone)
+    await outside.close()
+
+
+async def test_missing_tables_are_told(
+    empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    viewer = Viewer(make_settings(database_url=empty_database_url))
+    with pytest.raises(SchemaError, match="receiver migrate"):
+        async with viewer.connection():
+            pass

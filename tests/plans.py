@@ -1,0 +1,83 @@
+"""Many rows, and by which plans queries read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from tests.logs import add_logs, add_sources, logs
+
+ROWS = 120_000
+SOURCES = 40
+NOW = datetime.now(UTC).replace(microsecond=0)
+BEGINNING = NOW - timedelta(days=2)
+
+
+async def add_many(connection: asyncpg.Connection, sources: int) -> None:
+    """Two days of rows of so many sources; another four were last seen at their beginning."""
+    await add_sources(connection, sources, first=5)
+    await connection.execute(
+        """
+        INSERT INTO app_logs (source_id, created_at, app_status, ocr_value)
+        SELECT 5 + i % $1, $3::timestamptz - i * INTERVAL '1.44 s', (i / 977 % 7 = 0)::int, $3
+        FROM generate_series(1, $2::int) AS i ORDER BY 2
+        """,
+        sources,
+        ROWS,
+        NOW,
+    )
+    gone = [row for source in range(1, 5) for row in logs(source, [0, 0], start=BEGINNING)]
+    await add_logs(connection, gone)
+    await connection.execute("VACUUM ANALYZE")
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All nodes of a plan."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+# The table or its chunks, and their indexes.
+NAMES = """
+WITH logs AS (
+    SELECT 'app_logs'::regclass AS relation
+    UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = 'app_logs'::regclass
+)
+SELECT relname FROM pg_class
+WHERE oid IN (SELECT relation FROM logs)
+   OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (SELECT relation FROM logs))
+"""
+
+
+async def explain(
+    connection: asyncpg.Connection, query: str, *arguments: object
+) -> list[dict[str, Any]]:
+    """All nodes of the plan that a query was run by."""
+    ((text,),) = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *arguments)
+    return list(nodes(json.loads(text)[0]["Plan"]))
+
+
+async def scans_of_logs(
+    connection: asyncpg.Connection, query: str, *arguments: object
+) -> list[dict[str, Any]]:
+    """How a query reads app_logs."""
+    names = {name for (name,) in await connection.fetch(NAMES)}
+    return [
+        node
+        for node in await explain(connection, query, *arguments)
+        if {node.get("Relation Name"), node.get("Index Name")} & names and node["Actual Loops"]
+    ]
+
+
+def rows_read(scans: list[dict[str, Any]]) -> int:
+    """Rows that were looked at, shown or not."""
+    return sum(
+        round((scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) * scan["Actual Loops"])
+        for scan in scans
+        if scan["Node Type"] != "Bitmap Index Scan" and scan.get("Custom Plan Provider") is None
+    )
