@@ -147,11 +147,14 @@ async def test_no_more_is_read_than_is_shown(
             await ask(connection)
         # The loop hands over what was asked.
         await asyncio.sleep(0)
-        assert asked
-        for query in asked:
+        # The driver asks what an array is made of.
+        questions = [query for query in asked if "pg_type" not in query.query]
+        assert questions
+        for query in questions:
             read = 0.0
             for node in await explain(connection, query.query, *query.args):
-                if "Relation Name" not in node or not node["Actual Loops"]:
+                # What TimescaleDB adds hands on what others have read.
+                if "Relation Name" not in node or "Custom Plan Provider" in node:
                     continue
                 once = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
                 # Tables that are small here may be read whole.

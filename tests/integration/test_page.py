@@ -1,0 +1,357 @@
+"""The page over HTTP, on a real database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+
+import asyncpg
+import pytest
+
+from receiver.model import Reason
+from receiver.web.texts import TEXTS
+from tests.conftest import MakeSettings
+from tests.logs import START, add_logs, add_sources, logs
+from tests.pages import MARKUP, SOURCES, fill, showing
+from tests.receivers import Running
+
+PAGES = ["/", "/logs", "/rejected", "/codes"]
+KOREAN = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.5"}
+
+
+@pytest.fixture
+async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Running]:
+    async with showing(make_settings(database_url=database_url)) as running:
+        yield running
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def look(
+    receiver: Running, path: str, status: int = 200, headers: Mapping[str, str] | None = None
+) -> str:
+    async with receiver.session.get(receiver.url(path), headers=headers) as response:
+        text = await response.text()
+        assert response.status == status, text
+        assert response.content_type == "text/html"
+        return text
+
+
+def words(page: str) -> str:
+    """A page without its markup."""
+    body = page.partition("<main")[2].partition("</main>")[0]
+    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
+
+
+def link(page: str, text: str) -> str:
+    """Where the link with this text leads."""
+    (target,) = re.findall(rf'<a href="([^"]*)"[^>]*>[^<]*{re.escape(text)}', page)
+    return str(target).replace("&amp;", "&")
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_an_empty_database_has_pages(receiver: Running, path: str) -> None:
+    await look(receiver, path)
+
+
+async def test_the_overview_tells_that_data_arrives(receiver: Running, database_url: str) -> None:
+    await fill(database_url)
+    text = words(await look(receiver, "/"))
+    assert "Yes, data is arriving." in text
+    assert "instance=cam-1 job=factory" in text
+    assert "30 min ago" in text
+
+
+async def test_the_overview_tells_when_data_came_last(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    assert "No row has come yet." in words(await look(receiver, "/"))
+    await add_sources(connection, 1)
+    await add_logs(connection, logs(1, [0, 0]))
+    text = words(await look(receiver, "/"))
+    assert "No row is of the last minute. The newest row is of 2025-03-03 09:00:05.000" in text
+
+
+async def test_sources_come_page_by_page(receiver: Running, database_url: str) -> None:
+    await fill(database_url)
+    first = await look(receiver, "/")
+    second = await look(receiver, "/" + link(first, "Next sources").removeprefix("./"))
+    assert "cam-10 " in first
+    assert "cam-11 " not in first
+    assert f"cam-{SOURCES} " in second
+    assert "no row yet" in second
+    assert link(second, "First sources") == "./"
+
+
+async def test_the_timeline_draws_each_stretch(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 2)
+    await add_logs(connection, logs(1, [0, 0, 2, 2, 0], step=60) + logs(2, [1], start=START))
+    page = await look(receiver, "/?range=15m&until=2025-03-03T09:10:00Z")
+    titles = re.findall(r"<title>(.*?)</title>", page)[1:]
+    assert [title.partition(",")[0] for title in titles] == [
+        *("OK (0)", "NETWORK_ERROR (2)", "OK (0)", "DB_ERROR (1)")
+    ]
+    assert "네트워크 장애" in titles[1]
+    rects = re.findall(r'<rect class="look(\d)" x="([\d.]+)%" y="3" width="([\d.]+)%"', page)
+    looks, lefts, widths = zip(*rects, strict=True)
+    assert looks == ("0", "2", "0", "1")
+    # 5 of 15 minutes from the left on; a state goes on until the next one is seen.
+    assert [float(left) for left in lefts] == [33.333, 46.667, 60.0, 33.333]
+    assert [float(width) for width in widths] == [13.333, 13.333, 0.25, 0.25]
+    assert "until=2025-03-03T08%3A55%3A00" in link(page, "Earlier")
+    assert "until=2025-03-03T09%3A25%3A00" in link(page, "Later")
+
+
+async def test_a_line_has_no_more_stretches_than_can_be_seen(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 1)
+    await add_logs(connection, logs(1, [0, 1] * 150))
+    page = await look(receiver, "/?range=1h&until=2025-03-03T10:00")
+    assert page.count("<title>") == 1 + 100
+    assert "Only the newest 100 stretches are drawn." in words(page)
+
+
+async def test_logs_come_page_by_page_and_each_once(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 3)
+    for source in (1, 2, 3):
+        # All at the same times, so that a page ends between rows of one time.
+        await add_logs(connection, logs(source, [0] * 40))
+    target, seen = "/logs?range=all", list[str]()
+    for _ in range(3):
+        page = await look(receiver, target)
+        seen += re.findall(r"<tr><td><time datetime=\"(.*?)\".*?#(\d)<", page)
+        if 'rel="next"' in page:
+            target = "/" + link(page, "Older")
+    assert len(seen) == len(set(seen)) == 120
+    assert seen == sorted(seen, reverse=True)
+    assert "Older" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ({"source": 2}, 2),
+        ({"code": 2}, 1),
+        ({"code": 2, "source": 1}, 1),
+        ({"code": 2, "source": 2}, 0),
+        ({"code": -5}, 0),
+        ({"source": 77}, 0),
+        ({"range": "15m", "until": "2025-03-03T09:15:00"}, 6),
+        ({"range": "15m", "until": "2025-03-03T18:00:10+09:00"}, 4),
+        ({"range": "15m"}, 0),
+        ({"range": "", "until": "", "source": "", "code": ""}, 0),
+    ],
+)
+async def test_logs_are_filtered(
+    receiver: Running, connection: asyncpg.Connection, query: dict[str, Any], rows: int
+) -> None:
+    await add_sources(connection, 2)
+    await add_logs(connection, logs(1, [0, 0, 2, 0]) + logs(2, [0, 1]))
+    page = await look(receiver, f"/logs?{urlencode({'range': 'all', **query})}")
+    assert page.count("<tr><td>") == rows
+    if query.get("range") == "15m" and rows == 0:
+        assert "range=all" in link(page, "Look in all times")
+
+
+async def test_a_rare_code_is_looked_for_step_by_step(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 1)
+    await add_logs(connection, logs(1, [2] + [0] * 20_500))
+    page = await look(receiver, "/logs?range=all&code=2")
+    assert "20,000 rows were looked through, back to 2025-03-03 09:41:45.000" in words(page)
+    page = await look(receiver, "/" + link(page, "Look further back"))
+    assert page.count("<tr><td>") == 1
+    assert "looked through" not in page
+
+
+async def test_rejected_samples_tell_why(receiver: Running, database_url: str) -> None:
+    await fill(database_url)
+    first = await look(receiver, "/rejected")
+    assert first.count("<tr><td>") == 50
+    second = await look(receiver, "/" + link(first, "Older"))
+    assert second.count("<tr><td>") == 12
+    text = words(first) + words(second)
+    for shown in ("not a number (NaN) not_a_number", "1e+300", "inf", "4611686018427387904 ms"):
+        assert shown in text
+    assert "its twin did not come in time" in text
+
+
+def test_every_reason_has_its_text() -> None:
+    assert {f"reason_{reason}" for reason in Reason} == {
+        key for key in TEXTS if key.startswith("reason_")
+    }
+
+
+async def test_codes_come_page_by_page(receiver: Running, connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        "INSERT INTO error_codes SELECT i, 'E' || i FROM generate_series(-30, -1) AS i;"
+        "INSERT INTO error_codes SELECT i, 'E' || i FROM generate_series(1000, 1019) AS i"
+    )
+    first = await look(receiver, "/codes")
+    assert first.count('<th scope="row"') == 50
+    second = await look(receiver, "/" + link(first, "Next codes"))
+    assert second.count('<th scope="row"') == 4
+    assert "E1019" in second
+
+
+async def test_times_that_no_calendar_has_are_shown(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 3)
+    await connection.execute(
+        """
+        INSERT INTO app_logs (source_id, created_at, app_status, ocr_value) VALUES
+            (1, '4700-01-02 00:00Z BC', 0, '294276-12-31 23:59Z'), (2, '290000-01-01Z', 0, now())
+        """
+    )
+    for path in ("/", "/logs?range=all"):
+        text = words(await look(receiver, path))
+        assert "294276-12-31 23:59:00+00" in text
+        assert "290000-01-01 00:00:00+00" in text
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_text_from_outside_is_no_markup(
+    receiver: Running, database_url: str, path: str
+) -> None:
+    await fill(database_url)
+    page = await look(receiver, path)
+    assert MARKUP not in page
+    for query in ("after", "before", "from", "until", "lang", "range", "source", "code"):
+        quoted = urlencode({query: f'"{MARKUP}'})
+        async with receiver.session.get(receiver.url(f"{path}?{quoted}")) as response:
+            assert MARKUP not in await response.text()
+
+
+# --- languages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_the_browser_chooses_the_language(receiver: Running, path: str) -> None:
+    korean = await look(receiver, path, headers=KOREAN)
+    english = await look(receiver, path, headers={"Accept-Language": "fr, en;q=0.3"})
+    assert '<html lang="ko">' in korean
+    assert '<html lang="en">' in english
+    assert "오류 코드" in korean
+
+
+async def test_a_language_that_was_chosen_stays(receiver: Running) -> None:
+    page = await look(receiver, "/?lang=en", headers=KOREAN)
+    assert '<html lang="en">' in page
+    assert link(page, "Logs") == "logs?lang=en"
+    assert link(page, "한국어") == "./?lang=ko"
+    assert "lang" not in link(await look(receiver, "/", headers=KOREAN), "로그")
+
+
+# --- what is wrong --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/?range=2h", "range must be one of 15m, 1h, 6h, 24h, 7d."),
+        ("/?range=30d", "range must be one of 15m, 1h, 6h, 24h, 7d."),
+        ("/?after=-1", "after must be a whole number from 0 to 2147483647."),
+        ("/?after=1.5", "after must be a whole number"),
+        ("/?after=99999999999999999999", "after must be a whole number"),
+        ("/?until=yesterday", "until must be a time such as"),
+        ("/?until=0001-01-01", "until must be a time such as"),
+        ("/?until=9999-12-31T23:59:59", "until must be a time such as"),
+        ("/?until=0001-01-01T00:00:00%2B23:00", "until must be a time such as"),
+        ("/?lang=fr", "lang must be one of en, ko."),
+        ("/logs?source=x", "source must be a whole number from 0 to 2147483647."),
+        ("/logs?code=2147483648", "code must be a whole number from -2147483648"),
+        ("/logs?code=%00", "code must be a whole number"),
+        ("/logs?before=x", "before must come from a link of this page."),
+        ("/logs?before=2025-01-01_1", "before must come from a link of this page."),
+        ("/logs?before=2025-13-45+00:00:00%2B00_1", "The form could not be read."),
+        ("/rejected?before=%D9%A3", "before must be a whole number"),
+        ("/rejected?before=9223372036854775808", "before must be a whole number"),
+        ("/codes?from=x", "from must be a whole number"),
+        ("/codes?saved=x", "saved must be a whole number"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(receiver: Running, path: str, message: str) -> None:
+    text = words(await look(receiver, path, 400))
+    assert message in text
+    assert "Traceback" not in text
+
+
+async def test_faults_are_told_in_korean_too(receiver: Running) -> None:
+    assert "정수여야 합니다" in words(await look(receiver, "/?after=x", 400, KOREAN))
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_without_a_database_pages_say_so(make_settings: MakeSettings, path: str) -> None:
+    settings = make_settings(database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    async with showing(settings) as receiver:
+        page = await look(receiver, path, 503)
+        assert "The database cannot be read now" in words(page)
+        assert "data-reload" in page
+
+
+async def test_without_tables_pages_say_so(
+    empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(database_url=empty_database_url, migrate_on_start=False)
+    async with showing(settings) as receiver:
+        assert "receiver migrate" in words(await look(receiver, "/", 503))
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/static/page.css", "/?range=x"])
+async def test_a_browser_is_told_to_be_careful(receiver: Running, path: str) -> None:
+    async with receiver.session.get(receiver.url(path)) as response:
+        policy = response.headers["Content-Security-Policy"].split("; ")
+        assert "default-src 'none'" in policy
+        assert not [source for source in policy if "unsafe" in source or "*" in source]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        text = await response.text()
+    assert not re.search(r"<script>|<style|\sstyle=|\son\w+=", text)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")],
+)
+async def test_the_pages_own_files(receiver: Running, path: str, kind: str) -> None:
+    async with receiver.session.get(receiver.url(f"/static/{path}")) as response:
+        assert (response.status, response.content_type) == (200, kind)
+
+
+@pytest.mark.parametrize("path", ["x", "", "..%2fpages.py", "%2e%2e/pages.py", "../pages.py"])
+async def test_no_other_files(receiver: Running, path: str) -> None:
+    async with receiver.session.get(receiver.url(f"/static/{path}")) as response:
+        assert response.status == 404
+
+
+async def test_all_links_lead_somewhere(receiver: Running, database_url: str) -> None:
+    await fill(database_url)
+    waiting, seen = ["/", "/?lang=ko"], set[str]()
+    while waiting:
+        path = waiting.pop()
+        kind = (urlsplit(path).path, *sorted(parse_qs(urlsplit(path).query)))
+        if str(kind) in seen:
+            continue
+        seen.add(str(kind))
+        page = await look(receiver, path)
+        links = re.findall(r'(?:href|action)="([^"#]+)"', page)
+        waiting += [
+            urljoin(path, found.replace("&amp;", "&")) for found in links if "static" not in found
+        ]
+    assert len(seen) > 12

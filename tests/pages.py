@@ -1,0 +1,78 @@
+"""Receivers whose page somebody looks at, and something to see there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+import asyncpg
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from receiver.app import build_app
+from receiver.server import running
+from receiver.settings import Settings
+from tests.logs import add_logs, add_sources, logs, seconds
+from tests.receivers import Running
+
+SOURCES = 12
+MARKUP = "<script>alert(1)</script>"
+
+
+@web.middleware
+async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What the guard does with a request that shows a credential."""
+    request["identity"] = "operator"
+    return await handler(request)
+
+
+@asynccontextmanager
+async def showing(settings: Settings, *, known: bool = False) -> AsyncIterator[Running]:
+    """Run a receiver in this process; `known` says whether its visitors have shown a credential."""
+    app = build_app(settings)
+    if known:
+        app.middlewares.append(let_in)
+    async with running(app, settings) as runner, aiohttp.ClientSession() as session:
+        yield Running(app, runner.addresses[0], session)
+
+
+async def fill(database_url: str) -> None:
+    """An hour of a dozen sources: one fails now and then, one has fallen silent, one never came."""
+    connection = await asyncpg.connect(database_url)
+    await add_sources(connection, SOURCES)
+    await connection.execute(
+        "UPDATE sources SET labels = jsonb_build_object('instance', $1::text) WHERE id = 2", MARKUP
+    )
+    await connection.execute(
+        "INSERT INTO error_codes (code, name, description) VALUES (7, $1, '렌즈 오염')", MARKUP
+    )
+    now = datetime.now(UTC)
+    start = now - timedelta(minutes=55)
+    healthy, failing = (
+        [0] * 660,
+        [0] * 200 + [1] * 100 + [2] * 60 + [7] * 40 + [99] * 60 + [0] * 200,
+    )
+    await add_logs(connection, logs(1, failing, start=start))
+    await add_logs(connection, logs(2, healthy[:300], start=start))
+    for source in range(3, SOURCES):
+        await add_logs(connection, logs(source, healthy, start=start + seconds(0.1 * source)))
+    await connection.executemany(
+        """
+        INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
+        VALUES ($1, $2, $3, $4, $5)
+        """,
+        [
+            (1, "app_status", int(now.timestamp() * 1000) - number, value, reason)
+            for number in range(20)
+            for value, reason in ((float("nan"), "not_a_number"), (1.5, "not_whole"))
+        ]
+        + [
+            (2, "ocr_value", 2**62, float("inf"), "infinite"),
+            (2, "app_status", -(2**62), 1e300, "out_of_range"),
+            *((3, "app_status", number, 1.0, "unpaired") for number in range(20)),
+        ],
+    )
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
