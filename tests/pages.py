@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from receiver.app import build_app
 from receiver.server import running
 from receiver.settings import Settings
+from receiver.web.answers import IDENTITY
 from tests.logs import add_logs, add_sources, logs, seconds
 from tests.receivers import Running
 
@@ -24,7 +25,7 @@ MARKUP = "<script>alert(1)</script>"
 @web.middleware
 async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What the guard does with a request that shows a credential."""
-    request["identity"] = "operator"
+    request[IDENTITY] = "operator"
     return await handler(request)
 
 
@@ -50,10 +51,8 @@ async def fill(database_url: str) -> None:
     )
     now = datetime.now(UTC)
     start = now - timedelta(minutes=55)
-    healthy, failing = (
-        [0] * 660,
-        [0] * 200 + [1] * 100 + [2] * 60 + [7] * 40 + [99] * 60 + [0] * 200,
-    )
+    healthy = [0] * 660
+    failing = [0] * 200 + [1] * 100 + [2] * 60 + [7] * 40 + [99] * 60 + [0] * 200
     await add_logs(connection, logs(1, failing, start=start))
     await add_logs(connection, logs(2, healthy[:300], start=start))
     for source in range(3, SOURCES):

@@ -22,6 +22,9 @@ from receiver.web.timeline import look
 
 logger = logging.getLogger(__name__)
 
+IDENTITY: Final = web.RequestKey("identity", str)
+"""Who has shown a credential; set by the guard, where one is set at all."""
+
 POLICY: Final = "; ".join(
     (
         *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self' data:"),
@@ -68,7 +71,7 @@ class View:
     def __init__(self, request: web.Request) -> None:
         self.request = request
         self.query: dict[str, str] = {name: request.query[name] for name in request.query}
-        self.identity: str | None = request.get("identity")
+        self.identity: str | None = request.get(IDENTITY)
         """Who has shown a credential."""
         chosen = self.query.get("lang", "")
         self._chosen = Language(chosen) if chosen in set(Language) else None

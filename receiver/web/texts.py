@@ -27,7 +27,6 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "older": ("Older", "이전 항목"),
     "newest": ("Newest", "최신 항목"),
-    "none": ("none", "없음"),
     # --- overview ---
     "arriving": ("Is data arriving?", "데이터가 들어오고 있습니까?"),
     "arriving_yes": ("Yes, data is arriving.", "예, 데이터가 들어오고 있습니다."),
@@ -89,7 +88,6 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "code_number": ("Code", "코드"),
     "logs_caption": ("Logs, newest first", "로그, 최신순"),
     "time": ("Time", "시각"),
-    "error": ("Error", "오류"),
     "description": ("Description", "설명"),
     "no_logs": ("There are no logs in this range.", "이 기간에 로그가 없습니다."),
     "all_times": ("Look in all times", "전체 기간에서 찾기"),

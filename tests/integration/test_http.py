@@ -125,7 +125,7 @@ async def test_only_post_writes(receiver: Running, method: str) -> None:
     assert answer.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 async def test_other_pages_are_only_read(receiver: Running, method: str, path: str) -> None:
     answer = await exchange(receiver, head({"Content-Length": 0}, method, path))
@@ -148,7 +148,6 @@ async def test_head_is_get_without_its_body(receiver: Running, path: str, status
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/api/v1",
         "/api/v1/writes",
         f"{WRITE_PATH}/",
