@@ -38,6 +38,7 @@ FOCUSED = """
     return [part === document.body ? null : part.outerHTML, seen && box.width > 0];
 }
 """
+OPEN_ALL = "for (const part of document.querySelectorAll('details')) part.open = true"
 NAMED = {
     *("link", "button", "textbox", "combobox", "spinbutton", "img", "region", "navigation"),
     *("form", "table", "heading", "Date"),
@@ -102,8 +103,7 @@ async def test_pages_fit_every_screen(
         for path in [*PAGES, "/?after=x"]:
             await page.goto(receiver.url(path))
             assert await page.get_attribute("html", "lang") == locale[:2]
-            for details in await page.locator("details").all():
-                await details.evaluate("details => details.open = true")
+            await page.evaluate(OPEN_ALL)
             for width in WIDTHS:
                 await page.set_viewport_size({"width": width, "height": 900})
                 wide = await page.evaluate("document.documentElement.scrollWidth")
@@ -144,9 +144,7 @@ async def test_everything_has_a_name(browser: Browser, receiver: Running) -> Non
     async with opened(browser) as (page, _):
         for path in PAGES:
             await page.goto(receiver.url(path))
-            await page.evaluate(
-                "for (const d of document.querySelectorAll('details')) d.open = true"
-            )
+            await page.evaluate(OPEN_ALL)
             nodes = await accessible(page)
             roles = {role for role, _ in nodes}
             assert {"banner", "main", "contentinfo", "navigation", "table"} <= roles
