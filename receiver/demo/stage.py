@@ -56,6 +56,7 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
         url = write_url(reachable, runner)
         places |= {
             "receiver": url,
+            "page": url.removesuffix(WRITE_PATH) + "/",
             "applications": " ".join(f"http://{target}/metrics" for target in targets),
         }
         yield Stage(reachable, app[STORE].opening, targets, url, places, token)

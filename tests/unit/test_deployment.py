@@ -20,6 +20,7 @@ from receiver.write import WRITE_PATH
 from tests.programs import require_program
 
 ROOT = Path(__file__).parents[2]
+WEB = ROOT / "receiver" / "web"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -114,6 +115,9 @@ def test_the_wheel_holds_what_runs_outside_the_repository(tmp_path: Path) -> Non
     assert found.stdout.split() == [str(package / "prometheus.yml"), str(package / "migrations")]
     rules = {path.name for path in (ROOT / "deploy/prometheus/rules").iterdir()}
     assert {path.name for path in (package / "rules").iterdir()} == rules
+    pages = [path for kind in ("templates", "static") for path in WEB.glob(f"{kind}/*")]
+    assert len(pages) > 5
+    assert all((package / "web" / path.relative_to(WEB)).exists() for path in pages)
 
 
 @pytest.mark.parametrize(("file", "variable"), settings_named())

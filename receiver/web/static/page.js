@@ -58,7 +58,7 @@ const trouble = document.getElementById("trouble");
 // Whether somebody is at work there, so that it must stay as it is.
 function inUse(part) {
   const selection = document.getSelection();
-  return part.contains(document.activeElement)
+  return part.contains(document.activeElement) || part.querySelector(".states g:hover")
     || (selection && !selection.isCollapsed && selection.containsNode(part, true));
 }
 
