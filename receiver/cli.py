@@ -14,6 +14,7 @@ from pydantic_settings import CliSettingsSource
 
 from receiver import __version__
 from receiver.errors import ReceiverError
+from receiver.flags import ManualFormatter, Section, add_settings
 from receiver.log import set_up_logging
 from receiver.loop import run
 from receiver.settings import SECRETS, SECRETS_DIR, Settings, has_password
@@ -31,8 +32,23 @@ COMMANDS: Final = {
     "credential": "make a token or a password for those who send",
     "doctor": "look for what is wrong, and say what to do",
     "health": "ask the running receiver whether it is ready",
+    "completion": "print what makes a shell complete these commands",
 }
 DEFAULT: Final = "serve"
+DESCRIPTION: Final = """\
+Prometheus remote write into TimescaleDB or PostgreSQL: each scrape of app_status and ocr_value
+becomes one row of app_logs. Without a COMMAND it serves, at 127.0.0.1:9201 and, where no database
+is named, with an embedded PostgreSQL.
+"""
+EPILOG: Final = """\
+Examples:
+    receiver demo                        see it at work; Ctrl-C ends it
+    receiver --database-url postgresql://receiver@db.example.com/factory
+    receiver logs --follow               what comes in
+    receiver doctor                      what is wrong, if something is
+
+`receiver COMMAND --help` tells of a command's arguments, settings and exit codes.
+"""
 
 BETTER: Final = (
     "`ps` shows everybody a secret on the command line; set RECEIVER_{setting} in the environment "
@@ -51,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = parser.parse_args(words)
     refuse_secrets(parser, parsed)
     try:
-        settings = Settings.load(flags(parsed_args=parsed) if flags else None)
+        settings = Settings.load(flags[parsed.command](parsed_args=parsed))
         set_up_logging(settings.log_level, settings.log_format)
         warn_of_password(parsed)
         code = run(load_command(parsed.command).run(settings, parsed))
@@ -62,23 +78,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def build_parser(chosen: str) -> tuple[ArgumentParser, CliSettingsSource[Settings] | None]:
-    """The parser, and what reads the chosen command's flags into settings.
+def build_parser(*loaded: str) -> tuple[ArgumentParser, dict[str, CliSettingsSource[Settings]]]:
+    """The parser, and what reads the flags of each loaded command into settings.
 
-    Only the chosen command is imported: a health check every few seconds must not cost what
-    bringing up a server costs.
+    A command that is not loaded is known by name only: a health check every few seconds must not
+    cost what bringing up a server costs.
     """
-    parser = ArgumentParser("receiver", description="Prometheus remote write into TimescaleDB.")
-    parser.add_argument("--version", action="version", version=f"receiver {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    flags: CliSettingsSource[Settings] | None = None
+    parser = ArgumentParser(
+        "receiver", description=DESCRIPTION, epilog=EPILOG, formatter_class=ManualFormatter
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"receiver {__version__}", help="show the version"
+    )
+    subparsers = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
+    flags = {}
     for name, summary in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=summary)
-        if name == chosen:
+        subparser = subparsers.add_parser(name, help=summary, formatter_class=ManualFormatter)
+        if name in loaded:
             command = load_command(name)
             subparser.description = command.__doc__
             command.add_arguments(subparser)
-            flags = CliSettingsSource(Settings, root_parser=subparser)
+            flags[name] = add_settings(subparser, getattr(command, "SETTINGS", tuple(Section)))
     return parser, flags
 
 
@@ -97,5 +119,9 @@ def warn_of_password(parsed: Namespace) -> None:
 
 
 def load_command(name: str) -> ModuleType:
-    """A module with `add_arguments(parser)` and `async run(settings, arguments) -> exit code`."""
+    """The module of a command.
+
+    It has `add_arguments(parser)` and `async run(settings, arguments) -> exit code`, its docstring
+    is the head of its help, and `SETTINGS`, if it is there, names the sections shown below.
+    """
     return importlib.import_module(f"receiver.commands.{name}")

@@ -251,16 +251,14 @@ class Settings(BaseSettings):
         timedelta(days=7),
         description="Age at which logs are compressed (TimescaleDB); off: never.",
     )
-    retention: Age = Field(
-        None, description="Age at which logs are deleted; off, the default: never."
-    )
+    retention: Age = Field(None, description="Age at which logs are deleted; off: never.")
     rejected_retention: Age = Field(
         timedelta(days=30), description="Age at which rejected samples are deleted; off: never."
     )
     workers: PositiveInt = Field(
         1,
         description="Processes that serve the address together, to use more than one core. "
-        "The limits below are divided among them; each has its own writers.",
+        "What may be under way is divided among them; each has its own writers.",
     )
     writers: PositiveInt = Field(2, description="Transactions that may commit at the same time.")
     max_body_size: Size = Field(

@@ -1,7 +1,11 @@
 """Read the history that a Prometheus still has into the database, as if it had been pushed.
 
 What is stored already stays as it is, so it may run at any time, beside receivers, and twice. After
-Ctrl-C or a fault the same command goes on where it stopped; see docs/history.md.
+Ctrl-C or a fault the same command goes on where it stopped.
+
+Examples:
+    receiver backfill --from-url http://localhost:9090 --start 15d
+    receiver backfill --from-url http://localhost:9090 --start 2026-11-01 --end 2026-11-08
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from receiver.commands.arguments import base_url, label, moment, read_token
 from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console
 from receiver.errors import SetupError
+from receiver.flags import Section
 from receiver.pairing import Outcome
 from receiver.prometheus import opened, public
 from receiver.serve import database
@@ -39,6 +44,7 @@ from receiver.storage.backfills import Bookmark
 from receiver.storage.backfills import Progress as Position
 from receiver.storage.store import Store
 
+SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 TIMEOUT: Final = aiohttp.ClientTimeout(total=120)
 
 

@@ -1,6 +1,9 @@
 """Receive and store as `receiver serve` does, and record each write request for `receiver replay`.
 
 Of the headers only those are recorded that a replay needs, never a credential.
+
+Example:
+    receiver capture captures
 """
 
 from __future__ import annotations

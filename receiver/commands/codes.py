@@ -1,34 +1,56 @@
-"""List the error codes, add one, or rename one, such as UNREGISTERED_<code>; nothing restarts."""
+"""List the error codes, add one, or rename one, such as UNREGISTERED_<code>; nothing restarts.
+
+Examples:
+    receiver codes list
+    receiver codes add 7 LENS_DIRTY 'the lens needs cleaning'
+    receiver codes rename 7 LENS_FOGGED
+"""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
+from typing import Final
 
-from pydantic_settings import CliSettingsSource
 from rich.table import Table
 
 from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console
+from receiver.flags import ManualFormatter, Section, add_settings
 from receiver.settings import Settings
 from receiver.storage.reading import Code, add_code, list_codes, rename_code
 
+SETTINGS: Final = (Section.DATABASE,)
+ACTIONS: Final = {
+    "list": "list all codes",
+    "add": "add a code",
+    "rename": "give a code another name",
+}
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """What to do, and to which code."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="list all codes")
-    add = actions.add_parser("add", help="add a code")
-    rename = actions.add_parser("rename", help="give a code another name")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", help="what to do"
+    )
+    listing, add, rename = (
+        actions.add_parser(name, help=summary, description=summary, formatter_class=ManualFormatter)
+        for name, summary in ACTIONS.items()
+    )
     for action in (add, rename):
         action.add_argument("code", metavar="CODE", type=int32, help="value of app_status")
-        action.add_argument("name", metavar="NAME", type=text)
-        action.add_argument("description", metavar="DESCRIPTION", type=text, nargs="?")
+        action.add_argument("name", metavar="NAME", type=text, help="such as LENS_DIRTY")
+        action.add_argument(
+            "description",
+            metavar="DESCRIPTION",
+            type=text,
+            nargs="?",
+            help="one line (default: none; of a code that is renamed, the one that it has)",
+        )
     for action in (listing, add, rename):
         # A setting may stand behind the action as well as before it.
-        CliSettingsSource(Settings, root_parser=action)
+        add_settings(action, SETTINGS)
 
 
 def int32(value: str) -> int:

@@ -1,7 +1,13 @@
 """Show it all on this machine: database, receiver, two sample applications, sender, newest rows.
 
-Nothing has to be there before: without RECEIVER_DATABASE_URL the rows go to an embedded database
-of the demo's own.
+Nothing has to be there before: without a database URL the rows go to an embedded database of the
+demo's own, below the data directory. Ctrl-C ends it.
+
+Examples:
+    receiver demo
+    receiver demo --duration 30s --scrape-interval 1s
+
+With --duration the exit code is 1 if no rows have come.
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
 """Look for what is wrong, or will be, and say what to do; nothing is changed.
 
-Looks at the settings, at the database and, with --prometheus, at what Prometheus sends. One line a
-finding; the exit code is 1 if any of them is a problem, else 0.
+Looks at the settings, at the database and, with --prometheus, at what Prometheus sends. Give it the
+receiver's own settings. One line a finding: ok, note, warning or problem.
+
+Examples:
+    receiver doctor
+    receiver doctor --prometheus http://localhost:9090 --json
+
+The exit code is 1 if any finding is a problem, else 0.
 """
 
 from __future__ import annotations

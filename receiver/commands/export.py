@@ -3,6 +3,10 @@
 Rows are streamed, so a range may be larger than memory. A file appears under its name when it is
 whole. Parquet takes pyarrow: pip install 'receiver[parquet]'; a time after the year 294246, which
 its 64 bits do not hold, is null there.
+
+Examples:
+    receiver export -o today.csv
+    receiver export -o line-3.parquet --start 90d --match instance=line-3:9101
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from rich.console import Console
 from receiver.commands.arguments import label, moment
 from receiver.commands.connection import connected
 from receiver.errors import SetupError
+from receiver.flags import Section
 from receiver.settings import Settings
 from receiver.storage.database import Connection
 from receiver.storage.exporting import COLUMNS, Selection, copy_csv, read_batches
@@ -28,6 +33,7 @@ from receiver.storage.exporting import COLUMNS, Selection, copy_csv, read_batche
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SETTINGS: Final = (Section.DATABASE,)
 FORMATS: Final = ("csv", "parquet")
 STANDARD_OUTPUT: Final = "-"
 

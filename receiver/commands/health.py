@@ -1,4 +1,11 @@
-"""Ask the running receiver whether it is ready; exit code 0 if so. For container health checks."""
+"""Ask the running receiver whether it is ready: for the health checks of containers.
+
+It asks /-/ready at the address of --listen, and waits 5 s at most. The exit code is 0 if rows can
+be stored now, else 1.
+
+Example:
+    receiver health --listen 127.0.0.1:9201
+"""
 
 from __future__ import annotations
 
@@ -9,8 +16,10 @@ from typing import Final
 import aiohttp
 
 from receiver.errors import UnavailableError
+from receiver.flags import Section
 from receiver.settings import Settings
 
+SETTINGS: Final = (Section.SERVER,)
 TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 
 

@@ -1,4 +1,12 @@
-"""Show the newest rows of app_logs with the names of their error codes."""
+"""Show the newest rows of app_logs with the names of their error codes.
+
+Times are those of the local time zone (TZ). Into a file or pipe, --follow writes one row a line,
+with tabs between its values.
+
+Examples:
+    receiver logs -n 50
+    receiver logs --follow
+"""
 
 from __future__ import annotations
 
@@ -13,10 +21,12 @@ from rich.table import Table
 
 from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, print_fields
+from receiver.flags import Section
 from receiver.settings import Settings
 from receiver.storage.database import Connection
 from receiver.storage.reading import BEGINNING, Log, logs_since, newest_logs
 
+SETTINGS: Final = (Section.DATABASE,)
 INTERVAL: Final = 1.0
 """Seconds between two looks."""
 

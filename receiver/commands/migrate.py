@@ -1,12 +1,23 @@
-"""Bring the database schema up to date; safe to run at any time, by several at once."""
+"""Bring the database schema up to date; safe to run at any time, by several at once.
+
+`receiver serve` does so by itself unless told --no-migrate-on-start. Compression and retention are
+set up as the settings say, too.
+
+Example:
+    receiver migrate --database-url postgresql://owner@db.example.com/factory
+"""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import Final
 
+from receiver.flags import Section
 from receiver.serve import database
 from receiver.settings import Settings
 from receiver.storage.migrations import migrate
+
+SETTINGS: Final = (Section.DATABASE, Section.STORAGE)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

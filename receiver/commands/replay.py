@@ -1,7 +1,12 @@
 """Send the requests of captured files once more, in their order.
 
 As from Prometheus, a request answered 5xx or not at all is sent again until --retry-for has passed;
-then the replay ends. The exit code is 0 if every request was answered 2xx.
+then the replay ends.
+
+Example:
+    receiver replay captures/*.jsonl --to http://127.0.0.1:9201/api/v1/write
+
+The exit code is 0 if every request was answered 2xx, else 1.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ import ssl
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from itertools import chain
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,10 +27,13 @@ from receiver.commands.arguments import read_token
 from receiver.commands.logs import positive
 from receiver.commands.terminal import open_console
 from receiver.errors import SetupError
+from receiver.flags import Section
 from receiver.replay import Answer, Sender, Tally, name
 from receiver.security.access import PUBLIC, Access, bearing, own_access
 from receiver.settings import Duration, Settings
 from receiver.write import WRITE_PATH
+
+SETTINGS: Final = (Section.SERVER,)
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -101,9 +101,8 @@ async def other_database_url(server_url: str, make_settings: MakeSettings) -> As
 
 async def invoke(*words: str) -> int:
     parser, flags = build_parser("backfill")
-    assert flags is not None
     parsed = parser.parse_args(["backfill", *words])
-    settings = Settings.load(flags(parsed_args=parsed))
+    settings = Settings.load(flags["backfill"](parsed_args=parsed))
     return int(await load_command("backfill").run(settings, parsed))
 
 

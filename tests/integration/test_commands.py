@@ -52,9 +52,8 @@ def invoke(make_settings: MakeSettings) -> Invoke:
 
     async def run(*words: str) -> int:
         parser, flags = build_parser(words[0])
-        assert flags is not None
         parsed = parser.parse_args(words)
-        settings = Settings.load(flags(parsed_args=parsed))
+        settings = Settings.load(flags[words[0]](parsed_args=parsed))
         return int(await load_command(words[0]).run(settings, parsed))
 
     return run

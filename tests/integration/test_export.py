@@ -47,9 +47,8 @@ async def export(database_url: str) -> Export:
 
     async def run(*words: str) -> int:
         parser, flags = build_parser("export")
-        assert flags is not None
         parsed = parser.parse_args(["export", f"--database-url={database_url}", *words])
-        settings = Settings.load(flags(parsed_args=parsed))
+        settings = Settings.load(flags["export"](parsed_args=parsed))
         return int(await load_command("export").run(settings, parsed))
 
     return run

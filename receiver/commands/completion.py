@@ -1,0 +1,48 @@
+"""Print a script that makes a shell complete `receiver`, its commands, flags and files.
+
+Put it once where the shell looks for such scripts, and again after an upgrade:
+
+    receiver completion bash > ~/.local/share/bash-completion/completions/receiver
+    receiver completion zsh > ~/.zfunc/_receiver
+
+For zsh, ~/.zshrc has `fpath+=~/.zfunc` before `autoload -Uz compinit && compinit`.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace, _SubParsersAction
+from typing import Final
+
+import shtab
+
+from receiver.cli import COMMANDS, build_parser
+from receiver.flags import Section
+from receiver.settings import Settings
+
+SETTINGS: Final[tuple[Section, ...]] = ()
+FILES: Final = {"FILE": shtab.FILE, "DIRECTORY": shtab.DIRECTORY, "DIR": shtab.DIRECTORY}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Which shell."""
+    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell that is to complete")
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Print it."""
+    del settings
+    parser, _ = build_parser(*COMMANDS)
+    complete_files(parser)
+    sys.stdout.write(shtab.complete(parser, arguments.shell))
+    return 0
+
+
+def complete_files(parser: ArgumentParser) -> None:
+    """Have files and directories completed where the placeholder of an argument says so."""
+    for action in parser._actions:  # noqa: SLF001  argparse has no other way to its arguments
+        if isinstance(action, _SubParsersAction):
+            for subparser in action.choices.values():
+                complete_files(subparser)
+        elif action.metavar in FILES:
+            action.complete = FILES[str(action.metavar)]  # type: ignore[attr-defined]

@@ -1,0 +1,67 @@
+"""What the shells are given to complete with; a real bash completes with it."""
+
+from __future__ import annotations
+
+import subprocess
+from argparse import Namespace
+
+import pytest
+
+from receiver.cli import COMMANDS
+from receiver.commands import completion
+from receiver.settings import Settings
+from tests.conftest import MakeSettings
+from tests.programs import require_program
+
+COMPLETE = """
+COMP_WORDS=({words}) COMP_CWORD={place}
+_shtab_receiver
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+async def script(shell: str, settings: Settings, capsys: pytest.CaptureFixture[str]) -> str:
+    assert await completion.run(settings, Namespace(shell=shell)) == 0
+    return capsys.readouterr().out
+
+
+def run_bash(text: str) -> str:
+    command = [require_program("bash"), "-c", text]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("receiver ''", set(COMMANDS)),
+        ("receiver ba", {"backfill"}),
+        ("receiver codes ''", {"list", "add", "rename"}),
+        ("receiver export --for", {"--format"}),
+        ("receiver export --format ''", {"csv", "parquet"}),
+        ("receiver logs --pair", set()),
+    ],
+)
+async def test_bash_completes(
+    words: str, expected: set[str], make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = await script("bash", make_settings(), capsys)
+    ask = COMPLETE.format(words=words, place=len(words.split()) - 1)
+    assert set(run_bash(f"{text}\n{ask}").split()) == expected
+
+
+async def test_bash_completes_files_where_there_are_files(
+    make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = await script("bash", make_settings(), capsys)
+    assert "_shtab_receiver_export__o_COMPGEN=_shtab_compgen_files" in text
+    assert "_shtab_receiver_replay_pos_0_COMPGEN=_shtab_compgen_files" in text
+    assert "_shtab_receiver_capture_pos_0_COMPGEN=_shtab_compgen_dirs" in text
+    assert "_shtab_receiver_serve___data_dir_COMPGEN=_shtab_compgen_dirs" in text
+
+
+async def test_zsh_is_given_the_commands_too(
+    make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = await script("zsh", make_settings(), capsys)
+    assert text.startswith("#compdef receiver\n")
+    assert all(f"\n    {name}:'" in text for name in COMMANDS)

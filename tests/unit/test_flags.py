@@ -1,0 +1,130 @@
+"""How settings look on the command line, and where each one stands."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.cli import COMMANDS, build_parser, load_command
+from receiver.flags import (
+    SECTIONS,
+    Section,
+    add_settings,
+    default_text,
+    placeholder,
+    write_duration,
+    write_size,
+)
+from receiver.settings import Settings, parse_duration
+
+
+def help_of(*shown: Section) -> str:
+    parser = ArgumentParser("receiver example")
+    add_settings(parser, shown or tuple(Section))
+    return parser.format_help()
+
+
+def test_every_setting_stands_in_one_section() -> None:
+    placed = [name for names in SECTIONS.values() for name in names]
+    missing = Settings.model_fields.keys() - set(placed)
+    assert not missing, f"put {missing} into a section of receiver/flags.py"
+    assert not set(placed) - Settings.model_fields.keys(), "a section names what is no setting"
+    assert len(placed) == len(set(placed))
+
+
+def test_help_shows_sections_units_and_defaults_as_one_writes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = help_of()
+    assert shown.startswith("usage: receiver example [-h] [SETTING ...]\n")
+    for line in (
+        "\nServer (settings):\n",
+        "--listen HOST:PORT ",
+        "--database-url URL ",
+        "--database-password PASSWORD\n",
+        "--data-dir DIR ",
+        "--ocr-unit {seconds,milliseconds} ",
+        "--workers N ",
+        "--pair-timeout DURATION ",
+        "unpaired. (default: 2h)\n",
+        "--retention DURATION|off ",
+        "never. (default: off)\n",
+        "--max-body-size SIZE ",
+        "compressed. (default: 16MiB)\n",
+        "start. (default: true)\n",
+    ):
+        assert line in shown
+    for type_name in ("SecretStr", "timedelta", "ByteSize", "None", "str "):
+        assert type_name not in shown
+
+
+def test_help_shows_the_sections_of_a_command_and_takes_all_settings() -> None:
+    shown = help_of(Section.DATABASE)
+    assert "--database-url" in shown
+    assert "--log-level" not in shown
+    assert "receiver serve --help" in shown
+    parser = ArgumentParser()
+    flags = add_settings(parser, ())
+    parsed = parser.parse_args(["--log-level", "debug"])
+    assert Settings.load(flags(parsed_args=parsed)).log_level == "debug"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_a_manual(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    parser, _ = build_parser(command)
+    (commands,) = (action for action in parser._actions if action.dest == "command")
+    assert isinstance(commands.choices, dict)
+    shown = commands.choices[command].format_help()
+    assert f"\n    receiver {command}" in shown, "an example"
+    assert "Exit codes: 0," in shown
+    assert "RECEIVER_PAIR_TIMEOUT" in shown, "where settings come from"
+    for action in commands.choices[command]._actions:
+        assert action.help, f"{action.dest} is not explained"
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_shows_sections_that_there_are(command: str) -> None:
+    assert set(getattr(load_command(command), "SETTINGS", ())) <= set(Section)
+
+
+@pytest.mark.parametrize(("name", "field"), Settings.model_fields.items())
+def test_a_default_that_is_shown_is_the_default(name: str, field: object) -> None:
+    del field
+    text = default_text(Settings.model_fields[name])
+    if text:
+        assert getattr(Settings.load(**{name: text}), name) == getattr(Settings.load(), name)
+    assert placeholder(name, Settings.model_fields[name])
+
+
+@given(st.integers(0, 10**9))
+def test_a_duration_that_is_written_is_read_again(milliseconds: int) -> None:
+    duration = timedelta(milliseconds=milliseconds)
+    assert parse_duration(write_duration(duration)) == duration
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [
+        (timedelta(), "0s"),
+        (timedelta(milliseconds=5), "5ms"),
+        (timedelta(seconds=75), "75s"),
+        (timedelta(hours=2), "2h"),
+        (timedelta(days=7), "7d"),
+    ],
+)
+def test_a_duration_is_written_in_its_largest_unit(duration: timedelta, text: str) -> None:
+    assert write_duration(duration) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(2**30, "1GiB"), (16 * 2**20, "16MiB"), (1536, "1536"), (2048, "2KiB")]
+)
+def test_a_size_is_written_in_its_largest_unit(size: int, text: str) -> None:
+    assert write_size(size) == text
