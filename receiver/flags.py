@@ -169,7 +169,8 @@ def add_settings(
         default = default_text(field)
         text = f"{field.description} (default: {default})" if default else field.description
         group = groups.get(section_of(name))
-        options["help"] = SUPPRESS if group is None else cast("str", text).replace("%", "%%")
+        if options["help"] != SUPPRESS:
+            options["help"] = SUPPRESS if group is None else cast("str", text).replace("%", "%%")
         (group or parser).add_argument(*flags, **options)
 
     return CliSettingsSource(Settings, root_parser=parser, add_argument_method=add)

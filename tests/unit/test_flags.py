@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -48,7 +49,7 @@ def test_help_shows_sections_units_and_defaults_as_one_writes_them(
         "--database-url URL ",
         "--database-password PASSWORD\n",
         "--data-dir DIR ",
-        "--ocr-unit {seconds,milliseconds} ",
+        "--ocr-unit {seconds,milliseconds}\n",
         "--workers N ",
         "--pair-timeout DURATION ",
         "unpaired. (default: 2h)\n",
@@ -99,7 +100,8 @@ def test_a_default_that_is_shown_is_the_default(name: str, field: object) -> Non
     del field
     text = default_text(Settings.model_fields[name])
     if text:
-        assert getattr(Settings.load(**{name: text}), name) == getattr(Settings.load(), name)
+        values: dict[str, Any] = {name: text}
+        assert getattr(Settings.load(**values), name) == getattr(Settings.load(), name)
     assert placeholder(name, Settings.model_fields[name])
 
 
