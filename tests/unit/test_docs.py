@@ -1,35 +1,103 @@
-"""What the documents refer to is there."""
+"""What the documents refer to is there, and the Korean ones keep step with the English ones."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.md", "tests/payloads/*.md")
+    for path in ROOT.glob(pattern)
+)
+TRANSLATED = [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")]
+ENGLISH = sorted(path for path in TRANSLATED if not path.name.endswith(".ko.md"))
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+HEADING = re.compile(r"^(#+) +(.*)$", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+class Block(NamedTuple):
+    """A fenced block of code."""
+
+    language: str
+    lines: list[str]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def prose(path: Path) -> str:
+    """The document without what it shows as code."""
+    return FENCED.sub("", path.read_text())
+
+
+def blocks(path: Path) -> list[Block]:
+    """What the document shows as code, without comments and the text of diagrams."""
+    return [
+        Block(language, [] if language == "mermaid" else uncomment(text))
+        for language, text in FENCED.findall(path.read_text())
+    ]
+
+
+def uncomment(text: str) -> list[str]:
+    lines = [re.sub(r"\s*(#|--) .*", "", line) for line in text.splitlines()]
+    return [line for line in lines if line]
+
+
+def anchors(path: Path) -> set[str]:
+    """What can be linked to in the document, by GitHub's rule."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for _, title in HEADING.findall(prose(path)):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title)
+        slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_test_that_is_named_exists(document: Path) -> None:
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text()):
         assert re.search(rf"def {name}\(", (ROOT / path).read_text()), f"{path}::{name}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_linked_file_exists(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
+    for target in LINK.findall(prose(document)):
+        name, _, anchor = target.partition("#")
+        linked = document.parent / name if name else document
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), f"no heading for {target}"
 
 
-def test_both_readmes_show_the_same_commands() -> None:
-    english, korean = (
-        re.findall(r"```(?:sh|sql|yaml)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
-        for name in ("README.md", "README.ko.md")
-    )
-    uncommented = [
-        [re.sub(r"\s*(#|--) .*", "", line) for block in blocks for line in block.splitlines()]
-        for blocks in (english, korean)
-    ]
-    assert uncommented[0] == uncommented[1]
+@pytest.mark.parametrize("document", ENGLISH, ids=name_of)
+def test_every_document_is_there_in_korean_too(document: Path) -> None:
+    korean = document.with_suffix(".ko.md")
+    assert korean.exists(), f"{name_of(korean)} is missing"
+    levels = [[level for level, _ in HEADING.findall(prose(path))] for path in (document, korean)]
+    assert levels[0] == levels[1], "the headings differ"
+    for english, translated in zip(blocks(document), blocks(korean), strict=True):
+        assert english == translated
+
+
+@pytest.mark.parametrize("document", ENGLISH, ids=name_of)
+def test_both_languages_link_to_each_other(document: Path) -> None:
+    korean = document.with_suffix(".ko.md")
+    assert f"]({korean.name})" in document.read_text()
+    assert f"]({document.name})" in korean.read_text()
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_the_readmes_lead_to_every_document(readme: str) -> None:
+    linked = set(LINK.findall((ROOT / readme).read_text()))
+    suffix = ".ko.md" if ".ko." in readme else ".md"
+    documents = {name_of(path.with_suffix(suffix)) for path in ENGLISH} - {readme}
+    assert not documents - linked
