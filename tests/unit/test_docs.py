@@ -101,3 +101,13 @@ def test_the_readmes_lead_to_every_document(readme: str) -> None:
     suffix = ".ko.md" if ".ko." in readme else ".md"
     documents = {name_of(path.with_suffix(suffix)) for path in ENGLISH} - {readme}
     assert not documents - linked
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/architecture.ko.md"])
+def test_the_architecture_follows_the_code(name: str) -> None:
+    text = (ROOT / name).read_text()
+    modules = set(re.findall(r"`(receiver/\w+\.py)`", text))
+    assert modules
+    assert not [module for module in modules if not (ROOT / module).exists()]
+    packages = {f"receiver/{path.parent.name}/" for path in ROOT.glob("receiver/*/__init__.py")}
+    assert not [package for package in packages if f"`{package}`" not in text]
