@@ -47,7 +47,6 @@ def test_help_shows_sections_units_and_defaults_as_one_writes_them(
         "\nServer (settings):\n",
         "--listen HOST:PORT ",
         "--database-url URL ",
-        "--database-password PASSWORD\n",
         "--data-dir DIR ",
         "--ocr-unit {seconds,milliseconds}\n",
         "--workers N ",
