@@ -14,9 +14,10 @@ from pydantic_settings import CliSettingsSource
 
 from receiver import __version__
 from receiver.errors import ReceiverError
-from receiver.flags import ManualFormatter, Section, add_settings
+from receiver.flags import ManualFormatter, add_settings
 from receiver.log import set_up_logging
 from receiver.loop import run
+from receiver.sections import Section
 from receiver.settings import SECRETS, SECRETS_DIR, Settings, has_password
 
 COMMANDS: Final = {

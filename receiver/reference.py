@@ -15,7 +15,8 @@ from typing import Final, Literal, NamedTuple, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from receiver.flags import SECTIONS, default_text, placeholder
+from receiver.flags import default_text, placeholder
+from receiver.sections import SECTIONS
 from receiver.settings import Settings
 
 DOCS: Final = Path(__file__).parents[1] / "docs"

@@ -35,9 +35,9 @@ from receiver.commands.arguments import base_url, label, moment, read_token
 from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console
 from receiver.errors import SetupError
-from receiver.flags import Section
 from receiver.pairing import Outcome
 from receiver.prometheus import opened, public
+from receiver.sections import Section
 from receiver.serve import database
 from receiver.settings import Settings
 from receiver.storage.backfills import Bookmark

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console
-from receiver.flags import ManualFormatter, Section, add_settings
+from receiver.flags import ManualFormatter, add_settings
+from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.reading import Code, add_code, list_codes, rename_code
 

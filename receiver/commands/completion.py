@@ -17,7 +17,7 @@ from typing import Final
 import shtab
 
 from receiver.cli import COMMANDS, build_parser
-from receiver.flags import Section
+from receiver.sections import Section
 from receiver.settings import Settings
 
 SETTINGS: Final[tuple[Section, ...]] = ()

@@ -25,7 +25,7 @@ from rich.console import Console
 from receiver.commands.arguments import label, moment
 from receiver.commands.connection import connected
 from receiver.errors import SetupError
-from receiver.flags import Section
+from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.database import Connection
 from receiver.storage.exporting import COLUMNS, Selection, copy_csv, read_batches

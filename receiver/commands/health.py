@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 
 from receiver.errors import UnavailableError
-from receiver.flags import Section
+from receiver.sections import Section
 from receiver.settings import Settings
 
 SETTINGS: Final = (Section.SERVER,)

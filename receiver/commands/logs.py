@@ -21,7 +21,7 @@ from rich.table import Table
 
 from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, print_fields
-from receiver.flags import Section
+from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.database import Connection
 from receiver.storage.reading import BEGINNING, Log, logs_since, newest_logs

@@ -12,7 +12,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from receiver.flags import Section
+from receiver.sections import Section
 from receiver.serve import database
 from receiver.settings import Settings
 from receiver.storage.migrations import migrate

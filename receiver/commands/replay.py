@@ -30,6 +30,8 @@ from receiver.errors import SetupError
 from receiver.flags import Section
 from receiver.replay import Answer, Sender, Tally, name
 from receiver.security.access import PUBLIC, Access, bearing, own_access
+from receiver.replay import Answer, Sender, Tally, name
+from receiver.sections import Section
 from receiver.settings import Duration, Settings
 from receiver.write import WRITE_PATH
 

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from receiver.cli import COMMANDS, build_parser, load_command
 from receiver.flags import (
-    SECTIONS,
-    Section,
     add_settings,
     default_text,
     placeholder,
     write_duration,
     write_size,
 )
+from receiver.sections import SECTIONS, Section
 from receiver.settings import Settings, parse_duration
 
 
@@ -32,7 +31,7 @@ def help_of(*shown: Section) -> str:
 def test_every_setting_stands_in_one_section() -> None:
     placed = [name for names in SECTIONS.values() for name in names]
     missing = Settings.model_fields.keys() - set(placed)
-    assert not missing, f"put {missing} into a section of receiver/flags.py"
+    assert not missing, f"put {missing} into a section of receiver/sections.py"
     assert not set(placed) - Settings.model_fields.keys(), "a section names what is no setting"
     assert len(placed) == len(set(placed))
 

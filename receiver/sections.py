@@ -1,0 +1,62 @@
+"""Which settings belong together, in help and in the reference."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Section(StrEnum):
+    """Settings that belong together."""
+
+    SERVER = "Server"
+    DATABASE = "Database"
+    METRICS = "Metrics and pairs"
+    STORAGE = "Storage"
+    LIMITS = "Limits"
+    TIMES = "Timeouts"
+    LOGGING = "Logging"
+    OTHER = "Other"
+
+
+SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
+    Section.SERVER: ("listen", "workers"),
+    Section.DATABASE: ("database_url", "database_password", "data_dir"),
+    Section.METRICS: (
+        "status_metric",
+        "ocr_metric",
+        "ocr_unit",
+        "pair_timeout",
+        "pair_linger",
+        "maintenance_interval",
+    ),
+    Section.STORAGE: (
+        "migrate_on_start",
+        "writers",
+        "chunk_interval",
+        "compress_after",
+        "retention",
+        "rejected_retention",
+    ),
+    Section.LIMITS: (
+        "max_body_size",
+        "max_message_size",
+        "max_in_flight_requests",
+        "max_in_flight_size",
+        "series_cache_size",
+    ),
+    Section.TIMES: (
+        "read_timeout",
+        "idle_timeout",
+        "commit_timeout",
+        "retry_after",
+        "shutdown_delay",
+        "shutdown_timeout",
+    ),
+    Section.LOGGING: ("log_level",),
+}
+
+
+def section_of(name: str) -> Section:
+    """Where a setting belongs."""
+    return next((section for section, names in SECTIONS.items() if name in names), Section.OTHER)
