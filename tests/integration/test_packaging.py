@@ -64,11 +64,12 @@ def build(project: Path, target: str, directory: Path) -> Path:
 
 
 def tracked(*under: str) -> list[str]:
-    """The files of the repository there."""
+    """The files of the repository there, and those that are to become such."""
     git = require_program("git")
     if not (ROOT / ".git").exists():
         pytest.skip("this is no clone of the repository")
-    return run([git, "ls-files", "-z", *under], ROOT).rstrip("\0").split("\0")
+    options = ["-z", "--cached", "--others", "--exclude-standard"]
+    return run([git, "ls-files", *options, *under], ROOT).rstrip("\0").split("\0")
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
