@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 from collections.abc import Mapping, Sequence
 from email import message_from_bytes
@@ -22,8 +23,11 @@ import receiver
 from tests.programs import require_program
 
 ROOT = Path(__file__).parents[2]
-OUTSIDE = {"prometheus.yml": "receiver/prometheus.yml"}
-"""Files beside the package that it takes along, and where to."""
+CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text())
+INCLUDED: dict[str, str] = CONFIGURATION["tool"]["hatch"]["build"]["targets"]["wheel"][
+    "force-include"
+]
+"""Files and directories beside the package that the wheel takes along, and where to."""
 
 
 class Built(NamedTuple):
@@ -106,20 +110,23 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
+def packaged() -> dict[str, str]:
+    """Each file that belongs into the wheel, and its name there."""
+    names = {name: name for name in tracked("receiver")}
+    for source, target in INCLUDED.items():
+        names |= {name: f"{target}{name.removeprefix(source)}" for name in tracked(source)}
+    return names
+
+
 def test_the_wheel_has_every_file_that_the_package_is_made_of(built: Built) -> None:
-    files = {name: name for name in tracked("receiver")}
-    files |= {name: f"receiver/{name}" for name in tracked("migrations")}
-    files |= OUTSIDE
     found = contents(built.wheel)
-    missing = [name for name, packaged in files.items() if packaged not in found]
-    assert not missing
-    assert {"receiver/py.typed", "receiver/migrations/versions/0001_initial.sql"} <= found.keys()
+    names = packaged()
+    assert {"receiver/py.typed", "prometheus.yml", *tracked("migrations")} <= names.keys()
+    assert not [name for name, target in names.items() if target not in found]
 
 
 def test_the_wheel_has_nothing_else(built: Built) -> None:
-    known = {*tracked("receiver"), *OUTSIDE.values()}
-    known |= {f"receiver/{name}" for name in tracked("migrations")}
-    others = [name for name in contents(built.wheel) if name not in known]
+    others = contents(built.wheel).keys() - set(packaged().values())
     assert all(name.split("/")[0].endswith(".dist-info") for name in others), others
 
 
