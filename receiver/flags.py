@@ -27,7 +27,8 @@ SIZES: Final = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 MANUAL: Final = """\
 Each setting is a flag, an environment variable (--pair-timeout is RECEIVER_PAIR_TIMEOUT), a line in
 the file .env of the working directory, or a file of the variable's name in /run/secrets; the first
-of these wins. A DURATION is written 250ms, 5s, 1h30m or 7d, a SIZE 64KiB or 16MiB.
+of these wins. Secrets are no flags, for `ps` would show them: RECEIVER_DATABASE_PASSWORD,
+RECEIVER_BEARER_TOKEN. A DURATION is written 250ms, 5s, 1h30m or 7d, a SIZE 64KiB or 16MiB.
 """
 MORE: Final = "Settings that are not listed are taken as well: see `receiver serve --help`."
 EXIT_CODES: Final = """\

@@ -10,6 +10,7 @@ class Section(StrEnum):
     """Settings that belong together."""
 
     SERVER = "Server"
+    SECURITY = "Security"
     DATABASE = "Database"
     METRICS = "Metrics and pairs"
     STORAGE = "Storage"
@@ -21,6 +22,13 @@ class Section(StrEnum):
 
 SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
     Section.SERVER: ("listen", "workers"),
+    Section.SECURITY: (
+        "bearer_token",
+        "credentials_file",
+        "tls_cert_file",
+        "tls_key_file",
+        "tls_client_ca_file",
+    ),
     Section.DATABASE: ("database_url", "database_password", "data_dir"),
     Section.METRICS: (
         "status_metric",
@@ -53,7 +61,7 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
         "shutdown_delay",
         "shutdown_timeout",
     ),
-    Section.LOGGING: ("log_level",),
+    Section.LOGGING: ("log_level", "log_format"),
 }
 
 

@@ -3,6 +3,10 @@
 `user NAME` asks for a password, or reads it as a line from standard input, for `basic_auth` of
 Prometheus. `token` makes a random token, for `authorization`: the token itself goes to standard
 error, so that what is redirected into the file is just its digest.
+
+Examples:
+    receiver credential user prometheus
+    receiver credential token
 """
 
 from __future__ import annotations
@@ -11,23 +15,26 @@ import getpass
 import secrets
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Final
 
 import bcrypt
 import yaml
 
 from receiver.errors import SetupError
+from receiver.sections import Section
 from receiver.security.credentials import CredentialsFile, digest_token
 from receiver.settings import Settings
 
+SETTINGS: Final[tuple[Section, ...]] = ()
 LONGEST = 72
 """Bytes of a password that bcrypt takes."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Of which kind, and whose."""
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", help="what to make")
     user = kinds.add_parser("user", help="a user with a password")
-    user.add_argument("name", metavar="NAME", type=user_name)
+    user.add_argument("name", metavar="NAME", type=user_name, help="such as prometheus")
     kinds.add_parser("token", help="a random token")
 
 
