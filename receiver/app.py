@@ -58,8 +58,8 @@ def build_app(
         Message.V2: v2.Decoder(series),
     }
     app = web.Application()
-    secure(app, settings)
     app[METRICS] = metrics
+    secure(app, settings)
     app[STORE] = store
     app[IN_FLIGHT] = in_flight
     app[DRAINING] = asyncio.Event()
@@ -79,7 +79,7 @@ def secure(app: web.Application, settings: Settings) -> None:
     """Add what keeps others out and from listening, as far as the settings ask for it."""
     app.on_response_prepare.append(add_headers)
     if settings.guarded:
-        guard = Guard(settings)
+        guard = Guard(settings, app[METRICS])
         app.cleanup_ctx.append(guard.run)
         app.middlewares.append(guard.middleware)
     if settings.tls_cert_file is not None:

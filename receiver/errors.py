@@ -37,6 +37,12 @@ class BadRequestError(ReceiverError):
     status = HTTPStatus.BAD_REQUEST
 
 
+class UnauthorizedError(ReceiverError):
+    """This receiver needs valid credentials."""
+
+    status = HTTPStatus.UNAUTHORIZED
+
+
 class UnsupportedMediaTypeError(ReceiverError):
     """The content type or content encoding is not supported."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
@@ -14,15 +13,14 @@ from typing import Final, TypeAlias
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from receiver.errors import OverloadedError
+from receiver.errors import ReceiverError, UnauthorizedError
+from receiver.metrics import Metrics
 from receiver.request_id import request_id
 from receiver.security.credentials import Credentials, read_credentials
 from receiver.security.files import Reloaded
 from receiver.security.passwords import PasswordChecker
 from receiver.settings import Settings
-from receiver.write import refusal
-
-logger = logging.getLogger(__name__)
+from receiver.write import WRITE_PATH, refusal
 
 OPEN: Final = frozenset({"/-/healthy", "/-/ready"})
 """What everybody may ask: load balancers and container engines have no credentials."""
@@ -38,12 +36,14 @@ class Guard:
 
     Args:
         settings: Which credentials there are; all kinds that they name must be brought at once.
+        metrics: Where to count the write requests that are refused.
 
     Raises:
         SettingsError: the credentials cannot be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
         files = [file for file in (settings.credentials_file,) if file is not None]
         self._credentials = Reloaded(files, partial(read_credentials, settings))
         self._passwords = PasswordChecker()
@@ -66,10 +66,10 @@ class Guard:
                 return await handler(request)
             try:
                 identity = await self.identify(request)
-            except OverloadedError as error:
-                return refusal(error, self._retry_after, request_id(request))
-            if identity is None:
-                return self._refuse(request)
+                if identity is None:
+                    raise UnauthorizedError
+            except ReceiverError as error:
+                return self._refuse(request, error)
             request[IDENTITY] = identity
             return await handler(request)
 
@@ -103,14 +103,15 @@ class Guard:
         matches = await self._passwords.matches(user, password, hashed)
         return name if matches and name in credentials.users else None
 
-    def _refuse(self, request: web.Request) -> web.Response:
+    def _refuse(self, request: web.Request, error: ReceiverError) -> web.Response:
         """The same answer whatever was wrong; the body is neither asked for nor read."""
-        logger.info("401 to a request from %s", request.remote)
-        response = web.Response(
-            status=HTTPStatus.UNAUTHORIZED, text="this receiver needs valid credentials\n"
-        )
-        for scheme in schemes(self._credentials.value):
-            response.headers.add("WWW-Authenticate", f'{scheme} realm="receiver"')
+        if request.path == WRITE_PATH:
+            self._metrics.count_refused(error)
+            self._metrics.requests.labels(error.status, "unknown").inc()
+        response = refusal(error, self._retry_after, request_id(request))
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            for scheme in schemes(self._credentials.value):
+                response.headers.add("WWW-Authenticate", f'{scheme} realm="receiver"')
         return response
 
 

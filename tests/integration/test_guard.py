@@ -180,12 +180,14 @@ async def test_every_refusal_is_the_same(receiver: Running) -> None:
         "Basic =",
     ):
         async with receiver.session.get(
-            receiver.url("/metrics"), headers={"Authorization": authorization}
+            receiver.url("/metrics"),
+            headers={"Authorization": authorization, "X-Request-ID": "same"},
         ) as answer:
             told = [(name, text) for name, text in answer.headers.items() if name != "Date"]
             answers.add((answer.status, await answer.text(), tuple(told)))
     ((code, text, all_told),) = answers
-    assert (code, text) == (401, "this receiver needs valid credentials\n")
+    assert code == 401
+    assert text.startswith("This receiver needs valid credentials.")
     challenges = {value for name, value in all_told if name == "WWW-Authenticate"}
     assert challenges == {'Basic realm="receiver"', 'Bearer realm="receiver"'}
 
@@ -322,6 +324,8 @@ async def test_nothing_secret_is_told(receiver: Running, caplog: pytest.LogCaptu
     ) as answer:
         told = caplog.text + await answer.text()
     assert answer.status == 200
+    assert 'receiver_refused_requests_total{cause="unauthorized"} 2.0' in told
+    assert 'receiver_requests_total{code="401",version="unknown"} 2.0' in told
     assert not [word for word in words[1:] if word in told]
     assert not [text for text in given if text.split()[1] in told.split()]
 
