@@ -12,9 +12,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from receiver.app import build_app
+from receiver.security.guard import IDENTITY
 from receiver.server import running
 from receiver.settings import Settings
-from receiver.web.answers import IDENTITY
 from tests.logs import add_logs, add_sources, logs, seconds
 from tests.receivers import Running
 

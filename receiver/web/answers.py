@@ -14,6 +14,7 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from receiver.errors import ReceiverError, RefusedByDatabaseError
+from receiver.security.guard import IDENTITY
 from receiver.web import display
 from receiver.web.languages import Language, preferred
 from receiver.web.parameters import BadParameterError, read_choice
@@ -21,9 +22,6 @@ from receiver.web.texts import say
 from receiver.web.timeline import look
 
 logger = logging.getLogger(__name__)
-
-IDENTITY: Final = web.RequestKey("identity", str)
-"""Who has shown a credential; set by the guard, where one is set at all."""
 
 POLICY: Final = "; ".join(
     (

@@ -347,3 +347,17 @@ def test_an_open_door_is_told_of_aloud(
 ) -> None:
     warn_of_open_door(make_settings(listen=listen, bearer_token=token))
     assert ("WHOEVER REACHES THIS ADDRESS" in caplog.text) is warned
+
+
+async def test_the_page_may_edit_for_whoever_has_shown_a_credential(
+    make_settings: MakeSettings, database_url: str
+) -> None:
+    async with receiving(make_settings(database_url=database_url, bearer_token="one")) as receiver:
+        headers = {"Authorization": "Bearer one"}
+        async with receiver.session.get(receiver.url("/codes"), headers=headers) as answer:
+            assert answer.status == 200
+            assert 'method="post"' in await answer.text()
+    async with receiving(make_settings(database_url=database_url)) as receiver:
+        status, text = await receiver.get("/codes")
+        assert status == 200
+        assert 'method="post"' not in text
