@@ -1,0 +1,181 @@
+"""Every query of the dashboard, by the role that Grafana has, on the real schema."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from receiver.embedded import BINARIES, find_package
+from tests.grafana import DASHBOARD, ROOT, Query, Range, find_query, queries, substitute
+from tests.logs import START, add_logs, add_sources, has_timescaledb, logs, seconds
+from tests.roles import as_role
+
+PSQL = find_package() / BINARIES / "psql"
+SQL_QUERIES = list(queries("grafana-postgresql-datasource"))
+HOUR = Range(START - timedelta(minutes=10), START + timedelta(minutes=50))
+
+
+def make_role(database_url: str, role: str, script: Path) -> None:
+    """Run the script that makes Grafana's role as the stack does, with a role of the test's own."""
+    script.write_text((ROOT / "deploy/grafana/role.sql").read_text().replace("grafana", role))
+    subprocess.run(
+        [PSQL, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={script}", database_url],
+        env={**os.environ, "GRAFANA_PASSWORD": "it's secret"},
+        check=True,
+    )
+
+
+@pytest.fixture
+async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """The owner of a database in which cam-1 failed twice and cam-2 fell silent."""
+    connection = await asyncpg.connect(database_url)
+    await add_sources(connection, 3)
+    await add_logs(
+        connection,
+        logs(1, [0, 0, 2, 2, 0, 1, 0])
+        + logs(2, [0] * 4)
+        + logs(2, [0], start=START + seconds(600)),
+    )
+    await connection.execute(
+        "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, rejected_at)"
+        " VALUES (1, 'app_status', 0, 'NaN', 'not_a_number', $1)",
+        START,
+    )
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def grafana(
+    owner: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of Grafana's role; the script runs at each start, so it runs twice here."""
+    role = f"receiver_test_{secrets.token_hex(6)}"
+    for _ in range(2):
+        make_role(database_url, role, tmp_path / "role.sql")
+    connection = await asyncpg.connect(as_role(database_url, role))
+    yield connection
+    await connection.close()
+    await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def show(grafana: asyncpg.Connection, panel: str, ref: str = "A") -> list[asyncpg.Record]:
+    """What a panel shows of the hour."""
+    rows: list[asyncpg.Record] = await grafana.fetch(substitute(find_query(panel, ref), HOUR))
+    return rows
+
+
+@pytest.mark.parametrize("query", SQL_QUERIES, ids=lambda query: query.name)
+@pytest.mark.parametrize("sources", ["SELECT id FROM sources", "'1','2'"], ids=["all", "two"])
+async def test_every_query_runs(grafana: asyncpg.Connection, query: Query, sources: str) -> None:
+    sql = substitute(
+        query.target["rawSql"],
+        HOUR,
+        sources=sources,
+        timescaledb=await has_timescaledb(grafana),
+    )
+    assert "$" not in sql
+    rows = await grafana.fetch(sql)
+    assert rows
+    if query.target["format"] == "time_series":
+        assert list(rows[0].keys()) == ["time", "metric", "delay"]
+        assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
+
+
+async def test_the_variable_lists_the_sources(grafana: asyncpg.Connection) -> None:
+    (variable,) = DASHBOARD["templating"]["list"]
+    rows = await grafana.fetch(variable["query"])
+    assert [(row["__text"], row["__value"]) for row in rows] == [
+        ("cam-1 #1", "1"),
+        ("cam-2 #2", "2"),
+        ("cam-3 #3", "3"),
+    ]
+
+
+async def test_states_follow_each_other_and_end_where_nobody_knows(
+    grafana: asyncpg.Connection,
+) -> None:
+    rows = await show(grafana, "State of each source")
+    shown = [((row["time"] - START).total_seconds(), row["source"], row["Value"]) for row in rows]
+    assert [edge for edge in shown if edge[1] == "cam-1 #1"] == [
+        (0, "cam-1 #1", 0),
+        (10, "cam-1 #1", 2),
+        (20, "cam-1 #1", 0),
+        (25, "cam-1 #1", 1),
+        (30, "cam-1 #1", 0),
+        (31, "cam-1 #1", None),
+    ]
+    assert [edge for edge in shown if edge[1] == "cam-2 #2"] == [
+        (0, "cam-2 #2", 0),
+        (16, "cam-2 #2", None),
+        (600, "cam-2 #2", 0),
+        (601, "cam-2 #2", None),
+    ]
+
+
+async def test_a_state_that_goes_on_has_no_end(
+    owner: asyncpg.Connection, grafana: asyncpg.Connection
+) -> None:
+    now = await owner.fetchval("SELECT now()")
+    await add_logs(owner, logs(3, [1, 1], start=now - seconds(8)))
+    shown = Range(now - timedelta(hours=1), now)
+    rows = await grafana.fetch(substitute(find_query("State of each source"), shown))
+    assert [(row["source"], row["Value"]) for row in rows] == [("cam-3 #3", 1)]
+
+
+async def test_every_code_has_a_name_and_ok_alone_is_green(grafana: asyncpg.Connection) -> None:
+    rows = await show(grafana, "State of each source", "names")
+    assert [(row["code"], row["name"]) for row in rows][:2] == [("0", "OK"), ("1", "DB_ERROR")]
+    assert [row["code"] for row in rows if row["color"] == "green"] == ["0"]
+    assert len({row["color"] for row in rows}) == len(rows)
+
+
+async def test_errors_are_named(grafana: asyncpg.Connection) -> None:
+    rows = await show(grafana, "Errors")
+    assert [
+        (row["source"], row["code"], row["error"], float(row["duration"]), row["rows"])
+        for row in rows
+    ] == [("cam-1 #1", 1, "DB_ERROR", 0, 1), ("cam-1 #1", 2, "NETWORK_ERROR", 5, 2)]
+    assert rows[1]["description"] == "네트워크 장애"
+
+
+async def test_the_delay_is_what_it_is(grafana: asyncpg.Connection) -> None:
+    rows = await show(grafana, "OCR delay")
+    assert {float(row["delay"]) for row in rows} == {1}
+
+
+async def test_what_is_set_aside_is_counted_by_reason(grafana: asyncpg.Connection) -> None:
+    (row,) = await show(grafana, "Samples set aside by reason")
+    assert (row["reason"], row["source"], row["samples"]) == ("not_a_number", "cam-1 #1", 1)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM pending_halves",
+        "SELECT * FROM backfills",
+        "INSERT INTO error_codes VALUES (7, 'X')",
+        "DELETE FROM app_logs",
+    ],
+)
+async def test_the_role_may_do_nothing_else(grafana: asyncpg.Connection, statement: str) -> None:
+    await grafana.execute("SET default_transaction_read_only = off")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await grafana.execute(statement)
+
+
+async def test_the_role_has_its_password_and_its_limits(
+    owner: asyncpg.Connection, grafana: asyncpg.Connection
+) -> None:
+    role = await grafana.fetchval("SELECT current_user")
+    stored = await owner.fetchval("SELECT rolpassword FROM pg_authid WHERE rolname = $1", role)
+    assert stored.startswith("SCRAM-SHA-256$")
+    assert await grafana.fetchval("SHOW statement_timeout") == "30s"
+    assert await grafana.fetchval("SHOW default_transaction_read_only") == "on"
