@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 import shlex
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from receiver import __version__
 from receiver.cli import COMMANDS
 from receiver.demo import application
 from receiver.settings import Settings
@@ -24,7 +26,15 @@ WEB = ROOT / "receiver" / "web"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-SECRET = "./secrets/database_password"  # the user makes it; it must never be in the repository
+SECRETS_SCRIPT = ROOT / "deploy/secrets.sh"
+SETTING_FILES = (
+    "Dockerfile",
+    "docker-compose.yml",
+    ".env.example",
+    ".dockerignore",
+    "deploy/kubernetes.yml",
+    "deploy/receiver.service",
+)
 WHERE = """
 from receiver.demo.sender import configuration_file
 from receiver.storage.migrations import migrations_directory
@@ -63,11 +73,18 @@ def dockerfile_environment() -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
+def interpolated() -> dict[str, str]:
+    """Every variable that the compose file takes from .env, and its default."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert text.count("${") == len(re.findall(r"\$\{\w+:-[^}]+\}", text)), "one has no default"
+    return dict(re.findall(r"\$\{(\w+):-([^}]+)\}", text))
+
+
 def settings_named() -> list[tuple[str, str]]:
     """Every RECEIVER_ variable, and the file that names it."""
     return [
         (name, variable)
-        for name in ("Dockerfile", "docker-compose.yml", ".env.example", ".dockerignore")
+        for name in SETTING_FILES
         for variable in re.findall(r"\bRECEIVER_[A-Z_]+", (ROOT / name).read_text())
     ]
 
@@ -125,6 +142,20 @@ def test_variables_are_settings(file: str, variable: str) -> None:
     assert variable.removeprefix("RECEIVER_").lower() in Settings.model_fields, file
 
 
+def test_the_example_shows_what_the_stack_takes_and_its_defaults() -> None:
+    example = (ROOT / ".env.example").read_text()
+    shown = dict(re.findall(r"^# (?!RECEIVER_)(\w+)=(.+)$", example, re.MULTILINE)[::-1])
+    balanced = {"COMPOSE_PROFILES": "balanced", "ALIAS_RECEIVER": "behind"}
+    assert shown == {**interpolated(), **balanced}
+
+
+def test_what_the_stack_decides_itself_wins_over_the_file_of_settings() -> None:
+    receiver = SERVICES["receiver"]
+    assert receiver["env_file"] == [{"path": ".env", "required": False}]
+    assert receiver["environment"]["RECEIVER_LISTEN"] == dockerfile_environment()["RECEIVER_LISTEN"]
+    assert receiver["environment"]["RECEIVER_DATABASE_PASSWORD"] == ""
+
+
 @pytest.mark.usefixtures("make_settings")
 def test_the_example_shows_the_defaults() -> None:
     lines = re.findall(
@@ -159,34 +190,77 @@ def test_the_image_installs_what_is_locked_and_nothing_else() -> None:
 
 
 def test_no_password_is_written_down() -> None:
-    texts = [*walk(COMPOSE), DOCKERFILE, *walk(read_yaml("deploy/prometheus.yml"))]
+    texts = [*walk(COMPOSE), DOCKERFILE, *walk(read_yaml("deploy/prometheus/prometheus.yml"))]
     assert not [text for text in texts if re.search(r"://[^/@\s]*:[^/@\s]+@", text)]
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            assert not re.search(r"PASSWORD|SECRET|TOKEN", name) or value.startswith("/run/secrets")
+            if re.search(r"PASSWORD|SECRET|TOKEN", name):
+                assert value == "" or value.startswith("/run/secrets"), name
     assert not re.search(r"^[^#].*PASSWORD", (ROOT / ".env.example").read_text(), re.MULTILINE)
 
 
+def test_every_secret_is_known_to_who_needs_it_and_to_nobody_else() -> None:
+    users = {
+        secret: {name for name, spec in SERVICES.items() if secret in spec.get("secrets", [])}
+        for secret in COMPOSE["secrets"]
+    }
+    assert users == {
+        "receiver_database_password": {"timescaledb", "receiver", "grafana-role"},
+        "credentials.yml": {"receiver"},
+        "token": {"prometheus"},
+        "grafana_database_password": {"grafana-role", "grafana"},
+        "grafana_admin_password": {"grafana"},
+    }
+    for name, spec in SERVICES.items():
+        named = re.findall(r"/run/secrets/([\w.]+)", " ".join(walk(spec)))
+        assert set(named) <= set(spec.get("secrets", [])), name
+
+
 def test_the_password_is_a_secret_that_both_sides_read() -> None:
-    (name,) = COMPOSE["secrets"]
+    name = "receiver_database_password"
     assert name.upper().removeprefix("RECEIVER_").lower() in Settings.model_fields
-    assert COMPOSE["secrets"][name] == {"file": SECRET}
-    users = {service for service, spec in SERVICES.items() if name in spec.get("secrets", [])}
-    assert users == {"timescaledb", "receiver"}
     environment = SERVICES["timescaledb"]["environment"]
     assert environment["POSTGRES_PASSWORD_FILE"] == f"/run/secrets/{name}"
+
+
+def make_secrets(directory: Path) -> dict[str, str]:
+    """Run the script that makes the secrets; what it made."""
+    subprocess.run(["sh", "-c", f"umask 077; sh {SECRETS_SCRIPT}"], cwd=directory, check=True)
+    return {path.name: path.read_text() for path in (directory / "secrets").iterdir()}
+
+
+def test_the_script_makes_every_secret_readable_for_containers_alone(tmp_path: Path) -> None:
+    require_program("openssl")
+    made = make_secrets(tmp_path)
+    files = {secret["file"].removeprefix("./secrets/") for secret in COMPOSE["secrets"].values()}
+    assert set(made) == files
+    for name, text in made.items():
+        assert (tmp_path / "secrets" / name).stat().st_mode & 0o444 == 0o444
+        assert name == "credentials.yml" or re.fullmatch(r"[0-9a-f]{48}\n", text)
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
     assert "secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_the_command_for_the_password_makes_one_that_containers_can_read(tmp_path: Path) -> None:
+def test_the_script_leaves_what_is_there(tmp_path: Path) -> None:
     require_program("openssl")
-    text = (ROOT / "docker-compose.yml").read_text()
-    (command,) = re.findall(r"^#\s+(mkdir .*)$", text, re.MULTILINE)
-    subprocess.run(["sh", "-c", f"umask 077; {command}"], cwd=tmp_path, check=True)
-    made = tmp_path / SECRET
-    assert re.fullmatch(r"[0-9a-f]{48}\n", made.read_text())
-    assert made.stat().st_mode & 0o777 == 0o444
-    assert made.parent.stat().st_mode & 0o077 == 0
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/database_password").write_text("in use\n")
+    first = make_secrets(tmp_path)
+    assert first["database_password"] == "in use\n"
+    assert make_secrets(tmp_path) == first
+
+
+def test_the_receiver_knows_the_token_that_prometheus_brings(tmp_path: Path) -> None:
+    require_program("openssl")
+    made = make_secrets(tmp_path)
+    token = made["token"].strip().encode()
+    assert yaml.safe_load(made["credentials.yml"]) == {
+        "bearer_tokens": [hashlib.sha256(token).hexdigest()]
+    }
+    stack = read_yaml("deploy/prometheus/prometheus.yml")
+    (_, receiver), (remote,) = stack["scrape_configs"], stack["remote_write"]
+    for part in (receiver, remote):
+        assert part["authorization"] == {"credentials_file": "/run/secrets/token"}
 
 
 @pytest.mark.usefixtures("make_settings")
@@ -217,25 +291,76 @@ def test_every_service_is_held_in(name: str) -> None:
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
-    assert service["restart"] == "unless-stopped"
-    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert service["read_only"] is True
+    assert service["restart"] == ("no" if name == "grafana-role" else "unless-stopped")
+    assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
+    for port in service.get("ports", []):
+        assert re.fullmatch(r"\$\{PUBLISH_\w+:-127\.0\.0\.1:\d+\}:\d+", port)
     if "image" in service:
         assert re.search(r":v?\d+\.\d+\.\d+", service["image"]), "the version is not pinned"
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_waited_for_by_its_health(name: str) -> None:
+    for other, how in SERVICES[name].get("depends_on", {}).items():
+        ends = SERVICES[other]["restart"] == "no"
+        assert how["condition"] == ("service_completed_successfully" if ends else "service_healthy")
+        assert ends or other == "receiver" or "test" in SERVICES[other]["healthcheck"]
+
+
+def test_several_receivers_leave_their_port_and_their_name_to_the_load_balancer() -> None:
+    receiver, balancer = SERVICES["receiver"], SERVICES["load-balancer"]
+    assert balancer["profiles"] == ["balanced"]
+    ports = [service["ports"][0].partition(":-")[2] for service in (receiver, balancer)]
+    assert ports[0] == ports[1] == "127.0.0.1:9201}:9201"
+    (alias,) = balancer["networks"]["default"]["aliases"]
+    assert receiver["networks"]["default"]["aliases"] == [f"${{ALIAS_RECEIVER:-{alias}}}"]
+    (remote,) = read_yaml("deploy/prometheus/prometheus.yml")["remote_write"]
+    assert remote["url"] == f"http://{alias}:9201{WRITE_PATH}"
+    # 0: any free port, as Docker reads it.
+    assert "# PUBLISH_RECEIVER=127.0.0.1:0\n" in (ROOT / ".env.example").read_text()
+
+
+def test_the_load_balancer_accepts_its_configuration() -> None:
+    haproxy = require_program("haproxy")
+    checked = subprocess.run(
+        [haproxy, "-c", "-f", str(ROOT / "deploy/haproxy.cfg")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "WARNING" not in checked.stderr
+
+
+def test_the_load_balancer_asks_where_the_receivers_answer() -> None:
+    text = (ROOT / "deploy/haproxy.cfg").read_text()
+    assert "uri /-/ready " in text
+    assert re.search(r"server-template receiver \d+ receiver:9201 check ", text)
+    (health,) = re.findall(r"bind (127\.0\.0\.1:\d+)", text)
+    assert SERVICES["load-balancer"]["healthcheck"]["test"][-1] == f"http://{health}/"
+    (seconds,) = map(int, re.findall(r"timeout server (\d+)s", text))
+    assert seconds > Settings.model_fields["commit_timeout"].default.total_seconds()
+
+
 def test_the_samples_come_only_when_asked_for_and_run_what_is_there() -> None:
-    samples = {name: spec for name, spec in SERVICES.items() if "entrypoint" in spec}
+    samples = {name: spec for name, spec in SERVICES.items() if "demo" in spec.get("profiles", [])}
     assert len(samples) == 2
     for spec in samples.values():
-        assert spec["profiles"] == ["demo"]
         assert spec["entrypoint"] == ["python", "-m", application.__name__]
 
 
-@pytest.mark.parametrize("name", ["prometheus.yml", "deploy/prometheus.yml"])
-def test_prometheus_accepts_its_configuration(name: str) -> None:
+@pytest.mark.parametrize("name", ["prometheus.yml", "deploy/prometheus/prometheus.yml"])
+def test_prometheus_accepts_its_configuration(name: str, tmp_path: Path) -> None:
     promtool = require_program("promtool")
+    rules = (ROOT / name).parent / "rules"
+    if rules.exists():
+        shutil.copytree(rules, tmp_path / "rules")
+    (tmp_path / "token").write_text("example\n")
+    text = (ROOT / name).read_text().replace("/run/secrets/token", str(tmp_path / "token"))
+    (tmp_path / "prometheus.yml").write_text(text)
     checked = subprocess.run(
-        [promtool, "check", "config", "--lint=all", "--lint-fatal", str(ROOT / name)],
+        [promtool, "check", "config", "--lint=all", "--lint-fatal", tmp_path / "prometheus.yml"],
         capture_output=True,
         text=True,
         check=False,
@@ -256,15 +381,73 @@ def test_prometheus_scrapes_the_sample_application() -> None:
     assert application.LISTEN in job["static_configs"][0]["targets"]
 
 
-def test_the_stack_differs_from_one_machine_only_in_addresses() -> None:
-    alone, stack = read_yaml("prometheus.yml"), read_yaml("deploy/prometheus.yml")
+def test_the_stack_differs_from_one_machine_in_addresses_and_in_watching_the_receiver() -> None:
+    alone, stack = read_yaml("prometheus.yml"), read_yaml("deploy/prometheus/prometheus.yml")
     targets = stack["scrape_configs"][0]["static_configs"][0]["targets"]
     for target in targets:
         host, _, port = target.partition(":")
         assert SERVICES[host]["command"] == ["--listen", f"0.0.0.0:{port}"]
+    receiver = stack["scrape_configs"].pop()
     port = dockerfile_environment()["RECEIVER_LISTEN"].rpartition(":")[2]
-    assert stack["remote_write"][0]["url"] == f"http://receiver:{port}{WRITE_PATH}"
+    (found,) = receiver["dns_sd_configs"]
+    assert (found["names"], found["type"], str(found["port"])) == (["receiver"], "A", port)
+    assert stack.pop("rule_files") == ["rules/*.yml"]
     moved = copy.deepcopy(alone)
     moved["scrape_configs"][0]["static_configs"][0]["targets"] = targets
-    moved["remote_write"][0]["url"] = stack["remote_write"][0]["url"]
+    for key in ("url", "authorization"):
+        moved["remote_write"][0][key] = stack["remote_write"][0][key]
     assert moved == stack
+
+
+def kubernetes() -> dict[str, dict[str, Any]]:
+    """The manifests, by their kind."""
+    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes.yml").read_text())
+    return {document["kind"]: document for document in documents}
+
+
+def test_the_manifests_fit_together_and_the_image() -> None:
+    manifests = kubernetes()
+    assert manifests.keys() == {"Deployment", "Service", "PodDisruptionBudget"}
+    deployment = manifests["Deployment"]["spec"]
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert labels == deployment["selector"]["matchLabels"]
+    assert labels == manifests["Service"]["spec"]["selector"]
+    assert labels == manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
+    assert container["image"].rpartition(":")[2] == __version__
+    (port,) = container["ports"]
+    assert [str(port["containerPort"])] == instructions("EXPOSE")
+    assert manifests["Service"]["spec"]["ports"][0]["targetPort"] == port["name"]
+    user = int(instructions("USER")[-1].split(":")[0])
+    assert pod["securityContext"]["runAsUser"] == user
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_probes_ask_what_the_receiver_answers_and_stopping_has_time() -> None:
+    pod = kubernetes()["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "readiness")}
+    assert asked == {
+        "liveness": {"path": "/-/healthy", "port": "http"},
+        "readiness": {"path": "/-/ready", "port": "http"},
+    }
+    values = {entry["name"]: entry["value"] for entry in container["env"]}
+    delay = int(values["RECEIVER_SHUTDOWN_DELAY"].removesuffix("s"))
+    timeout = Settings.model_fields["shutdown_timeout"].default.total_seconds()
+    assert pod["terminationGracePeriodSeconds"] > delay + timeout
+
+
+def test_systemd_accepts_the_unit_and_finds_it_held_in(tmp_path: Path) -> None:
+    analyze = require_program("systemd-analyze")
+    unit = tmp_path / "receiver.service"
+    text = (ROOT / "deploy/receiver.service").read_text()
+    (program,) = re.findall(r"^ExecStart=(\S+) serve$", text, re.MULTILINE)
+    unit.write_text(text.replace(program, sys.executable))
+    checks = (["verify", "--man=no"], ["security", "--offline=true", "--threshold=15"])
+    for arguments in checks:
+        checked = subprocess.run(
+            [analyze, *arguments, unit], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert not checked.stderr
