@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from receiver.embedded import BINARIES, find_package
+from receiver.embedded.programs import BINARIES, find_package
 from tests.grafana import DASHBOARD, ROOT, Query, Range, find_query, queries, substitute
 from tests.logs import START, add_logs, add_sources, has_timescaledb, logs, seconds
 from tests.roles import as_role
