@@ -1,8 +1,11 @@
-"""Every query of the dashboard, by the role that Grafana has, on the real schema."""
+"""Every query of the dashboard: those to the database by the role that Grafana has, on the real
+schema; those to Prometheus by the names that a running receiver exposes.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import AsyncIterator
@@ -11,11 +14,15 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import yaml
 
 from receiver.embedded.programs import BINARIES, find_package
+from tests.conftest import MakeSettings
 from tests.grafana import DASHBOARD, ROOT, Query, Range, find_query, queries, substitute
 from tests.logs import START, add_logs, add_sources, has_timescaledb, logs, seconds
+from tests.receivers import receiving
 from tests.roles import as_role
+from tests.waiting import until
 
 PSQL = find_package() / BINARIES / "psql"
 SQL_QUERIES = list(queries("grafana-postgresql-datasource"))
@@ -179,3 +186,28 @@ async def test_the_role_has_its_password_and_its_limits(
     assert stored.startswith("SCRAM-SHA-256$")
     assert await grafana.fetchval("SHOW statement_timeout") == "30s"
     assert await grafana.fetchval("SHOW default_transaction_read_only") == "on"
+
+
+def recorded_names() -> set[str]:
+    """What the rules in the stack's Prometheus record."""
+    files = (ROOT / "deploy/prometheus/rules").glob("*.yml")
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    return {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
+
+
+async def test_every_expression_names_what_the_receiver_exposes(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    settings = make_settings(database_url=database_url, maintenance_interval="100ms")
+    async with receiving(settings) as receiver:
+        # The last to come: it is looked up in the database.
+        async def complete() -> bool:
+            return "receiver_pending_halves " in (await receiver.get("/metrics"))[1]
+
+        await until(complete)
+        text = (await receiver.get("/metrics"))[1]
+    exposed = set(re.findall(r"^(?:# TYPE )?(\w+)[{ ]", text, re.MULTILINE)) | recorded_names()
+    for query in queries("prometheus"):
+        named = re.findall(r"([a-zA-Z_:][\w:]*)\{", query.target["expr"])
+        assert named, query.name
+        assert set(named) <= exposed | {"up"}, query.name

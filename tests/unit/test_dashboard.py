@@ -1,22 +1,17 @@
-"""The dashboard without a database: how it fits Grafana, and what the receiver tells."""
+"""The dashboard without a database: how it fits Grafana, Prometheus and the stack."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
-from receiver.metrics import Metrics
-from tests.grafana import DASHBOARD, ROOT, Query, queries
+from tests.grafana import DASHBOARD, ROOT, queries
 from tests.programs import require_program
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-RULES = ROOT / "deploy/prometheus/rules"
 PROMQL = list(queries("prometheus"))
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 
@@ -25,25 +20,6 @@ def provisioned() -> dict[str, dict[str, Any]]:
     """The data sources, by their uid."""
     content = yaml.safe_load((ROOT / "deploy/grafana/datasources.yml").read_text())
     return {source["uid"]: source for source in content["datasources"]}
-
-
-def exposed_names() -> set[str]:
-    """Every name that /metrics has, or that a rule records."""
-    text = Metrics().expose().decode()
-    names = {line.split()[2] for line in text.splitlines() if line.startswith(("# TYPE", "# HELP"))}
-    names |= {
-        sample.name for family in text_string_to_metric_families(text) for sample in family.samples
-    }
-    histograms = re.findall(r"^# TYPE (\S+) histogram$", text, re.MULTILINE)
-    rules = [yaml.safe_load(path.read_text()) for path in RULES.glob("*.yml")]
-    recorded = {
-        rule["record"]
-        for file in rules
-        for group in file["groups"]
-        for rule in group["rules"]
-        if "record" in rule
-    }
-    return names | {f"{name}_bucket" for name in histograms} | recorded | {"up"}
 
 
 def test_every_query_has_a_provisioned_source_of_its_type() -> None:
@@ -88,13 +64,6 @@ def test_panels_are_told_apart_explained_and_beside_each_other() -> None:
     ]
     assert len(set(taken)) == len(taken)
     assert max(x for x, _ in taken) < 24
-
-
-@pytest.mark.parametrize("query", PROMQL, ids=lambda query: query.name)
-def test_expressions_name_what_the_receiver_exposes(query: Query) -> None:
-    names = re.findall(r"([a-zA-Z_:][\w:]*)\{", query.target["expr"].replace("{{", ""))
-    assert names
-    assert set(names) <= exposed_names()
 
 
 def test_prometheus_understands_every_expression(tmp_path: Path) -> None:
