@@ -60,19 +60,19 @@ class Editing:
     async def change(self, view: View) -> web.Response:
         """`POST /codes`: add a code, or give one another name."""
         if view.identity is None:
-            return view.fault(HTTPStatus.FORBIDDEN, view.say("read_only"))
+            return await view.fault(HTTPStatus.FORBIDDEN, view.say("read_only"))
         if not from_here(view.request.headers, view.request.host):
-            return view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
+            return await view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
         try:
             form = await self._read(view.request)
         except ReceiverError as error:
             large = isinstance(error, TooLargeError)
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
-            return view.fault(status, view.say("bad_form"))
+            return await view.fault(status, view.say("bad_form"))
         if not hmac.compare_digest(
             form.get("token", "").encode(), view.request.cookies.get(COOKIE, " ").encode()
         ):
-            return view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
+            return await view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
         return await self._apply(view, form)
 
     async def _read(self, request: web.Request) -> Values:
@@ -99,7 +99,7 @@ class Editing:
             async with connect(self._settings, statement_timeout=TIMEOUT) as connection:
                 await ACTIONS[action](connection, code, name, description)
         except ErrorCodeError:
-            return view.fault(HTTPStatus.CONFLICT, view.say(MISTAKES[action], code=code))
+            return await view.fault(HTTPStatus.CONFLICT, view.say(MISTAKES[action], code=code))
         # So that to load the page anew sends nothing again.
         return web.Response(
             status=HTTPStatus.SEE_OTHER,

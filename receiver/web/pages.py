@@ -58,7 +58,7 @@ class Pages:
             shown = await sources.newest(connection, after, limit + 1)
             ids = [source.id for source in shown[:limit]]
             found = await intervals.intervals(connection, since, until, ids, MOST_INTERVALS)
-        return view.render(
+        return await view.render(
             "overview.html",
             arrived=arrived,
             sources=shown[:limit],
@@ -91,7 +91,7 @@ class Pages:
             page = await logs.page(connection, wanted, place, ROWS)
             known_sources = await sources.first_sources(connection, SUGGESTIONS)
             known_codes = await codes.codes(connection, codes.FIRST, SUGGESTIONS)
-        return view.render(
+        return await view.render(
             "logs.html",
             page=page,
             first=place == logs.NEWEST,
@@ -109,7 +109,7 @@ class Pages:
         start = rejected.NEWEST if before is None else before
         async with self._viewer.connection() as connection:
             found = await rejected.rejected(connection, start, ROWS + 1)
-        return view.render(
+        return await view.render(
             "rejected.html", samples=found[:ROWS], more=len(found) > ROWS, first=before is None
         )
 
@@ -120,7 +120,7 @@ class Pages:
         async with self._viewer.connection() as connection:
             found = await codes.codes(connection, codes.FIRST if start is None else start, ROWS + 1)
         proof = token(view)
-        response = view.render(
+        response = await view.render(
             "codes.html",
             codes=found[:ROWS],
             start=start,
