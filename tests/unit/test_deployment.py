@@ -422,6 +422,8 @@ def test_the_manifests_fit_together_and_the_image() -> None:
     user = int(instructions("USER")[-1].split(":")[0])
     assert pod["securityContext"]["runAsUser"] == user
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    for amounts in container["resources"].values():
+        assert amounts.keys() <= {"cpu", "memory"}
 
 
 def test_the_probes_ask_what_the_receiver_answers_and_stopping_has_time() -> None:
