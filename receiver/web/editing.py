@@ -7,6 +7,7 @@ browser says it comes from, and by a token that is also in a cookie, which other
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -56,6 +57,7 @@ class Editing:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._one_at_a_time = asyncio.Lock()
 
     async def change(self, view: View) -> web.Response:
         """`POST /codes`: add a code, or give one another name."""
@@ -96,7 +98,10 @@ class Editing:
         nothing = None if action == "add" else ""
         description = read_text(form, "description", needed=False) or nothing
         try:
-            async with connect(self._settings, statement_timeout=TIMEOUT) as connection:
+            async with (
+                self._one_at_a_time,
+                connect(self._settings, statement_timeout=TIMEOUT) as connection,
+            ):
                 await ACTIONS[action](connection, code, name, description)
         except ErrorCodeError:
             return await view.fault(HTTPStatus.CONFLICT, view.say(MISTAKES[action], code=code))
