@@ -7,12 +7,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
+import bcrypt
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+import yaml
+from playwright.async_api import (
+    Browser,
+    ConsoleMessage,
+    HttpCredentials,
+    Page,
+    Request,
+    async_playwright,
+)
 
 from tests.conftest import MakeSettings
 from tests.pages import fill, showing
@@ -301,6 +311,31 @@ async def test_a_code_is_added_and_renamed_by_hand(
         row = page.get_by_role("row").filter(has_text="LAMP_DARK")
         assert "램프 교체" in await row.inner_text()
         assert complaints == []
+
+
+async def test_a_password_lets_a_browser_in(
+    browser: Browser, database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    await fill(database_url)
+    file = tmp_path / "credentials.yml"
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    file.write_text(yaml.safe_dump({"basic_auth_users": {"operator": hashed}}))
+    settings = make_settings(database_url=database_url, credentials_file=file)
+    async with showing(settings) as receiver:
+        assert (await receiver.get("/"))[0] == 401
+        password: HttpCredentials = {"username": "operator", "password": "secret"}
+        async with opened(browser, http_credentials=password) as (page, complaints):
+            await page.clock.install()
+            await page.goto(receiver.url("/"))
+            await page.clock.fast_forward(10_500)
+            await page.get_by_text("Updated").wait_for()
+            await page.goto(receiver.url("/codes"))
+            await page.get_by_label("Change code 99").first.click()
+            form = page.get_by_role("form", name="Change code 99")
+            await form.get_by_label("Name").fill("LAMP_DARK")
+            await form.get_by_role("button", name="Save").click()
+            await page.get_by_text("Code 99 was saved.").wait_for()
+            assert complaints == []
 
 
 async def test_another_site_cannot_change_a_code(
