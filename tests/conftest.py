@@ -88,3 +88,11 @@ async def database_url(empty_database_url: str, make_settings: MakeSettings) -> 
     """A database of the test's own, with the current schema."""
     await migrate(make_settings(database_url=empty_database_url))
     return empty_database_url
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the database of the test."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()

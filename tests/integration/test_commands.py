@@ -68,13 +68,6 @@ def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
 @asynccontextmanager
 async def receiver(
     *words: str, stdout: int = asyncio.subprocess.PIPE

@@ -24,13 +24,6 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
         yield running
 
 
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
 async def find_token(receiver: Running) -> str:
     """Open the page, as a browser does before it sends the form; the session keeps the cookie."""
     # By its name, for a cookie jar keeps none of a number.

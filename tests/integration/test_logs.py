@@ -44,13 +44,6 @@ def writer(database: Database) -> LogWriter:
     return LogWriter(database, NAMES)
 
 
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
 def source(name: str = "a") -> Source:
     return Source((("instance", name), ("job", "factory")))
 

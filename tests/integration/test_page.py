@@ -35,13 +35,6 @@ async def alone(make_settings: MakeSettings) -> AsyncIterator[Running]:
         yield running
 
 
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
 async def look(
     receiver: Running, path: str, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> str:

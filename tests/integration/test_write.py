@@ -28,13 +28,6 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
         yield running
 
 
-@pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
-
-
 def status(value: float, instance: str = "a", timestamp: int = NOW) -> Point:
     return {"__name__": "app_status", "instance": instance}, timestamp, value
 
