@@ -17,8 +17,9 @@ from receiver.errors import ReceiverError
 from receiver.flags import ManualFormatter, add_settings
 from receiver.log import set_up_logging
 from receiver.loop import run
+from receiver.notation import has_password
 from receiver.sections import Section
-from receiver.settings import SECRETS, SECRETS_DIR, Settings, has_password
+from receiver.settings import SECRETS, SECRETS_DIR, Settings
 
 COMMANDS: Final = {
     "serve": "receive and store (the default)",

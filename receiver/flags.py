@@ -12,8 +12,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource
 
+from receiver.notation import UNITS
 from receiver.sections import Section, section_of
-from receiver.settings import UNITS, Settings
+from receiver.settings import Settings
 
 PLACEHOLDERS: Final[dict[object, str]] = {
     timedelta: "DURATION",

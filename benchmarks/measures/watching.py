@@ -19,7 +19,7 @@ from benchmarks.subjects import receiver
 from receiver.demo.application import applications
 from receiver.demo.prometheus import prometheus
 from receiver.demo.sender import load_configuration, redirect
-from receiver.settings import parse_duration
+from receiver.notation import parse_duration
 
 SCRAPE_INTERVAL: Final = timedelta(seconds=1)
 WATCHED_FOR: Final = 600.0

@@ -10,7 +10,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from receiver.errors import SetupError
-from receiver.settings import parse_duration
+from receiver.notation import parse_duration
 
 
 def base_url(text: str) -> str:

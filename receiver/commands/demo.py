@@ -30,7 +30,8 @@ from receiver.demo.prometheus import prometheus
 from receiver.demo.sender import Configuration, Sender, load_configuration, redirect
 from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
-from receiver.settings import Settings, parse_duration
+from receiver.notation import parse_duration
+from receiver.settings import Settings
 from receiver.storage.reading import connect, logs_since
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -27,10 +27,11 @@ from receiver.commands.arguments import read_token
 from receiver.commands.logs import positive
 from receiver.commands.terminal import open_console
 from receiver.errors import SetupError
+from receiver.notation import Duration
 from receiver.replay import Answer, Sender, Tally, name
 from receiver.sections import Section
 from receiver.security.access import PUBLIC, Access, bearing, own_access
-from receiver.settings import Duration, Settings
+from receiver.settings import Settings
 from receiver.write import WRITE_PATH
 
 SETTINGS: Final = (Section.SERVER,)

@@ -20,9 +20,9 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 
 from receiver import __version__
 from receiver.demo.sender import Configuration, Sender
+from receiver.notation import parse_duration
 from receiver.protocol.generated.remote_write_v1_pb2 import Label, Sample, TimeSeries, WriteRequest
 from receiver.security.access import bearing
-from receiver.settings import parse_duration
 
 logger = logging.getLogger(__name__)
 

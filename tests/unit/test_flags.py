@@ -18,8 +18,9 @@ from receiver.flags import (
     write_duration,
     write_size,
 )
+from receiver.notation import parse_duration
 from receiver.sections import SECTIONS, Section
-from receiver.settings import Settings, parse_duration
+from receiver.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -19,14 +19,8 @@ from pydantic_settings import CliSettingsSource
 import receiver.settings
 from receiver.errors import SettingsError
 from receiver.model import Metric
-from receiver.settings import (
-    SECRETS,
-    Settings,
-    default_data_dir,
-    parse_address,
-    parse_duration,
-    unknown_variables,
-)
+from receiver.notation import parse_address, parse_duration
+from receiver.settings import SECRETS, Settings, default_data_dir, unknown_variables
 
 SECRET = "postgresql://user:hunter2@db/logs"
 
