@@ -132,7 +132,8 @@ class Metrics:
             registry=registry,
         )
         # A counter that is there before it counts shows its first step as one.
-        self.count_fates(Fates(dict.fromkeys((*Fate, *Reason), 0)))
+        for fate in (*Fate, *Reason):
+            self._samples.labels(*labels_of(fate))
         self.count_acknowledged(0, 0, 0)
         self._batch_rows = Histogram(
             "receiver_batch_rows",
@@ -194,11 +195,10 @@ class Metrics:
 
     def count_fates(self, fates: Fates) -> None:
         """Count what a transaction did."""
-        for fate, count in fates.items():
-            if isinstance(fate, Reason) and fate is not Reason.UNPAIRED:
-                self._samples.labels("rejected", fate).inc(count)
-            else:
-                self._samples.labels(fate, "").inc(count)
+        # `+` leaves out what is below zero, which a counter refuses: no count may make it seem that
+        # a commit has failed.
+        for fate, count in (+fates).items():
+            self._samples.labels(*labels_of(fate)).inc(count)
 
     @contextmanager
     def time_commit(self, rows: int) -> Iterator[None]:
@@ -234,6 +234,13 @@ class Metrics:
         observed = CollectorRegistry()
         observed.register(self._observed)
         return generate_latest(everyone) + generate_latest(observed)
+
+
+def labels_of(fate: Fate | Reason) -> tuple[str, str]:
+    """Outcome and reason, as the metric of samples has them."""
+    if isinstance(fate, Reason) and fate is not Reason.UNPAIRED:
+        return "rejected", fate
+    return fate, ""
 
 
 def gauge(
