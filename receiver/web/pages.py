@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from receiver.model import Reason
 from receiver.settings import Settings
 from receiver.storage.viewing import arrivals, codes, intervals, logs, rejected, sources
 from receiver.storage.viewing.connection import Viewer
@@ -110,7 +111,12 @@ class Pages:
         async with self._viewer.connection() as connection:
             found = await rejected.rejected(connection, start, ROWS + 1)
         return await view.render(
-            "rejected.html", samples=found[:ROWS], more=len(found) > ROWS, first=before is None
+            "rejected.html",
+            samples=found[:ROWS],
+            more=len(found) > ROWS,
+            first=before is None,
+            # A newer receiver beside this one may know others.
+            reasons=set(Reason),
         )
 
     async def codes(self, view: View) -> web.Response:

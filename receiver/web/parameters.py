@@ -117,9 +117,9 @@ def read_place(values: Values, name: str) -> logs.Place:
     if not text:
         return logs.NEWEST
     moment, _, source = text.rpartition("_")
-    if not (MOMENT.fullmatch(moment) and re.fullmatch(r"[0-9]{1,9}", source)):
+    if not (MOMENT.fullmatch(moment) and re.fullmatch(r"[0-9]{1,10}", source)):
         raise BadParameterError("bad_place", name=name)
-    return logs.Place(moment, int(source))
+    return logs.Place(moment, min(int(source), END_INT32 - 1))
 
 
 def read_text(values: Values, name: str, *, needed: bool) -> str:

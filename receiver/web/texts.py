@@ -178,7 +178,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "{name} must not be empty, and be one line of text of at most {most} characters.",
         "{name}은(는) 비어 있지 않은 {most}자 이하의 한 줄 텍스트여야 합니다.",
     ),
-    "bad_form": ("The form could not be read.", "양식을 읽을 수 없습니다."),
+    "bad_form": ("What was sent could not be read.", "보낸 내용을 읽을 수 없습니다."),
     "not_from_here": (
         "The form did not come from this page, or is too old. Open the page anew and try again.",
         "이 페이지에서 보낸 양식이 아니거나 너무 오래되었습니다. "

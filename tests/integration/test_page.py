@@ -199,6 +199,17 @@ def test_every_reason_has_its_text() -> None:
     }
 
 
+async def test_a_reason_of_a_later_release_is_shown(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 1)
+    await connection.execute(
+        "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason) "
+        "VALUES (1, 'app_status', 0, 0, 'too_loud')"
+    )
+    assert "too_loud" in words(await look(receiver, "/rejected"))
+
+
 async def test_codes_come_page_by_page(receiver: Running, connection: asyncpg.Connection) -> None:
     await connection.execute(
         "INSERT INTO error_codes SELECT i, 'E' || i FROM generate_series(-30, -1) AS i;"
@@ -218,13 +229,14 @@ async def test_times_that_no_calendar_has_are_shown(
     await connection.execute(
         """
         INSERT INTO app_logs (source_id, created_at, app_status, ocr_value) VALUES
-            (1, '4700-01-02 00:00Z BC', 0, '294276-12-31 23:59Z'), (2, '290000-01-01Z', 0, now())
+            (1, '4700-01-02 00:00Z BC', 0, now()), (2, '290000-01-01Z', 0, '294276-12-31 23:59Z')
         """
     )
     for path in ("/", "/logs?range=all"):
         text = words(await look(receiver, path))
         assert "294276-12-31 23:59:00+00" in text
         assert "290000-01-01 00:00:00+00" in text
+    assert "4700-01-02 00:00:00+00 BC" in text
 
 
 @pytest.mark.parametrize("path", PAGES)
