@@ -125,9 +125,8 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
         ),
         # Looked for twice: for the code, and for where the search ends.
         pytest.param(of_logs(code=99), 2 * logs.LOOKED_AT + 500, id="logs with a code"),
-        pytest.param(
-            of_logs(source=7, code=99), PER_SOURCE + 500, id="logs of a source with a code"
-        ),
+        # Where a range has but a little of a chunk, its index on the time is the shorter way.
+        pytest.param(of_logs(source=7, code=99), 4 * PER_SOURCE, id="logs of a source with a code"),
         pytest.param(
             lambda connection: rejected.rejected(connection, rejected.NEWEST, ROWS + 1),
             4 * (ROWS + 1),
