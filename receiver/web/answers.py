@@ -159,10 +159,12 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
         except RefusedByDatabaseError as error:
             return await view.fault(HTTPStatus.BAD_REQUEST, view.say("bad_form"), str(error))
         except ReceiverError as error:
-            logger.warning("the page %s cannot be shown: %s", request.path, error)
+            fault = {"fault": f"page {type(error).__name__}"}
+            logger.warning("the page %s cannot be shown: %s", request.path, error, extra=fault)
             return await view.fault(HTTPStatus.SERVICE_UNAVAILABLE, view.say("busy"), str(error))
-        except Exception:
-            logger.exception("the page %s failed", request.path)
+        except Exception as error:
+            fault = {"fault": f"page {type(error).__name__}"}
+            logger.exception("the page %s failed", request.path, extra=fault)
             return await view.fault(HTTPStatus.INTERNAL_SERVER_ERROR, view.say("unknown_fault"))
 
     return answer
