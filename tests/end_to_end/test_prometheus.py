@@ -120,14 +120,16 @@ async def test_every_scrape_is_a_row(
         assert await connection.fetchval("SELECT count(*) FROM pending_halves") == 0
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
         await connection.close()
-    expected = {
-        (target, CODES[number % len(CODES)], FIRST_OCR + number + 0.25)
-        for app, target in zip(applications, targets, strict=True)
-        for number in range(app.scrapes)
-    }
     found = [(row["instance"], row["app_status"], row["ocr_value"].timestamp()) for row in rows]
-    assert set(found) == expected
-    assert len(found) == len(expected)
+    assert len(set(found)) == len(found)
+    for app, target in zip(applications, targets, strict=True):
+        scraped = [
+            (target, CODES[number % len(CODES)], FIRST_OCR + number + 0.25)
+            for number in range(app.scrapes)
+        ]
+        stored = {row for row in found if row[0] == target}
+        # Told to end, Prometheus breaks off a scrape that it has just begun.
+        assert stored in (set(scraped), set(scraped[:-1]))
     assert any(map(has_lone_half, requests)), "the shards did not split any pair"
 
 
