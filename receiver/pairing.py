@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from receiver.model import Half, Metric, Reason, Rejected, Row, Sample, Source
 
@@ -116,8 +116,30 @@ class Batch:
     @property
     def repeated(self) -> int:
         """How many samples only repeat another one of the batch, a half like themselves."""
-        halves = sum(map(len, self._statuses.values())) + sum(map(len, self._ocr_values.values()))
-        return self._taken - 2 * len(self.rows) - halves - len(self.rejected)
+        return self._taken - 2 * len(self.rows) - self.count_halves() - len(self.rejected)
+
+    def count_halves(self) -> int:
+        """How many samples wait for their twin."""
+        return sum(map(len, self._statuses.values())) + sum(map(len, self._ocr_values.values()))
+
+    def has_half_of(self, samples: Iterable[Sample]) -> bool:
+        """Whether one of these samples waits for its twin."""
+        return any(
+            source in self._waiting(metric, timestamp) for (metric, source), timestamp, _ in samples
+        )
+
+    def pass_on(self, samples: Iterable[Sample], following: Batch) -> None:
+        """Leave those of these samples that wait for their twin to another batch."""
+        for (metric, source), timestamp, _ in samples:
+            waiting = self._waiting(metric, timestamp)
+            if source in waiting:
+                following._waiting(metric, timestamp)[source] = waiting.pop(source)
+                self._taken -= 1
+                following._taken += 1
+
+    def _waiting(self, metric: Metric, timestamp: int) -> dict[Source, Any]:
+        halves = self._statuses if metric is Metric.STATUS else self._ocr_values
+        return halves[timestamp]
 
     def halves(self) -> Iterator[Half]:
         """The samples without a twin in this batch, in no particular order."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
@@ -13,7 +12,8 @@ from typing import Final, Self
 
 from receiver.errors import ReceiverError, ShuttingDownError
 from receiver.model import Sample
-from receiver.pairing import Batch, Outcome
+from receiver.pairing import Outcome
+from receiver.storage.gathering import Gathering
 from receiver.storage.records import Contents
 
 logger = logging.getLogger(__name__)
@@ -22,28 +22,14 @@ PATIENCE: Final = 0.5
 """Seconds. A commit that takes longer is not waited for: the database has troubles of its own."""
 
 
-class Gathering:
-    """A batch that requests join, and the future by which they learn what became of it."""
-
-    def __init__(self, ocr_unit: int) -> None:
-        self.batch = Batch(ocr_unit)
-        self.crowded = False
-        """Whether a request joined while another batch was being committed."""
-        self.requests = 0
-        self.since = math.inf
-        """When the first request joined, by the loop's clock."""
-        self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Every request may be gone before the outcome is known; it is no surprise then.
-        self.committed.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
 class GroupCommit:
     """Stores the samples of many requests in few transactions.
 
     A lone request commits at once: there is no timer on the idle path. Only where a sample lacks
     its twin and other requests may bring it, the commit waits for them: while another batch is
     committed, for its senders send what comes next as soon as they are answered, and then at most
-    `linger`.
+    `linger`. What is still alone then is left to the next batch, as long as that lets others be
+    answered, and at last waits in the database.
 
     Args:
         write: Commits one batch.
@@ -67,6 +53,7 @@ class GroupCommit:
         self._ocr_unit = ocr_unit
         self._linger = linger.total_seconds()
         self._writers = writers
+        self._turn = asyncio.Lock()
         self._waiting = asyncio.Event()
         self._changed = asyncio.Event()
         self._committing: set[Gathering] = set()
@@ -88,7 +75,7 @@ class GroupCommit:
     @property
     def requests(self) -> int:
         """How many requests wait for their commit."""
-        return sum(one.requests for one in (self._gathering, *self._committing))
+        return sum(len(one.joined) for one in (self._gathering, *self._committing))
 
     @property
     def oldest_age(self) -> float:
@@ -105,24 +92,25 @@ class GroupCommit:
         """
         if self._closed:
             raise ShuttingDownError
-        gathering = self._gathering
-        outcomes = gathering.batch.add(samples)
-        if outcomes[Outcome.STALE] < len(samples):
-            gathering.crowded |= bool(self._committing)
-            gathering.requests += 1
-            gathering.since = min(gathering.since, asyncio.get_running_loop().time())
+        joined = self._gathering.join(samples)
+        if joined.has_news:
+            self._gathering.crowded |= bool(self._committing)
             self._changed.set()
             self._waiting.set()
-            # A sender that hangs up must not take its neighbours' batch with it.
-            await asyncio.shield(gathering.committed)
-        return outcomes
+            await joined.wait()
+        return joined.outcomes
 
     async def _run(self) -> None:
         while True:
-            await self._waiting.wait()
-            await self._wait_for_twins()
-            gathering, self._gathering = self._gathering, Gathering(self._ocr_unit)
-            self._waiting.clear()
+            # One writer gathers at a time, so that it knows of all others whether they commit.
+            async with self._turn:
+                await self._waiting.wait()
+                await self._wait_for_twins()
+                gathering, self._gathering = self._gathering, Gathering(self._ocr_unit)
+                if self._linger and gathering.batch.has_halves:
+                    gathering.pass_on(self._gathering)
+                if not self._gathering.joined:
+                    self._waiting.clear()
             if gathering.batch:
                 await self._commit(gathering)
 

@@ -11,10 +11,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from receiver.errors import DatabaseUnavailableError, ReceiverError, ShuttingDownError
 from receiver.model import Metric, Sample, Series, Source
 from receiver.pairing import Outcome
+from receiver.storage.gathering import PASSES
 from receiver.storage.group_commit import GroupCommit
 from receiver.storage.records import Contents
 from tests.messages import NOW, STALE
@@ -251,11 +254,125 @@ async def test_a_half_waits_no_longer_than_requests_are_arriving(
         first = asyncio.create_task(group_commit.store([status()]))
         await settle()
         traffic.arriving = 0
-        second = asyncio.create_task(group_commit.store(pair(1)))
+        second = asyncio.create_task(group_commit.store([ocr(1)]))
         await outcome(first)
         await outcome(second)
     (contents,) = writes.contents
-    assert (len(contents.rows), len(contents.halves)) == (1, 1)
+    assert (len(contents.rows), len(contents.halves)) == (0, 2)
+
+
+async def test_a_half_is_passed_on_so_that_others_are_answered(
+    opened: Opens, writes: Writes, traffic: Traffic
+) -> None:
+    writes.gate.clear()
+    traffic.arriving = 1
+    async with opened() as group_commit:
+        half = asyncio.create_task(group_commit.store([status()]))
+        again = asyncio.create_task(group_commit.store([status()]))
+        await settle()
+        traffic.arriving = 0
+        complete = asyncio.create_task(group_commit.store(pair(1)))
+        await settle()
+        writes.gate.set()
+        assert await outcome(complete) == {Outcome.ACCEPTED: 2}
+        assert not half.done()
+        assert not again.done()
+        twin = asyncio.create_task(group_commit.store([ocr()]))
+        for task in (half, again, twin):
+            assert await outcome(task) == {Outcome.ACCEPTED: 1}
+    assert writes.numbers() == [[1], [0]]
+    assert not any(contents.halves for contents in writes.contents)
+    assert [contents.repeated for contents in writes.contents] == [1, 0]
+
+
+async def test_a_half_is_not_passed_on_for_ever(opened: Opens, writes: Writes) -> None:
+    writes.gate.clear()
+    async with opened(linger=timedelta(milliseconds=1)) as group_commit:
+        others = [asyncio.create_task(group_commit.store(pair(1)))]
+        await settle()
+        half = asyncio.create_task(group_commit.store([status()]))
+        number = 1
+        while not half.done():
+            number += 1
+            others.append(asyncio.create_task(group_commit.store(pair(number))))
+            await settle()
+            writes.gate.set()
+            await asyncio.wait(others)
+        assert await outcome(half) == {Outcome.ACCEPTED: 1}
+    assert sum(len(contents.halves) for contents in writes.contents) == 1
+    assert len(writes.contents) <= PASSES + 3
+
+
+async def test_a_half_that_was_passed_on_learns_that_its_own_commit_failed(
+    opened: Opens, writes: Writes, traffic: Traffic
+) -> None:
+    traffic.arriving = 1
+    writes.outcomes = iter([None, DatabaseUnavailableError("gone")])
+    async with opened(linger=timedelta(milliseconds=1)) as group_commit:
+        half = asyncio.create_task(group_commit.store([status()]))
+        complete = asyncio.create_task(group_commit.store(pair(1)))
+        assert await outcome(complete) == {Outcome.ACCEPTED: 2}
+        with pytest.raises(DatabaseUnavailableError):
+            await outcome(half)
+
+
+async def test_nothing_is_passed_on_where_no_sample_lingers(opened: Opens, writes: Writes) -> None:
+    writes.gate.clear()
+    async with opened(linger=NO_TIME) as group_commit:
+        first = asyncio.create_task(group_commit.store(pair(1)))
+        await settle()
+        others = [asyncio.create_task(group_commit.store(one)) for one in ([status()], pair(2))]
+        await settle()
+        writes.gate.set()
+        for task in (first, *others):
+            await outcome(task)
+    assert [(len(one.rows), len(one.halves)) for one in writes.contents] == [(1, 0), (1, 1)]
+
+
+KEYS = st.tuples(st.sampled_from(Metric), st.integers(0, 3))
+
+
+@given(
+    st.lists(st.tuples(st.lists(KEYS, min_size=1, max_size=4), st.booleans()), max_size=25),
+    st.lists(st.booleans(), max_size=25),
+    st.integers(1, 3),
+)
+async def test_no_request_is_answered_before_all_of_it_is_committed(
+    requests: list[tuple[list[tuple[Metric, int]], bool]], failures: list[bool], writers: int
+) -> None:
+    committed: set[tuple[Metric, int]] = set()
+    failing = iter(failures)
+
+    async def write(contents: Contents) -> None:
+        await asyncio.sleep(0)
+        if next(failing, False):
+            raise DatabaseUnavailableError("gone")
+        for timestamp, *_ in contents.rows:
+            committed.update((metric, timestamp - NOW) for metric in Metric)
+        for timestamp, _, found, _, _ in contents.halves:
+            committed.add((Metric.OCR if found is None else Metric.STATUS, timestamp - NOW))
+
+    async def send(group_commit: GroupCommit, keys: list[tuple[Metric, int]]) -> None:
+        samples = [status(at) if metric is Metric.STATUS else ocr(at) for metric, at in keys]
+        with suppress(DatabaseUnavailableError):
+            await group_commit.store(samples)
+            assert committed >= set(keys)
+
+    async with (
+        asyncio.timeout(SOON),
+        GroupCommit(
+            write,
+            lambda: 1,
+            ocr_unit=1_000_000,
+            linger=timedelta(milliseconds=1),
+            writers=writers,
+        ) as group_commit,
+        asyncio.TaskGroup() as group,
+    ):
+        for keys, pause in requests:
+            group.create_task(send(group_commit, keys))
+            if pause:
+                await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("samples", [pair(), [status(value=0.5)]], ids=["pair", "rejected"])
