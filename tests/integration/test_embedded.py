@@ -215,7 +215,10 @@ def test_it_waits_for_busy_backends_of_a_killed_server(data_dir: Path) -> None:
     with holder(data_dir) as other:
         psql = psql_of(other)
         # It computes without waiting for anything, so it sees the death of its parent only then.
-        busy = "DO $$ BEGIN FOR i IN 1..30000000 LOOP END LOOP; END $$"
+        busy = (
+            "DO $$ DECLARE ending timestamptz := clock_timestamp() + interval '4 s'; "
+            "BEGIN WHILE clock_timestamp() < ending LOOP END LOOP; END $$"
+        )
         with subprocess.Popen([*psql, "-c", busy], stderr=subprocess.DEVNULL) as client:
             active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO%'"
             poll(lambda: subprocess.check_output([*psql, "-tAc", active], text=True) == "1\n")
