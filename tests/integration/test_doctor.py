@@ -312,9 +312,9 @@ async def test_policies_and_their_jobs(database_url: str, make_settings: MakeSet
         "scheduled => false)",
     )
     found = await found_in(make_settings(database_url=database_url))
-    summary, *switched_off = found["policies"]
+    summary, *others = found["policies"]
     assert "compression of app_logs: after 9 days, retention: after 3 years" in summary.found
-    assert ["is switched off" in finding.found for finding in switched_off] == [True, True]
+    assert sum("is switched off" in finding.found for finding in others) == 2
 
 
 async def test_a_job_of_a_continuous_aggregate(
