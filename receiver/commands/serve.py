@@ -1,7 +1,7 @@
 """Receive remote-write requests and store them, until SIGTERM or SIGINT.
 
 POST /api/v1/write takes Remote-Write 1.0 and 2.0; GET /metrics, /-/healthy and /-/ready tell how it
-is. Without a database URL it runs an embedded PostgreSQL, which takes the extra `embedded`.
+is. Without a database URL it runs an embedded PostgreSQL.
 
 Examples:
     receiver serve
