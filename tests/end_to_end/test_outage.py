@@ -10,10 +10,9 @@ import pytest
 
 from receiver.write import WRITE_PATH
 from tests.end_to_end.test_prometheus import (
-    CODES,
     CONFIGURATION,
-    FIRST_OCR,
     Application,
+    assert_every_scrape_is_a_row,
     prometheus,
 )
 from tests.faults.processes import replicas
@@ -73,11 +72,4 @@ async def test_every_scrape_during_an_outage_becomes_a_row(
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
         await connection.close()
         assert await receiver.terminate() == 0
-    found = [(row["instance"], row["app_status"], row["ocr_value"].timestamp()) for row in rows]
-    expected = {
-        (target, CODES[number % len(CODES)], FIRST_OCR + number + 0.25)
-        for app, target in zip(applications, targets, strict=True)
-        for number in range(app.scrapes)
-    }
-    assert set(found) == expected
-    assert len(found) == len(expected)
+    assert_every_scrape_is_a_row(rows, dict(zip(targets, applications, strict=True)))

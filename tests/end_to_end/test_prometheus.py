@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -120,17 +120,24 @@ async def test_every_scrape_is_a_row(
         assert await connection.fetchval("SELECT count(*) FROM pending_halves") == 0
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
         await connection.close()
+    assert_every_scrape_is_a_row(rows, dict(zip(targets, applications, strict=True)))
+    assert any(map(has_lone_half, requests)), "the shards did not split any pair"
+
+
+def assert_every_scrape_is_a_row(
+    rows: Iterable[asyncpg.Record], applications: Mapping[str, Application]
+) -> None:
     found = [(row["instance"], row["app_status"], row["ocr_value"].timestamp()) for row in rows]
     assert len(set(found)) == len(found)
-    for app, target in zip(applications, targets, strict=True):
+    for target, application in applications.items():
         scraped = [
             (target, CODES[number % len(CODES)], FIRST_OCR + number + 0.25)
-            for number in range(app.scrapes)
+            for number in range(application.scrapes)
         ]
         stored = {row for row in found if row[0] == target}
         # Told to end, Prometheus breaks off a scrape that it has just begun.
         assert stored in (set(scraped), set(scraped[:-1]))
-    assert any(map(has_lone_half, requests)), "the shards did not split any pair"
+    assert {row[0] for row in found} == applications.keys()
 
 
 def has_lone_half(request: WriteRequest) -> bool:
