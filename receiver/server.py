@@ -125,7 +125,8 @@ async def web_runner(app: web.Application, settings: Settings) -> AsyncIterator[
         # where senders that can fall back to snappy wait for 415.
         auto_decompress=False,
         keepalive_timeout=settings.idle_timeout.total_seconds(),
-        shutdown_timeout=settings.shutdown_timeout.total_seconds(),
+        # aiohttp waits for so long, and then as long again.
+        shutdown_timeout=settings.shutdown_timeout.total_seconds() / 2,
     )
     await runner.setup()
     try:

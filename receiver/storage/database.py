@@ -31,6 +31,9 @@ Connection: TypeAlias = asyncpg.Connection
 CHECK_TIMEOUT: Final = 5.0
 """Seconds until the database must have given a sign of life."""
 
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds for the server to see that we go; it does without."""
+
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a connection must be there."""
 
@@ -214,7 +217,7 @@ class Database:
         """Close all connections; those in use get a moment to finish."""
         try:
             with translated():
-                async with asyncio.timeout(CHECK_TIMEOUT):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._pool.close()
         except UnavailableError as error:
             # What was acknowledged is committed; the server will notice that we are gone.
