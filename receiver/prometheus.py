@@ -14,6 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.errors import UnavailableError
+from receiver.security.access import bearing
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 MAX_REASON: Final = 200
@@ -172,7 +173,7 @@ async def opened(
     url: str, limits: aiohttp.ClientTimeout = TIMEOUT, token: str | None = None
 ) -> AsyncIterator[Prometheus]:
     """A session with the Prometheus at `url`, with a bearer token if it wants one."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = bearing(token) if token else {}
     async with aiohttp.ClientSession(timeout=limits, headers=headers) as session:
         yield Prometheus(session, url)
 

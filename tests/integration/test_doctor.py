@@ -23,6 +23,7 @@ from tests.conftest import MakeSettings
 from tests.logs import stop_refreshing
 from tests.receivers import receiving
 from tests.roles import as_role, execute, plain_role
+from tests.timescale import require_timescaledb
 from tests.waiting import until
 
 Found = dict[str, list[Finding]]
@@ -49,12 +50,10 @@ def worst(findings: list[Finding]) -> Level:
 
 async def skip_without_timescaledb(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
-    has = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
-    )
-    await connection.close()
-    if not has:
-        pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")
+    try:
+        await require_timescaledb(connection)
+    finally:
+        await connection.close()
 
 
 async def test_a_fresh_schema_gives_no_cause_to_act(
