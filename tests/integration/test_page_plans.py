@@ -65,7 +65,8 @@ async def fill(url: str) -> None:
         SELECT 1 + i % 40, now() - i * INTERVAL '1 s', 0 FROM generate_series(1, {MANY}) AS i;
         """
     )
-    await connection.execute("SET default_statistics_target = 1000")  # all rows: the same plan each time
+    # Of all rows: a sample may lead to another plan each time.
+    await connection.execute("SET default_statistics_target = 1000")
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
 
