@@ -107,10 +107,6 @@ class MissingReferenceError(UnavailableError):
     """A row refers to a source or an error code that is not there."""
 
 
-class WideBatchError(UnavailableError):
-    """The batch spans more time than one transaction should."""
-
-
 class RefusedByDatabaseError(UnavailableError):
     """The database refuses the data itself, however often it is sent."""
 

@@ -21,6 +21,7 @@ PLACEHOLDERS: Final[dict[object, str]] = {
     timedelta | None: "DURATION|off",
     ByteSize: "SIZE",
     int: "N",
+    int | None: "N|off",
 }
 WIDE: Final = 55
 """Characters of a usage after which settings come in a line of their own."""
@@ -70,7 +71,7 @@ def default_text(field: FieldInfo) -> str:
         return write_size(default)
     if isinstance(default, bool):
         return str(default).lower()
-    if default is None and field.annotation == timedelta | None:
+    if default is None and field.annotation in {timedelta | None, int | None}:
         return "off"
     return "" if default in {None, PydanticUndefined} else str(default)
 

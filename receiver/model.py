@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 """Label names and values, sorted by name, without `__name__`."""
@@ -47,17 +47,20 @@ class Series(NamedTuple):
 Sample: TypeAlias = tuple[Series, int, float]
 """A sample of a kept series: its timestamp in milliseconds since the Unix epoch, and its value."""
 
-Row: TypeAlias = tuple[int, Source, int, int, float]
+Row: TypeAlias = tuple[int, Source, float, int, float]
 """A complete pair, one row of `app_logs`: timestamp (milliseconds since the Unix epoch), source,
-status, OCR value (microseconds since 2000-01-01 UTC, as TIMESTAMPTZ is stored), and the value of
-the OCR sample as it came."""
+the status sample's value (a whole number in the range of int32), OCR value (microseconds since
+2000-01-01 UTC, as TIMESTAMPTZ is stored), and the OCR sample's value."""
 
-Half: TypeAlias = tuple[int, Source, int | None, int | None, float | None]
-"""One sample of a pair whose twin is not there yet: a row without its status or its OCR value."""
+Half: TypeAlias = tuple[int, Source, float | None, int | None, float | None]
+"""An incomplete row: one sample of a pair whose other sample is not there yet."""
+
+Key: TypeAlias = tuple[int, Source]
+"""What tells rows apart: timestamp (milliseconds since the Unix epoch) and source."""
 
 
 class Reason(StrEnum):
-    """Why a sample was set aside."""
+    """Why a sample was rejected."""
 
     NOT_A_NUMBER = "not_a_number"
     INFINITE = "infinite"
@@ -67,16 +70,38 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     """Another value for the same source and time is stored already."""
     UNPAIRED = "unpaired"
+    WITH_OTHER = "other_sample_rejected"
+    """The sample that it makes a row with was rejected."""
+    TOO_OLD = "too_old"
+    TOO_FAR_AHEAD = "too_far_ahead"
+    TOO_MANY_SOURCES = "too_many_new_sources"
+    TOO_MANY_CODES = "too_many_new_codes"
+    TOO_MANY_CHUNKS = "too_many_new_chunks"
     REFUSED = "refused_by_database"
 
 
+BREAKING: Final = (
+    Reason.NOT_A_NUMBER,
+    Reason.INFINITE,
+    Reason.NOT_WHOLE,
+    Reason.OUT_OF_RANGE,
+    Reason.WITH_OTHER,
+    Reason.TOO_MANY_CODES,
+    Reason.TOO_MANY_CHUNKS,
+    Reason.REFUSED,
+)
+"""Reasons for which the other sample of the pair is rejected, too."""
+
+
 class Fate(StrEnum):
-    """What became of a sample in the database, if it was not set aside for a `Reason`."""
+    """What became of a sample in the database, if it was not rejected for a `Reason`."""
 
     STORED = "stored"
     """It is part of a row."""
     DUPLICATE = "duplicate"
     """It repeats a sample that was there."""
+    DISCARDED = "discarded"
+    """A rule of the database's keeps it out of `rejected_samples`, too; it was logged."""
 
 
 Fates: TypeAlias = Counter[Fate | Reason]
@@ -107,13 +132,15 @@ class Observed(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A sample that cannot become part of a row, set aside with its exact value."""
+    """A sample that cannot become part of a row, with its exact value."""
 
     source: Source
     metric: Metric
     timestamp: int
     value: float
     reason: Reason
+    detail: str | None = None
+    """What the database said, where it refused the sample."""
 
 
 class Faults(NamedTuple):

@@ -57,6 +57,25 @@ def parse_age(value: object) -> object:
     return age
 
 
+def parse_lead(value: object) -> object:
+    """Read how far something may lie ahead, or `off` for any time.
+
+    Raises:
+        ValueError: the text is neither a duration nor `off`.
+    """
+    if value == "off":
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or off") from None
+
+
+def parse_count(value: object) -> object:
+    """Read a number of things, or `off` for any number."""
+    return None if value == "off" else value
+
+
 def parse_address(value: str) -> str:
     """Check that a listen address is HOST:PORT.
 
@@ -124,6 +143,8 @@ def check_tokens(tokens: SecretStr) -> SecretStr:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Ge(timedelta(0))]
 PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
 Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
+Lead = Annotated[timedelta | None, BeforeValidator(parse_lead)]
+Count = Annotated[int | None, Gt(0), BeforeValidator(parse_count)]
 Size = Annotated[ByteSize, Gt(0)]
 Address = Annotated[str, AfterValidator(parse_address)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(check_database_url)]

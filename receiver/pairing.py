@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import struct
+import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from receiver.model import Half, Metric, Reason, Rejected, Row, Sample, Source
+from receiver.model import Half, Key, Metric, Reason, Rejected, Row, Sample, Source
 
 POSTGRES_EPOCH_MS: Final = 946_684_800_000
 """2000-01-01 UTC, from which PostgreSQL counts, in milliseconds since the Unix epoch."""
@@ -34,6 +36,7 @@ END_INT32: Final = 2**31
 # A member looked up on its class costs as much as the rest of a sample.
 STATUS: Final = Metric.STATUS
 MAX_CODES: Final = 1024
+MILLISECOND: Final = timedelta(milliseconds=1)
 STALE_BITS: Final = (0x7FF0000000000002).to_bytes(8, "little")
 
 
@@ -88,29 +91,72 @@ class Codes(dict[float, int | Reason]):
         return reading
 
 
+class TimeWindow:
+    """How far a sample's time may lie from the present.
+
+    Args:
+        max_age: How old a sample may be; None: any age.
+        max_lead: How far it may lie in the future; None: any time.
+        now: Tells the time, in seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        max_age: timedelta | None = None,
+        max_lead: timedelta | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._max_age = None if max_age is None else max_age // MILLISECOND
+        self._max_lead = None if max_lead is None else max_lead // MILLISECOND
+        self._now = now
+
+    def judge(self, timestamp: int) -> Reason | None:
+        """Return why a sample of this time (milliseconds since the Unix epoch) is rejected."""
+        if not MIN_TIMESTAMP_MS <= timestamp < END_TIMESTAMP_MS:
+            return Reason.TIMESTAMP_OUT_OF_RANGE
+        lead = timestamp - int(self._now() * 1000)
+        if self._max_age is not None and -lead > self._max_age:
+            return Reason.TOO_OLD
+        if self._max_lead is not None and lead > self._max_lead:
+            return Reason.TOO_FAR_AHEAD
+        return None
+
+
+ANY_TIME: Final = TimeWindow()
+
+
 class Batch:
-    """The samples that commit together: rows, halves and what is set aside.
+    """The samples that commit together: rows, incomplete rows and rejected samples.
 
     Args:
         ocr_unit: Microseconds in one unit of the OCR metric.
+        window: Which times are accepted.
     """
 
-    def __init__(self, ocr_unit: int) -> None:
+    def __init__(self, ocr_unit: int, window: TimeWindow = ANY_TIME) -> None:
         self._ocr_unit = ocr_unit
+        self._window = window
         self.rows: list[Row] = []
         self.rejected: list[Rejected] = []
         self._taken = 0
         self._codes = Codes()
         # By timestamp, since the samples of a scrape share theirs.
-        self._statuses: defaultdict[int, dict[Source, int]] = defaultdict(dict)
+        self._statuses: defaultdict[int, dict[Source, float]] = defaultdict(dict)
         self._ocr_values: defaultdict[int, dict[Source, tuple[int, float]]] = defaultdict(dict)
+        # The pairs of which a sample's value was rejected, and whose that was.
+        self._broken: defaultdict[Key, set[Metric]] = defaultdict(set)
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.rejected or self.has_halves)
 
     @property
+    def timestamps(self) -> Collection[int]:
+        """The times of all samples, in milliseconds since the Unix epoch."""
+        return self._statuses.keys()
+
+    @property
     def has_halves(self) -> bool:
-        """Whether a sample waits for its twin."""
+        """Whether a row is incomplete."""
         return any(self._statuses.values()) or any(self._ocr_values.values())
 
     @property
@@ -119,17 +165,17 @@ class Batch:
         return self._taken - 2 * len(self.rows) - self.count_halves() - len(self.rejected)
 
     def count_halves(self) -> int:
-        """How many samples wait for their twin."""
+        """Count the samples whose other sample is not there."""
         return sum(map(len, self._statuses.values())) + sum(map(len, self._ocr_values.values()))
 
     def has_half_of(self, samples: Iterable[Sample]) -> bool:
-        """Whether one of these samples waits for its twin."""
+        """Return whether one of these samples lacks its other sample."""
         return any(
             source in self._waiting(metric, timestamp) for (metric, source), timestamp, _ in samples
         )
 
     def pass_on(self, samples: Iterable[Sample], following: Batch) -> None:
-        """Leave those of these samples that wait for their twin to another batch."""
+        """Leave those of these samples that lack their other sample to another batch."""
         for (metric, source), timestamp, _ in samples:
             waiting = self._waiting(metric, timestamp)
             if source in waiting:
@@ -142,7 +188,7 @@ class Batch:
         return halves[timestamp]
 
     def halves(self) -> Iterator[Half]:
-        """The samples without a twin in this batch, in no particular order."""
+        """Yield the incomplete rows, in no particular order."""
         for timestamp, statuses in self._statuses.items():
             for source, status in statuses.items():
                 yield timestamp, source, status, None, None
@@ -150,15 +196,19 @@ class Batch:
             for source, (ocr_value, sample) in ocr_values.items():
                 yield timestamp, source, None, ocr_value, sample
 
+    def broken(self) -> Iterator[Key]:
+        """Yield the pairs of which one sample was rejected, and the other is not in this batch."""
+        return (key for key, rejected in self._broken.items() if len(rejected) == 1)
+
     def add(self, samples: Collection[Sample]) -> Counter[Outcome]:  # noqa: C901, PLR0912  see below
-        """Take the samples of one request; says what became of them."""
+        """Take the samples of one request; returns what became of them."""
         # One loop, without a call or a counter more than it takes: it runs once a sample.
         before, stale = len(self.rejected), 0
         rows, codes, unit, at = self.rows, self._codes, self._ocr_unit, None
         for (metric, source), timestamp, value in samples:
             if timestamp != at:
                 at = timestamp
-                in_range = MIN_TIMESTAMP_MS <= timestamp < END_TIMESTAMP_MS
+                fault = self._window.judge(timestamp)
                 statuses, ocr_values = self._statuses[timestamp], self._ocr_values[timestamp]
             is_status = metric is STATUS
             if is_status:
@@ -173,13 +223,15 @@ class Batch:
                     stale += 1
                 else:
                     self._reject(source, metric, timestamp, value, reading)
-            elif not in_range:
-                self._reject(source, metric, timestamp, value, Reason.TIMESTAMP_OUT_OF_RANGE)
+                    if fault is None:
+                        self._broken[timestamp, source].add(metric)
+            elif fault is not None:
+                self._reject(source, metric, timestamp, value, fault)
             elif is_status:
-                twin = ocr_values.pop(source, None)
-                if twin is not None:
-                    rows.append((timestamp, source, reading, *twin))
-                elif statuses.setdefault(source, reading) != reading:
+                other = ocr_values.pop(source, None)
+                if other is not None:
+                    rows.append((timestamp, source, value, *other))
+                elif statuses.setdefault(source, value) != value:
                     self._reject(source, metric, timestamp, value, Reason.CONFLICT)
             else:
                 status = statuses.pop(source, None)
@@ -196,6 +248,18 @@ class Batch:
                 Outcome.REJECTED: rejected,
             }
         )
+
+    def close(self) -> None:
+        """Take no more samples: reject those whose other sample was rejected."""
+        for (timestamp, source), rejected in self._broken.items():
+            status = self._statuses[timestamp].pop(source, None)
+            if status is not None:
+                rejected.add(Metric.STATUS)
+                self._reject(source, Metric.STATUS, timestamp, status, Reason.WITH_OTHER)
+            ocr = self._ocr_values[timestamp].pop(source, None)
+            if ocr is not None:
+                rejected.add(Metric.OCR)
+                self._reject(source, Metric.OCR, timestamp, ocr[1], Reason.WITH_OTHER)
 
     def _reject(
         self, source: Source, metric: Metric, timestamp: int, value: float, reason: Reason

@@ -51,6 +51,11 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
         "max_message_size",
         "max_in_flight_requests",
         "max_in_flight_size",
+        "max_sample_age",
+        "max_sample_lead",
+        "max_new_sources",
+        "max_new_codes",
+        "max_new_chunks",
         "series_cache_size",
     ),
     Section.TIMES: (

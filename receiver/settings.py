@@ -30,8 +30,10 @@ from receiver.model import Metric
 from receiver.notation import (
     Address,
     Age,
+    Count,
     DatabaseURL,
     Duration,
+    Lead,
     MetricName,
     PositiveDuration,
     Size,
@@ -160,6 +162,30 @@ class Settings(BaseSettings):
     max_in_flight_size: Size = Field(
         ByteSize(128 * 2**20),
         description="Decompressed size of all requests under way; above it they are answered 503.",
+    )
+    max_sample_age: Age = Field(
+        timedelta(days=3650),
+        description="Age above which a sample is rejected as too old; off: none is.",
+    )
+    max_sample_lead: Lead = Field(
+        None,
+        description="Time by which a sample may lie in the future; above it, it is rejected; "
+        "off: none is.",
+    )
+    max_new_sources: Count = Field(
+        20_000,
+        description="Label sets that one process adds to `sources` in an hour; samples of more "
+        "are rejected; off: any number.",
+    )
+    max_new_codes: Count = Field(
+        1_000,
+        description="Unknown error codes that one process registers in an hour; samples with more "
+        "are rejected; off: any number.",
+    )
+    max_new_chunks: Count = Field(
+        500,
+        description="Chunks of other days that one process creates in an hour (TimescaleDB); "
+        "samples in more are rejected; off: any number.",
     )
     series_cache_size: int = Field(
         100_000, ge=2, description="Series whose labels are remembered, so that they parse at once."

@@ -22,11 +22,13 @@ from receiver.errors import (
     UnavailableError,
 )
 from receiver.settings import Settings
-from receiver.storage.queries import CHECK
 
 logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = asyncpg.Connection
+
+# Whether nothing can be written now: 'on' or 'off'.
+CHECK: Final = "SELECT current_setting('transaction_read_only')"
 
 CHECK_TIMEOUT: Final = 5.0
 """Seconds until the database must have given a sign of life."""
@@ -38,10 +40,11 @@ CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a connection must be there."""
 
 # SQLSTATE classes that blame the data: data exception, integrity constraint violation, an
-# exception raised by someone's trigger, program limit exceeded.
-REFUSED_CLASSES: Final = ("22", "23", "P0", "54")
-# Syntax error or access rule violation.
-STATEMENT_CLASS: Final = "42"
+# exception raised by someone's trigger or function, a view's check option, program limit exceeded.
+REFUSED_CLASSES: Final = ("21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0")
+# Syntax error or access rule violation; what COPY cannot do with row-level security, or ON CONFLICT
+# with rules.
+STATEMENT_CLASSES: Final = ("0A", "42")
 # Deadlock or serialization failure.
 ROLLBACK_CLASS: Final = "40"
 
@@ -72,7 +75,7 @@ def translated() -> Iterator[None]:
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "").startswith(REFUSED_CLASSES):
             raise RefusedByDatabaseError(describe(error)) from error
-        if (error.sqlstate or "").startswith(STATEMENT_CLASS):
+        if (error.sqlstate or "").startswith(STATEMENT_CLASSES):
             raise StatementRefusedError(describe(error)) from error
         raise DatabaseUnavailableError(describe(error)) from error
     except asyncpg.ClientConfigurationError as error:
@@ -87,7 +90,7 @@ def translated() -> Iterator[None]:
 def leaves_session_usable(error: BaseException) -> bool:
     """Whether the error is about what was asked, so that the session can go on."""
     sqlstate = getattr(error, "sqlstate", None) or ""
-    return sqlstate.startswith((*REFUSED_CLASSES, STATEMENT_CLASS, ROLLBACK_CLASS))
+    return sqlstate.startswith((*REFUSED_CLASSES, *STATEMENT_CLASSES, ROLLBACK_CLASS))
 
 
 def describe(error: asyncpg.PostgresError) -> str:

@@ -1,11 +1,13 @@
-"""Commits a batch: pairs to `app_logs`, halves to where they wait, everything else set aside."""
+"""Commits a batch: rows to `app_logs`, incomplete rows to where they wait, all else as rejected."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Final
+from enum import Enum, auto
+from typing import Final, NamedTuple
+from weakref import WeakSet
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
@@ -13,33 +15,58 @@ from receiver.errors import (
     ConflictingTransactionError,
     DuplicateRowError,
     MissingReferenceError,
-    RefusedByDatabaseError,
-    WideBatchError,
+    StatementRefusedError,
 )
-from receiver.model import Fate, Fates, Metric, Reason
-from receiver.pairing import POSTGRES_EPOCH_MS
+from receiver.model import Fate, Fates, Half, Metric, Reason, Row, Source
 from receiver.storage import queries
+from receiver.storage.chunks import Chunks
+from receiver.storage.codes import Codes
 from receiver.storage.database import Connection, Database
-from receiver.storage.pending import meet, settle_repeated
+from receiver.storage.each import REFUSALS
+from receiver.storage.inserting import Inserted, copy_logs, insert_each, insert_logs
+from receiver.storage.pending import meet, settle_at_once, take_others
 from receiver.storage.records import (
-    COPY_COLUMNS,
+    KEY,
     Contents,
     HalfRecord,
     LogRecord,
+    Refusal,
     RejectedRecord,
-    encode_copy,
     half_records,
+    key_records,
     log_records,
     rejected_records,
 )
-from receiver.storage.sources import resolve_sources
+from receiver.storage.rejecting import reject_samples
+from receiver.storage.sources import Sources
 
 logger = logging.getLogger(__name__)
 
-MAX_KNOWN_CODES: Final = 10_000
 ATTEMPTS: Final = 5
-CHUNKS_AT_ONCE: Final = 100
-"""Chunks that one transaction may have to create: a second or two, and a thousand locks."""
+MAX_SHOWN: Final = 200
+"""Characters of labels that are logged."""
+
+
+class Limits(NamedTuple):
+    """How much may be added in an hour; None: any number."""
+
+    sources: int | None = None
+    codes: int | None = None
+    chunks: int | None = None
+
+
+NO_LIMITS: Final = Limits()
+
+
+class How(Enum):
+    """How rows are written."""
+
+    COPY = auto()
+    """None is there yet: the fastest."""
+    INSERT = auto()
+    """Some may be there."""
+    EACH = auto()
+    """The database may refuse some."""
 
 
 class LogWriter:
@@ -49,7 +76,8 @@ class LogWriter:
         database: Where to.
         names: What the two metrics are called.
         chunk_interval: Time range of one chunk.
-        count: Is told after each commit what became of its samples.
+        count: Is given what became of the samples, after each commit.
+        limits: How much may be added.
     """
 
     def __init__(
@@ -58,41 +86,36 @@ class LogWriter:
         names: Mapping[Metric, str],
         chunk_interval: timedelta = timedelta(days=1),
         count: Callable[[Fates], None] = lambda _: None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self._database = database
-        self._count = count
         self._names = names
-        self._widest = max(1, chunk_interval // timedelta(milliseconds=1)) * CHUNKS_AT_ONCE
-        self._known_codes: set[int] = set()
+        self._count = count
+        self._sources = Sources(database, limits.sources)
+        self._codes = Codes(database, limits.codes)
+        self._chunks = Chunks(database, chunk_interval, limits.chunks)
+        # Sources of which the database has refused a row: theirs must not slow down all others.
+        self._suspects: WeakSet[Source] = WeakSet()
 
     async def write(self, contents: Contents) -> None:
-        """Commit everything, whatever it takes.
-
-        What the database refuses is divided until the entry at fault stands alone; that one is set
-        aside, and everything else is stored. What spans too many chunks is divided too, so that a
-        sender that tries again gets further each time.
+        """Commit everything, whatever it takes; what the database refuses, as rejected.
 
         Raises:
             UnavailableError: not everything is committed; writing the same again is safe.
         """
+        if not self._suspects or self._suspects.isdisjoint(contents.sources()):
+            await self._write(contents, How.COPY)
+            return
+        good, suspect = contents.part(lambda source: source not in self._suspects)
         try:
-            await self._write_undivided(contents)
-        except WideBatchError:
-            for part in contents.by_time(self._widest):
-                await self.write(part)
-        except RefusedByDatabaseError as error:
-            if contents.size() > 1:
-                for part in contents.split():
-                    await self.write(part)
-            elif contents.rejected:
-                raise
-            else:
-                logger.warning(
-                    "set aside a sample, for %s", error, extra={"fault": "refused_by_database"}
-                )
-                await self._write_undivided(contents.set_aside())
+            if good.size():
+                await self._write(good, How.COPY)
+            await self._write(suspect, How.EACH)
+        except StatementRefusedError:
+            # Beside those that are stored it can be told whether it is the fault of the others.
+            await self._write(contents, How.EACH)
 
-    async def _write_undivided(self, contents: Contents) -> None:
+    async def _write(self, contents: Contents, how: How) -> None:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(ConflictingTransactionError),
             stop=stop_after_attempt(ATTEMPTS),
@@ -100,131 +123,117 @@ class LogWriter:
             reraise=True,
         ):
             with attempt:
-                try:
-                    await self._transact(contents, copy=True)
-                except DuplicateRowError:
-                    await self._redo(contents)
-                except MissingReferenceError:
-                    self._forget(contents)
-                    await self._redo(contents)
+                await self._write_somehow(contents, how)
 
-    async def _redo(self, contents: Contents) -> None:
-        try:
-            await self._transact(contents, copy=False)
-        except (DuplicateRowError, MissingReferenceError) as error:
-            # Not a key of ours: somebody has added a constraint, which these data break.
-            raise RefusedByDatabaseError(str(error)) from error
+    async def _write_somehow(self, contents: Contents, how: How) -> None:
+        while True:
+            if how is How.EACH:
+                self._forget(contents)
+            try:
+                await self._transact(await self._admit(contents), how)
+            except REFUSALS as error:
+                if how is How.EACH:
+                    raise
+                if isinstance(error, MissingReferenceError):
+                    self._forget(contents)
+                foreseen = isinstance(error, (DuplicateRowError, MissingReferenceError))
+                how = How.INSERT if how is How.COPY and foreseen else How.EACH
+            else:
+                return
 
     def _forget(self, contents: Contents) -> None:
-        # Somebody has deleted or renumbered a source or a code.
-        self._known_codes.clear()
+        # Somebody may have deleted or renumbered a source or a code.
+        self._codes.forget()
         for source in contents.sources():
             source.id = None
 
-    async def _transact(self, contents: Contents, *, copy: bool) -> None:
+    async def _admit(self, contents: Contents) -> Contents:
+        """See to what rows refer to; reject those for which that must not or cannot be there."""
+        sources = await self._sources.resolve(contents.sources())
+        codes = await self._codes.resolve(contents.codes())
+        chunks = await self._chunks.resolve(contents.timestamps())
+        if not (sources or codes or chunks):
+            return contents
+
+        def refuse(entry: Row | Half) -> Refusal | None:
+            timestamp, source, status, *_ = entry
+            return (
+                sources.get(source)
+                or chunks.get(self._chunks.of(timestamp))
+                or (None if status is None else codes.get(int(status)))
+            )
+
+        return contents.without(refuse)
+
+    async def _transact(self, contents: Contents, how: How, copied: int = 0) -> None:
         """Write everything in one transaction; its locks come in one order for all transactions.
 
         That order is: pending halves, error codes, logs, rejected samples, each sorted.
         """
-        await resolve_sources(self._database, contents.sources())
         logs, halves = log_records(contents.rows), half_records(contents.halves)
-        self._check_span(logs)
-        self._check_span(halves)
-        codes = {log[2] for log in logs}
-        if copy and not (halves or contents.rejected) and codes <= self._known_codes:
+        if how is How.COPY and not (halves or contents.rejected):
             # The hot path: COPY alone is a transaction too, for one round trip instead of three.
             async with self._database.connection() as connection:
-                await copy_logs(connection, logs)
-            self._count(Fates({Fate.STORED: 2 * len(logs), Fate.DUPLICATE: contents.repeated}))
+                copied = await copy_logs(connection, logs)
+            if copied < len(logs):
+                await self._transact(contents, How.INSERT, copied)
+                return
+            self._count(Fates({Fate.STORED: 2 * copied, Fate.DUPLICATE: contents.repeated}))
             return
+        each = how is How.EACH
         rejected = rejected_records(contents.rejected, self._names)
         waiting: list[HalfRecord] = []
         fates = Fates({Fate.DUPLICATE: contents.repeated})
         async with self._database.transaction() as connection:
             if halves:
-                met = await meet(connection, halves, self._names)
-                logs = sorted(logs + met.completed)
-                codes |= {log[2] for log in met.completed}
+                met = await meet(connection, halves, self._names, each=each)
+                logs = sorted(logs + met.completed, key=KEY)
+                await self._codes.ensure(connection, {log[2] for log in met.completed}, each=each)
                 waiting = met.waiting
-                rejected += met.conflicts
+                rejected += met.rejected
                 fates[Fate.DUPLICATE] += met.repeated
-            await self._register_codes(connection, codes)
-            if not (logs and copy):
+            rejected += await take_others(connection, key_records(contents.broken), self._names)
+            if not (logs and how is How.COPY):
                 await connection.execute(queries.MARK_WAL)
-            if logs and copy:
-                await copy_logs(connection, logs)
-                fates[Fate.STORED] += 2 * len(logs)
-            elif logs:
-                inserted, conflicts = await self._insert(connection, logs)
-                fates[Fate.STORED] += 2 * inserted
-                fates[Fate.DUPLICATE] += 2 * (len(logs) - inserted) - len(conflicts)
-                rejected += conflicts
+            if logs:
+                inserted = await self._insert(connection, logs, how)
+                stored = inserted.stored + copied
+                fates[Fate.STORED] += 2 * stored
+                fates[Fate.DUPLICATE] += 2 * (len(logs) - stored) - len(inserted.rejected)
+                rejected += inserted.rejected
             if waiting:
-                settled = await settle_repeated(connection, waiting, self._names)
-                fates += settled.fates()
-            if rejected:
-                fates += await set_aside(connection, rejected)
-        self._remember_codes(codes)
+                settled = await settle_at_once(connection, waiting, self._names)
+                fates[Fate.DUPLICATE] += settled.repeated
+                rejected += settled.rejected
+            fates += await reject_samples(connection, rejected, each=each)
+        self._suspect(contents, rejected)
         self._count(fates)
 
-    def _check_span(self, records: Sequence[LogRecord | HalfRecord]) -> None:
-        if records and records[-1][0] - records[0][0] > self._widest * 1000:
-            raise WideBatchError
+    async def _insert(self, connection: Connection, logs: list[LogRecord], how: How) -> Inserted:
+        if how is How.EACH:
+            return await insert_each(connection, logs, self._names)
+        if how is How.INSERT:
+            return await insert_logs(connection, logs, self._names)
+        copied = await copy_logs(connection, logs)
+        if copied == len(logs):
+            return Inserted(copied, [])
+        stored, rejected = await insert_logs(connection, logs, self._names)
+        return Inserted(copied + stored, rejected)
 
-    async def _register_codes(self, connection: Connection, codes: set[int]) -> None:
-        if unknown := codes - self._known_codes:
-            await connection.execute(queries.REGISTER_CODES, list(unknown))
-
-    def _remember_codes(self, codes: set[int]) -> None:
-        # Called after the commit: before it, nothing is certain to be there.
-        if len(self._known_codes) > MAX_KNOWN_CODES:
-            self._known_codes.clear()
-        self._known_codes |= codes
-
-    async def _insert(
-        self, connection: Connection, logs: list[LogRecord]
-    ) -> tuple[int, list[RejectedRecord]]:
-        """Store rows of which some are there; returns how many were not, and what contradicts."""
-        columns = tuple(zip(*logs, strict=True))[:4]
-        status: str = await connection.execute(queries.INSERT_LOGS, *columns)
-        inserted = int(status.removeprefix("INSERT 0 "))
-        if inserted == len(logs):
-            return inserted, []
-        await connection.execute(queries.PLAN_FOR_BOUNDS)
-        conflicts: list[RejectedRecord] = []
-        missing: list[LogRecord] = []
-        for place, other_status, other_ocr in await connection.fetch(
-            queries.FIND_CONFLICTS, *columns, logs[0][0], logs[-1][0]
-        ):
-            if other_status is None:
-                missing.append(logs[place - 1])
-                continue
-            created_at, source_id, app_status, _, sample = logs[place - 1]
-            timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
-            for differs, metric, value in (
-                (other_status, Metric.STATUS, float(app_status)),
-                (other_ocr, Metric.OCR, sample),
-            ):
-                if differs:
-                    name = self._names[metric]
-                    conflicts.append((source_id, name, timestamp, value, Reason.CONFLICT))
-        # All are missing where a trigger of somebody's discards them.
-        if 0 < len(missing) < len(logs):
-            more, others = await self._insert(connection, missing)
-            return inserted + more, conflicts + others
-        return inserted, conflicts
-
-
-async def set_aside(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
-    """Keep samples that can be no row; those that were set aside before are duplicates."""
-    counts = await connection.fetch(queries.REJECT_SAMPLES, *zip(*rejected, strict=True))
-    fates = Fates({Reason(reason): count for reason, count in counts})
-    fates[Fate.DUPLICATE] = len(rejected) - fates.total()
-    return fates
-
-
-async def copy_logs(connection: Connection, logs: list[LogRecord]) -> None:
-    """Store rows of which none is there yet."""
-    await connection.copy_to_table(
-        "app_logs", source=encode_copy(logs), columns=COPY_COLUMNS, format="binary"
-    )
+    def _suspect(self, contents: Contents, rejected: list[RejectedRecord]) -> None:
+        """Remember of which sources the database has refused something, and log why."""
+        refused = {record[0]: record for record in rejected if record[6] == Reason.REFUSED}
+        if not (refused or self._suspects):
+            return
+        for source in contents.sources():
+            if source.id in refused:
+                self._suspects.add(source)
+            else:
+                self._suspects.discard(source)
+        for source_id, _, labels, *_, detail in refused.values():
+            logger.warning(
+                "the database refuses samples of %s, which are rejected: %s",
+                f"source {source_id}" if labels is None else labels[:MAX_SHOWN],
+                detail,
+                extra={"fault": "refused_by_database"},
+            )

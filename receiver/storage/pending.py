@@ -1,92 +1,139 @@
-"""Halves in the database: where a sample waits for its twin."""
+"""Incomplete rows in the database: where a sample waits for its other sample."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from receiver.model import Fate, Fates, Metric, Reason
 from receiver.pairing import POSTGRES_EPOCH_MS
 from receiver.storage import queries
 from receiver.storage.database import Connection, Database
-from receiver.storage.records import HalfRecord, LogRecord, RejectedRecord
+from receiver.storage.each import REFUSALS, run_for_each
+from receiver.storage.records import KEY, HalfRecord, LogRecord, RejectedRecord
+from receiver.storage.rejecting import reject_samples
 
-SETTLE_AT_ONCE: Final = 5_000
+MOST: Final = 5_000
+"""Halves that maintenance settles in one transaction."""
 
 
 class Met(NamedTuple):
     """What became of halves that were brought to `pending_halves`."""
 
     completed: list[LogRecord]
-    """Pairs; they are not pending any more."""
+    """Complete rows; they are not pending any more."""
     waiting: list[HalfRecord]
-    conflicts: list[RejectedRecord]
-    """Samples that contradict the half that waits already."""
+    rejected: list[RejectedRecord]
+    """Samples that contradict the half that waits, or that the database refuses."""
     repeated: int
-    """Samples that repeat it."""
+    """Samples that repeat the half that waits."""
 
 
 class Settled(NamedTuple):
     """Halves that were taken out of `pending_halves` without becoming a row."""
 
     total: int
-    unpaired: int
-    """Set aside because no twin came."""
-    conflicts: int
-    """Set aside because another value is stored; all others repeat what is stored."""
-
-    def fates(self) -> Fates:
-        """What became of their samples, of which each has one."""
-        repeated = self.total - self.unpaired - self.conflicts
-        return Fates(
-            {
-                Reason.UNPAIRED: self.unpaired,
-                Reason.CONFLICT: self.conflicts,
-                Fate.DUPLICATE: repeated,
-            }
-        )
+    rejected: list[RejectedRecord]
+    """Samples that contradict a stored row, or whose other sample was rejected or did not come."""
+    repeated: int
+    """Samples that repeat what is stored, or was rejected before."""
 
 
 async def meet(
-    connection: Connection, halves: list[HalfRecord], names: Mapping[Metric, str]
+    connection: Connection,
+    halves: list[HalfRecord],
+    names: Mapping[Metric, str],
+    *,
+    each: bool = False,
 ) -> Met:
-    """Bring halves to where their twins may wait; complete the pairs that meet."""
+    """Bring halves to where their other samples may wait; complete the rows that can be.
+
+    Args:
+        connection: In a transaction.
+        halves: One for each source and time.
+        names: What the two metrics are called.
+        each: Whether the database may refuse some.
+    """
+    rejected: list[RejectedRecord] = []
+    if each:
+        failures = await run_for_each(
+            connection, "pending_halves", queries.UPSERT_EACH_HALF, halves
+        )
+        for place, failure in failures.items():
+            rejected += samples_of(halves[place], names, Reason.REFUSED, failure.message)
+        halves = [half for place, half in enumerate(halves) if place not in failures]
+        keys = tuple(zip(*map(KEY, halves), strict=True)) or ((), ())
+        stored = await connection.fetch(queries.FIND_HALVES, *keys)
+    else:
+        stored = await connection.fetch(queries.UPSERT_HALVES, *zip(*halves, strict=True))
     completed: list[LogRecord] = []
     waiting: list[HalfRecord] = []
-    conflicts: list[RejectedRecord] = []
-    came_before = 0
-    sent = {half[:2]: half for half in halves}
-    stored = await connection.fetch(queries.UPSERT_HALVES, *zip(*halves, strict=True))
-    for created_at, source_id, status, ocr_value, sample, was_there in stored:
+    came_before = conflicts = 0
+    sent = {KEY(half): half for half in halves}
+    for *columns, was_there in stored:
+        half: HalfRecord = tuple(columns)
+        created_at, source_id, status, status_sample, ocr_value, ocr_sample = half
         if status is None or ocr_value is None:
-            waiting.append((created_at, source_id, status, ocr_value, sample))
+            waiting.append(half)
             came_before += was_there
         else:
-            completed.append((created_at, source_id, status, ocr_value, sample))
-        half = sent[created_at, source_id]
-        timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
-        if half[2] is not None and half[2] != status:
-            value, name = float(half[2]), names[Metric.STATUS]
-            conflicts.append((source_id, name, timestamp, value, Reason.CONFLICT))
-        if half[4] is not None and half[3] != ocr_value:
-            name = names[Metric.OCR]
-            conflicts.append((source_id, name, timestamp, half[4], Reason.CONFLICT))
+            completed.append(
+                (created_at, source_id, status, ocr_value, status_sample or 0.0, ocr_sample or 0.0)
+            )
+        contradicting = contradict(sent[created_at, source_id], half)
+        if contradicting is not None:
+            conflicts += 1
+            rejected += samples_of(contradicting, names, Reason.CONFLICT)
     if completed:
-        created_at, source_ids, *_ = zip(*completed, strict=True)
-        await connection.execute(queries.DELETE_HALVES, created_at, source_ids)
-    return Met(completed, waiting, conflicts, came_before - len(conflicts))
+        done = zip(*map(KEY, completed), strict=True)
+        await connection.execute(queries.DELETE_HALVES, *done)
+    return Met(completed, waiting, rejected, came_before - conflicts)
 
 
-async def settle_repeated(
+async def take_others(
+    connection: Connection, keys: list[tuple[int, int]], names: Mapping[Metric, str]
+) -> list[RejectedRecord]:
+    """Take out the samples that wait for others that were rejected; return them as rejected."""
+    if not keys:
+        return []
+    taken = await connection.fetch(queries.TAKE_HALVES, *zip(*keys, strict=True))
+    return [
+        sample for half in taken for sample in samples_of(tuple(half), names, Reason.WITH_OTHER)
+    ]
+
+
+def contradict(sent: HalfRecord, stored: HalfRecord) -> HalfRecord | None:
+    """Return what of a half that was sent differs from what waits, if anything does."""
+    created_at, source_id, status, status_sample, ocr_value, ocr_sample = sent
+    if status is not None and status != stored[2]:
+        return created_at, source_id, status, status_sample, None, None
+    if ocr_value is not None and ocr_value != stored[4]:
+        return created_at, source_id, None, None, ocr_value, ocr_sample
+    return None
+
+
+def samples_of(
+    half: HalfRecord, names: Mapping[Metric, str], reason: Reason, detail: str | None = None
+) -> Iterator[RejectedRecord]:
+    """Turn a half into its rejected samples."""
+    created_at, source_id, _, status_sample, _, ocr_sample = half
+    timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
+    for metric, value in ((Metric.STATUS, status_sample), (Metric.OCR, ocr_sample)):
+        if value is not None:
+            yield source_id, None, None, names[metric], timestamp, value, reason, detail
+
+
+async def settle_at_once(
     connection: Connection, halves: list[HalfRecord], names: Mapping[Metric, str]
 ) -> Settled:
-    """Take out those of the transaction's own halves whose row is stored already."""
-    created_at, source_ids, *_ = zip(*sorted(halves), strict=True)
+    """Take out those of the transaction's own halves that have nothing to wait for."""
+    created_at, source_ids = zip(*sorted(map(KEY, halves)), strict=True)
     await connection.execute(queries.PLAN_FOR_BOUNDS)
-    return Settled(
-        *await connection.fetchrow(
-            queries.SETTLE_REPEATED,
+    return to_settled(
+        await connection.fetch(
+            queries.SETTLE_AT_ONCE,
             names[Metric.STATUS],
             names[Metric.OCR],
             created_at[0],
@@ -97,34 +144,64 @@ async def settle_repeated(
     )
 
 
+def to_settled(rows: Sequence[Sequence[Any]]) -> Settled:
+    """Sort out what a statement that settles returns."""
+    rejected: list[RejectedRecord] = [
+        (source_id, None, None, *sample, None)
+        for source_id, *sample in rows
+        if sample[-1] is not None
+    ]
+    return Settled(len(rows), rejected, len(rows) - len(rejected))
+
+
 async def settle_waiting(
     database: Database, pair_timeout: timedelta, names: Mapping[Metric, str]
-) -> Settled:
-    """Take out halves that have waited too long or whose row came by another way.
+) -> Fates:
+    """Take out halves that have waited too long, or have nothing to wait for any more.
 
     Of several replicas only one does this at a time; the others return at once.
+
+    Returns:
+        What became of the samples.
 
     Raises:
         ReceiverError: as `database.translated` does.
     """
-    total = Settled(0, 0, 0)
+    fates = Fates()
+    step = partial(settle_some, database, pair_timeout, names)
     while True:
-        async with database.transaction() as connection:
-            if not await connection.fetchval(queries.TRY_MAINTENANCE_LOCK):
-                return total
-            first, last = await connection.fetchrow(queries.WAITING_RANGE)
-            await connection.execute(queries.PLAN_FOR_BOUNDS)
-            settled = Settled(
-                *await connection.fetchrow(
-                    queries.SETTLE_WAITING,
-                    names[Metric.STATUS],
-                    names[Metric.OCR],
-                    first,
-                    last,
-                    pair_timeout,
-                    SETTLE_AT_ONCE,
-                )
+        try:
+            total, counts = await step()
+        except REFUSALS:
+            total, counts = await step(each=True)
+        fates += counts
+        if total < MOST:
+            return fates
+
+
+async def settle_some(
+    database: Database,
+    pair_timeout: timedelta,
+    names: Mapping[Metric, str],
+    *,
+    each: bool = False,
+) -> tuple[int, Fates]:
+    """Take out some in one transaction; return how many, and what became of their samples."""
+    async with database.transaction() as connection:
+        if not await connection.fetchval(queries.TRY_MAINTENANCE_LOCK):
+            return 0, Fates()
+        first, last = await connection.fetchrow(queries.WAITING_RANGE)
+        await connection.execute(queries.PLAN_FOR_BOUNDS)
+        settled = to_settled(
+            await connection.fetch(
+                queries.SETTLE_WAITING,
+                names[Metric.STATUS],
+                names[Metric.OCR],
+                first,
+                last,
+                pair_timeout,
+                MOST,
             )
-        total = Settled(*map(sum, zip(total, settled, strict=True)))
-        if settled.total < SETTLE_AT_ONCE:
-            return total
+        )
+        fates = await reject_samples(connection, settled.rejected, each=each)
+    return settled.total, fates + Fates({Fate.DUPLICATE: settled.repeated})

@@ -10,6 +10,9 @@ are then decompressed.
 
 from typing import Final
 
+from receiver.model import BREAKING
+from receiver.storage.each import TIME
+
 # The user's own query; `receiver logs` shows it, README promises that it runs verbatim.
 NEWEST_LOGS: Final = """
 SELECT l.id, l.created_at, l.ocr_value, e.name AS error_name, e.description
@@ -17,39 +20,65 @@ FROM app_logs l JOIN error_codes e ON l.app_status = e.code
 ORDER BY l.created_at DESC LIMIT $1
 """
 
-# Whether nothing can be written now: 'on' or 'off'.
-CHECK: Final = "SELECT current_setting('transaction_read_only')"
+_HALF_COLUMNS: Final = "created_at, source_id, app_status, status_sample, ocr_value, ocr_sample"
 
-FIND_SOURCES: Final = "SELECT digest, id FROM sources WHERE digest = ANY($1::bytea[])"
-
-# A label set that another transaction is adding is waited for and then left alone.
-ADD_SOURCES: Final = """
-INSERT INTO sources (digest, labels)
-SELECT digest, labels::jsonb FROM unnest($1::bytea[], $2::text[]) AS source (digest, labels)
-ORDER BY digest
-ON CONFLICT DO NOTHING
-"""
-
-REGISTER_CODES: Final = """
-INSERT INTO error_codes (code, name, description)
-SELECT code, 'UNREGISTERED_' || code, 'Seen in app_status before it was registered'
-FROM unnest($1::int[]) AS seen (code) ORDER BY code
-ON CONFLICT DO NOTHING
-"""
-
-# A half meets its twin or stays to wait for it. The unique key makes two transactions that bring
-# the two halves wait for each other, so the second one sees both and completes the pair.
-UPSERT_HALVES: Final = """
-INSERT INTO pending_halves AS p (created_at, source_id, app_status, ocr_value, ocr_sample)
-SELECT * FROM unnest(
-    $1::timestamptz[], $2::int[], $3::int[], $4::timestamptz[], $5::double precision[]
-) AS half (created_at, source_id, app_status, ocr_value, ocr_sample)
+_UPSERT: Final = f"""
+INSERT INTO pending_halves AS p ({_HALF_COLUMNS})
+SELECT {{entries}}
 ORDER BY created_at, source_id
 ON CONFLICT (source_id, created_at) DO UPDATE SET
     app_status = COALESCE(p.app_status, EXCLUDED.app_status),
+    status_sample = COALESCE(p.status_sample, p.app_status, EXCLUDED.status_sample),
     ocr_value = COALESCE(p.ocr_value, EXCLUDED.ocr_value),
     ocr_sample = COALESCE(p.ocr_sample, EXCLUDED.ocr_sample)
-RETURNING created_at, source_id, app_status, ocr_value, ocr_sample, xmax <> 0 AS was_there
+"""
+
+_HALF_STATE: Final = """
+created_at, source_id, app_status, COALESCE(status_sample, app_status), ocr_value, ocr_sample
+"""
+
+# A half meets its other sample or stays to wait for it. The unique key makes two transactions that
+# bring the two wait for each other, so the second one sees both and completes the row.
+UPSERT_HALVES: Final = f"""
+{
+    _UPSERT.format(
+        entries=f'''* FROM unnest(
+    $1::timestamptz[], $2::int[], $3::int[], $4::double precision[], $5::timestamptz[],
+    $6::double precision[]
+) AS half ({_HALF_COLUMNS})'''
+    )
+}
+RETURNING {_HALF_STATE}, xmax <> 0 AS was_there
+"""
+
+# The same, where the database may refuse some; and then what is there.
+UPSERT_EACH_HALF: Final = _UPSERT.format(
+    entries=f"""
+    {TIME.format("(half ->> 0)")} AS created_at, (half ->> 1)::int AS source_id,
+    (half ->> 2)::int, (half ->> 3)::double precision, {TIME.format("(half ->> 4)")},
+    (half ->> 5)::double precision FROM unnest($1) AS half
+"""
+)
+
+FIND_HALVES: Final = f"""
+SELECT {_HALF_STATE}, arrived_at < now() AS was_there
+FROM pending_halves p
+WHERE (source_id, created_at) IN (SELECT * FROM unnest($2::int[], $1::timestamptz[]))
+ORDER BY created_at, source_id
+"""
+
+# Takes out what waits for samples that were rejected. What another transaction works on is left to
+# that one, or to maintenance: to wait for it could be a deadlock.
+TAKE_HALVES: Final = """
+WITH taken AS (
+    SELECT source_id, created_at FROM pending_halves
+    WHERE (source_id, created_at) IN (SELECT * FROM unnest($2::int[], $1::timestamptz[]))
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM pending_halves p USING taken
+WHERE (p.source_id, p.created_at) = (taken.source_id, taken.created_at)
+RETURNING p.created_at, p.source_id, p.app_status, COALESCE(p.status_sample, p.app_status),
+    p.ocr_value, p.ocr_sample
 """
 
 DELETE_HALVES: Final = """
@@ -67,6 +96,15 @@ ORDER BY created_at, source_id
 ON CONFLICT (source_id, created_at) DO NOTHING
 """
 
+# For rows of which the database may refuse some; fails for those that are stored already.
+INSERT_EACH_LOG: Final = f"""
+INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)
+SELECT {TIME.format("(log ->> 0)")} AS created_at, (log ->> 1)::int AS source_id,
+    (log ->> 2)::int, {TIME.format("(log ->> 3)")}
+FROM unnest($1) AS log
+ORDER BY created_at, source_id
+"""
+
 # Which of these rows are stored with another value: their place in the list, and what differs; and
 # with NULL for that, which are not stored. TimescaleDB 2.16.0 to 2.18.0 leaves out what comes in
 # INSERT_LOGS after a row that a compressed chunk holds (timescaledb #7673).
@@ -80,73 +118,108 @@ LEFT JOIN (
 WHERE (l.app_status = log.app_status AND l.ocr_value = log.ocr_value) IS NOT TRUE
 """
 
-# Says for each reason how many samples were not set aside before.
-REJECT_SAMPLES: Final = """
-WITH aside AS (
-    INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
-    SELECT * FROM unnest($1::int[], $2::text[], $3::bigint[], $4::double precision[], $5::text[])
-        AS sample (source_id, metric, timestamp_ms, value, reason)
-    ORDER BY 3, 1, 2, 4, 5
+_REJECT: Final = """
+INSERT INTO rejected_samples
+    (source_id, digest, labels, metric, timestamp_ms, value, reason, detail)
+"""
+
+# Says for each reason how many samples were not rejected before.
+REJECT_SAMPLES: Final = f"""
+WITH added AS (
+    {_REJECT}
+    SELECT source_id, digest, labels::jsonb, metric, timestamp_ms, value, reason, detail
+    FROM unnest(
+        $1::int[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::double precision[],
+        $7::text[], $8::text[]
+    ) AS sample (source_id, digest, labels, metric, timestamp_ms, value, reason, detail)
+    ORDER BY timestamp_ms, source_id, digest, metric, value, reason
     ON CONFLICT DO NOTHING
     RETURNING reason
 )
-SELECT reason, count(*) FROM aside GROUP BY reason
+SELECT reason, count(*) FROM added GROUP BY reason
 """
 
-# Removes `settled`, halves that do not wait any longer, and sets aside those of them that belong
-# to no stored row (unpaired) or contradict one (conflict). $1 and $2 name the two metrics, $3 and
+# The same, where the database may refuse some; fails for those that were rejected before.
+REJECT_EACH_SAMPLE: Final = f"""
+{_REJECT}
+SELECT (sample ->> 0)::int, decode(sample ->> 1, 'hex'), (sample ->> 2)::jsonb, sample ->> 3,
+    (sample ->> 4)::bigint, (sample ->> 5)::double precision, sample ->> 6, sample ->> 7
+FROM unnest($1) AS sample
+ORDER BY 5, 1, 2, 4, 6, 7
+"""
+
+# Whether a sample of a pair, of which `half` has the key, was rejected for its value.
+_IS_BROKEN: Final = f"""
+EXISTS (
+    SELECT FROM rejected_samples r
+    WHERE r.source_id = half.source_id AND r.metric IN ($1, $2)
+      AND r.timestamp_ms = (EXTRACT(EPOCH FROM half.created_at) * 1000)::bigint
+      AND r.reason IN ({", ".join(f"'{reason}'" for reason in BREAKING)})
+)
+"""
+
+# Takes out halves that do not wait any longer. Returns them all, with why a sample is rejected: it
+# contradicts a stored row (conflict), its other sample was rejected, or did not come (unpaired);
+# NULL if it repeats what is stored, or was rejected before. $1 and $2 name the two metrics, $3 and
 # $4 bound `created_at`.
-_SETTLE: Final = """
-, settled AS (
+_SETTLE: Final = f"""
+, half AS (
     DELETE FROM pending_halves p USING done
     WHERE (p.source_id, p.created_at) = (done.source_id, done.created_at)
-    RETURNING p.*
-), aside AS (
-    INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
-    SELECT s.source_id,
-        CASE WHEN s.app_status IS NULL THEN $2 ELSE $1 END,
-        (EXTRACT(EPOCH FROM s.created_at) * 1000)::bigint,
-        COALESCE(s.app_status, s.ocr_sample),
-        CASE WHEN l.source_id IS NULL THEN 'unpaired' ELSE 'conflict' END
-    FROM settled s
-    LEFT JOIN (
-        SELECT * FROM app_logs
-        WHERE created_at BETWEEN $3 AND $4
-          AND source_id = ANY(ARRAY(SELECT source_id FROM settled))
-    ) l ON (l.source_id, l.created_at) = (s.source_id, s.created_at)
-    WHERE l.source_id IS NULL OR l.app_status <> s.app_status OR l.ocr_value <> s.ocr_value
-    ON CONFLICT DO NOTHING
-    RETURNING reason
+    RETURNING p.source_id, p.created_at, p.app_status, p.ocr_value,
+        CASE WHEN p.app_status IS NULL THEN $2 ELSE $1 END AS metric,
+        (EXTRACT(EPOCH FROM p.created_at) * 1000)::bigint AS timestamp_ms,
+        COALESCE(p.status_sample, p.app_status, p.ocr_sample) AS value
 )
-SELECT (SELECT count(*) FROM settled) AS settled,
-    (SELECT count(*) FROM aside WHERE reason = 'unpaired') AS unpaired,
-    (SELECT count(*) FROM aside WHERE reason = 'conflict') AS conflicts
+SELECT half.source_id, half.metric, half.timestamp_ms, half.value, CASE
+    WHEN EXISTS (
+        SELECT FROM rejected_samples r
+        WHERE (r.source_id, r.metric, r.timestamp_ms, r.value)
+            = (half.source_id, half.metric, half.timestamp_ms, half.value)
+    ) THEN NULL
+    WHEN l.app_status <> half.app_status OR l.ocr_value <> half.ocr_value THEN 'conflict'
+    WHEN l.source_id IS NOT NULL THEN NULL
+    WHEN {_IS_BROKEN} THEN 'other_sample_rejected'
+    ELSE 'unpaired'
+END AS reason
+FROM half
+LEFT JOIN (
+    SELECT * FROM app_logs
+    WHERE created_at BETWEEN $3 AND $4
+      AND source_id = ANY(ARRAY(SELECT source_id FROM half))
+) l ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
 """
 
-# Halves that this transaction has just written but whose row is stored already: sent twice.
-SETTLE_REPEATED: Final = f"""
+# Halves that this transaction has just written but whose row is stored already, for they were sent
+# twice, or whose other sample was rejected.
+SETTLE_AT_ONCE: Final = f"""
 WITH done AS (
     SELECT half.source_id, half.created_at
     FROM unnest($5::timestamptz[], $6::int[]) AS half (created_at, source_id)
     JOIN app_logs l ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
     WHERE l.created_at BETWEEN $3 AND $4 AND l.source_id = ANY($6)
+    UNION
+    SELECT half.source_id, half.created_at
+    FROM unnest($5::timestamptz[], $6::int[]) AS half (created_at, source_id)
+    WHERE {_IS_BROKEN}
 ) {_SETTLE}
 """
 
-# Halves that have waited longer than $5, and those whose row was stored without them: their pair
-# came together in another transaction that this one's snapshot did not see. At most $6 at a time,
-# and none that a transaction works on: it will complete or settle them itself.
+# Halves that have waited longer than $5, and those whose row was stored without them, or whose
+# other sample was rejected, in another transaction that this one's snapshot did not see. At most $6
+# at a time, and none that a transaction works on: it will complete or settle them itself.
 SETTLE_WAITING: Final = f"""
 WITH done AS (
-    SELECT p.source_id, p.created_at
-    FROM pending_halves p
-    WHERE p.arrived_at < now() - $5::interval
+    SELECT half.source_id, half.created_at
+    FROM pending_halves half
+    WHERE half.arrived_at < now() - $5::interval
        OR EXISTS (
            SELECT FROM app_logs l
-           WHERE (l.source_id, l.created_at) = (p.source_id, p.created_at)
+           WHERE (l.source_id, l.created_at) = (half.source_id, half.created_at)
              AND l.created_at BETWEEN $3 AND $4
        )
-    ORDER BY p.created_at, p.source_id
+       OR {_IS_BROKEN}
+    ORDER BY half.created_at, half.source_id
     LIMIT $6
     FOR UPDATE SKIP LOCKED
 ) {_SETTLE}

@@ -2,49 +2,64 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from receiver.model import Labels, Source
+from receiver.model import Reason, Source
 from receiver.storage.database import Database
-from receiver.storage.queries import ADD_SOURCES, FIND_SOURCES
+from receiver.storage.labels import digest, to_json
+from receiver.storage.records import Refusal
+from receiver.storage.registry import Allowance, Registry, Statements, beyond
 
-# PostgreSQL text cannot hold NUL. It is written as two characters that no other label text turns
-# into, so two label sets never become one.
-ESCAPE: Final = str.maketrans({"\0": "␀0", "␀": "␀␀"})
+STATEMENTS: Final = Statements(
+    "sources",
+    find="SELECT digest, id FROM sources WHERE digest = ANY($1::bytea[])",
+    # A label set that another transaction is adding is waited for and then left alone.
+    add="""
+INSERT INTO sources (digest, labels)
+SELECT digest, labels::jsonb FROM unnest($1::bytea[], $2::text[]) AS source (digest, labels)
+ORDER BY digest
+ON CONFLICT DO NOTHING
+""",
+    add_each="""
+INSERT INTO sources (digest, labels)
+SELECT decode(entry ->> 0, 'hex'), (entry ->> 1)::jsonb FROM unnest($1) AS entry
+ORDER BY 1
+""",
+)
 
 
-def to_json(labels: Labels) -> str:
-    """Labels as JSON text, the same for the same labels."""
-    escaped = {name.translate(ESCAPE): value.translate(ESCAPE) for name, value in labels}
-    return json.dumps(escaped, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+class Sources:
+    """Gives sources their ids.
 
-
-async def resolve_sources(database: Database, sources: Iterable[Source]) -> None:
-    """Give every source its id, adding the ones the database has not seen.
-
-    This commits by itself: a source is useful whatever becomes of the rows that brought it.
-
-    Raises:
-        ReceiverError: as `database.translated` does.
+    Args:
+        database: Where the table is.
+        limit: How many may be added in an hour; None: any number.
     """
-    unresolved = [source for source in sources if source.id is None]
-    if not unresolved:
-        return
-    labels = {digest(source.labels): source.labels for source in unresolved}
-    async with database.connection() as connection:
-        ids = dict(await connection.fetch(FIND_SOURCES, list(labels)))
-        if missing := [key for key in labels if key not in ids]:
-            texts = [to_json(labels[key]) for key in missing]
-            await connection.execute(ADD_SOURCES, missing, texts)
-            # A new snapshot: it also shows what another replica has just added.
-            ids.update(await connection.fetch(FIND_SOURCES, missing))
-    for source in unresolved:
-        source.id = ids[digest(source.labels)]
 
+    def __init__(self, database: Database, limit: int | None = None) -> None:
+        self._registry: Registry[bytes] = Registry(
+            database,
+            STATEMENTS,
+            Allowance(limit),
+            beyond(Reason.TOO_MANY_SOURCES, limit, "RECEIVER_MAX_NEW_SOURCES"),
+        )
 
-def digest(labels: Labels) -> bytes:
-    """What identifies a label set in the database."""
-    return hashlib.sha256(to_json(labels).encode()).digest()
+    async def resolve(self, sources: Iterable[Source]) -> Mapping[Source, Refusal]:
+        """Give every source its id, adding those that the table does not have.
+
+        Returns:
+            Why some have none.
+
+        Raises:
+            ReceiverError: as `database.translated` does.
+        """
+        unresolved = {source: digest(source.labels) for source in sources if source.id is None}
+        if not unresolved:
+            return {}
+        ids, refused = await self._registry.resolve(
+            {key: (key, to_json(source.labels)) for source, key in unresolved.items()}
+        )
+        for source, key in unresolved.items():
+            source.id = ids.get(key)
+        return {source: refused[key] for source, key in unresolved.items() if key in refused}

@@ -119,7 +119,22 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "another value was stored for the same time and source",
         "같은 시각과 소스에 다른 값이 이미 저장됨",
     ),
-    "reason_unpaired": ("its twin did not come in time", "짝이 제시간에 오지 않음"),
+    "reason_unpaired": ("its other sample did not come in time", "짝이 제시간에 오지 않음"),
+    "reason_other_sample_rejected": ("its other sample was rejected", "짝이 거부됨"),
+    "reason_too_old": ("its time is too long ago", "시각이 너무 오래됨"),
+    "reason_too_far_ahead": ("its time is too far in the future", "시각이 너무 먼 미래임"),
+    "reason_too_many_new_sources": (
+        "too many new label sets in an hour",
+        "한 시간에 새 레이블 집합이 너무 많음",
+    ),
+    "reason_too_many_new_codes": (
+        "too many unknown error codes in an hour",
+        "한 시간에 등록되지 않은 에러 코드가 너무 많음",
+    ),
+    "reason_too_many_new_chunks": (
+        "too many chunks of other days in an hour",
+        "한 시간에 다른 날의 청크가 너무 많음",
+    ),
     "reason_refused_by_database": ("the database refused it", "데이터베이스가 거부함"),
     # --- error codes ---
     "codes_caption": ("Error codes, by number", "오류 코드, 번호순"),

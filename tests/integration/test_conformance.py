@@ -1084,7 +1084,7 @@ async def receiver(
         for name in os.environ:
             if name.startswith("RECEIVER_"):
                 outside.delenv(name)
-        settings = Settings.load(database_url=database, listen="127.0.0.1:0")
+        settings = Settings.load(database_url=database, listen="127.0.0.1:0", max_sample_age="off")
     async with receiving(settings) as running:
         yield running
 

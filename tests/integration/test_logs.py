@@ -13,15 +13,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from receiver.errors import DatabaseUnavailableError
-from receiver.model import Half, Metric, Reason, Rejected, Row, Source
+from receiver.model import Fate, Half, Metric, Reason, Rejected, Row, Source
 from receiver.pairing import to_postgres_time
 from receiver.storage import queries
 from receiver.storage.database import Database
 from receiver.storage.logs import LogWriter
 from receiver.storage.pending import settle_waiting
 from receiver.storage.records import Contents
-from receiver.storage.sources import resolve_sources
+from receiver.storage.sources import Sources
 from tests.conftest import MakeSettings
 
 NOW = 1_700_000_000_000
@@ -49,11 +48,11 @@ def source(name: str = "a") -> Source:
 
 
 def row(who: Source, timestamp: int = NOW, status: int = 0) -> Row:
-    return timestamp, who, status, OCR, NOW / 1000
+    return timestamp, who, float(status), OCR, NOW / 1000
 
 
 def status_half(who: Source, timestamp: int = NOW, status: int = 0) -> Half:
-    return timestamp, who, status, None, None
+    return timestamp, who, float(status), None, None
 
 
 def ocr_half(who: Source, timestamp: int = NOW, later: int = 0) -> Half:
@@ -146,7 +145,7 @@ async def test_a_half_of_a_stored_row_does_not_wait(
         (ocr_half, lambda who: ocr_half(who, later=1), "ocr_value", NOW / 1000 + 1),
     ],
 )
-async def test_a_contradiction_is_set_aside_and_the_first_value_stays(
+async def test_a_contradiction_is_rejected_and_the_first_value_stays(
     writer: LogWriter,
     connection: asyncpg.Connection,
     first: Callable[[Source], Half],
@@ -174,7 +173,7 @@ async def test_concurrent_twins_meet_exactly_once(
     """Fails if the upsert is replaced by a look and then an insert."""
     replicas = [LogWriter(database, NAMES) for _ in range(2)]
     sources = [source(str(number)) for number in range(20)]
-    await resolve_sources(database, sources)
+    await Sources(database).resolve(sources)
     rounds = 30
     for moment in range(rounds):
         timestamp = NOW + moment
@@ -199,7 +198,7 @@ async def test_shuffled_keys_of_many_writers_do_not_deadlock(
     databases = [Database(make_settings(database_url=database_url)) for _ in range(4)]
     for database in databases:
         await database.open()
-    await resolve_sources(databases[0], sources)
+    await Sources(databases[0]).resolve(sources)
 
     async def replay(database: Database) -> None:
         writer = LogWriter(database, NAMES)
@@ -263,7 +262,7 @@ async def test_replicas_that_meet_a_source_together_share_its_row(
     replicas = [[Source(labels) for labels in label_sets] for _ in range(4)]
     for sources in replicas:
         random.Random(id(sources)).shuffle(sources)
-    await asyncio.gather(*(resolve_sources(database, sources) for sources in replicas))
+    await asyncio.gather(*(Sources(database).resolve(sources) for sources in replicas))
     assert await count(connection, "sources") == 100
     by_labels = [{who.labels: who.id for who in sources} for sources in replicas]
     assert all(ids == by_labels[0] for ids in by_labels)
@@ -274,7 +273,7 @@ async def test_labels_that_postgresql_cannot_hold_stay_apart(
 ) -> None:
     values = ["a\0b", "a␀b", "a␀0b", "a␀␀0b", "\0", "x" * 100_000, "📷 한국어"]
     sources = [Source((("path", value),)) for value in values]
-    await resolve_sources(database, sources)
+    await Sources(database).resolve(sources)
     assert len({who.id for who in sources}) == len(values)
     stored = await connection.fetchval(
         "SELECT labels ->> 'path' FROM sources WHERE id = $1", sources[-1].id
@@ -282,7 +281,7 @@ async def test_labels_that_postgresql_cannot_hold_stay_apart(
     assert stored == values[-1]
 
 
-async def test_what_the_database_refuses_is_set_aside_alone(
+async def test_what_the_database_refuses_is_rejected_alone(
     writer: LogWriter, connection: asyncpg.Connection
 ) -> None:
     await connection.execute("ALTER TABLE app_logs ADD CHECK (app_status <> 13)")
@@ -301,7 +300,7 @@ async def test_what_the_database_refuses_is_set_aside_alone(
     ]
 
 
-async def test_a_half_without_twin_is_set_aside_after_the_timeout(
+async def test_a_half_whose_other_sample_does_not_come_is_rejected(
     writer: LogWriter,
     database: Database,
     connection: asyncpg.Connection,
@@ -310,11 +309,9 @@ async def test_a_half_without_twin_is_set_aside_after_the_timeout(
     who = source()
     await writer.write(contents(status_half(who, status=99), ocr_half(who, NOW + 1, later=1)))
     settings = make_settings(pair_timeout="2h")
-    settled = await settle_waiting(database, settings.pair_timeout, NAMES)
-    assert settled.total == 0
+    assert not await settle_waiting(database, settings.pair_timeout, NAMES)
     await connection.execute("UPDATE pending_halves SET arrived_at = now() - interval '121 min'")
-    settled = await settle_waiting(database, settings.pair_timeout, NAMES)
-    assert (settled.total, settled.unpaired) == (2, 2)
+    assert await settle_waiting(database, settings.pair_timeout, NAMES) == {Reason.UNPAIRED: 2}
     aside = await connection.fetch(
         "SELECT metric, timestamp_ms, value, reason FROM rejected_samples ORDER BY 2"
     )
@@ -335,8 +332,8 @@ async def test_a_half_whose_row_came_by_another_way_stops_waiting(
     who = source()
     await writer.write(contents(status_half(who)))
     await writer.write(contents(row(who)))
-    settled = await settle_waiting(database, make_settings().pair_timeout, NAMES)
-    assert (settled.total, settled.unpaired, settled.conflicts) == (1, 0, 0)
+    fates = await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    assert fates == {Fate.DUPLICATE: 1}
     assert await count(connection, "rejected_samples") == 0
 
 
@@ -357,7 +354,7 @@ async def test_only_the_chunks_of_the_batch_are_looked_at(
     async with database.transaction() as used:
         await used.execute(queries.PLAN_FOR_BOUNDS)
         for statement, arguments in (
-            (queries.SETTLE_REPEATED, (*names, *span, *found)),
+            (queries.SETTLE_AT_ONCE, (*names, *span, *found)),
             (queries.SETTLE_WAITING, (*names, *span, half_hour, 10)),
             (queries.FIND_CONFLICTS, (*found, [0], [OCR], *span)),
         ):
@@ -402,31 +399,8 @@ async def test_settling_looks_once_for_each_half(
     async with database.transaction() as used:
         await used.execute(queries.PLAN_FOR_BOUNDS)
         plan = await used.fetchval(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {queries.SETTLE_REPEATED}",
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {queries.SETTLE_AT_ONCE}",
             *(*NAMES.values(), keys[0], keys[-1], keys, [who.id] * len(keys)),
         )
     loops = [int(float(number)) for number in re.findall(r'"Actual Loops": ([\d.]+)', plan)]
     assert max(loops) <= len(keys)
-
-
-async def test_a_batch_over_many_years_gets_further_each_time(
-    writer: LogWriter, connection: asyncpg.Connection
-) -> None:
-    """All its chunks in one transaction would take longer than it may."""
-    who, year = source(), 365 * 86_400_000
-    batch = contents(*(row(who, NOW - age * year) for age in range(10)), ocr_half(who, NOW - year))
-    await connection.execute(
-        """
-        CREATE FUNCTION time_is_up() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN RAISE EXCEPTION 'no longer' USING ERRCODE = '57014'; END $$;
-        CREATE TRIGGER time_is_up BEFORE INSERT ON app_logs
-        FOR EACH ROW WHEN (NEW.created_at > '2020-01-01') EXECUTE FUNCTION time_is_up()
-        """
-    )
-    with pytest.raises(DatabaseUnavailableError):
-        await writer.write(batch)
-    assert await count(connection, "app_logs") == 6
-    await connection.execute("DROP TRIGGER time_is_up ON app_logs")
-    await writer.write(batch)
-    assert await count(connection, "app_logs") == 10
-    assert await count(connection, "pending_halves") == 0

@@ -190,7 +190,7 @@ async def test_rejected_samples_tell_why(receiver: Running, database_url: str) -
     text = words(first) + words(second)
     for shown in ("not a number (NaN) not_a_number", "1e+300", "inf", "4611686018427387904 ms"):
         assert shown in text
-    assert "its twin did not come in time" in text
+    assert "its other sample did not come in time" in text
 
 
 def test_every_reason_has_its_text() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from receiver.model import Source
+from receiver.model import Fate, Source
 from receiver.storage.database import Database
-from receiver.storage.logs import LogWriter
+from receiver.storage.logs import Limits, LogWriter
 from receiver.storage.pending import settle_waiting
 from receiver.storage.reading import rename_code
 from tests.conftest import MakeSettings
@@ -119,8 +120,8 @@ async def test_halves_find_their_row_in_a_compressed_chunk(
         "INSERT INTO pending_halves (created_at, source_id, app_status) "
         "SELECT created_at, source_id, 0 FROM app_logs LIMIT 10"
     )
-    settled = await settle_waiting(database, make_settings().pair_timeout, NAMES)
-    assert (settled.total, settled.unpaired, settled.conflicts) == (10, 0, 0)
+    fates = await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    assert fates == {Fate.DUPLICATE: 10}
 
 
 async def test_late_halves_meet_in_a_compressed_chunk(
@@ -154,7 +155,10 @@ async def test_renaming_a_code_leaves_compressed_rows_alone(
     await rename_code(connection, 0, "FINE", None)
     await connection.execute("UPDATE error_codes SET name = 'GOOD' WHERE code = 0")
     assert await statuses(connection) == {0: len(sources) * ROWS}
-    compressed = "SELECT bool_and(is_compressed) FROM timescaledb_information.chunks"
+    compressed = (
+        "SELECT bool_and(is_compressed) FROM timescaledb_information.chunks "
+        "WHERE hypertable_name = 'app_logs'"
+    )
     assert await connection.fetchval(compressed)
 
 
@@ -190,3 +194,18 @@ async def test_a_code_of_compressed_rows_cannot_be_deleted(
     assert sources
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await connection.execute("DELETE FROM error_codes WHERE code = 0")
+
+
+async def test_new_chunks_beyond_the_limit_are_rejected(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    writer = LogWriter(database, NAMES, limits=Limits(chunks=5))
+    who, day = source(), 86_400_000
+    today = int(time.time() * 1000)
+    for _ in range(2):
+        await writer.write(
+            contents(*(row(who, NOW + number * day) for number in range(8)), row(who, today))
+        )
+    assert await count(connection, "app_logs") == 6
+    reasons = await connection.fetch("SELECT reason FROM rejected_samples")
+    assert [reason for (reason,) in reasons] == ["too_many_new_chunks"] * 6

@@ -53,14 +53,18 @@ async def test_a_pair_is_a_row_before_it_is_acknowledged(
     assert labels == "a"
 
 
+OTHER_STATUS = "app_status", 0.0, "other_sample_rejected"
+OTHER_OCR = "ocr_value", NOW / 1000, "other_sample_rejected"
+
+
 @pytest.mark.parametrize(
     ("points", "aside"),
     [
-        ([status(0.5), ocr()], [("app_status", 0.5, "not_whole")]),
-        ([status(float("inf")), ocr()], [("app_status", float("inf"), "infinite")]),
-        ([status(2.0**31), ocr()], [("app_status", 2.0**31, "out_of_range")]),
-        ([status(0), ocr(1e300)], [("ocr_value", 1e300, "out_of_range")]),
-        ([status(0), ocr(float("-inf"))], [("ocr_value", float("-inf"), "infinite")]),
+        ([status(0.5), ocr()], [("app_status", 0.5, "not_whole"), OTHER_OCR]),
+        ([ocr(), status(float("inf"))], [("app_status", float("inf"), "infinite"), OTHER_OCR]),
+        ([status(2.0**31), ocr()], [("app_status", 2.0**31, "out_of_range"), OTHER_OCR]),
+        ([status(0), ocr(1e300)], [OTHER_STATUS, ("ocr_value", 1e300, "out_of_range")]),
+        ([ocr(float("-inf")), status(0)], [OTHER_STATUS, ("ocr_value", float("-inf"), "infinite")]),
         (
             [status(0, timestamp=2**62), ocr(timestamp=2**62)],
             [
@@ -71,7 +75,7 @@ async def test_a_pair_is_a_row_before_it_is_acknowledged(
         ([status(STALE), ocr(STALE)], []),
     ],
 )
-async def test_a_value_that_makes_no_row_is_set_aside_and_accepted(
+async def test_a_value_that_makes_no_row_is_rejected_with_its_other_sample(
     receiver: Running, connection: asyncpg.Connection, points: list[Point], aside: list[Any]
 ) -> None:
     body = encode([*points, status(0, "good"), ocr(instance="good")])

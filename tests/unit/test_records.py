@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import struct
 from collections import Counter
 from typing import Any
@@ -18,8 +18,10 @@ from receiver.storage.records import (
     COPY_COLUMNS,
     Contents,
     LogRecord,
+    Refusal,
     encode_copy,
     half_records,
+    key_records,
     log_records,
     rejected_records,
 )
@@ -39,17 +41,18 @@ def source(number: int | None) -> Source:
 SOURCES = [source(number) for number in (1, 2, 3)]
 
 int32 = st.integers(-(2**31), 2**31 - 1)
+codes = st.one_of(int32.map(float), st.just(-0.0))
 int64 = st.integers(-(2**63), 2**63 - 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 times = st.integers(NOW, NOW + 5)
 some_sources = st.sampled_from(SOURCES)
 
 rows: st.SearchStrategy[list[Row]] = st.lists(
-    st.tuples(times, some_sources, int32, int64, finite), max_size=5
+    st.tuples(times, some_sources, codes, int64, finite), max_size=5
 )
 halves: st.SearchStrategy[list[Half]] = st.lists(
     st.one_of(
-        st.tuples(times, some_sources, int32, st.none(), st.none()),
+        st.tuples(times, some_sources, codes, st.none(), st.none()),
         st.tuples(times, some_sources, st.none(), int64, finite),
     ),
     max_size=5,
@@ -66,7 +69,9 @@ rejected: st.SearchStrategy[list[Rejected]] = st.lists(
     ),
     max_size=5,
 )
-all_contents = st.builds(Contents, rows, halves, rejected)
+all_contents = st.builds(
+    Contents, rows, halves, rejected, st.lists(st.tuples(times, some_sources)), st.integers(0, 9)
+)
 
 
 # --- COPY -----------------------------------------------------------------------------------------
@@ -100,7 +105,7 @@ def number(field: bytes | None) -> int:
 
 
 records: st.SearchStrategy[list[LogRecord]] = st.lists(
-    st.tuples(int64, int32, int32, int64, finite), max_size=20
+    st.tuples(int64, int32, int32, int64, finite, finite), max_size=20
 )
 
 
@@ -124,7 +129,7 @@ def test_a_copy_of_one_row_byte_by_byte() -> None:
         "00000008 fffffffffffffffe"
         "ffff"
     )
-    assert bytes(encode_copy([(1, 2, -1, -2, 0.0)])) == bytes.fromhex(expected)
+    assert bytes(encode_copy([(1, 2, -1, -2, -1.0, 0.0)])) == bytes.fromhex(expected)
 
 
 def test_a_copy_is_a_view_for_asyncpg() -> None:
@@ -140,7 +145,7 @@ def test_rows_are_sorted_by_their_key(batch: list[Row]) -> None:
     found = log_records(batch)
     assert [record[:2] for record in found] == sorted(record[:2] for record in found)
     assert Counter(found) == Counter(
-        (to_postgres_time(timestamp), kept.id, status, ocr_value, sample)
+        (to_postgres_time(timestamp), kept.id, int(status), ocr_value, status, sample)
         for timestamp, kept, status, ocr_value, sample in batch
     )
 
@@ -151,9 +156,17 @@ def test_halves_are_sorted_by_their_key(batch: list[Half]) -> None:
     found = half_records(batch)
     assert [record[:2] for record in found] == sorted(record[:2] for record in found)
     assert Counter(found) == Counter(
-        (to_postgres_time(timestamp), kept.id, status, ocr_value, sample)
+        (
+            *(to_postgres_time(timestamp), kept.id, None if status is None else int(status)),
+            *(status, ocr_value, sample),
+        )
         for timestamp, kept, status, ocr_value, sample in batch
     )
+
+
+def test_the_first_of_several_rows_with_one_key_stays_the_first() -> None:
+    batch = [(NOW, SOURCES[0], status, 0, 0.0) for status in (5.0, 3.0, 4.0)]
+    assert [record[2] for record in log_records(batch)] == [5, 3, 4]
 
 
 def test_time_comes_before_source() -> None:
@@ -178,18 +191,27 @@ def test_a_row_and_a_half_have_the_same_time(timestamp: int) -> None:
 @given(rejected)
 def test_rejected_samples_keep_every_bit(batch: list[Rejected]) -> None:
     found = rejected_records(batch, NAMES)
-    assert [(*record[:3], bits(record[3]), record[4]) for record in found] == [
-        (one.source.id, NAMES[one.metric], one.timestamp, bits(one.value), one.reason)
+    assert [(*record[:5], bits(record[5]), *record[6:]) for record in found] == [
+        (
+            *(one.source.id, None, None, NAMES[one.metric], one.timestamp),
+            *(bits(one.value), one.reason, one.detail),
+        )
         for one in batch
     ]
 
 
-def test_a_source_without_an_id_is_a_fault_of_ours() -> None:
-    unknown = source(None)
+def test_a_rejected_sample_without_a_source_has_its_labels() -> None:
+    sample = Rejected(source(None), Metric.OCR, NOW, 0.0, Reason.TOO_MANY_SOURCES, "why")
+    ((source_id, key, labels, *rest),) = rejected_records([sample], NAMES)
+    assert source_id is None
+    assert labels == '{"instance":"None"}'
+    assert key == hashlib.sha256(labels.encode()).digest()
+    assert rest == ["the_ocr", NOW, 0.0, "too_many_new_sources", "why"]
+
+
+def test_a_half_of_a_source_without_an_id_is_a_fault_of_ours() -> None:
     with pytest.raises(RuntimeError, match="has no id yet"):
-        half_records([(NOW, unknown, 0, None, None)])
-    with pytest.raises(RuntimeError, match="has no id yet"):
-        rejected_records([Rejected(unknown, Metric.OCR, NOW, 0.0, Reason.CONFLICT)], NAMES)
+        half_records([(NOW, source(None), 0, None, None)])
 
 
 # --- contents -------------------------------------------------------------------------------------
@@ -202,31 +224,14 @@ def entries(contents: Contents) -> Counter[str]:
 
 
 @few
-@given(all_contents)
-def test_a_split_loses_and_repeats_nothing(contents: Contents) -> None:
-    first, second = contents.split()
+@given(all_contents, st.sets(some_sources))
+def test_parting_loses_and_repeats_nothing(contents: Contents, chosen: set[Source]) -> None:
+    first, second = contents.part(chosen.__contains__)
     assert entries(first) + entries(second) == entries(contents)
     assert first.size() + second.size() == contents.size()
-    if contents.size() >= 2:
-        assert first.size() >= 1
-        assert second.size() >= 1
-    assert first.rows + second.rows == contents.rows
-    assert first.halves + second.halves == contents.halves
-
-
-@few
-@given(all_contents)
-def test_splitting_again_and_again_ends_with_each_entry_alone(contents: Contents) -> None:
-    parts, alone = [contents], Counter[str]()
-    while parts:
-        part = parts.pop()
-        if part.size() > 1:
-            smaller = part.split()
-            assert all(one.size() < part.size() for one in smaller)
-            parts.extend(smaller)
-        else:
-            alone += entries(part)
-    assert alone == entries(contents)
+    assert first.repeated + second.repeated == contents.repeated
+    assert first.sources() <= chosen
+    assert chosen.isdisjoint(second.sources())
 
 
 @few
@@ -238,50 +243,50 @@ def test_the_size_and_the_sources(contents: Contents) -> None:
     assert contents.sources() == expected
 
 
+def exact(one: Rejected) -> tuple[Source, Metric, int, int, Reason, str | None]:
+    return one.source, one.metric, one.timestamp, bits(one.value), one.reason, one.detail
+
+
+REFUSED = Refusal(Reason.REFUSED, "why")
+
+
 @few
 @given(all_contents)
-def test_everything_set_aside_is_every_sample_with_its_value(contents: Contents) -> None:
-    aside = contents.set_aside()
-    assert not aside.rows
-    assert not aside.halves
+def test_everything_refused_is_every_sample_with_its_value(contents: Contents) -> None:
+    refused = contents.without(lambda _: REFUSED)
+    assert not refused.rows
+    assert not refused.halves
+    assert refused.broken == [*contents.broken, *(half[:2] for half in contents.halves)]
     pairs: list[Row | Half] = [*contents.rows, *contents.halves]
-    refused = [
-        Rejected(one[1], metric, one[0], value, Reason.REFUSED)
+    samples = [
+        Rejected(one[1], metric, one[0], value, Reason.REFUSED, "why")
         for one in pairs
         for metric, value in ((Metric.STATUS, one[2]), (Metric.OCR, one[4]))
         if value is not None
     ]
-    assert len(refused) == 2 * len(contents.rows) + len(contents.halves)
-    assert Counter(exact(one) for one in aside.rejected) == Counter(
-        exact(one) for one in [*contents.rejected, *refused]
+    assert len(samples) == 2 * len(contents.rows) + len(contents.halves)
+    assert Counter(map(exact, refused.rejected)) == Counter(
+        map(exact, [*contents.rejected, *samples])
     )
-    assert all(type(one.value) is float for one in aside.rejected)
-
-
-def exact(one: Rejected) -> tuple[Source, Metric, int, int, Reason]:
-    return one.source, one.metric, one.timestamp, bits(one.value), one.reason
-
-
-def test_a_row_is_set_aside_as_its_two_samples() -> None:
-    value = NOW / 1000
-    row = NOW, SOURCES[0], 7, to_postgres_time(NOW), value
-    assert Contents([row], [], []).set_aside().rejected == [
-        Rejected(SOURCES[0], Metric.STATUS, NOW, 7.0, Reason.REFUSED),
-        Rejected(SOURCES[0], Metric.OCR, NOW, value, Reason.REFUSED),
-    ]
 
 
 @few
-@given(rows, halves, rejected, st.integers(1, 10))
-def test_parts_by_time_are_narrow_and_hold_everything(
-    some_rows: list[Row], some_halves: list[Half], aside: list[Rejected], width: int
-) -> None:
-    whole = Contents([(NOW, SOURCES[0], 0, 0, 0.0), *some_rows], some_halves, aside, 7)
-    parts = whole.by_time(width)
-    assert Counter(row for part in parts for row in part.rows) == Counter(whole.rows)
-    assert Counter(half for part in parts for half in part.halves) == Counter(whole.halves)
-    assert Counter(one for part in parts for one in part.rejected) == Counter(whole.rejected)
-    assert sum(part.repeated for part in parts) == 7
-    spans = [[pair[0] for pair in (*part.rows, *part.halves)] for part in parts]
-    assert all(max(span) - min(span) < width for span in spans)
-    assert all(max(before) < min(after) for before, after in itertools.pairwise(spans))
+@given(all_contents)
+def test_nothing_refused_is_the_same(contents: Contents) -> None:
+    assert entries(contents.without(lambda _: None)) == entries(contents)
+
+
+def test_the_other_sample_of_a_refused_one_is_rejected_with_it() -> None:
+    row = NOW, SOURCES[0], -0.0, to_postgres_time(NOW), NOW / 1000
+    refusal = Refusal(Reason.TOO_MANY_CODES, "why", Metric.STATUS)
+    status, ocr = Contents([row], [], []).without(lambda _: refusal).rejected
+    assert exact(status) == exact(
+        Rejected(SOURCES[0], Metric.STATUS, NOW, -0.0, Reason.TOO_MANY_CODES, "why")
+    )
+    assert ocr == Rejected(SOURCES[0], Metric.OCR, NOW, NOW / 1000, Reason.WITH_OTHER)
+
+
+def test_keys_are_sorted_and_have_sources() -> None:
+    keys = [(NOW + 1, SOURCES[1]), (NOW, SOURCES[2]), (NOW, source(None)), (NOW, SOURCES[0])]
+    at = to_postgres_time(NOW)
+    assert key_records(keys) == [(at, 1), (at, 3), (to_postgres_time(NOW + 1), 2)]

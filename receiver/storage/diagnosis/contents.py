@@ -73,9 +73,18 @@ REMEDIES: Final = {
     Reason.UNPAIRED: "the two metrics must be scraped together and have the same labels",
     Reason.OUT_OF_RANGE: "if it is the OCR metric, RECEIVER_OCR_UNIT may be another",
     Reason.TIMESTAMP_OUT_OF_RANGE: "set the clock of Prometheus or of the application",
-    Reason.REFUSED: "a constraint or a trigger refuses it; the receiver's log tells which",
+    Reason.WITH_OTHER: "the other sample of the pair was rejected; look for the reason of that one",
+    Reason.TOO_OLD: "set the sender's clock, or raise RECEIVER_MAX_SAMPLE_AGE",
+    Reason.TOO_FAR_AHEAD: "set the sender's clock, or raise RECEIVER_MAX_SAMPLE_LEAD",
+    Reason.TOO_MANY_SOURCES: "drop labels that change with each scrape (write_relabel_configs), or "
+    "raise RECEIVER_MAX_NEW_SOURCES",
+    Reason.TOO_MANY_CODES: "look whether the status metric holds error codes, or raise "
+    "RECEIVER_MAX_NEW_CODES",
+    Reason.TOO_MANY_CHUNKS: "set the senders' clocks, load history with `receiver backfill`, or "
+    "raise RECEIVER_MAX_NEW_CHUNKS",
+    Reason.REFUSED: "a constraint, trigger or policy refuses it; the column detail says which",
 }
-"""What to do about samples set aside for a reason; other values are the application's own fault."""
+"""What to do about samples rejected for a reason; other values are the application's own fault."""
 
 
 async def check_pending(connection: Connection, settings: Settings) -> list[Finding]:

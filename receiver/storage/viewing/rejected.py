@@ -9,11 +9,15 @@ from receiver.storage.viewing.sources import LABELS, read_labels
 
 # Ids rise with time, so there need not be an index on the time.
 REJECTED: Final = f"""
-SELECT r.id, r.rejected_at, r.source_id, {LABELS} AS labels, r.metric, r.timestamp_ms, r.value,
-    r.reason
-FROM (SELECT * FROM rejected_samples WHERE id < $1 ORDER BY id DESC LIMIT $2) AS r
-JOIN sources s ON s.id = r.source_id
-ORDER BY r.id DESC
+SELECT s.id, s.rejected_at, s.source_id, {LABELS} AS labels, s.metric, s.timestamp_ms, s.value,
+    s.reason, s.detail
+FROM (
+    SELECT r.id, r.rejected_at, r.source_id, r.metric, r.timestamp_ms, r.value, r.reason,
+        left(r.detail, 200) AS detail, COALESCE(r.labels, known.labels) AS labels
+    FROM (SELECT * FROM rejected_samples WHERE id < $1 ORDER BY id DESC LIMIT $2) AS r
+    LEFT JOIN sources known ON known.id = r.source_id
+) AS s
+ORDER BY s.id DESC
 """  # noqa: S608  made of constants
 
 NEWEST: Final = 2**63 - 1
@@ -21,17 +25,20 @@ NEWEST: Final = 2**63 - 1
 
 
 class Rejected(NamedTuple):
-    """A sample that was set aside."""
+    """A sample that was rejected."""
 
     id: int
     rejected_at: str
-    source_id: int
+    source_id: int | None
+    """None if the database has no row for the labels."""
     labels: dict[str, str]
     metric: str
     timestamp_ms: int
     """Since the Unix epoch."""
     value: float
     reason: str
+    detail: str | None
+    """What the database said."""
 
 
 async def rejected(connection: Connection, before: int, limit: int) -> list[Rejected]:

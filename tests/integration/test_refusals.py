@@ -1,0 +1,442 @@
+"""What a user's constraints, triggers, rules and policies refuse, and that all else is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from receiver.errors import StatementRefusedError
+from receiver.model import Fate, Fates, Metric, Reason, Rejected
+from receiver.storage.database import Database
+from receiver.storage.logs import Limits, LogWriter
+from receiver.storage.pending import settle_waiting
+from tests.conftest import MakeSettings
+from tests.integration.test_logs import (
+    NAMES,
+    NOW,
+    contents,
+    count,
+    ocr_half,
+    row,
+    source,
+    status_half,
+)
+from tests.roles import as_role, plain_role
+
+DISCARD = """
+CREATE FUNCTION discard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER discard BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition})
+EXECUTE FUNCTION discard()
+"""
+
+RAISE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN IF {condition} THEN {action}; END IF; RETURN NEW; END';
+CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+
+POLICY = """
+ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_seen ON {table} FOR SELECT USING (true);
+CREATE POLICY certain ON {table} FOR INSERT WITH CHECK ({condition})
+"""
+
+
+@pytest.fixture
+async def fates() -> Fates:
+    return Fates()
+
+
+@pytest.fixture
+async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
+    database = Database(make_settings(database_url=database_url))
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def writer(database: Database, fates: Fates) -> LogWriter:
+    return LogWriter(database, NAMES, count=fates.update)
+
+
+async def reasons(connection: asyncpg.Connection) -> dict[str, int]:
+    query = "SELECT reason, count(*) FROM rejected_samples GROUP BY 1"
+    return dict(await connection.fetch(query))
+
+
+BAD = "NEW.labels ->> 'instance' LIKE 'bad%'"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE sources ADD CHECK (labels ->> 'instance' NOT LIKE 'bad%')",
+        "CREATE UNIQUE INDEX ON sources ((left(labels ->> 'instance', 3))) "
+        "WHERE labels ->> 'instance' LIKE 'bad%'; "
+        "INSERT INTO sources (labels, digest) VALUES ('{\"instance\": \"bad\"}', 'x')",
+        "ALTER TABLE sources ADD site TEXT NOT NULL GENERATED ALWAYS AS "
+        "(CASE WHEN labels ->> 'instance' LIKE 'bad%' THEN NULL ELSE 'a' END) STORED",
+        DISCARD.format(table="sources", condition=BAD),
+        RAISE.format(table="sources", condition=BAD.replace("'", "''"), action="RAISE ''no''"),
+        RAISE.format(
+            table="sources", condition=BAD.replace("'", "''"), action="PERFORM * FROM nowhere"
+        ),
+        f"CREATE RULE discard AS ON INSERT TO sources WHERE {BAD} DO INSTEAD NOTHING",
+    ],
+    ids=["check", "unique", "not null", "discarded", "raised", "broken trigger", "rule"],
+)
+async def test_a_label_set_that_sources_does_not_take_harms_no_other(
+    writer: LogWriter, connection: asyncpg.Connection, fates: Fates, change: str
+) -> None:
+    known = source("known")
+    await writer.write(contents(row(known)))
+    await connection.execute(change)
+    good = [row(source(f"good{number}"), NOW + number) for number in range(20)]
+    bad = [row(source(f"bad{number}"), NOW + number, status=7) for number in range(3)]
+    half = NOW, source("bad half"), -0.0, None, None
+    for _ in range(3):
+        await writer.write(contents(*good[:10], *bad, half, *good[10:], row(known, NOW + 1)))
+    assert await count(connection, "app_logs") == 22
+    assert await count(connection, "pending_halves") == 0
+    rejected = await connection.fetch(
+        "SELECT labels, metric, timestamp_ms, value::text, reason FROM rejected_samples "
+        "WHERE source_id IS NULL ORDER BY labels ->> 'instance', metric"
+    )
+    assert [(json.loads(labels)["instance"], *rest) for labels, *rest in rejected] == [
+        ("bad half", "app_status", NOW, "-0", "refused_by_database"),
+        *(
+            (f"bad{number}", metric, NOW + number, value, "refused_by_database")
+            for number in range(3)
+            for metric, value in (("app_status", "7"), ("ocr_value", "1700000000"))
+        ),
+    ]
+    assert fates[Reason.REFUSED] == 7
+    assert fates[Fate.STORED] == 44
+
+
+async def test_a_label_set_that_is_taken_later_has_rows_then(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        "ALTER TABLE sources ADD CONSTRAINT named CHECK (labels ->> 'instance' <> 'bad')"
+    )
+    bad = source("bad")
+    await writer.write(contents(row(bad)))
+    detail = await connection.fetchval("SELECT min(detail) FROM rejected_samples")
+    assert '"named"' in detail
+    await connection.execute("ALTER TABLE sources DROP CONSTRAINT named")
+    await writer.write(contents(row(bad, NOW + 1)))
+    assert await count(connection, "app_logs") == 1
+
+
+async def test_thousands_of_refused_label_sets_take_few_transactions(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("ALTER TABLE sources ADD CHECK (labels ->> 'instance' = 'good')")
+    batch = contents(row(source("good")), *(row(source(str(number))) for number in range(3000)))
+    name = await connection.fetchval("SELECT current_database()")
+    query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1"
+    before = await connection.fetchval(query, name)
+    await writer.write(batch)
+    assert await connection.fetchval(query, name) - before < 50
+    assert await count(connection, "app_logs") == 1
+    assert await reasons(connection) == {"refused_by_database": 6000}
+
+
+CODE_13 = "app_status = 13"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE app_logs ADD CHECK (app_status <> 13)",
+        "ALTER TABLE app_logs ADD site TEXT; ALTER TABLE app_logs ADD CHECK (app_status <> 13)",
+        "CREATE TABLE lines (id INT PRIMARY KEY); INSERT INTO lines VALUES (0);"
+        "ALTER TABLE app_logs ADD FOREIGN KEY (app_status) REFERENCES lines "
+        "DEFERRABLE INITIALLY DEFERRED",
+        DISCARD.format(table="app_logs", condition="NEW.app_status = 13"),
+        RAISE.format(table="app_logs", condition="NEW.app_status = 13", action="RAISE ''no''"),
+        RAISE.format(
+            table="app_logs", condition="NEW.app_status = 13", action="PERFORM * FROM nowhere"
+        ),
+        "ALTER TABLE error_codes ADD CHECK (code <> 13)",
+        DISCARD.format(table="error_codes", condition="NEW.code = 13"),
+        "CREATE RULE discard AS ON INSERT TO error_codes WHERE NEW.code = 13 DO INSTEAD NOTHING",
+    ],
+    ids=[
+        "check",
+        "column",
+        "deferred",
+        "discarded",
+        "raised",
+        "broken trigger",
+        "code",
+        "discarded code",
+        "rule for codes",
+    ],
+)
+@pytest.mark.parametrize("halves", [False, True], ids=["rows", "halves"])
+async def test_a_row_that_is_refused_harms_no_other(
+    writer: LogWriter, connection: asyncpg.Connection, change: str, *, halves: bool
+) -> None:
+    who, other = source("a"), source("b")
+    await writer.write(contents(row(who), row(other)))
+    await connection.execute(change)
+    for _ in range(3):
+        rows = [
+            row(who, NOW + number, status=13 if number in {7, 40} else 0) for number in range(1, 60)
+        ]
+        entries = [*rows, row(other, NOW + 1), ocr_half(other, NOW + 2)]
+        if halves:
+            # Both halves of a refused row, in different transactions.
+            await writer.write(contents(status_half(who, NOW + 90, status=13)))
+            entries.append(ocr_half(who, NOW + 90))
+        await writer.write(contents(*entries))
+    assert await count(connection, "app_logs") == 60
+    assert await count(connection, "pending_halves") == 1
+    found = await connection.fetch(
+        "SELECT DISTINCT timestamp_ms - $1, metric FROM rejected_samples ORDER BY 1, 2", NOW
+    )
+    refused = [7, 40, *([90] if halves else [])]
+    assert [tuple(sample) for sample in found] == [
+        (moment, metric) for moment in refused for metric in ("app_status", "ocr_value")
+    ]
+    assert await count(connection, "rejected_samples") == len(found)
+
+
+async def test_a_source_whose_rows_were_refused_is_judged_beside_others(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    change = RAISE.format(
+        table="app_logs", condition="NEW.app_status = 13", action="PERFORM * FROM nowhere"
+    )
+    await connection.execute(change)
+    who, other = source("a"), source("b")
+    for moment in range(3):
+        await writer.write(contents(row(who, NOW + moment, status=13), row(other, NOW + moment)))
+    assert await count(connection, "app_logs") == 3
+    assert await reasons(connection) == {"refused_by_database": 6}
+
+
+@pytest.mark.parametrize(
+    ("table", "condition"),
+    [
+        ("app_logs", "app_status <> 13"),
+        ("error_codes", "code <> 13"),
+        ("sources", "labels ->> 'instance' <> 'bad'"),
+    ],
+)
+async def test_a_policy_judges_each_row(
+    database_url: str,
+    make_settings: MakeSettings,
+    connection: asyncpg.Connection,
+    table: str,
+    condition: str,
+) -> None:
+    try:
+        await connection.execute(POLICY.format(table=table, condition=condition))
+    except asyncpg.FeatureNotSupportedError as error:
+        pytest.skip(f"TimescaleDB takes no policy where it compresses: {error}")
+    async with plain_role(database_url) as role:
+        await connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        database = Database(make_settings(database_url=as_role(database_url, role)))
+        await database.open()
+        writer = LogWriter(database, NAMES)
+        bad = row(source("bad"), status=13)
+        for _ in range(2):
+            await writer.write(contents(row(source()), row(source(), NOW + 1)))
+            await writer.write(contents(bad, row(source("b"))))
+            await writer.write(contents(bad))
+        await database.close()
+    assert await count(connection, "app_logs") == 3
+    assert await count(connection, "rejected_samples") == 2
+
+
+async def test_a_row_that_a_trigger_moves_is_stored_once(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        """
+        CREATE FUNCTION move() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.created_at := date_trunc('second', NEW.created_at); RETURN NEW; END $$;
+        CREATE TRIGGER move BEFORE INSERT ON app_logs FOR EACH ROW EXECUTE FUNCTION move()
+        """
+    )
+    batch = contents(row(source(), NOW + 7))
+    for _ in range(3):
+        await writer.write(batch)
+    assert await count(connection, "app_logs") == 1
+    assert await count(connection, "rejected_samples") == 0
+
+
+async def test_pending_halves_that_are_refused_harm_no_other(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("ALTER TABLE pending_halves ADD CHECK (app_status <> 13)")
+    who = source()
+    await writer.write(
+        contents(*(status_half(who, NOW + number, status=number) for number in range(20)))
+    )
+    assert await count(connection, "pending_halves") == 19
+    await writer.write(contents(*(ocr_half(who, NOW + number) for number in range(20))))
+    assert await count(connection, "app_logs") == 19
+    assert await count(connection, "pending_halves") == 0
+    assert await reasons(connection) == {"refused_by_database": 1, "other_sample_rejected": 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE rejected_samples ADD CHECK (metric <> 'app_status')",
+        RAISE.format(
+            table="rejected_samples",
+            condition="NEW.metric = ''app_status''",
+            action="RAISE ''no''",
+        ),
+    ],
+    ids=["check", "raised"],
+)
+async def test_a_rejected_sample_that_is_refused_harms_no_other(
+    writer: LogWriter,
+    connection: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+    fates: Fates,
+    change: str,
+) -> None:
+    await connection.execute(change)
+    who = source()
+    nan = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
+    kept = Rejected(who, Metric.OCR, NOW, float("inf"), Reason.INFINITE)
+    await writer.write(contents(nan, kept, row(who, NOW + 1), status_half(who, NOW + 2)))
+    assert await count(connection, "app_logs") == 1
+    assert await count(connection, "pending_halves") == 1
+    assert await reasons(connection) == {"infinite": 1}
+    assert fates[Fate.DISCARDED] == 1
+    assert "app_status=nan" in caplog.text
+
+
+async def test_maintenance_settles_beside_a_rejected_sample_that_is_refused(
+    writer: LogWriter,
+    database: Database,
+    connection: asyncpg.Connection,
+    make_settings: MakeSettings,
+) -> None:
+    await connection.execute("ALTER TABLE rejected_samples ADD CHECK (metric <> 'app_status')")
+    who = source()
+    await writer.write(contents(status_half(who), ocr_half(who, NOW + 1)))
+    await connection.execute("UPDATE pending_halves SET arrived_at = now() - interval '1 day'")
+    fates = await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    assert fates == {Reason.UNPAIRED: 1, Fate.DISCARDED: 1}
+    assert await count(connection, "pending_halves") == 0
+
+
+async def test_what_refuses_every_row_is_the_databases_fault(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    """A sender must keep what cannot be stored because a table is not what it was."""
+    who = source()
+    await writer.write(contents(row(who)))
+    await connection.execute("ALTER TABLE app_logs RENAME COLUMN ocr_value TO ocr_time")
+    for batch in (contents(row(who, NOW + 1)), contents(row(who, NOW + 1), row(who, NOW + 2))):
+        with pytest.raises(StatementRefusedError):
+            await writer.write(batch)
+    assert await count(connection, "rejected_samples") == 0
+
+
+async def test_new_label_sets_beyond_the_limit_are_rejected(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    writer = LogWriter(database, NAMES, limits=Limits(sources=5))
+    first = [row(source(str(number))) for number in range(4)]
+    await writer.write(contents(*first))
+    more = [row(source(f"more{number}")) for number in range(10)]
+    for _ in range(2):
+        await writer.write(contents(*more, *(row(one[1], NOW + 1) for one in first)))
+    assert await count(connection, "sources") == 5
+    assert await count(connection, "app_logs") == 9
+    assert await reasons(connection) == {"too_many_new_sources": 18}
+    detail = await connection.fetchval("SELECT min(detail) FROM rejected_samples")
+    assert detail == "more than 5 in an hour (RECEIVER_MAX_NEW_SOURCES)"
+
+
+async def test_new_codes_beyond_the_limit_are_rejected_with_their_other_samples(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    writer = LogWriter(database, NAMES, limits=Limits(codes=5))
+    who = source()
+    rows = [row(who, NOW + number, status=100 + number) for number in range(8)]
+    half = status_half(who, NOW + 100, status=200)
+    for _ in range(2):
+        await writer.write(contents(*rows, row(who, NOW + 50), half))
+    await writer.write(contents(ocr_half(who, NOW + 100)))
+    assert await count(connection, "error_codes") == 4 + 5
+    assert await count(connection, "app_logs") == 6
+    assert await count(connection, "pending_halves") == 0
+    assert await reasons(connection) == {"too_many_new_codes": 4, "other_sample_rejected": 4}
+
+
+@pytest.mark.parametrize("first", [Metric.STATUS, Metric.OCR])
+async def test_the_other_sample_of_a_rejected_one_does_not_wait(
+    writer: LogWriter, connection: asyncpg.Connection, first: Metric
+) -> None:
+    who = source()
+    nan = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
+    broken = contents(nan)._replace(broken=[(NOW, who)])
+    other = contents(ocr_half(who))
+    for batch in [broken, other] if first is Metric.STATUS else [other, broken]:
+        await writer.write(batch)
+    await writer.write(other)
+    await writer.write(broken)
+    assert await count(connection, "pending_halves") == 0
+    found = await connection.fetch("SELECT metric, reason FROM rejected_samples ORDER BY 1")
+    assert [tuple(sample) for sample in found] == [
+        ("app_status", "not_a_number"),
+        ("ocr_value", "other_sample_rejected"),
+    ]
+
+
+async def test_maintenance_rejects_what_a_transaction_did_not_see(
+    writer: LogWriter,
+    database: Database,
+    connection: asyncpg.Connection,
+    make_settings: MakeSettings,
+) -> None:
+    who = source()
+    await writer.write(contents(ocr_half(who)))
+    nan = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
+    await writer.write(contents(nan))
+    fates = await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    assert fates == {Reason.WITH_OTHER: 1}
+    assert await count(connection, "pending_halves") == 0
+
+
+async def test_the_first_of_two_values_in_one_batch_stays(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    who = source()
+    later = (NOW, who, -0.0, row(who)[3] + 1, NOW / 1000 + 1e-6)
+    await writer.write(contents(row(who, status=5), later))
+    assert await connection.fetchval("SELECT app_status FROM app_logs") == 5
+    found = await connection.fetch(
+        "SELECT metric, value::text, reason FROM rejected_samples ORDER BY 1"
+    )
+    assert [tuple(sample) for sample in found] == [
+        ("app_status", "-0", "conflict"),
+        ("ocr_value", "1700000000.000001", "conflict"),
+    ]
+
+
+async def test_a_zero_keeps_its_sign_while_it_waits(
+    writer: LogWriter,
+    database: Database,
+    connection: asyncpg.Connection,
+    make_settings: MakeSettings,
+) -> None:
+    await writer.write(contents((NOW, source(), -0.0, None, None)))
+    await connection.execute("UPDATE pending_halves SET arrived_at = now() - interval '1 day'")
+    await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    assert await connection.fetchval("SELECT value::text FROM rejected_samples") == "-0"
