@@ -7,18 +7,19 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Self, TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from receiver.errors import DatabaseUnavailableError, ReceiverError, StatementRefusedError
 from receiver.metrics import Metrics
-from receiver.model import Sample
-from receiver.pairing import Outcome
+from receiver.model import Reason, Sample
+from receiver.pairing import Batch, Outcome, TimeWindow
 from receiver.settings import Settings
 from receiver.storage.database import Database, translated
-from receiver.storage.group_commit import GroupCommit
-from receiver.storage.logs import LogWriter
+from receiver.storage.group_commit import Batching, GroupCommit
+from receiver.storage.logs import Limits, LogWriter
 from receiver.storage.migrations import check_schema, migrate
 from receiver.storage.observing import observe
 from receiver.storage.pending import settle_waiting
@@ -55,13 +56,19 @@ class Store:
             settings.metric_names,
             settings.chunk_interval,
             self._metrics.count_fates,
+            Limits(settings.max_new_sources, settings.max_new_codes, settings.max_new_chunks),
         )
+        window = TimeWindow(settings.max_sample_age, settings.max_sample_lead)
         self.queue = GroupCommit(
             self._write,
             arriving,
-            ocr_unit=settings.ocr_unit_microseconds,
-            linger=settings.pair_linger,
-            writers=settings.writers,
+            partial(Batch, settings.ocr_unit_microseconds, window),
+            Batching(
+                settings.pair_linger,
+                settings.writers,
+                settings.chunk_interval,
+                settings.commit_timeout,
+            ),
         )
         self._resources = AsyncExitStack()
         self._open = False
@@ -154,15 +161,16 @@ class Store:
             duties = (self._settle, self._observe, self._delete_old)
 
     async def _settle(self) -> None:
-        settled = await settle_waiting(
+        fates = await settle_waiting(
             self.database, self._settings.pair_timeout, self._settings.metric_names
         )
-        self._metrics.count_fates(settled.fates())
-        if settled.unpaired or settled.conflicts:
+        self._metrics.count_fates(fates)
+        unpaired, conflicts = fates[Reason.UNPAIRED], fates[Reason.CONFLICT]
+        if unpaired or conflicts:
             logger.warning(
-                "set aside %d samples whose twin did not come, %d that contradict a row",
-                settled.unpaired,
-                settled.conflicts,
+                "rejected %d samples whose other sample did not come, %d that contradict a row",
+                unpaired,
+                conflicts,
             )
 
     async def _delete_old(self) -> None:

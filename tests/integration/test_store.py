@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from types import FrameType
+
 import asyncpg
 import pytest
 
@@ -143,3 +146,35 @@ async def test_a_database_that_goes_away_during_the_migration_is_waited_for(
         await connection.execute("SELECT pg_advisory_unlock(7345190225)")
         await until(receiver.ready)
     await connection.close()
+
+
+async def test_requests_that_fail_leave_nothing_for_the_garbage_collector(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    """Else their bodies stay in memory until it runs, which is seldom."""
+    settings = make_settings(database_url=database_url, commit_timeout="200ms")
+    points = [
+        ({**labels, "instance": str(number)}, NOW, value)
+        for number in range(100)
+        for labels, _, value in PAIR
+    ]
+    async with receiving(settings) as receiver:
+        await receiver.send(*points)
+        body = encode([(labels, NOW + 1, value) for labels, _, value in points])
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE app_logs")
+                assert [(await receiver.post(body))[0] for _ in range(3)] == [503] * 3
+            assert (await receiver.post(body))[0] == 204
+            gc.collect()
+            left = [one for one in gc.garbage if isinstance(one, list) and len(one) >= 100]
+            frames = [one for one in gc.garbage if isinstance(one, FrameType)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert not left
+    assert not [frame for frame in frames if "/receiver/" in frame.f_code.co_filename]

@@ -40,6 +40,7 @@ DATABASE_UP = on("receiver_database_up")
 RECEIVED = on("receiver_samples_received_total")
 STORED = on("receiver_samples_total", outcome="stored", reason="")
 REJECTED = on("receiver_samples_total", outcome="rejected", reason="not_whole")
+FLOODED = on("receiver_samples_total", outcome="rejected", reason="too_many_new_sources")
 UNPAIRED = on("receiver_samples_total", outcome="unpaired", reason="")
 PENDING_AGE = on("receiver_pending_oldest_age_seconds")
 ACKNOWLEDGED = on("receiver_requests_total", code="204", version="1.0")
@@ -80,6 +81,7 @@ HEALTHY: Values = {
     RECEIVED: STEADY,
     STORED: STEADY,
     REJECTED: "0x90",
+    FLOODED: "0x90",
     UNPAIRED: "0x90",
     PENDING_AGE: "10x90",
     ACKNOWLEDGED: STEADY,
@@ -122,6 +124,7 @@ CASES: list[tuple[str, Values, set[str]]] = [
         set(),
     ),
     ("many are rejected", {REJECTED: "0+1x90"}, {"ReceiverSamplesRejected"}),
+    ("a flood is limited", {FLOODED: "0x50 0+10x40"}, {"ReceiverFloodLimited"}),
     ("many find no twin", {UNPAIRED: "0+1x90"}, {"ReceiverSamplesRejected"}),
     ("all are rejected", {STORED: "0x90", REJECTED: STEADY}, {"ReceiverSamplesRejected"}),
     ("a few are rejected", {REJECTED: "0+0.5x90"}, set()),

@@ -1,0 +1,71 @@
+"""Parts of a request: small, whole pairs, nothing lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.model import Metric, Sample, Series, Source
+from receiver.storage import parting
+from receiver.storage.parting import chunks_of, part
+from tests.messages import NOW
+
+SOURCES = [Source((("instance", str(number)),)) for number in range(5)]
+DAY = 86_400_000
+
+
+def sample(metric: Metric, source: Source, timestamp: int) -> Sample:
+    return Series(metric, source), timestamp, 1.0
+
+
+samples = st.lists(
+    st.builds(
+        sample,
+        st.sampled_from(Metric),
+        st.sampled_from(SOURCES),
+        st.integers(0, 12).map(lambda day: NOW + day * DAY // 2),
+    ),
+    max_size=60,
+)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parting, "MAX_SAMPLES", 12)
+    monkeypatch.setattr(parting, "MAX_CHUNKS", 3)
+    monkeypatch.setattr(parting, "AT_ONCE", 7)
+
+
+@given(samples)
+async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> None:
+    parts = [list(some) async for some in part(brought, DAY)]
+    assert Counter(one for some in parts for one in some) == Counter(brought)
+    for some in parts:
+        assert len(chunks_of(some, DAY)) <= 3
+        # Those of one source and time are never parted.
+        assert len(some) <= 12 or len({(one[0].source, one[1]) for one in some}) < len(some)
+
+
+@given(samples)
+async def test_the_samples_of_a_pair_stay_together_and_in_order(brought: list[Sample]) -> None:
+    parts = [list(some) async for some in part(brought, DAY)]
+    places: dict[tuple[Source, int], int] = {}
+    for number, some in enumerate(parts):
+        for one in some:
+            assert places.setdefault((one[0].source, one[1]), number) == number
+    for source in SOURCES:
+        for timestamp in {one[1] for one in brought}:
+            key = source, timestamp
+            sent = [one for one in brought if (one[0].source, one[1]) == key]
+            got = [one for some in parts for one in some if (one[0].source, one[1]) == key]
+            assert got == sent
+
+
+async def test_a_small_request_is_one_part_and_is_not_copied() -> None:
+    brought = [sample(metric, SOURCES[0], NOW) for metric in Metric]
+    parts = [some async for some in part(brought, DAY)]
+    assert len(parts) == 1
+    assert parts[0] is brought
