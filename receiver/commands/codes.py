@@ -16,7 +16,7 @@ from rich.table import Table
 
 from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console
-from receiver.flags import ManualFormatter, add_settings
+from receiver.flags import add_settings
 from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.reading import Code, add_code, list_codes, rename_code
@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         dest="action", required=True, metavar="ACTION", help="what to do"
     )
     listing, add, rename = (
-        actions.add_parser(name, help=summary, description=summary, formatter_class=ManualFormatter)
+        actions.add_parser(name, help=summary, description=summary)
         for name, summary in ACTIONS.items()
     )
     for action in (add, rename):
