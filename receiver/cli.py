@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser, flags = build_parser(words[0])
     parsed = parser.parse_args(words)
     refuse_secrets(parser, parsed)
+    refuse_empty(parser, parsed)
     try:
         settings = load_settings(flags[parsed.command], parsed)
         set_up_logging(settings.log_level, settings.log_format)
@@ -141,6 +142,17 @@ def refuse_secrets(parser: Parser, parsed: Namespace) -> None:
     for name in sorted(SECRETS - {"database_url"}):
         if getattr(parsed, name, None):
             parser.fail(f"--{name.replace('_', '-')}: {BETTER.format(setting=name.upper())}")
+
+
+def refuse_empty(parser: Parser, parsed: Namespace) -> None:
+    """End with a usage error if a flag has an empty value, as from a variable that is not set.
+
+    An empty variable is an unset one; but who writes a flag wants something, and no database URL
+    would be the embedded database.
+    """
+    for name in Settings.model_fields:
+        if getattr(parsed, name, None) == "":
+            parser.error(f"--{name.replace('_', '-')}: needs a value")
 
 
 def warn_of_password(parsed: Namespace) -> None:

@@ -39,23 +39,22 @@ UNITS = {
 }
 
 
-def tidy(value: object, *, several_lines: bool = False, may_be_quoted: bool = False) -> object:
+def tidy(value: object, *, one_line: bool = True, may_be_quoted: bool = False) -> object:
     """Remove blanks around a value, and refuse what no value has but a mistake leaves in it.
 
     Args:
         value: As it was given; what is not text stays as it is.
-        several_lines: Whether it may have more than one line.
+        one_line: Whether it must have no line breaks and other control characters.
         may_be_quoted: Whether quotes around it can be part of it, as of a password.
 
     Raises:
-        ValueError: it has line breaks or other control characters, or quotes around it, which
-            docker's `--env-file` and YAML keep.
+        ValueError: it has control characters, or quotes around it, which docker's `--env-file` and
+            YAML keep.
     """
     if not isinstance(value, str):
         return value
     text = value.strip(BLANKS)
-    line = re.sub(r"[\r\n]", "", text) if several_lines else text
-    if re.search(r"[\x00-\x1f\x7f-\x9f]", line):
+    if one_line and re.search(r"[\x00-\x1f\x7f-\x9f]", text):
         raise ValueError("must be one line, without control characters")
     if not may_be_quoted and len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         raise ValueError("must not have quotes around it")
@@ -142,7 +141,8 @@ def parse_address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not (colon and is_host(host) and re.fullmatch("[0-9]{1,5}", port) and int(port) < 65536):
         raise ValueError(
-            "must be HOST:PORT, such as 127.0.0.1:9201 or [::1]:9201; 0.0.0.0 for all addresses"
+            "must be HOST:PORT, such as 127.0.0.1:9201, [::1]:9201 or, for all addresses, "
+            "0.0.0.0:9201"
         )
     return value
 

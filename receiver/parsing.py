@@ -16,7 +16,6 @@ from typing import Any, Final, NoReturn
 from receiver.printable import printable
 from receiver.suggestions import did_you_mean
 
-
 WORDS: Final = {
     "expected one argument": "needs a value",
     "ignored explicit argument": "takes no value, so not",
@@ -65,7 +64,9 @@ class Parser(ArgumentParser):
         # Only the name: a value may be a secret, though its flag is misspelt.
         names = [word.partition("=")[0] for word in rest if word.startswith("-")]
         if names:
-            return f"there is no flag {names[0]}{did_you_mean(names[0], self._option_string_actions)}"
+            return (
+                f"there is no flag {names[0]}{did_you_mean(names[0], self._option_string_actions)}"
+            )
         return (
             f"{rest[0]!r} is one argument too many; a command stands before all flags, and what "
             "has blanks in quotes"
@@ -86,7 +87,7 @@ class Parser(ArgumentParser):
         text = message.removeprefix("argument ")
         for theirs, ours in WORDS.items():
             text = text.replace(theirs, ours)
-        self.fail(f"{text} (`{self.prog} --help` tells more)")
+        self.fail(f"{text}; `{self.prog} --help` tells more")
 
     def fail(self, message: str) -> NoReturn:
         """End with a line that says what is wrong."""

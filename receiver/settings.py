@@ -187,14 +187,15 @@ class Settings(BaseSettings):
     rejected_retention: Age = Field(
         timedelta(days=30), description="Age at which rejected samples are deleted; off: never."
     )
-    workers: Count = Field(
+    workers: int = Field(
         1,
+        ge=1,
         le=1000,
         description="Processes that serve the address together, to use more than one core. "
         "What may be under way is divided among them; each has its own writers.",
     )
-    writers: Count = Field(
-        2, le=1000, description="Transactions that may commit at the same time."
+    writers: int = Field(
+        2, ge=1, le=1000, description="Transactions that may commit at the same time."
     )
     max_body_size: Size = Field(
         ByteSize(16 * 2**20), description="Largest request body, compressed."
@@ -209,8 +210,11 @@ class Settings(BaseSettings):
         ByteSize(128 * 2**20),
         description="Decompressed size of all requests under way; above it they are answered 503.",
     )
-    series_cache_size: Count = Field(
-        100_000, ge=2, description="Series whose labels are remembered, so that they parse at once."
+    series_cache_size: int = Field(
+        100_000,
+        ge=2,
+        le=10**9,
+        description="Series whose labels are remembered, so that they parse at once.",
     )
     read_timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="Time within which a request body must arrive."
@@ -247,13 +251,13 @@ class Settings(BaseSettings):
         name = str(info.field_name)
         text = tidy(
             value,
-            several_lines=name == "bearer_token",
+            one_line=name != "bearer_token",
             may_be_quoted=name == "database_password",
         )
         path = kind_of(cls.model_fields[name]) is Path
         if text == "" and (path or name in SECRETS):
             # An empty path is the working directory.
-            raise ValueError("must not be empty; leave it out instead")
+            raise ValueError("must not be empty: leave it out instead")
         if isinstance(text, str) and not path and not is_unicode_text(text):
             raise ValueError("must be text in UTF-8")
         return text

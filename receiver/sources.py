@@ -24,7 +24,9 @@ PREFIX: Final = "RECEIVER_"
 KUBERNETES: Final = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)")
 """Variables that Kubernetes sets in every pod beside a service called receiver or receiver-…"""
 LIKENESS: Final = 0.85
-"""How much a name is like a setting that is misspelt before its first `_`."""
+"""How much a name is like a setting's where the beginning that all of them have is misspelt."""
+BEHIND_PREFIX: Final = 0.75
+"""How much it is where that beginning is right."""
 LARGEST: Final = 2**20
 """Bytes of a file; settings never need that many."""
 OURS: Final = re.compile(rf"\s*(?:export\s+)?['\"]?({PREFIX}\w*)", re.IGNORECASE)
@@ -144,10 +146,12 @@ def judge_names(names: Iterable[tuple[str, str]], known: Collection[str]) -> lis
     """
     ignored = []
     for name, place in names:
-        likely = closest(name, known, likeness=LIKENESS)
-        ours = name.startswith(PREFIX) and not KUBERNETES.fullmatch(name)
-        if name not in known and (ours or likely):
-            meant = likely or closest(name, known)
+        if name in known or KUBERNETES.fullmatch(name):
+            continue
+        ours = name.startswith(PREFIX)
+        # Their common beginning would make all of them alike.
+        likeness = BEHIND_PREFIX if ours else LIKENESS
+        if (meant := closest(name, known, likeness)) or ours:
             advice = f"did you mean {meant}?" if meant else "`receiver serve --help` lists all"
             ignored.append(Ignored(f"{name}{place} is no setting", advice))
     return ignored

@@ -22,4 +22,4 @@ def closest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Ask it, as the end of a sentence; empty if no known word is like this one."""
     found = closest(word, known)
-    return f"; did you mean {found}?" if found else ""
+    return f" (did you mean {found}?)" if found else ""

@@ -11,14 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.cli import COMMANDS, build_parser, load_command
-from receiver.flags import (
-    add_settings,
-    default_text,
-    placeholder,
-    write_duration,
-    write_size,
-)
-from receiver.notation import parse_duration
+from receiver.explaining import default_text
+from receiver.flags import add_settings, placeholder
+from receiver.notation import parse_duration, write_duration, write_size
 from receiver.sections import SECTIONS, Section
 from receiver.settings import Settings
 
