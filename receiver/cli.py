@@ -103,14 +103,14 @@ def load_settings(flags: CliSettingsSource[Settings], parsed: Namespace) -> Sett
 
 
 def name_flags(message: str, parsed: Namespace) -> str:
-    """Have a message name those settings by their flags that were given by flags."""
+    """Have a message be about a flag where a setting was given by its flag."""
     given = vars(parsed)
 
     def flag(found: re.Match[str]) -> str:
         name = found[1].lower()
         return f"--{name.replace('_', '-')}" if name in given else found[0]
 
-    return re.sub(r"\bRECEIVER_([A-Z_]+)", flag, message)
+    return re.sub(r"\bRECEIVER_([A-Z_]+)(?=[=:])", flag, message)
 
 
 def build_parser(*loaded: str) -> tuple[Parser, dict[str, CliSettingsSource[Settings]]]:

@@ -33,7 +33,7 @@ from receiver.backfill import (
 )
 from receiver.commands.arguments import base_url, label, moment, read_token
 from receiver.commands.connection import share_embedded
-from receiver.commands.terminal import open_console
+from receiver.commands.terminal import open_console, say
 from receiver.errors import SetupError
 from receiver.pairing import Outcome
 from receiver.prometheus import opened, public
@@ -116,9 +116,10 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             f"Prometheus has no samples of {' or '.join(names)} {span}: are the metrics' names "
             "right (RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC), and does it keep them so long?"
         )
-    open_console().print(
+    say(
+        open_console(),
         f"{read} samples {span}: {outcomes[Outcome.ACCEPTED]} stored, now or before; "
-        f"{outcomes[Outcome.REJECTED]} set aside (rejected_samples says why)"
+        f"{outcomes[Outcome.REJECTED]} set aside (rejected_samples says why)",
     )
     return 0
 

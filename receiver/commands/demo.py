@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 
 from rich.console import Console
 
-from receiver.commands.terminal import open_console
+from receiver.commands.terminal import open_console, say
 from receiver.demo.builtin import builtin
 from receiver.demo.display import log_above_table, print_places, show_newest
 from receiver.demo.prometheus import prometheus
@@ -67,9 +67,9 @@ def duration(text: str) -> timedelta:
     try:
         value = cast("timedelta", parse_duration(text))
     except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
+        raise ArgumentTypeError(f"{error}, not {text!r}") from None
     if value < timedelta(milliseconds=1):
-        raise ArgumentTypeError("must be 1ms or longer")
+        raise ArgumentTypeError(f"must be a duration of 1ms or longer, not {text!r}")
     return value
 
 
@@ -89,7 +89,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             return 0
         async with connect(stage.settings) as connection:
             rows = len(await logs_since(connection, started))
-    console.print(f"{rows} rows have come")
+    say(console, f"{rows} rows have come")
     return 0 if rows else 1
 
 

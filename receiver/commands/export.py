@@ -24,6 +24,7 @@ from rich.console import Console
 
 from receiver.commands.arguments import label, moment
 from receiver.commands.connection import connected
+from receiver.commands.terminal import say
 from receiver.errors import SetupError
 from receiver.sections import Section
 from receiver.settings import Settings
@@ -84,7 +85,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     async with connected(settings) as connection:
         with opened(arguments.output) as output:
             rows = await write(connection, selection, output)
-    Console(stderr=True, highlight=False).print(f"{rows} rows", style="dim")
+    say(Console(stderr=True), f"{rows} rows", "dim")
     return 0
 
 

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from receiver.capture import read_capture
 from receiver.commands.arguments import read_token
 from receiver.commands.logs import positive
-from receiver.commands.terminal import open_console
+from receiver.commands.terminal import open_console, say
 from receiver.errors import SetupError
 from receiver.notation import Duration
 from receiver.replay import Answer, Sender, Tally, name
@@ -117,12 +117,12 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         def show(answer: Answer) -> None:
             if not answer.good and answer.status not in tally.counts:
                 text = f"the first of {name(answer.status)}: {answer.text}"
-                progress.console.print(text, markup=False, soft_wrap=True)
+                say(progress.console, text)
             tally.count(answer)
             progress.update(bar, advance=1, rate=tally.rate)
 
         await sender.send(requests, show)
-    open_console().print(tally.summary(), soft_wrap=True)
+    say(open_console(), tally.summary())
     return 0 if tally.complete else 1
 
 
