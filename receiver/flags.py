@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Collection
 from datetime import timedelta
@@ -21,8 +22,8 @@ PLACEHOLDERS: Final[dict[object, str]] = {
     ByteSize: "SIZE",
     int: "N",
 }
-WIDE: Final = 55
-"""Characters of a usage after which settings come in a line of their own."""
+SETTING: Final = "[SETTING ...]"
+"""What stands for all of them in a usage."""
 MANUAL: Final = """\
 Each setting is a flag, an environment variable (--pair-timeout is RECEIVER_PAIR_TIMEOUT), a line in
 the file .env of the working directory, or a file of the variable's name in /run/secrets; the first
@@ -43,6 +44,16 @@ def placeholder(name: str, field: FieldInfo) -> str:
     return PLACEHOLDERS.get(field.annotation) or name.rpartition("_")[2].upper()
 
 
+def write_usage(parser: ArgumentParser) -> str:
+    """A command's usage with its settings at the end, in a line of their own if it is full."""
+    usage = parser.format_usage().strip()
+    last = usage.rpartition("\n")[2]
+    # What argparse leaves free at the right.
+    full = len(f"{last} {SETTING}") > shutil.get_terminal_size().columns - 2
+    gap = "\n" + " " * len(f"usage: {parser.prog} ") if full else " "
+    return f"{usage.removeprefix('usage: ')}{gap}{SETTING}"
+
+
 def add_settings(
     parser: ArgumentParser, shown: Collection[Section] = tuple(Section)
 ) -> CliSettingsSource[Settings]:
@@ -52,9 +63,7 @@ def add_settings(
         parser: The command's, with all of its own arguments.
         shown: The sections that its help lists.
     """
-    usage = parser.format_usage().removeprefix("usage: ").strip()
-    gap = "\n" + " " * len(f"usage: {parser.prog} ") if len(usage) > WIDE else " "
-    parser.usage = f"{usage}{gap}[SETTING ...]"
+    parser.usage = write_usage(parser)
     more = [] if len(shown) == len(Section) else [MORE]
     parser.epilog = "\n\n".join([MANUAL, *more, EXIT_CODES])
     groups = {section: parser.add_argument_group(f"{section} (settings)") for section in shown}

@@ -163,7 +163,8 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
 def cannot_listen(settings: Settings, error: OSError) -> SettingsError:
     """What to say of an address that cannot be listened on."""
     # asyncio puts more around the system's words; those of a resolver have no number above 0.
-    reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror
     return SettingsError(
         f"RECEIVER_LISTEN={settings.listen}: cannot listen there: {reason}; choose another address "
         "with --listen (RECEIVER_LISTEN), such as --listen 127.0.0.1:9202"

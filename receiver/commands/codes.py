@@ -12,14 +12,17 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from typing import Final
 
+from rich.console import Console
 from rich.table import Table
 
+from receiver.commands.arguments import decode_argument
 from receiver.commands.connection import connected
-from receiver.commands.terminal import add_row, local_time, new_table, open_console
+from receiver.commands.terminal import add_row, local_time, new_table, open_console, say
+from receiver.descriptions import describe, terminal_language
 from receiver.flags import add_settings
 from receiver.sections import Section
 from receiver.settings import Settings
-from receiver.storage.reading import Code, add_code, list_codes, rename_code
+from receiver.storage.reading import Code, add_code, find_namesake, list_codes, rename_code
 
 SETTINGS: Final = (Section.DATABASE,)
 ACTIONS: Final = {
@@ -75,8 +78,9 @@ def text(value: str) -> str:
     """Read a name or a description.
 
     Raises:
-        ArgumentTypeError: it is empty, or not the terminal's encoding.
+        ArgumentTypeError: it is empty, or not in the terminal's encoding.
     """
+    value = decode_argument(value)
     if not value.strip():
         raise ArgumentTypeError("must not be empty")
     if not value.isprintable():
@@ -92,12 +96,18 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             return 0
         change = add_code if arguments.action == "add" else rename_code
         await change(connection, arguments.code, arguments.name, arguments.description)
+        namesake = await find_namesake(connection, arguments.code, arguments.name)
+    if namesake is not None:
+        say(Console(stderr=True), f"note: code {namesake.code} is called {namesake.name} too")
     return 0
 
 
 def codes_table(codes: Iterable[Code]) -> Table:
     """Error codes as a table for `rich`."""
     table = new_table(*Code._fields)
+    language = terminal_language()
     for code in codes:
-        add_row(table, *code._replace(created_at=local_time(code.created_at or "")))
+        description = describe(code.description, language)
+        created_at = local_time(code.created_at or "")
+        add_row(table, *code._replace(description=description, created_at=created_at))
     return table

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rich.console import Console
 
-from receiver.commands.arguments import label, moment
+from receiver.commands.arguments import label, moment, past
 from receiver.commands.connection import connected
 from receiver.commands.terminal import say
 from receiver.errors import SetupError
@@ -52,11 +52,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         metavar="TIME",
+        type=past,
         default="1d",
         help="2026-11-01T00:00:00Z, or how long ago, such as 7d (default: 1d)",
     )
     parser.add_argument(
-        "--end", metavar="TIME", default="0s", help="the same; not included (default: now)"
+        "--end",
+        metavar="TIME",
+        type=past,
+        default="0s",
+        help="the same; not included (default: now)",
     )
     parser.add_argument(
         "--match",
