@@ -20,6 +20,7 @@ from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, say
 from receiver.descriptions import describe, terminal_language
 from receiver.flags import add_settings
+from receiver.notation import BLANKS
 from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.reading import Code, add_code, find_namesake, list_codes, rename_code
@@ -80,8 +81,8 @@ def text(value: str) -> str:
     Raises:
         ArgumentTypeError: it is empty, or not in the terminal's encoding.
     """
-    value = decode_argument(value)
-    if not value.strip():
+    value = decode_argument(value).strip(BLANKS)
+    if not value:
         raise ArgumentTypeError("must not be empty")
     if not value.isprintable():
         raise ArgumentTypeError(f"must be one line of printable text, not {value!r}")

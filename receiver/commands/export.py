@@ -25,7 +25,7 @@ from rich.console import Console
 from receiver.commands.arguments import label, moment, past
 from receiver.commands.connection import connected
 from receiver.commands.terminal import say
-from receiver.errors import SetupError
+from receiver.errors import SetupError, UsageError
 from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.database import Connection
@@ -98,12 +98,12 @@ def choose_format(arguments: Namespace) -> str:
     """The format that was asked for, or that the file's name says.
 
     Raises:
-        SetupError: it says none.
+        UsageError: it says none.
     """
     kind = arguments.format or Path(arguments.output).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
-        raise SetupError(
-            f"{arguments.output} does not end in .csv or .parquet: choose with --format"
+        raise UsageError(
+            f"--output={arguments.output}: must end in .csv or .parquet, or choose with --format"
         )
     return str(kind)
 
