@@ -39,6 +39,14 @@ class ManualFormatter(HelpFormatter):
         )
 
 
+class Commands(_SubParsersAction):  # type: ignore[type-arg]  # generic for type checkers only
+    """Commands of a parser: the text of one is at least its line in their list."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:  # noqa: ANN401  argparse's
+        """Add a command."""
+        return super().add_parser(name, **{"description": options.get("help"), **options})
+
+
 class Parser(ArgumentParser):
     """Parses a command line, with the same words for a wrong one under every version of Python.
 
@@ -47,6 +55,7 @@ class Parser(ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  argparse's
         super().__init__(*arguments, **{"formatter_class": ManualFormatter, **options})
+        self.register("action", "parsers", Commands)
         # Python 3.14 colours help, and suggests in its own way.
         self.color = False
         self.suggest_on_error = False

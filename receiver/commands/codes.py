@@ -40,8 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         dest="action", required=True, metavar="ACTION", help="what to do"
     )
     listing, add, rename = (
-        actions.add_parser(name, help=summary, description=summary)
-        for name, summary in ACTIONS.items()
+        actions.add_parser(name, help=summary) for name, summary in ACTIONS.items()
     )
     for action in (add, rename):
         action.add_argument("code", metavar="CODE", type=int32, help="value of app_status")

@@ -21,7 +21,6 @@ import bcrypt
 import yaml
 
 from receiver.errors import SetupError
-from receiver.printable import is_unicode
 from receiver.sections import Section
 from receiver.security.credentials import CredentialsFile, digest_token
 from receiver.settings import Settings
@@ -65,8 +64,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         print(f"the token, for whoever sends: {token}", file=sys.stderr)  # noqa: T201  the point of it
         entry = {"bearer_tokens": [digest_token(token).hex()]}
     CredentialsFile.model_validate(entry)
-    # Escapes are the same name to YAML; a question mark in its place would be another one.
-    print(yaml.safe_dump(entry, allow_unicode=is_unicode(sys.stdout)), end="")  # noqa: T201  the command's result
+    print(yaml.safe_dump(entry, allow_unicode=True), end="")  # noqa: T201  the command's result
     return 0
 
 

@@ -67,4 +67,6 @@ def reason(error: Exception) -> str:
         return str(error)
     # A resolver's faults have numbers of its own, below 0.
     number = error.errno or 0
-    return os.strerror(number) if number > 0 else str(error.strerror or error)
+    return (
+        os.strerror(number) if number > 0 else str(error.strerror or error) or "no answer in time"
+    )

@@ -9,6 +9,8 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import receiver.settings
 from receiver import __version__, cli
@@ -288,3 +290,31 @@ def test_a_wrong_setting_ends_the_program_with_one_line(tmp_path: Path) -> None:
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
     assert line.startswith("receiver: --listen=nonsense: must be HOST:PORT")
+
+
+WORDS = st.sampled_from(
+    [
+        *COMMANDS,
+        *(f"--{name.replace('_', '-')}" for name in Settings.model_fields),
+        *("add", "list", "rename", "user", "token", "-n", "-o", "--start", "--match", "--to"),
+        *("--prometheus", "--duration", "--from-url", "--format", "--", "-", "--help=x", "-1", ""),
+        *("http://[", "http://x:y", "\udcff", "\x1b[2J", "9" * 5000, "\u202e", "0", "5s", "x.csv"),
+    ]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(WORDS | st.text(st.characters(exclude_characters="\0"), max_size=8), max_size=5))
+def test_any_command_line_is_run_or_refused_in_one_line(
+    calls: Calls, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    code = exit_code(*words)
+    shown = capsys.readouterr()
+    if code == 0:
+        return
+    line = code if isinstance(code, str) else shown.err.removesuffix("\n")
+    assert code == 2 or isinstance(code, str)
+    assert line.startswith("receiver: ")
+    assert line.isprintable()
+    assert shown.out == ""
+    del calls
