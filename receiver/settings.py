@@ -35,7 +35,7 @@ from pydantic_settings import (
 )
 
 from receiver.errors import SettingsError
-from receiver.explaining import explain, kind_of
+from receiver.explaining import explain, kind_of, show
 from receiver.model import Metric
 from receiver.notation import (
     Address,
@@ -266,8 +266,8 @@ class Settings(BaseSettings):
     def _check_metrics(self) -> Self:
         if self.status_metric == self.ocr_metric:
             raise ValueError(
-                "RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC: "
-                "the two metrics must have different names"
+                f"RECEIVER_STATUS_METRIC={show(self.status_metric)}: must have another name than "
+                "RECEIVER_OCR_METRIC"
             )
         return self
 

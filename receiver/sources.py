@@ -199,7 +199,7 @@ def read_text(file: Path) -> str:
     except OSError as error:
         raise SettingsError(f"cannot read {printable(str(file))}: {error.strerror}") from error
     if len(data) > LARGEST:
-        raise SettingsError(f"{file} is too large for settings: 1 MiB is the most that is read")
+        raise SettingsError(f"{file} is too large: 1 MiB is the most that is read")
     try:
         text = decode(data)
     except UnicodeDecodeError as error:

@@ -12,7 +12,8 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from receiver.errors import SetupError
-from receiver.notation import is_unicode_text, parse_duration
+from receiver.notation import BLANKS, is_unicode_text, parse_duration
+from receiver.sources import read_text
 
 
 def base_url(text: str, example: str = "http://localhost:9090") -> str:
@@ -53,12 +54,7 @@ def read_token(file: Path) -> str:
     Raises:
         SetupError: it cannot be read, or holds something else; nothing of it is shown.
     """
-    try:
-        token = file.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise SetupError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        token = ""
+    token = read_text(file).strip(BLANKS)
     if not re.fullmatch(r"[!-~]+", token):
         raise SetupError(f"{file}: must hold one token, without spaces")
     return token

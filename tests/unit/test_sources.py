@@ -84,7 +84,7 @@ def test_an_env_file_is_read_however_it_was_saved(content: bytes) -> None:
             "A=1\nRECEIVER_DATABASE_PASSWORD=공장hunter2".encode("cp949"),
             ".env line 2: RECEIVER_DATABASE_PASSWORD is not UTF-8 text; save the file as UTF-8",
         ),
-        (b"#" * (LARGEST + 1), ".env is too large for settings: 1 MiB is the most that is read"),
+        (b"#" * (LARGEST + 1), ".env is too large: 1 MiB is the most that is read"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_file_and_line(content: bytes, message: str) -> None:
