@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
@@ -13,13 +14,15 @@ from typing import Final
 from pydantic_settings import CliSettingsSource
 
 from receiver import __version__
-from receiver.errors import ReceiverError
-from receiver.flags import ManualFormatter, add_settings
+from receiver.errors import ReceiverError, SettingsError, UsageError
+from receiver.flags import add_settings
 from receiver.log import set_up_logging
 from receiver.loop import run
 from receiver.notation import has_password
+from receiver.parsing import Parser
+from receiver.printable import printable, replace_what_cannot_be_written
 from receiver.sections import Section
-from receiver.settings import SECRETS, SECRETS_DIR, Settings
+from receiver.settings import SECRETS, SECRETS_DIR, Settings, find_ignored
 
 COMMANDS: Final = {
     "serve": "receive and store (the default)",
@@ -62,33 +65,61 @@ logger = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with the command's exit code."""
+    replace_what_cannot_be_written()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
         words.insert(0, DEFAULT)
     parser, flags = build_parser(words[0])
     parsed = parser.parse_args(words)
     refuse_secrets(parser, parsed)
+    refuse_empty(parser, parsed)
     try:
-        settings = Settings.load(flags[parsed.command](parsed_args=parsed))
+        settings = load_settings(flags[parsed.command], parsed)
         set_up_logging(settings.log_level, settings.log_format)
         warn_of_password(parsed)
+        warn_of_ignored(parsed)
         code = run(load_command(parsed.command).run(settings, parsed))
+    except UsageError as error:
+        parser.fail(str(error))
     except ReceiverError as error:
-        sys.exit(f"receiver: {error}")
+        sys.exit(f"receiver: {printable(name_flags(str(error), parsed))}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)
 
 
-def build_parser(*loaded: str) -> tuple[ArgumentParser, dict[str, CliSettingsSource[Settings]]]:
+def load_settings(flags: CliSettingsSource[Settings], parsed: Namespace) -> Settings:
+    """Read the settings.
+
+    Raises:
+        UsageError: a flag has a wrong value.
+        SettingsError: a value from elsewhere is wrong.
+    """
+    try:
+        return Settings.load(flags(parsed_args=parsed))
+    except SettingsError as error:
+        message = name_flags(str(error), parsed)
+        raise SettingsError(message) if message == str(error) else UsageError(message) from None
+
+
+def name_flags(message: str, parsed: Namespace) -> str:
+    """Have a message be about a flag where a setting was given by its flag."""
+    given = vars(parsed)
+
+    def flag(found: re.Match[str]) -> str:
+        name = found[1].lower()
+        return f"--{name.replace('_', '-')}" if name in given else found[0]
+
+    return re.sub(r"\bRECEIVER_([A-Z_]+)(?=[=:])", flag, message)
+
+
+def build_parser(*loaded: str) -> tuple[Parser, dict[str, CliSettingsSource[Settings]]]:
     """The parser, and what reads the flags of each loaded command into settings.
 
     A command that is not loaded is known by name only: a health check every few seconds must not
     cost what bringing up a server costs.
     """
-    parser = ArgumentParser(
-        "receiver", description=DESCRIPTION, epilog=EPILOG, formatter_class=ManualFormatter
-    )
+    parser = Parser("receiver", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
         "--version", action="version", version=f"receiver {__version__}", help="show the version"
     )
@@ -97,7 +128,7 @@ def build_parser(*loaded: str) -> tuple[ArgumentParser, dict[str, CliSettingsSou
     )
     flags = {}
     for name, summary in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=summary, formatter_class=ManualFormatter)
+        subparser = subparsers.add_parser(name, help=summary)
         if name in loaded:
             command = load_command(name)
             subparser.description = command.__doc__
@@ -106,11 +137,22 @@ def build_parser(*loaded: str) -> tuple[ArgumentParser, dict[str, CliSettingsSou
     return parser, flags
 
 
-def refuse_secrets(parser: ArgumentParser, parsed: Namespace) -> None:
+def refuse_secrets(parser: Parser, parsed: Namespace) -> None:
     """End with a usage error if a flag holds nothing but a secret: `ps` shows it to everybody."""
     for name in sorted(SECRETS - {"database_url"}):
         if getattr(parsed, name, None):
-            parser.error(f"--{name.replace('_', '-')}: {BETTER.format(setting=name.upper())}")
+            parser.fail(f"--{name.replace('_', '-')}: {BETTER.format(setting=name.upper())}")
+
+
+def refuse_empty(parser: Parser, parsed: Namespace) -> None:
+    """End with a usage error if a flag has an empty value, as from a variable that is not set.
+
+    An empty variable is an unset one; but who writes a flag wants something, and no database URL
+    would be the embedded database.
+    """
+    for name in Settings.model_fields:
+        if getattr(parsed, name, None) == "":
+            parser.error(f"--{name.replace('_', '-')}: needs a value")
 
 
 def warn_of_password(parsed: Namespace) -> None:
@@ -118,6 +160,13 @@ def warn_of_password(parsed: Namespace) -> None:
     url = getattr(parsed, "database_url", None)
     if url and has_password(url):
         logger.warning("--database-url: %s", BETTER.format(setting="DATABASE_PASSWORD"))
+
+
+def warn_of_ignored(parsed: Namespace) -> None:
+    """Log what looks like a setting and has no effect; `receiver doctor` reports it anyway."""
+    if parsed.command != "doctor":
+        for ignored in find_ignored():
+            logger.warning("%s: %s", *ignored)
 
 
 def load_command(name: str) -> ModuleType:

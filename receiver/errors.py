@@ -122,6 +122,10 @@ class SettingsError(SetupError):
     """A setting has a wrong value."""
 
 
+class UsageError(SettingsError):
+    """The command line is wrong."""
+
+
 class SchemaError(SetupError):
     """The database schema does not fit this version of the receiver."""
 

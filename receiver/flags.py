@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser, HelpFormatter
+import shutil
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final, cast
 
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 from pydantic_settings import CliSettingsSource
 
-from receiver.notation import UNITS
+from receiver.explaining import default_text
 from receiver.sections import Section, section_of
 from receiver.settings import Settings
 
@@ -23,9 +23,8 @@ PLACEHOLDERS: Final[dict[object, str]] = {
     int: "N",
     int | None: "N|off",
 }
-WIDE: Final = 55
-"""Characters of a usage after which settings come in a line of their own."""
-SIZES: Final = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+SETTING: Final = "[SETTING ...]"
+"""What stands for all of them in a usage."""
 MANUAL: Final = """\
 Each setting is a flag, an environment variable (--pair-timeout is RECEIVER_PAIR_TIMEOUT), a line in
 the file .env of the working directory, or a file of the variable's name in /run/secrets; the first
@@ -39,22 +38,6 @@ is wrong; 130, ended by Ctrl-C.
 """
 
 
-class ManualFormatter(HelpFormatter):
-    """Fills paragraphs, but leaves those as they are that have indented lines: examples."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog)
-        # The longest command: argparse forgets that commands are indented once more.
-        self._action_max_length = len("    completion")
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        fill = super()._fill_text
-        return "\n\n".join(
-            paragraph if "\n  " in paragraph else fill(paragraph, width, indent)
-            for paragraph in text.strip("\n").split("\n\n")
-        )
-
-
 def placeholder(name: str, field: FieldInfo) -> str:
     """What stands for a setting's value in help."""
     if name == "listen":
@@ -62,34 +45,14 @@ def placeholder(name: str, field: FieldInfo) -> str:
     return PLACEHOLDERS.get(field.annotation) or name.rpartition("_")[2].upper()
 
 
-def default_text(field: FieldInfo) -> str:
-    """A setting's default as one would write it; empty if there is none to write."""
-    default = field.default
-    if isinstance(default, timedelta):
-        return write_duration(default)
-    if isinstance(default, ByteSize):
-        return write_size(default)
-    if isinstance(default, bool):
-        return str(default).lower()
-    if default is None and field.annotation in {timedelta | None, int | None}:
-        return "off"
-    return "" if default in {None, PydanticUndefined} else str(default)
-
-
-def write_duration(duration: timedelta) -> str:
-    """A duration in Prometheus' notation, in the largest unit that makes it a whole number."""
-    for unit in ("d", "h", "m", "s") if duration else ("s",):
-        if not duration % UNITS[unit]:
-            return f"{duration // UNITS[unit]}{unit}"
-    return f"{duration // UNITS['ms']}ms"
-
-
-def write_size(size: int) -> str:
-    """A size in the largest unit that makes it a whole number."""
-    for unit, factor in SIZES.items():
-        if not size % factor:
-            return f"{size // factor}{unit}"
-    return str(size)
+def write_usage(parser: ArgumentParser) -> str:
+    """A command's usage with its settings at the end, in a line of their own if it is full."""
+    usage = parser.format_usage().strip()
+    last = usage.rpartition("\n")[2]
+    # What argparse leaves free at the right.
+    full = len(f"{last} {SETTING}") > shutil.get_terminal_size().columns - 2
+    gap = "\n" + " " * len(f"usage: {parser.prog} ") if full else " "
+    return f"{usage.removeprefix('usage: ')}{gap}{SETTING}"
 
 
 def add_settings(
@@ -101,9 +64,7 @@ def add_settings(
         parser: The command's, with all of its own arguments.
         shown: The sections that its help lists.
     """
-    usage = parser.format_usage().removeprefix("usage: ").strip()
-    gap = "\n" + " " * len(f"usage: {parser.prog} ") if len(usage) > WIDE else " "
-    parser.usage = f"{usage}{gap}[SETTING ...]"
+    parser.usage = write_usage(parser)
     more = [] if len(shown) == len(Section) else [MORE]
     parser.epilog = "\n\n".join([MANUAL, *more, EXIT_CODES])
     groups = {section: parser.add_argument_group(f"{section} (settings)") for section in shown}

@@ -7,12 +7,13 @@ its own: messages with the same `fault` are told once, and then once a minute ho
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from aiohttp.http_exceptions import HttpProcessingError
+
+from receiver.printable import is_unicode, printable, to_json
 
 LogFormat = Literal["text", "json"]
 
@@ -59,22 +60,45 @@ class AddFields(logging.Filter):
         return True
 
 
-class TextFormatter(logging.Formatter):
+class MessageFormatter(logging.Formatter):
+    """The message alone, whatever it quotes: no part of it is a line or a command of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        """Format the line, without a traceback."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802  logging's
+        """Format the traceback, indented: an error may quote what looks like a line of the log."""
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"    {printable(line)}" for line in lines)
+
+
+class TextFormatter(MessageFormatter):
     """A line for people: time, level, message, and the fields at its end."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
-        """The line, without a traceback."""
+        """Format the line, without a traceback."""
         shown = [
-            f"{name}={value}" for name, value in fields(record).items() if name not in SAID_ALREADY
+            f"{name}={printable(str(value))}"
+            for name, value in fields(record).items()
+            if name not in SAID_ALREADY
         ]
         return super().formatMessage(record) + (f" [{' '.join(shown)}]" if shown else "")
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line: time (RFC 3339, UTC), level, logger, message, and the fields."""
+    """A JSON object a line: time (RFC 3339, UTC), level, logger, message, and the fields.
+
+    Args:
+        ascii_only: Escape all but ASCII, for an output that is not Unicode.
+    """
+
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        super().__init__()
+        self._ascii_only = ascii_only
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -88,7 +112,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             content["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(content, ensure_ascii=False, default=str)
+        return to_json(content, ascii_only=self._ascii_only)
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -160,7 +184,8 @@ def set_up_logging(level: str, form: LogFormat = "text", **common: object) -> No
         common: Fields of every message.
     """
     handler = GroupingHandler()
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    json = JsonFormatter(ascii_only=not is_unicode(handler.stream))
+    handler.setFormatter(json if form == "json" else TextFormatter())
     handler.addFilter(AddFields(common))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     server = logging.getLogger("aiohttp.server")

@@ -22,6 +22,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -72,6 +73,8 @@ class Metrics:
     """
 
     def __init__(self, shared: Path | None = None, workers: int = 1) -> None:
+        # Prometheus' text format has no place for them: each would be a series of its own.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._shared = shared
         registry = self._registry = CollectorRegistry()
         if shared is None:

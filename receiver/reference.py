@@ -10,12 +10,13 @@ import re
 import sys
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args, get_origin
+from typing import Final, NamedTuple
 
 import yaml
 from pydantic.fields import FieldInfo
 
-from receiver.flags import default_text, placeholder
+from receiver.explaining import choices, default_text
+from receiver.flags import placeholder
 from receiver.sections import SECTIONS
 from receiver.settings import Settings
 
@@ -100,13 +101,8 @@ def write_table(language: Language, names: tuple[str, ...]) -> str:
 
 def write_form(name: str, field: FieldInfo) -> str:
     """How a value is written: its choices, or what stands for it in help."""
-    if field.annotation is bool:
-        choices: tuple[str, ...] = ("true", "false")
-    elif get_origin(field.annotation) is Literal:
-        choices = get_args(field.annotation)
-    else:
-        choices = tuple(placeholder(name, field).split("|"))
-    return ", ".join(f"`{choice}`" for choice in choices)
+    words = choices(field) or placeholder(name, field).split("|")
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def generate(language: Language) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -161,6 +162,10 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
 
 def cannot_listen(settings: Settings, error: OSError) -> SettingsError:
     """What to say of an address that cannot be listened on."""
+    # asyncio puts more around the system's words; those of a resolver have no number above 0.
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror
     return SettingsError(
-        f"RECEIVER_LISTEN={settings.listen}: cannot listen there: {error.strerror}"
+        f"RECEIVER_LISTEN={settings.listen}: cannot listen there: {reason}; choose another address "
+        "with --listen (RECEIVER_LISTEN), such as --listen 127.0.0.1:9202"
     )

@@ -2,30 +2,40 @@
 
 A setting comes from (first wins) a command-line flag, an environment variable with the prefix
 `RECEIVER_`, a `.env` file in the working directory, or a file of the same name as the variable in
-`/run/secrets`, where Docker mounts secrets.
+`/run/secrets`, where Docker mounts secrets. Blanks around a value are no part of it, wherever it
+comes from.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     ByteSize,
     Field,
-    PositiveInt,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, CliSettingsSource, CliSuppress, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    CliSuppress,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from receiver.errors import SettingsError
+from receiver.explaining import explain, kind_of, show
 from receiver.model import Metric
 from receiver.notation import (
     Address,
@@ -34,16 +44,29 @@ from receiver.notation import (
     DatabaseURL,
     Duration,
     Lead,
+    Limit,
     MetricName,
     PositiveDuration,
     Size,
     Tokens,
+    Word,
+    is_unicode_text,
+    tidy,
+)
+from receiver.sources import (
+    PREFIX,
+    Ignored,
+    judge_names,
+    read_env_file,
+    read_secret,
+    secret_files,
 )
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
 SECRETS = frozenset({"database_url", "database_password", "bearer_token"})
 """Settings whose values are never shown."""
 SECRETS_DIR = Path("/run/secrets")
+ENV_FILE = Path(".env")
 
 
 def reachable_host(host: str, port: int) -> str:
@@ -59,12 +82,34 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "receiver"
 
 
+class Files(PydanticBaseSettingsSource):
+    """The files `.env` and, for what nothing else says, those in the directory of secrets."""
+
+    def __call__(self) -> dict[str, str]:
+        """Read them.
+
+        Raises:
+            SettingsError: one cannot be read.
+        """
+        names = self.settings_cls.model_fields
+        lines = {line.name: line.value for line in read_env_file(ENV_FILE).lines}
+        found = {name: lines[key] for name in names if lines.get(key := variable(name))}
+        for name in names.keys() - found.keys() - self.current_state.keys():
+            if secret := read_secret(SECRETS_DIR, name):
+                found[name] = secret[0]
+        return found
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Find a single value; pydantic-settings has every source do so, but nothing asks."""
+        del field
+        return self().get(field_name), field_name, False
+
+
 class Settings(BaseSettings):
     """What the receiver can be told."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RECEIVER_",
-        env_file=".env",
+        env_prefix=PREFIX,
         extra="ignore",
         frozen=True,
         # Compose's ${NAME:-} sets what is unset to nothing.
@@ -117,7 +162,7 @@ class Settings(BaseSettings):
         "app_status", description="Metric that holds the error code, a whole number."
     )
     ocr_metric: MetricName = Field("ocr_value", description="Metric that holds a Unix timestamp.")
-    ocr_unit: Literal["seconds", "milliseconds"] = Field(
+    ocr_unit: Annotated[Literal["seconds", "milliseconds"], Word] = Field(
         "seconds", description="Unit of the Unix timestamp."
     )
     pair_timeout: PositiveDuration = Field(
@@ -144,19 +189,23 @@ class Settings(BaseSettings):
     rejected_retention: Age = Field(
         timedelta(days=30), description="Age at which rejected samples are deleted; off: never."
     )
-    workers: PositiveInt = Field(
+    workers: int = Field(
         1,
+        ge=1,
+        le=1000,
         description="Processes that serve the address together, to use more than one core. "
         "What may be under way is divided among them; each has its own writers.",
     )
-    writers: PositiveInt = Field(2, description="Transactions that may commit at the same time.")
+    writers: int = Field(
+        2, ge=1, le=1000, description="Transactions that may commit at the same time."
+    )
     max_body_size: Size = Field(
         ByteSize(16 * 2**20), description="Largest request body, compressed."
     )
     max_message_size: Size = Field(
         ByteSize(64 * 2**20), description="Largest request, decompressed."
     )
-    max_in_flight_requests: PositiveInt = Field(
+    max_in_flight_requests: Count = Field(
         1000, description="Requests under way at once; one more is answered 503."
     )
     max_in_flight_size: Size = Field(
@@ -172,23 +221,26 @@ class Settings(BaseSettings):
         description="Time by which a sample may lie in the future; above it, it is rejected; "
         "off: none is.",
     )
-    max_new_sources: Count = Field(
+    max_new_sources: Limit = Field(
         20_000,
         description="Label sets that one process adds to `sources` in an hour; samples of more "
         "are rejected; off: any number.",
     )
-    max_new_codes: Count = Field(
+    max_new_codes: Limit = Field(
         1_000,
         description="Unknown error codes that one process registers in an hour; samples with more "
         "are rejected; off: any number.",
     )
-    max_new_chunks: Count = Field(
+    max_new_chunks: Limit = Field(
         500,
         description="Chunks of other days that one process creates in an hour (TimescaleDB); "
         "samples in more are rejected; off: any number.",
     )
     series_cache_size: int = Field(
-        100_000, ge=2, description="Series whose labels are remembered, so that they parse at once."
+        100_000,
+        ge=2,
+        le=10**9,
+        description="Series whose labels are remembered, so that they parse at once.",
     )
     read_timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="Time within which a request body must arrive."
@@ -212,19 +264,36 @@ class Settings(BaseSettings):
     shutdown_timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="Time to finish accepted requests at shutdown."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Word] = Field(
         "info", description="Least severe message that is logged."
     )
-    log_format: Literal["text", "json"] = Field(
+    log_format: Annotated[Literal["text", "json"], Word] = Field(
         "text", description="How log messages look: for people, or one JSON object a line."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tidy(cls, value: object, info: ValidationInfo) -> object:
+        name = str(info.field_name)
+        text = tidy(
+            value,
+            one_line=name != "bearer_token",
+            may_be_quoted=name == "database_password",
+        )
+        path = kind_of(cls.model_fields[name]) is Path
+        if text == "" and (path or name in SECRETS):
+            # An empty path is the working directory.
+            raise ValueError("must not be empty: leave it out instead")
+        if isinstance(text, str) and not path and not is_unicode_text(text):
+            raise ValueError("must be text in UTF-8")
+        return text
 
     @model_validator(mode="after")
     def _check_metrics(self) -> Self:
         if self.status_metric == self.ocr_metric:
             raise ValueError(
-                "RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC: "
-                "the two metrics must have different names"
+                f"RECEIVER_STATUS_METRIC={show(self.status_metric)}: must have another name than "
+                "RECEIVER_OCR_METRIC"
             )
         return self
 
@@ -296,28 +365,69 @@ class Settings(BaseSettings):
             SettingsError: names every setting that is wrong, with its value, or a file that cannot
                 be read.
         """
-        secrets = SECRETS_DIR if SECRETS_DIR.is_dir() else None
         try:
-            return cls(_cli_settings_source=flags, _secrets_dir=secrets, **values)
+            return cls(_cli_settings_source=flags, **values)
         except ValidationError as error:
-            raise SettingsError("; ".join(map(explain, error.errors()))) from None
-        except OSError as error:
-            raise SettingsError(f"cannot read {error.filename}: {error.strerror}") from error
+            given = {**values, **(flags() if flags else {})}
+            raise SettingsError("; ".join(explain_all(error, given))) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read files by our own sources, which can say which line of which file is wrong."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, Files(settings_cls)
 
 
-def unknown_variables() -> list[str]:
-    """Variables of the environment that look like settings and are none."""
-    known = {f"RECEIVER_{name.upper()}" for name in Settings.model_fields}
-    named = {name for name in os.environ if name.startswith("RECEIVER_")}
-    return sorted(named - known)
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
 
 
-def explain(error: ErrorDetails) -> str:
-    """Say in one sentence which setting is wrong, its value unless secret, and why."""
-    reason = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:
-        return reason
-    field = str(error["loc"][0])
-    value = str(error["input"])
-    shown = "" if field in SECRETS else f"={value if value.isprintable() else repr(value)}"
-    return f"RECEIVER_{field.upper()}{shown}: {reason}"
+def explain_all(error: ValidationError, given: Collection[str]) -> Iterator[str]:
+    """Say of each wrong setting what is wrong.
+
+    Args:
+        error: What pydantic found.
+        given: The settings that come neither from the environment nor from a file.
+    """
+    for fault in error.errors():
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        yield explain(
+            fault,
+            Settings.model_fields.get(name),
+            secret=name in SECRETS,
+            place="" if name in given else find_place(name),
+        )
+
+
+def find_place(name: str) -> str:
+    """The file, and in `.env` the line, that a setting comes from; empty if it comes from none."""
+    if any(key.upper() == variable(name) and value for key, value in os.environ.items()):
+        return ""
+    for line in read_env_file(ENV_FILE).lines:
+        if line.name == variable(name) and line.value:
+            return line.place
+    secret = read_secret(SECRETS_DIR, name)
+    return str(secret[1]) if secret else ""
+
+
+def find_ignored() -> list[Ignored]:
+    """What looks like a setting, in the environment or in a file, and has no effect.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    env_file = read_env_file(ENV_FILE)
+    names = [
+        *((name.upper(), "") for name in sorted(os.environ)),
+        *((line.name, f" ({line.place})") for line in env_file.lines),
+        *((file.name.upper(), f" ({file})") for file in secret_files(SECRETS_DIR)),
+    ]
+    return judge_names(names, {variable(name) for name in Settings.model_fields}) + env_file.ignored

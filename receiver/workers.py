@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from receiver.errors import ReceiverError, SetupError
 from receiver.log import set_up_logging
 from receiver.loop import run
+from receiver.printable import printable, replace_what_cannot_be_written
 from receiver.server import cannot_listen, stop_signal, told, work
 from receiver.settings import Settings
 
@@ -156,14 +157,15 @@ async def first_of(*events: asyncio.Event) -> None:
 
 def run_worker(number: int, settings: Settings, shared: Path) -> None:
     """What a worker's process does."""
+    replace_what_cannot_be_written()
     set_up_logging(settings.log_level, settings.log_format, worker=number)
     try:
         run(work_until_orphaned(number, settings, shared))
     except SetupError as error:
-        print(f"receiver: {error}", file=sys.stderr)  # noqa: T201  as the command itself ends
+        print(f"receiver: {printable(str(error))}", file=sys.stderr)  # noqa: T201  as the command itself ends
         sys.exit(SET_UP_WRONGLY)
     except ReceiverError as error:
-        sys.exit(f"receiver: {error}")
+        sys.exit(f"receiver: {printable(str(error))}")
 
 
 async def work_until_orphaned(number: int, settings: Settings, shared: Path) -> None:

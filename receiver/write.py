@@ -18,6 +18,7 @@ from receiver.limits import Admission, InFlight
 from receiver.metrics import Metrics
 from receiver.model import Faults, Sample, WriteRequest
 from receiver.pairing import Outcome
+from receiver.printable import printable
 from receiver.protocol.compression import check_size, decompress
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.request_id import request_id
@@ -145,7 +146,7 @@ def acknowledgement(decoded: WriteRequest, request_id: str) -> web.Response:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     text = (
         f"{faults.invalid} of {faults.total} series are invalid, the others are stored "
-        f"(request {request_id}):\n" + "\n".join(faults.first) + "\n"
+        f"(request {request_id}):\n" + "\n".join(map(printable, faults.first)) + "\n"
     )
     return web.Response(status=HTTPStatus.BAD_REQUEST, text=text)
 
@@ -164,7 +165,9 @@ def refusal(error: ReceiverError, retry_after: timedelta, request_id: str) -> we
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(math.ceil(retry_after.total_seconds()))
     return web.Response(
-        status=error.status, headers=headers, text=f"{error} (request {request_id})\n"
+        status=error.status,
+        headers=headers,
+        text=f"{printable(str(error))} (request {request_id})\n",
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,11 +12,16 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from receiver.errors import SetupError
-from receiver.notation import parse_duration
+from receiver.notation import BLANKS, is_unicode_text, parse_duration
+from receiver.sources import read_text
 
 
-def base_url(text: str) -> str:
+def base_url(text: str, example: str = "http://localhost:9090") -> str:
     """Check a URL, which may hold a password: the message does not show it.
+
+    Args:
+        text: The URL.
+        example: One that would do.
 
     Raises:
         ArgumentTypeError: nothing can be asked there.
@@ -25,8 +32,20 @@ def base_url(text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise ArgumentTypeError("must be a URL such as http://localhost:9090")
+        raise ArgumentTypeError(f"must be a URL such as {example}")
     return text
+
+
+def duration(text: str) -> timedelta:
+    """Read a time of some length, in Prometheus' notation.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        return cast("timedelta", parse_duration(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{error}, not {text!r}") from None
 
 
 def read_token(file: Path) -> str:
@@ -35,12 +54,7 @@ def read_token(file: Path) -> str:
     Raises:
         SetupError: it cannot be read, or holds something else; nothing of it is shown.
     """
-    try:
-        token = file.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise SetupError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        token = ""
+    token = read_text(file).strip(BLANKS)
     if not re.fullmatch(r"[!-~]+", token):
         raise SetupError(f"{file}: must hold one token, without spaces")
     return token
@@ -52,10 +66,38 @@ def label(text: str) -> tuple[str, str]:
     Raises:
         ArgumentTypeError: it is none.
     """
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ArgumentTypeError(f"must be NAME=VALUE, not {text!r}")
+    name, equals, value = decode_argument(text).partition("=")
+    if not (name and equals and is_unicode_text(value)):
+        raise ArgumentTypeError(f"must be NAME=VALUE, such as job=camera, not {text!r}")
     return name, value
+
+
+def decode_argument(value: str) -> str:
+    """Read an argument in UTF-8 although the locale says otherwise.
+
+    In a locale such as C or Latin-1 that a terminal in UTF-8 runs with, Korean text would be stored
+    as what it is not. Text of another encoding is hardly ever valid UTF-8 by chance.
+    """
+    encoding = sys.getfilesystemencoding().lower()
+    if value.isascii() or encoding.startswith("utf"):
+        return value
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:
+        return value
+
+
+def past(text: str) -> str:
+    """Check a time, or how long ago it was; it is read when now is known.
+
+    Raises:
+        ArgumentTypeError: it is neither.
+    """
+    try:
+        moment(text, datetime.now(UTC))
+    except SetupError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return text
 
 
 def moment(text: str, now: datetime) -> datetime:
@@ -70,7 +112,7 @@ def moment(text: str, now: datetime) -> datetime:
         pass
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise SetupError(
-            f"{text!r} is no time: write 2026-11-01T00:00:00Z, or 7d for seven days ago"
+            f"must be a time such as 2026-11-01T00:00:00Z, or 7d for seven days ago, not {text!r}"
         ) from None

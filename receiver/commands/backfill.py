@@ -1,11 +1,12 @@
-"""Read the history that a Prometheus still has into the database, as if it had been pushed.
+r"""Read the history that a Prometheus still has into the database, as if it had been pushed.
 
 What is stored already stays as it is, so it may run at any time, beside receivers, and twice. After
 Ctrl-C or a fault the same command goes on where it stopped.
 
 Examples:
     receiver backfill --from-url http://localhost:9090 --start 15d
-    receiver backfill --from-url http://localhost:9090 --start 2026-11-01 --end 2026-11-08
+    receiver backfill --from-url http://localhost:9090 \
+        --start 2026-11-01 --end 2026-11-08
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from receiver.backfill import (
     to_milliseconds,
     to_text,
 )
-from receiver.commands.arguments import base_url, label, moment, read_token
+from receiver.commands.arguments import base_url, label, moment, past, read_token
 from receiver.commands.connection import share_embedded
-from receiver.commands.terminal import open_console
+from receiver.commands.terminal import open_console, say
 from receiver.errors import SetupError
 from receiver.pairing import Outcome
 from receiver.prometheus import opened, public
@@ -60,10 +61,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         metavar="TIME",
+        type=past,
         required=True,
         help="2026-11-01T00:00:00Z, or how long ago, such as 7d",
     )
-    parser.add_argument("--end", metavar="TIME", default="0s", help="the same (default: now)")
+    parser.add_argument(
+        "--end", metavar="TIME", type=past, default="0s", help="the same (default: now)"
+    )
     parser.add_argument(
         "--external-label",
         metavar="NAME=VALUE",
@@ -116,9 +120,10 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             f"Prometheus has no samples of {' or '.join(names)} {span}: are the metrics' names "
             "right (RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC), and does it keep them so long?"
         )
-    open_console().print(
+    say(
+        open_console(),
         f"{read} samples {span}: {outcomes[Outcome.ACCEPTED]} stored, now or before; "
-        f"{outcomes[Outcome.REJECTED]} set aside (rejected_samples says why)"
+        f"{outcomes[Outcome.REJECTED]} set aside (rejected_samples says why)",
     )
     return 0
 

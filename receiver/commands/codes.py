@@ -12,14 +12,18 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from typing import Final
 
+from rich.console import Console
 from rich.table import Table
 
+from receiver.commands.arguments import decode_argument
 from receiver.commands.connection import connected
-from receiver.commands.terminal import add_row, local_time, new_table, open_console
-from receiver.flags import ManualFormatter, add_settings
+from receiver.commands.terminal import add_row, local_time, new_table, open_console, say
+from receiver.descriptions import describe, terminal_language
+from receiver.flags import add_settings
+from receiver.notation import BLANKS
 from receiver.sections import Section
 from receiver.settings import Settings
-from receiver.storage.reading import Code, add_code, list_codes, rename_code
+from receiver.storage.reading import Code, add_code, find_namesake, list_codes, rename_code
 
 SETTINGS: Final = (Section.DATABASE,)
 ACTIONS: Final = {
@@ -36,8 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         dest="action", required=True, metavar="ACTION", help="what to do"
     )
     listing, add, rename = (
-        actions.add_parser(name, help=summary, description=summary, formatter_class=ManualFormatter)
-        for name, summary in ACTIONS.items()
+        actions.add_parser(name, help=summary) for name, summary in ACTIONS.items()
     )
     for action in (add, rename):
         action.add_argument("code", metavar="CODE", type=int32, help="value of app_status")
@@ -75,9 +78,10 @@ def text(value: str) -> str:
     """Read a name or a description.
 
     Raises:
-        ArgumentTypeError: it is empty, or not the terminal's encoding.
+        ArgumentTypeError: it is empty, or not in the terminal's encoding.
     """
-    if not value.strip():
+    value = decode_argument(value).strip(BLANKS)
+    if not value:
         raise ArgumentTypeError("must not be empty")
     if not value.isprintable():
         raise ArgumentTypeError(f"must be one line of printable text, not {value!r}")
@@ -92,12 +96,18 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             return 0
         change = add_code if arguments.action == "add" else rename_code
         await change(connection, arguments.code, arguments.name, arguments.description)
+        namesake = await find_namesake(connection, arguments.code, arguments.name)
+    if namesake is not None:
+        say(Console(stderr=True), f"note: code {namesake.code} is called {namesake.name} too")
     return 0
 
 
 def codes_table(codes: Iterable[Code]) -> Table:
     """Error codes as a table for `rich`."""
     table = new_table(*Code._fields)
+    language = terminal_language()
     for code in codes:
-        add_row(table, *code._replace(created_at=local_time(code.created_at or "")))
+        description = describe(code.description, language)
+        created_at = local_time(code.created_at or "")
+        add_row(table, *code._replace(description=description, created_at=created_at))
     return table

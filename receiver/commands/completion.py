@@ -1,8 +1,9 @@
-"""Print a script that makes a shell complete `receiver`, its commands, flags and files.
+r"""Print a script that makes a shell complete `receiver`, its commands, flags and files.
 
 Put it once where the shell looks for such scripts, and again after an upgrade:
 
-    receiver completion bash > ~/.local/share/bash-completion/completions/receiver
+    receiver completion bash \
+        > ~/.local/share/bash-completion/completions/receiver
     receiver completion zsh > ~/.zfunc/_receiver
 
 For zsh, ~/.zshrc has `fpath+=~/.zfunc` before `autoload -Uz compinit && compinit`.
@@ -17,6 +18,8 @@ from typing import Final
 import shtab
 
 from receiver.cli import COMMANDS, build_parser
+from receiver.explaining import choices
+from receiver.flags import add_settings
 from receiver.sections import Section
 from receiver.settings import Settings
 
@@ -33,16 +36,26 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Print it."""
     del settings
     parser, _ = build_parser(*COMMANDS)
-    complete_files(parser)
+    # Without a command it serves, so its flags are those of `serve`.
+    add_settings(parser)
+    complete_values(parser)
     sys.stdout.write(shtab.complete(parser, arguments.shell))
     return 0
 
 
-def complete_files(parser: ArgumentParser) -> None:
-    """Have files and directories completed where the placeholder of an argument says so."""
+def complete_values(parser: ArgumentParser) -> None:
+    """Have values completed: words to choose from, and files where the placeholder says so."""
     for action in parser._actions:  # noqa: SLF001  argparse has no other way to its arguments
         if isinstance(action, _SubParsersAction):
             for subparser in action.choices.values():
-                complete_files(subparser)
+                complete_values(subparser)
+        elif action.nargs != 0 and (words := words_of(action.dest)):
+            action.choices = words
         elif action.metavar in FILES:
             action.complete = FILES[str(action.metavar)]  # type: ignore[attr-defined]
+
+
+def words_of(setting: str) -> tuple[str, ...]:
+    """The words that a setting is one of; empty if it is no such setting."""
+    field = Settings.model_fields.get(setting)
+    return () if field is None else choices(field)

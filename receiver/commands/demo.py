@@ -19,18 +19,18 @@ import signal
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rich.console import Console
 
-from receiver.commands.terminal import open_console
+from receiver.commands.arguments import duration
+from receiver.commands.terminal import open_console, say
 from receiver.demo.builtin import builtin
 from receiver.demo.display import log_above_table, print_places, show_newest
 from receiver.demo.prometheus import prometheus
 from receiver.demo.sender import Configuration, Sender, load_configuration, redirect
 from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
-from receiver.notation import parse_duration
 from receiver.settings import Settings
 from receiver.storage.reading import connect, logs_since
 
@@ -41,13 +41,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     """How long, how often, and who sends."""
     parser.add_argument(
         "--duration",
-        type=duration,
+        metavar="DURATION",
+        type=some_time,
         help="end after this time, with exit code 0 if rows have come (default: run until Ctrl-C)",
     )
     parser.add_argument(
         "--scrape-interval",
         metavar="DURATION",
-        type=duration,
+        type=some_time,
         help="time between two scrapes (default: as in prometheus.yml)",
     )
     parser.add_argument(
@@ -58,18 +59,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def duration(text: str) -> timedelta:
-    """Read a time of some length, in Prometheus' notation.
+def some_time(text: str) -> timedelta:
+    """Read a duration that is not 0.
 
     Raises:
         ArgumentTypeError: it is none.
     """
-    try:
-        value = cast("timedelta", parse_duration(text))
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
+    value = duration(text)
     if value < timedelta(milliseconds=1):
-        raise ArgumentTypeError("must be 1ms or longer")
+        raise ArgumentTypeError(f"must be a duration of 1ms or more, not {text!r}")
     return value
 
 
@@ -89,7 +87,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             return 0
         async with connect(stage.settings) as connection:
             rows = len(await logs_since(connection, started))
-    console.print(f"{rows} rows have come")
+    say(console, f"{rows} rows have come")
     return 0 if rows else 1
 
 

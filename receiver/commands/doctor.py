@@ -13,7 +13,6 @@ The exit code is 1 if any finding is a problem, else 0.
 from __future__ import annotations
 
 import asyncio
-import json
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
@@ -27,6 +26,7 @@ from receiver.doctor import own, prometheus
 from receiver.embedded import EmbeddedPostgres
 from receiver.errors import ReceiverError
 from receiver.findings import Finding, Level, Report, note, problem
+from receiver.printable import is_unicode, printable, to_json
 from receiver.serve import database
 from receiver.settings import Settings
 from receiver.storage import diagnosis
@@ -59,7 +59,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         if not arguments.json:
             show(console, topic, finding)
     if arguments.json:
-        console.print_json(json.dumps(findings))
+        text = to_json(findings, ascii_only=not is_unicode(console.file), indent=2)
+        console.print(Text(text), soft_wrap=True)
     return 1 if any(finding["level"] == Level.PROBLEM for finding in findings) else 0
 
 
@@ -91,7 +92,8 @@ async def examine_database(settings: Settings) -> Report:
 
 def show(console: Console, topic: str, finding: Finding) -> None:
     """Print a finding as one line, whatever characters it was made of."""
-    line = f"{topic}: {finding.found}" + (f" → {finding.advice}" if finding.advice else "")
-    printable = "".join(char if char.isprintable() else " " for char in line)
-    level = Text(f"{finding.level:<8}", STYLES[finding.level])
-    console.print(level, " ".join(printable.split()), markup=False, soft_wrap=True)
+    arrow = "→" if is_unicode(console.file) else "->"
+    line = f"{topic}: {finding.found}" + (f" {arrow} {finding.advice}" if finding.advice else "")
+    level = (f"{finding.level:<8} ", STYLES[finding.level])
+    text = Text.assemble(level, printable(" ".join(line.split())))
+    console.print(text, soft_wrap=True)

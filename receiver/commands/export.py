@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rich.console import Console
 
-from receiver.commands.arguments import label, moment
+from receiver.commands.arguments import label, moment, past
 from receiver.commands.connection import connected
-from receiver.errors import SetupError
+from receiver.commands.terminal import say
+from receiver.errors import SetupError, UsageError
 from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.database import Connection
@@ -51,11 +52,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         metavar="TIME",
+        type=past,
         default="1d",
         help="2026-11-01T00:00:00Z, or how long ago, such as 7d (default: 1d)",
     )
     parser.add_argument(
-        "--end", metavar="TIME", default="0s", help="the same; not included (default: now)"
+        "--end",
+        metavar="TIME",
+        type=past,
+        default="0s",
+        help="the same; not included (default: now)",
     )
     parser.add_argument(
         "--match",
@@ -84,7 +90,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     async with connected(settings) as connection:
         with opened(arguments.output) as output:
             rows = await write(connection, selection, output)
-    Console(stderr=True, highlight=False).print(f"{rows} rows", style="dim")
+    say(Console(stderr=True), f"{rows} rows", "dim")
     return 0
 
 
@@ -92,12 +98,12 @@ def choose_format(arguments: Namespace) -> str:
     """The format that was asked for, or that the file's name says.
 
     Raises:
-        SetupError: it says none.
+        UsageError: it says none.
     """
     kind = arguments.format or Path(arguments.output).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
-        raise SetupError(
-            f"{arguments.output} does not end in .csv or .parquet: choose with --format"
+        raise UsageError(
+            f"--output={arguments.output}: must end in .csv or .parquet, or choose with --format"
         )
     return str(kind)
 

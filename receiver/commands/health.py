@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from http import HTTPStatus
 from typing import Final
@@ -57,4 +58,15 @@ async def ask_ready(settings: Settings) -> tuple[int, str]:
         ):
             return response.status, (await response.text()).strip()
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise UnavailableError(f"no receiver answers at {url}: {error}") from error
+        raise UnavailableError(f"no receiver answers at {url}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why nothing answers, in the system's words where it has any."""
+    if not isinstance(error, OSError):
+        return str(error)
+    # A resolver's faults have numbers of its own, below 0.
+    number = error.errno or 0
+    return (
+        os.strerror(number) if number > 0 else str(error.strerror or error) or "no answer in time"
+    )

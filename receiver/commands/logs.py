@@ -11,6 +11,7 @@ Examples:
 from __future__ import annotations
 
 import asyncio
+import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from typing import Final
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, print_fields
+from receiver.descriptions import describe, terminal_language
 from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.database import Connection
@@ -47,8 +49,8 @@ def positive(text: str) -> int:
     Raises:
         ArgumentTypeError: it is none.
     """
-    if not text.isdecimal() or int(text) == 0:
-        raise ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
+        raise ArgumentTypeError(f"must be a whole number from 1 to 999999999, not {text!r}")
     return int(text)
 
 
@@ -76,8 +78,12 @@ def logs_table(logs: Iterable[Log]) -> Table:
 
 
 def readable(log: Log) -> Log:
-    """The row with its times in the local time zone."""
-    return log._replace(created_at=local_time(log.created_at), ocr_value=local_time(log.ocr_value))
+    """The row with its times in the local time zone, and our own texts in the local language."""
+    return log._replace(
+        created_at=local_time(log.created_at),
+        ocr_value=local_time(log.ocr_value),
+        description=describe(log.description, terminal_language()),
+    )
 
 
 async def refresh(console: Console, connection: Connection, rows: int) -> None:

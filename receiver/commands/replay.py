@@ -12,22 +12,19 @@ The exit code is 0 if every request was answered 2xx, else 1.
 from __future__ import annotations
 
 import ssl
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from itertools import chain
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from receiver.capture import read_capture
-from receiver.commands.arguments import read_token
+from receiver.commands.arguments import base_url, duration, read_token
 from receiver.commands.logs import positive
-from receiver.commands.terminal import open_console
+from receiver.commands.terminal import open_console, say
 from receiver.errors import SetupError
-from receiver.notation import Duration
 from receiver.replay import Answer, Sender, Tally, name
 from receiver.sections import Section
 from receiver.security.access import PUBLIC, Access, bearing, own_access
@@ -77,10 +74,7 @@ def target(url: str) -> str:
     Raises:
         ArgumentTypeError: nothing can be sent there.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ArgumentTypeError(f"must be a URL such as http://host:9201{WRITE_PATH}, not {url!r}")
-    return url
+    return base_url(url, f"http://host:9201{WRITE_PATH}")
 
 
 def seconds(text: str) -> float:
@@ -89,10 +83,7 @@ def seconds(text: str) -> float:
     Raises:
         ArgumentTypeError: it is none.
     """
-    try:
-        return TypeAdapter(Duration).validate_python(text).total_seconds()
-    except ValidationError as error:
-        raise ArgumentTypeError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+    return duration(text).total_seconds()
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
@@ -117,12 +108,12 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         def show(answer: Answer) -> None:
             if not answer.good and answer.status not in tally.counts:
                 text = f"the first of {name(answer.status)}: {answer.text}"
-                progress.console.print(text, markup=False, soft_wrap=True)
+                say(progress.console, text)
             tally.count(answer)
             progress.update(bar, advance=1, rate=tally.rate)
 
         await sender.send(requests, show)
-    open_console().print(tally.summary(), soft_wrap=True)
+    say(open_console(), tally.summary())
     return 0 if tally.complete else 1
 
 

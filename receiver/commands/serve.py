@@ -1,11 +1,12 @@
-"""Receive remote-write requests and store them, until SIGTERM or SIGINT.
+r"""Receive remote-write requests and store them, until SIGTERM or SIGINT.
 
 POST /api/v1/write takes Remote-Write 1.0 and 2.0; GET /metrics, /-/healthy and /-/ready tell how it
 is. Without a database URL it runs an embedded PostgreSQL.
 
 Examples:
     receiver serve
-    receiver serve --database-url postgresql://receiver@db.example.com/factory --workers 2
+    receiver serve --workers 2 \
+        --database-url postgresql://receiver@db.example.com/factory
 
 Told to stop, it finishes and answers what it has accepted, and ends with exit code 0.
 """

@@ -11,6 +11,8 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from receiver.printable import printable
+
 WIDE: Final = 10_000
 
 
@@ -35,16 +37,21 @@ def add_row(table: Table, *values: object) -> None:
     table.add_row(*(Text(shown(value)) for value in values))
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a line as it is, however long: what it quotes is neither markup nor a command."""
+    console.print(Text(printable(text), style), soft_wrap=True)
+
+
 def print_fields(console: Console, *values: object) -> None:
     """Print values as one line, tabs between them."""
-    line = "\t".join(" ".join(shown(value).split()) for value in values)
+    line = "\t".join(shown(value) for value in values)
     # As a segment, for rich makes spaces of the tabs in a text.
     console.print(Segments([Segment(f"{line}\n")]), crop=False)
 
 
 def shown(value: object) -> str:
-    """A value as text; what is not there is empty."""
-    return "" if value is None else str(value)
+    """A value as one line of harmless text; what is not there is empty."""
+    return "" if value is None else printable(" ".join(str(value).split()))
 
 
 def local_time(text: str) -> str:

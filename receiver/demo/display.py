@@ -13,7 +13,9 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from receiver.commands.logs import logs_table
+from receiver.commands.terminal import say
 from receiver.errors import DatabaseUnavailableError
+from receiver.log import MessageFormatter
 from receiver.settings import Settings
 from receiver.storage.reading import connect, newest_logs
 
@@ -28,13 +30,15 @@ PRINT: Final = 5.0
 
 def log_above_table(console: Console) -> None:
     """Let log messages scroll by above the table that stays in place."""
-    logging.getLogger().handlers = [RichHandler(console=console, show_path=False)]
+    handler = RichHandler(console=console, show_path=False)
+    handler.setFormatter(MessageFormatter())
+    logging.getLogger().handlers = [handler]
 
 
 def print_places(console: Console, places: dict[str, str]) -> None:
     """Say where things are, each in one line that can be copied whole."""
     for name, place in places.items():
-        console.print(f"{name:<13}{place}", soft_wrap=True, markup=False)
+        say(console, f"{name:<13}{place}")
 
 
 async def show_newest(console: Console, settings: Settings) -> None:

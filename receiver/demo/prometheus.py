@@ -54,7 +54,7 @@ async def run(program: str, configuration: Configuration, listen: str) -> None:
         options = (f"--storage.tsdb.path={directory / 'data'}", f"--web.listen-address={listen}")
         async with process(log, program, f"--config.file={file}", *options) as started:
             code = await started.wait()
-            raise SetupError(f"Prometheus ended with exit code {code}:\n{last_lines(log)}")
+            raise SetupError(f"Prometheus ended with exit code {code}: {last_lines(log)}")
 
 
 async def find_version(program: str) -> str:
@@ -117,7 +117,7 @@ async def stop(started: Process) -> None:
 def last_lines(log: Path) -> str:
     """The end of the log, where the reason should be."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-3:])
+    return " / ".join(lines[-3:])
 
 
 def free_port() -> int:

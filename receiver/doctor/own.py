@@ -11,7 +11,7 @@ from receiver.commands.health import ask_ready
 from receiver.doctor import security
 from receiver.errors import UnavailableError
 from receiver.findings import Finding, Report, carry_out, note, ok, problem, spell, warning
-from receiver.settings import Settings, unknown_variables
+from receiver.settings import Settings, find_ignored
 
 PROMETHEUS_PATIENCE: Final = timedelta(seconds=30)
 """Until Prometheus gives a request up and sends it again (its default `remote_timeout`)."""
@@ -29,10 +29,7 @@ async def diagnose(settings: Settings) -> Report:
 
 async def check_settings(settings: Settings) -> list[Finding]:
     """Whether settings fit each other, and Prometheus."""
-    findings = [
-        note(f"{name} is no setting", "misspelt? `receiver serve --help` lists all")
-        for name in unknown_variables()
-    ]
+    findings = [note(*ignored) for ignored in find_ignored()]
     if settings.commit_timeout >= PROMETHEUS_PATIENCE:
         findings.append(
             warning(

@@ -327,7 +327,7 @@ FIND_CODE: Final = "SELECT name FROM error_codes WHERE code = $1"
 
 ADD_CODE: Final = "INSERT INTO error_codes (code, name, description) VALUES ($1, $2, $3)"
 
-# What REGISTER_CODES says about a code ends with the name it gave.
+# What `codes.STATEMENTS` says about a code ends with the name it gave.
 RENAME_CODE: Final = """
 UPDATE error_codes SET name = $2, description = CASE
     WHEN $3::text IS NULL AND name <> 'UNREGISTERED_' || code THEN description ELSE $3 END

@@ -21,6 +21,11 @@ from receiver.storage.queries import (
 
 BEGINNING = "-infinity"
 
+FIND_NAMESAKE = """
+SELECT code, name, description, created_at FROM error_codes
+WHERE lower(name) = lower($1) AND code <> $2 ORDER BY code LIMIT 1
+"""
+
 
 class ErrorCodeError(SetupError):
     """The error code cannot be changed like that."""
@@ -116,6 +121,13 @@ async def add_code(connection: Connection, code: int, name: str, description: st
             f"error code {code} is registered already, as {known}; "
             f"to give it another name: receiver codes rename {code} NAME"
         ) from error
+
+
+async def find_namesake(connection: Connection, code: int, name: str) -> Code | None:
+    """Find another error code that has the same name, whatever its case."""
+    with translated():
+        row = await connection.fetchrow(FIND_NAMESAKE, name, code)
+    return None if row is None else Code(*row)
 
 
 async def rename_code(

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from receiver.descriptions import describe, is_ours
 from receiver.errors import ReceiverError, RefusedByDatabaseError
 from receiver.security.guard import IDENTITY
 from receiver.web import display
@@ -62,6 +63,7 @@ TEMPLATES.filters |= {
     "label_text": display.label_text,
     "look": look,
 }
+TEMPLATES.tests["ours"] = is_ours
 
 
 class View:
@@ -109,6 +111,7 @@ class View:
             t=self.say,
             age=partial(display.age, language=self.language),
             count=partial(display.count, language=self.language),
+            describe=partial(describe, language=self.language),
             **values,
         )
         text = "".join([part async for part in patiently(page)])

@@ -20,7 +20,13 @@ from aiohttp import web
 from receiver.body import read_body
 from receiver.errors import BadRequestError, ReceiverError, TooLargeError
 from receiver.settings import Settings
-from receiver.storage.reading import ErrorCodeError, add_code, connect, rename_code
+from receiver.storage.reading import (
+    ErrorCodeError,
+    add_code,
+    connect,
+    find_namesake,
+    rename_code,
+)
 from receiver.web.answers import View
 from receiver.web.parameters import BadParameterError, Values, read_choice, read_number, read_text
 
@@ -103,12 +109,20 @@ class Editing:
                 connect(self._settings, statement_timeout=TIMEOUT) as connection,
             ):
                 await ACTIONS[action](connection, code, name, description)
+                namesake = await find_namesake(connection, code, name)
         except ErrorCodeError:
             return await view.fault(HTTPStatus.CONFLICT, view.say(MISTAKES[action], code=code))
         # So that to load the page anew sends nothing again.
         return web.Response(
             status=HTTPStatus.SEE_OTHER,
-            headers={"Location": view.link("codes", saved=code, **{"from": form.get("from")})},
+            headers={
+                "Location": view.link(
+                    "codes",
+                    saved=code,
+                    namesake=namesake and namesake.code,
+                    **{"from": form.get("from")},
+                )
+            },
         )
 
 

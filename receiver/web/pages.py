@@ -123,6 +123,7 @@ class Pages:
         """`GET /codes`: what each status means."""
         start = read_number(view.query, "from")
         saved = read_number(view.query, "saved")
+        namesake = read_number(view.query, "namesake")
         async with self._viewer.connection() as connection:
             found = await codes.codes(connection, codes.FIRST if start is None else start, ROWS + 1)
         proof = token(view)
@@ -132,6 +133,7 @@ class Pages:
             start=start,
             following=found[ROWS].code if len(found) > ROWS else None,
             saved=saved,
+            namesake=namesake,
             token=proof,
             most=MAX_TEXT,
         )

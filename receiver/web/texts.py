@@ -157,6 +157,14 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "인증 정보(RECEIVER_BEARER_TOKEN 또는 RECEIVER_CREDENTIALS_FILE)를 설정하면 여기에서 "
         "코드를 바꿀 수 있습니다. 그 전에는 receiver codes 명령을 쓰십시오.",
     ),
+    "same_name": (
+        "Code {code} has the same name.",
+        "코드 {code}도 같은 이름을 쓰고 있습니다.",
+    ),
+    "seen_before": (
+        "Seen in {metric} before it was registered",
+        "등록되기 전에 {metric}에서 나타남",
+    ),
     "exists": (
         "Code {code} exists already; change it in the list.",
         "코드 {code}은(는) 이미 있습니다. 목록에서 변경하십시오.",

@@ -179,7 +179,9 @@ def test_a_port_that_is_taken_is_said_in_one_line(data_dir: Path) -> None:
         with demo(data_dir, "--listen", listen) as process:
             assert process.wait(timeout=120) == 1
     (line,) = (data_dir / "output").read_text().splitlines()
-    assert line.startswith(f"receiver: RECEIVER_LISTEN={listen}: cannot listen there")
+    assert line.startswith(
+        f"receiver: --listen={listen}: cannot listen there: Address already in use"
+    )
     assert not processes(str(data_dir))
 
 

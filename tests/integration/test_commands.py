@@ -30,6 +30,7 @@ from receiver.cli import build_parser, load_command
 from receiver.errors import DatabaseUnavailableError, SchemaError
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.settings import Settings
+from receiver.storage.codes import STATEMENTS
 from receiver.storage.reading import ErrorCodeError
 from receiver.write import WRITE_PATH
 from tests.conftest import MakeSettings
@@ -225,13 +226,13 @@ async def test_without_a_server_it_says_so(invoke: Invoke) -> None:
         await invoke("logs", "--database-url", "postgresql://127.0.0.1:1/x")
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "many"])
+@pytest.mark.parametrize("number", ["0", "-1", "many", "9" * 5000])
 async def test_logs_refuses_a_number_of_rows(
     invoke: Invoke, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         await invoke("logs", "-n", number)
-    assert "must be a whole number above 0" in capsys.readouterr().err
+    assert "must be a whole number from 1 to 999999999" in capsys.readouterr().err
 
 
 async def test_logs_follows_into_a_pipe(database_url: str, connection: asyncpg.Connection) -> None:
@@ -362,6 +363,100 @@ async def test_a_code_that_registered_itself_loses_its_stopgap_description(
     found = await connection.fetch("SELECT * FROM error_codes WHERE code IN (7, 8) ORDER BY code")
     assert [row["name"] for row in found] == ["PRINTER_ERROR", "PAPER_ERROR"]
     assert [row["description"] for row in found] == [None, "no paper"]
+
+
+SPOILT = "a\x1b[2J\x07\r\nb\u202ec\x9b"
+
+
+async def test_no_name_commands_a_terminal(
+    invoke: Invoke,
+    database_url: str,
+    connection: asyncpg.Connection,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await connection.execute("INSERT INTO error_codes VALUES (7, $1, $1)", SPOILT)
+    await insert_log(connection, "2026-02-03 04:00:00+00", code=7)
+    for words in (["codes", "list"], ["logs"]):
+        await invoke(*words, "--database-url", database_url)
+        shown = capsys.readouterr().out
+        assert shown.count(r"a\x1b[2J\x07 b\u202ec\x9b") == 2
+        assert all(line.isprintable() for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1", "euc_kr:strict"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("codes", "list"),
+        ("logs",),
+        ("doctor",),
+        ("doctor", "--json"),
+        ("export", "-o", "-", "--format", "csv"),
+    ],
+)
+async def test_no_terminal_is_too_poor_for_what_is_shown(
+    encoding: str, words: tuple[str, ...], database_url: str, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("INSERT INTO error_codes VALUES (7, '똠방각하 é 👩', '→')")
+    await insert_log(connection, "2026-02-03 04:00:00+00", code=7)
+    ended = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "receiver", *words, "--database-url", database_url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "PYTHONIOENCODING": encoding, "LC_ALL": "C"},
+        cwd=Path(__file__).parents[2],
+    )
+    output, errors = await ended.communicate()
+    assert ended.returncode == 0, errors
+    assert b"Traceback" not in errors
+    assert output
+    if "--json" in words:
+        assert json.loads(output.decode("ascii"))
+    if words in {("logs",), ("codes", "list")}:
+        output.decode(encoding.partition(":")[0])
+
+
+@pytest.mark.parametrize(
+    ("locale", "shown"),
+    [
+        ("ko_KR.UTF-8", "등록되기 전에 app_status에서 나타남"),
+        ("en_US.UTF-8", "Seen in app_status before it was registered"),
+        ("C", "Seen in app_status before it was registered"),
+        ("", "Seen in app_status before it was registered"),
+    ],
+)
+async def test_our_own_descriptions_are_in_the_language_of_the_locale(
+    locale: str,
+    shown: str,
+    invoke: Invoke,
+    database_url: str,
+    connection: asyncpg.Connection,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await connection.execute(STATEMENTS.add, [7])
+    await insert_log(connection, "2026-02-03 04:00:00+00", code=7)
+    monkeypatch.setenv("LC_ALL", locale)
+    monkeypatch.setenv("LC_MESSAGES", "")
+    monkeypatch.setenv("LANG", "C")
+    for words in (["codes", "list"], ["logs"]):
+        await invoke(*words, "--database-url", database_url)
+        assert shown in capsys.readouterr().out
+    stored = await connection.fetchval("SELECT description FROM error_codes WHERE code = 7")
+    assert stored == "Seen in app_status before it was registered"
+
+
+@pytest.mark.parametrize("words", [("add", "7"), ("rename", "99")])
+async def test_a_name_that_another_code_has_is_taken_with_a_warning(
+    words: tuple[str, ...],
+    invoke: Invoke,
+    database_url: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await invoke("codes", *words, "network_error ", "--database-url", database_url)
+    assert capsys.readouterr() == ("", "note: code 2 is called NETWORK_ERROR too\n")
+    await invoke("codes", "rename", words[1], "OF_ITS_OWN", "--database-url", database_url)
+    assert capsys.readouterr() == ("", "")
 
 
 async def test_a_code_is_not_added_twice(invoke: Invoke, database_url: str) -> None:
@@ -630,7 +725,8 @@ async def test_replay_sends_nothing_of_a_broken_file(tmp_path: Path) -> None:
     [
         (("--to", "localhost:9201"), "must be a URL"),
         (("--to", "http:///x"), "must be a URL"),
-        (("--connections", "0"), "above 0"),
+        (("--connections", "0"), "a whole number from 1"),
+        (("--to", "http://["), "must be a URL"),
         (("--retry-for", "soon"), "must be a duration"),
         ((), "FILE"),
     ],

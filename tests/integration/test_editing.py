@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from yarl import URL
 
+from receiver.storage.codes import STATEMENTS
 from tests.conftest import MakeSettings
 from tests.pages import MARKUP, showing
 from tests.receivers import Running
@@ -67,6 +68,29 @@ async def test_a_code_is_added_and_renamed(
         page = await response.text()
     assert "Code 7 was saved." in page
     assert MARKUP not in page
+
+
+async def test_a_name_that_another_code_has_is_taken_with_a_warning(receiver: Running) -> None:
+    form = {**FORM, "token": await find_token(receiver), "name": "network_error"}
+    status, location, _ = await send(receiver, form)
+    assert (status, location) == (303, "codes?saved=7&namesake=2")
+    async with receiver.session.get(here(receiver) % {"saved": "7", "namesake": "2"}) as response:
+        assert "Code 2 has the same name." in await response.text()
+
+
+async def test_our_own_descriptions_are_in_the_language_of_the_reader(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(STATEMENTS.add, [7])
+    for language, shown in (
+        ("ko", "등록되기 전에 app_status에서 나타남"),
+        ("en", "Seen in app_status before it was registered"),
+    ):
+        async with receiver.session.get(here(receiver) % {"lang": language}) as response:
+            page = await response.text()
+        assert shown in page
+        # Whoever saves the form has said what the code means.
+        assert f'value="{shown}"' not in page
 
 
 async def test_without_a_credential_nothing_can_be_changed(

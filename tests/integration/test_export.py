@@ -133,7 +133,6 @@ async def test_nothing_is_a_whole_file_too(export: Export, tmp_path: Path) -> No
     [
         (("-o", "logs.txt"), "choose with --format"),
         (("-o", "missing/logs.csv"), "cannot write missing/logs.csv"),
-        (("-o", "logs.csv", "--start=then"), "is no time"),
     ],
 )
 async def test_what_cannot_be_written_is_said(
@@ -141,6 +140,16 @@ async def test_what_cannot_be_written_is_said(
 ) -> None:
     with pytest.raises(SetupError, match=said):
         await export(*words)
+
+
+@pytest.mark.parametrize("time", ["then", "0001-01-01T00:00:00+23:59", "2001y", "", "\x1b"])
+async def test_what_is_no_time_is_refused(
+    export: Export, time: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        await export("-o", "logs.csv", f"--start={time}")
+    assert ended.value.code == 2
+    assert "--start: must be a time such as 2026-11-01T00:00:00Z" in capsys.readouterr().err
 
 
 async def test_a_file_that_was_not_finished_does_not_appear(

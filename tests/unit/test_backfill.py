@@ -110,5 +110,5 @@ def test_times() -> None:
     assert moment("2026-11-01T09:00:00+09:00", now) == datetime(2026, 11, 1, tzinfo=UTC)
     assert to_milliseconds(datetime(1970, 1, 1, 0, 0, 1, 2500, tzinfo=UTC)) == 1002
     for text in ("yesterday", "", "7 days"):
-        with pytest.raises(SetupError, match="is no time"):
+        with pytest.raises(SetupError, match="must be a time"):
             moment(text, now)

@@ -9,13 +9,18 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import receiver.settings
 from receiver import __version__, cli
 from receiver.cli import COMMANDS, build_parser, load_command, main
-from receiver.errors import DatabaseUnavailableError
+from receiver.errors import DatabaseUnavailableError, SettingsError
 from receiver.settings import Settings
 from tests.conftest import MakeSettings
+
+HOST = "must be HOST:PORT, such as 127.0.0.1:9201, [::1]:9201 or, for all addresses, 0.0.0.0:9201"
+CONTROL = "must be one line, without control characters"
 
 
 @pytest.fixture(autouse=True)
@@ -108,20 +113,97 @@ def test_an_interrupted_command_says_so(calls: Calls) -> None:
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["unknown"], "invalid choice: 'unknown'"),
-        (["--unknown"], "unrecognized arguments: --unknown"),
-        (["serve", "--unknown"], "unrecognized arguments: --unknown"),
-        (["serve", "--listen"], "expected one argument"),
+        (["unknown"], "there is no command 'unknown'; `receiver --help` tells more"),
+        (
+            ["serv"],
+            "there is no command 'serv' (did you mean serve?); `receiver --help` tells more",
+        ),
+        (["\x1b[31m"], r"there is no command '\x1b[31m'; `receiver --help` tells more"),
+        ([""], "there is no command ''; `receiver --help` tells more"),
+        (["--unknown"], "there is no flag --unknown; `receiver serve --help` tells more"),
+        (
+            ["serve", "--databse-url=hunter2"],
+            "there is no flag --databse-url (did you mean --database-url?); "
+            "`receiver serve --help` tells more",
+        ),
+        (
+            ["--bearer-tokn", "hunter2"],
+            "there is no flag --bearer-tokn (did you mean --bearer-token?); "
+            "`receiver serve --help` tells more",
+        ),
+        (["serve", "--listen"], "--listen: needs a value; `receiver serve --help` tells more"),
+        (
+            ["--migrate-on-start=x"],
+            "--migrate-on-start/--no-migrate-on-start: takes no value, so not 'x'; "
+            "`receiver serve --help` tells more",
+        ),
+        (
+            ["--log-level=debug", "logs"],
+            "'logs' is one argument too many; a command stands before all flags, and what has "
+            "blanks in quotes; `receiver serve --help` tells more",
+        ),
+        (
+            ["codes", "lst"],
+            "there is no action 'lst' (did you mean list?); `receiver codes --help` tells more",
+        ),
+        (
+            ["codes", "list", "--listn", "x"],
+            "there is no flag --listn (did you mean --listen?); "
+            "`receiver codes list --help` tells more",
+        ),
+        (
+            ["completion", "fish"],
+            "shell: must be bash or zsh, not 'fish'; `receiver completion --help` tells more",
+        ),
+        (["--listen", "x"], f"--listen=x: {HOST}"),
+        (["codes", "list", "--listen=\x1b"], rf"--listen='\x1b': {CONTROL}"),
+        (
+            ["--log-level", "inof"],
+            "--log-level=inof: must be debug, info, warning or error (did you mean info?)",
+        ),
+        (["--database-url="], "--database-url: needs a value; `receiver --help` tells more"),
+        (["--data-dir", "  "], "--data-dir=  : must not be empty: leave it out instead"),
     ],
 )
 def test_what_is_no_command_line(
     words: list[str], fault: str, calls: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code(*words) == 2
-    shown = capsys.readouterr()
-    assert fault in shown.err
-    assert "usage: receiver" in shown.err
+    assert capsys.readouterr() == ("", f"receiver: {fault}\n")
     assert not calls
+
+
+def test_what_is_wrong_elsewhere_is_no_fault_of_the_command_line(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECEIVER_LISTEN", "x")
+    assert exit_code("--workers=2") == f"receiver: RECEIVER_LISTEN=x: {HOST}"
+    assert not calls
+
+
+def test_a_later_fault_names_what_was_given_as_flag_by_its_flag(calls: Calls) -> None:
+    calls.error = SettingsError("RECEIVER_LISTEN=h:1: in use; RECEIVER_WORKERS=1: odd")
+    fault = "receiver: --listen=h:1: in use; RECEIVER_WORKERS=1: odd"
+    assert exit_code("--listen=h:1") == fault
+
+
+def test_what_a_fault_quotes_does_nothing_to_a_terminal(calls: Calls) -> None:
+    calls.error = DatabaseUnavailableError("no\n\x1b[2J\u202edatabase")
+    assert exit_code("migrate") == r"receiver: no\n\x1b[2J\u202edatabase"
+
+
+def test_what_has_no_effect_is_logged_at_start(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RECEIVER_LISTN", "h:1")
+    Path(".env").write_text("RECEIVER_WORKRS=2\n")
+    assert exit_code() == 0
+    assert exit_code("doctor") == 0
+    assert caplog.messages == [
+        "RECEIVER_LISTN is no setting: did you mean RECEIVER_LISTEN?",
+        "RECEIVER_WORKRS (.env line 1) is no setting: did you mean RECEIVER_WORKERS?",
+    ]
+    assert len(calls) == 2
 
 
 def test_the_version(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +286,35 @@ def test_a_wrong_setting_ends_the_program_with_one_line(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("receiver: RECEIVER_LISTEN=nonsense: must be HOST:PORT")
+    assert line.startswith("receiver: --listen=nonsense: must be HOST:PORT")
+
+
+WORDS = st.sampled_from(
+    [
+        *COMMANDS,
+        *(f"--{name.replace('_', '-')}" for name in Settings.model_fields),
+        *("add", "list", "rename", "user", "token", "-n", "-o", "--start", "--match", "--to"),
+        *("--prometheus", "--duration", "--from-url", "--format", "--", "-", "--help=x", "-1", ""),
+        *("http://[", "http://x:y", "\udcff", "\x1b[2J", "9" * 5000, "\u202e", "0", "5s", "x.csv"),
+    ]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(WORDS | st.text(st.characters(exclude_characters="\0"), max_size=8), max_size=5))
+def test_any_command_line_is_run_or_refused_in_one_line(
+    calls: Calls, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    code = exit_code(*words)
+    shown = capsys.readouterr()
+    if code == 0:
+        return
+    line = code if isinstance(code, str) else shown.err.removesuffix("\n")
+    assert code == 2 or isinstance(code, str)
+    assert line.startswith("receiver: ")
+    assert line.isprintable()
+    assert shown.out == ""
+    del calls

@@ -39,6 +39,13 @@ def run_bash(text: str) -> str:
         ("receiver export --for", {"--format"}),
         ("receiver export --format ''", {"csv", "parquet"}),
         ("receiver logs --pair", set()),
+        ("receiver --listen", {"--listen"}),
+        ("receiver --log-le", {"--log-level"}),
+        ("receiver --log-level ''", {"debug", "info", "warning", "error"}),
+        ("receiver --log-level w", {"warning"}),
+        ("receiver serve --ocr-unit ''", {"seconds", "milliseconds"}),
+        ("receiver demo --sender b", {"builtin"}),
+        ("receiver --listen h:1 --log-format ''", {"text", "json"}),
     ],
 )
 async def test_bash_completes(
@@ -57,6 +64,7 @@ async def test_bash_completes_files_where_there_are_files(
     assert "_shtab_receiver_replay_pos_0_COMPGEN=_shtab_compgen_files" in text
     assert "_shtab_receiver_capture_pos_0_COMPGEN=_shtab_compgen_dirs" in text
     assert "_shtab_receiver_serve___data_dir_COMPGEN=_shtab_compgen_dirs" in text
+    assert "_shtab_receiver___credentials_file_COMPGEN=_shtab_compgen_files" in text
 
 
 async def test_zsh_is_given_the_commands_too(
@@ -65,3 +73,5 @@ async def test_zsh_is_given_the_commands_too(
     text = await script("zsh", make_settings(), capsys)
     assert text.startswith("#compdef receiver\n")
     assert all(f"\n    {name}:'" in text for name in COMMANDS)
+    assert ":(debug info warning error)" in text
+    assert ":DIR:_files -/" in text

@@ -163,7 +163,7 @@ async def test_a_prometheus_that_ends_ends_the_demo_with_its_reason(
 ) -> None:
     sender = await prometheus(make_program("echo no such thing; exit 3"), load_configuration())
     assert "Prometheus 9.8.7" in sender.description
-    with pytest.raises(SetupError, match="exit code 3:\nno such thing"):
+    with pytest.raises(SetupError, match="exit code 3: no such thing"):
         await sender.work()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+import receiver.settings
 from receiver import __version__
 from receiver.cli import COMMANDS
 from receiver.demo import application
@@ -264,9 +265,12 @@ def test_the_receiver_knows_the_token_that_prometheus_brings(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("make_settings")
-def test_the_line_end_of_a_secret_file_is_not_part_of_it(tmp_path: Path) -> None:
+def test_the_line_end_of_a_secret_file_is_not_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "receiver_database_password").write_text("example\n")
-    password = Settings(_secrets_dir=tmp_path).database_password
+    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", tmp_path)
+    password = Settings.load().database_password
     assert password is not None
     assert password.get_secret_value() == "example"
 

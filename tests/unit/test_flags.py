@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,14 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.cli import COMMANDS, build_parser, load_command
-from receiver.flags import (
-    add_settings,
-    default_text,
-    placeholder,
-    write_duration,
-    write_size,
-)
-from receiver.notation import parse_duration
+from receiver.explaining import default_text
+from receiver.flags import add_settings, placeholder
+from receiver.notation import parse_duration, write_duration, write_size
 from receiver.sections import SECTIONS, Section
 from receiver.settings import Settings
 
@@ -93,6 +89,31 @@ def test_help_is_a_manual(command: str, columns: int) -> None:
     for action in commands.choices[command]._actions:
         assert action.help, f"{action.dest} is not explained"
     assert max(map(len, shown.splitlines())) <= columns
+
+
+def all_parsers(parser: ArgumentParser) -> Iterator[ArgumentParser]:
+    """A parser, and those of its commands, of their actions and so on."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for inner in action.choices.values():
+                yield from all_parsers(inner)
+
+
+@pytest.mark.parametrize("columns", [1, 20, 40, 60, 80, 200])
+def test_help_fits_every_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    parser, _ = build_parser(*COMMANDS)
+    for inner in all_parsers(parser):
+        shown = inner.format_help()
+        assert inner.description, f"{inner.prog} has no text"
+        if columns >= 80:
+            assert max(map(len, shown.splitlines())) < columns, inner.prog
+        for paragraph in shown.split("\n\n"):
+            words = [word for line in paragraph.splitlines() for word in line.split()]
+            # Only what cannot be broken is wider: a word, or a line that is to be copied whole.
+            if columns >= 40 and "\n  " not in paragraph and not paragraph.startswith(" "):
+                assert max(map(len, paragraph.splitlines())) <= max(columns, *map(len, words))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

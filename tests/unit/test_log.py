@@ -114,3 +114,47 @@ def test_without_a_loop_everything_is_told(written: io.StringIO) -> None:
     for _ in range(3):
         logger.error("fault", extra={"fault": "a"})
     assert written.getvalue().count("fault") == 3
+
+
+FORGED = "a\n2026-11-01 00:00:00,000 INFO    forged\r\x1b[2J\u202e\x9b"
+
+
+def test_nothing_that_is_quoted_becomes_a_line_of_its_own(written: io.StringIO) -> None:
+    begin(written, "text")
+    logger.warning("path %s", FORGED, extra={"request_id": FORGED})
+    (line,) = written.getvalue().splitlines()
+    assert line.isprintable()
+    assert line.count(r"a\n2026-11-01 00:00:00,000 INFO    forged\r\x1b[2J\u202e\x9b") == 2
+
+
+def test_an_error_in_a_traceback_is_no_line_of_the_log(written: io.StringIO) -> None:
+    begin(written, "text")
+
+    def fail() -> None:
+        raise ValueError(FORGED)
+
+    try:
+        fail()
+    except ValueError:
+        logger.exception("failed")
+    first, *others = written.getvalue().split("\n")[:-1]
+    assert first.endswith(" ERROR   failed")
+    assert others[0] == "    Traceback (most recent call last):"
+    assert all(line.startswith("    ") and line.isprintable() for line in others)
+    assert "    2026-11-01 00:00:00,000 INFO    forged" in others
+
+
+def test_json_escapes_what_is_quoted(written: io.StringIO) -> None:
+    begin(written, "json")
+    logger.warning("%s", FORGED, extra={"request_id": FORGED})
+    (line,) = written.getvalue().splitlines()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert found["message"] == found["request_id"] == FORGED
+
+
+def test_json_is_ascii_where_the_output_is_not_unicode() -> None:
+    record = logging.makeLogRecord({"msg": "한국어 é 👩"})
+    line = log.JsonFormatter(ascii_only=True).format(record)
+    assert line.isascii()
+    assert json.loads(line)["message"] == "한국어 é 👩"
