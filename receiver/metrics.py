@@ -175,7 +175,7 @@ class Metrics:
         )
         self._database_up = gauge(
             "receiver_database_up",
-            "Whether the database answered when it was used last; by all workers.",
+            "Whether rows could be stored in the database when last tried, by all workers.",
             registry,
             mode="livemin",
         )

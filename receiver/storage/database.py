@@ -43,8 +43,9 @@ CONNECT_TIMEOUT: Final = 10.0
 # exception raised by someone's trigger or function, a view's check option, program limit exceeded.
 REFUSED_CLASSES: Final = ("21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0")
 # Syntax error or access rule violation; what COPY cannot do with row-level security, or ON CONFLICT
-# with rules.
-STATEMENT_CLASSES: Final = ("0A", "42")
+# with rules; binary data of COPY for a column that has another type.
+STATEMENT_CLASSES: Final = ("08P01", "0A", "22P03", "42")
+INSUFFICIENT_PRIVILEGE: Final = "42501"
 # Deadlock or serialization failure.
 ROLLBACK_CLASS: Final = "40"
 
@@ -73,10 +74,10 @@ def translated() -> Iterator[None]:
     except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
         raise ConflictingTransactionError(describe(error)) from error
     except asyncpg.PostgresError as error:
+        if (error.sqlstate or "").startswith(STATEMENT_CLASSES):
+            raise StatementRefusedError(f"{describe(error)}; {advise(error)}") from error
         if (error.sqlstate or "").startswith(REFUSED_CLASSES):
             raise RefusedByDatabaseError(describe(error)) from error
-        if (error.sqlstate or "").startswith(STATEMENT_CLASSES):
-            raise StatementRefusedError(describe(error)) from error
         raise DatabaseUnavailableError(describe(error)) from error
     except asyncpg.ClientConfigurationError as error:
         raise SetupError(f"RECEIVER_DATABASE_URL: {error}") from error
@@ -97,6 +98,13 @@ def describe(error: asyncpg.PostgresError) -> str:
     """The server's message in one line, with the SQLSTATE to search the documentation for."""
     message = " ".join(str(error).split())
     return f"the database answered: {message} (SQLSTATE {error.sqlstate})"
+
+
+def advise(error: asyncpg.PostgresError) -> str:
+    """Say what to do about a statement that is refused."""
+    if error.sqlstate == INSUFFICIENT_PRIVILEGE:
+        return "let the tables' owner grant what `receiver doctor` shows"
+    return "somebody has changed the receiver's tables: `receiver doctor` shows what differs"
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:

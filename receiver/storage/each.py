@@ -17,7 +17,7 @@ from receiver.errors import (
     RefusedByDatabaseError,
     StatementRefusedError,
 )
-from receiver.storage.database import STATEMENT_CLASSES, Connection
+from receiver.storage.database import INSUFFICIENT_PRIVILEGE, STATEMENT_CLASSES, Connection
 
 RUN_FOR_EACH: Final = (
     "SELECT place, code, broken, message FROM receiver_run_for_each($1, $2::jsonb[])"
@@ -33,7 +33,6 @@ TIME: Final = """
 
 UNIQUE_VIOLATION: Final = "23505"
 FOREIGN_KEY_VIOLATION: Final = "23503"
-INSUFFICIENT_PRIVILEGE: Final = "42501"
 MAX_MESSAGE: Final = 200
 
 REFUSALS: Final = (
@@ -83,7 +82,8 @@ async def run_for_each(
     if len(failures) == len(entries) and all(code.startswith(STATEMENT_CLASSES) for code in codes):
         code, _, message = failures[0]
         raise StatementRefusedError(
-            f"the database answered: {message} (SQLSTATE {code}), for every row of {table}"
+            f"the database answered: {message} (SQLSTATE {code}), for every row of {table}; "
+            "`receiver doctor` shows what differs"
         )
     return failures
 

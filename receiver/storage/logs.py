@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import Enum, auto
@@ -13,8 +14,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from receiver.errors import (
     ConflictingTransactionError,
-    DuplicateRowError,
     MissingReferenceError,
+    RefusedByDatabaseError,
     StatementRefusedError,
 )
 from receiver.model import Fate, Fates, Half, Metric, Reason, Row, Source
@@ -43,6 +44,8 @@ from receiver.storage.sources import Sources
 logger = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 5
+COPY_REST: Final = 60.0
+"""Seconds without COPY after the database has refused it, whatever the rows."""
 MAX_SHOWN: Final = 200
 """Characters of labels that are logged."""
 
@@ -96,6 +99,7 @@ class LogWriter:
         self._chunks = Chunks(database, chunk_interval, limits.chunks)
         # Sources of which the database has refused a row: theirs must not slow down all others.
         self._suspects: WeakSet[Source] = WeakSet()
+        self._copy_rests_until = 0.0
 
     async def write(self, contents: Contents) -> None:
         """Commit everything, whatever it takes; what the database refuses, as rejected.
@@ -103,13 +107,14 @@ class LogWriter:
         Raises:
             UnavailableError: not everything is committed; writing the same again is safe.
         """
+        usual = How.COPY if time.monotonic() >= self._copy_rests_until else How.INSERT
         if not self._suspects or self._suspects.isdisjoint(contents.sources()):
-            await self._write(contents, How.COPY)
+            await self._write(contents, usual)
             return
         good, suspect = contents.part(lambda source: source not in self._suspects)
         try:
             if good.size():
-                await self._write(good, How.COPY)
+                await self._write(good, usual)
             await self._write(suspect, How.EACH)
         except StatementRefusedError:
             # Beside those that are stored it can be told whether it is the fault of the others.
@@ -136,10 +141,16 @@ class LogWriter:
                     raise
                 if isinstance(error, MissingReferenceError):
                     self._forget(contents)
-                foreseen = isinstance(error, (DuplicateRowError, MissingReferenceError))
-                how = How.INSERT if how is How.COPY and foreseen else How.EACH
+                if isinstance(error, StatementRefusedError) and how is How.COPY:
+                    self._rest_copy()
+                refused = isinstance(error, RefusedByDatabaseError)
+                how = How.INSERT if how is How.COPY and not refused else How.EACH
             else:
                 return
+
+    def _rest_copy(self) -> None:
+        # Row-level security, or a column that has another type: INSERT may do where COPY does not.
+        self._copy_rests_until = time.monotonic() + COPY_REST
 
     def _forget(self, contents: Contents) -> None:
         # Somebody may have deleted or renumbered a source or a code.

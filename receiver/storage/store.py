@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from typing import Self, TypeAlias
 
@@ -24,6 +24,7 @@ from receiver.storage.migrations import check_schema, migrate
 from receiver.storage.observing import observe
 from receiver.storage.pending import settle_waiting
 from receiver.storage.records import Contents
+from receiver.storage.rehearsal import rehearse
 from receiver.storage.retention import delete_old
 
 Duty: TypeAlias = Callable[[], Awaitable[None]]
@@ -50,7 +51,9 @@ class Store:
         self._metrics = metrics or Metrics()
         self.database = Database(settings)
         self.reachable = False
-        """Whether the database could be used when it was used last."""
+        """Whether rows could be stored when it was tried last."""
+        self._trouble: str | None = None
+        """Why none could be, where that is the fault of the tables or of rights."""
         self._writer = LogWriter(
             self.database,
             settings.metric_names,
@@ -105,15 +108,17 @@ class Store:
         # have an answer before it gives up and sends the same again.
         with self._metrics.time_commit(len(contents.rows)), self._noticing(), translated():
             async with asyncio.timeout(self._settings.commit_timeout.total_seconds()):
+                if self._trouble is not None:
+                    await self._rehearse()
                 await self._writer.write(contents)
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
-        """Remember whether the database could be used."""
+        """Remember whether rows can be stored."""
         try:
             yield
-        except DatabaseUnavailableError as error:
-            self.reachable = isinstance(error, StatementRefusedError)
+        except DatabaseUnavailableError:
+            self.reachable = False
             raise
         self.reachable = True
 
@@ -126,6 +131,25 @@ class Store:
         self._require_open()
         with self._noticing():
             await self.database.check()
+            await self._rehearse()
+
+    async def _rehearse(self) -> None:
+        """Check that the tables are as storing rows needs them; log when that changes.
+
+        Raises:
+            StatementRefusedError: they are not.
+            DatabaseUnavailableError: it cannot be found out.
+        """
+        async with self.database.transaction() as connection:
+            trouble = await rehearse(connection)
+        if trouble != self._trouble:
+            if trouble is None:
+                logger.info("rows can be stored again", extra={"event": "storing"})
+            else:
+                logger.error("no row can be stored: %s", trouble, extra={"event": "not storing"})
+        self._trouble = trouble
+        if trouble is not None:
+            raise StatementRefusedError(trouble)
 
     async def _wait_for_database(self) -> None:
         bring_up = migrate if self._settings.migrate_on_start else check_schema
@@ -145,10 +169,11 @@ class Store:
         troubles: dict[Duty, str] = {}
         duties: tuple[Duty, ...] = (self._observe,)
         while self._open:
+            with suppress(ReceiverError):
+                await self.check()
             for duty in duties:
                 try:
-                    with self._noticing():
-                        await duty()
+                    await duty()
                 except ReceiverError as error:
                     # Once for each trouble: a right that is missing stays so for days.
                     if troubles.get(duty) != str(error):

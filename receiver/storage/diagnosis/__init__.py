@@ -16,7 +16,7 @@ from receiver.errors import ReceiverError
 from receiver.findings import Report, carry_out, problem
 from receiver.settings import Settings
 from receiver.storage.database import Connection, session, translated
-from receiver.storage.diagnosis import contents, schema, server, timescale
+from receiver.storage.diagnosis import contents, schema, server, timescale, writing
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ TIMEOUT: Final = "10s"
 LIMITS: Final = f"SET default_transaction_read_only = on; SET statement_timeout = '{TIMEOUT}'"
 
 ALWAYS: Final = {**server.CHECKS, **schema.CHECKS, **timescale.CHECKS}
-WITH_TABLES: Final = {**schema.CHECKS_OF_TABLES, **contents.CHECKS}
+WITH_TABLES: Final = {**schema.CHECKS_OF_TABLES, **writing.CHECKS, **contents.CHECKS}
 
 
 async def diagnose(settings: Settings) -> Report:
