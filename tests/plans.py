@@ -81,3 +81,15 @@ def rows_read(scans: list[dict[str, Any]]) -> int:
         for scan in scans
         if scan["Node Type"] != "Bitmap Index Scan" and scan.get("Custom Plan Provider") is None
     )
+
+
+def visits(plan: list[dict[str, Any]]) -> int:
+    """Rows that all nodes of a plan handled, including those that they dropped."""
+    removed = ("Filter", "Join Filter", "Index Recheck")
+    rows = (
+        (node["Actual Rows"] + sum(node.get(f"Rows Removed by {why}", 0) for why in removed))
+        * node["Actual Loops"]
+        for node in plan
+    )
+    total: int = round(sum(rows))
+    return total

@@ -27,6 +27,15 @@ logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = asyncpg.Connection
 
+UNCACHED: Final = {"statement_cache_size": 0}
+"""Options of asyncpg by which the server plans each statement for its parameters. It would keep a
+prepared one's plan, made for any parameters, for as long as the session lasts."""
+
+BY_INDEX: Final = {"enable_seqscan": "off", "jit": "off"}
+"""Settings of the write path: it only looks up rows by their keys, and so do the checks of foreign
+keys, whose plans the server keeps. A table that was small when such a plan was made, or when its
+statistics were, is not read as a whole for each row that is written when it has grown."""
+
 # Whether nothing can be written now: 'on' or 'off'.
 CHECK: Final = "SELECT current_setting('transaction_read_only')"
 
@@ -116,6 +125,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     if settings.database_url is None:
         raise SettingsError("RECEIVER_DATABASE_URL is not set")
     options: dict[str, Any] = {
+        **UNCACHED,
         "dsn": settings.database_url.get_secret_value(),
         "server_settings": {
             "application_name": "receiver",
@@ -175,8 +185,10 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._commit_timeout = settings.commit_timeout.total_seconds()
+        options = connection_options(settings)
+        options["server_settings"] |= BY_INDEX
         self._pool = asyncpg.create_pool(
-            **connection_options(settings),
+            **options,
             min_size=0,
             # One for each writer, one for maintenance, one for the readiness check.
             max_size=settings.writers + 2,

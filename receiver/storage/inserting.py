@@ -116,11 +116,11 @@ async def compare(
     connection: Connection, logs: list[LogRecord], names: Mapping[Metric, str]
 ) -> Compared:
     """Find out which rows the table does not have, and which it has with other values."""
-    await connection.execute(queries.PLAN_FOR_BOUNDS)
     conflicts: list[RejectedRecord] = []
     missing: list[int] = []
+    sources = list({log[1] for log in logs})
     for place, other_status, other_ocr in await connection.fetch(
-        queries.FIND_CONFLICTS, *columns(logs), logs[0][0], logs[-1][0]
+        queries.FIND_CONFLICTS, *columns(logs), logs[0][0], logs[-1][0], sources
     ):
         if other_status is None:
             missing.append(place - 1)

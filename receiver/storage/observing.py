@@ -24,7 +24,6 @@ async def observe(database: Database) -> Observed:
     async with database.transaction() as connection:
         pending, oldest = await connection.fetchrow(queries.OBSERVE_PENDING)
         sources = await connection.fetchval(queries.COUNT_SOURCES)
-        await connection.execute(queries.PLAN_FOR_BOUNDS)
         newest = await connection.fetch(queries.NEWEST_ROWS, MAX_SOURCES, GONE)
     unlisted = max(0, sources - MAX_SOURCES)
     return Observed(pending, oldest, sources, unlisted, [Newest(*row) for row in newest])

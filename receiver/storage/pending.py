@@ -130,7 +130,6 @@ async def settle_at_once(
 ) -> Settled:
     """Take out those of the transaction's own halves that have nothing to wait for."""
     created_at, source_ids = zip(*sorted(map(KEY, halves)), strict=True)
-    await connection.execute(queries.PLAN_FOR_BOUNDS)
     return to_settled(
         await connection.fetch(
             queries.SETTLE_AT_ONCE,
@@ -140,6 +139,7 @@ async def settle_at_once(
             created_at[-1],
             created_at,
             source_ids,
+            list({*source_ids}),
         )
     )
 
@@ -191,7 +191,6 @@ async def settle_some(
         if not await connection.fetchval(queries.TRY_MAINTENANCE_LOCK):
             return 0, Fates()
         first, last = await connection.fetchrow(queries.WAITING_RANGE)
-        await connection.execute(queries.PLAN_FOR_BOUNDS)
         settled = to_settled(
             await connection.fetch(
                 queries.SETTLE_WAITING,

@@ -60,31 +60,40 @@ UPSERT_EACH_HALF: Final = _UPSERT.format(
 """
 )
 
+# The pending half of `wanted`, if it is there. LATERAL with LIMIT is one look-up for each, where a
+# join would be a nested loop over all of them as soon as statistics say that the table is empty, as
+# this one mostly is.
+_PENDING: Final = """
+LATERAL (
+    SELECT *, ctid FROM pending_halves p
+    WHERE (p.source_id, p.created_at) = (wanted.source_id, wanted.created_at) LIMIT 1
+) AS half
+"""
+
+_WANTED: Final = "unnest($1::timestamptz[], $2::int[]) AS wanted (created_at, source_id)"
+
 FIND_HALVES: Final = f"""
 SELECT {_HALF_STATE}, arrived_at < now() AS was_there
-FROM pending_halves p
-WHERE (source_id, created_at) IN (SELECT * FROM unnest($2::int[], $1::timestamptz[]))
+FROM (SELECT half.* FROM {_WANTED}, {_PENDING}) AS half
 ORDER BY created_at, source_id
 """
 
 # Takes out what waits for samples that were rejected. What another transaction works on is left to
 # that one, or to maintenance: to wait for it could be a deadlock.
-TAKE_HALVES: Final = """
+TAKE_HALVES: Final = f"""
 WITH taken AS (
-    SELECT source_id, created_at FROM pending_halves
-    WHERE (source_id, created_at) IN (SELECT * FROM unnest($2::int[], $1::timestamptz[]))
+    SELECT ctid FROM pending_halves
+    WHERE ctid = ANY(ARRAY(SELECT half.ctid FROM {_WANTED}, {_PENDING}))
     FOR UPDATE SKIP LOCKED
 )
-DELETE FROM pending_halves p USING taken
-WHERE (p.source_id, p.created_at) = (taken.source_id, taken.created_at)
+DELETE FROM pending_halves p WHERE ctid = ANY(ARRAY(SELECT ctid FROM taken))
 RETURNING p.created_at, p.source_id, p.app_status, COALESCE(p.status_sample, p.app_status),
     p.ocr_value, p.ocr_sample
 """
 
-DELETE_HALVES: Final = """
-DELETE FROM pending_halves p
-USING unnest($1::timestamptz[], $2::int[]) AS done (created_at, source_id)
-WHERE (p.source_id, p.created_at) = (done.source_id, done.created_at)
+DELETE_HALVES: Final = f"""
+DELETE FROM pending_halves
+WHERE ctid = ANY(ARRAY(SELECT half.ctid FROM {_WANTED}, {_PENDING}))
 """
 
 # For rows among which some are stored already; those are left as they are.
@@ -105,17 +114,36 @@ FROM unnest($1) AS log
 ORDER BY created_at, source_id
 """
 
+
+def _stored(times: str, bounds: tuple[str, str], sources: str) -> str:
+    """Select the stored rows of these times and sources, by one look-up for each time.
+
+    What is joined with them is joined by FULL JOIN, which is never a nested loop: whatever
+    statistics say of the table, nothing is read once for each row.
+    """
+    return f"""(
+        SELECT l.* FROM (SELECT DISTINCT created_at FROM {times}) AS moment,
+        LATERAL (
+            SELECT source_id, created_at, app_status, ocr_value FROM app_logs
+            WHERE created_at = moment.created_at AND created_at BETWEEN {bounds[0]} AND {bounds[1]}
+              AND source_id = ANY({sources})
+            OFFSET 0  -- keeps LATERAL as it is
+        ) AS l
+    )"""
+
+
 # Which of these rows are stored with another value: their place in the list, and what differs; and
-# with NULL for that, which are not stored. TimescaleDB 2.16.0 to 2.18.0 leaves out what comes in
-# INSERT_LOGS after a row that a compressed chunk holds (timescaledb #7673).
-FIND_CONFLICTS: Final = """
+# with NULL for that, which are not stored. $5 and $6 bound `created_at`, $7 are the sources, each
+# once. TimescaleDB 2.16.0 to 2.18.0 leaves out what comes in INSERT_LOGS after a row that a
+# compressed chunk holds (timescaledb #7673).
+FIND_CONFLICTS: Final = f"""
 SELECT log.place, l.app_status <> log.app_status AS status, l.ocr_value <> log.ocr_value AS ocr
 FROM unnest($1::timestamptz[], $2::int[], $3::int[], $4::timestamptz[])
     WITH ORDINALITY AS log (created_at, source_id, app_status, ocr_value, place)
-LEFT JOIN (
-    SELECT * FROM app_logs WHERE created_at BETWEEN $5 AND $6 AND source_id = ANY($2)
-) l ON (l.source_id, l.created_at) = (log.source_id, log.created_at)
-WHERE (l.app_status = log.app_status AND l.ocr_value = log.ocr_value) IS NOT TRUE
+FULL JOIN {_stored("unnest($1) AS log (created_at)", ("$5", "$6"), "$7::int[]")} AS l
+    ON (l.source_id, l.created_at) = (log.source_id, log.created_at)
+WHERE COALESCE(log.place, 0) > 0
+  AND (l.app_status = log.app_status AND l.ocr_value = log.ocr_value) IS NOT TRUE
 """
 
 _REJECT: Final = """
@@ -158,14 +186,18 @@ EXISTS (
 )
 """
 
-# Takes out halves that do not wait any longer. Returns them all, with why a sample is rejected: it
-# contradicts a stored row (conflict), its other sample was rejected, or did not come (unpaired);
-# NULL if it repeats what is stored, or was rejected before. $1 and $2 name the two metrics, $3 and
-# $4 bound `created_at`.
-_SETTLE: Final = f"""
+
+def _settle(sources: str) -> str:
+    """Take out the `wanted` halves, which do not wait any longer, and tell what becomes of them.
+
+    Returns them all, with why a sample is rejected: it contradicts a stored row (conflict), its
+    other sample was rejected, or did not come (unpaired); NULL if it repeats what is stored, or was
+    rejected before. $1 and $2 name the two metrics, $3 and $4 bound `created_at`.
+    """
+    return f"""
 , half AS (
-    DELETE FROM pending_halves p USING done
-    WHERE (p.source_id, p.created_at) = (done.source_id, done.created_at)
+    DELETE FROM pending_halves p
+    WHERE ctid = ANY(ARRAY(SELECT half.ctid FROM wanted, {_PENDING}))
     RETURNING p.source_id, p.created_at, p.app_status, p.ocr_value,
         CASE WHEN p.app_status IS NULL THEN $2 ELSE $1 END AS metric,
         (EXTRACT(EPOCH FROM p.created_at) * 1000)::bigint AS timestamp_ms,
@@ -183,33 +215,30 @@ SELECT half.source_id, half.metric, half.timestamp_ms, half.value, CASE
     ELSE 'unpaired'
 END AS reason
 FROM half
-LEFT JOIN (
-    SELECT * FROM app_logs
-    WHERE created_at BETWEEN $3 AND $4
-      AND source_id = ANY(ARRAY(SELECT source_id FROM half))
-) l ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
+FULL JOIN {_stored("half", ("$3", "$4"), sources)} AS l
+    ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
+WHERE COALESCE(half.source_id, 0) > 0
 """
 
+
 # Halves that this transaction has just written but whose row is stored already, for they were sent
-# twice, or whose other sample was rejected.
+# twice, or whose other sample was rejected. $7 are their sources, each once.
 SETTLE_AT_ONCE: Final = f"""
-WITH done AS (
+WITH wanted AS (
     SELECT half.source_id, half.created_at
     FROM unnest($5::timestamptz[], $6::int[]) AS half (created_at, source_id)
-    JOIN app_logs l ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
-    WHERE l.created_at BETWEEN $3 AND $4 AND l.source_id = ANY($6)
-    UNION
-    SELECT half.source_id, half.created_at
-    FROM unnest($5::timestamptz[], $6::int[]) AS half (created_at, source_id)
-    WHERE {_IS_BROKEN}
-) {_SETTLE}
+    FULL JOIN {_stored("unnest($5) AS half (created_at)", ("$3", "$4"), "$7::int[]")} AS l
+        ON (l.source_id, l.created_at) = (half.source_id, half.created_at)
+    WHERE COALESCE(half.source_id, 0) > 0
+      AND (COALESCE(l.source_id, 0) > 0 OR {_IS_BROKEN})
+) {_settle("$7")}
 """
 
 # Halves that have waited longer than $5, and those whose row was stored without them, or whose
 # other sample was rejected, in another transaction that this one's snapshot did not see. At most $6
 # at a time, and none that a transaction works on: it will complete or settle them itself.
 SETTLE_WAITING: Final = f"""
-WITH done AS (
+WITH wanted AS (
     SELECT half.source_id, half.created_at
     FROM pending_halves half
     WHERE half.arrived_at < now() - $5::interval
@@ -222,12 +251,8 @@ WITH done AS (
     ORDER BY half.created_at, half.source_id
     LIMIT $6
     FOR UPDATE SKIP LOCKED
-) {_SETTLE}
+) {_settle("ARRAY(SELECT source_id FROM half)")}
 """
-
-# Comes before what looks for rows in `app_logs`: a plan for any bounds would be one for all chunks.
-# Not for the whole session, since the checks of foreign keys would then be planned for each row.
-PLAN_FOR_BOUNDS: Final = "SET LOCAL plan_cache_mode = force_custom_plan"
 
 WAITING_RANGE: Final = "SELECT min(created_at), max(created_at) FROM pending_halves"
 

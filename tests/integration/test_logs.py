@@ -352,11 +352,10 @@ async def test_only_the_chunks_of_the_batch_are_looked_at(
     found = [when], [who.id]
     half_hour = timedelta(minutes=30)
     async with database.transaction() as used:
-        await used.execute(queries.PLAN_FOR_BOUNDS)
         for statement, arguments in (
-            (queries.SETTLE_AT_ONCE, (*names, *span, *found)),
+            (queries.SETTLE_AT_ONCE, (*names, *span, *found, [who.id])),
             (queries.SETTLE_WAITING, (*names, *span, half_hour, 10)),
-            (queries.FIND_CONFLICTS, (*found, [0], [OCR], *span)),
+            (queries.FIND_CONFLICTS, (*found, [0], [OCR], *span, [who.id])),
         ):
             plan = await used.fetch(f"EXPLAIN {statement}", *arguments)
             chunks = set(re.findall(r"_hyper_\d+_\d+_chunk\b", str(plan)))
@@ -397,10 +396,9 @@ async def test_settling_looks_once_for_each_half(
     )
     keys = list(map(to_postgres_time, times))
     async with database.transaction() as used:
-        await used.execute(queries.PLAN_FOR_BOUNDS)
         plan = await used.fetchval(
             f"EXPLAIN (ANALYZE, FORMAT JSON) {queries.SETTLE_AT_ONCE}",
-            *(*NAMES.values(), keys[0], keys[-1], keys, [who.id] * len(keys)),
+            *(*NAMES.values(), keys[0], keys[-1], keys, [who.id] * len(keys), [who.id]),
         )
     loops = [int(float(number)) for number in re.findall(r'"Actual Loops": ([\d.]+)', plan)]
     assert max(loops) <= len(keys)

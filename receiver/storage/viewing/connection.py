@@ -26,8 +26,6 @@ LIMITS: Final = {
     # One core of the database is enough for those who look.
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
-    # A plan for any bounds would be one for all chunks.
-    "plan_cache_mode": "force_custom_plan",
 }
 
 
