@@ -140,6 +140,35 @@ def assert_every_scrape_is_a_row(
     assert {row[0] for row in found} == applications.keys()
 
 
+async def test_a_target_that_the_database_refuses_harms_no_other(
+    database_url: str,
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    connection: asyncpg.Connection,
+) -> None:
+    require_program("prometheus")
+    good, refused = Application(), Application()
+    async with AsyncExitStack() as stack:
+        settings = make_settings(database_url=database_url)
+        receiver = await stack.enter_async_context(receiving(settings))
+        targets = [await stack.enter_async_context(app.running()) for app in (good, refused)]
+        await connection.execute(
+            f"ALTER TABLE sources ADD CHECK (labels ->> 'instance' <> '{targets[1]}')"
+        )
+        configuration = CONFIGURATION.format(targets=", ".join(targets), url=receiver.url())
+        async with prometheus(tmp_path, configuration):
+            await until(lambda: min(good.scrapes, refused.scrapes) >= 6, seconds=60)
+        rows = await connection.fetch(
+            "SELECT s.labels ->> 'instance' AS instance, l.app_status, l.ocr_value "
+            "FROM app_logs l JOIN sources s ON s.id = l.source_id"
+        )
+        samples = await connection.fetchval(
+            "SELECT count(*) FROM rejected_samples WHERE labels ->> 'instance' = $1", targets[1]
+        )
+    assert_every_scrape_is_a_row(rows, {targets[0]: good})
+    assert samples in {2 * refused.scrapes, 2 * (refused.scrapes - 1)}
+
+
 def has_lone_half(request: WriteRequest) -> bool:
     """Whether a sample's twin must be in another request."""
     keys: dict[tuple[str, int], set[str]] = {}
