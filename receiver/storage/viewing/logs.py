@@ -51,7 +51,7 @@ class Filter(NamedTuple):
 
     since: str
     until: str
-    """Not included."""
+    """Not included; "now" is a time too, by the database's clock."""
     source: int | None = None
     code: int | None = None
 
