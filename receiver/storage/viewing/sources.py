@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 from receiver.storage.database import Connection, translated
 from receiver.storage.queries import LARGEST_LABELS
 
-# A label set may be of any size, and any JSON if somebody inserted it; a page may not. Of one that is
-# too large to be read, its size is shown.
+# A label set may be of any size, and any JSON if somebody inserted it; a page may not. Of one that
+# is too large to be read, its size is shown.
 LABELS: Final = f"""
 CASE WHEN pg_column_size(s.labels) > {LARGEST_LABELS}
     THEN jsonb_build_object('…', pg_size_pretty(pg_column_size(s.labels)::bigint))
@@ -24,7 +24,8 @@ ELSE jsonb_build_object('…', left(s.labels::text, 200)) END
 NEWEST: Final = f"""
 SELECT s.id, {LABELS} AS labels, newest.created_at,
     EXTRACT(EPOCH FROM newest.age)::double precision AS age,
-    newest.app_status, newest.error_name, newest.description, newest.ocr_value, minute.rows
+    newest.app_status, left(newest.error_name, 500) AS error_name,
+    left(newest.description, 500) AS description, newest.ocr_value, minute.rows
 FROM (SELECT id, labels FROM sources WHERE id > $1 ORDER BY id LIMIT $2) AS s
 LEFT JOIN LATERAL (
     SELECT * FROM app_status_now n WHERE n.source_id = s.id LIMIT 1
