@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from alembic import command
+from sqlalchemy import Connection
 
 from receiver.findings import Level
 from receiver.settings import Settings
-from receiver.storage import diagnosis
+from receiver.storage import diagnosis, summary
 from receiver.storage.database import Database
-from receiver.storage.migrations import migrate, migrations_directory
+from receiver.storage.migrations import (
+    alembic_config,
+    migrate,
+    run_async,
+    run_in_transaction,
+)
 from receiver.storage.observing import GONE, MAX_SOURCES, observe
 from receiver.storage.queries import LOGS_SINCE, NEWEST_LOGS, NEWEST_ROWS
 from receiver.storage.reading import connect, logs_since, newest_logs
+from receiver.storage.timescale import set_up_hypertable
 from receiver.storage.viewing import arrivals, logs, sources
 from tests.conftest import MakeSettings
 from tests.logs import HAS_SUMMARY, Log, add_logs, add_sources, refresh, seconds, stop_refreshing
@@ -225,11 +232,14 @@ async def test_what_is_to_come_is_not_read(
 
 
 async def test_a_database_of_before_is_mended(
-    connection: asyncpg.Connection, settings: Settings
+    empty_database_url: str, make_settings: MakeSettings
 ) -> None:
     """Whichever form of the view it has, and who might read it may read it still."""
-    await connection.execute(views_of_before())
-    await connection.execute("UPDATE receiver_schema_version SET version_num = '0003'")
+    settings = make_settings(database_url=empty_database_url)
+    await run_in_transaction(settings, upgrade_to_revision_of_before)
+    connection = await asyncpg.connect(empty_database_url)
+    await stop_refreshing(connection)
+    await add_sources(connection, 4)
     await connection.execute(
         """
         CREATE VIEW of_my_own AS SELECT source_id, age FROM app_status_now;
@@ -253,16 +263,19 @@ async def test_a_database_of_before_is_mended(
     if await connection.fetchval(HAS_SUMMARY):
         definition = await connection.fetchval("SELECT pg_get_viewdef('app_status_now')")
         assert "last_created_at" in definition
+    await connection.close()
 
 
-def views_of_before() -> str:
-    """What revision 0002 made, in place of what is there."""
-    script = (migrations_directory() / "versions" / "0002_views.sql").read_text()
-    found = re.findall(
-        r"^CREATE (?:VIEW app_status_(?:now|intervals)|FUNCTION app_status_intervals_between)\b"
-        r".*?;\n(?:END;\n)?(?=\nCOMMENT)",
-        script,
-        re.MULTILINE | re.DOTALL,
-    )
-    assert len(found) == 3
-    return "".join(statement.replace("CREATE", "CREATE OR REPLACE", 1) for statement in found)
+def upgrade_to_revision_of_before(connection: Connection, settings: Settings) -> None:
+    """Do what `migrate` did; where TimescaleDB keeps the summary, with its form of the view."""
+    command.upgrade(alembic_config(connection), "0004")
+    run_async(connection, lambda driver: set_up_hypertable(driver, settings.chunk_interval))
+    run_async(connection, use_summary_of_before)
+
+
+async def use_summary_of_before(connection: asyncpg.Connection) -> None:
+    await summary.set_up_summary(connection)
+    if await connection.fetchval(HAS_SUMMARY):
+        form = summary.FIND_NEWEST_IN_SUMMARY.replace("AND l.created_at <= now()", "")
+        stored = await connection.fetchval(summary.NAME_STORED)
+        await connection.execute(form.format(stored=stored))
