@@ -17,12 +17,8 @@ from tenacity import (
 from receiver.errors import UnavailableError
 from receiver.model import Metric, Sample
 from receiver.pairing import Outcome
-from receiver.prometheus import (
-    Points,
-    Prometheus,
-    RefusedByPrometheusError,
-    TooMuchAtOnceError,
-)
+from receiver.prometheus import Prometheus, TooMuchAtOnceError
+from receiver.prometheus_model import Points, RefusedByPrometheusError
 from receiver.protocol.series import FILTERED, SeriesCache
 from receiver.storage.backfills import Progress
 from receiver.write import Storage
@@ -36,6 +32,9 @@ SHORTEST_SPAN: Final = 1_000
 SAMPLES_AT_ONCE: Final = 100_000
 SERIES_REMEMBERED: Final = 100_000
 
+
+Found: TypeAlias = tuple[list[Sample], Counter[str]]
+"""The samples of a window, and how many there are of each metric, by its name."""
 
 Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
 """Remembers how far it came, after all up to there is committed."""
@@ -52,7 +51,8 @@ class Window(NamedTuple):
     """What was read and stored of one stretch of time."""
 
     progress: Progress
-    read: int
+    read: Counter[str]
+    """Samples of each metric, by its name."""
     outcomes: Counter[Outcome]
 
 
@@ -102,26 +102,30 @@ class Backfill:
         while progress.done < progress.end:
             until = min(progress.done + span, progress.end)
             try:
-                samples: list[Sample] = await self._retrying(self._read, progress.done, until)
+                found: Found = await self._retrying(self._read, progress.done, until)
             except TooMuchAtOnceError:
                 if span <= SHORTEST_SPAN:
                     raise
                 span = max(SHORTEST_SPAN, span // 2)
                 continue
+            samples, read = found
             outcomes: Counter[Outcome] = Counter()
             if samples:
                 outcomes = await self._retrying(self._storage.store, samples)
             progress = progress._replace(done=until)
             await self._retrying(keep, progress)
-            yield Window(progress, len(samples), outcomes)
+            yield Window(progress, read, outcomes)
             span = next_span(span, len(samples))
 
-    async def _read(self, begin: int, end: int) -> list[Sample]:
+    async def _read(self, begin: int, end: int) -> Found:
         samples: list[Sample] = []
+        read: Counter[str] = Counter()
         for name in self._names:
             for points in await self._source.samples(name, begin, end):
-                samples += self._kept(points)
-        return samples
+                kept = self._kept(points)
+                samples += kept
+                read[name] += len(kept)
+        return samples, read
 
     def _kept(self, points: Points) -> list[Sample]:
         labels = {**self._external_labels, **points.labels}

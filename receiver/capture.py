@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, Self
 
 from aiohttp import web
 from pydantic import AwareDatetime, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
-from receiver.errors import SetupError
+from receiver.errors import BadRequestError, SetupError
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,16 @@ HEADERS: Final = (
     "User-Agent",
     "X-Prometheus-Remote-Write-Version",
 )
+
+
+REPLAY_HEADER: Final = "X-Receiver-Replay"
+"""What a replay says with each of its requests."""
+
+
+class ReplayIntoCaptureError(BadRequestError):
+    """This receiver records requests: a replay into it would feed on itself."""
+
+    status = HTTPStatus.CONFLICT
 
 
 class CaptureError(SetupError):
@@ -93,7 +104,13 @@ class Recorder:
         self._file.close()
 
     async def record(self, request: web.Request, body: bytes) -> None:
-        """Return when the request is in the file, or when that has failed and is logged."""
+        """Return when the request is in the file, or when that has failed and is logged.
+
+        Raises:
+            ReplayIntoCaptureError: a replay sends it, which may read this very file.
+        """
+        if REPLAY_HEADER in request.headers:
+            raise ReplayIntoCaptureError
         headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
         captured = CapturedRequest(datetime.now(UTC), request.path, headers, body)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._append, captured)

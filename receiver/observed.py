@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from receiver.model import Newest, Observed
-
-MAX_TEXT: Final = 100
-"""Characters of a label's value that are shown."""
 
 
 class ObservedCollector(Collector):
@@ -50,9 +46,9 @@ def newest_samples(newest: list[Newest]) -> GaugeMetricFamily:
     """The time of each source's newest row."""
     family = GaugeMetricFamily(
         "receiver_source_newest_sample_timestamp_seconds",
-        "Timestamp of the newest row of each source.",
+        "Timestamp of the newest row of each source that does not lie in the future.",
         labels=["source_id", "source_job", "source_instance"],
     )
     for source_id, job, instance, timestamp in newest:
-        family.add_metric([str(source_id), job[:MAX_TEXT], instance[:MAX_TEXT]], timestamp)
+        family.add_metric([str(source_id), job, instance], timestamp)
     return family

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.errors import UnavailableError
+from receiver.prometheus_model import (
+    Answer,
+    BuildInfo,
+    Configuration,
+    ConfigurationText,
+    Matrix,
+    Points,
+    RefusedByPrometheusError,
+    RemoteWrite,
+    Target,
+    Targets,
+    Vector,
+    read_answer,
+    read_configuration,
+    reason,
+    shorten,
+)
 from receiver.security.access import bearing
 
+T = TypeVar("T")
+
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
-MAX_REASON: Final = 200
 
 MAX_ANSWER: Final = 16 * 1024**2
 """Bytes of an answer: some 500,000 samples, which take ten times as much memory."""
@@ -31,27 +49,12 @@ PASSING: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 QUEUE: Final = "prometheus_remote_storage_"
 
-RemoteWrite: TypeAlias = dict[str, Any]
-"""One entry of `remote_write` in Prometheus' configuration."""
-
 QueueMetrics: TypeAlias = dict[str, dict[str, float]]
 """Metrics about remote write: by name without prefix, and by URL ("" for what is of no queue)."""
 
 
 class TooMuchAtOnceError(UnavailableError):
     """Prometheus does not give so much in one answer."""
-
-
-class RefusedByPrometheusError(UnavailableError):
-    """Prometheus refuses the request, however often it is sent."""
-
-
-class Points(NamedTuple):
-    """A series and its samples."""
-
-    labels: dict[str, str]
-    values: list[tuple[int, float]]
-    """Timestamps in milliseconds since the Unix epoch, and values."""
 
 
 class Prometheus(NamedTuple):
@@ -73,24 +76,29 @@ class Prometheus(NamedTuple):
         try:
             async with self.session.get(url, params=parameters) as response:
                 text = await read_text(response)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            said = str(error) or "no answer in time"
+        # A ValueError is a host's name, or where it redirects to, that can be none.
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            said = shorten(str(error)) or "no answer in time"
             raise UnavailableError(f"Prometheus cannot be reached: {said}") from error
         if response.status != HTTPStatus.OK:
             raise failure(response.status, path, text)
         return text
 
-    async def api(self, path: str, **parameters: str) -> Any:  # noqa: ANN401  as the call has it
-        """The data of a call to its API.
+    async def api(self, kind: type[Answer[T]], path: str, **parameters: str) -> Answer[T]:
+        """The answer to a call to its API.
 
         Raises:
             UnavailableError: as `get` does, or what answers is no Prometheus.
         """
-        text = await self.get(f"/api/v1{path}", **parameters)
-        try:
-            return json.loads(text)["data"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RefusedByPrometheusError("what answers there is no Prometheus") from error
+        return read_answer(kind, await self.get(f"/api/v1{path}", **parameters))
+
+    async def version(self) -> str:
+        """Its version, or that it does not say so.
+
+        Raises:
+            UnavailableError: as `api` does.
+        """
+        return (await self.api(Answer[BuildInfo], "/status/buildinfo")).data.version
 
     async def count_series(self, expression: str) -> int:
         """How many series an expression gives.
@@ -98,8 +106,8 @@ class Prometheus(NamedTuple):
         Raises:
             UnavailableError: as `api` does.
         """
-        data = await self.api("/query", query=f"count({expression})")
-        return int(data["result"][0]["value"][1]) if data["result"] else 0
+        answer = await self.api(Answer[Vector], "/query", query=f"count({expression})")
+        return sum(int(count.value[1]) for count in answer.data.result)
 
     async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
         """The samples of a metric's series after `begin`, until `end`: with their own timestamps.
@@ -114,22 +122,28 @@ class Prometheus(NamedTuple):
 
         Raises:
             TooMuchAtOnceError: it refuses so many at once.
-            UnavailableError: as `api` does.
+            UnavailableError: as `api` does, or it answers only a part of them.
         """
-        selector = f"{{__name__={json.dumps(metric, ensure_ascii=False)}}}[{end - begin}ms]"
-        data = await self.api(
-            "/query", query=selector, time=f"{end / 1000:.3f}", timeout=QUERY_TIMEOUT
+        answer = await self.api(
+            Answer[Matrix],
+            "/query",
+            query=f"{selector(metric)}[{end - begin}ms]",
+            time=f"{end / 1000:.3f}",
+            timeout=QUERY_TIMEOUT,
         )
+        if answer.is_partial or answer.warnings:
+            said = ", ".join(answer.warnings) or "a part of its storage does not answer"
+            raise UnavailableError(f"Prometheus does not answer all samples: {shorten(said)}")
         return [
             Points(
-                series["metric"],
+                series.metric,
                 [
-                    (timestamp, float(value))
-                    for time, value in series.get("values", ())
-                    if (timestamp := round(time * 1000)) > begin
+                    (timestamp, value)
+                    for time, value in series.values
+                    if begin < (timestamp := round(time * 1000)) <= end
                 ],
             )
-            for series in data["result"]
+            for series in answer.data.result
         ]
 
     async def external_labels(self) -> dict[str, str]:
@@ -138,7 +152,8 @@ class Prometheus(NamedTuple):
         Raises:
             UnavailableError: as `api` does.
         """
-        return (await self._configuration()).get("global", {}).get("external_labels") or {}
+        common = (await self._configuration()).common
+        return (common and common.external_labels) or {}
 
     async def remote_writes(self) -> list[RemoteWrite]:
         """Where it is configured to send to.
@@ -146,25 +161,36 @@ class Prometheus(NamedTuple):
         Raises:
             UnavailableError: as `api` does.
         """
-        return (await self._configuration()).get("remote_write") or []
+        return (await self._configuration()).remote_write or []
 
-    async def _configuration(self) -> dict[str, Any]:
-        data = await self.api("/status/config")
-        # Every scalar as the text it is: YAML 1.1 would take some for other things, such as `=`.
-        return yaml.load(data["yaml"], Loader=yaml.BaseLoader) or {}  # noqa: S506  makes only text
+    async def _configuration(self) -> Configuration:
+        answer = await self.api(Answer[ConfigurationText], "/status/config")
+        return read_configuration(answer.data.yaml)
+
+    async def targets(self) -> list[Target]:
+        """What it scrapes.
+
+        Raises:
+            UnavailableError: as `api` does.
+        """
+        return (await self.api(Answer[Targets], "/targets", state="active")).data.active
 
     async def queue_metrics(self) -> QueueMetrics:
         """Its metrics about what it sends.
 
         Raises:
-            UnavailableError: as `get` does.
+            UnavailableError: as `get` does, or what answers is no Prometheus.
         """
         found: QueueMetrics = {}
-        for family in text_string_to_metric_families(await self.get("/metrics")):
-            for sample in family.samples:
-                if sample.name.startswith(QUEUE):
-                    values = found.setdefault(sample.name.removeprefix(QUEUE), {})
-                    values[public(sample.labels.get("url", ""))] = sample.value
+        text = await self.get("/metrics")
+        try:
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if sample.name.startswith(QUEUE) and math.isfinite(sample.value):
+                        values = found.setdefault(sample.name.removeprefix(QUEUE), {})
+                        values[public(sample.labels.get("url", ""))] = sample.value
+        except (ValueError, KeyError, IndexError) as error:
+            raise RefusedByPrometheusError("its /metrics cannot be read") from error
         return found
 
 
@@ -204,16 +230,15 @@ def failure(status: int, path: str, text: str) -> UnavailableError:
     return UnavailableError(said)
 
 
-def reason(text: str) -> str:
-    """What an answer says of its failure, in short."""
-    try:
-        said = json.loads(text)["error"]
-    except (ValueError, KeyError, TypeError):
-        said = text
-    return " ".join(str(said).split())[:MAX_REASON]
+def selector(metric: str) -> str:
+    """What selects a metric's series, whatever its name has in it."""
+    return f"{{__name__={json.dumps(metric, ensure_ascii=False)}}}"
 
 
 def public(url: str) -> str:
-    """A URL without credentials."""
-    parts = urlsplit(url)
+    """A URL without credentials, as far as it is one."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a URL that cannot be read"
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -18,7 +18,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from receiver.capture import CapturedRequest
+from receiver.capture import REPLAY_HEADER, CapturedRequest, ReplayIntoCaptureError
 from receiver.security.access import PUBLIC, Access
 
 # Prometheus' own min_backoff, max_backoff and remote_timeout.
@@ -43,6 +43,11 @@ class Answer(NamedTuple):
     def temporary(self) -> bool:
         """Whether another try may have another answer."""
         return self.status == NO_ANSWER or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+    @property
+    def final(self) -> bool:
+        """Whether the requests that follow would be answered the same."""
+        return self.temporary or self.status == ReplayIntoCaptureError.status
 
 
 class Sender:
@@ -80,7 +85,7 @@ class Sender:
             connector=connector,
             timeout=TIMEOUT,
             skip_auto_headers=omitted,
-            headers=self._access.headers,
+            headers={**self._access.headers, REPLAY_HEADER: "1"},
         ) as session:
             lanes = [self._send(requests, session, heard) for _ in range(self._connections)]
             await asyncio.gather(*lanes)
@@ -93,7 +98,7 @@ class Sender:
     ) -> None:
         while not self._gave_up and (request := next(requests, None)):
             answer: Answer = await self._retrying(post, session, self._url, request)
-            self._gave_up |= answer.temporary
+            self._gave_up |= answer.final
             heard(answer)
 
 

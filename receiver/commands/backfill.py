@@ -1,7 +1,10 @@
 r"""Read the history that a Prometheus still has into the database, as if it had been pushed.
 
 What is stored already stays as it is, so it may run at any time, beside receivers, and twice. After
-Ctrl-C or a fault the same command goes on where it stopped.
+Ctrl-C or a fault the same command goes on where it stopped. What answers as Prometheus does will
+do: for VictoriaMetrics, say which labels its senders add, or --no-external-labels.
+
+The exit code is 1 if nothing became a row.
 
 Examples:
     receiver backfill --from-url http://localhost:9090 --start 15d
@@ -32,16 +35,17 @@ from receiver.backfill import (
     to_milliseconds,
     to_text,
 )
+from receiver.backfill_summary import Copied, require_both
 from receiver.commands.arguments import base_url, label, moment, past, read_token
 from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console, say
-from receiver.errors import SetupError
+from receiver.errors import SetupError, UsageError
 from receiver.pairing import Outcome
 from receiver.prometheus import opened, public
 from receiver.sections import Section
 from receiver.serve import database
 from receiver.settings import Settings
-from receiver.storage.backfills import Bookmark
+from receiver.storage.backfills import Bookmark, count_waiting
 from receiver.storage.backfills import Progress as Position
 from receiver.storage.store import Store
 
@@ -112,33 +116,27 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         # The end anew: if it is now, it has moved on since the earlier run.
         position = found._replace(end=asked.end) if found else asked
         windows = Backfill(prometheus, store, names, labels).run(position, bookmark.write)
-        read, outcomes = await copy(windows, position)
+        copied = await copy(windows, position)
+        waiting = await count_waiting(store.database, position.start, position.end)
         await bookmark.remove()
     span = f"from {to_text(position.done + 1)} to {to_text(position.end)}"
-    if not read and found is None:
-        raise SetupError(
-            f"Prometheus has no samples of {' or '.join(names)} {span}: are the metrics' names "
-            "right (RECEIVER_STATUS_METRIC, RECEIVER_OCR_METRIC), and does it keep them so long?"
-        )
-    say(
-        open_console(),
-        f"{read} samples {span}: {outcomes[Outcome.ACCEPTED]} stored, now or before; "
-        f"{outcomes[Outcome.REJECTED]} set aside (rejected_samples says why)",
-    )
-    return 0
+    if found is None:
+        require_both(copied.read, names, span)
+    say(open_console(), f"{copied.read.total()} samples {span}: {copied.summary(waiting)}")
+    return 0 if copied.has_rows(waiting) else 1
 
 
 def begin(arguments: Namespace) -> Position:
     """Where to begin.
 
     Raises:
-        SetupError: a time is none, or there is nothing between them.
+        UsageError: there is nothing between the two times.
     """
     now = datetime.now(UTC)
     start, end = (to_milliseconds(moment(text, now)) for text in (arguments.start, arguments.end))
     end = min(end, to_milliseconds(now))
     if start >= end:
-        raise SetupError(f"--start ({to_text(start)}) must lie before --end ({to_text(end)})")
+        raise UsageError(f"--start ({to_text(start)}) must lie before --end ({to_text(end)})")
     # A window begins after its first millisecond.
     return Position(start, end, start - 1)
 
@@ -156,9 +154,9 @@ def find_token(arguments: Namespace) -> str | None:
     return read_token(arguments.bearer_token_file)
 
 
-async def copy(windows: AsyncIterator[Window], position: Position) -> tuple[int, Counter[Outcome]]:
-    """Copy what is left, showing how far it is; returns samples read, and what became of them."""
-    read, outcomes = 0, Counter[Outcome]()
+async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
+    """Copy what is left, showing how far it is."""
+    read, outcomes = Counter[str](), Counter[Outcome]()
     with open_progress() as progress:
         bar = progress.add_task("", total=position.end - position.start, at="")
         if position.done >= position.start:
@@ -176,7 +174,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> tuple[int,
                 f"stopped at {to_text(position.done)}: the same command goes on there"
             )
             raise
-    return read, outcomes
+    return Copied(read, outcomes)
 
 
 def open_progress() -> Progress:

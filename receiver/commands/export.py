@@ -2,7 +2,8 @@
 
 Rows are streamed, so a range may be larger than memory. A file appears under its name when it is
 whole. Parquet takes pyarrow: pip install 'receiver[parquet]'; a time after the year 294246, which
-its 64 bits do not hold, is null there.
+its 64 bits do not hold, is null there. Label sets that take more than 64 KiB are left out, and
+match nothing.
 
 Examples:
     receiver export -o today.csv
@@ -11,10 +12,9 @@ Examples:
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,19 +24,26 @@ from rich.console import Console
 
 from receiver.commands.arguments import label, moment, past
 from receiver.commands.connection import connected
+from receiver.commands.output import opened
 from receiver.commands.terminal import say
 from receiver.errors import SetupError, UsageError
 from receiver.sections import Section
 from receiver.settings import Settings
 from receiver.storage.database import Connection
-from receiver.storage.exporting import COLUMNS, Selection, copy_csv, read_batches
+from receiver.storage.exporting import (
+    COLUMNS,
+    Selection,
+    Sources,
+    copy_csv,
+    find_sources,
+    read_batches,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SETTINGS: Final = (Section.DATABASE,)
 FORMATS: Final = ("csv", "parquet")
-STANDARD_OUTPUT: Final = "-"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -80,18 +87,42 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         SetupError: an argument is wrong, or the file cannot be written.
     """
     kind = choose_format(arguments)
-    now = datetime.now(UTC)
-    selection = Selection(
-        moment(arguments.start, now), moment(arguments.end, now), dict(arguments.match)
-    )
+    selection = select(arguments)
     write = write_parquet if kind == "parquet" else write_csv
     if kind == "parquet":
         require_pyarrow()
     async with connected(settings) as connection:
+        found = await find_sources(connection, selection)
         with opened(arguments.output) as output:
             rows = await write(connection, selection, output)
-    say(Console(stderr=True), f"{rows} rows", "dim")
+    say(Console(stderr=True), "".join(report(rows, selection, found)), "dim")
     return 0
+
+
+def select(arguments: Namespace) -> Selection:
+    """Which rows were asked for.
+
+    Raises:
+        UsageError: there is nothing between the two times.
+    """
+    now = datetime.now(UTC)
+    start, end = (moment(text, now) for text in (arguments.start, arguments.end))
+    if start >= end:
+        times = f"--start ({start.isoformat()}) must lie before --end ({end.isoformat()})"
+        raise UsageError(times)
+    return Selection(start, end, dict(arguments.match))
+
+
+def report(rows: int, selection: Selection, found: Sources) -> Iterator[str]:
+    """What was written, and why it may be less than was meant."""
+    yield f"{rows} rows"
+    if not found.matching:
+        wanted = " and ".join(f"{name}={value}" for name, value in selection.labels.items())
+        yield f": no source has {wanted}" if wanted else ": there are no sources"
+    elif not rows:
+        yield f" from {selection.start.isoformat()} to {selection.end.isoformat()}"
+    if found.large:
+        yield f"; labels of {found.large} sources take more than 64 KiB and are left out"
 
 
 def choose_format(arguments: Namespace) -> str:
@@ -108,52 +139,27 @@ def choose_format(arguments: Namespace) -> str:
     return str(kind)
 
 
-@contextmanager
-def opened(name: str) -> Iterator[BinaryIO]:
-    """A file that gets its name when the block ends well, or standard output.
-
-    Raises:
-        SetupError: it cannot be written.
-    """
-    if name == STANDARD_OUTPUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    path = Path(name)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-        unfinished.replace(path)
-    except OSError as error:
-        raise SetupError(f"cannot write {name}: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 async def write_csv(connection: Connection, selection: Selection, output: BinaryIO) -> int:
-    """Write CSV as PostgreSQL makes it; says how many rows."""
-
-    async def write(data: bytes) -> None:
-        output.write(data)
-
-    return await copy_csv(connection, selection, write)
+    """Write CSV as PostgreSQL makes it; returns how many rows."""
+    return await copy_csv(connection, selection, output.write)
 
 
 async def write_parquet(connection: Connection, selection: Selection, output: BinaryIO) -> int:
-    """Write Parquet, a row group at a time; says how many rows."""
+    """Write Parquet, a row group at a time; returns how many rows."""
     import pyarrow as pa  # noqa: PLC0415  an extra
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     total, schema = 0, parquet_schema()
     with pq.ParquetWriter(output, schema) as writer:
-        async for rows in read_batches(connection, selection):
-            columns = zip(*rows, strict=True)
-            arrays = [
-                pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)
-            ]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-            total += len(rows)
+        async with aclosing(read_batches(connection, selection)) as batches:
+            async for rows in batches:
+                columns = zip(*rows, strict=True)
+                arrays = [
+                    pa.array(column, field.type)
+                    for column, field in zip(columns, schema, strict=True)
+                ]
+                writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                total += len(rows)
     return total
 
 

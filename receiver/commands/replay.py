@@ -1,7 +1,7 @@
 """Send the requests of captured files once more, in their order.
 
 As from Prometheus, a request answered 5xx or not at all is sent again until --retry-for has passed;
-then the replay ends.
+then the replay ends. A receiver that captures takes none: the replay would feed on itself.
 
 Example:
     receiver replay captures/*.jsonl --to http://127.0.0.1:9201/api/v1/write

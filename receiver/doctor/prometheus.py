@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from receiver.doctor.queues import Queue, judge
 from receiver.errors import UnavailableError
 from receiver.findings import Finding, Report, carry_out, ok, problem, warning
-from receiver.prometheus import Prometheus, RemoteWrite, opened, public
+from receiver.prometheus import Prometheus, opened, public, selector
+from receiver.prometheus_model import RefusedByPrometheusError, RemoteWrite, shorten
 from receiver.settings import Settings
 from receiver.write import WRITE_PATH
+
+SHOWN: Final = 3
+"""Targets that are named."""
 
 
 async def diagnose(url: str, settings: Settings) -> Report:
     """Look at the Prometheus at `url`."""
     async with opened(url) as prometheus:
         try:
-            version = (await prometheus.api("/status/buildinfo"))["version"]
+            version = await prometheus.version()
         except UnavailableError as error:
             yield "prometheus", problem(str(error), "check the URL given by --prometheus")
             return
@@ -35,16 +37,19 @@ def to_us(remotes: Iterable[RemoteWrite], settings: Settings) -> list[RemoteWrit
     """Those that look like this receiver; by which name it is reached we cannot know."""
 
     def is_ours(url: str) -> bool:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            return False
         return port == settings.address[1] and parts.path.endswith(WRITE_PATH)
 
-    return [remote for remote in remotes if is_ours(remote["url"])]
+    return [remote for remote in remotes if is_ours(remote.url)]
 
 
 def listed(remotes: Iterable[RemoteWrite]) -> str:
     """The URLs, for people."""
-    return ", ".join(public(remote["url"]) for remote in remotes)
+    return ", ".join(public(remote.url) for remote in remotes)
 
 
 async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list[Finding]:
@@ -74,36 +79,59 @@ async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list
 def lacks_credentials(remote: RemoteWrite, settings: Settings) -> bool:
     """Whether the receiver wants a token or a password, and none is configured."""
     wanted = settings.bearer_token is not None or settings.credentials_file is not None
-    brought = {"authorization", "basic_auth"} & remote.keys() or urlsplit(remote["url"]).username
-    return wanted and not brought
+    brought = remote.says("authorization") or remote.says("basic_auth")
+    return wanted and not (brought or urlsplit(remote.url).username)
 
 
 async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[Finding]:
     """Whether `write_relabel_configs` let both metrics pass."""
     return [
-        problem(
-            f"write_relabel_configs for {public(remote['url'])} drop {name}",
-            "change them, or RECEIVER_STATUS_METRIC and RECEIVER_OCR_METRIC",
-        )
+        finding
         for remote in to_us(await prometheus.remote_writes(), settings)
         for name in settings.metric_names.values()
-        if any(drops(rule, name) for rule in remote.get("write_relabel_configs", ()))
+        for finding in judge_rules(remote, name)
     ]
 
 
-def drops(rule: dict[str, Any], name: str) -> bool:
-    """Whether a rule that looks at nothing but the metric's name drops a metric."""
-    if rule.get("source_labels") != ["__name__"]:
-        return False
-    matches = re.fullmatch(rule.get("regex", "(.*)"), name) is not None
-    return matches if rule.get("action") == "drop" else rule.get("action") == "keep" and not matches
+def judge_rules(remote: RemoteWrite, name: str) -> list[Finding]:
+    """Whether the rules for a queue let a metric pass."""
+    rules = f"write_relabel_configs for {public(remote.url)}"
+    try:
+        dropped = any(rule.drops(name) for rule in remote.rules or ())
+    except ValueError as error:
+        return [warning(f"{rules} cannot be read: {shorten(str(error))}")]
+    advice = "change them, or RECEIVER_STATUS_METRIC and RECEIVER_OCR_METRIC"
+    return [problem(f"{rules} drop {name}", advice)] if dropped else []
+
+
+async def check_targets(prometheus: Prometheus, settings: Settings) -> list[Finding]:
+    """Whether all that it scrapes answers."""
+    del settings
+    try:
+        targets = await prometheus.targets()
+    except RefusedByPrometheusError:
+        # What only stores has none.
+        return []
+    down = [target for target in targets if target.health == "down"]
+    if not down:
+        return []
+    first = ", ".join(
+        f"{public(target.scrape_url)} ({shorten(target.last_error)})" for target in down[:SHOWN]
+    )
+    more = ", …" if len(down) > SHOWN else ""
+    return [
+        warning(
+            f"{len(down)} of {len(targets)} targets are down: {first}{more}",
+            "what is not scraped leaves no rows; see Status > Targets in Prometheus",
+        )
+    ]
 
 
 async def check_queues(prometheus: Prometheus, settings: Settings) -> list[Finding]:
     """Whether what it scrapes arrives here, in time and whole."""
     metrics = await prometheus.queue_metrics()
     remotes = await prometheus.remote_writes()
-    urls = {public(remote["url"]) for remote in to_us(remotes, settings) or remotes}
+    urls = {public(remote.url) for remote in to_us(remotes, settings) or remotes}
     return [
         finding
         for url in metrics.get("samples_pending", {})
@@ -114,9 +142,7 @@ async def check_queues(prometheus: Prometheus, settings: Settings) -> list[Findi
 
 async def check_metrics(prometheus: Prometheus, settings: Settings) -> list[Finding]:
     """Whether it has both metrics, and each series of the one a twin of the other."""
-    selectors = {
-        name: f"{{__name__={json.dumps(name)}}}" for name in settings.metric_names.values()
-    }
+    selectors = {name: selector(name) for name in settings.metric_names.values()}
     counts = {name: await prometheus.count_series(selector) for name, selector in selectors.items()}
     findings = [
         problem(
@@ -140,6 +166,7 @@ async def check_metrics(prometheus: Prometheus, settings: Settings) -> list[Find
 CHECKS: Final = {
     "remote_write": check_remote_write,
     "relabeling": check_relabeling,
+    "targets": check_targets,
     "queue": check_queues,
     "metrics": check_metrics,
 }

@@ -20,6 +20,12 @@ ON CONFLICT (digest) DO UPDATE SET
 
 REMOVE: Final = "DELETE FROM backfills WHERE digest = $1"
 
+# Samples of a range of time whose other sample has not come; bounds in milliseconds.
+COUNT_WAITING: Final = """
+SELECT count(*) FROM pending_halves
+WHERE created_at BETWEEN to_timestamp($1::bigint / 1000.0) AND to_timestamp($2::bigint / 1000.0)
+"""
+
 
 class Progress(NamedTuple):
     """How far a backfill has come, in milliseconds since the Unix epoch."""
@@ -28,6 +34,21 @@ class Progress(NamedTuple):
     end: int
     done: int
     """Everything up to here is stored."""
+
+
+async def count_waiting(database: Database, start: int, end: int) -> int:
+    """Count the samples of a range of time whose other sample is missing, whoever sent them.
+
+    Args:
+        database: The one that is filled.
+        start: Milliseconds since the Unix epoch.
+        end: The same; both are included.
+
+    Raises:
+        ReceiverError: as `database.translated` does.
+    """
+    async with database.connection() as connection:
+        return int(await connection.fetchval(COUNT_WAITING, start, end))
 
 
 class Bookmark:

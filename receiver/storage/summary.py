@@ -75,8 +75,9 @@ WHERE view_schema = current_schema() AND view_name = 'app_status_hourly_stored'
 """
 
 # Looking for a source's newest row in all chunks would have them all planned and locked. Who has
-# been silent for a week is in the summary, which is looked into for no others. Why not `=` and the
-# order by source_id: see app_status_now in the migration.
+# been silent for a week is in the summary, which is looked into for no others. Rows that lie in the
+# future do not count, nor do hours that have one: their last row is all that is known of them. Why
+# not `=` and the order by source_id: see app_status_now in the migration.
 FIND_NEWEST_IN_SUMMARY: Final = """
 CREATE OR REPLACE VIEW app_status_now AS
 SELECT s.id AS source_id, s.labels, newest.created_at, now() - newest.created_at AS age,
@@ -85,12 +86,13 @@ FROM sources s
 LEFT JOIN LATERAL (
     SELECT l.created_at, l.app_status, l.ocr_value FROM app_logs l
     WHERE l.source_id >= s.id AND l.source_id <= s.id
-      AND l.created_at > now() - INTERVAL '7 days'
+      AND l.created_at > now() - INTERVAL '7 days' AND l.created_at <= now()
     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
 ) AS recent ON true
 LEFT JOIN LATERAL (
     SELECT h.last_created_at, h.last_app_status, h.last_ocr_value FROM {stored} h
     WHERE recent.created_at IS NULL AND h.source_id >= s.id AND h.source_id <= s.id
+      AND h.hour <= now() AND h.last_created_at <= now()
     ORDER BY h.source_id, h.hour DESC LIMIT 1
 ) AS earlier ON true
 CROSS JOIN LATERAL (
@@ -100,6 +102,15 @@ CROSS JOIN LATERAL (
 ) AS newest (created_at, app_status, ocr_value)
 LEFT JOIN error_codes e ON e.code = newest.app_status
 WHERE newest.created_at IS NOT NULL
+"""
+
+# Whether app_status_now reads them: not yet, or no more after a revision of ours that replaced it.
+READS_STORED: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+    WHERE d.classid = 'pg_rewrite'::regclass AND r.ev_class = to_regclass('app_status_now')
+      AND d.refobjid = to_regclass($1)
+)
 """
 
 # To refresh an hour whose rows retention has dropped would empty it. So the range never grows
@@ -132,7 +143,9 @@ async def set_up_summary(connection: asyncpg.Connection) -> None:
             await connection.execute(CREATE_SUMMARY)
             await connection.execute(ADD_REFRESH_POLICY)
             await connection.execute(READ_SUMMARY)
-            stored = await connection.fetchval(NAME_STORED)
-            await connection.execute(FIND_NEWEST_IN_SUMMARY.format(stored=stored))
             logger.info("TimescaleDB keeps the hourly summary, refreshed every 30 minutes")
+        stored = await connection.fetchval(NAME_STORED)
+        # Not whenever a receiver starts: to replace a view waits for those who read it.
+        if not await connection.fetchval(READS_STORED, stored):
+            await connection.execute(FIND_NEWEST_IN_SUMMARY.format(stored=stored))
         await connection.execute(KEEP_WHAT_RETENTION_DROPS)

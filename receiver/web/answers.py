@@ -90,14 +90,18 @@ class View:
         """
         read_choice(self.query, "lang", dict.fromkeys(Language), self.language)
 
-    def link(self, path: str = "", **parameters: object) -> str:
-        """The address of a page, relative to this one, in the language that was chosen."""
+    def link(self, path: str = "", /, **parameters: object) -> str:
+        """The address of a page, relative to this one, in the language that was chosen.
+
+        Parameters may have any name; what UTF-8 cannot encode in them is left out.
+        """
         given = {name: value for name, value in parameters.items() if value is not None}
         if self._chosen:
             given.setdefault("lang", self._chosen)
-        return f"{path or './'}?{urlencode(given)}" if given else path or "./"
+        query = urlencode(given, errors="ignore")
+        return f"{path or './'}?{query}" if query else path or "./"
 
-    def same(self, **changes: object) -> str:
+    def same(self, /, **changes: object) -> str:
         """The address of this page with other parameters; None takes one away."""
         path = self.request.path.rpartition("/")[2]
         return self.link(path, **{**self.query, **changes})

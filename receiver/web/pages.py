@@ -82,9 +82,11 @@ class Pages:
         place = read_place(view.query, "before")
         length = LONG_RANGES[window.name]
         until = window.until or datetime.now(UTC)
+        # By the database's clock, as everything that shows what is newest; all there is, is all.
+        now = "infinity" if length is None else "now"
         wanted = logs.Filter(
             since="-infinity" if length is None else (until - length).isoformat(),
-            until=window.until.isoformat() if window.until else "infinity",
+            until=window.until.isoformat() if window.until else now,
             source=read_number(view.query, "source", lowest=0),
             code=read_number(view.query, "code"),
         )

@@ -19,7 +19,9 @@ RANGES: Final = {
     "7d": timedelta(days=7),
 }
 LONG_RANGES: Final = {**RANGES, "30d": timedelta(days=30), "all": None}
-MOMENT: Final = re.compile(r"infinity|\d{4,6}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00( BC)?")
+MOMENT: Final = re.compile(
+    r"infinity|[0-9]{4,6}(-[0-9]{2}){2} [0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,6})?\+00( BC)?"
+)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TEXT: Final = 500
 

@@ -576,6 +576,29 @@ async def test_what_was_captured_can_be_replayed(
     assert "the first of 400" in shown.err
 
 
+async def test_a_receiver_that_captures_takes_no_replay(
+    invoke: Invoke, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the file that it writes, the replay would never come to the end."""
+    words = ("capture", str(tmp_path / "files"), "--listen", "127.0.0.1:0")
+    async with receiver(*words, "--database-url", database_url) as process:
+        url = await listening(process) + WRITE_PATH
+        async with aiohttp.ClientSession() as session:
+            for number in range(3):
+                body = payload(1_700_000_000_000 + 5000 * number, 0)
+                async with session.post(url, data=body, headers=HEADERS) as response:
+                    assert response.status == 204
+        (file,) = (tmp_path / "files").iterdir()
+        before = file.read_bytes()
+        assert await invoke("replay", str(file), "--to", url, "--connections", "1") == 1
+        assert file.read_bytes() == before
+        process.kill()
+        await process.wait()
+    shown = capsys.readouterr()
+    assert "1 × 409, 2 not sent" in shown.out
+    assert "a replay into it would feed on itself" in shown.err
+
+
 async def test_capture_into_a_place_that_cannot_be_fails_at_start(
     invoke: Invoke, database_url: str, tmp_path: Path
 ) -> None:

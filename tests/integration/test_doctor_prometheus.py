@@ -49,6 +49,7 @@ async def prometheus(
     remote_write: object = None,
     metrics: str = "",
     series: Mapping[str, int] = SERIES,
+    targets: object = None,
 ) -> AsyncIterator[str]:
     """Answers as a Prometheus does."""
 
@@ -70,7 +71,13 @@ async def prometheus(
     async def expose(_: web.Request) -> web.Response:
         return web.Response(text=metrics)
 
+    async def scraped(request: web.Request) -> web.Response:
+        assert request.query["state"] == "active"
+        return data({"activeTargets": targets})
+
     app = web.Application()
+    if targets is not None:
+        app.router.add_get("/prefix/api/v1/targets", scraped)
     app.router.add_get("/prefix/api/v1/status/buildinfo", buildinfo)
     app.router.add_get("/prefix/api/v1/status/config", config)
     app.router.add_get("/prefix/api/v1/query", query)
@@ -131,6 +138,16 @@ async def test_where_it_sends(
         ([rule("keep", "app|ocr")], ["app_status", "ocr_value"]),
         ([rule("drop", "app_.*")], ["app_status"]),
         ([rule("drop", "app")], []),
+        # As RE2 has it, not as Python's `re` does.
+        ([rule("keep", r"(?i)APP_STATUS|OCR_VALUE")], []),
+        ([rule("keep", r"\pL+_\pL+")], []),
+        ([rule("keep", "[[:alpha:]]+_[[:alpha:]]+")], []),
+        ([rule("keep", "(?U)app_status|ocr_value")], []),
+        ([rule("keep", r"app_status\z|ocr_value\z")], []),
+        ([rule("keep", r"\Qapp_status\E|ocr_value")], []),
+        ([rule("drop", r"(?P<x>app|ocr)_(?P<y>.*)")], ["app_status", "ocr_value"]),
+        ([rule("Drop", r"app\C+")], ["app_status"]),
+        ([{"action": "keep", "regex": ["app_status", "ocr_.*"], "source_labels": "__name__"}], []),
         ([rule("keep", "x", "job")], []),
         ([rule("replace", "x")], []),
     ],
@@ -216,3 +233,107 @@ async def test_what_is_no_prometheus(make_settings: MakeSettings) -> None:
     assert found["prometheus"][0].found == "what answers there is no Prometheus"
     assert "answers 404 to /api/v1/status/buildinfo" in elsewhere["prometheus"][0].found
     assert found.keys() == elsewhere.keys() == {"prometheus"}
+
+
+async def test_a_rule_that_nobody_can_read(make_settings: MakeSettings) -> None:
+    rules = [
+        rule("drop", "app_status(?!x)"),
+        rule("drop", "(" * 10_000),
+        rule("drop", "a{1000000}"),
+    ]
+    for bad in rules:
+        async with prometheus([remote(URL, bad)]) as url:
+            found = (await found_at(url, make_settings))["relabeling"]
+        assert {finding.level for finding in found} == {Level.WARNING}
+        assert "no regular expression of RE2: " in found[0].found
+        assert len(found[0].found) < 400
+
+
+def target(url: str, health: str, error: str = "") -> dict[str, str]:
+    return {"scrapeUrl": url, "health": health, "lastError": error}
+
+
+async def test_targets_that_are_down_are_named(make_settings: MakeSettings) -> None:
+    targets = [
+        target("http://a:1/metrics", "up"),
+        target("http://u:hunter2@b:1/metrics?k=hunter2", "down", "connection\nrefused \x1b[2J"),
+        *(target(f"http://c{n}:1/metrics", "down", "x" * 1000) for n in range(9)),
+        target("http://d:1/metrics", "unknown"),
+    ]
+    async with prometheus([remote()], targets=targets) as url:
+        (finding,) = (await found_at(url, make_settings))["targets"]
+    assert finding.level is Level.WARNING
+    start = "10 of 12 targets are down: http://b:1/metrics (connection refused [2J), http://c0:1/"
+    assert finding.found.startswith(start)
+    assert "hunter2" not in finding.found
+    assert len(finding.found) < 1000
+    async with prometheus([remote()], targets=targets[:1]) as url:
+        assert "targets" not in await found_at(url, make_settings)
+
+
+DEEP = "[" * 100_000
+ODD = {
+    "nothing": "",
+    "HTML": "<html>login</html>",
+    "deep JSON": DEEP,
+    "deep data": '{"status":"success","data":' + DEEP,
+    "null": "null",
+    "a list": "[]",
+    "data is null": '{"status":"success","data":null}',
+    "data is text": '{"status":"success","data":"x"}',
+    "data is empty": '{"status":"success","data":{}}',
+    "half a surrogate pair": r'{"data":{"version":"\ud800","yaml":"\ud800"}}',
+    "an error": '{"status":"error","error":"no \\u001b[2J such thing"}',
+    "a scalar": '{"data":{"resultType":"scalar","result":[1,"2"]}}',
+    "no numbers": '{"data":{"result":[{"metric":{},"value":[1,"many"],"values":[[1,"x"]]}]}}',
+    "not finite": '{"data":{"result":[{"metric":{},"value":[NaN,"NaN"],"values":[[1e999,"1"]]}]}}',
+    "YAML is none": '{"data":{"yaml":"a: [}","version":"1"}}',
+    "YAML is deep": '{"data":{"yaml":"' + "[" * 10_000 + '","version":"1"}}',
+    "YAML is a comment": '{"data":{"yaml":"#TODO","version":"1"}}',
+    "YAML is a list": '{"data":{"yaml":"[1, 2]","version":"1"}}',
+    "YAML loops": '{"data":{"yaml":"&a {global: *a, remote_write: [*a]}","version":"1"}}',
+    "YAML of other things": '{"data":{"yaml":"{global: 5, remote_write: {}}","version":"1"}}',
+    "YAML without values": r'{"data":{"yaml":"global:\nremote_write:\n","version":"1"}}',
+    "a URL that is none": r'{"data":{"yaml":"remote_write: [{url: \"http://[:/\"}]","version":"1"}}',
+    "huge": '{"data":"' + "x" * (17 << 20) + '"}',
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+async def test_whatever_answers_there_each_finding_is_one_line(
+    make_settings: MakeSettings, odd: str
+) -> None:
+    """Where it answers everything like that, and where it says first that it is a Prometheus."""
+
+    async def answer(request: web.Request) -> web.Response:
+        good = '{"status":"success","data":{"version":"2.9"}}'
+        hides = request.path.startswith("/hidden") and request.path.endswith("buildinfo")
+        return web.Response(text=good if hides else odd)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as server:
+        for place in ("/", "/hidden"):
+            found = await found_at(str(server.make_url(place)), make_settings)
+            assert found
+            for finding in (finding for findings in found.values() for finding in findings):
+                assert finding.found.isprintable(), finding
+                assert len(finding.found) < 400
+
+
+async def test_redirects_end(make_settings: MakeSettings) -> None:
+    async def around(request: web.Request) -> web.Response:
+        raise web.HTTPFound(request.query.get("to", request.path))
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", around)
+    async with TestServer(app) as server:
+        found = await found_at(str(server.make_url("/")), make_settings)
+    assert "cannot be reached" in found["prometheus"][0].found
+    assert found["prometheus"][0].found.isprintable()
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "\u200b", "[::1%25x]"])
+async def test_a_host_that_is_none(make_settings: MakeSettings, host: str) -> None:
+    found = await found_at(f"http://{host}:1", make_settings)
+    assert "cannot be reached" in found["prometheus"][0].found

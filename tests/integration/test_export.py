@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
+import io
 import json
+import os
+import resource
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,12 +18,14 @@ from typing import Any
 import asyncpg
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from receiver.cli import build_parser, load_command
 from receiver.errors import RefusedByDatabaseError, SetupError
 from receiver.settings import Settings
 from receiver.storage import exporting
-from receiver.storage.exporting import COLUMNS
+from receiver.storage.exporting import COLUMNS, IncompleteExportError
 from receiver.storage.exporting import SELECT_AS_TEXT as ALL
 
 FIRST = datetime(2026, 11, 1, 9, 0, 0, 1, tzinfo=UTC)
@@ -65,6 +73,20 @@ def expected(number: int) -> dict[str, Any]:
         "source_id": 1 + number % 2,
         "labels": {"instance": f"app-{1 + number % 2}", "job": '검사, "따옴표"'},
     }
+
+
+def read_ids(file: Path) -> list[int]:
+    """The ids of the rows in a file."""
+    if file.suffix == ".parquet":
+        return [int(value) for value in pq.read_table(file).column("id").to_pylist()]
+    with file.open(encoding="utf-8", newline="") as opened:
+        return [int(row["id"]) for row in csv.DictReader(opened)]
+
+
+async def execute(database_url: str, statements: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(statements)
+    await connection.close()
 
 
 def names(directory: Path) -> list[str]:
@@ -121,9 +143,12 @@ async def test_only_matching_sources_and_the_range_without_its_end(
         assert [row["id"] for row in csv.DictReader(opened)] == ["2", "4", "6", "8", "10"]
 
 
-async def test_nothing_is_a_whole_file_too(export: Export, tmp_path: Path) -> None:
+async def test_nothing_is_a_whole_file_too(
+    export: Export, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     for name in ("none.csv", "none.parquet"):
         assert await export("-o", str(tmp_path / name), "--match=instance=none", *RANGE) == 0
+        assert "0 rows: no source has instance=none" in capfd.readouterr().err
     assert (tmp_path / "none.csv").read_text().strip() == ",".join(COLUMNS)
     assert pq.read_table(tmp_path / "none.parquet").column_names == list(COLUMNS)
 
@@ -133,6 +158,11 @@ async def test_nothing_is_a_whole_file_too(export: Export, tmp_path: Path) -> No
     [
         (("-o", "logs.txt"), "choose with --format"),
         (("-o", "missing/logs.csv"), "cannot write missing/logs.csv"),
+        (("-o", "logs.csv", "--start=1h", "--end=2h"), r"--start .* must lie before --end"),
+        (("-o", "logs.csv", "--start=1h", "--end=1h"), r"--start .* must lie before --end"),
+        (("-o", "/dev/full", "--format=csv", *RANGE), "/dev/full: No space left on device"),
+        (("-o", "/dev/full", "--format=parquet", *RANGE), "/dev/full: No space left on device"),
+        (("-o", "/", "--format=csv", *RANGE), "cannot write /: Is a directory"),
     ],
 )
 async def test_what_cannot_be_written_is_said(
@@ -162,3 +192,107 @@ async def test_a_file_that_was_not_finished_does_not_appear(
         await export("-o", str(file), *RANGE)
     assert file.read_text() == "before"
     assert names(tmp_path) == ["logs.csv"]
+
+
+# Each row of app_logs raises something when it is read.
+NOISY = """
+CREATE FUNCTION noisy(id BIGINT) RETURNS BIGINT LANGUAGE plpgsql AS $$
+BEGIN RAISE {} 'row %', id; RETURN id; END $$;
+ALTER TABLE app_logs RENAME TO app_logs_of_before;
+CREATE VIEW app_logs AS
+SELECT noisy(id) AS id, created_at, app_status, ocr_value, source_id FROM app_logs_of_before;
+"""
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("level", ["NOTICE", "WARNING"])
+async def test_notices_displace_no_row(
+    export: Export, database_url: str, tmp_path: Path, kind: str, level: str
+) -> None:
+    await execute(database_url, NOISY.format(level))
+    file = tmp_path / f"logs.{kind}"
+    assert await export("-o", str(file), *RANGE) == 0
+    assert read_ids(file) == list(range(1, ROWS + 1))
+
+
+async def test_what_no_setting_silences_loses_no_row_unseen(
+    export: Export, database_url: str, tmp_path: Path
+) -> None:
+    """INFO is sent to every session."""
+    await execute(database_url, NOISY.format("INFO"))
+    file = tmp_path / "logs.csv"
+    file.write_text("before")
+    with pytest.raises(IncompleteExportError, match=f"of {ROWS} rows that the database sent"):
+        await export("-o", str(file), *RANGE)
+    assert file.read_text() == "before"
+    assert names(tmp_path) == ["logs.csv"]
+    whole = tmp_path / "logs.parquet"
+    assert await export("-o", str(whole), *RANGE) == 0
+    assert read_ids(whole) == list(range(1, ROWS + 1))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+async def test_a_full_disk_leaves_nothing(export: Export, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"logs.{kind}"
+    file.write_text("before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, hard))
+    try:
+        with pytest.raises(SetupError, match=f"cannot write {file}: File too large"):
+            await export("-o", str(file), *RANGE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.read_text() == "before"
+    assert names(tmp_path) == [file.name]
+
+
+async def test_no_link_is_followed(export: Export, tmp_path: Path) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "logs.csv"
+    victim.write_text("mine")
+    link.symlink_to(victim)
+    # As somebody lays them who may write here too.
+    (tmp_path / ".logs.csv.unfinished").symlink_to(victim)
+    with pytest.raises(SetupError, match="is a symbolic link"):
+        await export("-o", str(link), *RANGE)
+    link.unlink()
+    assert await export("-o", str(link), *RANGE) == 0
+    assert victim.read_text() == "mine"
+    assert len(link.read_bytes()) > 1000
+
+
+async def test_a_pipe_is_written_to(export: Export, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = asyncio.create_task(asyncio.to_thread(pipe.read_text))
+    assert await export("-o", str(pipe), "--format=csv", *RANGE) == 0
+    assert (await reader).startswith("id,created_at,")
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_standard_output_that_takes_nothing_is_one_line(database_url: str, kind: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [*(sys.executable, "-m", "receiver", "export", "-o", "-", f"--format={kind}"), *RANGE],
+            env={**os.environ, "RECEIVER_DATABASE_URL": database_url},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    said = "receiver: cannot write standard output: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (1, said)
+
+
+fields = st.text(alphabet='a,"\n\r \\', max_size=6)
+
+
+@given(st.lists(st.lists(fields, min_size=2, max_size=3)), st.integers(1, 7))
+def test_records_are_counted_however_they_come(records: list[list[str]], size: int) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(records)
+    data = text.getvalue().encode()
+    counter = exporting.RecordCounter()
+    for start in range(0, len(data), size):
+        counter.count(data[start : start + size])
+    assert counter.records == len(records)

@@ -12,7 +12,8 @@ from aiohttp.test_utils import TestServer
 
 from receiver import prometheus
 from receiver.errors import UnavailableError
-from receiver.prometheus import Points, RefusedByPrometheusError, TooMuchAtOnceError, opened
+from receiver.prometheus import TooMuchAtOnceError, opened
+from receiver.prometheus_model import Points, RefusedByPrometheusError
 
 TIMED_OUT = '{"status":"error","errorType":"timeout","error":"query timed out"}'
 

@@ -24,7 +24,8 @@ from receiver.commands.arguments import moment
 from receiver.errors import SetupError
 from receiver.model import Metric, Sample
 from receiver.pairing import Batch, Outcome
-from receiver.prometheus import Points, TooMuchAtOnceError
+from receiver.prometheus import TooMuchAtOnceError
+from receiver.prometheus_model import Points
 from receiver.storage.backfills import Progress
 from tests.messages import NOW
 

@@ -40,16 +40,23 @@ UNREGISTERED: Final = """
 SELECT code FROM error_codes WHERE name = 'UNREGISTERED_' || code ORDER BY code
 """
 
-# Seconds since the newest row's time, by the database's clock; below 0 it lies in the future.
+# Seconds since the time of the newest row up to now, by the database's clock.
 NEWEST_AGE: Final = """
 SELECT EXTRACT(EPOCH FROM now() - created_at)::double precision
-FROM app_logs ORDER BY created_at DESC LIMIT 1
+FROM app_logs WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1
 """
 
-COUNT_FUTURE: Final = """
-SELECT count(*) FROM (
-    SELECT FROM app_logs WHERE created_at > now() + $1::interval LIMIT 100000
-) AS future
+# Rows that lie in the future by more than $1, as far as counting is quick, and by how many seconds
+# the last of them does.
+FUTURE: Final = """
+SELECT (
+        SELECT count(*) FROM (
+            SELECT FROM app_logs WHERE created_at > now() + $1::interval LIMIT 100000
+        ) AS future
+    ) AS number, (
+        SELECT EXTRACT(EPOCH FROM created_at - now())::double precision
+        FROM app_logs ORDER BY created_at DESC LIMIT 1
+    ) AS lead
 """
 
 # By what order of magnitude the newest rows' OCR times miss their own times.
@@ -59,13 +66,13 @@ SELECT count(*) AS total,
     count(*) FILTER (WHERE factor BETWEEN 0.0001 AND 0.01) AS small
 FROM (
     SELECT EXTRACT(EPOCH FROM ocr_value) / NULLIF(EXTRACT(EPOCH FROM created_at), 0) AS factor
-    FROM app_logs ORDER BY created_at DESC LIMIT 1000
+    FROM app_logs WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1000
 ) AS newest
 """
 
 LOOK_AT_PENDING: Final = (
-    "SELECT s.labels, p.* FROM pending_halves p JOIN sources s ON s.id = p.source_id "
-    "ORDER BY p.arrived_at LIMIT 10"
+    "SELECT left(s.labels::text, 200) AS labels, p.* FROM pending_halves p "
+    "JOIN sources s ON s.id = p.source_id ORDER BY p.arrived_at LIMIT 10"
 )
 
 REMEDIES: Final = {
@@ -147,27 +154,41 @@ async def check_clock(connection: Connection, _: Settings) -> list[Finding]:
 async def check_newest(connection: Connection, _: Settings) -> list[Finding]:
     """Whether rows come in, with times that are neither old nor yet to come."""
     seconds = await connection.fetchval(NEWEST_AGE)
+    return [judge_newest(seconds), *await find_future(connection)]
+
+
+def judge_newest(seconds: float | None) -> Finding:
+    """What to say of the age of the newest row up to now."""
     if seconds is None:
         advice = "`receiver doctor --prometheus URL` tells whether anything is sent"
-        return [note("app_logs has no rows yet", advice)]
-    # What a timedelta holds is less than what TIMESTAMPTZ does.
-    age = timedelta(seconds=max(min(seconds, 1e11), -1e11))
-    if age < -SKEW:
-        future = await connection.fetchval(COUNT_FUTURE, SKEW)
-        return [
-            warning(
-                f"rows that lie in the future: {future}, the newest by {spell(age)}",
-                "set the clocks of Prometheus, the applications and the database (NTP)",
-            )
-        ]
+        return note("app_logs has no rows yet", advice)
+    age = as_span(seconds)
     if age > PATIENCE:
-        return [
-            warning(
-                f"the newest row is {spell(age)} old",
-                "nothing comes in, or clocks are wrong; `receiver doctor --prometheus URL` tells",
-            )
-        ]
-    return [ok(f"the newest row is {spell(age)} old")]
+        return warning(
+            f"the newest row is {spell(age)} old",
+            "nothing comes in, or clocks are wrong; `receiver doctor --prometheus URL` tells",
+        )
+    return ok(f"the newest row is {spell(age)} old")
+
+
+async def find_future(connection: Connection) -> list[Finding]:
+    """Whether there are rows that lie in the future, which nothing that shows the newest shows."""
+    found = await connection.fetchrow(FUTURE, SKEW)
+    if not found["number"]:
+        return []
+    return [
+        warning(
+            f"rows that lie in the future: {found['number']}, the newest by "
+            f"{spell(as_span(found['lead']))}",
+            "set the clocks of Prometheus, the applications and the database (NTP); until their "
+            "time comes they do not count as the newest",
+        )
+    ]
+
+
+def as_span(seconds: float) -> timedelta:
+    """Read a length of time; what a timedelta holds is less than what TIMESTAMPTZ does."""
+    return timedelta(seconds=max(min(seconds, 1e11), -1e11))
 
 
 async def check_unit(connection: Connection, settings: Settings) -> list[Finding]:

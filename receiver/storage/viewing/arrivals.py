@@ -26,7 +26,9 @@ SELECT
     ) AS rejected WHERE rejected_at > now() - INTERVAL '1 minute') AS rejected
 """
 
-NEWEST: Final = "SELECT created_at FROM app_logs ORDER BY created_at DESC LIMIT 1"
+NEWEST: Final = """
+SELECT created_at FROM app_logs WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1
+"""
 
 
 class Arrivals(NamedTuple):
@@ -38,7 +40,7 @@ class Arrivals(NamedTuple):
     rejected: int
     """In the last minute."""
     newest: str | None
-    """Time of the newest row, where the last minute has none."""
+    """Time of the newest row up to now, where the last minute has none."""
 
 
 async def arrivals(connection: Connection) -> Arrivals:

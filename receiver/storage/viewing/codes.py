@@ -8,7 +8,8 @@ from receiver.storage.database import Connection, translated
 from receiver.storage.reading import Code
 
 CODES: Final = """
-SELECT code, name, description, created_at FROM error_codes WHERE code >= $1 ORDER BY code LIMIT $2
+SELECT code, left(name, 500) AS name, left(description, 500) AS description, created_at
+FROM error_codes WHERE code >= $1 ORDER BY code LIMIT $2
 """
 
 FIRST: Final = -(2**31)

@@ -10,7 +10,8 @@ from receiver.storage.database import Connection, translated
 
 # The newest $4 intervals of each source. LATERAL with LIMIT: each source's rows by the primary key.
 INTERVALS: Final = """
-SELECT i.source_id, i.app_status, i.error_name, e.description, i.started_at, i.ended_at,
+SELECT i.source_id, i.app_status, left(i.error_name, 500) AS error_name,
+    left(e.description, 500) AS description, i.started_at, i.ended_at,
     EXTRACT(EPOCH FROM i.started_at)::double precision AS start,
     EXTRACT(EPOCH FROM i.ended_at)::double precision AS end,
     i.rows

@@ -27,7 +27,7 @@ ORDER BY source_id DESC, created_at DESC LIMIT $5
 # Of these at most $7, with the code $6 if that is not NULL.
 _PAGE: Final = f"""
 SELECT l.created_at, l.source_id, {LABELS} AS labels, l.app_status,
-    e.name AS error_name, e.description, l.ocr_value
+    left(e.name, 500) AS error_name, left(e.description, 500) AS description, l.ocr_value
 FROM (
     SELECT * FROM ({{}}) AS looked_at
     WHERE $6::int IS NULL OR app_status = $6
@@ -51,7 +51,7 @@ class Filter(NamedTuple):
 
     since: str
     until: str
-    """Not included."""
+    """Not included; "now" is a time too, by the database's clock."""
     source: int | None = None
     code: int | None = None
 

@@ -6,19 +6,26 @@ import json
 from typing import Final, NamedTuple
 
 from receiver.storage.database import Connection, translated
+from receiver.storage.queries import LARGEST_LABELS
 
-# A label set may be of any size, a page may not.
-LABELS: Final = """
-(SELECT jsonb_object_agg(left(name, 100), left(value, 200))
- FROM (SELECT * FROM jsonb_each_text(s.labels) AS label (name, value) LIMIT 20) AS label)
-"""
+# A label set may be of any size, and any JSON if somebody inserted it; a page may not. Of one that
+# is too large to be read, its size is shown.
+LABELS: Final = f"""
+CASE WHEN pg_column_size(s.labels) > {LARGEST_LABELS}
+    THEN jsonb_build_object('…', pg_size_pretty(pg_column_size(s.labels)::bigint))
+WHEN jsonb_typeof(s.labels) = 'object' THEN (
+    SELECT jsonb_object_agg(left(name, 100), COALESCE(left(value, 200), 'null'))
+    FROM (SELECT * FROM jsonb_each_text(s.labels) AS label (name, value) LIMIT 20) AS label)
+ELSE jsonb_build_object('…', left(s.labels::text, 200)) END
+"""  # noqa: S608  made of constants
 
 # A page of sources, by id, with the newest row of each and how many it has of the last minute.
 # LATERAL with LIMIT: once for each source of the page, not for all there are.
 NEWEST: Final = f"""
 SELECT s.id, {LABELS} AS labels, newest.created_at,
     EXTRACT(EPOCH FROM newest.age)::double precision AS age,
-    newest.app_status, newest.error_name, newest.description, newest.ocr_value, minute.rows
+    newest.app_status, left(newest.error_name, 500) AS error_name,
+    left(newest.description, 500) AS description, newest.ocr_value, minute.rows
 FROM (SELECT id, labels FROM sources WHERE id > $1 ORDER BY id LIMIT $2) AS s
 LEFT JOIN LATERAL (
     SELECT * FROM app_status_now n WHERE n.source_id = s.id LIMIT 1

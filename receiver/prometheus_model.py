@@ -1,0 +1,212 @@
+"""What a Prometheus answers, as far as it is read; whatever else answers there fails to be this."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, TypeVar
+
+import re2
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+)
+from pydantic_core import from_json
+
+from receiver.errors import UnavailableError
+
+T = TypeVar("T")
+
+MAX_REASON: Final = 200
+"""Characters of an answer that are shown."""
+
+RE2: Final = re2.Options()
+RE2.log_errors = False
+
+
+class RefusedByPrometheusError(UnavailableError):
+    """Prometheus refuses the request, however often it is sent."""
+
+
+class Points(NamedTuple):
+    """A series and its samples."""
+
+    labels: dict[str, str]
+    values: list[tuple[int, float]]
+    """Timestamps in milliseconds since the Unix epoch, and values."""
+
+
+class Answer(BaseModel, Generic[T]):
+    """An answer of the HTTP API."""
+
+    status: Literal["success"] = "success"
+    data: T
+    warnings: list[str] = []
+    is_partial: bool = Field(default=False, alias="isPartial")
+    """What VictoriaMetrics says when a part of its storage did not answer."""
+
+
+class BuildInfo(BaseModel):
+    """What answers; VictoriaMetrics does not tell."""
+
+    version: str = "of an unknown version"
+
+
+class Count(BaseModel):
+    """The one element of a vector."""
+
+    value: tuple[FiniteFloat, FiniteFloat]
+
+
+class Vector(BaseModel):
+    """The answer to `count(…)`."""
+
+    result: list[Count]
+
+
+class SeriesPoints(BaseModel):
+    """A series of a matrix; one that holds histograms has no values."""
+
+    metric: dict[str, str]
+    values: list[tuple[FiniteFloat, float]] = []
+
+
+class Matrix(BaseModel):
+    """The answer to a range selector."""
+
+    result: list[SeriesPoints]
+
+
+class Target(BaseModel):
+    """What is scraped."""
+
+    health: str
+    scrape_url: str = Field(alias="scrapeUrl")
+    last_error: str = Field(default="", alias="lastError")
+
+
+class Targets(BaseModel):
+    """What is scraped, and what was left out."""
+
+    active: list[Target] = Field(alias="activeTargets")
+
+
+# YAML has no value for a section without any; and every scalar is read as the text it is.
+Optional = BeforeValidator(lambda value: value or None)
+Regex = BeforeValidator(lambda value: "|".join(value) if isinstance(value, list) else value)
+
+
+class RelabelRule(BaseModel):
+    """One of `write_relabel_configs`; VictoriaMetrics takes several expressions in one."""
+
+    source_labels: list[str] | str = []
+    regex: Annotated[str, Regex] = "(.*)"
+    action: Annotated[str, AfterValidator(str.lower)] = "replace"
+
+    def drops(self, name: str) -> bool:
+        """Whether a rule that looks at nothing but the metric's name drops a metric.
+
+        Raises:
+            ValueError: its expression is none of RE2's, which are what Prometheus takes.
+        """
+        if self.source_labels not in (["__name__"], "__name__"):
+            return False
+        if self.action not in {"keep", "drop"}:
+            return False
+        try:
+            # As Prometheus has it: anchored, and a dot is any character.
+            found = re2.compile(f"(?s:{self.regex})", options=RE2).fullmatch(name)
+        except re2.error as error:
+            raise ValueError(f"no regular expression of RE2: {self.regex!r}") from error
+        return (found is not None) == (self.action == "drop")
+
+
+class RemoteWrite(BaseModel):
+    """One entry of `remote_write`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    url: str
+    rules: Annotated[list[RelabelRule] | None, Optional] = Field(
+        default=None, alias="write_relabel_configs"
+    )
+
+    def says(self, name: str) -> bool:
+        """Whether it has a section or setting of that name."""
+        return name in (self.model_extra or {})
+
+
+class Global(BaseModel):
+    """The section `global`."""
+
+    external_labels: Annotated[dict[str, str] | None, Optional] = None
+
+
+class Configuration(BaseModel):
+    """A configuration of Prometheus."""
+
+    common: Annotated[Global | None, Optional] = Field(default=None, alias="global")
+    remote_write: Annotated[list[RemoteWrite] | None, Optional] = None
+
+
+class ConfigurationText(BaseModel):
+    """Where the configuration stands in an answer."""
+
+    yaml: str
+
+
+def read_answer(kind: type[Answer[T]], text: str) -> Answer[T]:
+    """Read an answer of the HTTP API.
+
+    Raises:
+        RefusedByPrometheusError: it is none, or says what went wrong.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        said = read_error(text)
+        if said is not None:
+            raise RefusedByPrometheusError(f"Prometheus answers: {shorten(said)}") from None
+        raise RefusedByPrometheusError("what answers there is no Prometheus") from error
+
+
+def read_configuration(text: str) -> Configuration:
+    """Read a configuration.
+
+    Raises:
+        RefusedByPrometheusError: it is none.
+    """
+    try:
+        # Every scalar as the text it is: YAML 1.1 would take some for other things, such as `=`.
+        content = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  makes only text
+        return Configuration.model_validate(content or {})
+    except (yaml.YAMLError, ValidationError, RecursionError, ValueError) as error:
+        raise RefusedByPrometheusError(
+            "Prometheus answers a configuration that cannot be read"
+        ) from error
+
+
+def reason(text: str) -> str:
+    """What an answer says of its failure, in short."""
+    return shorten(read_error(text) or text)
+
+
+def read_error(text: str) -> str | None:
+    """What an answer gives as its error, None if it gives none."""
+    try:
+        answer: Any = from_json(text)
+    except ValueError:
+        return None
+    said = answer.get("error") if isinstance(answer, dict) else None
+    return None if said is None else str(said)
+
+
+def shorten(text: str) -> str:
+    """The beginning of a text in one line, without what a terminal would obey."""
+    start = text[: 10 * MAX_REASON]
+    printable = "".join(char if char.isprintable() else " " for char in start)
+    return " ".join(printable.split())[:MAX_REASON]

@@ -1,0 +1,157 @@
+"""What `receiver backfill` says of a history that makes no rows, and of what is no Prometheus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from receiver import backfill
+from receiver.cli import build_parser, load_command
+from receiver.errors import ReceiverError, SetupError, UnavailableError
+from receiver.settings import Settings
+from tests.messages import NOW
+
+START, END = "2023-11-14T22:12:20+00:00", "2023-11-14T22:15:20+00:00"
+
+Backfill = Callable[..., Awaitable[int]]
+
+
+@pytest.fixture
+def run(database_url: str, make_settings: Callable[..., Settings]) -> Backfill:
+    make_settings()
+
+    async def invoke(url: str, *words: str) -> int:
+        parser, flags = build_parser("backfill")
+        parsed = parser.parse_args(
+            [
+                *("backfill", f"--from-url={url}", f"--database-url={database_url}"),
+                *(f"--start={START}", f"--end={END}", "--no-external-labels", *words),
+            ]
+        )
+        settings = Settings.load(flags["backfill"](parsed_args=parsed))
+        return int(await load_command("backfill").run(settings, parsed))
+
+    return invoke
+
+
+def series(count: int, **labels: str) -> dict[str, Any]:
+    """So many samples, one a second."""
+    return {"metric": labels, "values": [[NOW / 1000 + n, "1"] for n in range(count)]}
+
+
+@asynccontextmanager
+async def history(found: Mapping[str, list[dict[str, Any]]], **more: object) -> AsyncIterator[str]:
+    """Answers as a Prometheus that has these series, by metric."""
+
+    async def query(request: web.Request) -> web.Response:
+        match = re.fullmatch(r'\{__name__="(\w+)"\}\[(\d+)ms\]', request.query["query"])
+        assert match is not None
+        end = float(request.query["time"])
+        begin = end - int(match[2]) / 1000
+        result = [
+            {
+                "metric": {"__name__": match[1], **one["metric"]},
+                "values": [value for value in one["values"] if begin < value[0] <= end],
+            }
+            for one in found.get(match[1], ())
+        ]
+        data = {"resultType": "matrix", "result": result}
+        return web.json_response({"status": "success", "data": data, **more})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/query", query)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
+
+
+BOTH = {"app_status": [series(3, job="a")], "ocr_value": [series(3, job="a")]}
+
+
+async def test_rows_and_what_waits_are_told_apart(
+    run: Backfill, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with history({**BOTH, "app_status": [series(5, job="a")]}) as url:
+        assert await run(url) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("8 samples from")
+        assert ": 6 in rows, now or before; 2 without the other sample of their row (" in shown
+        assert shown.endswith("; 0 rejected (rejected_samples says why)\n")
+    async with history(BOTH) as url:
+        assert await run(url, "--restart") == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            {"app_status": [series(4, job="a")]},
+            r"no samples of ocr_value .*; the 4 samples of app_status wait for it in "
+            r"pending_halves and become no rows: .*RECEIVER_OCR_METRIC\)",
+        ),
+        (
+            {"ocr_value": [series(4, job="a")]},
+            r"no samples of app_status .*: is its name right \(RECEIVER_STATUS_METRIC\)",
+        ),
+        ({}, "no samples of app_status or ocr_value"),
+    ],
+)
+async def test_a_metric_that_is_not_there_is_named(
+    run: Backfill, found: dict[str, Any], said: str
+) -> None:
+    async with history(found) as url:
+        with pytest.raises(SetupError, match=said):
+            await run(url)
+
+
+async def test_labels_that_differ_fail(run: Backfill, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {**BOTH, "ocr_value": [series(3, job="b")]}
+    async with history(found) as url:
+        assert await run(url) == 1
+    assert ": 0 in rows, now or before; 6 without the other sample" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "more", [{"isPartial": True}, {"warnings": ["remote_read: connection refused"]}]
+)
+async def test_a_part_of_the_samples_is_not_taken_for_all(
+    run: Backfill,
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, object],
+) -> None:
+    monkeypatch.setattr(backfill, "PATIENCE", 0.2)
+    async with history(BOTH, **more) as url:
+        with pytest.raises(UnavailableError, match="does not answer all samples: "):
+            await run(url)
+    assert not await connection.fetchval("SELECT count(*) FROM app_logs")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("", "<html>", "[" * 100_000, "null", '{"data":null}', '{"data":{"result":{}}}'),
+        *('{"data":{"result":[{"metric":5}]}}', '{"data":{"result":[[1,"1"]]}}'),
+        '{"data":{"result":[{"metric":{},"values":[[1,"many"]]}]}}',
+        '{"data":{"result":[{"metric":{"a":"\\ud800"},"values":[[1,"1"]]}]}}',
+        '{"status":"error","error":"nothing \\n here"}',
+    ],
+)
+async def test_what_is_no_prometheus_is_one_line(run: Backfill, answer: str) -> None:
+    async def anything(_: web.Request) -> web.Response:
+        return web.Response(text=answer)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", anything)
+    async with TestServer(app) as server:
+        for words in ((), ("--external-label=site=a",)):
+            with pytest.raises(ReceiverError) as raised:
+                await run(str(server.make_url("/")), *words)
+            assert str(raised.value).isprintable()
+            assert len(str(raised.value)) < 400
