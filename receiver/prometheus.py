@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.errors import UnavailableError
 from receiver.security.access import bearing
+from receiver.security.contexts import client_context
 
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 MAX_REASON: Final = 200
@@ -174,7 +175,10 @@ async def opened(
 ) -> AsyncIterator[Prometheus]:
     """A session with the Prometheus at `url`, with a bearer token if it wants one."""
     headers = bearing(token) if token else {}
-    async with aiohttp.ClientSession(timeout=limits, headers=headers) as session:
+    connector = aiohttp.TCPConnector(ssl=client_context())
+    async with aiohttp.ClientSession(
+        timeout=limits, headers=headers, connector=connector
+    ) as session:
         yield Prometheus(session, url)
 
 
