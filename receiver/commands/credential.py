@@ -33,12 +33,11 @@ from receiver.errors import SetupError
 from receiver.sections import Section
 from receiver.security.credentials import digest_token, parse_text
 from receiver.security.insertion import Entry, dump, insert, key_of, require_new
+from receiver.security.passwords import LONGEST
 from receiver.security.replacing import edit, look
 from receiver.settings import Settings
 
 SETTINGS: Final[tuple[Section, ...]] = ()
-LONGEST = 72
-"""Bytes of a password that bcrypt takes."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
