@@ -28,6 +28,9 @@ from receiver.settings import Settings
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
+STRICTER: Final = frozenset({"/codes"})
+"""Forms whose handlers demand a proof of where they come from, and answer people by a page."""
+
 OWN_SITES: Final = frozenset({"same-origin", "none"})
 """Values of `Sec-Fetch-Site`: a page of this receiver, or a person without any page."""
 
@@ -79,7 +82,8 @@ class SameSite:
             ForeignPageError: a page of another site asks.
         """
         hosts = find_hosts(request)
-        if request.method not in READING and is_foreign(request.headers, hosts):
+        changes = request.method not in READING and request.path not in STRICTER
+        if changes and is_foreign(request.headers, hosts):
             raise ForeignPageError(
                 "a page of another site must not send this; if it is the receiver's own page "
                 "behind a proxy, let the proxy pass the header Host on"

@@ -104,7 +104,8 @@ async def opened(
 @pytest.fixture
 async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Running]:
     await fill(database_url)
-    async with showing(make_settings(database_url=database_url), known=True) as running:
+    settings = make_settings(database_url=database_url, allowed_hosts=ELSEWHERE)
+    async with showing(settings, known=True) as running:
         yield running
 
 
