@@ -165,6 +165,15 @@ def test_a_password_is_read_as_it_is_sent(tmp_path: Path, locale: str) -> None:
     assert bcrypt.checkpw("비밀번호".encode(), hashed.encode())
 
 
+def test_a_closed_standard_input_is_a_fault_in_one_line() -> None:
+    command = f"exec {sys.executable} -m receiver credential user a <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "receiver: standard input is closed: no password can be read from it"
+    ]
+
+
 AT_TERMINAL = """
 import fcntl, os, sys, termios
 os.setsid()
