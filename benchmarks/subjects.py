@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -92,9 +93,15 @@ def running(
 
 def is_healthy(url: str) -> bool:
     """Whether the server answers 200 there."""
-    with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
-        return bool(answer.status == 200)
-    return False
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as refusal:
+        # It holds the connection.
+        refusal.close()
+        return False
+    except OSError:
+        return False
 
 
 def free_port() -> int:

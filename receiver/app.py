@@ -20,6 +20,8 @@ from receiver.protocol.series import SeriesCache
 from receiver.request_id import answer_request_id
 from receiver.security.guard import Guard
 from receiver.security.headers import add_headers
+from receiver.security.origin import SameSite
+from receiver.security.refuser import Refuser
 from receiver.security.tls import ServerTLS
 from receiver.settings import Settings
 from receiver.storage.store import Store
@@ -78,13 +80,14 @@ def build_app(
 def secure(app: web.Application, settings: Settings) -> None:
     """Add what keeps others out and from listening, as far as the settings ask for it."""
     app.on_response_prepare.append(add_headers)
-    if settings.guarded:
-        guard = Guard(settings, app[METRICS])
-        app.cleanup_ctx.append(guard.run)
-        app.middlewares.append(guard.middleware)
+    app.middlewares.append(SameSite(settings, Refuser(settings, app[METRICS])).middleware)
     if settings.tls_cert_file is not None:
         app[TLS] = ServerTLS(settings)
         app.cleanup_ctx.append(app[TLS].run)
+    if settings.guarded:
+        guard = Guard(settings, app[METRICS], app.get(TLS))
+        app.cleanup_ctx.append(guard.run)
+        app.middlewares.append(guard.middleware)
 
 
 async def run_store(app: web.Application) -> AsyncIterator[None]:

@@ -43,6 +43,12 @@ class UnauthorizedError(ReceiverError):
     status = HTTPStatus.UNAUTHORIZED
 
 
+class ForeignPageError(ReceiverError):
+    """A page of another site must not ask this of a receiver."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
 class UnsupportedMediaTypeError(ReceiverError):
     """The content type or content encoding is not supported."""
 
@@ -82,6 +88,10 @@ class OverloadedError(UnavailableError):
 
 class ShuttingDownError(UnavailableError):
     """The receiver is shutting down."""
+
+
+class OutdatedConnectionError(UnavailableError):
+    """The client's certificate must be checked again; connect anew."""
 
 
 class DatabaseUnavailableError(UnavailableError):

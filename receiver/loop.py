@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, on uvloop where it is installed (`receiver[fast]`)."""
+    open_standard_descriptors()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)
 
@@ -23,6 +25,16 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
+
+
+def open_standard_descriptors() -> None:
+    """Let nothing else get the numbers of standard streams that are closed: libuv would abort."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def collect_garbage_seldom() -> None:

@@ -231,6 +231,21 @@ def check_tokens(tokens: SecretStr) -> SecretStr:
     return tokens
 
 
+def check_hosts(value: str) -> str:
+    """Check that a text is names of hosts, separated by commas or blanks.
+
+    Raises:
+        ValueError: one of them is no name.
+    """
+    names = value.replace(",", " ").split()
+    if not names or not all(re.fullmatch(r"[\w-]+(\.[\w-]+)*", name, re.ASCII) for name in names):
+        raise ValueError(
+            "must be a name such as receiver.example.com, without scheme and port, "
+            "or several, separated by commas"
+        )
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Ge(timedelta(0))]
 PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
 Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
@@ -242,4 +257,5 @@ Word = WrapValidator(fold_case)
 Address = Annotated[str, AfterValidator(parse_address)]
 DatabaseURL = Annotated[SecretStr, AfterValidator(check_database_url)]
 Tokens = Annotated[SecretStr, AfterValidator(check_tokens)]
+HostNames = Annotated[str, AfterValidator(check_hosts)]
 MetricName = Annotated[str, AfterValidator(parse_metric)]

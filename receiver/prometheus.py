@@ -32,6 +32,7 @@ from receiver.prometheus_model import (
     shorten,
 )
 from receiver.security.access import bearing
+from receiver.security.contexts import client_context
 
 T = TypeVar("T")
 
@@ -200,7 +201,10 @@ async def opened(
 ) -> AsyncIterator[Prometheus]:
     """A session with the Prometheus at `url`, with a bearer token if it wants one."""
     headers = bearing(token) if token else {}
-    async with aiohttp.ClientSession(timeout=limits, headers=headers) as session:
+    connector = aiohttp.TCPConnector(ssl=client_context())
+    async with aiohttp.ClientSession(
+        timeout=limits, headers=headers, connector=connector
+    ) as session:
         yield Prometheus(session, url)
 
 

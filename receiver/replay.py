@@ -78,7 +78,7 @@ class Sender:
         self, requests: Iterator[CapturedRequest], heard: Callable[[Answer], None]
     ) -> None:
         """Send until there are no more requests, or one could not be delivered."""
-        connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._access.tls)
+        connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._access.context())
         # What a request does not say, it did not say when it was captured.
         omitted = ("Content-Type", "User-Agent")
         async with aiohttp.ClientSession(

@@ -25,6 +25,7 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
     Section.SECURITY: (
         "bearer_token",
         "credentials_file",
+        "allowed_hosts",
         "tls_cert_file",
         "tls_key_file",
         "tls_client_ca_file",

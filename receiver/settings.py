@@ -43,6 +43,7 @@ from receiver.notation import (
     Count,
     DatabaseURL,
     Duration,
+    HostNames,
     Lead,
     Limit,
     MetricName,
@@ -144,6 +145,11 @@ class Settings(BaseSettings):
         None,
         description="YAML file of digests of tokens and passwords that requests may bring, "
         "made by `receiver credential`; read anew when it changes.",
+    )
+    allowed_hosts: HostNames | None = Field(
+        None,
+        description="Names, separated by commas, by which browsers reach a receiver without "
+        "credentials, such as that of a proxy; addresses and names without a dot always do.",
     )
     tls_cert_file: Path | None = Field(
         None,
@@ -322,6 +328,11 @@ class Settings(BaseSettings):
         if self.bearer_token is None:
             return []
         return self.bearer_token.get_secret_value().split()
+
+    @property
+    def allowed_host_names(self) -> list[str]:
+        """The names by which browsers may reach it, beside those that always do."""
+        return (self.allowed_hosts or "").replace(",", " ").split()
 
     @property
     def guarded(self) -> bool:

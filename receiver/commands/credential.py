@@ -1,33 +1,43 @@
-"""Make an entry for RECEIVER_CREDENTIALS_FILE, and print it; nothing is stored.
+"""Make an entry for RECEIVER_CREDENTIALS_FILE: print it, or add it to a file with --append.
 
 `user NAME` asks for a password, or reads it as a line from standard input, for `basic_auth` of
-Prometheus. `token` makes a random token, for `authorization`: the token itself goes to standard
-error, so that what is redirected into the file is just its digest.
+Prometheus and for browsers. `token` makes a random token, for `authorization`: the token itself
+goes to standard error, so that what is redirected into the file is just its digest.
+
+`--append FILE` makes the file if need be, keeps what is in it, and refuses a name that it has
+already. A running receiver reads the changed file within a second or two.
 
 Examples:
-    receiver credential user prometheus
-    receiver credential token
+    receiver credential user prometheus --append credentials.yml
+    receiver credential token --append credentials.yml
+    receiver credential token >> credentials.yml
 """
 
 from __future__ import annotations
 
 import getpass
+import locale
 import secrets
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from codecs import BOM_UTF8
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import bcrypt
-import yaml
 
 from receiver.errors import SetupError
 from receiver.sections import Section
-from receiver.security.credentials import CredentialsFile, digest_token
+from receiver.security.credentials import digest_token, parse_text
+from receiver.security.insertion import Entry, dump, insert, key_of, require_new
+from receiver.security.passwords import LONGEST
+from receiver.security.replacing import edit, look
 from receiver.settings import Settings
 
 SETTINGS: Final[tuple[Section, ...]] = ()
-LONGEST = 72
-"""Bytes of a password that bcrypt takes."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -35,7 +45,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", help="what to make")
     user = kinds.add_parser("user", help="a user with a password")
     user.add_argument("name", metavar="NAME", type=user_name, help="such as prometheus")
-    kinds.add_parser("token", help="a random token")
+    token = kinds.add_parser("token", help="a random token")
+    for kind in (user, token):
+        kind.add_argument(
+            "--append",
+            metavar="FILE",
+            type=Path,
+            help="add it to this credentials file instead of printing it",
+        )
 
 
 def user_name(text: str) -> str:
@@ -50,47 +67,87 @@ def user_name(text: str) -> str:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Make one, and print it as YAML.
+    """Make one, and print it as YAML or add it to a file.
 
     Raises:
-        SetupError: the password cannot be used.
+        SetupError: the password cannot be used, or the file cannot be changed.
     """
     del settings
-    entry: dict[str, object]
+    add: Callable[[Entry], None] = print_entry
+    if arguments.append is not None:
+        add = partial(append_entry, arguments.append)
     if arguments.kind == "user":
-        entry = {"basic_auth_users": {arguments.name: hash_password(read_password())}}
+        if arguments.append is not None:
+            # Before the password is asked for.
+            place = str(arguments.append)
+            require_new(parse_text(look(arguments.append), place), arguments.name, place)
+        add({arguments.name: hash_password(read_password())})
     else:
         token = secrets.token_hex(32)
+        add([digest_token(token).hex()])
         print(f"the token, for whoever sends: {token}", file=sys.stderr)  # noqa: T201  the point of it
-        entry = {"bearer_tokens": [digest_token(token).hex()]}
-    CredentialsFile.model_validate(entry)
-    print(yaml.safe_dump(entry, allow_unicode=True), end="")  # noqa: T201  the command's result
     return 0
 
 
-def read_password() -> str:
+def print_entry(entry: Entry) -> None:
+    """Print what a credentials file that has only this entry holds."""
+    print(dump({key_of(entry): entry}), end="")  # noqa: T201  the command's result
+
+
+def append_entry(file: Path, entry: Entry) -> None:
+    """Add an entry to a credentials file.
+
+    Raises:
+        SetupError: the file cannot be changed, or has a user of that name.
+    """
+    edit(file, lambda text: insert(text, entry, str(file)))
+    print(f"added to {file}", file=sys.stderr)  # noqa: T201  standard output is for entries
+
+
+def read_password() -> bytes:
     """Ask for a password twice, without showing it, or read it where nobody can be asked.
 
     Raises:
-        SetupError: the two differ.
+        SetupError: the two differ, or there is no text to read.
     """
+    if sys.stdin is None:
+        raise SetupError("standard input is closed: no password can be read from it")
     if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            raise SetupError(f"the password is not text in {error.encoding}") from None
+        return as_sent(line.rstrip("\r\n"), sys.stdin.encoding).removeprefix(BOM_UTF8)
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
         raise SetupError("the two passwords differ")
-    return password
+    return as_sent(password, locale.getencoding())
 
 
-def hash_password(password: str) -> str:
+def as_sent(text: str, encoding: str | None) -> bytes:
+    """Return a password in UTF-8, as senders and browsers bring it.
+
+    Text in UTF-8 is often read in a locale of another encoding.
+    """
+    with suppress(UnicodeError):
+        read = text.encode(encoding or "utf-8", errors="surrogateescape")
+        read.decode("utf-8")
+        return read
+    return text.encode(errors="surrogateescape")
+
+
+def hash_password(password: bytes) -> str:
     """What is kept of a password.
 
     Raises:
-        SetupError: it is empty, or longer than bcrypt takes.
+        SetupError: it is empty, or bcrypt does not take it.
     """
-    encoded = password.encode(errors="surrogateescape")
-    if not encoded:
-        raise SetupError("the password is empty")
-    if len(encoded) > LONGEST:
-        raise SetupError(f"the password has {len(encoded)} bytes; bcrypt takes up to {LONGEST}")
-    return bcrypt.hashpw(encoded, bcrypt.gensalt()).decode()
+    if not password:
+        raise SetupError(
+            "the password is empty; without a terminal, it is read from standard input"
+        )
+    if len(password) > LONGEST:
+        raise SetupError(f"the password has {len(password)} bytes; bcrypt takes up to {LONGEST}")
+    if b"\0" in password:
+        raise SetupError("the password has a NUL byte; is it text in UTF-16?")
+    return bcrypt.hashpw(password, bcrypt.gensalt()).decode()

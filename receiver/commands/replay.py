@@ -28,6 +28,7 @@ from receiver.errors import SetupError
 from receiver.replay import Answer, Sender, Tally, name
 from receiver.sections import Section
 from receiver.security.access import PUBLIC, Access, bearing, own_access
+from receiver.security.contexts import client_context
 from receiver.settings import Settings
 from receiver.write import WRITE_PATH
 
@@ -127,7 +128,7 @@ def find_access(settings: Settings, arguments: Namespace) -> Access:
     if arguments.bearer_token_file is not None:
         headers = bearing(read_token(arguments.bearer_token_file))
     if arguments.client_cert_file is not None:
-        tls = ssl.create_default_context() if isinstance(tls, bool) else tls
+        tls = tls or client_context()
         load_client_certificate(tls, arguments.client_cert_file)
     return Access(headers, tls)
 

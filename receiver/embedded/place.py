@@ -25,7 +25,7 @@ def lock(data_dir: Path) -> IO[str]:
     if not data_dir.exists():
         data_dir.mkdir(parents=True, exist_ok=True)
         data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)  # whatever the umask
-    file = (data_dir / "lock").open("a+", encoding="ascii")
+    file = open_private(data_dir / "lock")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -39,6 +39,16 @@ def lock(data_dir: Path) -> IO[str]:
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()
+    return file
+
+
+def open_private(path: Path) -> IO[str]:
+    """Open a file, made if need be, that only its owner may open: others could lock it too."""
+    file = os.fdopen(
+        os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+", encoding="ascii"
+    )
+    with suppress(PermissionError):  # another user's, whose mode is not ours to change
+        os.fchmod(file.fileno(), 0o600)
     return file
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import ssl
 from typing import Final, NamedTuple
 
+from receiver.security.contexts import client_context
 from receiver.security.tls import own_tls
 from receiver.settings import Settings
 
 
 class Access(NamedTuple):
-    """What a client brings along, for aiohttp."""
+    """What a client brings along."""
 
     headers: dict[str, str]
-    tls: ssl.SSLContext | bool
-    """For HTTPS: what it trusts; True: whatever the system does."""
+    tls: ssl.SSLContext | None
+    """For HTTPS: what it trusts; None: whatever the system does."""
+
+    def context(self) -> ssl.SSLContext:
+        """Return what aiohttp takes as `ssl`."""
+        return self.tls or client_context()
 
 
-PUBLIC: Final = Access({}, tls=True)
+PUBLIC: Final = Access({}, tls=None)
 """To a receiver that wants no credentials."""
 
 

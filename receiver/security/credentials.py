@@ -6,6 +6,8 @@ The file is in the habit of Prometheus' `web.yml`:
       NAME: bcrypt hash
     bearer_tokens:
       - SHA-256 digest, in hexadecimal
+
+A key that stands there twice, as appending makes it, counts with all its values.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 from receiver.errors import SettingsError
 from receiver.security.files import read_text
+from receiver.security.merging import DuplicateKeyError, MergingLoader
 from receiver.settings import Settings
 
 NAME: Final = "RECEIVER_CREDENTIALS_FILE"
@@ -97,26 +100,49 @@ def parse(file: Path) -> CredentialsFile:
     """Read a credentials file.
 
     Raises:
-        SettingsError: it cannot be read, or is broken.
+        SettingsError: it cannot be read, is broken, or has no credentials.
     """
-    text = read_text(NAME, file)
-    try:
-        # Every scalar as the text it is: a name may be `on`, a digest may have digits only.
-        data = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  makes only text
-        content = CredentialsFile.model_validate(data or {})
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SettingsError(f"{NAME}={file}{line}: is not YAML") from None
-    except (yaml.YAMLError, RecursionError):
-        raise SettingsError(f"{NAME}={file}: is not YAML") from None
-    except ValidationError as error:
-        raise SettingsError(f"{NAME}={file}: {explain(error)}") from None
+    content = parse_text(read_text(NAME, file), f"{NAME}={file}")
     if not (content.basic_auth_users or content.bearer_tokens):
         raise SettingsError(
             f"{NAME}={file}: has no credentials; `receiver credential` makes one, "
             f"and without {NAME} nobody needs any"
         )
     return content
+
+
+def parse_text(text: str, place: str) -> CredentialsFile:
+    """Read the content of a credentials file, which may be empty.
+
+    Args:
+        text: The content.
+        place: Where it is from, for errors.
+
+    Raises:
+        SettingsError: it is broken; the message shows no value of it.
+    """
+    try:
+        data = yaml.load(text, Loader=MergingLoader)  # noqa: S506  builds only text
+        return CredentialsFile.model_validate(data or {})
+    except DuplicateKeyError as error:
+        raise SettingsError(f"{place}{describe_duplicate(error)}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError(f"{place}{line}: is not YAML") from None
+    except (yaml.YAMLError, RecursionError):
+        raise SettingsError(f"{place}: is not YAML") from None
+    except ValidationError as error:
+        raise SettingsError(f"{place}: {explain(error)}") from None
+
+
+def describe_duplicate(error: DuplicateKeyError) -> str:
+    """Say which lines have the same key, but not which."""
+    assert error.problem_mark is not None  # noqa: S101  the loader sets both
+    assert error.context_mark is not None  # noqa: S101
+    return (
+        f", line {error.problem_mark.line + 1}: has the same name as line "
+        f"{error.context_mark.line + 1}; remove one of the two"
+    )
 
 
 def explain(error: ValidationError) -> str:

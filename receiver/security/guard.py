@@ -5,25 +5,34 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ipaddress
+import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from receiver.errors import ReceiverError, UnauthorizedError
+from receiver.errors import OutdatedConnectionError, ReceiverError, UnauthorizedError
 from receiver.metrics import Metrics
-from receiver.request_id import request_id
 from receiver.security.credentials import Credentials, read_credentials
 from receiver.security.files import Reloaded
-from receiver.security.passwords import PasswordChecker
+from receiver.security.passwords import Attempt, PasswordChecker
+from receiver.security.refuser import Refuser
+from receiver.security.tls import ServerTLS
 from receiver.settings import Settings
-from receiver.write import WRITE_PATH, refusal
 
 OPEN: Final = frozenset({"/-/healthy", "/-/ready"})
 """What everybody may ask: load balancers and container engines have no credentials."""
+
+BROWSERS: Final = (
+    "A browser cannot send a token. To let it in, add a user, for whom it will ask: "
+    "`receiver credential user NAME --append FILE`, with RECEIVER_CREDENTIALS_FILE=FILE."
+)
+"""For those who look at the page where only tokens are set."""
 
 IDENTITY: Final = web.RequestKey("identity", str)
 """Of a request that was let in: the user's name, or `token`, or the name in the certificate."""
@@ -37,17 +46,18 @@ class Guard:
     Args:
         settings: Which credentials there are; all kinds that they name must be brought at once.
         metrics: Where to count the write requests that are refused.
+        tls: What is served with, if that is HTTPS.
 
     Raises:
         SettingsError: the credentials cannot be read.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, settings: Settings, metrics: Metrics, tls: ServerTLS | None = None) -> None:
+        self._refuse = Refuser(settings, metrics)
+        self._tls = tls
         files = [file for file in (settings.credentials_file,) if file is not None]
         self._credentials = Reloaded(files, partial(read_credentials, settings))
         self._passwords = PasswordChecker()
-        self._retry_after = settings.retry_after
         self._wants_certificate = settings.tls_client_ca_file is not None
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
@@ -69,7 +79,7 @@ class Guard:
                 if identity is None:
                     raise UnauthorizedError
             except ReceiverError as error:
-                return self._refuse(request, error)
+                return self._answer(request, error)
             request[IDENTITY] = identity
             return await handler(request)
 
@@ -79,40 +89,87 @@ class Guard:
         """Who asks; None if the credentials do not do.
 
         Raises:
+            OutdatedConnectionError: the client's certificate may not be valid any more.
             OverloadedError: too many passwords are being checked.
         """
-        certified = find_subject(request) if self._wants_certificate else ""
+        certified = self._find_subject(request) if self._wants_certificate else ""
         credentials = self._credentials.value
         if certified is None or not any(credentials):
             return certified
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        # With several, this side and a proxy might each go by another one.
+        if len(brought := request.headers.getall("Authorization", [])) != 1:
+            return None
+        scheme, _, given = brought[0].partition(" ")
         match scheme.lower():
             case "bearer":
                 return "token" if is_token(given.strip(), credentials) else None
             case "basic":
-                return await self._find_user(given.strip(), credentials)
+                return await self._find_user(request, given.strip(), credentials)
         return None
 
-    async def _find_user(self, given: str, credentials: Credentials) -> str | None:
+    def _find_subject(self, request: web.Request) -> str | None:
+        """Whose certificate it is that the client showed; None if it showed none.
+
+        One that no authority of ours has signed does not get so far.
+        """
+        certificate = request.get_extra_info("peercert")
+        connection = request.get_extra_info("ssl_object")
+        if not certificate or self._tls is None or connection is None:
+            return None
+        if not self._tls.trusts_still(connection) or has_expired(certificate):
+            raise OutdatedConnectionError
+        names: dict[str, str] = {
+            key: value for part in certificate.get("subject", ()) for key, value in part
+        }
+        return names.get("commonName", "certificate")
+
+    async def _find_user(
+        self, request: web.Request, given: str, credentials: Credentials
+    ) -> str | None:
         user, password = split_basic(given)
         if not credentials.users:
             return None
         name = user.decode(errors="replace")
         # A name that nobody has takes the time of one that somebody has.
         hashed = credentials.users.get(name, next(iter(credentials.users.values())))
-        matches = await self._passwords.matches(user, password, hashed)
-        return name if matches and name in credentials.users else None
+        attempt = Attempt(
+            user=user,
+            password=password,
+            hashed=hashed,
+            genuine=name in credentials.users,
+            address=network(request.remote or ""),
+            is_wanted=lambda: request.transport is not None,
+        )
+        return name if await self._passwords.matches(attempt) else None
 
-    def _refuse(self, request: web.Request, error: ReceiverError) -> web.Response:
-        """The same answer whatever was wrong; the body is neither asked for nor read."""
-        if request.path == WRITE_PATH:
-            self._metrics.count_refused(error)
-            self._metrics.requests.labels(error.status, "unknown").inc()
-        response = refusal(error, self._retry_after, request_id(request))
+    def _answer(self, request: web.Request, error: ReceiverError) -> web.Response:
+        """Refuse, the same way whatever was wrong; the body is neither asked for nor read."""
+        hint = ""
+        if error.status == HTTPStatus.UNAUTHORIZED and not self._credentials.value.users:
+            hint = BROWSERS if self._credentials.value.tokens else ""
+        response = self._refuse(request, error, hint)
         if error.status == HTTPStatus.UNAUTHORIZED:
             for scheme in schemes(self._credentials.value):
                 response.headers.add("WWW-Authenticate", f'{scheme} realm="receiver"')
+        if isinstance(error, OutdatedConnectionError):
+            response.force_close()
         return response
+
+
+def has_expired(certificate: dict[str, Any]) -> bool:
+    """Whether a client's certificate was valid when the connection was made and is not now."""
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time()
+
+
+def network(address: str) -> str:
+    """Whom an address belongs to: in IPv6, one machine has a whole network of them."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
+        return str(ipaddress.ip_network((int(found), 64), strict=False))
+    return address
 
 
 def schemes(credentials: Credentials) -> list[str]:
@@ -140,17 +197,3 @@ def split_basic(given: str) -> tuple[bytes, bytes]:
     except ValueError:
         return b"", b""
     return user, password
-
-
-def find_subject(request: web.Request) -> str | None:
-    """Whose certificate it is that the client showed; None if it showed none.
-
-    One that no authority of ours has signed does not get so far.
-    """
-    certificate = request.get_extra_info("peercert")
-    if not certificate:
-        return None
-    names: dict[str, str] = {
-        key: value for part in certificate.get("subject", ()) for key, value in part
-    }
-    return names.get("commonName", "certificate")

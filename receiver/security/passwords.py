@@ -4,46 +4,83 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import os
 import secrets
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeAlias
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 import bcrypt
 
 from receiver.errors import OverloadedError
+from receiver.security.turns import Turns
 
-MOST_WAITING: Final = 16
-"""Checks that may wait for each other; a flood of wrong passwords is refused beyond."""
+MOST_WAITING: Final = 1024
+"""Maximum number of checks that wait; further ones are refused."""
+
+LONGEST_WAIT: Final = 20.0
+"""Seconds until a request whose check has not ended is refused; a sender sends it again."""
 
 MOST_REMEMBERED: Final = 1024
-"""Outcomes that are remembered; the least used goes first."""
+"""Maximum number of wrong passwords that are remembered; the least used goes first."""
 
-Outcome: TypeAlias = asyncio.Future[bool]
+LONGEST: Final = 72
+"""Maximum length of a password in bytes; bcrypt has never hashed a longer one."""
+
+
+class Attempt(NamedTuple):
+    """What a request brings, and whom it comes from."""
+
+    user: bytes
+    password: bytes
+    hashed: bytes
+    """The bcrypt hash to compare with."""
+    genuine: bool
+    """Whether the hash is the user's own; a name that nobody has is compared with some other."""
+    address: str = ""
+    is_wanted: Callable[[], bool] = lambda: True
+    """Whether the sender still waits for the answer."""
+
+
+class Check:
+    """A check that waits or runs, for all attempts that bring the same."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempts = [attempt]
+        self.outcome: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        """None: it is given up."""
 
 
 class PasswordChecker:
     """Compares passwords with bcrypt hashes, each case once as long as it is remembered.
 
-    One thread does it, of the lowest priority, and without the interpreter's lock: however many
-    wrong passwords come, requests with known ones are answered as fast as ever.
+    One thread does it, of the lowest priority, and without the interpreter's lock. Right passwords
+    are remembered for as long as their hashes are in use: however many wrong ones come, they cannot
+    displace them. Those that are not known yet take turns by address and by user.
     """
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "passwords", step_back)
-        self._waiting = 0
         self._key = secrets.token_bytes(32)
-        self._outcomes: OrderedDict[bytes, Outcome] = OrderedDict()
+        self._right: dict[bytes, bytes] = {}
+        self._wrong: OrderedDict[bytes, None] = OrderedDict()
+        self._checks: dict[bytes, Check] = {}
+        self._turns: Turns[bytes] = Turns(MOST_WAITING)
+        self._running = False
 
     def close(self) -> None:
         """End, without waiting for checks that have not begun."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        while self._turns:
+            self._give_up(self._turns.take())
 
-    async def matches(self, user: bytes, password: bytes, hashed: bytes) -> bool:
-        """Whether the hash was made of the password.
+    async def matches(self, attempt: Attempt) -> bool:
+        """Whether the hash was made of the password, and is the user's own.
 
         The user's name tells outcomes apart that are remembered: else a quick answer to an unknown
         name would tell that somebody else has the password.
@@ -51,29 +88,79 @@ class PasswordChecker:
         Raises:
             OverloadedError: too many others are to be checked first.
         """
-        # Keyed, so that memory holds nothing by which a password could be guessed offline.
-        case = hashlib.blake2b(b":".join((hashed, user, password)), key=self._key).digest()
-        outcome = self._outcomes.get(case)
-        if outcome is None:
-            outcome = self._outcomes[case] = self._begin(password, hashed)
-        else:
-            self._outcomes.move_to_end(case)
-        # Others may wait for the same one.
-        return outcome.result() if outcome.done() else await asyncio.shield(outcome)
-
-    def _begin(self, password: bytes, hashed: bytes) -> Outcome:
-        if self._waiting >= MOST_WAITING:
+        if len(attempt.password) > LONGEST:
+            return False
+        case = self._digest(attempt)
+        if hmac.compare_digest(self._right.get(attempt.user, b""), case):
+            return True
+        if case in self._wrong:
+            self._wrong.move_to_end(case)
+            return False
+        found = self._find(case, attempt)
+        try:
+            async with asyncio.timeout(LONGEST_WAIT):
+                # Others may wait for the same one.
+                matches = await asyncio.shield(found.outcome)
+        except TimeoutError:
+            matches = None
+        finally:
+            found.attempts.remove(attempt)
+        if matches is None:
             raise OverloadedError("too many passwords are being checked; try again later")
-        if len(self._outcomes) >= MOST_REMEMBERED:
-            self._outcomes.popitem(last=False)
-        loop = asyncio.get_running_loop()
-        outcome = loop.run_in_executor(self._thread, check, password, hashed)
-        self._waiting += 1
-        outcome.add_done_callback(self._end)
-        return outcome
+        return matches
 
-    def _end(self, _: Outcome) -> None:
-        self._waiting -= 1
+    def _digest(self, attempt: Attempt) -> bytes:
+        # Keyed, so that memory holds nothing by which a password could be guessed offline.
+        text = b":".join((attempt.hashed, attempt.user, attempt.password))
+        return hashlib.blake2b(text, key=self._key).digest()
+
+    def _find(self, case: bytes, attempt: Attempt) -> Check:
+        if (found := self._checks.get(case)) is not None:
+            found.attempts.append(attempt)
+            return found
+        found = self._checks[case] = Check(attempt)
+        refused = self._turns.add(attempt.address, attempt.user, case)
+        if refused is not None:
+            self._give_up(refused)
+        self._go_on()
+        return found
+
+    def _give_up(self, case: bytes) -> None:
+        self._checks.pop(case).outcome.set_result(None)
+
+    def _go_on(self) -> None:
+        """Begin the next check that somebody waits for, unless one is running."""
+        while self._turns and not self._running:
+            case = self._turns.take()
+            attempts = self._checks[case].attempts
+            if any(attempt.is_wanted() for attempt in attempts):
+                self._begin(case, attempts[0])
+            else:
+                self._give_up(case)
+
+    def _begin(self, case: bytes, attempt: Attempt) -> None:
+        self._running = True
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._thread, check, attempt.password, attempt.hashed)
+        running.add_done_callback(lambda done: self._end(case, attempt, done))
+
+    def _end(self, case: bytes, attempt: Attempt, done: asyncio.Future[bool]) -> None:
+        self._running = False
+        if done.cancelled():
+            self._give_up(case)
+            return
+        right = done.result() and attempt.genuine
+        if right:
+            self._right[attempt.user] = case
+        else:
+            self._remember_wrong(case)
+        self._checks.pop(case).outcome.set_result(right)
+        self._go_on()
+
+    def _remember_wrong(self, case: bytes) -> None:
+        self._wrong[case] = None
+        if len(self._wrong) > MOST_REMEMBERED:
+            self._wrong.popitem(last=False)
 
 
 def check(password: bytes, hashed: bytes) -> bool:
@@ -88,4 +175,5 @@ def check(password: bytes, hashed: bytes) -> bool:
 def step_back() -> None:
     """Let this thread run when no other wants to; only Linux gives threads a priority."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

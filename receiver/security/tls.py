@@ -10,6 +10,12 @@ from typing import Final
 from aiohttp import web
 
 from receiver.errors import SettingsError
+from receiver.security.contexts import (
+    LatestContext,
+    ServerContext,
+    client_context,
+    server_context,
+)
 from receiver.security.files import Reloaded, read_text
 from receiver.settings import Settings
 
@@ -34,32 +40,31 @@ class ServerTLS:
         self._latest = Reloaded(
             [file for file in files if file is not None], lambda: build_context(settings)
         )
-        self.context = self._latest.value
-        # The context that listens stays; each connection goes on with the latest. So a change is
-        # whole or not at all, and an authority that is taken away is trusted no longer.
-        self.context.sni_callback = self._use_latest
+        self.context = LatestContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.latest = lambda: self._latest.value
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
         """Keep the files up to date while the application runs."""
         async with self._latest.kept_up():
             yield
 
-    def _use_latest(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-        connection.context = self._latest.value
+    def trusts_still(self, connection: ssl.SSLObject) -> bool:
+        """Whether all authorities that were trusted when a connection was made still are."""
+        context = connection.context
+        return (
+            isinstance(context, ServerContext)
+            and context.authorities <= self._latest.value.authorities
+        )
 
 
-def build_context(settings: Settings) -> ssl.SSLContext:
+def build_context(settings: Settings) -> ServerContext:
     """Read the files that the settings name, and try them.
 
     Raises:
         SettingsError: as above.
     """
     assert settings.tls_cert_file is not None  # noqa: S101  as ServerTLS demands
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A session that goes on would not be checked against the latest authorities.
-    context.num_tickets = 0
-    context.options |= ssl.OP_NO_TICKET
+    context = server_context()
     load_certificate(context, settings.tls_cert_file, settings.tls_key_file)
     if settings.tls_client_ca_file is not None:
         load_authorities(context, settings.tls_client_ca_file)
@@ -90,7 +95,7 @@ def load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> N
         raise SettingsError(f"{place}: {fault}")
 
 
-def load_authorities(context: ssl.SSLContext, file: Path) -> None:
+def load_authorities(context: ServerContext, file: Path) -> None:
     """Take client certificates that an authority of the file has signed.
 
     Whether one must be shown is the guard's to say: health checks have none.
@@ -105,6 +110,8 @@ def load_authorities(context: ssl.SSLContext, file: Path) -> None:
         context.load_verify_locations(cadata=text)
     except ssl.SSLError:
         raise SettingsError(f"{place}: has a broken certificate") from None
+    found = (part.partition(END)[0] for part in text.split(BEGIN)[1:])
+    context.authorities = frozenset("".join(pem.split()) for pem in found)
     context.verify_mode = ssl.CERT_OPTIONAL
 
 
@@ -136,8 +143,7 @@ def trusting(certificate: str) -> ssl.SSLContext:
     Raises:
         ssl.SSLError: it is broken.
     """
-    context = ssl.create_default_context(cadata=certificate)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context = client_context(certificate)
     context.check_hostname = False
     return context
 
@@ -185,13 +191,13 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject
     return one
 
 
-def own_tls(settings: Settings) -> ssl.SSLContext | bool:
-    """What aiohttp takes as `ssl` to reach the receiver of the same settings on this machine.
+def own_tls(settings: Settings) -> ssl.SSLContext | None:
+    """What trusts the receiver of the same settings on this machine; None: it serves no HTTPS.
 
     Raises:
         SettingsError: the certificate cannot be read.
     """
     if settings.tls_cert_file is None:
-        return True
+        return None
     text = read_text(CERT, settings.tls_cert_file)
     return trusting(first_certificate(text, f"{CERT}={settings.tls_cert_file}"))

@@ -45,6 +45,12 @@ def token(view: View) -> str | None:
     return view.request.cookies.get(COOKIE) or secrets.token_urlsafe(32)
 
 
+def is_proven(form: Values, request: web.Request) -> bool:
+    """Whether a form has the token that is in the cookie; without a cookie, none is right."""
+    cookie = request.cookies.get(COOKIE, "")
+    return bool(cookie) and hmac.compare_digest(form.get("token", "").encode(), cookie.encode())
+
+
 def remember(response: web.Response, view: View, value: str | None) -> web.Response:
     """Have the browser keep the token."""
     if value is not None:
@@ -77,9 +83,7 @@ class Editing:
             large = isinstance(error, TooLargeError)
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
             return await view.fault(status, view.say("bad_form"))
-        if not hmac.compare_digest(
-            form.get("token", "").encode(), view.request.cookies.get(COOKIE, " ").encode()
-        ):
+        if not is_proven(form, view.request):
             return await view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
         return await self._apply(view, form)
 

@@ -15,6 +15,8 @@ import asyncpg
 import bcrypt
 import pytest
 import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from playwright.async_api import (
     Browser,
     ConsoleMessage,
@@ -27,7 +29,7 @@ from playwright.async_api import (
 from tests.conftest import MakeSettings
 from tests.pages import fill, showing
 from tests.programs import require_program
-from tests.receivers import Running
+from tests.receivers import Running, encode
 from tests.waiting import until
 
 PAGES = ["/", "/logs", "/rejected", "/codes"]
@@ -104,7 +106,8 @@ async def opened(
 @pytest.fixture
 async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Running]:
     await fill(database_url)
-    async with showing(make_settings(database_url=database_url), known=True) as running:
+    settings = make_settings(database_url=database_url, allowed_hosts=ELSEWHERE)
+    async with showing(settings, known=True) as running:
         yield running
 
 
@@ -355,3 +358,46 @@ async def test_another_site_cannot_change_a_code(
     connection = await asyncpg.connect(database_url)
     assert not await connection.fetchval("SELECT count(*) FROM error_codes WHERE code = 43")
     await connection.close()
+
+
+WRITE = """
+async ([url, body]) => await fetch(url, {
+    method: "POST", mode: "no-cors", body: new Blob([Uint8Array.from(body)]),
+})
+"""
+
+
+@pytest.fixture
+async def other_port() -> AsyncIterator[int]:
+    """A server of somebody else's on this machine."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<title>evil</title>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/", page)
+    async with TestServer(app) as server:
+        assert server.port is not None
+        yield server.port
+
+
+@pytest.mark.parametrize("site", ["127.0.0.1", "localhost"])
+async def test_another_site_cannot_write(
+    browser: Browser,
+    receiver: Running,
+    connection: asyncpg.Connection,
+    other_port: int,
+    site: str,
+) -> None:
+    labels = {"job": "evil", "instance": "x"}
+    pair = [({**labels, "__name__": name}, 1000, 1.0) for name in ("app_status", "ocr_value")]
+    async with opened(browser) as (page, _):
+        await page.goto(f"http://{site}:{other_port}/")
+        await page.evaluate(WRITE, [receiver.url(), list(encode(pair))])
+    _, metrics = await receiver.get("/metrics")
+    assert 'receiver_refused_requests_total{cause="foreign_page"} 1.0' in metrics
+    # The same body is stored if no browser sends it.
+    count = 'SELECT count(*) FROM sources WHERE labels @> \'{"job": "evil"}\''
+    assert await connection.fetchval(count) == 0
+    await receiver.send(*pair)
+    assert await connection.fetchval(count) == 1

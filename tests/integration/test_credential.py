@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import getpass
 import io
+import os
+import pty
+import subprocess
+import sys
 from argparse import ArgumentParser
+from contextlib import suppress
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from receiver.commands import credential
 from receiver.errors import SetupError
+from receiver.security.credentials import parse_text
 from tests.conftest import MakeSettings
 from tests.integration.test_guard import NO_DATABASE, basic, status
 from tests.receivers import receiving
@@ -55,6 +62,47 @@ async def test_a_token_is_shown_apart_from_its_digest(
     await is_let_in(make_settings, shown.out, f"Bearer {token}")
 
 
+@pytest.mark.parametrize("before", ["", "# ours\n"])
+async def test_entries_are_appended_to_a_file(
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    before: str,
+) -> None:
+    file = tmp_path / "made.yml"
+    if before:
+        file.write_text(before)
+    let_in = []
+    for name, word in (("prometheus", "hunter2"), ("이름", "비밀번호")):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{word}\n"))
+        await make(make_settings, "user", name, "--append", str(file))
+        let_in.append(basic(name, word))
+    for _ in range(2):
+        await make(make_settings, "token", "--append", str(file))
+        let_in.append(f"Bearer {capsys.readouterr().err.split()[-1]}")
+    assert capsys.readouterr().out == ""
+    text = file.read_text()
+    assert text.startswith(before)
+    assert text.count("basic_auth_users:") == text.count("bearer_tokens:") == 1
+    for authorization in let_in:
+        await is_let_in(make_settings, text, authorization)
+
+
+async def test_a_name_that_is_there_is_refused_before_the_password_is_asked_for(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "made.yml"
+    monkeypatch.setattr("sys.stdin", io.StringIO("hunter2\n"))
+    await make(make_settings, "user", "a", "--append", str(file))
+    text = file.read_text()
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr(getpass, "getpass", lambda _: pytest.fail("it was asked for"))
+    with pytest.raises(SetupError, match=f"^{file}: has a user 'a' already"):
+        await make(make_settings, "user", "a", "--append", str(file))
+    assert file.read_text() == text
+
+
 async def is_let_in(make_settings: MakeSettings, entry: str, authorization: str) -> None:
     file = Path("credentials.yml")
     await asyncio.to_thread(file.write_text, entry)
@@ -83,7 +131,14 @@ async def test_a_password_is_asked_for_twice_without_echo(
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"), [("", "is empty"), ("\n", "is empty"), ("h" * 73, "has 73 bytes")]
+    ("typed", "said"),
+    [
+        ("", "is empty"),
+        ("\n", "is empty"),
+        ("\ufeff\r\n", "is empty"),
+        ("h" * 73, "has 73 bytes"),
+        ("h\0u\0", "has a NUL byte"),
+    ],
 )
 async def test_what_is_no_password(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, typed: str, said: str
@@ -91,6 +146,63 @@ async def test_what_is_no_password(
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     with pytest.raises(SetupError, match=said):
         await make(make_settings, "user", "prometheus")
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "en_US.ISO-8859-1"])
+def test_a_password_is_read_as_it_is_sent(tmp_path: Path, locale: str) -> None:
+    """In UTF-8, whatever the locale; a byte order mark is no part of it."""
+    file = tmp_path / "made.yml"
+    command = [sys.executable, "-m", "receiver", "credential", "user", "a", "--append", str(file)]
+    encoding = {"PYTHONIOENCODING": "latin-1"} if "8859" in locale else {}
+    subprocess.run(
+        command,
+        input="\ufeff비밀번호\r\n".encode(),
+        env={**os.environ, **encoding, "LC_ALL": locale},
+        check=True,
+        capture_output=True,
+    )
+    hashed = parse_text(file.read_text(), "made.yml").basic_auth_users["a"]
+    assert bcrypt.checkpw("비밀번호".encode(), hashed.encode())
+
+
+def test_a_closed_standard_input_is_a_fault_in_one_line() -> None:
+    command = f"exec {sys.executable} -m receiver credential user a <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "receiver: standard input is closed: no password can be read from it"
+    ]
+
+
+AT_TERMINAL = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_nothing_is_echoed_at_a_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "made.yml"
+    command = [sys.executable, "-m", "receiver", "credential", "user", "a", "--append", str(file)]
+    terminal, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_TERMINAL, *command], stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        for prompt in (b"Password: ", b"Again: "):
+            while not shown.endswith(prompt):
+                shown += os.read(terminal, 1024)
+            os.write(terminal, b"hunter2\n")
+        with suppress(OSError):  # the other end is closed
+            while more := os.read(terminal, 1024):
+                shown += more
+    os.close(terminal)
+    assert process.returncode == 0
+    assert b"hunter2" not in shown
+    assert b"added to" in shown
+    assert "a: $2b$" in file.read_text()
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nb"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,6 +30,7 @@ async def look(make_settings: MakeSettings, topic: str, **values: object) -> lis
         ({"bearer_token": "hunter2"}, [Level.OK, Level.WARNING], "less than 16 characters"),
         ({"bearer_token": LONG, "listen": "0.0.0.0:1"}, [Level.OK, Level.NOTE], "unencrypted"),
         ({"credentials_file": "none"}, [Level.PROBLEM], "cannot be read"),
+        ({"credentials_file": "twice"}, [Level.PROBLEM], "twice, line 2: has the same name as"),
         (
             {"tls_client_ca_file": "x", "tls_cert_file": "x", "listen": "0.0.0.0:1"},
             [Level.OK],
@@ -39,6 +41,7 @@ async def look(make_settings: MakeSettings, topic: str, **values: object) -> lis
 async def test_credentials(
     make_settings: MakeSettings, values: dict[str, str], levels: list[Level], said: str
 ) -> None:
+    await asyncio.to_thread(Path("twice").write_text, "bearer_tokens: x\nbearer_tokens: x\n")
     findings = await look(make_settings, "credentials", **values)
     assert [finding.level for finding in findings] == levels
     text = " ".join(finding.found for finding in findings)

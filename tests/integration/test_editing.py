@@ -149,6 +149,17 @@ async def test_a_wrong_token_changes_nothing(
     assert await code(connection, 7) is None
 
 
+@pytest.mark.parametrize("cookie", [None, "", "receiver_form", "receiver_form=", "other=x"])
+@pytest.mark.parametrize("token", ["", " ", "x", None])
+async def test_without_the_cookie_no_token_is_right(
+    receiver: Running, connection: asyncpg.Connection, cookie: str | None, token: str | None
+) -> None:
+    headers = SAME if cookie is None else {**SAME, "Cookie": cookie}
+    form = FORM if token is None else {**FORM, "token": token}
+    assert (await send(receiver, form, headers))[0] == 403
+    assert await code(connection, 7) is None
+
+
 async def test_the_cookie_is_for_this_page_alone(receiver: Running) -> None:
     async with receiver.session.get(here(receiver)) as response:
         cookie = response.headers["Set-Cookie"]

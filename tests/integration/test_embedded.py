@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 import receiver
-from receiver.embedded import EmbeddedPostgres, programs, server, system
+from receiver.embedded import EmbeddedPostgres, place, programs, server, system
 from receiver.errors import EmbeddedDatabaseError
 
 if TYPE_CHECKING:
@@ -333,6 +333,21 @@ def test_the_socket_lies_elsewhere_if_it_cannot_have_the_name_of_the_directory(
     finally:
         postgres.stop()
         sockets.rmdir()
+
+
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_the_lock_is_not_for_other_users(tmp_path: Path, before: int | None) -> None:
+    """Who may open it could hold it, and keep the receiver from starting."""
+    file = tmp_path / "lock"
+    if before is not None:
+        file.touch()
+        file.chmod(before)
+    mask = os.umask(0)
+    try:
+        place.lock(tmp_path).close()
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 @as_root

@@ -121,6 +121,14 @@ async def test_nothing_else_is_told_either(receiver: Running, method: str, path:
     writer.close()
 
 
+async def test_several_credentials_at_once_are_none(receiver: Running) -> None:
+    """Else this side and a proxy might each go by another one."""
+    for pair in (("Bearer one", "Bearer one"), ("Bearer x", "Bearer one"), ("Bearer one", "x")):
+        headers = [("Authorization", text) for text in pair]
+        async with receiver.session.get(receiver.url("/metrics"), headers=headers) as answer:
+            assert answer.status == 401
+
+
 async def test_without_credentials_set_everybody_is_let_in(make_settings: MakeSettings) -> None:
     async with guarded(make_settings) as receiver:
         assert await status(receiver, "Bearer whatever") == 204
@@ -209,6 +217,24 @@ async def test_only_what_would_help_is_asked_for(
 
 
 @pytest.mark.parametrize(
+    ("settings", "helped"),
+    [({"bearer_token": "one"}, True), ({"credentials_file": "users.yml"}, False)],
+)
+async def test_a_browser_is_told_how_to_get_in_where_only_tokens_are_set(
+    make_settings: MakeSettings, tmp_path: Path, settings: dict[str, str], helped: bool
+) -> None:
+    write_credentials(tmp_path / "users.yml", [("a", "b")])
+    async with guarded(make_settings, **settings) as receiver:
+        status, text = await receiver.get("/")
+        assert status == 401
+        assert ("receiver credential user NAME --append" in text) is helped
+        # Prometheus logs what it is answered.
+        status, text = await receiver.post(GOOD)
+        assert status == 401
+        assert "browser" not in text
+
+
+@pytest.mark.parametrize(
     ("authorization", "expected"),
     [("Bearer one", "token"), (basic("이름", "비밀번호"), "이름"), ("Bearer x", None)],
 )
@@ -259,6 +285,17 @@ async def test_a_flood_of_wrong_passwords_is_in_nobodys_way(receiver: Running) -
     assert slowest < 2
 
 
+async def test_a_right_password_gets_in_during_a_flood(receiver: Running) -> None:
+    """From the same address, under the same name, and for the first time."""
+    flood = [
+        asyncio.create_task(status(receiver, basic("prometheus", str(number))))
+        for number in range(50)
+    ]
+    await asyncio.sleep(0)
+    assert await status(receiver, basic("prometheus", "right")) == 204
+    assert {await task for task in flood} == {401}
+
+
 # --- rotation -------------------------------------------------------------------------------------
 
 
@@ -277,7 +314,25 @@ async def test_credentials_are_replaced_without_a_restart(
     assert await status(receiver, basic("prometheus", "other")) == 204
 
 
-@pytest.mark.parametrize("content", ["", "nonsense: [", "bearer_tokens: [hunter2]"])
+async def test_a_token_that_is_appended_locks_nobody_out(
+    receiver: Running, credentials: Path
+) -> None:
+    text = await asyncio.to_thread(credentials.read_text)
+    more = f"bearer_tokens:\n- {sha256(b'third').hexdigest()}\n"
+    await asyncio.to_thread(credentials.write_text, text + more)
+
+    async def known() -> bool:
+        return await status(receiver, "Bearer third") == 204
+
+    await until(known)
+    assert await status(receiver, "Bearer old-token") == 204
+    assert await status(receiver, basic("prometheus", "right")) == 204
+
+
+DUPLICATE = "basic_auth_users:\n  a: hunter2\nbasic_auth_users:\n  a: hunter2\n"
+
+
+@pytest.mark.parametrize("content", ["", "nonsense: [", "bearer_tokens: [hunter2]", DUPLICATE])
 async def test_a_broken_file_leaves_the_credentials_as_they_were(
     receiver: Running, credentials: Path, caplog: pytest.LogCaptureFixture, content: str
 ) -> None:

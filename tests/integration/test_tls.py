@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from argparse import ArgumentParser
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat as Format
 from receiver.capture import LINE, CapturedRequest
 from receiver.commands import health, replay
 from receiver.errors import SettingsError
+from receiver.security.contexts import client_context
 from receiver.security.tls import ServerTLS
 from receiver.settings import Settings
 from receiver.write import WRITE_PATH
@@ -34,7 +37,7 @@ class Client:
 
     def __init__(self, receiver: Running, trusted: Path, certificate: Path | None = None) -> None:
         self._url = receiver.url("/metrics")
-        self.context = ssl.create_default_context(cafile=trusted)
+        self.context = client_context(trusted.read_text())
         if certificate is not None:
             self.context.load_cert_chain(certificate)
 
@@ -184,8 +187,8 @@ class Authorities:
             issue("sender", authority).write(place)
         self.trust(self.ours)
 
-    def trust(self, place: Path) -> None:
-        self.file.write_bytes((place / "ca.pem").read_bytes())
+    def trust(self, *places: Path) -> None:
+        self.file.write_bytes(b"".join((place / "ca.pem").read_bytes() for place in places))
 
 
 @pytest.fixture
@@ -238,6 +241,172 @@ async def test_authorities_are_replaced_without_a_restart(
         authorities.trust(authorities.others)
         await until(ours.is_refused)
         assert await others.get() == 200
+
+
+class Raw:
+    """Connections that keep their TLS session, as long-lived clients do."""
+
+    def __init__(
+        self, receiver: Running, trusted: Path, certificate: Path, version: ssl.TLSVersion
+    ) -> None:
+        self._open = ExitStack()
+        self._address = receiver.address
+        self._context = client_context(trusted.read_text())
+        self._context.load_cert_chain(certificate)
+        self._context.minimum_version = self._context.maximum_version = version
+
+    def ask(self, session: ssl.SSLSession | None = None) -> tuple[int, ssl.SSLSession | None]:
+        """The status of a request, 0 if the connection is refused, and the session for later."""
+        plain = socket.create_connection(self._address, timeout=10)
+        self._open.callback(plain.close)
+        try:
+            connection = self._context.wrap_socket(
+                plain, server_hostname="localhost", session=session
+            )
+            # A server forgets the session of a connection that is closed carelessly.
+            self._open.callback(connection.close)
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            with connection.makefile("rb") as answer:
+                return int(answer.readline().split()[1]), connection.session
+        except (OSError, IndexError):
+            return 0, None
+
+    def close(self) -> None:
+        self._open.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_does_not_outlive_its_authority(
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    server: Certificate,
+    authorities: Authorities,
+    version: ssl.TLSVersion,
+) -> None:
+    files = server.write(tmp_path) | {"tls_client_ca_file": authorities.file}
+    async with serving(make_settings, **files) as receiver:
+        trusted = tmp_path / "cert.pem"
+        ours = authorities.ours / "both.pem"
+        with closing(Raw(receiver, trusted, ours, version)) as raw:
+            status, session = await asyncio.to_thread(raw.ask)
+            assert status == 200
+            authorities.trust(authorities.others)
+            await until(Client(receiver, trusted, ours).is_refused)
+            assert (await asyncio.to_thread(raw.ask, session))[0] == 0
+
+
+async def test_a_connection_does_not_outlive_its_authority(
+    make_settings: MakeSettings, tmp_path: Path, server: Certificate, authorities: Authorities
+) -> None:
+    """But one whose authority stays goes on."""
+    files = server.write(tmp_path) | {"tls_client_ca_file": authorities.file}
+    async with serving(make_settings, **files) as receiver:
+        trusted = tmp_path / "cert.pem"
+        ours, others = (
+            Client(receiver, trusted, place / "both.pem")
+            for place in (authorities.ours, authorities.others)
+        )
+        connector = aiohttp.TCPConnector(ssl=ours.context, limit=1, keepalive_timeout=60)
+        async with aiohttp.ClientSession(connector=connector) as session:
+
+            async def ask() -> tuple[int, bool]:
+                async with session.get(receiver.url("/metrics")) as response:
+                    return response.status, response.headers.get("Connection") == "close"
+
+            assert await ask() == (200, False)
+            authorities.trust(authorities.ours, authorities.others)
+            await until(lambda: answers(others))
+            assert await ask() == (200, False)
+            authorities.trust(authorities.others)
+            await until(ours.is_refused)
+            # Prometheus would drop what is answered 401.
+            assert await ask() == (503, True)
+            with pytest.raises(aiohttp.ClientError):
+                await ask()
+
+
+async def answers(client: Client) -> bool:
+    return not await client.is_refused()
+
+
+async def test_a_client_certificate_expires_within_a_connection(
+    make_settings: MakeSettings, tmp_path: Path, server: Certificate
+) -> None:
+    authority = issue("authority", authority=True)
+    pem = authority.certificate.public_bytes(Encoding.PEM)
+    (tmp_path / "ca.pem").write_bytes(pem)
+    place = directory(tmp_path, "client")
+    issue("sender", authority, expires_in=timedelta(seconds=3)).write(place)
+    files = server.write(tmp_path) | {"tls_client_ca_file": tmp_path / "ca.pem"}
+    async with serving(make_settings, **files) as receiver:
+        client = Client(receiver, tmp_path / "cert.pem", place / "both.pem")
+        connector = aiohttp.TCPConnector(ssl=client.context, limit=1, keepalive_timeout=60)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            found: set[int] = set()
+
+            async def refused() -> bool:
+                async with session.get(receiver.url("/metrics")) as response:
+                    found.add(response.status)
+                return response.status == 503
+
+            await until(refused)
+            assert found <= {200, 503}
+
+
+@pytest.mark.parametrize("kind", ["bare", "intermediate"])
+async def test_certificates_that_strict_checks_refuse(
+    make_settings: MakeSettings, tmp_path: Path, server: Certificate, kind: str
+) -> None:
+    """Python 3.13 refuses those without key identifiers, earlier ones an authority alone."""
+    root = issue("root", authority=True)
+    authority = issue("intermediate", root, authority=True) if kind == "intermediate" else root
+    pem = authority.certificate.public_bytes(Encoding.PEM)
+    (tmp_path / "ca.pem").write_bytes(pem)
+    place = directory(tmp_path, "client")
+    issue("sender", authority).write(place)
+    files = server.write(tmp_path) | {"tls_client_ca_file": tmp_path / "ca.pem"}
+    async with serving(make_settings, **files) as receiver:
+        client = Client(receiver, tmp_path / "cert.pem", place / "both.pem")
+        assert await client.get() == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("authority", "the client's certificate is refused: unable to get local issuer"),
+        ("http", "plain HTTP was sent where HTTPS is served"),
+        ("client", "the client ended it: tlsv1 alert unknown ca"),
+    ],
+)
+async def test_a_failed_handshake_is_logged(
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    server: Certificate,
+    authorities: Authorities,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    reason: str,
+) -> None:
+    files = server.write(tmp_path) | {"tls_client_ca_file": authorities.file}
+    async with serving(make_settings, **files) as receiver:
+        trusted = tmp_path / "cert.pem"
+        match kind:
+            case "authority":
+                client = Client(receiver, trusted, authorities.others / "both.pem")
+                assert await client.is_refused()
+            case "http":
+                with pytest.raises(aiohttp.ClientError):
+                    await Client(receiver, trusted).get(receiver.url().replace("https", "http"))
+            case "client":
+                version = ssl.TLSVersion.TLSv1_2
+                ours = authorities.ours / "both.pem"
+                with closing(Raw(receiver, authorities.file, ours, version)) as raw:
+                    assert (await asyncio.to_thread(raw.ask))[0] == 0
+        await until(lambda: reason in caplog.text)
+    record = next(record for record in caplog.records if reason in record.message)
+    assert record.levelname == "WARNING"
+    # So that it is logged once, however often the client tries.
+    assert vars(record)["fault"].startswith("TLS ")
 
 
 # --- files that are of no use ---------------------------------------------------------------------

@@ -49,9 +49,39 @@ def test_other_ways_to_write_it(make_settings: MakeSettings, text: str) -> None:
     assert any(read(make_settings, text))
 
 
+OTHER = sha256(b"other").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "tokens"),
+    [
+        (f"{BOTH}bearer_tokens:\n- {OTHER}\n", {"on"}, 2),
+        (f"{BOTH}bearer_tokens: [{DIGEST}]\n", {"on"}, 2),
+        (f"{BOTH}basic_auth_users:\n  b: {HASH.decode()}\n", {"on", "b"}, 1),
+        (f"{BOTH}basic_auth_users: {{b: {HASH.decode()}}}\n", {"on", "b"}, 1),
+        (f"{BOTH}'bearer_tokens':\n- {OTHER}\n", {"on"}, 2),
+        (f"{BOTH}bearer_tokens:\nbasic_auth_users:\n", {"on"}, 1),
+        (f"bearer_tokens:\n{BOTH}", {"on"}, 1),
+        (f"{BOTH}{BOTH.replace('on', 'b')}{BOTH.replace('on', 'c')}", {"on", "b", "c"}, 3),
+    ],
+)
+def test_what_is_appended_counts_as_well(
+    make_settings: MakeSettings, text: str, names: set[str], tokens: int
+) -> None:
+    found = read(make_settings, text)
+    assert found.users.keys() == names
+    assert len(found.tokens) == tokens
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
+        (BOTH + BOTH, "line 5: has the same name as line 2; remove one of the two"),
+        (f"basic_auth_users:\n  a: {HASH.decode()}\n  'a': hunter2\n", "line 3: has the same name"),
+        (f"{BOTH}bearer_tokens: hunter2\n", "line 4: has the same name as line 3"),
+        (f"{BOTH}bearer_tokens: {{a: b}}\n", "line 4: has the same name as line 3"),
+        ("hunter2: a\nhunter2: b\n", "line 2: has the same name as line 1"),
+        ("? [hunter2]\n: a\n? [hunter2]\n: a\n", "line 1: is not YAML"),
         ("", "has no credentials"),
         ("bearer_tokens: []\n", "has no credentials"),
         ("hunter2", "should be a valid dictionary"),

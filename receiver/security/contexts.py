@@ -1,0 +1,104 @@
+"""TLS contexts that accept the same certificates on every version of Python."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+
+def verify_alike(context: ssl.SSLContext) -> None:
+    """Set which certificates pass, whatever the defaults of this Python are.
+
+    Python 3.13 made `create_default_context` refuse certificates that lack extensions of RFC 5280,
+    as many private authorities issue them, and accept intermediate authorities as trusted.
+    """
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+
+
+def client_context(trusted: str | None = None) -> ssl.SSLContext:
+    """Return a client's context.
+
+    Args:
+        trusted: Certificates in PEM form; None: those that the system trusts.
+
+    Raises:
+        ssl.SSLError: the certificates are broken.
+    """
+    context = ssl.create_default_context(cadata=trusted)
+    verify_alike(context)
+    return context
+
+
+class Handshake(ssl.SSLObject):
+    """A server's end of a connection; it logs why a handshake fails, which asyncio does not."""
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake.
+
+        Raises:
+            ssl.SSLError: it fails, or data of the other end is missing.
+        """
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            reason = describe(error)
+            logger.warning("a TLS handshake failed: %s", reason, extra={"fault": f"TLS {reason}"})
+            raise
+
+
+def describe(error: ssl.SSLError) -> str:
+    """Say why a handshake failed, for whoever runs the server."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is refused: {error.verify_message}"
+    if error.reason == "HTTP_REQUEST":
+        return "plain HTTP was sent where HTTPS is served"
+    reason = (error.reason or str(error)).lower().replace("_", " ")
+    if "alert" in reason:
+        return f"the client ended it: {reason}"
+    return reason
+
+
+class ServerContext(ssl.SSLContext):
+    """What a server offers and trusts at a time; no TLS session can be resumed in another one."""
+
+    sslobject_class = Handshake
+    authorities: frozenset[str] = frozenset()
+    """The certificates in PEM form of those that may sign clients' certificates."""
+
+
+def server_context() -> ServerContext:
+    """Return a server's context without certificates."""
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Tickets would outlive the authorities that the client's certificate was checked against.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    verify_alike(context)
+    return context
+
+
+class LatestContext(ssl.SSLContext):
+    """Stands for whichever context is the latest when a connection is made.
+
+    So a change is whole or not at all, and a session of before, which OpenSSL keeps in the context
+    that it began with, is unknown afterwards: the client must show its certificate again.
+    """
+
+    latest: Callable[[], ServerContext]
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Begin a connection in the latest context."""
+        return self.latest().wrap_bio(incoming, outgoing, server_side, server_hostname, session)

@@ -1,0 +1,117 @@
+"""Inserts an entry into the text of a credentials file, so that comments and layout stay."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from textwrap import indent
+from typing import Final, TypeAlias
+
+import yaml
+
+from receiver.errors import SettingsError
+from receiver.security.credentials import CredentialsFile, parse_text
+from receiver.security.merging import is_empty
+
+USERS: Final = "basic_auth_users"
+TOKENS: Final = "bearer_tokens"
+Entry: TypeAlias = dict[str, str] | list[str]
+"""A user's name and hash, or the digest of a token."""
+
+
+def insert(text: str, entry: Entry, place: str) -> str:
+    """Return the text of a credentials file with one entry more.
+
+    Args:
+        text: The content so far, which may be empty.
+        entry: What to add.
+        place: Where the text is from, for errors.
+
+    Raises:
+        SettingsError: there is such a user, or the text is no credentials file; the message shows
+            no value of it.
+    """
+    content = parse_text(text, place)
+    for name in entry if isinstance(entry, dict) else ():
+        require_new(content, name, place)
+    wanted = extend(content, entry)
+    for candidate in (insert_at_key(text, entry), insert_at_end(text, entry)):
+        with suppress(SettingsError):
+            if parse_text(candidate, place) == wanted:
+                return candidate
+    # Written in an unusual way: the comments are lost, the credentials are not.
+    return dump(wanted.model_dump())
+
+
+def require_new(content: CredentialsFile, name: str, place: str) -> None:
+    """Check that there is no user of that name.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    if name in content.basic_auth_users:
+        raise SettingsError(
+            f"{place}: has a user {name!r} already; to give that user another password, remove "
+            "the line first"
+        )
+
+
+def extend(content: CredentialsFile, entry: Entry) -> CredentialsFile:
+    """Return the credentials with one entry more."""
+    if isinstance(entry, dict):
+        return content.model_copy(update={USERS: content.basic_auth_users | entry})
+    return content.model_copy(update={TOKENS: content.bearer_tokens + entry})
+
+
+def key_of(entry: Entry) -> str:
+    """Return the key under which an entry stands."""
+    return USERS if isinstance(entry, dict) else TOKENS
+
+
+def insert_at_end(text: str, entry: Entry) -> str:
+    """Return the text with the entry under a key of its own at the end."""
+    return insert_lines(text, len(text), dump({key_of(entry): entry}))
+
+
+def insert_at_key(text: str, entry: Entry) -> str:
+    """Return the text with the entry behind the others of its kind, or at the end."""
+    root = yaml.compose(text, Loader=yaml.BaseLoader)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    values = [value for key, value in pairs if key.value == key_of(entry)]
+    if not values:
+        return insert_at_end(text, entry)
+    node = values[-1]
+    if is_empty(node):
+        return insert_lines(text, node.end_mark.index, indent(dump(entry), "  "))
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style:
+        return insert_into_flow(text, node, entry)
+    last = node.value[-1][-1] if isinstance(node, yaml.MappingNode) else node.value[-1]
+    lines = indent(dump(entry), " " * node.start_mark.column)
+    return insert_lines(text, last.end_mark.index, lines)
+
+
+def insert_lines(text: str, index: int, lines: str) -> str:
+    """Return the text with lines behind the line that has the index."""
+    end = text.find("\n", index)
+    before, after = (text, "") if end < 0 else (text[: end + 1], text[end + 1 :])
+    newline = "\r\n" if "\r\n" in text else "\n"
+    if before.strip("\ufeff") and not before.endswith("\n"):
+        before += newline
+    return before + lines.replace("\n", newline) + after
+
+
+def insert_into_flow(text: str, node: yaml.Node, entry: Entry) -> str:
+    """Return the text with the entry behind the others between brackets."""
+    written = yaml.safe_dump(entry, allow_unicode=True, default_flow_style=True, width=sys.maxsize)
+    items = node.value if isinstance(node, yaml.CollectionNode) else []
+    if items:
+        last = items[-1][-1] if isinstance(items[-1], tuple) else items[-1]
+        index, separator = last.end_mark.index, ", "
+    else:
+        index, separator = node.start_mark.index + 1, ""
+    return text[:index] + separator + written.strip()[1:-1] + text[index:]
+
+
+def dump(entry: object) -> str:
+    """Return YAML in block style."""
+    return yaml.safe_dump(entry, allow_unicode=True, width=sys.maxsize)

@@ -1,0 +1,116 @@
+"""Replaces a file's content as a whole, by one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from receiver.errors import SetupError
+
+
+def edit(file: Path, change: Callable[[str], str]) -> None:
+    """Replace a file by a changed one: readers see the old content or the new, never half of it.
+
+    Mode, owner and extended attributes stay; a file that is made is its owner's alone (0600). Of a
+    symbolic link, the file that it names is replaced.
+
+    Args:
+        file: The file, which need not exist.
+        change: Returns the new content for the old one; what it raises leaves the file as it was.
+
+    Raises:
+        SetupError: the file cannot be read or written.
+    """
+    with faults_named(file):
+        target = file.resolve()
+        with locked(target.parent):
+            replace(target, change(read(target)))
+
+
+def look(file: Path) -> str:
+    """Return the content of a file that is to be edited, "" if there is no such file.
+
+    Raises:
+        SetupError: the file cannot be read.
+    """
+    with faults_named(file):
+        return read(file)
+
+
+@contextmanager
+def faults_named(file: Path) -> Iterator[None]:
+    """Raise SetupError, with the file's name, for what the operating system refuses."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise SetupError(f"{file}: is not text in UTF-8") from None
+    except (OSError, RuntimeError) as error:
+        raise SetupError(f"{file}: cannot be changed: {reason(error)}") from error
+
+
+def reason(error: OSError | RuntimeError) -> str:
+    """Say why a file cannot be replaced."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno == errno.EBUSY:
+        # A container's file from outside: to replace it there would not change the one outside.
+        return "it is mounted by itself; change it on the host"
+    return error.strerror or str(error)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Wait until nobody else edits a file of the directory in this way."""
+    # Not the file: it is another one as soon as it is replaced.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(file: Path) -> str:
+    """Return the content as it is, "" if there is no such file."""
+    if not file.exists():
+        return ""
+    if not file.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    with file.open(encoding="utf-8", newline="") as opened:
+        return opened.read()
+
+
+def replace(file: Path, content: str) -> None:
+    """Write a new file and give it the name of the old one."""
+    descriptor, name = tempfile.mkstemp(prefix=".receiver-new-", dir=file.parent)
+    new = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as opened:
+            if file.exists():
+                keep_attributes(file, new)
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        new.replace(file)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def keep_attributes(old: Path, new: Path) -> None:
+    """Give a file the owner, mode and extended attributes of another."""
+    kept, made = old.stat(), new.stat()
+    if (kept.st_uid, kept.st_gid) != (made.st_uid, made.st_gid):
+        try:
+            os.chown(new, kept.st_uid, kept.st_gid)
+        except PermissionError as error:
+            owner = f"it belongs to user {kept.st_uid}, group {kept.st_gid}; run this as that user"
+            raise OSError(errno.EPERM, owner) from error
+    shutil.copystat(old, new)
