@@ -104,7 +104,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     async with (
         database(shared) as reachable,
         opened(arguments.from_url, TIMEOUT, token) as prometheus,
-        Store(reachable, lambda: 0) as store,
+        Store(without_limits(reachable), lambda: 0) as store,
     ):
         labels = dict(arguments.external_label)
         if not (labels or arguments.no_external_labels):
@@ -124,6 +124,18 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         require_both(copied.read, names, span)
     say(open_console(), f"{copied.read.total()} samples {span}: {copied.summary(waiting)}")
     return 0 if copied.has_rows(waiting) else 1
+
+
+def without_limits(settings: Settings) -> Settings:
+    """Return the settings for history that a person asked for, of whatever age and size."""
+    limits = (
+        "max_sample_age",
+        "max_sample_lead",
+        "max_new_sources",
+        "max_new_codes",
+        "max_new_chunks",
+    )
+    return settings.model_copy(update=dict.fromkeys(limits))
 
 
 def begin(arguments: Namespace) -> Position:
