@@ -24,6 +24,7 @@ async def observe(database: Database) -> Observed:
     async with database.transaction() as connection:
         pending, oldest = await connection.fetchrow(queries.OBSERVE_PENDING)
         sources = await connection.fetchval(queries.COUNT_SOURCES)
+        await connection.execute(queries.FOLLOW_KEY)
         newest = await connection.fetch(queries.NEWEST_ROWS, MAX_SOURCES, GONE)
     unlisted = max(0, sources - MAX_SOURCES)
     return Observed(pending, oldest, sources, unlisted, [Newest(*row) for row in newest])

@@ -325,6 +325,10 @@ COUNT_SOURCES: Final = "SELECT count(*) FROM sources"
 # a tenth of a second each time. It is far above what a sender of sound mind has.
 LARGEST_LABELS: Final = 64 * 1024
 
+# Comes before NEWEST_ROWS: where statistics say that the table is nearly empty, all rows of a time
+# would be read by the other index and sorted, for each source.
+FOLLOW_KEY: Final = "SET LOCAL enable_sort = off"
+
 # The newest row of each of the $1 sources that came last, if it is not older than $2 and does not
 # lie in the future. Like the view app_status_now, it reads one entry of the primary key for each of
 # them; the bounds on the time keep it away from other chunks.

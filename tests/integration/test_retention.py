@@ -219,10 +219,13 @@ async def test_trouble_is_told_once(
     make_settings: MakeSettings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await connection.execute("ALTER TABLE rejected_samples RENAME TO elsewhere")
-    settings = make_settings(
-        database_url=database_url, maintenance_interval="20ms", migrate_on_start=False
+    await connection.execute(
+        """
+        CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
+        CREATE TRIGGER stay BEFORE DELETE ON rejected_samples EXECUTE FUNCTION stay()
+        """
     )
+    settings = make_settings(database_url=database_url, maintenance_interval="20ms")
     with caplog.at_level(logging.WARNING):
         async with receiving(settings):
             told = "maintenance failed"
