@@ -32,16 +32,22 @@ CASE WHEN {{labels}} = '{{{{}}}}' THEN true
     ELSE false END
 """
 
+# Without what would take long to be read, and then is too large to be written all the same.
+_TEXT: Final = f"""
+CASE WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels::text END
+"""
+
 # In the order of an index, so that the first rows come at once. Labels of 30 MiB in each of a
 # million rows would be no file that anybody reads.
 _SELECT: Final = """
 SELECT l.id, {created_at} AS created_at, l.app_status, e.name AS error_name, e.description,
     {ocr_value} AS ocr_value, l.source_id,
-    CASE WHEN pg_column_size(s.labels) > {largest} THEN '{{"…": "too large"}}'
-        ELSE s.labels::text END AS labels
+    CASE WHEN octet_length(known.labels) <= {largest} THEN known.labels
+        ELSE '{{"…": "too large"}}' END AS labels
 FROM app_logs l
 JOIN error_codes e ON e.code = l.app_status
 JOIN sources s ON s.id = l.source_id
+CROSS JOIN LATERAL (SELECT {text} AS labels OFFSET 0) AS known
 WHERE l.created_at >= $1::text::timestamptz AND l.created_at < $2::text::timestamptz
   AND {matches}
 ORDER BY l.created_at, l.source_id
@@ -49,6 +55,7 @@ ORDER BY l.created_at, l.source_id
 SELECT_AS_TEXT: Final = _SELECT.format(
     created_at="l.created_at",
     ocr_value="l.ocr_value",
+    text=_TEXT,
     largest=LARGEST_LABELS,
     matches=_MATCHES.format(labels="$3"),
 )
@@ -60,13 +67,14 @@ CASE WHEN l.{0} < '294247-01-01 00:00Z' THEN (EXTRACT(EPOCH FROM l.{0}) * 100000
 SELECT_AS_NUMBERS: Final = _SELECT.format(
     created_at=_MICROSECONDS.format("created_at"),
     ocr_value=_MICROSECONDS.format("ocr_value"),
+    text=_TEXT,
     largest=LARGEST_LABELS,
     matches=_MATCHES.format(labels="$3"),
 )
 
 COUNT_MATCHING: Final = f"""
 SELECT count(*) FILTER (WHERE {_MATCHES.format(labels="$1")}) AS matching,
-    count(*) FILTER (WHERE pg_column_size(s.labels) > {LARGEST_LABELS}) AS large
+    count(*) FILTER (WHERE (octet_length({_TEXT}) <= {LARGEST_LABELS}) IS NOT TRUE) AS large
 FROM sources s
 """  # noqa: S608  made of constants
 
