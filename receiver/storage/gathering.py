@@ -66,14 +66,16 @@ def renew(error: ReceiverError) -> ReceiverError:
 
 
 def clear(error: BaseException) -> None:
-    """Take the variables from an error's traceback, and from those of its causes.
+    """Take the tracebacks from an error and its causes, and the variables from their frames.
 
     Some of them refer to the error, as whatever tries again does. That makes cycles, in which the
-    batch would stay in memory.
+    batch would stay in memory. A frame that still runs cannot be cleared; without the traceback it
+    is in no cycle.
     """
     at: BaseException | None = error
     while at is not None:
         clear_frames(at.__traceback__)
+        at.__traceback__ = None
         at = at.__cause__ or at.__context__
 
 
