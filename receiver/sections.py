@@ -42,6 +42,7 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
     Section.STORAGE: (
         "migrate_on_start",
         "writers",
+        "reference_checks",
         "chunk_interval",
         "compress_after",
         "retention",

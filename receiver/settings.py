@@ -202,6 +202,11 @@ class Settings(BaseSettings):
         description="Processes that serve the address together, to use more than one core. "
         "What may be under way is divided among them; each has its own writers.",
     )
+    reference_checks: Annotated[Literal["batch", "row"], Word] = Field(
+        "batch",
+        description="Whether the error codes and sources of rows are checked once a batch, where "
+        "the role and the table allow it, or row by row.",
+    )
     writers: int = Field(
         2, ge=1, le=1000, description="Transactions that may commit at the same time."
     )

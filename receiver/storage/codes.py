@@ -9,7 +9,7 @@ from receiver.model import Metric, Reason
 from receiver.storage.database import Connection, Database
 from receiver.storage.each import run_for_each
 from receiver.storage.records import Refusal
-from receiver.storage.registry import Allowance, Registry, Statements, beyond
+from receiver.storage.registry import DISCARDED, Allowance, Registry, Statements, beyond
 
 MAX_KNOWN: Final = 10_000
 
@@ -62,20 +62,34 @@ class Codes:
         self._known |= ids.keys()
         return {code: refusal._replace(whose=Metric.STATUS) for code, refusal in refused.items()}
 
-    async def ensure(self, connection: Connection, codes: set[int], *, each: bool) -> None:
+    async def ensure(
+        self, connection: Connection, codes: set[int], *, each: bool
+    ) -> Mapping[int, str]:
         """Register codes of halves that waited: somebody may have deleted them since.
 
         Args:
             connection: In a transaction.
             codes: All that are needed.
-            each: Whether the database may refuse some; their rows are refused then, too.
+            each: Whether the database may refuse some.
+
+        Returns:
+            Which it has refused, and why.
         """
         unknown = sorted(codes - self._known)
-        if unknown and each:
-            entries = [[code] for code in unknown]
-            await run_for_each(connection, "error_codes", STATEMENTS.add_each, entries)
-        elif unknown:
+        if not unknown:
+            return {}
+        if not each:
             await connection.execute(STATEMENTS.add, unknown)
+            return {}
+        failures = await run_for_each(
+            connection, "error_codes", STATEMENTS.add_each, [[code] for code in unknown]
+        )
+        there = {code for code, _ in await connection.fetch(STATEMENTS.find, unknown)}
+        return {
+            code: failures[place].message if place in failures else DISCARDED
+            for place, code in enumerate(unknown)
+            if code not in there
+        }
 
     def forget(self) -> None:
         """Look again for all codes: somebody has deleted or renumbered one."""

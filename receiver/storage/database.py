@@ -269,15 +269,18 @@ class Database:
                     await self._pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, first: str = "") -> AsyncIterator[Connection]:
         """A transaction in which every statement sees what was committed before it.
+
+        Args:
+            first: A statement that begins it, in the same round trip.
 
         Raises:
             ReceiverError: as `translated` does.
         """
         async with self.connection() as connection:
-            await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             try:
+                await connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {first}")
                 yield connection
             except BaseException as error:
                 # Else the session ends, and the transaction with it.

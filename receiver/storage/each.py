@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from receiver.errors import (
+    ConflictingTransactionError,
     DuplicateRowError,
     MissingReferenceError,
     RefusedByDatabaseError,
@@ -33,6 +34,13 @@ TIME: Final = """
 
 UNIQUE_VIOLATION: Final = "23505"
 FOREIGN_KEY_VIOLATION: Final = "23503"
+OUR_KEYS: Final = (
+    "app_logs_source_id_fkey",
+    "app_logs_app_status_fkey",
+    "pending_halves_source_id_fkey",
+    "rejected_samples_source_id_fkey",
+)
+"""Foreign keys of the receiver's own; that of a chunk has its number before its name."""
 MAX_MESSAGE: Final = 200
 
 REFUSALS: Final = (
@@ -69,12 +77,18 @@ async def run_for_each(
 
     Raises:
         StatementRefusedError: it failed for all, for a reason that is none of theirs.
+        ConflictingTransactionError: what an entry refers to is gone; run the transaction again.
     """
     found = await connection.fetch(RUN_FOR_EACH, statement, list(map(to_json, entries)))
     failures = {
         place - 1: Failure(code, constraint, " ".join(message.split())[:MAX_MESSAGE])
         for place, code, constraint, message in found
     }
+    if any(
+        failure.code == FOREIGN_KEY_VIOLATION and failure.constraint.endswith(OUR_KEYS)
+        for failure in failures.values()
+    ):
+        raise ConflictingTransactionError("a source or an error code was deleted meanwhile")
     codes = {failure.code for failure in failures.values()}
     if codes == {INSUFFICIENT_PRIVILEGE} and await connection.fetchval(MAY_INSERT, table):
         # A policy of row-level security, which judges each row by itself.

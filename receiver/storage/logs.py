@@ -24,7 +24,7 @@ from receiver.storage.chunks import Chunks
 from receiver.storage.codes import Codes
 from receiver.storage.database import Connection, Database
 from receiver.storage.each import REFUSALS
-from receiver.storage.inserting import Inserted, copy_logs, insert_each, insert_logs
+from receiver.storage.inserting import Inserted, copy_logs, insert_each, insert_logs, samples_of
 from receiver.storage.pending import meet, settle_at_once, take_others
 from receiver.storage.records import (
     KEY,
@@ -38,6 +38,7 @@ from receiver.storage.records import (
     log_records,
     rejected_records,
 )
+from receiver.storage.references import References
 from receiver.storage.rejecting import reject_samples
 from receiver.storage.sources import Sources
 
@@ -50,15 +51,20 @@ MAX_SHOWN: Final = 200
 """Characters of labels that are logged."""
 
 
-class Limits(NamedTuple):
-    """How much may be added in an hour; None: any number."""
+class Options(NamedTuple):
+    """How batches are written."""
 
-    sources: int | None = None
-    codes: int | None = None
-    chunks: int | None = None
+    chunk_interval: timedelta = timedelta(days=1)
+    """Time range of one chunk."""
+    new_sources: int | None = None
+    """How many may be added in an hour, as of codes and chunks; None: any number."""
+    new_codes: int | None = None
+    new_chunks: int | None = None
+    checks_batches: bool = True
+    """Whether references are checked once a batch, where that is possible."""
 
 
-NO_LIMITS: Final = Limits()
+DEFAULTS: Final = Options()
 
 
 class How(Enum):
@@ -78,25 +84,24 @@ class LogWriter:
     Args:
         database: Where to.
         names: What the two metrics are called.
-        chunk_interval: Time range of one chunk.
         count: Is given what became of the samples, after each commit.
-        limits: How much may be added.
+        options: How to.
     """
 
     def __init__(
         self,
         database: Database,
         names: Mapping[Metric, str],
-        chunk_interval: timedelta = timedelta(days=1),
         count: Callable[[Fates], None] = lambda _: None,
-        limits: Limits = NO_LIMITS,
+        options: Options = DEFAULTS,
     ) -> None:
         self._database = database
         self._names = names
         self._count = count
-        self._sources = Sources(database, limits.sources)
-        self._codes = Codes(database, limits.codes)
-        self._chunks = Chunks(database, chunk_interval, limits.chunks)
+        self._sources = Sources(database, options.new_sources)
+        self._codes = Codes(database, options.new_codes)
+        self._chunks = Chunks(database, options.chunk_interval, options.new_chunks)
+        self._references = References(database, enabled=options.checks_batches)
         # Sources of which the database has refused a row: theirs must not slow down all others.
         self._suspects: WeakSet[Source] = WeakSet()
         self._copy_rests_until = 0.0
@@ -183,9 +188,7 @@ class LogWriter:
         """
         logs, halves = log_records(contents.rows), half_records(contents.halves)
         if how is How.COPY and not (halves or contents.rejected):
-            # The hot path: COPY alone is a transaction too, for one round trip instead of three.
-            async with self._database.connection() as connection:
-                copied = await copy_logs(connection, logs)
+            copied = await self._references.copy(logs)
             if copied < len(logs):
                 await self._transact(contents, How.INSERT, copied)
                 return
@@ -199,7 +202,15 @@ class LogWriter:
             if halves:
                 met = await meet(connection, halves, self._names, each=each)
                 logs = sorted(logs + met.completed, key=KEY)
-                await self._codes.ensure(connection, {log[2] for log in met.completed}, each=each)
+                needed = {log[2] for log in met.completed}
+                refused = await self._codes.ensure(connection, needed, each=each)
+                rejected += [
+                    sample
+                    for log in logs
+                    if log[2] in refused
+                    for sample in samples_of(log, self._names, Reason.REFUSED, refused[log[2]])
+                ]
+                logs = [log for log in logs if log[2] not in refused]
                 waiting = met.waiting
                 rejected += met.rejected
                 fates[Fate.DUPLICATE] += met.repeated

@@ -19,7 +19,7 @@ from receiver.pairing import Batch, Outcome, TimeWindow
 from receiver.settings import Settings
 from receiver.storage.database import Database, translated
 from receiver.storage.group_commit import Batching, GroupCommit
-from receiver.storage.logs import Limits, LogWriter
+from receiver.storage.logs import LogWriter, Options
 from receiver.storage.migrations import check_schema, migrate
 from receiver.storage.observing import observe
 from receiver.storage.pending import settle_waiting
@@ -57,9 +57,14 @@ class Store:
         self._writer = LogWriter(
             self.database,
             settings.metric_names,
-            settings.chunk_interval,
             self._metrics.count_fates,
-            Limits(settings.max_new_sources, settings.max_new_codes, settings.max_new_chunks),
+            Options(
+                settings.chunk_interval,
+                settings.max_new_sources,
+                settings.max_new_codes,
+                settings.max_new_chunks,
+                settings.reference_checks == "batch",
+            ),
         )
         window = TimeWindow(settings.max_sample_age, settings.max_sample_lead)
         self.queue = GroupCommit(

@@ -11,7 +11,7 @@ import pytest
 from receiver.errors import StatementRefusedError
 from receiver.model import Fate, Fates, Metric, Reason, Rejected
 from receiver.storage.database import Database
-from receiver.storage.logs import Limits, LogWriter
+from receiver.storage.logs import LogWriter, Options
 from receiver.storage.pending import settle_waiting
 from tests.conftest import MakeSettings
 from tests.integration.test_logs import (
@@ -350,7 +350,7 @@ async def test_what_refuses_every_row_is_the_databases_fault(
 async def test_new_label_sets_beyond_the_limit_are_rejected(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    writer = LogWriter(database, NAMES, limits=Limits(sources=5))
+    writer = LogWriter(database, NAMES, options=Options(new_sources=5))
     first = [row(source(str(number))) for number in range(4)]
     await writer.write(contents(*first))
     more = [row(source(f"more{number}")) for number in range(10)]
@@ -366,7 +366,7 @@ async def test_new_label_sets_beyond_the_limit_are_rejected(
 async def test_new_codes_beyond_the_limit_are_rejected_with_their_other_samples(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    writer = LogWriter(database, NAMES, limits=Limits(codes=5))
+    writer = LogWriter(database, NAMES, options=Options(new_codes=5))
     who = source()
     rows = [row(who, NOW + number, status=100 + number) for number in range(8)]
     half = status_half(who, NOW + 100, status=200)

@@ -10,7 +10,7 @@ import pytest
 
 from receiver.model import Fate, Source
 from receiver.storage.database import Database
-from receiver.storage.logs import Limits, LogWriter
+from receiver.storage.logs import LogWriter, Options
 from receiver.storage.pending import settle_waiting
 from receiver.storage.reading import rename_code
 from tests.conftest import MakeSettings
@@ -199,7 +199,7 @@ async def test_a_code_of_compressed_rows_cannot_be_deleted(
 async def test_new_chunks_beyond_the_limit_are_rejected(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    writer = LogWriter(database, NAMES, limits=Limits(chunks=5))
+    writer = LogWriter(database, NAMES, options=Options(new_chunks=5))
     who, day = source(), 86_400_000
     today = int(time.time() * 1000)
     for _ in range(2):

@@ -51,7 +51,7 @@ WHERE to_regclass(name) IS NOT NULL AND row_security_active(to_regclass(name)) O
 """
 
 
-async def check_writing(connection: Connection, _: Settings) -> list[Finding]:
+async def check_writing(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether rows can be stored, and if not, what differs from the tables as they were made."""
     findings = [
         found for table in REHEARSALS if (found := await try_table(connection, table)) is not None
@@ -59,7 +59,9 @@ async def check_writing(connection: Connection, _: Settings) -> list[Finding]:
     if not findings and not await connection.fetchval(HAS_KEY):
         findings.append(problem(*NO_KEY.split(": ", 1)))
     findings += await find_mandatory(connection)
-    return findings or await find_slow(connection) or [ok("rows can be stored")]
+    if findings:
+        return findings
+    return [ok("rows can be stored"), *await find_slow(connection, settings)]
 
 
 async def try_table(connection: Connection, table: str) -> Finding | None:
@@ -95,8 +97,8 @@ async def find_mandatory(connection: Connection) -> list[Finding]:
     ]
 
 
-async def find_slow(connection: Connection) -> list[Finding]:
-    """Find what makes rows be stored by INSERT, which takes longer than COPY."""
+async def find_slow(connection: Connection, settings: Settings) -> list[Finding]:
+    """Find what makes storing rows take longer than it could."""
     reasons = [
         f"row-level security is in force on {table}"
         for (table,) in await connection.fetch(FIND_POLICIES, list(WRITTEN))
@@ -106,7 +108,23 @@ async def find_slow(connection: Connection) -> list[Finding]:
         for column, type_ in await connection.fetch(FIND_TYPES, list(COPIED))
         if type_ != COPIED[column]
     ]
-    return [note(f"rows are stored by INSERT, slower than by COPY: {reason}") for reason in reasons]
+    findings = [
+        note(f"rows are stored by INSERT, slower than by COPY: {reason}") for reason in reasons
+    ]
+    if settings.reference_checks == "batch":
+        findings.append(await find_reference_check(connection))
+    return findings
+
+
+async def find_reference_check(connection: Connection) -> Finding:
+    """Say whether references are checked once a batch, and what grants it."""
+    obstacle = await connection.fetchval("SELECT receiver_references_obstacle()")
+    if obstacle is None:
+        return ok("codes and sources of rows are checked once a batch")
+    role = await connection.fetchval("SELECT quote_ident(current_user)")
+    grant = f"GRANT SET ON PARAMETER session_replication_role TO {role} (PostgreSQL 15)"
+    advice = grant if "session_replication_role" in obstacle else ""
+    return note(f"codes and sources are checked row by row: {obstacle}", advice)
 
 
 CHECKS: Final = {"writing": check_writing}

@@ -1,0 +1,190 @@
+"""References are checked once a batch, and no row is ever an orphan."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+
+from receiver.errors import UnavailableError
+from receiver.model import Row, Source
+from receiver.storage.database import Database
+from receiver.storage.logs import LogWriter, Options
+from receiver.storage.references import FEWEST
+from tests.conftest import MakeSettings
+from tests.integration.test_logs import NAMES, NOW, contents, count, row, source
+from tests.roles import as_role, plain_role
+
+OBSTACLE = "SELECT receiver_references_obstacle()"
+ORPHANS = """
+SELECT count(*) FROM app_logs l
+WHERE NOT EXISTS (SELECT FROM error_codes e WHERE e.code = l.app_status)
+   OR NOT EXISTS (SELECT FROM sources s WHERE s.id = l.source_id)
+"""
+
+
+@pytest.fixture
+async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
+    database = Database(make_settings(database_url=database_url))
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def skip_on_hypertable(connection: asyncpg.Connection) -> None:
+    if await connection.fetchval("SELECT to_regclass('timescaledb_information.hypertables')"):
+        pytest.skip("a hypertable's references are checked row by row")
+
+
+def batch(who: Source, start: int, status: int = 0) -> list[Row]:
+    return [row(who, NOW + start + number, status) for number in range(FEWEST)]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_a_batch_is_checked_once(
+    database: Database, connection: asyncpg.Connection, *, enabled: bool
+) -> None:
+    await skip_on_hypertable(connection)
+    writer = LogWriter(database, NAMES, options=Options(checks_batches=enabled))
+    who = source()
+    await writer.write(contents(row(who)))
+    reads = "SELECT idx_scan FROM pg_stat_xact_user_tables WHERE relname = 'sources'"
+    counted: list[int] = []
+
+    async with database.transaction() as used:
+        before = await used.fetchval(reads)
+        await used.fetchval("SELECT receiver_check_references('{0}'::int[], $1)", [who.id])
+        counted.append(await used.fetchval(reads) - before)
+    assert counted[0] <= 2
+    await writer.write(contents(*batch(who, 1)))
+    await writer.write(contents(*batch(who, 1)))
+    assert await count(connection, "app_logs") == 1 + FEWEST
+    assert await connection.fetchval(OBSTACLE) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            "CREATE FUNCTION t() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            "CREATE TRIGGER t AFTER INSERT ON app_logs EXECUTE FUNCTION t()",
+            "triggers",
+        ),
+        (
+            "CREATE FUNCTION t() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+            "CREATE TRIGGER t BEFORE INSERT ON app_logs FOR EACH ROW EXECUTE FUNCTION t();"
+            "ALTER TABLE app_logs ENABLE REPLICA TRIGGER t",
+            "triggers",
+        ),
+        ("ALTER TABLE app_logs ADD UNIQUE (id) DEFERRABLE INITIALLY DEFERRED", "triggers"),
+        (
+            "CREATE TABLE lines (id INT PRIMARY KEY);"
+            "ALTER TABLE app_logs ADD line INT REFERENCES lines",
+            "foreign keys",
+        ),
+        ("CREATE TABLE part () INHERITS (app_logs)", "partitions"),
+    ],
+)
+async def test_where_more_would_be_left_out_each_row_is_checked(
+    database: Database, connection: asyncpg.Connection, change: str, said: str
+) -> None:
+    await skip_on_hypertable(connection)
+    await connection.execute(change)
+    assert said in await connection.fetchval(OBSTACLE)
+    writer = LogWriter(database, NAMES)
+    await writer.write(contents(*batch(source(), 0)))
+    assert await count(connection, "app_logs") == FEWEST
+
+
+async def test_a_trigger_of_the_users_runs_from_its_first_row_on(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await skip_on_hypertable(connection)
+    writer, who = LogWriter(database, NAMES), source()
+    await writer.write(contents(*batch(who, 0)))
+    await connection.execute(
+        """
+        CREATE TABLE seen (id BIGINT);
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO seen VALUES (NEW.id); RETURN NEW; END';
+        CREATE TRIGGER see AFTER INSERT ON app_logs FOR EACH ROW EXECUTE FUNCTION see()
+        """
+    )
+    await writer.write(contents(*batch(who, FEWEST)))
+    assert await count(connection, "seen") == FEWEST
+
+
+async def test_a_role_that_may_not_checks_each_row(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    async with plain_role(database_url) as role:
+        await connection.execute(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+        )
+        database = Database(make_settings(database_url=as_role(database_url, role)))
+        await database.open()
+        async with database.transaction() as used:
+            assert "may not set session_replication_role" in await used.fetchval(OBSTACLE)
+        await LogWriter(database, NAMES).write(contents(*batch(source(), 0)))
+        await database.close()
+    assert await count(connection, "app_logs") == FEWEST
+
+
+async def send(writer: LogWriter, number: int) -> None:
+    """Write batches until they are stored, each of a source that may be deleted before."""
+    for turn in range(10):
+        rows = batch(source(f"{number} {turn}"), turn * 1000, status=7 + turn % 2)
+        rows += batch(source(f"{number} {turn}"), turn * 1000 + 500, status=9)
+        stored = False
+        while not stored:
+            with suppress(UnavailableError):
+                await writer.write(contents(*rows))
+                stored = True
+
+
+async def renumber(other: asyncpg.Connection) -> None:
+    for code in itertools.cycle((7, 8, 9)):
+        for statement in (
+            f"UPDATE error_codes SET code = code + 100 WHERE code = {code}",
+            f"DELETE FROM error_codes WHERE code = {code + 100}",
+        ):
+            with suppress(asyncpg.PostgresError):
+                await other.execute(statement)
+
+
+async def delete(other: asyncpg.Connection) -> None:
+    while True:
+        for (id_,) in await other.fetch("SELECT id FROM sources ORDER BY id DESC LIMIT 2"):
+            with suppress(asyncpg.PostgresError):
+                await other.execute("DELETE FROM sources WHERE id = $1", id_)
+        await asyncio.sleep(0.01)
+
+
+async def test_no_row_is_an_orphan_while_codes_and_sources_change(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    """Fails if the codes and sources are looked up without a lock."""
+    await skip_on_hypertable(connection)
+    databases = [Database(make_settings(database_url=database_url)) for _ in range(2)]
+    others = [await asyncpg.connect(database_url) for _ in range(2)]
+    for database in databases:
+        await database.open()
+    changing = [
+        asyncio.create_task(change(other))
+        for change, other in zip((renumber, delete), others, strict=True)
+    ]
+    await asyncio.gather(
+        *(send(LogWriter(database, NAMES), number) for number, database in enumerate(databases))
+    )
+    for task in changing:
+        task.cancel()
+    await asyncio.gather(*changing, return_exceptions=True)
+    for used in (*others, *databases):
+        await used.close()
+    assert await connection.fetchval(ORPHANS) == 0
+    assert await count(connection, "rejected_samples") == 0
+    assert await count(connection, "app_logs") == 2 * 10 * 2 * FEWEST
