@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from asyncio import sslproto
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -45,3 +46,11 @@ def collect_garbage_seldom() -> None:
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+
+
+def use_small_tls_buffers() -> None:
+    """Let a TLS connection cost 32 KiB of buffer in place of 256 KiB, which asyncio fills at once.
+
+    The largest record has 16 KiB. uvloop has buffers of its own, which cost what is used of them.
+    """
+    sslproto.SSLProtocol.max_size = 32 * 1024

@@ -94,7 +94,13 @@ def shared_metrics() -> Iterator[Path]:
 
 def divide(settings: Settings) -> Settings:
     """What one worker may take of the limits that hold for all together."""
-    limits = ("max_in_flight_requests", "max_in_flight_size", "series_cache_size")
+    limits = (
+        "max_in_flight_requests",
+        "max_in_flight_size",
+        "max_arriving_size",
+        "max_connections",
+        "series_cache_size",
+    )
     return settings.model_copy(
         update={name: max(2, getattr(settings, name) // settings.workers) for name in limits}
     )
