@@ -113,6 +113,7 @@ async def show_state(app: web.Application) -> AsyncIterator[None]:
     async def keep_showing() -> None:
         while True:
             app[METRICS].show(state(app))
+            app[METRICS].keep_files()
             await asyncio.sleep(1)
 
     showing = asyncio.create_task(keep_showing())

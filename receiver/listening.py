@@ -141,10 +141,9 @@ class Listener:
             await self._loop.connect_accepted_socket(
                 lambda: peer, accepted, ssl=self._tls, **self._times
             )
-        except OSError as error:
+        except OSError:
             self._connections.remove(peer)
             self._connections.count_closed(Cause.HANDSHAKE)
-            logger.info("a TLS handshake failed: %s", error, extra={"fault": "tls_handshake"})
         except asyncio.CancelledError:
             self._connections.remove(peer)
             raise

@@ -41,6 +41,7 @@ from receiver.errors import (
 from receiver.model import Fate, Fates, Observed, Reason
 from receiver.observed import ObservedCollector
 from receiver.settings import Settings
+from receiver.shared_metrics import KeptFiles
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 COMMIT_BUCKETS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
@@ -82,6 +83,7 @@ class Metrics:
         # Prometheus' text format has no place for them: each would be a series of its own.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._shared = shared
+        self._files = None if shared is None else KeptFiles(shared)
         registry = self._registry = CollectorRegistry()
         if shared is None:
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -272,12 +274,18 @@ class Metrics:
         for name, count in state.connections.items():
             self._connections.labels(name).set(count)
 
+    def keep_files(self) -> None:
+        """See that the files are there by which the other workers know this one's metrics."""
+        if self._files is not None:
+            self._files.keep()
+
     def show_observed(self, observed: Observed) -> None:
         """Tell what the database holds."""
         self._observed.take(observed)
 
     def expose(self) -> bytes:
         """All metrics in Prometheus' text format, of all workers together."""
+        self.keep_files()
         everyone = self._registry
         if self._shared is not None:
             everyone = CollectorRegistry()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import resource
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from receiver.loop import collect_garbage_seldom, use_small_tls_buffers
 from receiver.peer import Peer
 from receiver.security.headers import hide_versions
 from receiver.settings import Settings
+from receiver.signals import heard
 from receiver.sockets import bind
 from receiver.write import WRITE_PATH, Record
 
@@ -38,9 +38,9 @@ logger = logging.getLogger(__name__)
 
 
 def stop_signal() -> asyncio.Event:
-    """What SIGTERM and SIGINT set."""
+    """What the signals set that end the program."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in heard():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 

@@ -78,9 +78,13 @@ def reachable_host(host: str, port: int) -> str:
 
 def default_data_dir() -> Path:
     """Where state lies when nobody says otherwise: a place the running user may write."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/receiver")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "receiver"
+    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    try:
+        home = given if given.is_absolute() else Path.home() / ".local/share"
+    except RuntimeError:
+        # A user of whom the system knows no more than a number.
+        home = Path("/var/lib")
+    return (Path("/var/lib") if os.geteuid() == 0 else home) / "receiver"
 
 
 class Files(PydanticBaseSettingsSource):
