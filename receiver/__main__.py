@@ -6,6 +6,7 @@ and the imports take a second.
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2)
 def main() -> None:
     """Run the command line."""
     open_standard_streams()
+    name_user()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     for number in heard():
@@ -55,6 +57,14 @@ def open_standard_streams() -> None:
         if getattr(sys, name) is None:
             stream = open(number, "w" if number else "r", closefd=False, encoding="utf-8")  # noqa: SIM115
             setattr(sys, name, stream)
+
+
+def name_user() -> None:
+    """Have a user without a name go by the number: whoever asks for the name would fail."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # before Python 3.13, and since
+        os.environ["LOGNAME"] = str(os.getuid())
 
 
 if __name__ == "__main__":

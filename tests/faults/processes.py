@@ -242,11 +242,11 @@ class Replica:
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
-    async def launch(self) -> None:
-        """Start it, without waiting for anything."""
+    async def launch(self, *command: str) -> None:
+        """Start it, by another command if one is given, without waiting for anything."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "receiver", "serve"),
+                *(command or (sys.executable, "-m", "receiver", "serve")),
                 env=self._environment,
                 cwd=self._directory,
                 preexec_fn=self._limit_files,
