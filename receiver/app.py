@@ -11,9 +11,11 @@ from typing import Final
 from aiohttp import web
 
 from receiver.body import leave_to_handler
+from receiver.connections import Connections
 from receiver.errors import ReceiverError, ShuttingDownError
 from receiver.limits import InFlight
 from receiver.metrics import CONTENT_TYPE, Metrics, State
+from receiver.peer import follow
 from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
 from receiver.protocol.series import SeriesCache
@@ -33,6 +35,8 @@ STORE: Final = web.AppKey("store", Store)
 TLS: Final = web.AppKey("tls", ServerTLS)
 """There if it serves HTTPS."""
 IN_FLIGHT: Final = web.AppKey("in_flight", InFlight)
+CONNECTIONS: Final = web.AppKey("connections", Connections)
+EXPOSING: Final = web.AppKey("exposing", asyncio.Lock)
 DRAINING: Final = web.AppKey("draining", asyncio.Event)
 """Set as soon as the receiver is to stop: it still works, but should get no new work."""
 
@@ -45,25 +49,26 @@ def build_app(
     Raises:
         SettingsError: the files of credentials or of TLS cannot be used.
     """
-    in_flight = InFlight(settings.max_in_flight_requests, settings.max_in_flight_size)
+    in_flight = InFlight(
+        settings.max_in_flight_requests, settings.max_in_flight_size, settings.max_arriving_size
+    )
     metrics = Metrics(shared_metrics, settings.workers)
     store = Store(settings, lambda: in_flight.arriving, metrics)
-    metrics.set_limits(
-        settings.max_in_flight_requests,
-        settings.max_in_flight_size,
-        store.database.max_connections,
-    )
+    metrics.set_limits(settings, store.database.max_connections)
     names = {name: metric for metric, name in settings.metric_names.items()}
     series = SeriesCache(names, settings.series_cache_size)
     decoders: dict[Message, Decoder] = {
         Message.V1: v1.Decoder(series),
         Message.V2: v2.Decoder(series),
     }
-    app = web.Application()
+    app = web.Application(middlewares=[follow])
     app[METRICS] = metrics
+    app[CONNECTIONS] = count_connections(settings, metrics)
+    app.cleanup_ctx.append(app[CONNECTIONS].run)
     secure(app, settings)
     app[STORE] = store
     app[IN_FLIGHT] = in_flight
+    app[EXPOSING] = asyncio.Lock()
     app[DRAINING] = asyncio.Event()
     app.cleanup_ctx.extend((run_store, show_state))
     app.on_response_prepare.append(answer_request_id)
@@ -75,6 +80,12 @@ def build_app(
     app.router.add_get("/-/ready", tell_ready)
     app.router.add_routes(routes(settings))
     return app
+
+
+def count_connections(settings: Settings, metrics: Metrics) -> Connections:
+    """What counts the connections; none may complete nothing for longer than both timeouts."""
+    timeouts = settings.idle_timeout + settings.read_timeout
+    return Connections(settings.max_connections, timeouts.total_seconds(), metrics.count_closed)
 
 
 def secure(app: web.Application, settings: Settings) -> None:
@@ -102,6 +113,7 @@ async def show_state(app: web.Application) -> AsyncIterator[None]:
     async def keep_showing() -> None:
         while True:
             app[METRICS].show(state(app))
+            app[METRICS].keep_files()
             await asyncio.sleep(1)
 
     showing = asyncio.create_task(keep_showing())
@@ -117,14 +129,18 @@ def state(app: web.Application) -> State:
         store.queue.oldest_age,
         store.database.connections,
         app[IN_FLIGHT].size,
+        app[IN_FLIGHT].bodies.size,
+        len(app[CONNECTIONS]),
         store.reachable,
     )
 
 
 async def expose_metrics(request: web.Request) -> web.Response:
     """`GET /metrics`."""
-    metrics = request.app[METRICS]
-    metrics.show(state(request.app))
+    # One in each turn of the event loop: it takes milliseconds, which a write request needs too.
+    async with request.app[EXPOSING]:
+        metrics = request.app[METRICS]
+        metrics.show(state(request.app))
     return web.Response(body=metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -19,6 +19,7 @@ from receiver.flags import add_settings
 from receiver.log import set_up_logging
 from receiver.loop import run
 from receiver.notation import has_password
+from receiver.output import writing_output
 from receiver.parsing import Parser
 from receiver.printable import printable, replace_what_cannot_be_written
 from receiver.sections import Section
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         set_up_logging(settings.log_level, settings.log_format)
         warn_of_password(parsed)
         warn_of_ignored(parsed)
-        code = run(load_command(parsed.command).run(settings, parsed))
+        with writing_output():
+            code = run(load_command(parsed.command).run(settings, parsed))
     except UsageError as error:
         parser.fail(str(error))
     except ReceiverError as error:

@@ -86,6 +86,10 @@ class OverloadedError(UnavailableError):
     """Too many requests are in flight."""
 
 
+class SlowSenderError(UnavailableError):
+    """The request's body arrives too slowly."""
+
+
 class ShuttingDownError(UnavailableError):
     """The receiver is shutting down."""
 

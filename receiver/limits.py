@@ -1,44 +1,61 @@
-"""How much may be under way at once."""
+"""How much may be in flight at once: bodies that still arrive, and requests that are complete."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from receiver.arriving import Arriving
 from receiver.errors import OverloadedError
 
 
 class InFlight:
-    """Counts the requests under way and refuses the ones too many.
+    """Counts the requests in flight and refuses the ones too many.
+
+    A request takes a place when its body is there: whoever sends slowly keeps none from others.
 
     Args:
-        max_requests: Requests at once.
-        max_size: Decompressed bytes of all of them.
+        max_requests: Complete requests at once.
+        max_size: Bytes of all of them, compressed and decompressed.
+        max_arriving_size: Bytes of the bodies that are not complete yet.
     """
 
-    def __init__(self, max_requests: int, max_size: int) -> None:
+    def __init__(self, max_requests: int, max_size: int, max_arriving_size: int) -> None:
         self._max_requests = max_requests
         self._max_size = max_size
+        self._undecoded = 0
+        self.bodies = Arriving(max_arriving_size)
         self.requests = 0
         self.size = 0
-        self.arriving = 0
+
+    @property
+    def arriving(self) -> int:
         """Requests whose samples are not known yet."""
+        return len(self.bodies) + self._undecoded
+
+    def check(self) -> None:
+        """Check that there is a place, before any of a request's body is read.
+
+        Raises:
+            OverloadedError: there is none.
+        """
+        if self.requests >= self._max_requests:
+            raise OverloadedError(
+                f"{self.requests} requests are in flight, which is the limit "
+                "(RECEIVER_MAX_IN_FLIGHT_REQUESTS)"
+            )
 
     @contextmanager
     def admit(self) -> Iterator[Admission]:
-        """Count a request in, and out again when it is answered.
+        """Count a complete request in, and out again when it is answered.
 
         Raises:
             OverloadedError: there are too many.
         """
-        if self.requests >= self._max_requests:
-            raise OverloadedError(
-                f"{self.requests} requests are under way, which is the limit "
-                "(RECEIVER_MAX_IN_FLIGHT_REQUESTS)"
-            )
+        self.check()
         admission = Admission(self)
         self.requests += 1
-        self.arriving += 1
+        self._undecoded += 1
         try:
             yield admission
         finally:
@@ -54,14 +71,18 @@ class InFlight:
         """
         if self.size > held and self.size + size > self._max_size:
             raise OverloadedError(
-                f"the requests under way hold {self.size} bytes, {size} more would exceed "
+                f"the requests in flight hold {self.size} bytes, {size} more would exceed "
                 f"{self._max_size} (RECEIVER_MAX_IN_FLIGHT_SIZE)"
             )
         self.size += size
 
+    def decoded(self) -> None:
+        """Count a request whose samples are known now."""
+        self._undecoded -= 1
+
 
 class Admission:
-    """One request's part of what is under way."""
+    """One complete request's part of what is in flight."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
@@ -81,4 +102,4 @@ class Admission:
         """Say that the request's samples are known: nobody needs to wait for them any more."""
         if not self._arrived:
             self._arrived = True
-            self._in_flight.arriving -= 1
+            self._in_flight.decoded()

@@ -28,16 +28,20 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from receiver import __version__
+from receiver.connections import Cause
 from receiver.errors import (
     BadRequestError,
     DatabaseUnavailableError,
     OverloadedError,
     ReceiverError,
+    SlowSenderError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
 from receiver.model import Fate, Fates, Observed, Reason
 from receiver.observed import ObservedCollector
+from receiver.settings import Settings
+from receiver.shared_metrics import KeptFiles
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 COMMIT_BUCKETS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
@@ -46,6 +50,7 @@ REFUSALS: Final = (
     UnsupportedMediaTypeError,
     TooLargeError,
     OverloadedError,
+    SlowSenderError,
     DatabaseUnavailableError,
 )
 """What a request is refused for most often."""
@@ -59,6 +64,8 @@ class State(NamedTuple):
     queue_seconds: float
     connections: Mapping[str, int]
     in_flight_size: int
+    arriving_size: int
+    open_connections: int
     database_up: bool
 
 
@@ -76,11 +83,13 @@ class Metrics:
         # Prometheus' text format has no place for them: each would be a series of its own.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._shared = shared
+        self._files = None if shared is None else KeptFiles(shared)
         registry = self._registry = CollectorRegistry()
         if shared is None:
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
                 collector(registry=registry)
         self._make_requests(registry)
+        self._make_connections(registry)
         self._make_samples(registry)
         self._make_state(registry)
         self._observed = ObservedCollector()
@@ -113,16 +122,44 @@ class Metrics:
             "Time from the headers of a write request to its answer.",
             registry=registry,
         )
-        self.in_flight = gauge("receiver_requests_in_flight", "Write requests under way.", registry)
+        self.in_flight = gauge(
+            "receiver_requests_in_flight", "Complete write requests in flight.", registry
+        )
         self._max_in_flight = gauge(
-            "receiver_requests_in_flight_limit", "How many there may be.", registry
+            "receiver_requests_in_flight_limit",
+            "Maximum number of complete write requests in flight.",
+            registry,
         )
         self._in_flight_size = gauge(
-            "receiver_in_flight_bytes", "Decompressed size of the requests under way.", registry
+            "receiver_in_flight_bytes", "Decompressed size of the requests in flight.", registry
         )
         self._max_in_flight_size = gauge(
-            "receiver_in_flight_bytes_limit", "How large they may be.", registry
+            "receiver_in_flight_bytes_limit",
+            "Maximum decompressed size of the requests in flight.",
+            registry,
         )
+        self._arriving_size = gauge(
+            "receiver_arriving_bytes", "Size of the request bodies still arriving.", registry
+        )
+        self._max_arriving_size = gauge(
+            "receiver_arriving_bytes_limit",
+            "Maximum size of the request bodies still arriving.",
+            registry,
+        )
+
+    def _make_connections(self, registry: CollectorRegistry) -> None:
+        self._open_connections = gauge("receiver_connections", "Open connections.", registry)
+        self._max_open_connections = gauge(
+            "receiver_connections_limit", "Maximum number of open connections.", registry
+        )
+        self._closed = Counter(
+            "receiver_connections_closed",
+            "Connections that the receiver closed before their requests were answered, by cause.",
+            ["cause"],
+            registry=registry,
+        )
+        for cause in Cause:
+            self._closed.labels(cause).inc(0)
 
     def _make_samples(self, registry: CollectorRegistry) -> None:
         self._received = Counter(
@@ -180,11 +217,22 @@ class Metrics:
             mode="livemin",
         )
 
-    def set_limits(self, requests: int, size: int, connections: int) -> None:
-        """Say how much there may be at once."""
-        self._max_in_flight.set(requests)
-        self._max_in_flight_size.set(size)
+    def set_limits(self, settings: Settings, connections: int) -> None:
+        """Show how much there may be at once.
+
+        Args:
+            settings: Those of this process.
+            connections: Maximum number of connections to the database.
+        """
+        self._max_in_flight.set(settings.max_in_flight_requests)
+        self._max_in_flight_size.set(settings.max_in_flight_size)
+        self._max_arriving_size.set(settings.max_arriving_size)
+        self._max_open_connections.set(settings.max_connections)
         self._max_connections.set(connections)
+
+    def count_closed(self, cause: Cause) -> None:
+        """Count a connection that the receiver closed."""
+        self._closed.labels(cause).inc()
 
     def count_refused(self, error: ReceiverError) -> None:
         """Count a request of which nothing was stored."""
@@ -220,9 +268,16 @@ class Metrics:
         self._queue.set(state.queue_requests)
         self._queue_seconds.set(state.queue_seconds)
         self._in_flight_size.set(state.in_flight_size)
+        self._arriving_size.set(state.arriving_size)
+        self._open_connections.set(state.open_connections)
         self._database_up.set(state.database_up)
         for name, count in state.connections.items():
             self._connections.labels(name).set(count)
+
+    def keep_files(self) -> None:
+        """See that the files are there by which the other workers know this one's metrics."""
+        if self._files is not None:
+            self._files.keep()
 
     def show_observed(self, observed: Observed) -> None:
         """Tell what the database holds."""
@@ -230,6 +285,7 @@ class Metrics:
 
     def expose(self) -> bytes:
         """All metrics in Prometheus' text format, of all workers together."""
+        self.keep_files()
         everyone = self._registry
         if self._shared is not None:
             everyone = CollectorRegistry()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -16,11 +17,14 @@ from receiver.settings import Settings
 from receiver.workers import supervise
 from receiver.write import Record
 
+LOOK: Final = 1.0
+"""Seconds between two looks whether the embedded PostgreSQL runs."""
+
 logger = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, record: Record | None = None) -> None:
-    """Run until SIGTERM or SIGINT; what was accepted by then is finished and answered.
+    """Run until a signal ends it; what was accepted by then is finished and answered.
 
     Requests are recorded by one process, however many workers the settings ask for.
 
@@ -64,14 +68,50 @@ async def database(settings: Settings) -> AsyncIterator[Settings]:
 
 @asynccontextmanager
 async def embedded_database(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
-    """Run an embedded database.
+    """Run an embedded database; should it end by itself, it is started again.
 
     Raises:
-        EmbeddedDatabaseError: it cannot be started.
+        EmbeddedDatabaseError: it cannot be started, or not again.
     """
     embedded = EmbeddedPostgres(data_dir)
     try:
         await asyncio.to_thread(embedded.start)
-        yield embedded
+        async with failing_with(keep_running(embedded)):
+            yield embedded
     finally:
         await asyncio.to_thread(embedded.stop)
+
+
+async def keep_running(embedded: EmbeddedPostgres) -> None:
+    """Start the server again whenever it has ended.
+
+    Raises:
+        EmbeddedDatabaseError: it cannot be started again.
+    """
+    while True:
+        await asyncio.sleep(LOOK)
+        if not embedded.runs:
+            logger.error("the embedded PostgreSQL has ended: starting it again")
+            await asyncio.to_thread(embedded.start_again)
+
+
+@asynccontextmanager
+async def failing_with(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Watch over something for as long as the context lasts, and cancel the context if that fails.
+
+    Raises:
+        EmbeddedDatabaseError: it failed.
+    """
+    watching = asyncio.create_task(watch)
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  this is a coroutine
+    watching.add_done_callback(lambda done: done.cancelled() or task.cancel())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not watching.done():
+            raise
+        task.uncancel()
+        watching.result()
+    finally:
+        watching.cancel()

@@ -6,28 +6,41 @@ import asyncio
 import logging
 import os
 import resource
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
 from receiver import __version__
-from receiver.app import DRAINING, STORE, TLS, build_app
+from receiver.app import CONNECTIONS, DRAINING, STORE, TLS, build_app
 from receiver.errors import SettingsError
-from receiver.loop import collect_garbage_seldom
+from receiver.listening import Listener, Site
+from receiver.loop import collect_garbage_seldom, use_small_tls_buffers
+from receiver.peer import Peer
 from receiver.security.headers import hide_versions
 from receiver.settings import Settings
+from receiver.signals import heard
+from receiver.sockets import bind
 from receiver.write import WRITE_PATH, Record
+
+OWN_FILES: Final = 64
+"""Open files besides the connections of senders: the database's, metrics, logs, certificates."""
+FEWEST_CONNECTIONS: Final = 16
+HANDSHAKE: Final = 10.0
+"""Seconds a TLS handshake may take."""
+READ_BUFFER: Final = 64 * 1024
+"""Bytes of a body that wait to be read before no more of it is taken from its sender."""
 
 logger = logging.getLogger(__name__)
 
 
 def stop_signal() -> asyncio.Event:
-    """What SIGTERM and SIGINT set."""
+    """What the signals set that end the program."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in heard():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
@@ -54,8 +67,11 @@ async def work(
     Raises:
         SetupError: something is set up wrongly.
     """
-    allow_many_connections()
+    settings = settings.model_copy(
+        update={"max_connections": allow_connections(settings, quiet=ready_first)}
+    )
     collect_garbage_seldom()
+    use_small_tls_buffers()
     app = build_app(settings, record, shared_metrics)
 
     async def opened() -> None:
@@ -97,10 +113,37 @@ def told(settings: Settings) -> Iterator[None]:
     logger.info("stopped", extra={"event": "stopped"})
 
 
-def allow_many_connections() -> None:
-    """Raise the limit of open files as far as the system allows: every connection is one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def allow_connections(settings: Settings, *, quiet: bool = False) -> int:
+    """Raise the limit of open files as far as needed: every connection is one.
+
+    Args:
+        settings: How many connections there may be.
+        quiet: Whether another worker of the same receiver reports that there can be fewer.
+
+    Returns:
+        How many there can be.
+
+    Raises:
+        SettingsError: the system allows next to none.
+    """
+    needed = settings.max_connections + OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    fewest = OWN_FILES + min(FEWEST_CONNECTIONS, settings.max_connections)
+    if allowed < fewest:
+        raise SettingsError(
+            f"`ulimit -n` allows {hard} open files, the receiver needs {fewest} at least: raise it"
+        )
+    if allowed < needed and not quiet:
+        logger.warning(
+            "`ulimit -n` allows %d open files, RECEIVER_MAX_CONNECTIONS=%d needs %d: "
+            "at most %d connections are open at once",
+            *(hard, settings.max_connections, needed, allowed - OWN_FILES),
+            extra={"event": "few_files"},
+        )
+    return allowed - OWN_FILES
 
 
 @asynccontextmanager
@@ -119,16 +162,8 @@ async def running(app: web.Application, settings: Settings) -> AsyncIterator[web
 async def web_runner(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
     """Start the application, and end it when what was accepted is answered."""
     hide_versions()
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        # A content encoding is ours to judge: aiohttp would answer 400 to those it cannot read,
-        # where senders that can fall back to snappy wait for 415.
-        auto_decompress=False,
-        keepalive_timeout=settings.idle_timeout.total_seconds(),
-        # aiohttp waits for so long, and then as long again.
-        shutdown_timeout=settings.shutdown_timeout.total_seconds() / 2,
-    )
+    # aiohttp waits for so long, and then as long again.
+    runner = web.AppRunner(app, shutdown_timeout=settings.shutdown_timeout.total_seconds() / 2)
     await runner.setup()
     try:
         yield runner
@@ -147,17 +182,39 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
     Raises:
         SettingsError: the address cannot be listened on.
     """
-    host, port = settings.address
     tls = runner.app.get(TLS)
     context = None if tls is None else tls.context
+    idle = settings.idle_timeout.total_seconds()
     try:
-        await web.TCPSite(runner, host, port, reuse_port=shared, ssl_context=context).start()
+        listener = Listener(
+            await bind(*settings.address, shared=shared),
+            runner.app[CONNECTIONS],
+            partial(make_peer, runner, idle),
+            context,
+            min(HANDSHAKE, idle),
+        )
+        await Site(runner, listener).start()
     except OSError as error:
         raise cannot_listen(settings, error) from error
     for address in runner.addresses:
         scheme = "http" if context is None else "https"
         url = f"{scheme}://{address[0]}:{address[1]}{WRITE_PATH}"
         logger.info("listening on %s", url, extra={"event": "listening"})
+
+
+def make_peer(runner: web.AppRunner, idle_timeout: float) -> Peer:
+    """Make what speaks HTTP with one sender."""
+    assert runner.server is not None  # noqa: S101  it is set up
+    return Peer(
+        runner.server,
+        runner.app[CONNECTIONS],
+        access_log=None,
+        # A content encoding is ours to judge: aiohttp would answer 400 to those it cannot read,
+        # where senders that can fall back to snappy wait for 415.
+        auto_decompress=False,
+        keepalive_timeout=idle_timeout,
+        read_bufsize=READ_BUFFER,
+    )
 
 
 def cannot_listen(settings: Settings, error: OSError) -> SettingsError:

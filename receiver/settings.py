@@ -78,9 +78,13 @@ def reachable_host(host: str, port: int) -> str:
 
 def default_data_dir() -> Path:
     """Where state lies when nobody says otherwise: a place the running user may write."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/receiver")
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "receiver"
+    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    try:
+        home = given if given.is_absolute() else Path.home() / ".local/share"
+    except RuntimeError:
+        # A user of whom the system knows no more than a number.
+        home = Path("/var/lib")
+    return (Path("/var/lib") if os.geteuid() == 0 else home) / "receiver"
 
 
 class Files(PydanticBaseSettingsSource):
@@ -217,11 +221,26 @@ class Settings(BaseSettings):
         ByteSize(64 * 2**20), description="Largest request, decompressed."
     )
     max_in_flight_requests: Count = Field(
-        1000, description="Requests under way at once; one more is answered 503."
+        1000, description="Complete requests in flight at once; one more is answered 503."
     )
     max_in_flight_size: Size = Field(
         ByteSize(128 * 2**20),
-        description="Decompressed size of all requests under way; above it they are answered 503.",
+        description="Decompressed size of all requests in flight; above it they are answered 503.",
+    )
+    max_arriving_size: Size = Field(
+        ByteSize(64 * 2**20),
+        description="Size of all request bodies that are still arriving; above it the one that has "
+        "held most for longest is answered 503.",
+    )
+    max_connections: Count = Field(
+        2500,
+        description="Connections at once; for one more the longest idle one is closed. "
+        "Lower where `ulimit -n` allows fewer.",
+    )
+    min_body_rate: Size = Field(
+        ByteSize(512),
+        description="Bytes a second at which a request body must arrive; below it, for 10s, "
+        "it is answered 503.",
     )
     max_sample_age: Age = Field(
         timedelta(days=3650),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
-import os
-import socket
+import signal
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
@@ -23,11 +21,12 @@ from receiver.loop import run
 from receiver.printable import printable, replace_what_cannot_be_written
 from receiver.server import cannot_listen, stop_signal, told, work
 from receiver.settings import Settings
+from receiver.shared_metrics import shared_metrics
+from receiver.signals import ENDING
+from receiver.sockets import bind
 
 logger = logging.getLogger(__name__)
 
-SHARED_METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Where prometheus_client finds its directory, when it is imported."""
 SET_UP_WRONGLY: Final = 3
 """Exit code of a worker that starting again would not help."""
 PAUSE: Final = 1.0
@@ -43,58 +42,57 @@ async def supervise(settings: Settings, stop: asyncio.Event) -> None:
         SettingsError: the address cannot be listened on.
         SetupError: something is set up wrongly; the worker has said what.
     """
-    with (
-        reserved(settings) as reserved_settings,
-        shared_metrics() as shared,
-        told(reserved_settings),
-    ):
-        share = divide(reserved_settings)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(1, settings.workers + 1):
-                    group.create_task(keep_running(number, share, shared, stop))
-        except* SetupError as errors:
-            raise SetupError(str(errors.exceptions[0])) from None
+    async with reserved(settings) as reserved_settings:
+        with shared_metrics() as shared, told(reserved_settings):
+            await keep_all_running(reserved_settings, shared, stop)
 
 
-@contextmanager
-def reserved(settings: Settings) -> Iterator[Settings]:
+async def keep_all_running(settings: Settings, shared: Path, stop: asyncio.Event) -> None:
+    """Run the workers until told to stop.
+
+    Raises:
+        SetupError: something is set up wrongly; the worker has said what.
+    """
+    share = divide(settings)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(1, settings.workers + 1):
+                group.create_task(keep_running(number, share, shared, stop))
+    except* SetupError as errors:
+        raise SetupError(str(errors.exceptions[0])) from None
+
+
+@asynccontextmanager
+async def reserved(settings: Settings) -> AsyncIterator[Settings]:
     """Hold the address for the workers, who bind it too; a port of 0 becomes a real one.
 
     Raises:
         SettingsError: it cannot be listened on.
     """
     host, port = settings.address
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # Without SO_REUSEPORT, or another receiver's workers would let us share their port.
-        with socket.create_server(address[:2], family=family) as alone:
-            address = alone.getsockname()
-        holder = socket.socket(family)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(address)
-    except OSError as error:
-        raise cannot_listen(settings, error) from error
-    with holder:
-        yield settings.model_copy(
-            update={"listen": f"{settings.listen.rpartition(':')[0]}:{address[1]}"}
-        )
-
-
-@contextmanager
-def shared_metrics() -> Iterator[Path]:
-    """A directory in which the workers' metrics come together."""
-    with tempfile.TemporaryDirectory(prefix="receiver-metrics-") as directory:
-        os.environ[SHARED_METRICS] = directory
+    with ExitStack() as holders:
         try:
-            yield Path(directory)
-        finally:
-            del os.environ[SHARED_METRICS]
+            # First alone, or another receiver's workers would let us share their port.
+            with ExitStack() as alone:
+                for one in await bind(host, port):
+                    alone.enter_context(one).listen()
+                    port = one.getsockname()[1]
+            for one in await bind(host, port, shared=True):
+                holders.enter_context(one)
+        except OSError as error:
+            raise cannot_listen(settings, error) from error
+        yield settings.model_copy(update={"listen": f"{settings.listen.rpartition(':')[0]}:{port}"})
 
 
 def divide(settings: Settings) -> Settings:
     """What one worker may take of the limits that hold for all together."""
-    limits = ("max_in_flight_requests", "max_in_flight_size", "series_cache_size")
+    limits = (
+        "max_in_flight_requests",
+        "max_in_flight_size",
+        "max_arriving_size",
+        "max_connections",
+        "series_cache_size",
+    )
     return settings.model_copy(
         update={name: max(2, getattr(settings, name) // settings.workers) for name in limits}
     )
@@ -129,7 +127,7 @@ async def worker(
     process = multiprocessing.get_context("spawn").Process(
         target=run_worker, args=(number, settings, shared), name=f"worker-{number}"
     )
-    process.start()
+    start(process, shared)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(process.sentinel, ended.set)
@@ -145,6 +143,17 @@ async def worker(
         process.kill()
         process.join()
         mark_process_dead(process.pid, str(shared))  # type: ignore[no-untyped-call]
+
+
+def start(process: SpawnProcess, shared: Path) -> None:
+    """Start a worker, whatever becomes of the directory for temporary files meanwhile."""
+    shared.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # A signal to all processes waits until the new one has handlers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 async def first_of(*events: asyncio.Event) -> None:
@@ -171,6 +180,7 @@ def run_worker(number: int, settings: Settings, shared: Path) -> None:
 async def work_until_orphaned(number: int, settings: Settings, shared: Path) -> None:
     """Serve until told to stop, or until the process that would say so is gone."""
     stop = stop_signal()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if parent := multiprocessing.parent_process():
         asyncio.get_running_loop().add_reader(parent.sentinel, stop.set)
     # The first one tells how things are; the others join when they can store, so that what has been

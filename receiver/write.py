@@ -12,12 +12,13 @@ from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 
-from receiver.body import read_body
+from receiver.body import BodyLimits, read_body
 from receiver.errors import ReceiverError
 from receiver.limits import Admission, InFlight
 from receiver.metrics import Metrics
 from receiver.model import Faults, Sample, WriteRequest
 from receiver.pairing import Outcome
+from receiver.peer import kept
 from receiver.printable import printable
 from receiver.protocol.compression import check_size, decompress
 from receiver.protocol.negotiation import Message, negotiate
@@ -69,6 +70,9 @@ class WriteHandler:
         metrics: Metrics,
     ) -> None:
         self._settings = settings
+        self._limits = BodyLimits(
+            settings.max_body_size, settings.read_timeout, settings.min_body_rate
+        )
         self._decoders = decoders
         self._storage = storage
         self._in_flight = in_flight
@@ -78,7 +82,7 @@ class WriteHandler:
     async def handle(self, request: web.Request) -> web.Response:
         """Handle one request; every failure becomes an answer here."""
         version = "unknown"
-        with self._metrics.request_seconds.time(), self._metrics.in_flight.track_inprogress():
+        with self._metrics.request_seconds.time():
             try:
                 message = negotiate(request.headers)
             except ReceiverError as error:
@@ -92,8 +96,9 @@ class WriteHandler:
     async def _answer(self, message: Message, request: web.Request) -> web.Response:
         written = NOTHING
         try:
-            with self._in_flight.admit() as admission:
-                written = await self._take(message, request, admission)
+            body = await self._read(request)
+            with kept(request), self._in_flight.admit() as admission:
+                written = await self._take(message, request, body, admission)
             response = acknowledgement(written, request_id(request))
         except ReceiverError as error:
             response = self._refuse(request, error)
@@ -111,17 +116,19 @@ class WriteHandler:
         self._metrics.count_refused(error)
         return refusal(error, self._settings.retry_after, request_id(request))
 
+    async def _read(self, request: web.Request) -> bytes:
+        self._in_flight.check()
+        return await read_body(request, self._limits, self._in_flight.bodies)
+
     async def _take(
-        self, message: Message, request: web.Request, admission: Admission
+        self, message: Message, request: web.Request, body: bytes, admission: Admission
     ) -> WriteRequest:
-        settings = self._settings
-        body = await read_body(
-            request, settings.max_body_size, settings.read_timeout, admission.claim
-        )
-        if self.record is not None:
-            await self.record(request, body)
-        decoded = self._decode(message, body, admission)
-        await self._store(decoded)
+        with self._metrics.in_flight.track_inprogress():
+            admission.claim(len(body))
+            if self.record is not None:
+                await self.record(request, body)
+            decoded = self._decode(message, body, admission)
+            await self._store(decoded)
         return decoded
 
     def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:

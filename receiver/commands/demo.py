@@ -15,11 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import signal
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console
 
@@ -32,9 +31,8 @@ from receiver.demo.sender import Configuration, Sender, load_configuration, redi
 from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
 from receiver.settings import Settings
+from receiver.signals import heard
 from receiver.storage.reading import connect, logs_since
-
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -74,7 +72,7 @@ def some_time(text: str) -> timedelta:
 async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the demo until Ctrl-C or for its duration."""
     stop = asyncio.Event()
-    for number in SIGNALS:
+    for number in heard():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     console = open_console()
     set_up_log(console, settings)

@@ -1,4 +1,4 @@
-r"""Receive remote-write requests and store them, until SIGTERM or SIGINT.
+r"""Receive remote-write requests and store them, until a signal ends it.
 
 POST /api/v1/write takes Remote-Write 1.0 and 2.0; GET /metrics, /-/healthy and /-/ready tell how it
 is. Without a database URL it runs an embedded PostgreSQL.
@@ -8,7 +8,8 @@ Examples:
     receiver serve --workers 2 \
         --database-url postgresql://receiver@db.example.com/factory
 
-Told to stop, it finishes and answers what it has accepted, and ends with exit code 0.
+Told to stop (SIGTERM, SIGINT, SIGHUP, SIGQUIT), it finishes and answers what it has accepted, and
+ends with exit code 0.
 """
 
 from __future__ import annotations

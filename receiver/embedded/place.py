@@ -20,11 +20,26 @@ PORT: Final = 5432
 """No more than a part of the socket's name."""
 
 
+def find_directory(data_dir: Path) -> Path:
+    """The data directory as an absolute path, without links.
+
+    Raises:
+        EmbeddedDatabaseError: it cannot be said what it is.
+    """
+    try:
+        return data_dir.expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise EmbeddedDatabaseError(
+            f"RECEIVER_DATA_DIR={data_dir}: cannot be found: {error}"
+        ) from error
+
+
 def lock(data_dir: Path) -> IO[str]:
     """Make the directory ours for as long as the returned file is open."""
-    if not data_dir.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)  # whatever the umask
+    missing = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
+    data_dir.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        path.chmod(0o711 if os.geteuid() == 0 else 0o700)  # whatever the umask
     file = open_private(data_dir / "lock")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,14 +10,16 @@ import tempfile
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import RLock
 from typing import IO, Final, Self
 
-from receiver.embedded.place import PORT, lock, socket_directory, url_at
+from receiver.embedded.place import PORT, find_directory, lock, socket_directory, url_at
 from receiver.embedded.programs import NEW, find_package, server_version, usable_binaries
 from receiver.embedded.system import (
     Account,
     is_postgres,
     last_lines,
+    one_line,
     require_reachable,
     run,
     sync,
@@ -30,6 +32,8 @@ TIMEOUT: Final = 300
 ORPHANS: Final = "pre-existing shared memory block"
 ORPHANS_TIMEOUT: Final = 10
 """Seconds until the backends of a killed server have noticed."""
+HERE: Final = "."
+"""The programs run in the data directory: pg_ctl has a shell read its name, whatever is in it."""
 INITDB: Final = (
     *("--username=postgres", "--auth-local=trust", "--auth-host=reject"),
     *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
@@ -43,13 +47,15 @@ class EmbeddedPostgres:
 
     def __init__(self, data_dir: Path) -> None:
         self.url = ""
-        self._data_dir = data_dir.expanduser().resolve()
+        self._data_dir = find_directory(data_dir)
         self._pgdata = self._data_dir / "postgres"
         self._log = self._pgdata / "postgres.log"
         self._account: Account | None = None
         self._bin = Path()
         self._lock: IO[str] | None = None
         self._running = False
+        # One start or stop at a time: a thread goes on though whoever waits for it is cancelled.
+        self._turn = RLock()
 
     def __enter__(self) -> Self:
         self.start()
@@ -76,21 +82,42 @@ class EmbeddedPostgres:
         """
         try:
             package = find_package()
-            self._lock = lock(self._data_dir)
-            with ExitStack() as undo:
+            with self._turn, ExitStack() as undo:
+                self._lock = lock(self._data_dir)
                 undo.callback(self.stop)
                 self._prepare(package)
                 self._run_server()
                 undo.pop_all()
         except OSError as error:
             raise EmbeddedDatabaseError(
-                f"the embedded PostgreSQL cannot be set up in {self._data_dir}: {error}"
+                f"the embedded PostgreSQL cannot be set up in {self._data_dir}: {error}; choose "
+                "another RECEIVER_DATA_DIR (--data-dir), or set RECEIVER_DATABASE_URL"
             ) from error
         logger.info("PostgreSQL keeps its data in %s; to look: %s", self._pgdata, self.psql_command)
         return self.url
 
+    @property
+    def runs(self) -> bool:
+        """Whether the server's process is there."""
+        lines = self._postmaster()
+        return bool(lines) and is_postgres(lines[0])
+
+    def start_again(self) -> None:
+        """Run a server that has ended by itself, unless it was stopped meanwhile.
+
+        Raises:
+            EmbeddedDatabaseError: it cannot be started.
+        """
+        with self._turn:
+            if self._lock is not None:
+                self._run_server()
+
     def stop(self) -> None:
         """Stop the server and let others have the directory."""
+        with self._turn:
+            self._stop()
+
+    def _stop(self) -> None:
         held, self._lock = self._lock, None
         if held is None:
             return
@@ -135,17 +162,26 @@ class EmbeddedPostgres:
         new = Path(tempfile.mkdtemp(prefix=NEW, dir=self._data_dir))
         if self._account:
             os.chown(new, *self._account)
-        self._must("initdb", *INITDB, "-D", str(new))
+        self._must(new, "initdb", *INITDB, "-D", HERE)
         # Single-user mode, so that the directory appears with its database or not at all.
-        single = ("--single", "-D", str(new), "-c", "exit_on_error=on", "postgres")
-        self._must("postgres", *single, statement="CREATE DATABASE receiver\n")
+        single = ("--single", "-D", HERE, "-c", "exit_on_error=on", "postgres")
+        self._must(new, "postgres", *single, statement="CREATE DATABASE receiver\n")
         new.rename(self._pgdata)
         sync(self._data_dir)
 
-    def _must(self, program: str, *arguments: str, statement: str = "") -> None:
-        code, output = run(self._bin / program, *arguments, to=self._account, statement=statement)
+    def _must(self, new: Path, program: str, *arguments: str, statement: str = "") -> None:
+        code, output = run(
+            self._bin / program,
+            *arguments,
+            to=self._account,
+            statement=statement,
+            directory=new,
+        )
         if code:
-            raise EmbeddedDatabaseError(f"{program} failed in {self._data_dir}: {output}")
+            raise EmbeddedDatabaseError(
+                f"{program} failed in {self._data_dir}: {one_line(output)}; mend that, or set "
+                "RECEIVER_DATABASE_URL"
+            )
 
     def _run_server(self) -> None:
         if not self._await_survivor():
@@ -166,18 +202,21 @@ class EmbeddedPostgres:
         sockets = socket_directory(self._pgdata, self._account)
         settings = (f"port={PORT}", "listen_addresses=", f"unix_socket_directories={sockets}")
         options = shlex.join(f"--{setting}" for setting in settings)
-        start = ("start", "-w", "-t", str(TIMEOUT), "-l", str(self._log), "-o", options)
+        start = ("start", "-w", "-t", str(TIMEOUT), "-l", self._log.name, "-o", options)
         deadline = time.monotonic() + ORPHANS_TIMEOUT
         while (result := self._pg_ctl(*start))[0]:
             reason = last_lines(self._log)
             if ORPHANS not in reason or time.monotonic() > deadline:
                 raise EmbeddedDatabaseError(
-                    f"PostgreSQL did not start in {self._pgdata}: {result[1]}\n{reason}"
+                    f"PostgreSQL did not start in {self._pgdata}: {reason or one_line(result[1])}"
                 )
             time.sleep(0.2)
 
     def _pg_ctl(self, *arguments: str) -> tuple[int, str]:
-        return run(self._bin / "pg_ctl", "-D", str(self._pgdata), *arguments, to=self._account)
+        if not self._pgdata.is_dir():
+            return 1, "it is gone"
+        program = self._bin / "pg_ctl"
+        return run(program, "-D", HERE, *arguments, to=self._account, directory=self._pgdata)
 
     def _state(self) -> str:
         """The state of a living server as its pid file has it, "" if there is none."""

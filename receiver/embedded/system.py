@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 from receiver.errors import EmbeddedDatabaseError
 
@@ -17,6 +17,9 @@ SYSTEM_USER: Final = "receiver-postgres"
 ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 USERADD: Final = f"useradd --system --user-group --home-dir=/ --shell=/bin/false {SYSTEM_USER}"
 FIND_BLOCKED: Final = 'for d; do test -x "$d" || { printf %s "$d"; exit 1; }; done'
+
+MAX_LINES: Final = 5
+"""Of what a program has said before it failed."""
 
 
 class Account(NamedTuple):
@@ -27,18 +30,24 @@ class Account(NamedTuple):
 
 
 def run(
-    program: str | Path, *arguments: str, to: Account | None = None, statement: str = ""
+    program: str | Path,
+    *arguments: str,
+    to: Account | None = None,
+    statement: str = "",
+    directory: str | Path = "/",
 ) -> tuple[int, str]:
     """Run a program to its end, switched to an account; return its exit code and output."""
     # A file, since a daemon may keep a pipe open.
-    with tempfile.TemporaryFile() as output:
+    with open_temporary_file() as output:
         code = subprocess.run(  # noqa: S603  arguments of our own, and no shell
             [program, *arguments],
             check=False,
             input=statement.encode(),
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd="/",
+            cwd=directory,
+            # Ctrl-C is meant for the receiver, which ends the others in order.
+            start_new_session=True,
             env=ENVIRONMENT,
             user=to.uid if to else None,
             group=to.gid if to else None,
@@ -46,6 +55,13 @@ def run(
         ).returncode
         output.seek(0)
         return code, output.read().decode(errors="replace").strip()
+
+
+def open_temporary_file() -> IO[bytes]:
+    """A file without a name; in memory where that can be, for no directory may be writable."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("receiver"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def system_account(pgdata: Path) -> Account:
@@ -85,10 +101,16 @@ def is_postgres(pid: str) -> bool:
 
 
 def last_lines(log: Path) -> str:
-    """The end of a log that may be missing."""
+    """The end of a log that may be missing, as one line."""
     with suppress(FileNotFoundError):
-        return "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+        return one_line(log.read_text(errors="replace"))
     return ""
+
+
+def one_line(output: str) -> str:
+    """What a program has said last, as one line."""
+    lines = (line.strip() for line in output.splitlines())
+    return "; ".join([line for line in lines if line][-MAX_LINES:])
 
 
 def sync(directory: Path) -> None:

@@ -17,7 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
-from receiver.body import read_body
+from receiver.arriving import Arriving
+from receiver.body import BodyLimits, read_body
 from receiver.errors import BadRequestError, ReceiverError, TooLargeError
 from receiver.settings import Settings
 from receiver.storage.reading import (
@@ -33,6 +34,8 @@ from receiver.web.parameters import BadParameterError, Values, read_choice, read
 COOKIE: Final = "receiver_form"
 LARGEST: Final = 16 * 1024
 """Bytes of a form."""
+LARGEST_TOGETHER: Final = 64 * LARGEST
+"""Bytes of the forms that arrive at the same time."""
 TIMEOUT: Final = "5s"
 ACTIONS: Final = {"add": add_code, "rename": rename_code}
 MISTAKES: Final = {"add": "exists", "rename": "missing"}
@@ -69,6 +72,8 @@ class Editing:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._limits = BodyLimits(LARGEST, settings.read_timeout, settings.min_body_rate)
+        self._arriving = Arriving(LARGEST_TOGETHER)
         self._one_at_a_time = asyncio.Lock()
 
     async def change(self, view: View) -> web.Response:
@@ -88,7 +93,7 @@ class Editing:
         return await self._apply(view, form)
 
     async def _read(self, request: web.Request) -> Values:
-        body = await read_body(request, LARGEST, self._settings.read_timeout, lambda _: None)
+        body = await read_body(request, self._limits, self._arriving)
         try:
             return dict(
                 parse_qsl(

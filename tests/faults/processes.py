@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import secrets
 import shutil
 import signal
@@ -214,6 +215,8 @@ class Replica:
 
     def __init__(self, directory: Path, database_url: str | None, **settings: object) -> None:
         self.port = free_port()
+        self.open_files: int | None = None
+        """How many it may open, as `ulimit -n` sets it."""
         self._directory = directory
         self._log = directory / f"replica-{self.port}.log"
         own = {"listen": f"{HOST}:{self.port}", "database_url": database_url, **settings}
@@ -239,16 +242,21 @@ class Replica:
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
-    async def launch(self) -> None:
-        """Start it, without waiting for anything."""
+    async def launch(self, *command: str) -> None:
+        """Start it, by another command if one is given, without waiting for anything."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "receiver", "serve"),
+                *(command or (sys.executable, "-m", "receiver", "serve")),
                 env=self._environment,
                 cwd=self._directory,
+                preexec_fn=self._limit_files,
                 stdout=log,
                 stderr=log,
             )
+
+    def _limit_files(self) -> None:
+        if self.open_files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
 
     async def start(self) -> None:
         await self.launch()
@@ -268,13 +276,13 @@ class Replica:
         return False
 
     async def in_flight(self) -> int:
-        """Write requests under way, by its own account."""
+        """Complete write requests in flight, by its own account."""
+        return await self.counted("receiver_requests_in_flight")
+
+    async def counted(self, name: str) -> int:
+        """The value of one of its metrics."""
         metrics = (await get(self.port, "/metrics")).text
-        (value,) = (
-            line.split()[1]
-            for line in metrics.splitlines()
-            if line.startswith("receiver_requests_in_flight ")
-        )
+        (value,) = (line.split()[1] for line in metrics.splitlines() if line.startswith(f"{name} "))
         return int(float(value))
 
     async def kill(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.processes import Database, Replica, memory, replica
+from tests.faults.processes import Database, Replica, memory, replica, replicas
 from tests.faults.requests import request, stored, stuck
 from tests.faults.wire import Answer, Link, post, post_bytes
 from tests.waiting import until
@@ -166,6 +166,134 @@ async def test_idle_connections_are_in_nobodys_way(database: Database, tmp_path:
         for number in range(50):
             assert (await post(one.port, request(number))).status == 204
         assert memory(one.pid) - before < SLACK + IDLE_CONNECTIONS * IDLE_CONNECTION
+
+
+@pytest.mark.parametrize(("senders", "missing"), [(8, 1), (1_000, 16 * MB - 1)])
+@pytest.mark.usefixtures("many_files")
+async def test_bodies_that_do_not_end_take_nobodys_place(
+    database: Database, tmp_path: Path, senders: int, missing: int
+) -> None:
+    """Some that announce as much as may be and stop before the end, or many at the beginning."""
+    settings = {"max_in_flight_requests": 100}
+    async with replica(tmp_path, database.url, **settings) as one, AsyncExitStack() as stack:
+        assert await is_served(one)
+        before = memory(one.pid)
+        whole = post_bytes(bytes(16 * MB))
+        links = [await stack.enter_async_context(Link(one.port)) for _ in range(senders)]
+        async with asyncio.TaskGroup() as tasks:
+            for link in links:
+                tasks.create_task(send_all(link, whole[:-missing]))
+        for number in range(50):
+            async with asyncio.timeout(5):
+                assert (await post(one.port, request(number))).status == 204
+        # The bodies that are still arriving, one of them twice while it grows, and what is read of
+        # one that has given way.
+        largest = 64 * MB + 2 * 16 * MB + senders * CONNECTION_BUFFER // 8
+        assert memory(one.pid, "VmHWM") - before < SLACK + largest
+        assert await one.counted("receiver_arriving_bytes") <= 64 * MB
+
+
+async def send_all(link: Link, data: bytes) -> None:
+    """Send, though the other side may have heard enough."""
+    with suppress(ConnectionError):
+        await link.send(data)
+
+
+async def test_the_body_that_holds_most_gives_way_with_503(
+    database: Database, tmp_path: Path
+) -> None:
+    settings = {"max_arriving_size": MB}
+    async with (
+        replica(tmp_path, database.url, **settings) as one,
+        Link(one.port) as large,
+        Link(one.port) as other,
+        asyncio.timeout(10),
+    ):
+        await large.send(post_bytes(bytes(700_000), 800_000))
+        await until(lambda: has_come(one, 700_000))
+        await other.send(post_bytes(bytes(400_000), 500_000))
+        answer = await large.answer()
+        assert_refused([answer], "RECEIVER_MAX_ARRIVING_SIZE")
+        await until(lambda: has_come(one, 400_000))
+        assert await is_served(one)
+
+
+async def has_come(one: Replica, size: int) -> bool:
+    return await one.counted("receiver_arriving_bytes") == size
+
+
+async def test_whoever_connects_gets_in_at_the_limit(database: Database, tmp_path: Path) -> None:
+    limit = 20
+    settings = {"max_connections": limit}
+    async with replica(tmp_path, database.url, **settings) as one, AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(Link(one.port)) for _ in range(3 * limit)]
+        for number in range(5):
+            assert (await post(one.port, request(number))).status == 204
+        assert await one.counted("receiver_connections") <= limit
+        closed = 'receiver_connections_closed_total{cause="room"}'
+        assert await one.counted(closed) >= 2 * limit
+        # The first are those that were idle longest.
+        for link in held[: 2 * limit]:
+            assert await link.closed() == b""
+        assert (await held[-1].get("/-/healthy")).status == 200
+
+
+async def test_connections_with_requests_in_flight_are_not_closed_for_others(
+    database: Database, tmp_path: Path
+) -> None:
+    limit = 10
+    settings = {"max_connections": limit, "commit_timeout": "60s"}
+    async with replica(tmp_path, database.url, **settings) as one, asyncio.TaskGroup() as tasks:
+        assert await is_served(one)
+        async with stuck(database):
+            sent = [tasks.create_task(post(one.port, request(n))) for n in range(2 * limit)]
+            await until(lambda: "others wait (RECEIVER_MAX_CONNECTIONS)" in one.log)
+        for task in sent:
+            assert (await task).status == 204
+        assert "repeated" not in one.log
+    assert await stored(database.url) == 2 * limit + 1
+
+
+async def test_it_says_when_it_may_open_too_few_files(database: Database, tmp_path: Path) -> None:
+    async with replicas(tmp_path, database.url) as (one,), AsyncExitStack() as stack:
+        one.open_files = 100
+        await one.start()
+        assert one.log.count("`ulimit -n` allows 100 open files, RECEIVER_MAX_CONNECTIONS=") == 1
+        for _ in range(200):
+            await stack.enter_async_context(Link(one.port))
+        assert await is_served(one)
+        assert "cannot accept" not in one.log
+        assert "Traceback" not in one.log
+        one.open_files = 30
+        await one.terminate()
+        await one.launch()
+        assert await one.ended() == 1
+        assert one.log.splitlines()[-1].startswith("receiver: `ulimit -n` allows 30 open files")
+
+
+async def test_a_client_that_does_not_read_is_hung_up_on(
+    database: Database, tmp_path: Path
+) -> None:
+    settings = {"idle_timeout": "1s", "read_timeout": "1s"}
+    async with (
+        replica(tmp_path, database.url, **settings) as one,
+        Link(one.port) as link,
+        asyncio.timeout(20),
+    ):
+        asking = asyncio.create_task(ask_without_reading(link))
+
+        async def hung_up() -> bool:
+            return await one.counted('receiver_connections_closed_total{cause="unread"}') == 1
+
+        await until(hung_up)
+        await asking
+        assert await is_served(one)
+
+
+async def ask_without_reading(link: Link) -> None:
+    with suppress(ConnectionError):
+        while True:
+            await link.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
 
 
 def batched(links: list[Link], size: int) -> list[list[Link]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -77,6 +78,48 @@ async def test_one_that_is_killed_is_replaced(database: Database, tmp_path: Path
         assert {answer.status for answer in answers} == {204}
         # A worker that is gone has no request under way any more.
         assert await one.in_flight() == 0
+
+
+@pytest.mark.parametrize("pattern", ["receiver-metrics-*", "receiver-metrics-*/*.db"])
+async def test_their_metrics_outlive_a_clean_temporary_directory(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    async with replica(tmp_path, database.url, workers=WORKERS) as one:
+        await all_ready(one)
+
+        async def counted() -> float:
+            metrics = exposed((await get(one.port, "/metrics")).text)
+            return metrics['receiver_requests_total{code="204",version="1.0"}']
+
+        async def all_are_counted(requests: int) -> None:
+            for number in range(20):  # whichever worker answers
+                assert (await post(one.port, request(requests + number))).status == 204
+
+            async def so() -> bool:
+                return {await counted() for _ in range(10)} == {requests + 20}
+
+            await until(so)
+
+        await all_are_counted(0)
+        clean(temporary, pattern)
+        await all_are_counted(20)
+        os.kill(workers(one)[0], signal.SIGKILL)
+        await until(lambda: one.log.count("the database is ready") > WORKERS)
+        await all_are_counted(40)
+        assert "Traceback" not in one.log
+        assert await one.terminate() == 0
+
+
+def clean(directory: Path, pattern: str) -> None:
+    """Remove what is there, as cleaners of old files do."""
+    for path in directory.glob(pattern):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 async def test_sigterm_lets_all_of_them_finish(database: Database, tmp_path: Path) -> None:

@@ -313,7 +313,60 @@ def test_a_file_in_place_of_the_directory_is_named(data_dir: Path) -> None:
         EmbeddedPostgres(data_dir / "file").start()
 
 
-@pytest.mark.parametrize("name", ["long" * 30, "a, b's"], ids=["long", "special"])
+@pytest.mark.parametrize(
+    "name", ["$(touch made)", "`touch made`", "$HOME", "%s", "데이터", "a;b&c|d"]
+)
+def test_the_directory_may_have_any_name(data_dir: Path, name: str) -> None:
+    with EmbeddedPostgres(data_dir / name) as postgres:
+        assert query(postgres.url, "SHOW data_directory") == str(data_dir / name / "postgres")
+    assert [path.name for path in data_dir.iterdir()] == [name]
+    assert not list(data_dir.rglob("made"))
+
+
+def test_the_directory_may_be_a_relative_link(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data_dir)
+    Path("link").symlink_to("not/yet/there")
+    with EmbeddedPostgres(Path("link")) as postgres:
+        there = data_dir / "not/yet/there/postgres"
+        assert query(postgres.url, "SHOW data_directory") == str(there)
+
+
+@pytest.mark.parametrize("name", ["~nobody-by-that-name/data", "loop/data"])
+def test_a_directory_that_cannot_be_found_is_named(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(data_dir)
+    Path("loop").symlink_to("loop")
+    with pytest.raises(EmbeddedDatabaseError, match=r"RECEIVER_DATA_DIR|cannot be set up"):
+        EmbeddedPostgres(Path(name)).start()
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_the_umask_does_not_matter(data_dir: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with EmbeddedPostgres(data_dir / "not/yet/there") as postgres:
+            assert query(postgres.url, "SELECT 1") == 1
+    finally:
+        os.umask(before)
+    mode = stat.S_IMODE((data_dir / "not").stat().st_mode)
+    assert mode == (0o711 if os.geteuid() == 0 else 0o700)
+
+
+def test_it_is_started_again_unless_it_was_stopped(data_dir: Path) -> None:
+    with EmbeddedPostgres(data_dir) as postgres:
+        kill_server(data_dir)
+        poll(lambda: not postgres.runs)
+        postgres.start_again()
+        poll(lambda: postgres.runs)
+        assert query(postgres.url, "SELECT 1") == 1
+    postgres.start_again()
+    poll(lambda: not postgres.runs)
+
+
+@pytest.mark.parametrize("name", ["long" * 30, "a, b's", 'say "a"', "two\\nlines"])
 def test_the_socket_lies_elsewhere_if_it_cannot_have_the_name_of_the_directory(
     data_dir: Path, name: str
 ) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple, Self
 
 import pytest
 
+from receiver.peer import HEAD_END, MAX_HEAD
 from receiver.write import WRITE_PATH
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
@@ -348,6 +349,48 @@ async def test_a_chunk_may_have_extensions_and_a_body_trailers(receiver: Running
     content = head({**PROTOBUF, "Transfer-Encoding": "chunked"})
     content += b"%X;name=value\r\n%s\r\n0\r\nX-Checksum: 1\r\n\r\n" % (len(GOOD), GOOD)
     assert (await exchange(receiver, content)).status == 204
+
+
+async def test_a_body_in_tiny_chunks_is_hung_up_on(receiver: Running) -> None:
+    async with connected(receiver) as connection:
+        with suppress(ConnectionError):
+            await connection.send(chunked(*[b"a"] * 30_000))
+            await connection.ended()
+    assert await still_writes(receiver)
+    _, text = await receiver.get("/metrics")
+    assert 'receiver_connections_closed_total{cause="chunks"} 1.0' in text
+
+
+# --- the size of the headers ----------------------------------------------------------------------
+
+
+def headers_of(size: int) -> bytes:
+    """A good request whose line and headers have `size` bytes."""
+    lines = {f"X-{number}": "a" * 7000 for number in range(size // 8000)}
+    missing = size - len(request(GOOD, **lines, X_Rest="")) + len(GOOD) + 4
+    return request(GOOD, **lines, X_Rest="a" * missing)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7, 1000])
+async def test_large_headers_are_read_up_to_a_limit(receiver: Running, parts: int) -> None:
+    content = headers_of(MAX_HEAD)
+    async with connected(receiver) as connection:
+        for _ in range(2):
+            step = -(-len(content) // parts)
+            for start in range(0, len(content), step):
+                await connection.send(content[start : start + step])
+            assert (await connection.answer()).status == 204
+
+
+@pytest.mark.parametrize("first", [b"", request(GOOD), request(b"", Content_Type="text/plain")])
+async def test_larger_headers_are_refused_while_they_come(receiver: Running, first: bytes) -> None:
+    async with connected(receiver) as connection:
+        if first:
+            await (await connection.send(first)).answer()
+        await connection.send(headers_of(MAX_HEAD + 1).partition(HEAD_END)[0] + b"a" * 10)
+        answer = await connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (431, "close")
+    assert await still_writes(receiver)
 
 
 # --- what breaks off, and what is no HTTP ---------------------------------------------------------

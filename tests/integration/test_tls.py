@@ -7,7 +7,7 @@ import socket
 import ssl
 from argparse import ArgumentParser
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding
 from cryptography.hazmat.primitives.serialization import PrivateFormat as Format
 
+from receiver.app import CONNECTIONS, METRICS
 from receiver.capture import LINE, CapturedRequest
 from receiver.commands import health, replay
 from receiver.errors import SettingsError
@@ -26,6 +27,7 @@ from receiver.write import WRITE_PATH
 from tests.certificates import Certificate, issue
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
+from tests.metrics import exposed
 from tests.receivers import Running, receiving
 from tests.waiting import until
 
@@ -116,6 +118,48 @@ async def test_versions_of_tls(
         client.context.set_ciphers("ALL:@SECLEVEL=0")
         client.context.minimum_version = client.context.maximum_version = version
         assert await client.is_refused() is refused
+
+
+# --- handshakes that do not end -------------------------------------------------------------------
+
+
+def closed(receiver: Running, cause: str) -> float:
+    """How many connections the receiver closed for that cause."""
+    counted = exposed(receiver.app[METRICS].expose().decode())
+    return counted[f'receiver_connections_closed_total{{cause="{cause}"}}']
+
+
+async def test_a_handshake_that_does_not_end_is_given_up(
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    server: Certificate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("receiver.server.HANDSHAKE", 0.2)
+    async with serving(make_settings, **server.write(tmp_path)) as receiver:
+        reader, writer = await asyncio.open_connection(*receiver.address)
+        await until(lambda: len(receiver.app[CONNECTIONS]) == 1)
+        assert await reader.read() == b""
+        await until(lambda: len(receiver.app[CONNECTIONS]) == 0)
+        assert closed(receiver, "handshake") == 1
+        writer.close()
+        assert await Client(receiver, tmp_path / "cert.pem").get() == 200
+
+
+async def test_handshakes_that_do_not_end_make_room_for_others(
+    make_settings: MakeSettings, tmp_path: Path, server: Certificate
+) -> None:
+    values = server.write(tmp_path)
+    async with serving(make_settings, max_connections=5, **values) as receiver:
+        silent = [await asyncio.open_connection(*receiver.address) for _ in range(10)]
+        assert await Client(receiver, tmp_path / "cert.pem").get() == 200
+        assert len(receiver.app[CONNECTIONS]) <= 5
+        assert closed(receiver, "room") >= 5
+        for reader, _ in silent[:5]:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        for _, writer in silent:
+            writer.transport.abort()
 
 
 # --- changes --------------------------------------------------------------------------------------

@@ -11,9 +11,12 @@ import asyncpg
 import pytest
 import snappy
 
+from receiver import body
+from receiver.app import IN_FLIGHT
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequest
 from tests.conftest import MakeSettings
 from tests.receivers import HEADERS, Point, Running, encode, receiving
+from tests.waiting import until
 
 NOW = 1_700_000_000_000
 STALE = struct.unpack("<d", (0x7FF0000000000002).to_bytes(8, "little"))[0]
@@ -164,7 +167,48 @@ async def test_a_body_that_does_not_come_is_given_up(
         await writer.wait_closed()
 
 
+async def test_a_body_that_comes_too_slowly_is_sent_back_later(
+    database_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "WINDOW", 0.5)
+    settings = make_settings(database_url=database_url, min_body_rate="100")
+    async with receiving(settings) as receiver:
+        reader, writer = await asyncio.open_connection(*receiver.address)
+        writer.write(b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        trickle = asyncio.create_task(trickle_into(writer))
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert b" 503 " in answer
+        assert b"Retry-After: 5" in answer
+        assert b"RECEIVER_MIN_BODY_RATE" in await reader.readline()
+        trickle.cancel()
+        writer.close()
+
+
+async def trickle_into(writer: asyncio.StreamWriter) -> None:
+    """Ten bytes a second."""
+    while True:
+        writer.write(b"a")
+        await asyncio.sleep(0.1)
+
+
 async def test_requests_above_the_limit_are_sent_back_later(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    settings = make_settings(database_url=database_url, max_in_flight_requests=1)
+    async with receiving(settings) as receiver:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE app_logs IN EXCLUSIVE MODE")
+            first = asyncio.create_task(receiver.post(GOOD))
+            await until(lambda: receiver.app[IN_FLIGHT].requests == 1)
+            async with receiver.session.post(
+                receiver.url(), data=GOOD, headers=HEADERS
+            ) as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "5")
+                assert "RECEIVER_MAX_IN_FLIGHT_REQUESTS" in await response.text()
+        assert (await first)[0] == 204
+
+
+async def test_a_request_takes_no_place_before_its_body_is_there(
     database_url: str, make_settings: MakeSettings
 ) -> None:
     settings = make_settings(database_url=database_url, max_in_flight_requests=1)
@@ -172,19 +216,11 @@ async def test_requests_above_the_limit_are_sent_back_later(
         _, writer = await asyncio.open_connection(*receiver.address)
         writer.write(b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
         await writer.drain()
-
-        async def refused() -> int:
-            async with receiver.session.post(
-                receiver.url(), data=GOOD, headers=HEADERS
-            ) as response:
-                assert response.status == 204 or response.headers["Retry-After"] == "5"
-                return response.status
-
-        async with asyncio.timeout(10):
-            while await refused() != 503:
-                pass
+        await until(lambda: receiver.app[IN_FLIGHT].bodies.size == 3)
+        assert (await receiver.post(GOOD))[0] == 204
         writer.close()
         await writer.wait_closed()
+        await until(lambda: receiver.app[IN_FLIGHT].bodies.size == 0)
 
 
 async def test_metrics_and_health(receiver: Running) -> None:

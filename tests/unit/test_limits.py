@@ -17,7 +17,7 @@ def counts(in_flight: InFlight) -> tuple[int, int, int]:
 
 
 def test_a_request_is_counted_in_and_out() -> None:
-    in_flight = InFlight(10, 100)
+    in_flight = InFlight(10, 100, 100)
     with in_flight.admit() as admission:
         assert counts(in_flight) == (1, 1, 0)
         admission.claim(40)
@@ -28,7 +28,7 @@ def test_a_request_is_counted_in_and_out() -> None:
 
 
 def test_a_request_arrives_once() -> None:
-    in_flight = InFlight(10, 100)
+    in_flight = InFlight(10, 100, 100)
     with in_flight.admit() as first, in_flight.admit():
         first.arrive()
         first.arrive()
@@ -43,18 +43,18 @@ def fail(in_flight: InFlight) -> None:
 
 
 def test_a_request_that_fails_is_counted_out() -> None:
-    in_flight = InFlight(10, 100)
+    in_flight = InFlight(10, 100, 100)
     with pytest.raises(LookupError):
         fail(in_flight)
     assert counts(in_flight) == (0, 0, 0)
 
 
 def test_one_request_too_many_is_refused() -> None:
-    in_flight = InFlight(2, 100)
+    in_flight = InFlight(2, 100, 100)
     with in_flight.admit():
         with in_flight.admit():
             with (
-                pytest.raises(OverloadedError, match="2 requests are under way") as refusal,
+                pytest.raises(OverloadedError, match="2 requests are in flight") as refusal,
                 in_flight.admit(),
             ):
                 pass
@@ -66,7 +66,7 @@ def test_one_request_too_many_is_refused() -> None:
 
 
 def test_bytes_too_many_are_refused() -> None:
-    in_flight = InFlight(10, 100)
+    in_flight = InFlight(10, 100, 100)
     with in_flight.admit() as first, in_flight.admit() as second:
         first.claim(60)
         second.claim(40)
@@ -80,7 +80,7 @@ def test_bytes_too_many_are_refused() -> None:
 
 
 def test_the_first_bytes_are_taken_however_many() -> None:
-    in_flight = InFlight(10, 100)
+    in_flight = InFlight(10, 100, 100)
     with in_flight.admit() as admission:
         admission.claim(1000)
         assert in_flight.size == 1000
@@ -90,7 +90,7 @@ def test_the_first_bytes_are_taken_however_many() -> None:
 
 
 def test_a_refused_claim_leaves_room_as_it_was() -> None:
-    in_flight = InFlight(10, 100)
+    in_flight = InFlight(10, 100, 100)
     with in_flight.admit() as first:
         first.claim(90)
         with in_flight.admit() as second:
@@ -102,7 +102,7 @@ def test_a_refused_claim_leaves_room_as_it_was() -> None:
 
 @given(st.lists(st.lists(st.integers(0, 60), max_size=4), max_size=8))
 def test_what_is_counted_is_what_is_under_way(requests: list[list[int]]) -> None:
-    in_flight = InFlight(5, 100)
+    in_flight = InFlight(5, 100, 100)
     sizes: list[int] = []
     with ExitStack() as stack:
         for claims in requests:
@@ -126,6 +126,6 @@ def test_what_is_counted_is_what_is_under_way(requests: list[list[int]]) -> None
 
 
 def test_a_lone_request_gets_room_for_all_its_claims() -> None:
-    with InFlight(10, 100).admit() as admission:
+    with InFlight(10, 100, 100).admit() as admission:
         admission.claim(10)
         admission.claim(95)

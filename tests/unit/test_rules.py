@@ -50,6 +50,9 @@ OVERLOADED = on("receiver_refused_requests_total", cause="overloaded")
 ABSENCES = on("receiver_refused_requests_total", cause="database_unavailable")
 IN_FLIGHT = on("receiver_requests_in_flight")
 SIZE = on("receiver_in_flight_bytes")
+ARRIVING = on("receiver_arriving_bytes")
+CONNECTIONS = on("receiver_connections")
+DISPLACED = on("receiver_connections_closed_total", cause="room")
 FAILED = on("receiver_batches_failed_total")
 COUNT = on("receiver_commit_duration_seconds_count")
 SOURCE = on(
@@ -93,6 +96,11 @@ HEALTHY: Values = {
     on("receiver_requests_in_flight_limit"): "1000x90",
     SIZE: "1000x90",
     on("receiver_in_flight_bytes_limit"): "1000000x90",
+    ARRIVING: "1000x90",
+    on("receiver_arriving_bytes_limit"): "1000000x90",
+    CONNECTIONS: "10x90",
+    on("receiver_connections_limit"): "1000x90",
+    DISPLACED: "0x90",
     FAILED: "0x90",
     # promtool's clock begins at 0.
     SOURCE: STEADY,
@@ -137,6 +145,10 @@ CASES: list[tuple[str, Values, set[str]]] = [
     ("nearly too many requests", {IN_FLIGHT: "950x90"}, {"ReceiverQueueFull"}),
     ("nearly too large requests", {SIZE: "950000x90"}, {"ReceiverQueueFull"}),
     ("many requests, for a moment", {IN_FLIGHT: "10x58 1000x2 10x30"}, set()),
+    ("connections are closed for others", {DISPLACED: "0+1x90"}, {"ReceiverConnectionsFull"}),
+    ("nearly too many connections", {CONNECTIONS: "950x90"}, {"ReceiverConnectionsFull"}),
+    ("nearly too many bodies arrive", {ARRIVING: "950000x90"}, {"ReceiverConnectionsFull"}),
+    ("many connections, for a moment", {CONNECTIONS: "10x58 1000x2 10x30"}, set()),
     ("requests fail", {REFUSED: "0+1.2x90"}, BUDGET),
     ("requests fail now and then", {REFUSED: "0+0.5x90"}, {"ReceiverErrorBudgetBurnsSlowly"}),
     ("hardly a request fails", {REFUSED: "0+0.05x90"}, set()),

@@ -470,6 +470,19 @@ def test_the_data_directory_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_data_dir() == Path("/home/somebody/.local/share/receiver")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_data_dir() == Path("/data/receiver")
+    # A relative one counts as none (XDG Base Directory Specification).
+    monkeypatch.setenv("XDG_DATA_HOME", "data")
+    assert default_data_dir() == Path("/home/somebody/.local/share/receiver")
+
+
+def test_the_data_directory_of_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    monkeypatch.setattr(Path, "home", fail)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert default_data_dir() == Path("/var/lib/receiver")
 
 
 @pytest.mark.parametrize("name", ["commit_timeout", "read_timeout", "maintenance_interval"])

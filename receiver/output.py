@@ -1,0 +1,40 @@
+"""Standard output that cannot be written: its reader has left, or its disk is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """End in one line if the output cannot be written, in none if nobody reads it any more.
+
+    Raises:
+        SystemExit: it cannot.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN or error.filename is not None:
+            raise
+        discard_output()
+        sys.exit(f"receiver: cannot write the output: {error.strerror}")
+
+
+def discard_output() -> None:
+    """Let what is still in buffers go nowhere, or Python would try again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -1,0 +1,16 @@
+"""The signals that end the program in order."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def heard() -> list[signal.Signals]:
+    """Those of them that whoever started the program has not told it to ignore.
+
+    `nohup` ignores SIGHUP, a shell's background SIGINT and SIGQUIT.
+    """
+    return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
