@@ -76,7 +76,7 @@ COUNT_MATCHING: Final = f"""
 SELECT count(*) FILTER (WHERE {_MATCHES.format(labels="$1")}) AS matching,
     count(*) FILTER (WHERE (octet_length({_TEXT}) <= {LARGEST_LABELS}) IS NOT TRUE) AS large
 FROM sources s
-"""  # noqa: S608  made of constants
+"""
 
 
 class IncompleteExportError(ReceiverError):

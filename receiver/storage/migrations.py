@@ -23,6 +23,7 @@ from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefuse
 from receiver.settings import Settings
 from receiver.storage.connecting import open_connection
 from receiver.storage.database import translated
+from receiver.storage.places import LOOK_EVERYWHERE
 from receiver.storage.policies import set_up_policies
 from receiver.storage.requirements import (
     require_rights,
@@ -152,6 +153,7 @@ def upgrade(connection: Connection, settings: Settings) -> None:
         SetupError: the database does not meet what is required of it, or is newer than the code.
     """
     connection.exec_driver_sql(LOCK)
+    run_async(connection, lambda driver: driver.execute(LOOK_EVERYWHERE))
     run_async(connection, require_server)
     run_async(connection, require_rights)
     scripts = load_scripts()
