@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import timedelta
 from ipaddress import IPv6Address
 from typing import Annotated
-from urllib.parse import parse_qsl, urlsplit
 
 from annotated_types import Ge, Gt, Le
 from pydantic import (
@@ -20,8 +19,9 @@ from pydantic import (
     WrapValidator,
 )
 
+from receiver.database_url import parse_database_url
+
 DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)(ms|[smhdwy]))")
-HOST = r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::\d*)?"
 BLANKS = "\ufeff \t\r\n\v\f\u00a0\u3000"
 """What editors, shells and copied text leave around a value."""
 SHORTEST_AGE = timedelta(hours=1)
@@ -196,25 +196,14 @@ def check_database_url(url: SecretStr) -> SecretStr:
     Raises:
         ValueError: they are not; the message shows nothing of them, for a password is among them.
     """
-    try:
-        parts = urlsplit(url.get_secret_value())
-        parse_qsl(parts.query, strict_parsing=bool(parts.query))
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-    except ValueError:
-        hosts = ["::"]
-    if not all(re.fullmatch(HOST, host) for host in hosts):
-        raise ValueError(
-            "must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE; a password that has any of "
-            "/ ? # [ ] belongs into RECEIVER_DATABASE_PASSWORD"
-        )
+    parse_database_url(url.get_secret_value())
     return url
 
 
 def has_password(url: str) -> bool:
     """Whether a database URL has its password in it; one that cannot be read may have."""
     try:
-        parts = urlsplit(url)
-        return parts.password is not None or "password" in dict(parse_qsl(parts.query))
+        return bool(parse_database_url(url).password)
     except ValueError:
         return True
 

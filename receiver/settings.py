@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     ByteSize,
@@ -34,6 +33,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from receiver.database_url import parse_database_url
 from receiver.errors import SettingsError
 from receiver.explaining import explain, kind_of, show
 from receiver.model import Metric
@@ -378,9 +378,7 @@ class Settings(BaseSettings):
         """Host, port and name of the database, without anything that is secret."""
         if self.database_url is None:
             return "embedded"
-        parts = urlsplit(self.database_url.get_secret_value())
-        host = parts.netloc.rpartition("@")[2] or dict(parse_qsl(parts.query)).get("host", "")
-        return host + parts.path
+        return parse_database_url(self.database_url.get_secret_value()).place
 
     @property
     def metric_names(self) -> dict[Metric, str]:

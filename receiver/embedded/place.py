@@ -90,5 +90,6 @@ def socket_directory(pgdata: Path, account: Account | None) -> Path:
 
 def url_at(sockets: str) -> str:
     """The URL of the server whose socket is in that directory."""
-    # With the port, or a PGPORT in our environment would name another socket.
-    return f"postgresql://postgres@/receiver?host={quote(sockets)}&port={PORT}"
+    # With all that variables such as PGPORT would say otherwise, meant for other servers.
+    where = f"host={quote(sockets)}&port={PORT}"
+    return f"postgresql://postgres:@/receiver?{where}&sslmode=disable&target_session_attrs=any"

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import asyncpg
 
@@ -16,22 +16,23 @@ from receiver.errors import (
     DuplicateRowError,
     MissingReferenceError,
     RefusedByDatabaseError,
-    SettingsError,
     SetupError,
     StatementRefusedError,
     UnavailableError,
 )
 from receiver.settings import Settings
+from receiver.storage.connecting import (
+    CONNECT_TIMEOUT,
+    Session,
+    open_connection,
+    with_settings,
+)
 
 logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = asyncpg.Connection
 
-UNCACHED: Final = {"statement_cache_size": 0}
-"""Options of asyncpg by which the server plans each statement for its parameters. It would keep a
-prepared one's plan, made for any parameters, for as long as the session lasts."""
-
-BY_INDEX: Final = {"enable_seqscan": "off", "jit": "off"}
+BY_INDEX: Final = {"enable_seqscan": "off", "jit_above_cost": "-1"}
 """Settings of the write path: it only looks up rows by their keys, and so do the checks of foreign
 keys, whose plans the server keeps. A table that was small when such a plan was made, or when its
 statistics were, is not read as a whole for each row that is written when it has grown."""
@@ -44,9 +45,6 @@ CHECK_TIMEOUT: Final = 5.0
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds for the server to see that we go; it does without."""
-
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds until a connection must be there."""
 
 # SQLSTATE classes that blame the data: data exception, integrity constraint violation, an
 # exception raised by someone's trigger or function, a view's check option, program limit exceeded.
@@ -116,47 +114,34 @@ def advise(error: asyncpg.PostgresError) -> str:
     return "somebody has changed the receiver's tables: `receiver doctor` shows what differs"
 
 
-def connection_options(settings: Settings) -> dict[str, Any]:
-    """What asyncpg needs to connect.
-
-    Raises:
-        SettingsError: no database is named.
-    """
-    if settings.database_url is None:
-        raise SettingsError("RECEIVER_DATABASE_URL is not set")
-    options: dict[str, Any] = {
-        **UNCACHED,
-        "dsn": settings.database_url.get_secret_value(),
-        "server_settings": {
-            "application_name": "receiver",
-            # An acknowledged row survives a crash, whatever the database's or the role's default.
-            "synchronous_commit": "on",
-            # Else TimescaleDB may refuse a request for rows of compressed chunks, however often it
-            # comes. Other servers take it for a variable of somebody's own.
-            "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
-        },
-    }
-    if settings.database_password is not None:
-        options["password"] = settings.database_password.get_secret_value()
-    return options
-
-
 @asynccontextmanager
 async def session(settings: Settings, **parameters: str) -> AsyncIterator[Connection]:
-    """A connection outside of a pool, with the server's settings for it.
+    """A connection outside of a pool, with more of the server's settings; they hold in `used`.
 
     Raises:
         ReceiverError: as `translated` does, when it is opened or closed.
     """
-    options = connection_options(settings)
-    options["server_settings"] |= parameters
     with translated():
-        connection = await asyncpg.connect(**options, timeout=CONNECT_TIMEOUT)
+        connection = await open_connection(settings, parameters)
     try:
         yield connection
     finally:
         with translated():
             await connection.close(timeout=CONNECT_TIMEOUT)
+
+
+@asynccontextmanager
+async def used(connection: Connection) -> AsyncIterator[None]:
+    """Use a session of `session`: with its settings, and with errors in our words.
+
+    What is done commits at the end, or each statement by itself.
+
+    Raises:
+        ReceiverError: as `translated` does.
+    """
+    with translated():
+        async with with_settings(connection):
+            yield
 
 
 async def prepare_connection(connection: Connection) -> None:
@@ -185,16 +170,14 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._commit_timeout = settings.commit_timeout.total_seconds()
-        options = connection_options(settings)
-        options["server_settings"] |= BY_INDEX
         self._pool = asyncpg.create_pool(
-            **options,
+            connect=lambda _, **options: open_connection(settings, BY_INDEX, **options),
+            connection_class=Session,
             min_size=0,
             # One for each writer, one for maintenance, one for the readiness check.
             max_size=settings.writers + 2,
             init=prepare_connection,
             reset=keep_as_it_is,
-            timeout=CONNECT_TIMEOUT,
         )
 
     async def open(self) -> None:
@@ -251,9 +234,33 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection from the pool; to get it and use it may take the commit timeout.
 
+        Each statement is a transaction, or all of them together are one.
+
         Raises:
             ReceiverError: as `translated` does.
         """
+        async with self._acquired() as connection:
+            if connection.preamble:
+                async with committed(connection):
+                    yield connection
+            else:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self, first: str = "") -> AsyncIterator[Connection]:
+        """A transaction in which every statement sees what was committed before it.
+
+        Args:
+            first: A statement that begins it, in the same round trip.
+
+        Raises:
+            ReceiverError: as `translated` does.
+        """
+        async with self._acquired() as connection, committed(connection, first):
+            yield connection
+
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Session]:
         with translated():
             async with asyncio.timeout(self._commit_timeout):
                 connection = await self._pool.acquire()
@@ -268,23 +275,22 @@ class Database:
                 finally:
                     await self._pool.release(connection)
 
-    @asynccontextmanager
-    async def transaction(self, first: str = "") -> AsyncIterator[Connection]:
-        """A transaction in which every statement sees what was committed before it.
 
-        Args:
-            first: A statement that begins it, in the same round trip.
+@asynccontextmanager
+async def committed(connection: Session, first: str = "") -> AsyncIterator[None]:
+    """Begin a transaction with the settings of its session, and commit it.
 
-        Raises:
-            ReceiverError: as `translated` does.
-        """
-        async with self.connection() as connection:
-            try:
-                await connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {first}")
-                yield connection
-            except BaseException as error:
-                # Else the session ends, and the transaction with it.
-                if leaves_session_usable(error):
-                    await connection.execute("ROLLBACK")
-                raise
-            await connection.execute("COMMIT")
+    Args:
+        connection: From the pool.
+        first: A statement that comes next, in the same round trip.
+    """
+    try:
+        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; {connection.preamble}"
+        await connection.execute(f"{begin}; {first}")
+        yield
+    except BaseException as error:
+        # Else the session ends, and the transaction with it.
+        if leaves_session_usable(error):
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")

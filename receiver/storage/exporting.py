@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from receiver.errors import ReceiverError
-from receiver.storage.database import Connection, translated
+from receiver.storage.database import Connection, used
 from receiver.storage.queries import LARGEST_LABELS
 
 COLUMNS: Final = (
@@ -76,7 +76,7 @@ COUNT_MATCHING: Final = f"""
 SELECT count(*) FILTER (WHERE {_MATCHES.format(labels="$1")}) AS matching,
     count(*) FILTER (WHERE (octet_length({_TEXT}) <= {LARGEST_LABELS}) IS NOT TRUE) AS large
 FROM sources s
-"""  # noqa: S608  made of constants
+"""
 
 
 class IncompleteExportError(ReceiverError):
@@ -127,7 +127,7 @@ async def find_sources(connection: Connection, selection: Selection) -> Sources:
     Raises:
         ReceiverError: as `translated` does.
     """
-    with translated():
+    async with used(connection):
         _, _, labels = selection.arguments()
         return Sources(*await connection.fetchrow(COUNT_MATCHING, labels))
 
@@ -196,10 +196,9 @@ async def undisturbed(connection: Connection) -> AsyncIterator[None]:
     Raises:
         ReceiverError: as `translated` does.
     """
-    with translated():
-        async with connection.transaction(readonly=True):
-            await connection.execute("SET LOCAL client_min_messages = error")
-            yield
+    async with used(connection), connection.transaction(readonly=True):
+        await connection.execute("SET LOCAL client_min_messages = error")
+        yield
 
 
 async def read_batches(

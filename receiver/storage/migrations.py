@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -20,7 +21,9 @@ from sqlalchemy.pool import NullPool
 
 from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefusedError
 from receiver.settings import Settings
-from receiver.storage.database import connection_options, translated
+from receiver.storage.connecting import open_connection
+from receiver.storage.database import translated
+from receiver.storage.places import LOOK_EVERYWHERE
 from receiver.storage.policies import set_up_policies
 from receiver.storage.requirements import (
     require_rights,
@@ -108,17 +111,29 @@ async def run_in_transaction(
     """
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda: asyncpg.connect(**connection_options(settings)),
+        async_creator=partial(open_connection, settings),
         poolclass=NullPool,
+        # No statement has a name: through a pooler, another client may have given it already.
+        connect_args={
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: "",
+        },
     )
     try:
         with translated(), unwrapped():
             async with engine.begin() as connection:
+                await connection.run_sync(begin)
                 await connection.run_sync(work, settings)
     except (StatementRefusedError, RefusedByDatabaseError) as error:
         raise SchemaError(f"the schema cannot be brought up to date: {error}") from error
     finally:
         await engine.dispose()
+
+
+def begin(connection: Connection) -> None:
+    """Begin the transaction, with the settings of the session where a pooler needs that."""
+    adapted = cast("AdaptedConnection", connection.connection.dbapi_connection)
+    connection.exec_driver_sql(adapted.driver_connection.preamble or "SELECT")
 
 
 @contextmanager
@@ -138,6 +153,7 @@ def upgrade(connection: Connection, settings: Settings) -> None:
         SetupError: the database does not meet what is required of it, or is newer than the code.
     """
     connection.exec_driver_sql(LOCK)
+    run_async(connection, lambda driver: driver.execute(LOOK_EVERYWHERE))
     run_async(connection, require_server)
     run_async(connection, require_rights)
     scripts = load_scripts()

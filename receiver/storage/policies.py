@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from receiver.settings import Settings
+from receiver.storage.places import LOGS, schema_of
 from receiver.storage.timescale import as_far_as_allowed, is_hypertable
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,9 @@ FROM pg_extension WHERE extname = 'timescaledb'
 
 SET_CHUNK_INTERVAL: Final = "SELECT set_chunk_time_interval('app_logs', $1::interval)"
 
-IS_COMPRESSIBLE: Final = """
+IS_COMPRESSIBLE: Final = f"""
 SELECT compression_enabled FROM timescaledb_information.hypertables
-WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
+WHERE hypertable_schema = {schema_of(LOGS)} AND hypertable_name = 'app_logs'
 """
 
 # Only once: it locks the table, and somebody may have chosen another layout meanwhile.
@@ -69,9 +70,9 @@ ALTER TABLE app_logs SET (timescaledb.compress,
 """
 
 # The age of a policy that goes by when chunks were made is not ours.
-FIND_POLICY: Final = """
+FIND_POLICY: Final = f"""
 SELECT COALESCE(config ->> $2, '0')::interval FROM timescaledb_information.jobs
-WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs' AND proc_name = $1
+WHERE hypertable_schema = {schema_of(LOGS)} AND hypertable_name = 'app_logs' AND proc_name = $1
 """
 
 

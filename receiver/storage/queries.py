@@ -12,6 +12,7 @@ from typing import Final
 
 from receiver.model import BREAKING
 from receiver.storage.each import TIME
+from receiver.storage.places import LOGS, schema_of
 
 # The user's own query, which README promises to run verbatim, up to now: without that, one row that
 # a wrong clock has dated years ahead would come first for years.
@@ -294,13 +295,13 @@ SELECT count(*), max(id) FROM deleted
 
 # For a hypertable without a policy: until when the oldest chunk goes, if all of it is older than
 # $1.
-FIND_OLD_CHUNK: Final = """
+FIND_OLD_CHUNK: Final = f"""
 SELECT min(range_end) FROM timescaledb_information.chunks
-WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
+WHERE hypertable_schema = {schema_of(LOGS)} AND hypertable_name = 'app_logs'
   AND range_end <= now() - $1::interval
   AND NOT EXISTS (
       SELECT FROM timescaledb_information.jobs j
-      WHERE (j.hypertable_schema, j.hypertable_name) = (current_schema(), 'app_logs')
+      WHERE (j.hypertable_schema, j.hypertable_name) = ({schema_of(LOGS)}, 'app_logs')
         AND j.proc_name = 'policy_retention'
   )
 """

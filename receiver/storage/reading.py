@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from receiver.errors import DuplicateRowError, SchemaError, SetupError
 from receiver.settings import Settings
-from receiver.storage.database import Connection, session, translated
+from receiver.storage.database import Connection, session, used
 from receiver.storage.queries import (
     ADD_CODE,
     FIND_CODE,
@@ -74,7 +74,7 @@ async def prepare(connection: Connection) -> None:
     Raises:
         SchemaError: the tables are not there.
     """
-    with translated():
+    async with used(connection):
         await connection.set_type_codec(
             "timestamptz", schema="pg_catalog", encoder=str, decoder=str, format="text"
         )
@@ -87,19 +87,19 @@ async def prepare(connection: Connection) -> None:
 
 async def newest_logs(connection: Connection, limit: int) -> list[Log]:
     """The newest rows, newest first."""
-    with translated():
+    async with used(connection):
         return [Log(*row) for row in await connection.fetch(NEWEST_LOGS, limit)]
 
 
 async def logs_since(connection: Connection, created_at: str) -> list[Log]:
     """All rows of that time and later, newest first."""
-    with translated():
+    async with used(connection):
         return [Log(*row) for row in await connection.fetch(LOGS_SINCE, created_at)]
 
 
 async def list_codes(connection: Connection) -> list[Code]:
     """All error codes."""
-    with translated():
+    async with used(connection):
         return [Code(*row) for row in await connection.fetch(LIST_CODES)]
 
 
@@ -110,10 +110,10 @@ async def add_code(connection: Connection, code: int, name: str, description: st
         ErrorCodeError: it is registered already.
     """
     try:
-        with translated():
+        async with used(connection):
             await connection.execute(ADD_CODE, code, name, description)
     except DuplicateRowError as error:
-        with translated():
+        async with used(connection):
             known = await connection.fetchval(FIND_CODE, code)
         if known is None:
             raise
@@ -125,7 +125,7 @@ async def add_code(connection: Connection, code: int, name: str, description: st
 
 async def find_namesake(connection: Connection, code: int, name: str) -> Code | None:
     """Find another error code that has the same name, whatever its case."""
-    with translated():
+    async with used(connection):
         row = await connection.fetchrow(FIND_NAMESAKE, name, code)
     return None if row is None else Code(*row)
 
@@ -138,7 +138,7 @@ async def rename_code(
     Raises:
         ErrorCodeError: there is no such code.
     """
-    with translated():
+    async with used(connection):
         renamed = await connection.fetchval(RENAME_CODE, code, name, description)
     if renamed is None:
         raise ErrorCodeError(

@@ -11,6 +11,7 @@ from typing import Final
 import asyncpg
 
 from receiver.errors import SchemaError, SetupError
+from receiver.storage.places import OWN_SCHEMA
 from receiver.storage.timescale import IS_LOADED, LOAD
 
 OLDEST_SERVER: Final = 14
@@ -34,22 +35,22 @@ RIGHTS: Final = {
 FOREIGN: Final = (*RIGHTS.keys() - {"receiver_schema_version"}, "alembic_version")
 
 # The server and who we are there. Names are quoted where a statement would need it.
-SERVER: Final = """
+SERVER: Final = f"""
 SELECT current_setting('server_version_num')::int / 10000 AS major,
     current_setting('server_version') AS version,
     current_setting('server_encoding') AS encoding,
     quote_ident(current_user) AS role,
     quote_ident(current_database()) AS database,
-    quote_ident(current_schema()) AS schema,
-    has_schema_privilege(current_schema(), 'CREATE') AS creates_tables,
+    quote_ident({OWN_SCHEMA}) AS schema,
+    has_schema_privilege({OWN_SCHEMA}, 'CREATE') AS creates_tables,
     EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
 """
 
 # What has one of these names ($1) in the schema that ours would be made in.
-FIND_RELATIONS: Final = """
+FIND_RELATIONS: Final = f"""
 SELECT c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = current_schema() AND c.relname = ANY($1::text[])
+WHERE n.nspname = {OWN_SCHEMA} AND c.relname = ANY($1::text[])
 ORDER BY c.relname
 """
 

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from receiver.settings import Settings
 from receiver.storage import queries
 from receiver.storage.database import Connection, Database
+from receiver.storage.places import LOOK_EVERYWHERE
 from receiver.storage.timescale import is_hypertable
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ async def delete_logs(age: timedelta, connection: Connection, place: int) -> tup
     chunk_end = await connection.fetchval(queries.FIND_OLD_CHUNK, age)
     if chunk_end is None:
         return 0, place
-    await connection.execute(queries.WAIT_FOR_NOBODY)
+    await connection.execute(f"{queries.WAIT_FOR_NOBODY}; {LOOK_EVERYWHERE}")
     await connection.execute(queries.DROP_OLD_CHUNK, chunk_end)
     return 1, place
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import asyncpg
 
+from receiver.storage.places import schema_of
 from receiver.storage.timescale import as_far_as_allowed, is_hypertable
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 CAN_STORE: Final = """
 SELECT current_setting('timescaledb.license', true) = 'timescale'
 """
+
+STORED: Final = "app_status_hourly_stored"
 
 FIND_SUMMARY: Final = "SELECT to_regclass('app_status_hourly_stored') IS NOT NULL"
 
@@ -68,10 +71,10 @@ WHERE hour <= now() + INTERVAL '1 day'
 
 # Where the summary's rows are. Read through the summary itself, they come with those of the present
 # hour, and then without an index's order: too slow for what is one row a source.
-NAME_STORED: Final = """
+NAME_STORED: Final = f"""
 SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
 FROM timescaledb_information.continuous_aggregates
-WHERE view_schema = current_schema() AND view_name = 'app_status_hourly_stored'
+WHERE view_schema = {schema_of(STORED)} AND view_name = 'app_status_hourly_stored'
 """
 
 # Looking for a source's newest row in all chunks would have them all planned and locked. Who has
@@ -115,14 +118,14 @@ SELECT EXISTS (
 
 # To refresh an hour whose rows retention has dropped would empty it. So the range never grows
 # again: hours that were once out of it may have been dropped. It takes three hours at the least.
-KEEP_WHAT_RETENTION_DROPS: Final = """
+KEEP_WHAT_RETENTION_DROPS: Final = f"""
 SELECT alter_job(refresh.job_id,
     config => refresh.config || jsonb_build_object('start_offset', kept.span))
 FROM timescaledb_information.jobs AS refresh,
     timescaledb_information.jobs AS retention,
     timescaledb_information.continuous_aggregates AS summary,
     greatest((retention.config ->> 'drop_after')::interval, INTERVAL '3 hours') AS kept (span)
-WHERE summary.view_schema = current_schema() AND summary.view_name = 'app_status_hourly_stored'
+WHERE summary.view_schema = {schema_of(STORED)} AND summary.view_name = 'app_status_hourly_stored'
   AND refresh.proc_name = 'policy_refresh_continuous_aggregate'
   AND (refresh.hypertable_schema, refresh.hypertable_name) IN (
       (summary.view_schema, summary.view_name),

@@ -12,6 +12,7 @@ import asyncpg
 
 from receiver.errors import StatementRefusedError
 from receiver.storage.database import translated
+from receiver.storage.places import LOGS, LOOK_EVERYWHERE, schema_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,10 @@ LOAD: Final = "add timescaledb to shared_preload_libraries of postgresql.conf, r
 # Whether there can be hypertables at all: without the extension, to ask for one is an error.
 KNOWS_HYPERTABLES: Final = "SELECT to_regclass('timescaledb_information.hypertables') IS NOT NULL"
 
-FIND_HYPERTABLE: Final = """
+FIND_HYPERTABLE: Final = f"""
 SELECT EXISTS (
     SELECT FROM timescaledb_information.hypertables
-    WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
+    WHERE hypertable_schema = {schema_of(LOGS)} AND hypertable_name = 'app_logs'
 )
 """
 
@@ -42,7 +43,10 @@ SELECT create_hypertable('app_logs', by_range('created_at', $1::interval),
 
 async def set_up_hypertable(connection: asyncpg.Connection, chunk_interval: timedelta) -> None:
     """Make `app_logs` a hypertable on `created_at` where the database has TimescaleDB."""
-    if not await has_extension(connection) or await is_hypertable(connection):
+    if not await has_extension(connection):
+        return
+    await connection.execute(LOOK_EVERYWHERE)
+    if await is_hypertable(connection):
         return
     if await connection.fetchval("SELECT EXISTS (SELECT FROM app_logs)"):
         logger.warning(

@@ -15,13 +15,13 @@ from typing import Final, TypeVar
 from receiver.errors import ReceiverError
 from receiver.findings import Report, carry_out, problem
 from receiver.settings import Settings
-from receiver.storage.database import Connection, session, translated
+from receiver.storage.database import Connection, session, translated, used
 from receiver.storage.diagnosis import contents, schema, server, timescale, writing
 
 T = TypeVar("T")
 
 TIMEOUT: Final = "10s"
-LIMITS: Final = f"SET default_transaction_read_only = on; SET statement_timeout = '{TIMEOUT}'"
+READ_ONLY: Final = "SET default_transaction_read_only = on"
 
 ALWAYS: Final = {**server.CHECKS, **schema.CHECKS, **timescale.CHECKS}
 WITH_TABLES: Final = {**schema.CHECKS_OF_TABLES, **writing.CHECKS, **contents.CHECKS}
@@ -68,11 +68,16 @@ class Eye:
         """
         with translated():
             connection = await self._open()
+        async with used(connection):
             return await look(connection, self._settings)
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            connection = await self._resources.enter_async_context(session(self._settings))
-            await connection.execute(LIMITS)
+            connection = await self._resources.enter_async_context(
+                session(self._settings, statement_timeout=TIMEOUT)
+            )
+            # Through a pooler, the session of the server is not ours alone.
+            if not connection.preamble:
+                await connection.execute(READ_ONLY)
             self._connection = connection
         return self._connection

@@ -12,7 +12,7 @@ from receiver.storage.migrations import VERSION_TABLE, load_scripts, require_kno
 from receiver.storage.requirements import require_rights, require_room, require_schema
 
 HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
-FIND_REVISION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608  a constant
+FIND_REVISION: Final = f"SELECT version_num FROM {VERSION_TABLE}"
 
 INDEXES: Final = (
     ("UNIQUE INDEX", "error_codes", "code"),

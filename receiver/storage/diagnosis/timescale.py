@@ -10,6 +10,7 @@ import asyncpg
 from receiver.findings import Finding, note, ok, warning
 from receiver.settings import Settings
 from receiver.storage.database import Connection
+from receiver.storage.places import LOGS, schema_of
 from receiver.storage.timescale import FIND_HYPERTABLE, IS_LOADED, LOAD
 
 OLDEST: Final = (2, 14)
@@ -25,16 +26,16 @@ HAS_EXTENSION: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 
 LICENSE: Final = "SELECT current_setting('timescaledb.license', true)"
 
 # How many chunks there are, and whether we own them, as whoever changes chunks and policies must.
-DESCRIBE_HYPERTABLE: Final = """
+DESCRIBE_HYPERTABLE: Final = f"""
 SELECT num_chunks, quote_ident(current_user) AS role, pg_has_role(owner, 'USAGE') AS owned
 FROM timescaledb_information.hypertables
-WHERE hypertable_schema = current_schema() AND hypertable_name = 'app_logs'
+WHERE hypertable_schema = {schema_of(LOGS)} AND hypertable_name = 'app_logs'
 """
 
 # The jobs that belong to our schema, and how their last run ended. While a job runs, its next start
 # is -infinity. A continuous aggregate's job is listed under its view or under the hypertable that
 # holds it, depending on the version.
-FIND_JOBS: Final = """
+FIND_JOBS: Final = f"""
 SELECT j.job_id, j.proc_name AS name, j.hypertable_name AS table, j.scheduled,
     COALESCE(j.config ->> 'compress_after', j.config ->> 'drop_after') AS after,
     s.last_run_status = 'Failed' AS failed, (
@@ -43,10 +44,10 @@ SELECT j.job_id, j.proc_name AS name, j.hypertable_name AS table, j.scheduled,
     ) AS error,
     isfinite(s.next_start) AND s.next_start < now() - interval '1 hour' AS overdue
 FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.job_stats s USING (job_id)
-WHERE COALESCE(j.hypertable_schema, j.proc_schema) = current_schema()
+WHERE COALESCE(j.hypertable_schema, j.proc_schema) = {schema_of(LOGS)}
     OR (j.hypertable_schema, j.hypertable_name) IN (
         SELECT materialization_hypertable_schema, materialization_hypertable_name
-        FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema()
+        FROM timescaledb_information.continuous_aggregates WHERE view_schema = {schema_of(LOGS)}
     )
 ORDER BY j.job_id
 """

@@ -9,6 +9,7 @@ from typing import Final
 
 from receiver.errors import OverloadedError
 from receiver.settings import Settings
+from receiver.storage.connecting import with_settings
 from receiver.storage.database import Connection, translated
 from receiver.storage.reading import connect
 
@@ -25,7 +26,7 @@ LIMITS: Final = {
     "statement_timeout": "5s",
     # One core of the database is enough for those who look.
     "max_parallel_workers_per_gather": "0",
-    "jit": "off",
+    "jit_above_cost": "-1",
 }
 
 
@@ -59,6 +60,7 @@ class Viewer:
                 async with (
                     asyncio.timeout(TIME),
                     connect(self._settings, **LIMITS) as connection,
+                    with_settings(connection),
                 ):
                     yield connection
         finally:

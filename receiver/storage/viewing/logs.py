@@ -36,7 +36,7 @@ FROM (
 JOIN sources s ON s.id = l.source_id
 LEFT JOIN error_codes e ON e.code = l.app_status
 ORDER BY l.created_at DESC, l.source_id DESC
-"""  # noqa: S608  made of constants
+"""
 PAGE_OF_ALL: Final = _PAGE.format(_OF_ALL)
 PAGE_OF_ONE: Final = _PAGE.format(_OF_ONE)
 

@@ -19,7 +19,7 @@ FROM (
     LEFT JOIN sources known ON known.id = r.source_id
 ) AS s
 ORDER BY s.id DESC
-"""  # noqa: S608  made of constants
+"""
 
 NEWEST: Final = 2**63 - 1
 """Above all ids."""

@@ -17,7 +17,7 @@ WHEN jsonb_typeof(s.labels) = 'object' THEN (
     SELECT jsonb_object_agg(left(name, 100), COALESCE(left(value, 200), 'null'))
     FROM (SELECT * FROM jsonb_each_text(s.labels) AS label (name, value) LIMIT 20) AS label)
 ELSE jsonb_build_object('…', left(s.labels::text, 200)) END
-"""  # noqa: S608  made of constants
+"""
 
 # A page of sources, by id, with the newest row of each and how many it has of the last minute.
 # LATERAL with LIMIT: once for each source of the page, not for all there are.
@@ -39,9 +39,9 @@ CROSS JOIN LATERAL (
     ) AS logs
 ) AS minute
 ORDER BY s.id
-"""  # noqa: S608  made of constants
+"""
 
-LIST: Final = f"SELECT s.id, {LABELS} AS labels FROM sources s ORDER BY s.id LIMIT $1"  # noqa: S608
+LIST: Final = f"SELECT s.id, {LABELS} AS labels FROM sources s ORDER BY s.id LIMIT $1"
 
 
 class Source(NamedTuple):

@@ -1,0 +1,292 @@
+"""Reads the database's URL as libpq does, since providers hand them out for libpq.
+
+The parameters that matter are taken; those that change nothing here are ignored, and named so that
+this can be logged. All others are settings of the server, which refuses those that it lacks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import unquote
+
+SCHEMES: Final = frozenset({"postgresql", "postgres"})
+
+SHAPE: Final = (
+    "must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE; a password that has any of "
+    "/ ? # [ ] belongs into RECEIVER_DATABASE_PASSWORD"
+)
+SCHEME: Final = re.compile(r"(?:jdbc:)?[a-z][a-z0-9+.-]*")
+HOST: Final = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*)(?::(?P<port>\d*))?")
+NAME: Final = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+OPTION: Final = re.compile(r"(?:-c\s*|--)(?P<name>[A-Za-z_][\w.-]*)=(?P<value>(?:[^\s\\]|\\.)*)\s*")
+
+TLS: Final = frozenset(
+    {
+        *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl"),
+        *("ssl_min_protocol_version", "ssl_max_protocol_version"),
+    }
+)
+"""Parameters of TLS that asyncpg takes as they are."""
+
+HOST_PARAMETERS: Final = frozenset({"host", "hostaddr", "port"})
+
+OWN: Final = (
+    TLS
+    | HOST_PARAMETERS
+    | {
+        *("dbname", "database", "user", "password", "passfile"),
+        *(
+            "service",
+            "servicefile",
+            "connect_timeout",
+            "target_session_attrs",
+            "load_balance_hosts",
+        ),
+        *("options", "ssl", "sslnegotiation", "krbsrvname", "gsslib"),
+    }
+)
+
+IGNORED: Final = frozenset(
+    {
+        # Of libpq. Text is always UTF-8, and a connection that hangs meets a timeout.
+        *("channel_binding", "client_encoding", "fallback_application_name", "gssdelegation"),
+        *("gssencmode", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
+        *("max_protocol_version", "min_protocol_version", "replication", "require_auth"),
+        *("requiressl", "sslcertmode", "sslcompression", "sslkeylogfile", "sslsni"),
+        *("tcp_user_timeout", "authtype", "tty"),
+        # Of pools, and of other drivers.
+        *("command_timeout", "connection_limit", "default_query_exec_mode", "max_overflow"),
+        *("pgbouncer", "pool_health_check_period", "pool_max_conn_idle_time"),
+        *("pool_max_conn_lifetime", "pool_max_conns", "pool_min_conns", "pool_pre_ping"),
+        *("pool_recycle", "pool_size", "pool_timeout", "prepareThreshold"),
+        *("prepared_statement_cache_size", "prepared_statements", "socket_timeout", "sslaccept"),
+        *("statement_cache_capacity", "statement_cache_mode", "statement_cache_size", "supa"),
+        *("binary_parameters", "uselibpqcompat", "workaround"),
+    }
+)
+"""Parameters that change nothing here."""
+
+INSTEAD: Final = {"schema": "search_path", "currentSchema": "search_path", "sslcrldir": "sslcrl"}
+"""Parameters of others that must not be ignored, and what to write for them."""
+
+VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+
+ONE_OF: Final = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "gssencmode": ("disable", "prefer"),
+    "load_balance_hosts": ("disable", "random"),
+    "ssl_min_protocol_version": VERSIONS,
+    "ssl_max_protocol_version": VERSIONS,
+    "replication": ("false", "off", "no", "0"),
+    "target_session_attrs": (
+        *("any", "primary", "standby", "prefer-standby", "read-write", "read-only"),
+    ),
+}
+"""The values of parameters that can be what these say only."""
+
+
+@dataclass(frozen=True)
+class DatabaseAddress:
+    """What a database's URL says."""
+
+    hosts: tuple[tuple[str, int | None], ...]
+    """Hosts or directories of Unix sockets, with their ports; what is empty is the default one."""
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: str | None = None
+    parameters: dict[str, str] = field(default_factory=dict, repr=False)
+    """Those of `OWN`."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """Settings of the server."""
+    ignored: tuple[str, ...] = ()
+    """Names of parameters that change nothing."""
+
+    @property
+    def place(self) -> str:
+        """Hosts and database, without anything that is secret."""
+        hosts = (
+            (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
+            for host, port in self.hosts
+        )
+        return f"{','.join(hosts)}/{self.database or ''}"
+
+
+def parse_database_url(url: str, defaults: Mapping[str, str] | None = None) -> DatabaseAddress:
+    """Read a database's URL.
+
+    Args:
+        url: The URL.
+        defaults: Parameters that hold where the URL says nothing, by their names in libpq.
+
+    Raises:
+        ValueError: it is none; the message shows nothing that may be secret.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise ValueError(SHAPE)
+    if scheme not in SCHEMES:
+        known = f"not {scheme}://" if SCHEME.fullmatch(scheme) else "nothing else"
+        raise ValueError(f"must begin with postgresql:// or postgres://, {known}")
+    authority, path, query = split(rest)
+    login, _, hosts = authority.rpartition("@")
+    if re.search(r"[\[\]#]", login) or "@" in path:
+        raise ValueError(SHAPE)
+    given = parse_query(query)
+    user, _, password = login.partition(":")
+    named = {"user": user, "password": password, "dbname": path[1:]}
+    decoded = {name: decode(text) for name, text in named.items() if text}
+    # An empty password is one: none is looked for anywhere else.
+    empty = {"password": ""} if login.endswith(":") else {}
+    given = empty | decoded | given
+    fallback = {k: v for k, v in (defaults or {}).items() if not (hosts and k in HOST_PARAMETERS)}
+    return address(fallback | given, parse_hosts(hosts))
+
+
+def split(rest: str) -> tuple[str, str, str]:
+    """Split what comes after the scheme into authority, path and query."""
+    rest, _, query = rest.partition("?")
+    authority, slash, path = rest.partition("/")
+    return authority, slash + path, query
+
+
+def parse_hosts(authority: str) -> list[tuple[str, int | None]]:
+    """Read HOST:PORT,HOST:PORT, where a host may be an IPv6 address in brackets.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not authority:
+        return []
+    found = [HOST.fullmatch(host) for host in authority.split(",")]
+    hosts = [(decode(match["host"]).strip("[]"), match["port"]) for match in found if match]
+    if len(hosts) < len(found) or (len(hosts) > 1 and not all(host for host, _ in hosts)):
+        raise ValueError(SHAPE)
+    return [(host, parse_port(port) if port else None) for host, port in hosts]
+
+
+def parse_port(text: str) -> int:
+    """Read a port.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or not 0 < int(text) < 65536:
+        raise ValueError(SHAPE)
+    return int(text)
+
+
+def parse_query(query: str) -> dict[str, str]:
+    """Read the parameters; of several with one name the last counts.
+
+    Raises:
+        ValueError: one has no name or no value.
+    """
+    parameters: dict[str, str] = {}
+    for pair in filter(None, query.split("&")):
+        name, equals, value = map(decode, pair.partition("="))
+        strange = "@" in pair and name not in OWN | IGNORED
+        if not equals or strange or not NAME.fullmatch(name):
+            raise ValueError(SHAPE)
+        parameters[name] = value
+    return {name: value for name, value in parameters.items() if value}
+
+
+def decode(text: str) -> str:
+    """Decode what is encoded by percent signs.
+
+    Raises:
+        ValueError: it is no text that PostgreSQL could hold.
+    """
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError(SHAPE) from None
+    if "\0" in decoded:
+        raise ValueError(SHAPE)
+    return decoded
+
+
+def address(given: dict[str, str], hosts: list[tuple[str, int | None]]) -> DatabaseAddress:
+    """Sort out parameters.
+
+    Args:
+        given: All parameters, by their names in libpq.
+        hosts: The hosts that are named elsewhere.
+
+    Raises:
+        ValueError: one cannot be what it is; the message names it.
+    """
+    check(given)
+    own = {name: value for name, value in given.items() if name in OWN}
+    if "ssl" in own:
+        own.setdefault("sslmode", "disable" if own["ssl"] == "false" else "require")
+    settings = {k: v for k, v in given.items() if k not in OWN | IGNORED}
+    options = parse_options(own.get("options", ""))
+    if options is not None:
+        own.pop("options", None)
+        settings = options | settings
+    return DatabaseAddress(
+        hosts=tuple(choose_hosts(hosts, own)),
+        user=own.get("user"),
+        password=own.get("password"),
+        database=own.get("dbname") or own.get("database"),
+        parameters=own,
+        settings=settings,
+        ignored=tuple(sorted(given.keys() & IGNORED)),
+    )
+
+
+def check(given: dict[str, str]) -> None:
+    """Check the parameters that are no settings of the server.
+
+    Raises:
+        ValueError: one is wrong; the message names it.
+    """
+    for name in given.keys() & INSTEAD.keys():
+        raise ValueError(f"the parameter {name} is not taken: write {INSTEAD[name]}=…")
+    for name in given.keys() & ONE_OF.keys():
+        if given[name] not in ONE_OF[name]:
+            raise ValueError(f"the parameter {name} must be one of {', '.join(ONE_OF[name])}")
+    if not re.fullmatch(r"-?\d{1,6}", given.get("connect_timeout", "0"), re.ASCII):
+        raise ValueError("the parameter connect_timeout must be a number of seconds, such as 10")
+
+
+def parse_options(options: str) -> dict[str, str] | None:
+    """Read `-c NAME=VALUE` and `--NAME=VALUE` into settings; None if there is anything else.
+
+    Some providers take their own words there, such as `endpoint=…`: they go to the server as they
+    are.
+    """
+    settings: dict[str, str] = {}
+    rest = options.strip()
+    while rest:
+        found = OPTION.match(rest)
+        if found is None:
+            return None
+        settings[found["name"].replace("-", "_")] = re.sub(r"\\(.)", r"\1", found["value"])
+        rest = rest[found.end() :]
+    return settings
+
+
+def choose_hosts(
+    hosts: list[tuple[str, int | None]], own: dict[str, str]
+) -> list[tuple[str, int | None]]:
+    """Return the hosts that parameters name, or else the given ones; the same for ports.
+
+    Raises:
+        ValueError: there are other numbers of hosts and ports.
+    """
+    hosts = hosts or [("", None)]
+    if named := own.get("host") or own.get("hostaddr"):
+        hosts = [(host.strip("[]"), None) for host in named.split(",")]
+    if "port" in own:
+        ports = [parse_port(port) if port else None for port in own["port"].split(",")]
+        ports *= len(hosts) if len(ports) == 1 else 1
+        if len(ports) != len(hosts):
+            raise ValueError(f"{len(hosts)} hosts cannot have {len(ports)} ports")
+        hosts = [(host, port) for (host, _), port in zip(hosts, ports, strict=True)]
+    return hosts
