@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from receiver.protocol.generated.remote_write_v2_pb2 import BucketSpan, Histogram
-from receiver.protocol.series import InvalidSeriesError
+from receiver.protocol.limits import InvalidSeriesError
 
 
 def check_histogram(histogram: Histogram) -> None:

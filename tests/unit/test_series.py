@@ -14,7 +14,6 @@ from receiver.model import Metric, Series, Source
 from receiver.protocol.series import (
     FILTERED,
     Filtered,
-    InvalidSeriesError,
     SeriesCache,
     check_labels,
 )

@@ -55,7 +55,7 @@ class Meaning(NamedTuple):
     total: int
 
 
-def decoder(size: int = 100) -> Decoder:
+def decoder(size: int = 2**20) -> Decoder:
     return Decoder(SeriesCache(KEPT, size))
 
 
