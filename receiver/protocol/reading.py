@@ -8,15 +8,18 @@ from typing import Final, Protocol, Self, TypeVar
 from google.protobuf.message import DecodeError
 
 from receiver.model import Series
-from receiver.protocol.limits import InvalidSeriesError, Limits
+from receiver.protocol.limits import KIB, InvalidSeriesError, Limits
 from receiver.protocol.series import FILTERED, Filtered
 from receiver.protocol.tally import Tally
 from receiver.protocol.wire import Part, cut
 
-LONG: Final = 16 * 1024
+LONG: Final = 8 * KIB
 """Bytes of a series up to which it is parsed at once, and of each part of a longer one."""
 LABELS: Final = 1
 """Number of the field that holds a label (1.0) or references to labels (2.0)."""
+
+AT_ONCE: Final = 8192
+"""Series or samples that are taken in one step, where each takes a fraction of a microsecond."""
 
 Element_co = TypeVar("Element_co", covariant=True)
 
@@ -97,6 +100,14 @@ class Reader(Protocol[S]):
         """
 
 
+def batches(encoded: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Yield series in batches, each with the number of those before it; usually there is one."""
+    if len(encoded) <= AT_ONCE:
+        return iter(((0, encoded),))
+    starts = range(0, len(encoded), AT_ONCE)
+    return ((start, encoded[start : start + AT_ONCE]) for start in starts)
+
+
 def read_all(
     encoded: Sequence[bytes], places: Iterable[int], first: int, reader: Reader[S], tally: Tally
 ) -> Iterator[None]:
@@ -174,7 +185,10 @@ def read_long(
     else:
         tally.count(len(points), histograms, exemplars)
         if known is not FILTERED:
-            tally.keep([(known, timestamp, value) for timestamp, value in points])
+            for start in range(0, len(points), AT_ONCE):
+                batch = points[start : start + AT_ONCE]
+                tally.keep([(known, timestamp, value) for timestamp, value in batch])
+                yield
 
 
 def check_field(part: Part, limits: Limits) -> None:

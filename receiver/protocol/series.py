@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from sys import getsizeof
 from typing import Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
@@ -14,6 +14,9 @@ NAME: Final = "__name__"
 
 Key: TypeAlias = bytes | str
 """Labels on the wire: their bytes (1.0), or the symbols they refer to, joined (2.0)."""
+
+# No label has it, for it is no character that UTF-8 can encode.
+SEPARATOR: Final = "\udc80"
 
 Filtered: TypeAlias = Literal[False]
 FILTERED: Final = False
@@ -29,8 +32,9 @@ MAX_PAIR_SIZE: Final = 256
 ENTRY_SIZE: Final = 120
 SOURCE_SIZE: Final = 400
 SLOT_SIZE: Final = 8
+PAIR_SIZE: Final = 80
 LABEL_SIZE: Final = 208
-"""A pair with two strings, and its place among others."""
+"""A pair and two short strings."""
 
 
 class SeriesCache:
@@ -86,7 +90,7 @@ class SeriesCache:
         """
         # The key holds all names and values, so a short one needs no count.
         if len(key) * (1 if isinstance(key, bytes) else 4) > self._limits.max_label_set_size:
-            check_size(labels, self._limits)
+            check_size([text for label in labels for text in label], self._limits)
         by_name = check_labels(labels)
         metric = self._names.get(by_name.pop(NAME))
         known: Series | Filtered = (
@@ -121,12 +125,17 @@ class SeriesCache:
 
     def _share(self, pair: tuple[str, str]) -> tuple[str, str]:
         """Keep a label for other sources, if it is not long."""
-        self.made += LABEL_SIZE + getsizeof(pair[0]) + getsizeof(pair[1])
+        self.made += PAIR_SIZE + getsizeof(pair[0]) + getsizeof(pair[1])
         if len(pair[0]) + len(pair[1]) <= MAX_PAIR_SIZE:
             if len(self._pairs) >= MAX_PAIRS:
                 self._pairs.clear()
             self._pairs[pair] = pair
         return pair
+
+
+def join(texts: Iterable[str]) -> str:
+    """Make a key of label names and values in turn."""
+    return SEPARATOR.join(texts)
 
 
 def text_size(key: Key) -> int:
@@ -139,20 +148,20 @@ def shorten(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
-def check_size(labels: Collection[tuple[str, str]], limits: Limits) -> None:
-    """Check how many bytes of names and values a label set has.
+def check_size(texts: Sequence[str], limits: Limits) -> None:
+    """Check how many bytes label names and values, in turn, have in UTF-8.
 
     Raises:
         InvalidSeriesError: more than the limit.
     """
     # Characters first: symbols that are referred to again and again would take long to encode.
-    size = sum(len(name) + len(value) for name, value in labels)
+    size = sum(map(len, texts))
     if size <= limits.max_label_set_size:
-        size = sum(len(text.encode()) for label in labels for text in label)
+        size = sum(len(text.encode()) for text in texts)
     if size > limits.max_label_set_size:
-        longest, _ = max(labels, key=lambda label: len(label[0]) + len(label[1]))
+        place = texts.index(max(texts, key=len))
         exceeded = limits.exceeded("max_label_set_size", size)
-        raise InvalidSeriesError(f"{exceeded}; the longest is {shorten(longest)!r}")
+        raise InvalidSeriesError(f"{exceeded}; the longest is {shorten(texts[place & ~1])!r}")
 
 
 def check_labels(labels: Collection[tuple[str, str]]) -> dict[str, str]:

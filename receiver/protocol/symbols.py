@@ -81,7 +81,7 @@ class SymbolTable:
                 self._metadata.add(metadata)
                 self._learned_size += ENTRY_SIZE + getsizeof(metadata)
 
-    def without_metadata(self, encoded: list[bytes]) -> list[bytes]:
+    def without_metadata(self, encoded: Sequence[bytes]) -> Sequence[bytes]:
         """Cut known metadata off the ends of series."""
         return list(map(self._strip, encoded)) if self._metadata else encoded
 

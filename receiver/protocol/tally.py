@@ -42,7 +42,7 @@ class Tally:
         self.cache = cache
         self._most_samples = limits.max_request_samples
         self._samples: list[Sample] = []
-        self._received = self._histograms = self._exemplars = 0
+        self._received = self._histograms = self._exemplars = self._weight = 0
         self._invalid = 0
         self._faults: list[str] = []
         self._entries = 0
@@ -83,9 +83,14 @@ class Tally:
         if self._received + self._histograms + self._exemplars > self._most_samples:
             self.check_samples()
 
+    def weigh(self, more: int) -> None:
+        """Count what is no sample of its own, but takes as long."""
+        self._weight += more
+        self.check_samples()
+
     def check_samples(self, more: int = 0) -> None:
         """Check that so many more elements may be there."""
-        found = self._received + self._histograms + self._exemplars + more
+        found = self._received + self._histograms + self._exemplars + self._weight + more
         self.limits.check("max_request_samples", found)
 
     def add(self, key: Key, labels: Collection[tuple[str, str]]) -> Series | Filtered:

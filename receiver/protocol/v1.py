@@ -16,7 +16,7 @@ from receiver.errors import BadRequestError
 from receiver.model import Series, WriteRequest
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
 from receiver.protocol.limits import DEFAULTS, Limits
-from receiver.protocol.reading import read_all, read_long
+from receiver.protocol.reading import batches, read_all, read_long
 from receiver.protocol.samples import Sequences, Timestamps, head, recognize
 from receiver.protocol.series import Filtered, SeriesCache
 from receiver.protocol.tally import Steps, Tally, finish
@@ -130,8 +130,9 @@ class Decoder:
         tally.enter(series, others=max(metadata, fields - series), known=bool(series or metadata))
         encoded = list(frame.timeseries)
         del frame
-        samples, unfamiliar = recognize(encoded, self._series, self._sequences, self._timestamps)
-        tally.count(len(encoded) - len(unfamiliar))
-        tally.keep(samples)
-        yield
-        yield from read_all(encoded, unfamiliar, first, reader, tally)
+        for start, batch in batches(encoded):
+            samples, unfamiliar = recognize(batch, self._series, self._sequences, self._timestamps)
+            tally.count(len(batch) - len(unfamiliar))
+            tally.keep(samples)
+            yield
+            yield from read_all(batch, unfamiliar, first + start, reader, tally)

@@ -18,14 +18,15 @@ from google.protobuf.message import DecodeError
 from receiver.errors import BadRequestError
 from receiver.model import Series, WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
-from receiver.protocol.histograms import check_histogram
+from receiver.protocol.histograms import check_histogram, count_spans
 from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
-from receiver.protocol.reading import read_all, read_long
+from receiver.protocol.reading import batches, read_all, read_long
 from receiver.protocol.samples import Timestamps, recognize
 from receiver.protocol.series import (
     Filtered,
     SeriesCache,
     check_size,
+    join,
 )
 from receiver.protocol.symbols import (
     SYMBOL_SIZE,
@@ -38,10 +39,10 @@ from receiver.protocol.tally import Steps, Tally, finish
 from receiver.protocol.wire import WHOLE
 
 SERIES_TAG: Final = b"\x2a"
+SPANS: Final = 16
+"""Spans of a histogram that count as one more element of the request; few have as many."""
 MAX_TABLES: Final = 32
 MAX_TABLE_SIZE: Final = 256 * 1024
-# In a key; no label has it, for it is no character that UTF-8 can encode.
-SEPARATOR: Final = "\udc80"
 
 
 class Reader:
@@ -82,6 +83,7 @@ class Reader:
         if series.histograms and series.samples:
             raise InvalidSeriesError("it has both samples and histograms")
         for histogram in series.histograms:
+            self._tally.weigh(count_spans(histogram) // SPANS)
             check_histogram(histogram)
         for exemplar in series.exemplars:
             self._limits.check_labels(len(exemplar.labels_refs) // 2)
@@ -102,8 +104,8 @@ class Reader:
             resolve((series.metadata.help_ref, series.metadata.unit_ref), table.symbols)
         texts = resolve(list(refs), table.symbols)
         if len(texts) * table.longest > self._limits.max_label_set_size:
-            check_size(list(zip(texts[::2], texts[1::2], strict=True)), self._limits)
-        key = SEPARATOR.join(texts)
+            check_size(texts, self._limits)
+        key = join(texts)
         known = self._find(key)
         if known is None:
             known = self._tally.add(key, list(zip(texts[::2], texts[1::2], strict=True)))
@@ -188,13 +190,14 @@ class Decoder:
             size -= self._tables.pop(next(iter(self._tables))).size
 
     def _read(self, encoded: list[bytes], table: SymbolTable, tally: Tally) -> Iterator[None]:
-        bare = table.without_metadata(encoded)
-        samples, unfamiliar = recognize(bare, table, table.sequences, self._timestamps)
-        tally.count(len(encoded) - len(unfamiliar))
-        tally.keep(samples)
-        yield
         reader = Reader(table, tally)
-        yield from read_all(encoded, unfamiliar, 0, reader, tally)
+        for start, batch in batches(encoded):
+            bare = table.without_metadata(batch)
+            samples, unfamiliar = recognize(bare, table, table.sequences, self._timestamps)
+            tally.count(len(batch) - len(unfamiliar))
+            tally.keep(samples)
+            yield
+            yield from read_all(batch, unfamiliar, start, reader, tally)
 
     def _read_large(self, message: bytes, tally: Tally) -> Iterator[None]:
         """Read a message part by part; all symbols first, for they may stand anywhere."""

@@ -28,8 +28,8 @@ WHOLE: Final = 4 * MIB
 """Bytes of a message up to which it is one part: as much as senders send, by their defaults."""
 PART: Final = MIB
 """Bytes of a part of a larger message."""
-MAX_FIELDS: Final = 8192
-"""Most fields of such a part. The parser makes an object of up to 200 bytes of each."""
+MAX_FIELDS: Final = 2048
+"""Most fields of such a part. Reading one may take some microseconds and 200 bytes of memory."""
 MAX_GROUP_SIZE: Final = 64 * 1024
 """Largest group, a form of message that no remote-write message has."""
 

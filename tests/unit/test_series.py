@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.model import Metric, Series, Source
+from receiver.protocol.limits import InvalidSeriesError
 from receiver.protocol.series import (
     FILTERED,
     Filtered,
