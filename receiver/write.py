@@ -167,9 +167,9 @@ async def in_slices(steps: Steps, turn: asyncio.Lock) -> Decoded:
     """Decode a message; if that takes long, one slice at a time, in turn with all who hold it."""
     decoded = advance(steps)
     while decoded is None:
-        # First whatever else there is to do: however many messages take long, it waits for one.
-        await asyncio.sleep(0)
         async with turn:
+            # Hold it meanwhile: however many messages take long, the loop waits for one of them.
+            await asyncio.sleep(0)
             decoded = advance(steps)
     return decoded
 

@@ -22,6 +22,8 @@ LENGTH_DELIMITED: Final = 2
 START_GROUP: Final = 3
 END_GROUP: Final = 4
 FIXED32: Final = 5
+MAX_TAG_SIZE: Final = 5
+MAX_VARINT_SIZE: Final = 10
 FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
 
 WHOLE: Final = 4 * MIB
@@ -106,10 +108,10 @@ def open_field(data: bytes, start: int, end: int) -> Part:
     Raises:
         DecodeError: no field has this number.
     """
-    tag, position = read_varint(data, start, 5)
-    if not 8 <= tag < 1 << 32:
-        raise DecodeError(f"a field of {end - start} bytes has the tag {tag}")
-    return Part(start, end, 1, tag >> 3, read_varint(data, position, 5)[1])
+    tag, position = read_varint(data, start)
+    if not 8 <= tag < 1 << 32 or position - start > MAX_TAG_SIZE:
+        raise DecodeError(f"a field of {end - start} bytes has no valid tag")
+    return Part(start, end, 1, tag >> 3, read_varint(data, position)[1])
 
 
 def end_of_field(data: bytes, position: int) -> int:
@@ -120,14 +122,14 @@ def end_of_field(data: bytes, position: int) -> int:
     """
     start, depth = position, 0
     while True:
-        tag, position = read_varint(data, position, 5)
+        tag, position = read_varint(data, position)
         kind = tag & 7
         if kind in FIXED_SIZES:
             position += FIXED_SIZES[kind]
         elif kind == VARINT:
-            _, position = read_varint(data, position, 10)
+            _, position = read_varint(data, position)
         elif kind == LENGTH_DELIMITED:
-            length, position = read_varint(data, position, 5)
+            length, position = read_varint(data, position)
             position += length
         elif kind == START_GROUP:
             depth += 1
@@ -141,17 +143,17 @@ def end_of_field(data: bytes, position: int) -> int:
             raise DecodeError(f"a group has more than {MAX_GROUP_SIZE} bytes")
 
 
-def read_varint(data: bytes, position: int, most: int) -> tuple[int, int]:
-    """Read a varint of at most so many bytes; returns it and where it ends.
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Read a varint; return it and where it ends.
 
     Raises:
-        DecodeError: it is longer.
+        DecodeError: it is longer than a varint can be.
     """
     number = 0
-    for shift in range(0, 7 * most, 7):
+    for shift in range(0, 7 * MAX_VARINT_SIZE, 7):
         byte = data[position]
         position += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             return number, position
-    raise DecodeError(f"a varint has more than {most} bytes")
+    raise DecodeError(f"a varint has more than {MAX_VARINT_SIZE} bytes")
