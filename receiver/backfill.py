@@ -14,12 +14,14 @@ from tenacity import (
     wait_exponential,
 )
 
-from receiver.errors import UnavailableError
+from receiver.errors import SetupError, UnavailableError
 from receiver.model import Metric, Sample
 from receiver.pairing import Outcome
 from receiver.prometheus import Prometheus, TooMuchAtOnceError
 from receiver.prometheus_model import Points, RefusedByPrometheusError
-from receiver.protocol.series import FILTERED, SeriesCache
+from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
+from receiver.protocol.series import FILTERED, SeriesCache, join
+from receiver.protocol.tally import describe
 from receiver.storage.backfills import Progress
 from receiver.write import Storage
 
@@ -30,7 +32,7 @@ LONGEST_SPAN: Final = 24 * 3_600_000
 SHORTEST_SPAN: Final = 1_000
 """Milliseconds of one window; a day is at most two chunks to create in one transaction."""
 SAMPLES_AT_ONCE: Final = 100_000
-SERIES_REMEMBERED: Final = 100_000
+CACHE_SIZE: Final = 64 * MIB
 
 
 Found: TypeAlias = tuple[list[Sample], Counter[str]]
@@ -75,12 +77,14 @@ class Backfill:
         storage: Storage,
         names: dict[str, Metric],
         external_labels: Mapping[str, str],
+        limits: Limits = DEFAULTS,
     ) -> None:
         self._source = source
         self._storage = storage
         self._names = names
         self._external_labels = external_labels
-        self._series = SeriesCache(names, SERIES_REMEMBERED)
+        self._limits = limits
+        self._series = SeriesCache(names, CACHE_SIZE, limits)
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(is_temporary),
             wait=wait_exponential(multiplier=0.1, max=5),
@@ -129,10 +133,14 @@ class Backfill:
 
     def _kept(self, points: Points) -> list[Sample]:
         labels = {**self._external_labels, **points.labels}
-        key = tuple(text for label in sorted(labels.items()) for text in label)
+        key = join(text for label in sorted(labels.items()) for text in label)
         series = self._series.find(key)
         if series is None:
-            series = self._series.add(key, labels.items())
+            try:
+                self._limits.check_labels(len(labels))
+                series = self._series.add(key, labels.items())
+            except InvalidSeriesError as error:
+                raise SetupError(f"the series {describe(labels.items())}: {error}") from error
         if series is FILTERED:
             return []
         return [(series, timestamp, value) for timestamp, value in points.values]

@@ -240,6 +240,8 @@ PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
 Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
 Lead = Annotated[timedelta | None, BeforeValidator(parse_lead)]
 Size = Annotated[ByteSize, BeforeValidator(complete_unit), Ge(1), Le(2**60)]
+# The same setting was a number of series once: such a number is refused rather than taken as bytes.
+CacheSize = Annotated[ByteSize, BeforeValidator(complete_unit), Ge(2**20), Le(2**60)]
 Count = Annotated[int, Ge(1), Le(10**9)]
 Limit = Annotated[int | None, Ge(1), Le(10**9), BeforeValidator(parse_off)]
 Word = WrapValidator(fold_case)

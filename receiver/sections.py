@@ -61,6 +61,12 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
         "max_new_sources",
         "max_new_codes",
         "max_new_chunks",
+        "max_decoded_size",
+        "max_request_series",
+        "max_request_samples",
+        "max_series_labels",
+        "max_label_set_size",
+        "max_element_size",
         "series_cache_size",
     ),
     Section.TIMES: (

@@ -40,6 +40,7 @@ from receiver.model import Metric
 from receiver.notation import (
     Address,
     Age,
+    CacheSize,
     Count,
     DatabaseURL,
     Duration,
@@ -54,6 +55,7 @@ from receiver.notation import (
     is_unicode_text,
     tidy,
 )
+from receiver.protocol.limits import DEFAULTS, MIB, Limits
 from receiver.sources import (
     PREFIX,
     Ignored,
@@ -266,11 +268,40 @@ class Settings(BaseSettings):
         description="Chunks of other days that one process creates in an hour (TimescaleDB); "
         "samples in more are rejected; off: any number.",
     )
-    series_cache_size: int = Field(
-        100_000,
-        ge=2,
-        le=10**9,
-        description="Series whose labels are remembered, so that they parse at once.",
+    max_decoded_size: Size = Field(
+        ByteSize(DEFAULTS.max_decoded_size),
+        description="Memory that one request may take once it is decoded: its samples, "
+        "new label sets and, of 2.0, symbols; above it the request is refused.",
+    )
+    max_request_series: Count = Field(
+        DEFAULTS.max_request_series,
+        description="Series of one request, metadata entries included; "
+        "above it the request is refused.",
+    )
+    max_request_samples: Count = Field(
+        DEFAULTS.max_request_samples,
+        description="Samples, histograms and exemplars of one request; "
+        "above it the request is refused.",
+    )
+    max_series_labels: Count = Field(
+        DEFAULTS.max_series_labels,
+        description="Labels of one series or exemplar; above it the series is invalid, "
+        "and the others of the request are stored.",
+    )
+    max_label_set_size: Size = Field(
+        ByteSize(DEFAULTS.max_label_set_size),
+        description="Size of the label names and values of one series; "
+        "above it the series is invalid.",
+    )
+    max_element_size: Size = Field(
+        ByteSize(DEFAULTS.max_element_size),
+        description="Size of one histogram, exemplar or other element of a series; "
+        "above it the series is invalid.",
+    )
+    series_cache_size: CacheSize = Field(
+        ByteSize(64 * MIB),
+        description="Memory in which the labels of series are remembered, "
+        "so that they parse at once; at least 1MiB.",
     )
     read_timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="Time within which a request body must arrive."
@@ -384,6 +415,11 @@ class Settings(BaseSettings):
     def metric_names(self) -> dict[Metric, str]:
         """What the two metrics are called."""
         return {Metric.STATUS: self.status_metric, Metric.OCR: self.ocr_metric}
+
+    @property
+    def limits(self) -> Limits:
+        """Return the limits of what one request and one series may hold."""
+        return Limits(**{name: getattr(self, name) for name in Limits._fields})
 
     @property
     def ocr_unit_microseconds(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
@@ -22,6 +24,8 @@ from receiver.peer import kept
 from receiver.printable import printable
 from receiver.protocol.compression import check_size, decompress
 from receiver.protocol.negotiation import Message, negotiate
+from receiver.protocol.tally import Decoded, Steps
+from receiver.protocol.wire import WHOLE
 from receiver.request_id import request_id
 from receiver.settings import Settings
 
@@ -29,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 WRITE_PATH: Final = "/api/v1/write"
 VERSIONS: Final = {Message.V1: "1.0", Message.V2: "2.0"}
+SLICE: Final = 0.01
+"""Seconds after which decoding leaves the event loop to others, at the end of a step."""
 NOTHING: Final = WriteRequest([], 0, 0, 0, Faults(0, 0, []))
 
 
@@ -42,8 +48,8 @@ class Storage(Protocol):
 class Decoder(Protocol):
     """Reads one version of the message."""
 
-    def decode(self, message: bytes) -> WriteRequest:
-        """Turn the decompressed body into samples."""
+    def steps(self, message: bytes) -> Steps:
+        """Turn the decompressed body into samples, in steps."""
 
 
 Record: TypeAlias = Callable[[web.Request, bytes], Awaitable[None]]
@@ -77,6 +83,8 @@ class WriteHandler:
         self._storage = storage
         self._in_flight = in_flight
         self._metrics = metrics
+        self._decoding_large = asyncio.Lock()
+        self._turn = asyncio.Lock()
         self.record: Record | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -127,15 +135,24 @@ class WriteHandler:
             admission.claim(len(body))
             if self.record is not None:
                 await self.record(request, body)
-            decoded = self._decode(message, body, admission)
+            decoded = await self._decode(message, body, admission)
             await self._store(decoded)
         return decoded
 
-    def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:
-        admission.claim(check_size(body, self._settings.max_message_size))
-        decoded = self._decoders[message].decode(decompress(body))
+    async def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:
+        size = check_size(body, self._settings.max_message_size)
+        admission.claim(size)
+        decoder = self._decoders[message]
+        if size <= WHOLE:
+            decoded = await in_slices(decoder.steps(decompress(body)), self._turn)
+        else:
+            # One at a time: what a large one takes while it is decoded is taken once.
+            async with self._decoding_large:
+                steps = decoder.steps(await asyncio.to_thread(decompress, body))
+                decoded = await in_slices(steps, self._turn)
+        admission.claim(max(0, decoded.size - size))
         admission.arrive()
-        return decoded
+        return decoded.request
 
     async def _store(self, decoded: WriteRequest) -> None:
         outcomes = await self._storage.store(decoded.samples) if decoded.samples else Counter()
@@ -144,6 +161,29 @@ class WriteHandler:
             filtered=decoded.received - len(decoded.samples),
             stale=outcomes[Outcome.STALE],
         )
+
+
+async def in_slices(steps: Steps, turn: asyncio.Lock) -> Decoded:
+    """Decode a message; if that takes long, one slice at a time, in turn with all who hold it."""
+    decoded = advance(steps)
+    while decoded is None:
+        async with turn:
+            # Hold it meanwhile: however many messages take long, the loop waits for one of them.
+            await asyncio.sleep(0)
+            decoded = advance(steps)
+    return decoded
+
+
+def advance(steps: Steps) -> Decoded | None:
+    """Decode for the time of one slice; returns None if there is more to do."""
+    end = time.perf_counter() + SLICE
+    try:
+        while time.perf_counter() < end:
+            next(steps)
+    except StopIteration as finished:
+        decoded: Decoded = finished.value
+        return decoded
+    return None
 
 
 def acknowledgement(decoded: WriteRequest, request_id: str) -> web.Response:

@@ -115,7 +115,9 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         found = None if arguments.restart else await bookmark.read()
         # The end anew: if it is now, it has moved on since the earlier run.
         position = found._replace(end=asked.end) if found else asked
-        windows = Backfill(prometheus, store, names, labels).run(position, bookmark.write)
+        windows = Backfill(prometheus, store, names, labels, settings.limits).run(
+            position, bookmark.write
+        )
         copied = await copy(windows, position)
         waiting = await count_waiting(store.database, position.start, position.end)
         await bookmark.remove()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from operator import attrgetter
+from typing import Final
 
 from receiver.protocol.generated.remote_write_v2_pb2 import BucketSpan, Histogram
-from receiver.protocol.series import InvalidSeriesError
+from receiver.protocol.limits import InvalidSeriesError
+
+length_of: Final = attrgetter("length")
 
 
 def check_histogram(histogram: Histogram) -> None:
@@ -25,6 +29,11 @@ def check_histogram(histogram: Histogram) -> None:
         check_count(histogram, [*positive, *negative, histogram.zero_count_int])
     check_buckets("positive", histogram.positive_spans, positive)
     check_buckets("negative", histogram.negative_spans, negative)
+
+
+def count_spans(histogram: Histogram) -> int:
+    """Count the spans, before they are read."""
+    return len(histogram.positive_spans) + len(histogram.negative_spans)
 
 
 def check_count(histogram: Histogram, counts: Sequence[float]) -> None:
@@ -46,7 +55,7 @@ def check_buckets(side: str, spans: Iterable[BucketSpan], counts: Sequence[float
     Raises:
         InvalidSeriesError: the spans name another number of buckets, or a count is negative.
     """
-    named = sum(span.length for span in spans)
+    named = sum(map(length_of, spans))
     if named != len(counts):
         raise InvalidSeriesError(
             f"a histogram's {side} spans name {named} buckets, but it has {len(counts)}"

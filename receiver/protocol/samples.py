@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
+from operator import itemgetter
 from typing import Final, Protocol, cast
 
 from receiver.model import Sample, Series
@@ -23,21 +24,29 @@ TIMESTAMP_TAG: Final = 0x10
 TIMESTAMP_SIZE: Final = 7
 """Bytes of a timestamp with its tag."""
 ZERO_SIZE: Final = ZERO_HEAD[1]
+VALUE_TAG: Final = HEAD[2]
 DOUBLE: Final = struct.Struct("<d")
 ZERO: Final = bytes(8)
 
+# What a sample ends with, after its head. Made once: this is for every series of a firehose.
+BEFORE_ZERO: Final = slice(None, 1 - TIMESTAMP_SIZE)
+BEFORE_VALUE: Final = slice(None, -DOUBLE.size - TIMESTAMP_SIZE)
+timestamp_of: Final = itemgetter(slice(-TIMESTAMP_SIZE, None))
+
 MAX_TIMESTAMPS: Final = 4096
 MAX_SEQUENCE_SIZE: Final = 2**20
+KEY_OVERHEAD: Final = 72
+"""Bytes of memory that a key takes in a sequence, beside what it holds."""
 
 
 class Known(Protocol):
     """Series by their labels on the wire and the bytes that begin a sample."""
 
     def recall(self) -> Callable[[bytes], Series | Filtered | None]:
-        """What `find` does, for the series of late only, but without its cost."""
+        """Return a faster `find` that may miss series not used lately."""
 
     def find(self, key: bytes) -> Series | Filtered | None:
-        """The series, None if it is new."""
+        """Return the series, None if it is new."""
 
 
 class Timestamps(dict[bytes, int | None]):
@@ -75,25 +84,47 @@ class Sequences:
     compare all at once takes a tenth of the time that it takes to look each up.
 
     Args:
-        most: Sequences to remember.
+        size: Memory to take, in bytes.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, size: int) -> None:
+        self._most = size
         self._known: dict[bytes, tuple[list[bytes], list[Series | Filtered | None]]] = {}
+        self.size = 0
+        """Memory taken, in bytes."""
 
     def find(self, keys: list[bytes], known: Known) -> list[Series | Filtered | None]:
-        """What is known of each; the list is not to be changed."""
+        """Return what is known of each; the list is not to be changed."""
         if not keys:
             return []
         before, found = self._known.get(keys[0], ([], []))
         if before != keys:
             found = list(map(known.recall(), keys))
-            if None not in found and sum(map(len, keys)) <= MAX_SEQUENCE_SIZE:
-                if len(self._known) >= self._most:
-                    self._known.clear()
-                self._known[keys[0]] = keys, found
+            if None not in found:
+                self._remember(keys, found, before)
         return found
+
+    def _remember(
+        self, keys: list[bytes], found: list[Series | Filtered | None], before: list[bytes]
+    ) -> None:
+        size = memory_of(keys)
+        if size > min(self._most, MAX_SEQUENCE_SIZE):
+            return
+        self.size += size - memory_of(before)
+        if self.size > self._most:
+            self.clear()
+            self.size = size
+        self._known[keys[0]] = keys, found
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._known.clear()
+        self.size = 0
+
+
+def memory_of(keys: list[bytes]) -> int:
+    """Memory that a sequence takes, in bytes."""
+    return sum(map(len, keys)) + KEY_OVERHEAD * len(keys)
 
 
 def recognize(
@@ -103,18 +134,16 @@ def recognize(
 
     Args:
         encoded: The series of a request.
-        known: What is known, by the labels and the three bytes that begin the sample. A hit proves
-            that a series was cut right: only bytes that parse as labels are ever known.
+        known: What is known, by the labels and the three bytes that begin the sample.
         sequences: The orders in which these have come before.
         timestamps: Those that have come up before.
     """
-    # These run for every series of a firehose, hence comprehensions without a call.
     try:
-        keys = [data[:-6] if data[-8] == ZERO_SIZE else data[:-15] for data in encoded]
-    except IndexError:  # too short for any series that is known
-        return [], list(range(len(encoded)))
+        keys = cut_samples(encoded)
+    except IndexError:  # one is too short; zeros before it make it none that is known
+        keys = cut_samples([data if len(data) >= 16 else bytes(16) + data for data in encoded])
     found = sequences.find(keys, known)
-    tails = {data[-TIMESTAMP_SIZE:] for data in encoded}
+    tails = set(map(timestamp_of, encoded))
     unfamiliar: list[int] = []
     if None in found or None in map(timestamps.__getitem__, tails):
         found = [series or known.find(key) for series, key in zip(found, keys, strict=True)]
@@ -124,6 +153,27 @@ def recognize(
             if found[place] is None:
                 unfamiliar.append(place)
     return read_samples(encoded, found, timestamps), unfamiliar
+
+
+def cut_samples(encoded: Sequence[bytes]) -> list[bytes]:
+    """Cut off what follows the head of each series' sample, as if it were of the known shape.
+
+    What is known ends with one of the two heads. Only the head of a sample with a value ends with
+    the tag of the value, and only the other one has its own size as the last byte but one. So a cut
+    that is found has the head that belongs to its length: the series is labels that parse, a head,
+    and exactly the bytes that this head announces. A series of another shape is not found.
+
+    Raises:
+        IndexError: one is too short.
+    """
+    return [
+        data[BEFORE_ZERO]
+        if data[-8] == ZERO_SIZE
+        else data[BEFORE_VALUE]
+        if data[-16] == VALUE_TAG
+        else b""
+        for data in encoded
+    ]
 
 
 def read_samples(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from sys import getsizeof
 from typing import Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 from receiver.model import Labels, Metric, Series, Source
+from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
 
 NAME: Final = "__name__"
 
-Key: TypeAlias = bytes | tuple[str, ...]
-"""Labels on the wire: their bytes (1.0), or the symbols they refer to (2.0)."""
+Key: TypeAlias = bytes | str
+"""Labels on the wire: their bytes (1.0), or the symbols they refer to, joined (2.0)."""
+
+# No label has it, for it is no character that UTF-8 can encode.
+SEPARATOR: Final = "\udc80"
 
 Filtered: TypeAlias = Literal[False]
 FILTERED: Final = False
@@ -19,42 +24,57 @@ FILTERED: Final = False
 
 
 MAX_SHOWN: Final = 64
-MAX_REMEMBERED: Final = 8192
-"""Size of a label set on the wire; a larger one is read anew every time and costs no memory."""
+MAX_PAIRS: Final = 4096
+MAX_PAIR_SIZE: Final = 256
+"""Characters of a label that is shared among sources."""
 
-
-class InvalidSeriesError(ValueError):
-    """The labels of a series break the specification; the message says how."""
+# Bytes of memory, beside that of strings.
+ENTRY_SIZE: Final = 120
+SOURCE_SIZE: Final = 400
+SLOT_SIZE: Final = 8
+PAIR_SIZE: Final = 80
+LABEL_SIZE: Final = 208
+"""A pair and two short strings."""
 
 
 class SeriesCache:
     """Remembers what labels on the wire mean, so that a series is parsed and checked once.
 
     A series looks the same in every request. Two generations bound the memory
-    without any bookkeeping on a hit: a series not seen while `size` others were is forgotten.
+    without any bookkeeping on a hit: a series not seen while a generation filled is forgotten.
 
     Args:
         names: The metrics to keep, by their names in `__name__`.
-        size: Series to remember.
+        size: Memory for all that is remembered of series, in bytes. The cache itself takes five
+            eighths of it; the decoders that use it share the others.
+        limits: What a label set must keep to.
     """
 
-    def __init__(self, names: dict[str, Metric], size: int) -> None:
+    def __init__(self, names: dict[str, Metric], size: int, limits: Limits = DEFAULTS) -> None:
         self._names = names
-        self._generation = max(1, size // 2)
+        self._limits = limits
+        self._most = size * 5 // 16
+        self._taken = 0
         self._young: dict[Key, Series | Filtered] = {}
         self._old: dict[Key, Series | Filtered] = {}
         # Both series of an application must get one Source object for as long as one is in use.
         self._sources: WeakValueDictionary[Labels, Source] = WeakValueDictionary()
+        self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
+        self.size = size
+        self.generation = 0
+        """Grows when series are forgotten. What holds a series for longer keeps it in memory."""
+        self.made = 0
+        """Bytes of all sources ever made: their memory, and their labels written out."""
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
     def recall(self) -> Callable[[Key], Series | Filtered | None]:
-        """What `find` does, for the series of late only, but without its cost."""
+        """Return a faster `find` that knows only the series of this generation."""
         return self._young.get
 
     def find(self, key: Key) -> Series | Filtered | None:
-        """The series with these labels, None if it is new."""
+        """Return the series with these labels, None if it is new."""
         known = self._young.get(key)
         if known is None:
             known = self._old.get(key)
@@ -62,40 +82,89 @@ class SeriesCache:
                 self._remember(key, known)
         return known
 
-    def add(self, key: Key, labels: Iterable[tuple[str, str]]) -> Series | Filtered:
+    def add(self, key: Key, labels: Collection[tuple[str, str]]) -> Series | Filtered:
         """Check a new series and remember it.
 
         Raises:
-            InvalidSeriesError: its labels break the specification.
+            InvalidSeriesError: its labels break the specification or a limit.
         """
+        # The key holds all names and values, so a short one needs no count.
+        if len(key) * (1 if isinstance(key, bytes) else 4) > self._limits.max_label_set_size:
+            check_size([text for label in labels for text in label], self._limits)
         by_name = check_labels(labels)
         metric = self._names.get(by_name.pop(NAME))
         known: Series | Filtered = (
-            FILTERED if metric is None else Series(metric, self._source(by_name))
+            FILTERED if metric is None else Series(metric, self._source(by_name, key))
         )
-        if (len(key) if isinstance(key, bytes) else sum(map(len, key))) <= MAX_REMEMBERED:
-            self._remember(key, known)
+        self._remember(key, known)
         return known
 
     def _remember(self, key: Key, known: Series | Filtered) -> None:
-        if len(self._young) >= self._generation:
+        taken = ENTRY_SIZE + getsizeof(key)
+        if known is not FILTERED:
+            taken += SOURCE_SIZE + LABEL_SIZE * len(known.source.labels) + text_size(key)
+        if taken > self._most:
+            return
+        if self._taken + taken > self._most:
             self._old, self._young = self._young, {}
+            self._taken = 0
+            self.generation += 1
         self._young[key] = known
+        self._taken += taken
 
-    def _source(self, by_name: dict[str, str]) -> Source:
+    def _source(self, by_name: dict[str, str], key: Key) -> Source:
         labels = tuple(sorted(by_name.items()))
         source = self._sources.get(labels)
         if source is None:
-            source = self._sources[labels] = Source(labels)
+            self.made += SOURCE_SIZE + SLOT_SIZE * len(labels) + len(key)
+            # Most labels are those of many sources.
+            find = self._pairs.get
+            source = Source(tuple([find(pair) or self._share(pair) for pair in labels]))
+            self._sources[source.labels] = source
         return source
+
+    def _share(self, pair: tuple[str, str]) -> tuple[str, str]:
+        """Keep a label for other sources, if it is not long."""
+        self.made += PAIR_SIZE + getsizeof(pair[0]) + getsizeof(pair[1])
+        if len(pair[0]) + len(pair[1]) <= MAX_PAIR_SIZE:
+            if len(self._pairs) >= MAX_PAIRS:
+                self._pairs.clear()
+            self._pairs[pair] = pair
+        return pair
+
+
+def join(texts: Iterable[str]) -> str:
+    """Make a key of label names and values in turn."""
+    return SEPARATOR.join(texts)
+
+
+def text_size(key: Key) -> int:
+    """Memory that the characters of a key take in strings, in bytes: at most four each."""
+    return getsizeof(key) if isinstance(key, str) else len(key) * (1 if key.isascii() else 4)
 
 
 def shorten(text: str) -> str:
-    """A label's name or value as an error shows it."""
+    """Return a label's name or value as an error shows it."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
-def check_labels(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
+def check_size(texts: Sequence[str], limits: Limits) -> None:
+    """Check how many bytes label names and values, in turn, have in UTF-8.
+
+    Raises:
+        InvalidSeriesError: more than the limit.
+    """
+    # Characters first: symbols that are referred to again and again would take long to encode.
+    size = sum(map(len, texts))
+    if size <= limits.max_label_set_size:
+        size = sum(len(text.encode()) for text in texts)
+    if size > limits.max_label_set_size:
+        place = texts.index(max(texts, key=len))
+        exceeded = limits.exceeded("max_label_set_size", size)
+        raise InvalidSeriesError(f"{exceeded}; the longest is {shorten(texts[place & ~1])!r}")
+
+
+def check_labels(labels: Collection[tuple[str, str]]) -> dict[str, str]:
     """Check what both specifications demand of a label set (sections "Labels", "Series Labels").
 
     The order of labels does not matter here, so it is not checked. A label with an empty value is

@@ -1,93 +1,128 @@
-"""Collects what a decoder finds in a request."""
+"""Collects what a decoder finds in a request, within the request's limits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
-from typing import Final, Protocol, TypeVar
+from collections.abc import Collection, Generator, Iterable
+from typing import Final, NamedTuple, TypeAlias
 
-from google.protobuf.message import DecodeError
-
-from receiver.model import Faults, Sample, WriteRequest
-from receiver.protocol.series import InvalidSeriesError, shorten
+from receiver.model import Faults, Sample, Series, WriteRequest
+from receiver.protocol.limits import Limits
+from receiver.protocol.series import Filtered, Key, SeriesCache, shorten
 
 FAULTS_NAMED: Final = 3
 MAX_DESCRIPTION: Final = 200
+SAMPLE_SIZE: Final = 128
+"""Bytes of memory that a kept sample takes."""
 
 
-class EncodedSeries(Protocol):
-    """A series of either message."""
+class Decoded(NamedTuple):
+    """What decoding a message has brought."""
 
-    def ParseFromString(self, serialized: bytes) -> int:  # noqa: N802  protobuf's name
-        """Read the series."""
-
-    @property
-    def samples(self) -> Sized:
-        """Its samples."""
-
-    @property
-    def histograms(self) -> Sized:
-        """Its histograms."""
-
-    @property
-    def exemplars(self) -> Sized:
-        """Its exemplars."""
+    request: WriteRequest
+    size: int
+    """Memory that it takes, in bytes."""
 
 
-S = TypeVar("S", bound=EncodedSeries)
+Steps: TypeAlias = Generator[None, None, Decoded]
+"""Decodes a message in steps of some milliseconds, between which other work may be done."""
 
 
 class Tally:
     """Counts the elements of valid series and names the faults of the others.
 
+    Every method that counts raises TooLargeError as soon as the request exceeds a limit.
+
     Args:
-        samples: The samples of the kept series; the decoder adds to it.
+        limits: Those of a request.
+        cache: Where series are remembered.
     """
 
-    def __init__(self, samples: list[Sample]) -> None:
-        self._samples = samples
-        self._received = self._histograms = self._exemplars = 0
+    def __init__(self, limits: Limits, cache: SeriesCache) -> None:
+        self.limits = limits
+        self.cache = cache
+        self._most_samples = limits.max_request_samples
+        self._samples: list[Sample] = []
+        self._received = self._histograms = self._exemplars = self._weight = 0
         self._invalid = 0
         self._faults: list[str] = []
+        self._entries = 0
+        self.size = 0
+        """Memory that is taken for the request, in bytes."""
+        self.total = 0
+        """Series of the request so far."""
+        self.holds_anything = False
+        """Whether there is any field that belongs to the message."""
+
+    def enter(self, series: int, *, others: int = 0, known: bool = True) -> None:
+        """Count series that come next, before they are read.
+
+        Args:
+            series: How many there are.
+            others: How many other entries there are among them.
+            known: Whether the message is declared to have any of these.
+        """
+        self.total += series
+        self._entries += series + others
+        self.holds_anything |= known
+        self.limits.check("max_request_series", self._entries)
+
+    def spend(self, size: int) -> None:
+        """Count memory, in bytes."""
+        self.check_size(size)
+        self.size += size
+
+    def check_size(self, more: int) -> None:
+        """Check that so many more bytes of memory may be taken."""
+        self.limits.check("max_decoded_size", self.size + more)
 
     def count(self, samples: int, histograms: int = 0, exemplars: int = 0) -> None:
         """Count the elements of valid series."""
         self._received += samples
         self._histograms += histograms
         self._exemplars += exemplars
+        if self._received + self._histograms + self._exemplars > self._most_samples:
+            self.check_samples()
 
-    def read(
-        self,
-        encoded: Iterable[tuple[int, bytes]],
-        new: Callable[[], S],
-        keep: Callable[[S], list[Sample]],
-        labels: Callable[[S], Iterable[tuple[str, str]]],
-    ) -> None:
-        """Parse series in full, each with its place in the request; one at fault harms no other."""
-        for index, data in encoded:
-            series = new()
-            try:
-                series.ParseFromString(data)
-                self._samples += keep(series)
-            except (DecodeError, InvalidSeriesError) as error:
-                self.fault(index, labels(series), error)
-            else:
-                self.count(len(series.samples), len(series.histograms), len(series.exemplars))
+    def weigh(self, more: int) -> None:
+        """Count what is no sample of its own, but takes as long."""
+        self._weight += more
+        self.check_samples()
 
-    def fault(self, index: int, labels: Iterable[tuple[str, str]], error: Exception) -> None:
+    def check_samples(self, more: int = 0) -> None:
+        """Check that so many more elements may be there."""
+        found = self._received + self._histograms + self._exemplars + self._weight + more
+        self.limits.check("max_request_samples", found)
+
+    def add(self, key: Key, labels: Collection[tuple[str, str]]) -> Series | Filtered:
+        """Add a series to those remembered; a source that is made for it counts as memory.
+
+        Raises:
+            InvalidSeriesError: it breaks the specification or a limit.
+        """
+        before = self.cache.made
+        known = self.cache.add(key, labels)
+        if self.cache.made > before:
+            self.spend(self.cache.made - before)
+        return known
+
+    def keep(self, samples: list[Sample]) -> None:
+        """Take the samples of kept series; they are counted already."""
+        self.spend(SAMPLE_SIZE * len(samples))
+        self._samples += samples
+
+    def fault(self, place: int, labels: Iterable[tuple[str, str]], error: Exception) -> None:
         """Count an invalid series; the first few are named."""
         self._invalid += 1
         if len(self._faults) < FAULTS_NAMED:
-            self._faults.append(f"series {index} {describe(labels)}: {error}")
+            self._faults.append(f"series {place} {describe(labels)}: {error}")
 
-    def request(self, total: int) -> WriteRequest:
-        """What the request with `total` series says."""
-        return WriteRequest(
-            self._samples,
-            self._received,
-            self._histograms,
-            self._exemplars,
-            Faults(self._invalid, total, self._faults),
+    def decoded(self) -> Decoded:
+        """Say what the request holds, once all of it is read."""
+        faults = Faults(self._invalid, self.total, self._faults)
+        request = WriteRequest(
+            self._samples, self._received, self._histograms, self._exemplars, faults
         )
+        return Decoded(request, self.size)
 
 
 def describe(labels: Iterable[tuple[str, str]]) -> str:
@@ -99,3 +134,13 @@ def describe(labels: Iterable[tuple[str, str]]) -> str:
             texts.append("…")
             break
     return f"{{{', '.join(texts)}}}"
+
+
+def finish(steps: Steps) -> WriteRequest:
+    """Take all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            decoded: Decoded = end.value
+            return decoded.request

@@ -7,18 +7,68 @@ look-up. Every other series is parsed in full and, if it can, becomes known.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
-from receiver.model import Sample, WriteRequest
+from receiver.model import Series, WriteRequest
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
+from receiver.protocol.limits import DEFAULTS, Limits
+from receiver.protocol.reading import batches, read_all, read_long
 from receiver.protocol.samples import Sequences, Timestamps, head, recognize
-from receiver.protocol.series import FILTERED, SeriesCache
-from receiver.protocol.tally import Tally
+from receiver.protocol.series import Filtered, SeriesCache
+from receiver.protocol.tally import Steps, Tally, finish
+from receiver.protocol.wire import split
 
-MAX_SEQUENCES: Final = 16
+SERIES: Final = 1
+METADATA: Final = 3
+
+
+class Reader:
+    """Reads series that are not known.
+
+    Args:
+        tally: That of the request.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self.new = TimeSeries
+        self._tally = tally
+        self._find = tally.cache.find
+        self._most_labels = tally.limits.max_series_labels
+
+    def check_count(self, series: TimeSeries) -> None:
+        """Check the number of labels.
+
+        Raises:
+            InvalidSeriesError: more than the limit.
+        """
+        self._tally.limits.check_labels(len(series.labels))
+
+    def describe(self, series: TimeSeries) -> Iterator[tuple[str, str]]:
+        """Yield label names and values."""
+        return ((label.name, label.value) for label in series.labels)
+
+    def check(self, series: TimeSeries) -> None:
+        """Check nothing: what stands beside the samples is only counted."""
+
+    def identify(self, series: TimeSeries) -> Series | Filtered:
+        """Look the labels up, or check and remember them.
+
+        Raises:
+            InvalidSeriesError: they break the specification or a limit.
+            TooLargeError: the request takes too much memory.
+        """
+        if len(series.labels) > self._most_labels:
+            self.check_count(series)
+        labels = TimeSeries(labels=series.labels).SerializeToString()
+        key = labels + head(series.samples[0].value if series.samples else 0.0)
+        known = self._find(key)
+        if known is None:
+            known = self._tally.add(key, [(label.name, label.value) for label in series.labels])
+        return known
 
 
 class Decoder:
@@ -26,60 +76,63 @@ class Decoder:
 
     Args:
         series: Where known series are remembered.
+        limits: Those of a request.
     """
 
-    def __init__(self, series: SeriesCache) -> None:
+    def __init__(self, series: SeriesCache, limits: Limits = DEFAULTS) -> None:
         self._series = series
-        self._sequences = Sequences(MAX_SEQUENCES)
+        self._limits = limits
+        self._sequences = Sequences(series.size // 8)
         self._timestamps = Timestamps()
+        self._generation = 0
 
     def decode(self, message: bytes) -> WriteRequest:
-        """Decode one message.
+        """Decode one message at once.
 
         Raises:
             BadRequestError: the bytes are not a `prometheus.WriteRequest`.
+            TooLargeError: it exceeds a limit.
         """
-        encoded = read_series(message)
-        samples, unfamiliar = recognize(encoded, self._series, self._sequences, self._timestamps)
-        tally = Tally(samples)
-        tally.count(len(encoded) - len(unfamiliar))
-        tally.read(
-            ((place, encoded[place]) for place in unfamiliar),
-            TimeSeries,
-            self._kept_samples,
-            labels_of,
-        )
-        return tally.request(len(encoded))
+        return finish(self.steps(message))
 
-    def _kept_samples(self, series: TimeSeries) -> list[Sample]:
-        labels = TimeSeries(labels=series.labels).SerializeToString()
-        key = labels + head(series.samples[0].value if series.samples else 0.0)
-        known = self._series.find(key)
-        if known is None:
-            known = self._series.add(key, labels_of(series))
-        if known is FILTERED:
-            return []
-        return [(known, sample.timestamp, sample.value) for sample in series.samples]
+    def steps(self, message: bytes) -> Steps:
+        """Decode one message in steps; raises what `decode` does."""
+        if self._generation != self._series.generation:
+            self._generation = self._series.generation
+            self._sequences.clear()
+        tally = Tally(self._limits, self._series)
+        reader = Reader(tally)
+        try:
+            for part in split(message):
+                if part.number == SERIES:
+                    tally.enter(1)
+                    between = part.content, part.end
+                    place = tally.total - 1
+                    yield from read_long(message, between, place, reader, tally)
+                elif part.number:
+                    tally.enter(0, others=1, known=part.number == METADATA)
+                else:
+                    yield from self._read(
+                        message[part.start : part.end], part.fields, reader, tally
+                    )
+        except DecodeError as error:
+            raise BadRequestError(f"the body is not a prometheus.WriteRequest: {error}") from error
+        if message and not tally.holds_anything:
+            raise BadRequestError(
+                "the body holds no part of a prometheus.WriteRequest; "
+                "is it another message than its Content-Type says?"
+            )
+        return tally.decoded()
 
-
-def read_series(message: bytes) -> list[bytes]:
-    """Split a message into its series, still encoded.
-
-    Raises:
-        BadRequestError: it is no such message.
-    """
-    try:
-        frame = WriteRequestFrame.FromString(message)
-    except DecodeError as error:
-        raise BadRequestError(f"the body is not a prometheus.WriteRequest: {error}") from error
-    if message and not (frame.timeseries or frame.metadata):
-        raise BadRequestError(
-            "the body holds no part of a prometheus.WriteRequest; "
-            "is it another message than its Content-Type says?"
-        )
-    return list(frame.timeseries)
-
-
-def labels_of(series: TimeSeries) -> list[tuple[str, str]]:
-    """Label names and values."""
-    return [(label.name, label.value) for label in series.labels]
+    def _read(self, data: bytes, fields: int, reader: Reader, tally: Tally) -> Iterator[None]:
+        frame = WriteRequestFrame.FromString(data)
+        first, series, metadata = tally.total, len(frame.timeseries), len(frame.metadata)
+        tally.enter(series, others=max(metadata, fields - series), known=bool(series or metadata))
+        encoded = list(frame.timeseries)
+        del frame
+        for start, batch in batches(encoded):
+            samples, unfamiliar = recognize(batch, self._series, self._sequences, self._timestamps)
+            tally.count(len(batch) - len(unfamiliar))
+            tally.keep(samples)
+            yield
+            yield from read_all(batch, unfamiliar, first + start, reader, tally)

@@ -10,80 +10,108 @@ since then it stands in the sample; the receiver keeps neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
-from receiver.model import Sample, Series, WriteRequest
+from receiver.model import Series, WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
-from receiver.protocol.histograms import check_histogram
-from receiver.protocol.samples import HEAD, ZERO_HEAD, Sequences, Timestamps, recognize
-from receiver.protocol.series import FILTERED, Filtered, InvalidSeriesError, SeriesCache
-from receiver.protocol.tally import Tally
+from receiver.protocol.histograms import check_histogram, count_spans
+from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
+from receiver.protocol.reading import batches, read_all, read_long
+from receiver.protocol.samples import Timestamps, recognize
+from receiver.protocol.series import (
+    Filtered,
+    SeriesCache,
+    check_size,
+    join,
+)
+from receiver.protocol.symbols import (
+    SYMBOL_SIZE,
+    SymbolTable,
+    collect_symbols,
+    readable_labels,
+    resolve,
+)
+from receiver.protocol.tally import Steps, Tally, finish
+from receiver.protocol.wire import WHOLE
 
+SERIES_TAG: Final = b"\x2a"
+SPANS: Final = 16
+"""Spans of a histogram that count as one more element of the request; few have as many."""
 MAX_TABLES: Final = 32
 MAX_TABLE_SIZE: Final = 256 * 1024
-MAX_KNOWN: Final = 20_000
-MAX_REMEMBERED: Final = 256
-"""Bytes of the label references or the metadata of one series."""
-SERIES_TAG: Final = b"\x2a"
 
 
-class SymbolTable:
-    """The symbols of a request, and what is known of series that refer to them.
+class Reader:
+    """Reads series that are not known.
 
     Args:
-        symbols: All of them.
+        table: The symbols of the request; it remembers series by their references.
+        tally: That of the request.
     """
 
-    def __init__(self, symbols: Sequence[str]) -> None:
-        self.symbols = symbols
-        self.returned = False
-        """Whether it came again: only then it pays to learn what its references mean."""
-        self.sequences = Sequences(1)
-        self._series: dict[bytes, Series | Filtered] = {}
-        """By their label references and the bytes that begin a sample."""
-        self._metadata: set[bytes] = set()
-        """Encoded metadata whose references are right."""
+    def __init__(self, table: SymbolTable, tally: Tally) -> None:
+        self.new = TimeSeries
+        self._table = table
+        self._tally = tally
+        self._find = tally.cache.find
+        self._limits = tally.limits
+        self._most_refs = 2 * tally.limits.max_series_labels
 
-    def recall(self) -> Callable[[bytes], Series | Filtered | None]:
-        """What finds a series."""
-        return self._series.get
+    def check_count(self, series: TimeSeries) -> None:
+        """Check the number of labels, one without a value among them.
 
-    def find(self, key: bytes) -> Series | Filtered | None:
-        """The series, None if it is new."""
-        return self._series.get(key)
+        Raises:
+            InvalidSeriesError: more than the limit.
+        """
+        self._limits.check_labels((len(series.labels_refs) + 1) // 2)
 
-    def learn(self, series: TimeSeries, known: Series | Filtered) -> None:
-        """Remember a series whose references are all right."""
-        if len(self._series) >= MAX_KNOWN or len(self._metadata) >= MAX_KNOWN:
-            # Many series may share few symbols, over many requests.
-            self._series.clear()
-            self._metadata.clear()
-        labels = TimeSeries(labels_refs=series.labels_refs).SerializeToString()
-        if len(labels) <= MAX_REMEMBERED:
-            self._series[labels + ZERO_HEAD] = known
-            self._series[labels + HEAD] = known
+    def describe(self, series: TimeSeries) -> Iterator[tuple[str, str]]:
+        """Yield as many labels as can be read."""
+        return readable_labels(series.labels_refs, self._table.symbols)
+
+    def check(self, series: TimeSeries) -> None:
+        """Check histograms and exemplars (2.0, "Protobuf Message", "Exemplars").
+
+        Raises:
+            InvalidSeriesError: samples beside histograms, buckets that do not add up, a reference
+                to no symbol, or too many of them.
+        """
+        if series.histograms and series.samples:
+            raise InvalidSeriesError("it has both samples and histograms")
+        for histogram in series.histograms:
+            self._tally.weigh(count_spans(histogram) // SPANS)
+            check_histogram(histogram)
+        for exemplar in series.exemplars:
+            self._limits.check_labels(len(exemplar.labels_refs) // 2)
+            resolve(list(exemplar.labels_refs), self._table.symbols)
+
+    def identify(self, series: TimeSeries) -> Series | Filtered:
+        """Look the labels up, or check and remember them; check the metadata.
+
+        Raises:
+            InvalidSeriesError: a reference to no symbol, or labels that break the specification or
+                a limit.
+            TooLargeError: the request takes too much memory.
+        """
+        table, refs = self._table, series.labels_refs
+        if len(refs) > self._most_refs:
+            self.check_count(series)
         if series.HasField("metadata"):
-            metadata = TimeSeries(metadata=series.metadata).SerializeToString()
-            if len(metadata) <= MAX_REMEMBERED:
-                self._metadata.add(metadata)
-
-    def without_metadata(self, encoded: list[bytes]) -> list[bytes]:
-        """The series without the metadata at their end, where that is known to be right."""
-        return list(map(self._strip, encoded)) if self._metadata else encoded
-
-    def _strip(self, data: bytes) -> bytes:
-        # The label references and the sample after them have sizes of one byte. Elsewhere this
-        # cuts wrongly, and what is left is no series that is known.
-        try:
-            sample = data[1] + 2
-            end = sample + 2 + data[sample + 1]
-        except IndexError:
-            return data
-        return data[:end] if data[end:] in self._metadata else data
+            resolve((series.metadata.help_ref, series.metadata.unit_ref), table.symbols)
+        texts = resolve(list(refs), table.symbols)
+        if len(texts) * table.longest > self._limits.max_label_set_size:
+            check_size(texts, self._limits)
+        key = join(texts)
+        known = self._find(key)
+        if known is None:
+            known = self._tally.add(key, list(zip(texts[::2], texts[1::2], strict=True)))
+        if table.returned:
+            table.learn(series, known)
+        return known
 
 
 class Decoder:
@@ -91,122 +119,115 @@ class Decoder:
 
     Args:
         series: Where known series are remembered.
+        limits: Those of a request and of a series.
     """
 
-    def __init__(self, series: SeriesCache) -> None:
+    def __init__(self, series: SeriesCache, limits: Limits = DEFAULTS) -> None:
         self._series = series
+        self._limits = limits
         # By the bytes of the symbols; the one used last is last.
         self._tables: dict[bytes, SymbolTable] = {}
         self._timestamps = Timestamps()
+        self._generation = 0
 
     def decode(self, message: bytes) -> WriteRequest:
-        """Decode one message.
+        """Decode one message at once.
 
         Raises:
             BadRequestError: the bytes are not an `io.prometheus.write.v2.Request`, or its symbols
                 do not start with an empty string (2.0, "Symbols").
+            TooLargeError: it exceeds a limit.
         """
-        table, encoded = self._split(message)
-        bare = table.without_metadata(encoded)
-        samples, unfamiliar = recognize(bare, table, table.sequences, self._timestamps)
-        tally = Tally(samples)
-        tally.count(len(encoded) - len(unfamiliar))
-        tally.read(
-            ((place, encoded[place]) for place in unfamiliar),
-            TimeSeries,
-            lambda series: self._kept_samples(series, table),
-            lambda series: readable_labels(series.labels_refs, table.symbols),
-        )
-        return tally.request(len(encoded))
+        return finish(self.steps(message))
 
-    def _split(self, message: bytes) -> tuple[SymbolTable, list[bytes]]:
+    def steps(self, message: bytes) -> Steps:
+        """Decode one message in steps; raises what `decode` does."""
+        if self._generation != self._series.generation:
+            self._generation = self._series.generation
+            self._tables.clear()
+        tally = Tally(self._limits, self._series)
+        try:
+            if len(message) <= WHOLE:
+                table, encoded = self._open(message, tally)
+                yield from self._read(encoded, table, tally)
+            else:
+                yield from self._read_large(message, tally)
+        except DecodeError as error:
+            raise BadRequestError(
+                f"the body is not an io.prometheus.write.v2.Request: {error}"
+            ) from error
+        self._forget()
+        return tally.decoded()
+
+    def _open(self, message: bytes, tally: Tally) -> tuple[SymbolTable, list[bytes]]:
         """Find the symbol table of a message, and its series."""
         for prefix, table in self._tables.items():
             if message.startswith(prefix) and message.startswith(SERIES_TAG, len(prefix)):
-                frame = read_frame(message[len(prefix) :])
+                frame = RequestFrame.FromString(message[len(prefix) :])
                 if not frame.symbols:
                     self._tables[prefix] = self._tables.pop(prefix)
                     table.returned = True
+                    tally.enter(len(frame.timeseries))
                     return table, list(frame.timeseries)
-        frame = read_frame(message)
+        frame = RequestFrame.FromString(message)
+        tally.check_size(SYMBOL_SIZE * len(frame.symbols))
         symbols = list(frame.symbols)
-        if message and not (symbols or frame.timeseries):
-            raise BadRequestError(
-                "the body holds no part of an io.prometheus.write.v2.Request; "
-                "is it another message than its Content-Type says?"
-            )
-        if symbols[:1] != [""] and (symbols or frame.timeseries):
-            raise BadRequestError("the symbols do not start with an empty string")
-        table = SymbolTable(symbols)
+        tally.enter(len(frame.timeseries), known=bool(symbols or frame.timeseries))
+        check_symbols(message, symbols, tally)
+        return self._remember(message, symbols), list(frame.timeseries)
+
+    def _remember(self, message: bytes, symbols: list[str]) -> SymbolTable:
         prefix = RequestFrame(symbols=symbols).SerializeToString()
+        table = SymbolTable(symbols, prefix)
         if symbols and len(prefix) <= MAX_TABLE_SIZE and message.startswith(prefix):
-            if len(self._tables) >= MAX_TABLES:
-                del self._tables[next(iter(self._tables))]
             self._tables[prefix] = table
-        return table, list(frame.timeseries)
+        return table
 
-    def _kept_samples(self, series: TimeSeries, table: SymbolTable) -> list[Sample]:
-        check_elements(series, table.symbols)
-        key = resolve(list(series.labels_refs), table.symbols)
-        known = self._series.find(key)
-        if known is None:
-            known = self._series.add(key, zip(key[::2], key[1::2], strict=True))
-        if table.returned:
-            table.learn(series, known)
-        if known is FILTERED:
-            return []
-        return [(known, sample.timestamp, sample.value) for sample in series.samples]
+    def _forget(self) -> None:
+        """Forget the tables used longest ago, as far as they are too many or too large."""
+        size = sum(table.size for table in self._tables.values())
+        while len(self._tables) > MAX_TABLES or size > self._series.size // 4:
+            size -= self._tables.pop(next(iter(self._tables))).size
+
+    def _read(self, encoded: list[bytes], table: SymbolTable, tally: Tally) -> Iterator[None]:
+        reader = Reader(table, tally)
+        for start, batch in batches(encoded):
+            bare = table.without_metadata(batch)
+            samples, unfamiliar = recognize(bare, table, table.sequences, self._timestamps)
+            tally.count(len(batch) - len(unfamiliar))
+            tally.keep(samples)
+            yield
+            yield from read_all(batch, unfamiliar, start, reader, tally)
+
+    def _read_large(self, message: bytes, tally: Tally) -> Iterator[None]:
+        """Read a message part by part; all symbols first, for they may stand anywhere."""
+        before = tally.size
+        symbols, parts = yield from collect_symbols(message, tally)
+        taken = tally.size - before
+        check_symbols(message, symbols, tally)
+        reader = Reader(SymbolTable(symbols), tally)
+        place = 0
+        for part in parts:
+            if part.number:
+                yield from read_long(message, (part.content, part.end), place, reader, tally)
+                place += 1
+            else:
+                encoded = list(RequestFrame.FromString(message[part.start : part.end]).timeseries)
+                yield from read_all(encoded, range(len(encoded)), place, reader, tally)
+                place += len(encoded)
+        tally.spend(-taken)
 
 
-def read_frame(message: bytes) -> RequestFrame:
-    """Split a message.
+def check_symbols(message: bytes, symbols: list[str], tally: Tally) -> None:
+    """Check that a message can be of this version.
 
     Raises:
-        BadRequestError: it is not one.
+        BadRequestError: it holds no part of one, or its symbols do not start as they must.
     """
-    try:
-        return RequestFrame.FromString(message)
-    except DecodeError as error:
+    if message and not tally.holds_anything:
         raise BadRequestError(
-            f"the body is not an io.prometheus.write.v2.Request: {error}"
-        ) from error
-
-
-def resolve(refs: Sequence[int], symbols: Sequence[str]) -> tuple[str, ...]:
-    """Label names and values in turn.
-
-    Raises:
-        InvalidSeriesError: a name without a value, or a reference to no symbol.
-    """
-    if len(refs) % 2:
-        raise InvalidSeriesError(f"{len(refs)} label references: the last name has no value")
-    try:
-        return tuple(map(symbols.__getitem__, refs))
-    except IndexError:
-        raise InvalidSeriesError(
-            f"reference {max(refs)} points beyond the {len(symbols)} symbols"
-        ) from None
-
-
-def readable_labels(refs: Iterable[int], symbols: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """As many labels of an invalid series as can be told."""
-    texts = (symbols[ref] if ref < len(symbols) else f"<{ref}>" for ref in refs)
-    return zip(texts, texts, strict=False)
-
-
-def check_elements(series: TimeSeries, symbols: Sequence[str]) -> None:
-    """Check what is not labels or samples (2.0, "Protobuf Message", "Exemplars").
-
-    Raises:
-        InvalidSeriesError: samples beside histograms, a histogram whose buckets do not add up, or
-            a reference to no symbol.
-    """
-    if series.histograms:
-        if series.samples:
-            raise InvalidSeriesError("it has both samples and histograms")
-        for histogram in series.histograms:
-            check_histogram(histogram)
-    for exemplar in series.exemplars:
-        resolve(list(exemplar.labels_refs), symbols)
-    if series.HasField("metadata"):
-        resolve((series.metadata.help_ref, series.metadata.unit_ref), symbols)
+            "the body holds no part of an io.prometheus.write.v2.Request; "
+            "is it another message than its Content-Type says?"
+        )
+    if message and symbols[:1] != [""]:
+        raise BadRequestError("the symbols do not start with an empty string")

@@ -49,7 +49,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
         database_url=database_url,
         max_body_size="64KiB",
         max_message_size="1MiB",
-        series_cache_size=16,
+        series_cache_size="1MiB",
     )
     async with receiving(settings) as running:
         yield running

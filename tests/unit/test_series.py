@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Mapping
+from sys import getsizeof
+from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.model import Metric, Series, Source
+from receiver.protocol.limits import InvalidSeriesError, Limits
 from receiver.protocol.series import (
     FILTERED,
     Filtered,
-    InvalidSeriesError,
     SeriesCache,
     check_labels,
+    join,
 )
 from tests import strategies
 
@@ -52,7 +56,7 @@ def use(cache: SeriesCache, number: int) -> bool:
     ("name", "metric"), [(STATUS, Metric.STATUS), (OCR, Metric.OCR), ("up", None)]
 )
 def test_a_series_is_found_as_it_was_added(name: str, metric: Metric | None) -> None:
-    cache = SeriesCache(KEPT, 10)
+    cache = SeriesCache(KEPT, 2**20)
     assert cache.find(b"key") is None
     added = cache.add(b"key", [("__name__", name), ("job", "x")])
     assert cache.find(b"key") is added
@@ -67,22 +71,52 @@ def test_a_series_is_found_as_it_was_added(name: str, metric: Metric | None) -> 
 
 # --- memory ---------------------------------------------------------------------------------------
 
-
-@given(st.integers(2, 20), st.lists(st.integers(0, 60), max_size=200))
-def test_the_cache_is_never_larger_than_its_size(size: int, uses: list[int]) -> None:
-    cache = SeriesCache(KEPT, size)
-    for number in uses:
-        use(cache, number)
-        assert len(cache) <= size
+SIZE: Final = 2**15
+FITS: Final = 10
+"""Short series that certainly fit into a generation of a cache of that size."""
+TOO_MANY: Final = 200
+"""Short series that certainly do not fit into both."""
 
 
-@given(st.integers(2, 20), st.integers(1, 100))
-def test_a_series_in_use_is_never_forgotten(size: int, rounds: int) -> None:
-    cache = SeriesCache(KEPT, size)
+def long_labels(number: int, size: int, name: str = STATUS) -> list[tuple[str, str]]:
+    return [("__name__", name), *((f"label {n}", f"{number} {n}" * size) for n in range(8))]
+
+
+@pytest.mark.parametrize("name", [STATUS, "up"])
+@pytest.mark.parametrize("size", [1, 20, 100], ids="labels of {} texts".format)
+@pytest.mark.parametrize("kind", ["bytes", "text", "wide text"])
+def test_the_memory_of_a_cache_is_bounded_in_bytes(name: str, size: int, kind: str) -> None:
+    """Whatever the series are like: the measure is what Python takes, not what the cache says."""
+    limit = 2**18
+    tracemalloc.start()
+    try:
+        cache = SeriesCache(KEPT, limit)
+        for number in range(3 * limit // (200 + 64 * size)):
+            labels = long_labels(number, size, name)
+            if kind == "wide text":
+                labels.append(("wide", "\N{GRINNING FACE}" + "x" * 8 * size))
+            texts = [text for label in labels for text in label]
+            cache.add("\0".join(texts).encode() if kind == "bytes" else join(texts), labels)
+        del labels, texts
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cache) > 1
+    # Labels that sources share are bounded too, but by themselves.
+    assert taken - pairs_of(cache) <= limit * 5 // 8
+
+
+def pairs_of(cache: SeriesCache) -> int:
+    return sum(200 + getsizeof(pair[0]) + getsizeof(pair[1]) for pair in cache._pairs)
+
+
+@given(st.integers(1, 100))
+def test_a_series_in_use_is_never_forgotten(rounds: int) -> None:
+    cache = SeriesCache(KEPT, SIZE)
     use(cache, 0)
     other = 0
     for _ in range(rounds):
-        for _ in range(size // 2):
+        for _ in range(FITS - 1):
             other += 1
             use(cache, other)
         assert use(cache, 0)
@@ -90,22 +124,24 @@ def test_a_series_in_use_is_never_forgotten(size: int, rounds: int) -> None:
 
 @pytest.mark.parametrize("name", [STATUS, "up"])
 def test_a_series_not_in_use_is_forgotten(name: str) -> None:
-    cache = SeriesCache(KEPT, 10)
+    cache = SeriesCache(KEPT, SIZE)
     cache.add(b"unused", [("__name__", name)])
-    for number in range(11):
+    before = cache.generation
+    for number in range(TOO_MANY):
         use(cache, number)
     assert cache.find(b"unused") is None
+    assert cache.generation > before
 
 
 def test_a_working_set_that_fits_is_parsed_once() -> None:
-    cache = SeriesCache(KEPT, 20)
-    numbers = range(10)
+    cache = SeriesCache(KEPT, SIZE)
+    numbers = range(FITS)
     assert not any(use(cache, number) for number in numbers)
     assert all(use(cache, number) for _ in range(20) for number in numbers)
 
 
 def test_an_invalid_series_is_not_remembered() -> None:
-    cache = SeriesCache(KEPT, 10)
+    cache = SeriesCache(KEPT, 2**20)
     for _ in range(2):
         with pytest.raises(InvalidSeriesError):
             cache.add(b"key", [("job", "x")])
@@ -117,14 +153,14 @@ def test_an_invalid_series_is_not_remembered() -> None:
 
 
 def test_both_series_of_a_label_set_share_their_source() -> None:
-    cache = SeriesCache(KEPT, 10)
+    cache = SeriesCache(KEPT, 2**20)
     assert source(cache, {"a": "b"}) is source(cache, {"a": "b"}, OCR)
 
 
 def test_a_source_in_use_outlives_its_series_in_the_cache() -> None:
-    cache = SeriesCache(KEPT, 4)
+    cache = SeriesCache(KEPT, SIZE)
     held = source(cache, {"a": "b"})
-    for number in range(20):
+    for number in range(TOO_MANY):
         use(cache, number)
     assert cache.find(key_of({"__name__": STATUS, "a": "b"})) is None
     assert source(cache, {"a": "b"}) is held
@@ -132,11 +168,11 @@ def test_a_source_in_use_outlives_its_series_in_the_cache() -> None:
 
 
 def test_a_source_that_nobody_uses_is_freed() -> None:
-    cache = SeriesCache(KEPT, 4)
+    cache = SeriesCache(KEPT, SIZE)
     freed = weakref.ref(source(cache, {"a": "b"}))
     gc.collect()
     assert freed() is not None
-    for number in range(20):
+    for number in range(TOO_MANY):
         use(cache, number)
     gc.collect()
     assert freed() is None
@@ -144,7 +180,7 @@ def test_a_source_that_nobody_uses_is_freed() -> None:
 
 @given(strategies.label_sets, strategies.label_sets)
 def test_sources_differ_as_their_labels_do(first: dict[str, str], second: dict[str, str]) -> None:
-    cache = SeriesCache(KEPT, 10)
+    cache = SeriesCache(KEPT, 2**20)
     meant = [
         {name: value for name, value in labels.items() if value and name != "__name__"}
         for labels in (first, second)
@@ -156,7 +192,7 @@ def test_sources_differ_as_their_labels_do(first: dict[str, str], second: dict[s
 
 @given(strategies.label_sets)
 def test_neither_order_nor_empty_labels_matter(labels: dict[str, str]) -> None:
-    cache = SeriesCache(KEPT, 10)
+    cache = SeriesCache(KEPT, 2**20)
     labels["__name__"] = STATUS
     first = source(cache, labels)
     backwards = dict(reversed(labels.items()))
@@ -182,7 +218,7 @@ def test_neither_order_nor_empty_labels_matter(labels: dict[str, str]) -> None:
     ],
 )
 def test_close_label_sets_are_different_sources(one: dict[str, str], other: dict[str, str]) -> None:
-    cache = SeriesCache(KEPT, 10)
+    cache = SeriesCache(KEPT, 2**20)
     assert source(cache, one) is not source(cache, other)
 
 
@@ -217,10 +253,51 @@ def test_invalid_labels(labels: list[tuple[str, str]], fault: str) -> None:
     assert str(refusal.value) == fault
 
 
-def test_a_huge_label_set_is_not_remembered() -> None:
-    cache = SeriesCache({"app_status": Metric.STATUS}, 10)
-    labels = [("__name__", "app_status"), ("path", "x" * 10_000)]
-    key = tuple(text for label in labels for text in label)
-    assert cache.add(key, labels)
-    assert cache.add(repr(key).encode(), labels)
-    assert len(cache) == 0
+def test_a_label_set_larger_than_a_generation_is_not_remembered() -> None:
+    cache = SeriesCache(KEPT, SIZE)
+    use(cache, 0)
+    labels = [("__name__", STATUS), ("path", "x" * SIZE)]
+    assert cache.add(b"x" * SIZE, labels)
+    assert cache.find(b"x" * SIZE) is None
+    assert use(cache, 0)
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["x" * 40, "é" * 20, "값" * 13 + "x", "\N{GRINNING FACE}" * 11])
+@pytest.mark.parametrize("kind", ["bytes", "text"])
+def test_a_label_set_has_at_most_so_many_bytes(text: str, kind: str) -> None:
+    """Names and values count as they are sent, in UTF-8."""
+    labels = [("__name__", STATUS), ("path", text)]
+    texts = [text for label in labels for text in label]
+    size = sum(len(text.encode()) for text in texts)
+    key: str | bytes = "".join(texts).encode() if kind == "bytes" else join(texts)
+    allowing, refusing = (
+        SeriesCache(KEPT, 2**20, Limits(max_label_set_size=limit)) for limit in (size, size - 1)
+    )
+    assert allowing.add(key, labels)
+    with pytest.raises(InvalidSeriesError) as refusal:
+        refusing.add(key, labels)
+    assert str(refusal.value) == (
+        f"its labels have {size} bytes or more, the limit is {size - 1} "
+        "(RECEIVER_MAX_LABEL_SET_SIZE); the longest is 'path'"
+    )
+    assert len(refusing) == 0
+
+
+def test_a_filtered_series_has_the_same_limit() -> None:
+    cache = SeriesCache(KEPT, 2**20, Limits(max_label_set_size=20))
+    with pytest.raises(InvalidSeriesError, match="RECEIVER_MAX_LABEL_SET_SIZE"):
+        cache.add(b"x" * 30, [("__name__", "up"), ("path", "x" * 20)])
+
+
+def test_what_new_sources_take_is_counted() -> None:
+    cache = SeriesCache(KEPT, 2**20)
+    add(cache, {"__name__": "up", "a": "b"})
+    assert cache.made == 0
+    add(cache, {"__name__": STATUS, "a": "x" * 1000})
+    before = cache.made
+    assert before > 1000
+    add(cache, {"__name__": OCR, "a": "x" * 1000})
+    assert cache.made == before

@@ -1,0 +1,137 @@
+"""Compares the decoders with protobuf's own parser, on requests that are nearly valid.
+
+What pytest runs of it is a beginning. To run more:
+
+    python -m tests.fuzz.differential --mutations 150000 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+from unittest.mock import patch
+
+from receiver.errors import BadRequestError
+from receiver.protocol import reading, v1, v2, wire
+from receiver.protocol.series import SeriesCache
+from tests.fuzz.mutations import V1, V2, Mutator, Schema
+from tests.meanings import KEPT, Meaning, meaning, read_newer, read_older
+from tests.messages import NOW, Request2, series, with_start, write_request
+
+CACHE_SIZE: Final = 2**20
+LABELS: Final = (
+    {"__name__": "app_status", "instance": "a"},
+    {"__name__": "ocr_value", "instance": "a"},
+    {"__name__": "up", "instance": "a"},
+    {"__name__": "app_status"},
+    {"__name__": "up"},
+    # What a sample of the usual shape holds, so that pieces of it come up at the ends of labels.
+    {"__name__": "app_status", "z": "\x12\x07\x10"},
+    {"__name__": "app_status", "z": "\x12\x10\t"},
+    {"__name__": "ocr_value", "z": "é\t\x07"},
+)
+VALUES: Final = (0.0, 1.0, -0.0, NOW / 1000)
+
+
+class Version(NamedTuple):
+    """How one version is decoded, and what its requests are made of and mean."""
+
+    decoder: Callable[[SeriesCache], v1.Decoder | v2.Decoder]
+    read: Callable[[bytes], Meaning | None]
+    schema: Schema
+    originals: list[bytes]
+
+
+def older_requests() -> list[bytes]:
+    """Requests as senders of 1.0 make them."""
+    each = [write_request(series(labels, (value, NOW))) for labels in LABELS for value in VALUES]
+    many = [
+        write_request(*(series(labels, (value, NOW + later)) for labels in LABELS))
+        for later, value in enumerate(VALUES)
+    ]
+    several = write_request(*(series(one, (0.0, NOW), (1.0, NOW + 1)) for one in LABELS[:3]))
+    return [*each, *many, several]
+
+
+def newer_requests() -> list[bytes]:
+    """Requests as senders of 2.0 make them, with all that they may hold."""
+    found = []
+    for value in VALUES:
+        for described in (False, True):
+            request = Request2()
+            for later, labels in enumerate(LABELS):
+                one = request.add(labels, (value, NOW + later % 2))
+                if described:
+                    one.metadata.type, one.metadata.help_ref = 2, request.ref("Help.")
+            found.append(request.encoded())
+    request = Request2()
+    with_start(request.add(LABELS[0], (1.0, NOW), (0.0, NOW + 1)).samples[0], NOW)
+    histogram = request.add(LABELS[2]).histograms.add(count_int=3, zero_count_int=1)
+    histogram.positive_spans.add(offset=1, length=2)
+    histogram.positive_deltas.extend([1, 0])
+    exemplar = request.add(LABELS[1], (1.0, NOW)).exemplars.add(value=1, timestamp=NOW)
+    exemplar.labels_refs.extend(request.refs([("trace_id", "x")]))
+    return [*found, request.encoded()]
+
+
+VERSIONS: Final = {
+    "1.0": Version(v1.Decoder, read_older, V1, older_requests()),
+    "2.0": Version(v2.Decoder, read_newer, V2, newer_requests()),
+}
+
+
+@contextmanager
+def small_parts() -> Iterator[None]:
+    """Decode every message part by part, as if it were large."""
+    with (
+        patch.object(wire, "WHOLE", 8),
+        patch.object(v2, "WHOLE", 8),
+        patch.object(wire, "PART", 24),
+        patch.object(wire, "MAX_FIELDS", 3),
+        patch.object(reading, "LONG", 12),
+    ):
+        yield
+
+
+def compare(version: Version, mutations: int, seed: int) -> None:
+    """Decode mutations and compare.
+
+    Raises:
+        AssertionError: a decoder says something else than protobuf does.
+    """
+    warm = version.decoder(SeriesCache(KEPT, CACHE_SIZE))
+    mutator = Mutator(seed, version.schema, version.originals)
+    for original, mutation in mutator.mutations(mutations):
+        for _ in range(3):
+            warm.decode(original)
+        expected = version.read(mutation)
+        cold = version.decoder(SeriesCache(KEPT, CACHE_SIZE))
+        for kind, decoder in (("cold", cold), ("again", cold), ("warm", warm), ("warmer", warm)):
+            assert read(decoder, mutation) == expected, (kind, original.hex(), mutation.hex())
+        with small_parts():
+            assert read(warm, mutation) == expected, ("parts", original.hex(), mutation.hex())
+
+
+def read(decoder: v1.Decoder | v2.Decoder, message: bytes) -> Meaning | None:
+    """What a decoder says a message means, None if it refuses it."""
+    try:
+        return meaning(decoder, message)
+    except BadRequestError:
+        return None
+
+
+def main() -> None:
+    """Compare as much as the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mutations", type=int, default=150_000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    for name, version in VERSIONS.items():
+        compare(version, arguments.mutations, arguments.seed)
+        print(f"{name}: {arguments.mutations} mutations mean what protobuf says")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""What requests mean: as a decoder reads them, and as protobuf's own parser and the rules say."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from receiver.model import Labels, Metric
+from receiver.protocol import v1, v2
+from receiver.protocol.generated import remote_write_v1_pb2 as older
+from receiver.protocol.generated import remote_write_v2_pb2 as newer
+from tests.messages import bits
+
+KEPT: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
+
+KeptSample = tuple[Metric, Labels, int, int]
+"""Metric, labels, timestamp, and the bits of the value."""
+
+LabelList = list[tuple[str, str]]
+
+
+class Meaning(NamedTuple):
+    samples: Counter[KeptSample]
+    received: int = 0
+    histograms: int = 0
+    exemplars: int = 0
+    invalid: int = 0
+    total: int = 0
+
+
+def meaning(decoder: v1.Decoder | v2.Decoder, message: bytes) -> Meaning:
+    """What a decoder reads."""
+    request = decoder.decode(message)
+    samples = Counter(
+        (kept.metric, kept.source.labels, timestamp, bits(value))
+        for kept, timestamp, value in request.samples
+    )
+    counts = request.received, request.histograms, request.exemplars
+    return Meaning(samples, *counts, *request.faults[:2])
+
+
+def read_older(message: bytes) -> Meaning | None:
+    """What a request of 1.0 means without any short cut, None if it is none.
+
+    Where the whole parses, it is parsed whole; else each of its series is invalid or not.
+    """
+    try:
+        frame = older.WriteRequestFrame.FromString(message)
+    except DecodeError:
+        return None
+    if message and not (frame.timeseries or frame.metadata):
+        return None
+    try:
+        content: list[older.TimeSeries | None] = list(
+            older.WriteRequest.FromString(message).timeseries
+        )
+    except DecodeError:
+        content = []
+        for data in frame.timeseries:
+            try:
+                content.append(older.TimeSeries.FromString(data))
+            except DecodeError:
+                content.append(None)
+        assert None in content
+    labels = [
+        [(label.name, label.value) for label in one.labels] if one else None for one in content
+    ]
+    return add_up(content, labels)
+
+
+def read_newer(message: bytes) -> Meaning | None:
+    """What a request of 2.0 means without any short cut, None if it is none."""
+    try:
+        frame = newer.RequestFrame.FromString(message)
+    except DecodeError:
+        return None
+    if message and frame.symbols[:1] != [""]:
+        return None
+    try:
+        content: list[newer.TimeSeries | None] = list(newer.Request.FromString(message).timeseries)
+    except DecodeError:
+        content = []
+        for data in frame.timeseries:
+            try:
+                content.append(newer.TimeSeries.FromString(data))
+            except DecodeError:
+                content.append(None)
+        assert None in content
+    labels = [
+        plain_labels(one.labels_refs, frame.symbols)
+        if one and plainly_valid(one, frame.symbols)
+        else None
+        for one in content
+    ]
+    return add_up(content, labels)
+
+
+def add_up(
+    content: Sequence[older.TimeSeries | newer.TimeSeries | None],
+    labels: Sequence[LabelList | None],
+) -> Meaning:
+    """What series mean that have these labels; None is an invalid one."""
+    samples = Counter[KeptSample]()
+    received = histograms = exemplars = invalid = 0
+    for one, pairs in zip(content, labels, strict=True):
+        names = [name for name, _ in pairs or ()]
+        by_name = {name: value for name, value in pairs or () if value}
+        metric = by_name.pop("__name__", "")
+        if one is None or not metric or "" in names or len(set(names)) < len(names):
+            invalid += 1
+            continue
+        received += len(one.samples)
+        histograms += len(one.histograms)
+        exemplars += len(one.exemplars)
+        if metric in KEPT:
+            source = tuple(sorted(by_name.items()))
+            for sample in one.samples:
+                samples[KEPT[metric], source, sample.timestamp, bits(sample.value)] += 1
+    return Meaning(samples, received, histograms, exemplars, invalid, len(content))
+
+
+def plain_labels(refs: Sequence[int], symbols: Sequence[str]) -> LabelList | None:
+    if len(refs) % 2:
+        return None
+    labels = []
+    for place in range(0, len(refs), 2):
+        if refs[place] >= len(symbols) or refs[place + 1] >= len(symbols):
+            return None
+        labels.append((symbols[refs[place]], symbols[refs[place + 1]]))
+    return labels
+
+
+def plainly_valid(one: newer.TimeSeries, symbols: Sequence[str]) -> bool:
+    metadata = one.metadata
+    return (
+        not (one.samples and one.histograms)
+        and all(plain_labels(found.labels_refs, symbols) is not None for found in one.exemplars)
+        and max(metadata.help_ref, metadata.unit_ref, 0) < max(len(symbols), 1)
+        and all(adds_up(histogram) for histogram in one.histograms)
+    )
+
+
+def adds_up(histogram: newer.Histogram) -> bool:
+    named = [
+        sum(span.length for span in histogram.positive_spans),
+        sum(span.length for span in histogram.negative_spans),
+    ]
+    if histogram.HasField("count_float"):
+        sides = [list(histogram.positive_counts), list(histogram.negative_counts)]
+    else:
+        sides = [[], []]
+        for side, deltas in zip(
+            sides, (histogram.positive_deltas, histogram.negative_deltas), strict=True
+        ):
+            count = 0
+            for delta in deltas:
+                count += delta
+                side.append(count)
+        observed = sum(sides[0]) + sum(sides[1]) + histogram.zero_count_int
+        if observed > histogram.count_int:
+            return False
+        if observed < histogram.count_int and not math.isnan(histogram.sum):
+            return False
+    return named == [len(side) for side in sides] and all(
+        count >= 0 or math.isnan(count) for side in sides for count in side
+    )
