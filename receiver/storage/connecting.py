@@ -228,11 +228,12 @@ async def require_schema(connection: Session, search_path: str) -> None:
 
 
 @asynccontextmanager
-async def with_settings(connection: Session) -> AsyncIterator[None]:
+async def with_settings(connection: asyncpg.Connection) -> AsyncIterator[None]:
     """Have the settings of a session in effect: through a pooler, in a transaction of its own."""
-    if not connection.preamble or connection.is_in_transaction():
+    preamble = getattr(connection, "preamble", "")
+    if not preamble or connection.is_in_transaction():
         yield
         return
     async with connection.transaction():
-        await connection.execute(connection.preamble)
+        await connection.execute(preamble)
         yield

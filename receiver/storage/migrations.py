@@ -23,7 +23,7 @@ from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefuse
 from receiver.settings import Settings
 from receiver.storage.connecting import open_connection
 from receiver.storage.database import translated
-from receiver.storage.places import LOOK_EVERYWHERE
+from receiver.storage.places import LOOK_EVERYWHERE, VERSION_TABLE
 from receiver.storage.policies import set_up_policies
 from receiver.storage.requirements import (
     require_rights,
@@ -36,7 +36,6 @@ from receiver.storage.timescale import set_up_hypertable
 
 logger = logging.getLogger(__name__)
 
-VERSION_TABLE: Final = "receiver_schema_version"
 # Replicas that start together migrate one after the other.
 LOCK: Final = "SELECT pg_advisory_xact_lock(7345190225)"
 

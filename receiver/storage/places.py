@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 LOGS: Final = "app_logs"
+VERSION_TABLE: Final = "receiver_schema_version"
+"""Alembic's, by which our tables are told from those of others with the same names."""
 
 
 def schema_of(relation: str) -> str:
@@ -19,7 +21,7 @@ def schema_of(relation: str) -> str:
     )
 
 
-OWN_SCHEMA: Final = f"COALESCE({schema_of(LOGS)}, current_schema())"
+OWN_SCHEMA: Final = f"COALESCE({schema_of(VERSION_TABLE)}, current_schema())"
 """Where our tables are, or would be made."""
 
 # For the rest of a transaction: what is new is made where our tables are, and the functions of
@@ -27,7 +29,7 @@ OWN_SCHEMA: Final = f"COALESCE({schema_of(LOGS)}, current_schema())"
 # stays so.
 LOOK_EVERYWHERE: Final = f"""
 SELECT set_config('search_path', concat_ws(', ',
-    quote_ident({schema_of(LOGS)}),
+    quote_ident({schema_of(VERSION_TABLE)}),
     NULLIF(current_setting('search_path'), ''),
     (SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
      WHERE e.extname = 'timescaledb' AND {OWN_SCHEMA} IS NOT NULL)

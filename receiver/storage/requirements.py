@@ -43,6 +43,7 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     quote_ident(current_database()) AS database,
     quote_ident({OWN_SCHEMA}) AS schema,
     has_schema_privilege({OWN_SCHEMA}, 'CREATE') AS creates_tables,
+    current_setting('search_path') AS search_path,
     EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
 """
 
@@ -125,7 +126,14 @@ async def require_schema(connection: asyncpg.Connection) -> None:
     """
     server = await connection.fetchrow(SERVER)
     if not server["creates_tables"]:
-        schema = server["schema"] or "public"
+        schema = server["schema"]
+        if schema is None:
+            raise SchemaError(
+                f"no schema of the search_path ({server['search_path'] or 'which is empty'}) is "
+                f"there for role {server['role']} in database {server['database']}: ALTER ROLE "
+                f"{server['role']} SET search_path = SCHEMA, or add ?search_path=SCHEMA to "
+                "RECEIVER_DATABASE_URL"
+            )
         raise SchemaError(
             f"role {server['role']} may not create tables in schema {schema} of database "
             f"{server['database']}: let the database's owner run GRANT USAGE, CREATE ON SCHEMA "

@@ -8,7 +8,8 @@ from receiver.errors import SchemaError
 from receiver.findings import Finding, note, ok, problem, warning
 from receiver.settings import Settings
 from receiver.storage.database import Connection
-from receiver.storage.migrations import VERSION_TABLE, load_scripts, require_known
+from receiver.storage.migrations import load_scripts, require_known
+from receiver.storage.places import VERSION_TABLE
 from receiver.storage.requirements import require_rights, require_room, require_schema
 
 HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
