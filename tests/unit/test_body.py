@@ -19,7 +19,9 @@ LIMITS = BodyLimits(100, timedelta(seconds=5), 1)
 
 
 class Line(BaseProtocol):
-    """A connection, to which aiohttp's tool for tests can add what it likes."""
+    """A connection, as far as a request asks."""
+
+    ssl_context = peername = sockname = None
 
 
 async def read(transport: asyncio.Transport | None) -> bytes:
