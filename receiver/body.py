@@ -61,6 +61,11 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
             raise pace.fault from error
         except (web.RequestPayloadError, aiohttp.ClientError, ConnectionError) as error:
             raise BadRequestError(f"the body broke off after {len(content)} bytes") from error
+        except RuntimeError as error:
+            # aiohttp's, where the connection was gone before anybody waited for more.
+            if request.transport is not None:
+                raise
+            raise BadRequestError(f"the body broke off after {len(content)} bytes") from error
     return bytes(content)
 
 

@@ -17,7 +17,8 @@ from aiohttp import web
 from receiver.connections import Cause, Connections
 from receiver.peer import Peer
 
-BACKLOG: Final = 1024
+BACKLOG: Final = 4096
+"""Connections that may wait to be accepted: what is too much is tried again after seconds."""
 AT_ONCE: Final = 16
 """Connections that are accepted before others have their turn."""
 PAUSE: Final = 0.1

@@ -1,0 +1,47 @@
+"""A body that cannot be read is a fault of the request; whatever else goes wrong is none."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
+
+from receiver.arriving import Arriving
+from receiver.body import BodyLimits, read_body
+from receiver.errors import BadRequestError
+
+LIMITS = BodyLimits(100, timedelta(seconds=5), 1)
+
+
+class Line(BaseProtocol):
+    """A connection, as far as a request asks."""
+
+    ssl_context = peername = sockname = None
+
+
+async def read(transport: asyncio.Transport | None) -> bytes:
+    line = Line(asyncio.get_running_loop())
+    content = StreamReader(line, 2**16, loop=asyncio.get_running_loop())
+    headers = {"Content-Length": "10"}
+    request = make_mocked_request("POST", "/", headers, payload=content, protocol=cast("Any", line))
+    line.transport = transport
+    return await read_body(request, LIMITS, Arriving(1000))
+
+
+async def test_a_connection_that_is_gone_before_its_body_is_read_is_no_fault_of_ours() -> None:
+    with pytest.raises(BadRequestError, match="broke off after 0 bytes"):
+        await read(None)
+
+
+async def test_an_unknown_fault_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: StreamReader) -> bytes:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(StreamReader, "iter_any", fail)
+    with pytest.raises(RuntimeError, match="something else"):
+        await read(asyncio.Transport())
