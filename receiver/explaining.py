@@ -11,7 +11,7 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from receiver.notation import write_duration, write_size
+from receiver.notation import SIZES, write_duration, write_size
 from receiver.suggestions import did_you_mean
 
 LONGEST: Final = 100
@@ -20,7 +20,7 @@ NOUNS: Final[dict[object, str]] = {
     int: "a whole number",
     float: "a number",
     timedelta: "a duration",
-    ByteSize: "a size from 1B to 1EiB",
+    ByteSize: "a size",
 }
 
 
@@ -79,13 +79,17 @@ def choices(field: FieldInfo) -> tuple[str, ...]:
 
 def bounds(field: FieldInfo) -> str:
     """The limits of a setting's value, in words that follow a noun; empty without any."""
-    if kind_of(field) is ByteSize:
-        return ""
     limits = field.metadata
-    lower = [f" above {write_value(limit.gt)}" for limit in limits if isinstance(limit, Gt)]
-    lower += [f" from {write_value(limit.ge)}" for limit in limits if isinstance(limit, Ge)]
+    write = write_bytes if kind_of(field) is ByteSize else write_value
+    lower = [f" above {write(limit.gt)}" for limit in limits if isinstance(limit, Gt)]
+    lower += [f" from {write(limit.ge)}" for limit in limits if isinstance(limit, Ge)]
     upper: list[Any] = [limit.le for limit in limits if isinstance(limit, Le)]
-    return "".join(lower[:1]) + (f" to {write_value(min(upper))}" if upper else "")
+    return "".join(lower[:1]) + (f" to {write(min(upper))}" if upper else "")
+
+
+def write_bytes(size: Any) -> str:  # noqa: ANN401  a limit may be of any type
+    """Write a size, always with a unit."""
+    return f"{size}B" if size < min(SIZES.values()) else write_size(size)
 
 
 def default_text(field: FieldInfo) -> str:

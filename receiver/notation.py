@@ -27,7 +27,7 @@ BLANKS = "\ufeff \t\r\n\v\f\u00a0\u3000"
 SHORTEST_AGE = timedelta(hours=1)
 LONGEST = timedelta(days=365_000)
 """A date that lies so far from now is still one, for Python and for PostgreSQL."""
-SIZES = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+SIZES = {"EiB": 2**60, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
