@@ -110,11 +110,11 @@ def read_password() -> bytes:
     Raises:
         SetupError: the two differ, or there is no text to read.
     """
-    if sys.stdin is None:
-        raise SetupError("standard input is closed: no password can be read from it")
     if not sys.stdin.isatty():
         try:
             line = sys.stdin.readline()
+        except OSError:
+            raise SetupError("standard input is closed: no password can be read from it") from None
         except UnicodeDecodeError as error:
             raise SetupError(f"the password is not text in {error.encoding}") from None
         return as_sent(line.rstrip("\r\n"), sys.stdin.encoding).removeprefix(BOM_UTF8)
