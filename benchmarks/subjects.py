@@ -20,7 +20,7 @@ import asyncpg
 import psutil
 
 from receiver.settings import Settings
-from receiver.storage.migrations import migrate
+from receiver.storage.revisions import migrate
 
 START_TIMEOUT = 60.0
 

@@ -19,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 
 from receiver.embedded import EmbeddedPostgres
 from receiver.settings import Settings
-from receiver.storage.migrations import migrate
+from receiver.storage.revisions import migrate
 
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")

@@ -15,7 +15,7 @@ from typing import Final
 from receiver.sections import Section
 from receiver.serve import database
 from receiver.settings import Settings
-from receiver.storage.migrations import migrate
+from receiver.storage.revisions import migrate
 
 SETTINGS: Final = (Section.DATABASE, Section.STORAGE)
 

@@ -20,12 +20,12 @@ from receiver.settings import Settings
 from receiver.storage.database import Database, translated
 from receiver.storage.group_commit import Batching, GroupCommit
 from receiver.storage.logs import LogWriter, Options
-from receiver.storage.migrations import check_schema, migrate
 from receiver.storage.observing import observe
 from receiver.storage.pending import settle_waiting
 from receiver.storage.records import Contents
 from receiver.storage.rehearsal import rehearse
 from receiver.storage.retention import delete_old
+from receiver.storage.revisions import check_schema, migrate
 
 Duty: TypeAlias = Callable[[], Awaitable[None]]
 

@@ -17,7 +17,7 @@ from receiver.cli import build_parser, load_command
 from receiver.errors import SetupError
 from receiver.settings import Settings
 from receiver.storage.backfills import Bookmark, Progress
-from receiver.storage.migrations import migrate
+from receiver.storage.revisions import migrate
 from tests.conftest import MakeSettings, fresh_database
 from tests.end_to_end.test_prometheus import Application, prometheus
 from tests.faults.processes import free_port

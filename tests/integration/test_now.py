@@ -14,15 +14,11 @@ from receiver.findings import Level
 from receiver.settings import Settings
 from receiver.storage import diagnosis, summary
 from receiver.storage.database import Database
-from receiver.storage.migrations import (
-    alembic_config,
-    migrate,
-    run_async,
-    run_in_transaction,
-)
+from receiver.storage.migrations import alembic_config, run_async, run_in_transaction
 from receiver.storage.observing import GONE, MAX_SOURCES, observe
 from receiver.storage.queries import LOGS_SINCE, NEWEST_LOGS, NEWEST_ROWS
 from receiver.storage.reading import connect, logs_since, newest_logs
+from receiver.storage.revisions import migrate
 from receiver.storage.timescale import set_up_hypertable
 from receiver.storage.viewing import arrivals, logs, sources
 from tests.conftest import MakeSettings

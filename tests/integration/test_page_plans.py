@@ -13,7 +13,7 @@ import pytest
 from receiver.errors import DatabaseUnavailableError, SchemaError
 from receiver.settings import Settings
 from receiver.storage.database import translated
-from receiver.storage.migrations import migrate
+from receiver.storage.revisions import migrate
 from receiver.storage.viewing import arrivals, codes, intervals, logs, rejected, sources
 from receiver.storage.viewing.connection import CONNECTIONS, Viewer
 from receiver.web.pages import MOST_INTERVALS, MOST_SOURCES, ROWS

@@ -14,8 +14,9 @@ from receiver.findings import Level
 from receiver.settings import Settings
 from receiver.storage.database import Database
 from receiver.storage.diagnosis import diagnose
-from receiver.storage.migrations import alembic_config, migrate, run_in_transaction
+from receiver.storage.migrations import alembic_config, run_in_transaction
 from receiver.storage.retention import delete_old
+from receiver.storage.revisions import migrate
 from receiver.storage.timescale import is_hypertable
 from tests.conftest import MakeSettings
 from tests.receivers import receiving

@@ -16,8 +16,8 @@ from receiver.settings import Settings
 from receiver.storage.backfills import Bookmark, Progress
 from receiver.storage.database import Database
 from receiver.storage.diagnosis import diagnose
-from receiver.storage.migrations import migrate
 from receiver.storage.reading import ErrorCodeError, add_code, connect, newest_logs, rename_code
+from receiver.storage.revisions import migrate
 from tests.conftest import MakeSettings
 from tests.poolers import ask, pooling
 from tests.receivers import Point, Running, receiving

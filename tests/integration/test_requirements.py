@@ -19,8 +19,8 @@ from receiver.serve import serve
 from receiver.settings import Settings
 from receiver.storage import requirements, timescale
 from receiver.storage.database import session
-from receiver.storage.migrations import migrate
 from receiver.storage.requirements import RIGHTS
+from receiver.storage.revisions import migrate
 from tests.conftest import MakeSettings
 from tests.receivers import Point, receiving
 from tests.roles import as_role, execute, latin1_database, plain_role

@@ -13,8 +13,8 @@ import pytest
 from receiver.errors import DatabaseUnavailableError
 from receiver.storage import queries, retention
 from receiver.storage.database import Database
-from receiver.storage.migrations import migrate
 from receiver.storage.retention import delete_old
+from receiver.storage.revisions import migrate
 from receiver.storage.timescale import is_hypertable
 from tests.conftest import MakeSettings
 from tests.receivers import receiving

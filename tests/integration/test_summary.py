@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from receiver.storage.migrations import migrate, migrations_directory
+from receiver.storage.revisions import migrate, migrations_directory
 from tests.conftest import MakeSettings
 from tests.logs import (
     HAS_SUMMARY,

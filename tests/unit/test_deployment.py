@@ -38,7 +38,7 @@ SETTING_FILES = (
 )
 WHERE = """
 from receiver.demo.sender import configuration_file
-from receiver.storage.migrations import migrations_directory
+from receiver.storage.revisions import migrations_directory
 print(configuration_file(), migrations_directory())
 """
 DEFAULT_LISTEN = Settings.model_fields["listen"].default

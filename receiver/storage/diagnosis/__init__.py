@@ -17,6 +17,7 @@ from receiver.findings import Report, carry_out, problem
 from receiver.settings import Settings
 from receiver.storage.database import Connection, session, translated, used
 from receiver.storage.diagnosis import contents, schema, server, timescale, writing
+from receiver.storage.revisions import HAS_VERSION
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ async def diagnose(settings: Settings) -> Report:
 
 async def has_tables(connection: Connection, _: Settings) -> bool:
     """Whether a revision of the receiver's schema was ever applied."""
-    return bool(await connection.fetchval(schema.HAS_VERSION))
+    return bool(await connection.fetchval(HAS_VERSION))
 
 
 class Eye:

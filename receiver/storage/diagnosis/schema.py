@@ -8,12 +8,8 @@ from receiver.errors import SchemaError
 from receiver.findings import Finding, note, ok, problem, warning
 from receiver.settings import Settings
 from receiver.storage.database import Connection
-from receiver.storage.migrations import load_scripts, require_known
-from receiver.storage.places import VERSION_TABLE
 from receiver.storage.requirements import require_rights, require_room, require_schema
-
-HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
-FIND_REVISION: Final = f"SELECT version_num FROM {VERSION_TABLE}"
+from receiver.storage.revisions import find_revision, newest_revision
 
 INDEXES: Final = (
     ("UNIQUE INDEX", "error_codes", "code"),
@@ -55,13 +51,9 @@ ORDER BY 1 LIMIT 10
 
 async def check_revision(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether the schema is this receiver's, and if it is behind, whether it can be brought up."""
-    found = None
-    if await connection.fetchval(HAS_VERSION):
-        found = await connection.fetchval(FIND_REVISION)
-    scripts = load_scripts()
-    newest = scripts.get_current_head()
+    newest = newest_revision()
     try:
-        require_known(found, scripts)
+        found = await find_revision(connection)
         if found == newest:
             return [ok(f"revision {found}")]
         await require_schema(connection)
