@@ -17,7 +17,7 @@ import asyncpg
 from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefusedError
 from receiver.settings import Settings
 from receiver.storage.connecting import Session
-from receiver.storage.database import committed, session, translated
+from receiver.storage.database import session, translated
 from receiver.storage.places import LOOK_EVERYWHERE, VERSION_TABLE
 from receiver.storage.policies import set_up_policies
 from receiver.storage.requirements import require_rights, require_server
@@ -129,7 +129,9 @@ async def schema_transaction(settings: Settings) -> AsyncIterator[Session]:
     try:
         async with session(settings) as connection:
             with translated():
-                async with committed(connection):
+                async with connection.transaction():
+                    # Through a pooler, the settings of the session.
+                    await connection.execute(connection.preamble or "SELECT")
                     yield connection
     except (StatementRefusedError, RefusedByDatabaseError) as error:
         raise SchemaError(f"the schema cannot be brought up to date: {error}") from error
