@@ -18,6 +18,7 @@ from receiver.metrics import CONTENT_TYPE, Metrics, State
 from receiver.peer import follow
 from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
+from receiver.protocol.scheduling import Decoder
 from receiver.protocol.series import SeriesCache
 from receiver.request_id import answer_request_id
 from receiver.security.guard import Guard
@@ -28,7 +29,7 @@ from receiver.security.tls import ServerTLS
 from receiver.settings import Settings
 from receiver.storage.store import Store
 from receiver.web.routes import routes
-from receiver.write import WRITE_PATH, Decoder, Record, WriteHandler
+from receiver.write import WRITE_PATH, Record, WriteHandler
 
 METRICS: Final = web.AppKey("metrics", Metrics)
 STORE: Final = web.AppKey("store", Store)

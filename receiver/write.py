@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
@@ -22,10 +20,9 @@ from receiver.model import Faults, Sample, WriteRequest
 from receiver.pairing import Outcome
 from receiver.peer import kept
 from receiver.printable import printable
-from receiver.protocol.compression import check_size, decompress
+from receiver.protocol.compression import check_size
 from receiver.protocol.negotiation import Message, negotiate
-from receiver.protocol.tally import Decoded, Steps
-from receiver.protocol.wire import WHOLE
+from receiver.protocol.scheduling import Decoder, Scheduler
 from receiver.request_id import request_id
 from receiver.settings import Settings
 
@@ -33,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 WRITE_PATH: Final = "/api/v1/write"
 VERSIONS: Final = {Message.V1: "1.0", Message.V2: "2.0"}
-SLICE: Final = 0.01
-"""Seconds after which decoding leaves the event loop to others, at the end of a step."""
 NOTHING: Final = WriteRequest([], 0, 0, 0, Faults(0, 0, []))
 
 
@@ -43,13 +38,6 @@ class Storage(Protocol):
 
     async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
         """Return when the samples are committed."""
-
-
-class Decoder(Protocol):
-    """Reads one version of the message."""
-
-    def steps(self, message: bytes) -> Steps:
-        """Turn the decompressed body into samples, in steps."""
 
 
 Record: TypeAlias = Callable[[web.Request, bytes], Awaitable[None]]
@@ -83,8 +71,7 @@ class WriteHandler:
         self._storage = storage
         self._in_flight = in_flight
         self._metrics = metrics
-        self._decoding_large = asyncio.Lock()
-        self._turn = asyncio.Lock()
+        self._scheduler = Scheduler()
         self.record: Record | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -142,14 +129,7 @@ class WriteHandler:
     async def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:
         size = check_size(body, self._settings.max_message_size)
         admission.claim(size)
-        decoder = self._decoders[message]
-        if size <= WHOLE:
-            decoded = await in_slices(decoder.steps(decompress(body)), self._turn)
-        else:
-            # One at a time: what a large one takes while it is decoded is taken once.
-            async with self._decoding_large:
-                steps = decoder.steps(await asyncio.to_thread(decompress, body))
-                decoded = await in_slices(steps, self._turn)
+        decoded = await self._scheduler.decode(self._decoders[message], body, size)
         admission.claim(max(0, decoded.size - size))
         admission.arrive()
         return decoded.request
@@ -161,29 +141,6 @@ class WriteHandler:
             filtered=decoded.received - len(decoded.samples),
             stale=outcomes[Outcome.STALE],
         )
-
-
-async def in_slices(steps: Steps, turn: asyncio.Lock) -> Decoded:
-    """Decode a message; if that takes long, one slice at a time, in turn with all who hold it."""
-    decoded = advance(steps)
-    while decoded is None:
-        async with turn:
-            # Hold it meanwhile: however many messages take long, the loop waits for one of them.
-            await asyncio.sleep(0)
-            decoded = advance(steps)
-    return decoded
-
-
-def advance(steps: Steps) -> Decoded | None:
-    """Decode for the time of one slice; returns None if there is more to do."""
-    end = time.perf_counter() + SLICE
-    try:
-        while time.perf_counter() < end:
-            next(steps)
-    except StopIteration as finished:
-        decoded: Decoded = finished.value
-        return decoded
-    return None
 
 
 def acknowledgement(decoded: WriteRequest, request_id: str) -> web.Response:

@@ -22,6 +22,7 @@ from receiver.protocol.generated.remote_write_v2_pb2 import Request
 from receiver.protocol.series import SeriesCache
 
 NAMES: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
+CACHE_SIZE: Final = 64 * 2**20
 WARM_UP: Final = 64
 """Requests of a firehose that are not measured."""
 
@@ -64,7 +65,7 @@ async def decode(bench: Bench) -> AsyncIterator[Result]:
             ]
             if not shift:
                 given *= repetitions
-            used = decoder(SeriesCache(NAMES, 100_000))
+            used = decoder(SeriesCache(NAMES, CACHE_SIZE))
             used.decode(decompress(given[0]))
             seconds, limit = compare(partial(read, used), partial(parse, message), given)
             size = len(decompress(given[0])) / 1e6

@@ -15,7 +15,7 @@ from receiver.protocol.limits import MIB, InvalidSeriesError
 from receiver.protocol.samples import HEAD, MAX_SEQUENCE_SIZE, ZERO_HEAD, Sequences
 from receiver.protocol.series import ENTRY_SIZE, SLOT_SIZE, Filtered
 from receiver.protocol.tally import Tally
-from receiver.protocol.wire import Part, split
+from receiver.protocol.wire import PART, Part, cut
 
 SYMBOL: Final = 4
 SERIES: Final = 5
@@ -108,7 +108,7 @@ def collect_symbols(
     """
     symbols: list[str] = []
     parts: list[Part] = []
-    for part in split(message):
+    for part in cut(message, 0, len(message), PART):
         found = 0
         if part.number == SYMBOL:
             tally.enter(0)

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from receiver.errors import BadRequestError
 from receiver.model import Series, WriteRequest
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
-from receiver.protocol.limits import DEFAULTS, Limits
+from receiver.protocol.limits import DEFAULTS, MIB, Limits
 from receiver.protocol.reading import batches, read_all, read_long
 from receiver.protocol.samples import Sequences, Timestamps, head, recognize
 from receiver.protocol.series import Filtered, SeriesCache
@@ -24,6 +24,8 @@ from receiver.protocol.wire import split
 
 SERIES: Final = 1
 METADATA: Final = 3
+WHOLE: Final = 4 * MIB
+"""Bytes of a message that is not large: more than senders send by their defaults."""
 
 
 class Reader:
@@ -85,6 +87,7 @@ class Decoder:
         self._sequences = Sequences(series.size // 8)
         self._timestamps = Timestamps()
         self._generation = 0
+        self.whole = WHOLE
 
     def decode(self, message: bytes) -> WriteRequest:
         """Decode one message at once.
@@ -103,7 +106,7 @@ class Decoder:
         tally = Tally(self._limits, self._series)
         reader = Reader(tally)
         try:
-            for part in split(message):
+            for part in split(message, self.whole):
                 if part.number == SERIES:
                     tally.enter(1)
                     between = part.content, part.end

@@ -19,7 +19,7 @@ from receiver.errors import BadRequestError
 from receiver.model import Series, WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.histograms import check_histogram, count_spans
-from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
+from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
 from receiver.protocol.reading import batches, read_all, read_long
 from receiver.protocol.samples import Timestamps, recognize
 from receiver.protocol.series import (
@@ -36,11 +36,12 @@ from receiver.protocol.symbols import (
     resolve,
 )
 from receiver.protocol.tally import Steps, Tally, finish
-from receiver.protocol.wire import WHOLE
 
 SERIES_TAG: Final = b"\x2a"
 SPANS: Final = 16
 """Spans of a histogram that count as one more element of the request; few have as many."""
+WHOLE: Final = MIB
+"""Bytes of a message that is not large: more than senders send by their defaults."""
 MAX_TABLES: Final = 32
 MAX_TABLE_SIZE: Final = 256 * 1024
 
@@ -129,6 +130,7 @@ class Decoder:
         self._tables: dict[bytes, SymbolTable] = {}
         self._timestamps = Timestamps()
         self._generation = 0
+        self.whole = WHOLE
 
     def decode(self, message: bytes) -> WriteRequest:
         """Decode one message at once.
@@ -147,7 +149,7 @@ class Decoder:
             self._tables.clear()
         tally = Tally(self._limits, self._series)
         try:
-            if len(message) <= WHOLE:
+            if len(message) <= self.whole:
                 table, encoded = self._open(message, tally)
                 yield from self._read(encoded, table, tally)
             else:

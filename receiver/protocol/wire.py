@@ -26,10 +26,8 @@ MAX_TAG_SIZE: Final = 5
 MAX_VARINT_SIZE: Final = 10
 FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
 
-WHOLE: Final = 4 * MIB
-"""Bytes of a message up to which it is one part: as much as senders send, by their defaults."""
 PART: Final = MIB
-"""Bytes of a part of a larger message."""
+"""Bytes of a part of a large message."""
 MAX_FIELDS: Final = 2048
 """Most fields of such a part. Reading one may take some microseconds and 200 bytes of memory."""
 MAX_GROUP_SIZE: Final = 64 * 1024
@@ -51,13 +49,13 @@ class Part(NamedTuple):
     """Where the content of that field begins."""
 
 
-def split(message: bytes) -> Iterator[Part]:
-    """Yield the parts of a whole message: one if it is not large.
+def split(message: bytes, whole: int) -> Iterator[Part]:
+    """Yield the parts of a message: only one if it has not more than so many bytes.
 
     Raises:
         DecodeError: a large message breaks off, or is no protobuf message.
     """
-    if len(message) <= WHOLE:
+    if len(message) <= whole:
         return iter((Part(0, len(message), 0),))
     return cut(message, 0, len(message), PART)
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from receiver.errors import BadRequestError
-from receiver.protocol import reading, v1, v2, wire
+from receiver.protocol import reading, symbols, v1, v2, wire
 from receiver.protocol.series import SeriesCache
 from tests.fuzz.mutations import V1, V2, Mutator, Schema
 from tests.meanings import KEPT, Meaning, meaning, read_newer, read_older
@@ -83,12 +83,12 @@ VERSIONS: Final = {
 
 
 @contextmanager
-def small_parts() -> Iterator[None]:
-    """Decode every message part by part, as if it were large."""
+def small_parts(decoder: v1.Decoder | v2.Decoder) -> Iterator[None]:
+    """Let a decoder read every message part by part, as if it were large."""
     with (
-        patch.object(wire, "WHOLE", 8),
-        patch.object(v2, "WHOLE", 8),
+        patch.object(decoder, "whole", 8),
         patch.object(wire, "PART", 24),
+        patch.object(symbols, "PART", 24),
         patch.object(wire, "MAX_FIELDS", 3),
         patch.object(reading, "LONG", 12),
     ):
@@ -110,7 +110,7 @@ def compare(version: Version, mutations: int, seed: int) -> None:
         cold = version.decoder(SeriesCache(KEPT, CACHE_SIZE))
         for kind, decoder in (("cold", cold), ("again", cold), ("warm", warm), ("warmer", warm)):
             assert read(decoder, mutation) == expected, (kind, original.hex(), mutation.hex())
-        with small_parts():
+        with small_parts(warm):
             assert read(warm, mutation) == expected, ("parts", original.hex(), mutation.hex())
 
 

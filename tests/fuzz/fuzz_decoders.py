@@ -96,7 +96,7 @@ def seeds() -> Iterator[bytes]:
 
 def build_decoders() -> Decoders:
     """A decoder for each message; their cache is small enough to overflow."""
-    series = SeriesCache({"app_status": Metric.STATUS, "ocr_value": Metric.OCR}, 16)
+    series = SeriesCache({"app_status": Metric.STATUS, "ocr_value": Metric.OCR}, 2**14)
     return {Message.V1: v1.Decoder(series), Message.V2: v2.Decoder(series)}
 
 

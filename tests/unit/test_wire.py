@@ -70,9 +70,9 @@ def test_a_large_field_is_a_part_of_its_own(number: int, overlong: int) -> None:
 
 
 def test_a_message_that_is_not_large_is_one_part() -> None:
-    data = b"\x0a\x00" * (wire.WHOLE // 2)
-    assert list(split(data)) == [Part(0, len(data), 0)]
-    assert len(list(split(data + b"\x0a\x00"))) > 1
+    data = b"\x0a\x00" * wire.MAX_FIELDS * 2
+    assert list(split(data, len(data))) == [Part(0, len(data), 0)]
+    assert len(list(split(data, len(data) - 1))) == 2
 
 
 @pytest.mark.parametrize(

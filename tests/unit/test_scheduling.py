@@ -1,0 +1,115 @@
+"""Decoding that takes long leaves the event loop to others, and holds little memory meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from receiver.errors import TooLargeError
+from receiver.model import Faults, WriteRequest
+from receiver.protocol.scheduling import PLACES, SLICE, Scheduler
+from receiver.protocol.tally import Decoded, Steps
+from tests.messages import compress
+
+DECODED = Decoded(WriteRequest([], 0, 0, 0, Faults(0, 0, [])), 0)
+
+
+class Slow:
+    """Decodes in steps that take so long each; the message says how many and whose they are."""
+
+    def __init__(self, seconds: float = SLICE) -> None:
+        self.whole = 10
+        self.done = Counter[bytes]()
+        self.started = self.most_started = 0
+        self._seconds = seconds
+
+    def steps(self, message: bytes) -> Steps:
+        self.started += 1
+        self.most_started = max(self.most_started, self.started)
+        try:
+            for _ in range(message[0]):
+                end = time.perf_counter() + self._seconds
+                while time.perf_counter() < end:
+                    pass
+                self.done[message[1:]] += 1
+                yield
+        finally:
+            self.started -= 1
+        if message[1:] == b"wrong":
+            raise TooLargeError
+        return DECODED
+
+
+async def decode(scheduler: Scheduler, decoder: Slow, steps: int, name: bytes) -> None:
+    message = bytes([steps]) + name
+    decoded = await scheduler.decode(decoder, compress(message), len(message))
+    assert decoded is DECODED
+
+
+async def test_a_quick_message_is_decoded_at_once() -> None:
+    work = decode(Scheduler(), Slow(0), 5, b"quick")
+    with pytest.raises(StopIteration):  # as a coroutine ends that has not had to wait
+        work.send(None)
+
+
+async def test_others_run_between_slow_steps() -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count_turns())
+    await decode(Scheduler(), Slow(), 20, b"slow")
+    other.cancel()
+    assert turns >= 20
+
+
+async def test_however_many_are_slow_the_loop_waits_for_one_of_them() -> None:
+    scheduler, decoder = Scheduler(), Slow()
+    names = [b"%d" % number for number in range(5)]
+    work = [asyncio.create_task(decode(scheduler, decoder, 6, name)) for name in names]
+    await asyncio.sleep(0)  # each has had its first slice
+    taken: list[int] = []
+    while not all(task.done() for task in work):
+        before = decoder.done.total()
+        await asyncio.sleep(0)
+        taken.append(decoder.done.total() - before)
+    # Two where one ends a turn and the next one begins another.
+    assert max(taken) <= 2
+    assert decoder.done == dict.fromkeys(names, 7)  # the first slice was in vain
+
+
+async def test_who_is_slow_does_not_wait_for_who_is_slower() -> None:
+    scheduler, decoder = Scheduler(), Slow()
+    slower = asyncio.create_task(decode(scheduler, decoder, 60, b"slower"))
+    await decode(scheduler, decoder, 5, b"slow")
+    assert decoder.done[b"slower"] < 20
+    await slower
+
+
+async def test_few_slow_messages_are_held_at_once() -> None:
+    scheduler, decoder = Scheduler(), Slow()
+    work = [decode(scheduler, decoder, 2, b"%d" % number) for number in range(3 * PLACES)]
+    await asyncio.gather(*work)
+    assert 1 < decoder.most_started <= PLACES + 1  # one more may have its first slice
+
+
+async def test_one_large_message_is_held_at_once() -> None:
+    scheduler, decoder = Scheduler(), Slow()
+    work = [decode(scheduler, decoder, 3, b"a large one %d" % number) for number in range(5)]
+    await asyncio.gather(*work)
+    assert decoder.most_started == 1
+
+
+async def test_a_place_is_free_again_after_a_fault() -> None:
+    scheduler, decoder = Scheduler(), Slow()
+    for _ in range(2 * PLACES):
+        with pytest.raises(TooLargeError):
+            await decode(scheduler, decoder, 2, b"wrong")
+    await decode(scheduler, decoder, 2, b"right")
