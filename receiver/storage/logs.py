@@ -196,6 +196,7 @@ class LogWriter:
             return
         each = how is How.EACH
         rejected = rejected_records(contents.rejected, self._names)
+        broken = key_records(contents.broken)
         waiting: list[HalfRecord] = []
         fates = Fates({Fate.DUPLICATE: contents.repeated})
         async with self._database.transaction() as connection:
@@ -213,8 +214,9 @@ class LogWriter:
                 logs = [log for log in logs if log[2] not in refused]
                 waiting = met.waiting
                 rejected += met.rejected
+                broken += met.broken
                 fates[Fate.DUPLICATE] += met.repeated
-            rejected += await take_others(connection, key_records(contents.broken), self._names)
+            rejected += await take_others(connection, sorted(broken), self._names)
             if not (logs and how is How.COPY):
                 await connection.execute(queries.MARK_WAL)
             if logs:

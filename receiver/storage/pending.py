@@ -13,6 +13,7 @@ from receiver.storage import queries
 from receiver.storage.database import Connection, Database
 from receiver.storage.each import REFUSALS, run_for_each
 from receiver.storage.records import KEY, HalfRecord, LogRecord, RejectedRecord
+from receiver.storage.registry import DISCARDED
 from receiver.storage.rejecting import reject_samples
 
 MOST: Final = 5_000
@@ -29,6 +30,8 @@ class Met(NamedTuple):
     """Samples that contradict the half that waits, or that the database refuses."""
     repeated: int
     """Samples that repeat the half that waits."""
+    broken: list[tuple[int, int]]
+    """Keys of those of which the database refuses a sample."""
 
 
 class Settled(NamedTuple):
@@ -57,15 +60,14 @@ async def meet(
         each: Whether the database may refuse some.
     """
     rejected: list[RejectedRecord] = []
+    refused: dict[tuple[int, int], str] = {}
     if each:
         failures = await run_for_each(
             connection, "pending_halves", queries.UPSERT_EACH_HALF, halves
         )
-        for place, failure in failures.items():
-            rejected += samples_of(halves[place], names, Reason.REFUSED, failure.message)
-        halves = [half for place, half in enumerate(halves) if place not in failures]
-        keys = tuple(zip(*map(KEY, halves), strict=True)) or ((), ())
-        stored = await connection.fetch(queries.FIND_HALVES, *keys)
+        refused = {KEY(halves[place]): failure.message for place, failure in failures.items()}
+        keys = tuple(zip(*(KEY(half) for half in halves if KEY(half) not in refused), strict=True))
+        stored = await connection.fetch(queries.FIND_HALVES, *(keys or ((), ())))
     else:
         stored = await connection.fetch(queries.UPSERT_HALVES, *zip(*halves, strict=True))
     completed: list[LogRecord] = []
@@ -74,6 +76,8 @@ async def meet(
     sent = {KEY(half): half for half in halves}
     for *columns, was_there in stored:
         half: HalfRecord = tuple(columns)
+        if lacks(half, sent[KEY(half)]):
+            continue
         created_at, source_id, status, status_sample, ocr_value, ocr_sample = half
         if status is None or ocr_value is None:
             waiting.append(half)
@@ -82,14 +86,16 @@ async def meet(
             completed.append(
                 (created_at, source_id, status, ocr_value, status_sample or 0.0, ocr_sample or 0.0)
             )
-        contradicting = contradict(sent[created_at, source_id], half)
+        contradicting = contradict(sent.pop(KEY(half)), half)
         if contradicting is not None:
             conflicts += 1
             rejected += samples_of(contradicting, names, Reason.CONFLICT)
     if completed:
         done = zip(*map(KEY, completed), strict=True)
         await connection.execute(queries.DELETE_HALVES, *done)
-    return Met(completed, waiting, rejected, came_before - conflicts)
+    for key, half in sent.items():
+        rejected += samples_of(half, names, Reason.REFUSED, refused.get(key, DISCARDED))
+    return Met(completed, waiting, rejected, came_before - conflicts, list(sent))
 
 
 async def take_others(
@@ -102,6 +108,11 @@ async def take_others(
     return [
         sample for half in taken for sample in samples_of(tuple(half), names, Reason.WITH_OTHER)
     ]
+
+
+def lacks(stored: HalfRecord, sent: HalfRecord) -> bool:
+    """Return whether what is stored is without the sample that was sent."""
+    return any(sent[place] is not None and stored[place] is None for place in (2, 4))
 
 
 def contradict(sent: HalfRecord, stored: HalfRecord) -> HalfRecord | None:

@@ -273,19 +273,46 @@ async def test_a_row_that_a_trigger_moves_is_stored_once(
     assert await count(connection, "rejected_samples") == 0
 
 
+DISCARD_UPDATE = DISCARD.replace("BEFORE INSERT", "BEFORE UPDATE")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE pending_halves ADD CHECK (app_status <> 13)",
+        DISCARD.format(table="pending_halves", condition="NEW.app_status = 13"),
+        DISCARD_UPDATE.format(table="pending_halves", condition="NEW.app_status = 13"),
+        "CREATE RULE discard AS ON INSERT TO pending_halves WHERE NEW.app_status = 13 "
+        "DO INSTEAD NOTHING",
+        RAISE.format(
+            table="pending_halves", condition="NEW.app_status = 13", action="RAISE ''no''"
+        ),
+    ],
+    ids=["check", "discarded", "update discarded", "rule", "raised"],
+)
+@pytest.mark.parametrize("first", [Metric.STATUS, Metric.OCR])
 async def test_pending_halves_that_are_refused_harm_no_other(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: LogWriter,
+    connection: asyncpg.Connection,
+    database: Database,
+    make_settings: MakeSettings,
+    fates: Fates,
+    change: str,
+    first: Metric,
 ) -> None:
-    await connection.execute("ALTER TABLE pending_halves ADD CHECK (app_status <> 13)")
+    await connection.execute(change)
     who = source()
-    await writer.write(
-        contents(*(status_half(who, NOW + number, status=number) for number in range(20)))
-    )
-    assert await count(connection, "pending_halves") == 19
-    await writer.write(contents(*(ocr_half(who, NOW + number) for number in range(20))))
+    batches = [
+        contents(*(status_half(who, NOW + number, status=number) for number in range(20))),
+        contents(*(ocr_half(who, NOW + number) for number in range(20))),
+    ]
+    for batch in batches if first is Metric.STATUS else reversed(batches):
+        await writer.write(batch)
+    await settle_waiting(database, make_settings().pair_timeout, NAMES)
     assert await count(connection, "app_logs") == 19
     assert await count(connection, "pending_halves") == 0
     assert await reasons(connection) == {"refused_by_database": 1, "other_sample_rejected": 1}
+    assert not fates[Fate.DUPLICATE]
 
 
 @pytest.mark.parametrize(
