@@ -24,7 +24,9 @@ RUN_FOR_EACH: Final = (
     "SELECT place, code, broken, message FROM receiver_run_for_each($1, $2::jsonb[])"
 )
 
-MAY_INSERT: Final = "SELECT has_table_privilege($1, 'INSERT')"
+# Whether a policy may be what refuses rows: else a right is missing, to the table or to what a
+# trigger of it uses.
+MAY_BE_POLICY: Final = "SELECT has_table_privilege($1, 'INSERT') AND row_security_active($1)"
 
 # A time, out of a number of microseconds since 2000-01-01 UTC, exact in the whole range.
 TIME: Final = """
@@ -90,7 +92,7 @@ async def run_for_each(
     ):
         raise ConflictingTransactionError("a source or an error code was deleted meanwhile")
     codes = {failure.code for failure in failures.values()}
-    if codes == {INSUFFICIENT_PRIVILEGE} and await connection.fetchval(MAY_INSERT, table):
+    if codes == {INSUFFICIENT_PRIVILEGE} and await connection.fetchval(MAY_BE_POLICY, table):
         # A policy of row-level security, which judges each row by itself.
         return failures
     if len(failures) == len(entries) and all(code.startswith(STATEMENT_CLASSES) for code in codes):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
+from itertools import count
 from typing import Self, TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
@@ -23,7 +24,7 @@ from receiver.storage.logs import LogWriter, Options
 from receiver.storage.observing import observe
 from receiver.storage.pending import settle_waiting
 from receiver.storage.records import Contents
-from receiver.storage.rehearsal import rehearse
+from receiver.storage.rehearsal import rehearse, write_and_take_back
 from receiver.storage.retention import delete_old
 from receiver.storage.revisions import check_schema, migrate
 
@@ -40,7 +41,7 @@ class Store:
 
     Args:
         settings: All of them.
-        arriving: How many requests are under way that have not called `store` yet.
+        arriving: How many requests are in flight that have not called `store` yet.
         metrics: Where to count.
     """
 
@@ -54,6 +55,11 @@ class Store:
         """Whether rows could be stored when it was tried last."""
         self._trouble: str | None = None
         """Why none could be, where that is the fault of the tables or of rights."""
+        self._refused = False
+        """Whether the last batch was refused for a reason that is none of its rows'."""
+        self._rehearsals = count()
+        self._last_rehearsal = -1
+        """The number of the one that `_trouble` is of."""
         self._writer = LogWriter(
             self.database,
             settings.metric_names,
@@ -115,7 +121,12 @@ class Store:
             async with asyncio.timeout(self._settings.commit_timeout.total_seconds()):
                 if self._trouble is not None:
                     await self._rehearse()
-                await self._writer.write(contents)
+                try:
+                    await self._writer.write(contents)
+                except StatementRefusedError:
+                    self._refused = True
+                    raise
+                self._refused = False
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
@@ -145,16 +156,27 @@ class Store:
             StatementRefusedError: they are not.
             DatabaseUnavailableError: it cannot be found out.
         """
-        async with self.database.transaction() as connection:
+        number = next(self._rehearsals)
+        # One transaction for each table: a change of several must not end in a deadlock.
+        async with self.database.connection() as connection:
             trouble = await rehearse(connection)
+        if trouble is None and self._refused:
+            async with self.database.transaction() as connection:
+                trouble = await write_and_take_back(connection)
+        # One that began earlier may end later, with what no longer holds.
+        if number > self._last_rehearsal:
+            self._last_rehearsal = number
+            self._note(trouble)
+        if trouble is not None:
+            raise StatementRefusedError(trouble)
+
+    def _note(self, trouble: str | None) -> None:
         if trouble != self._trouble:
             if trouble is None:
                 logger.info("rows can be stored again", extra={"event": "storing"})
             else:
                 logger.error("no row can be stored: %s", trouble, extra={"event": "not storing"})
         self._trouble = trouble
-        if trouble is not None:
-            raise StatementRefusedError(trouble)
 
     async def _wait_for_database(self) -> None:
         bring_up = migrate if self._settings.migrate_on_start else check_schema

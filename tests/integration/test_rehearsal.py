@@ -17,6 +17,11 @@ from tests.roles import as_role, plain_role
 from tests.waiting import until
 
 NOW = 1_700_000_000_000
+TRIGGER = (
+    "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN PERFORM * FROM {use}; RETURN NEW; END';"
+    "CREATE TRIGGER broken AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION broken()"
+)
 VIEWS = (
     "DROP VIEW app_status_now, app_status_intervals, app_status_hourly CASCADE;"
     "DROP FUNCTION app_status_intervals_between;"
@@ -155,6 +160,38 @@ async def test_what_keeps_rows_from_being_stored_is_told_everywhere(
     assert caplog.text.count("no row can be stored") == 1
     assert "rows can be stored again" in caplog.text
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 2
+
+
+@pytest.mark.parametrize("table", ["sources", "app_logs", "rejected_samples"])
+@pytest.mark.parametrize("use", ["nowhere", "not_for_all"])
+async def test_a_trigger_that_fails_for_every_row_keeps_all_from_being_stored(
+    settings: Settings,
+    connection: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+    table: str,
+    use: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    await connection.execute("CREATE TABLE not_for_all ()")
+    await connection.execute(TRIGGER.format(table=table, use=use))
+    async with receiving(settings) as receiver:
+        rejected = {"__name__": "app_status", "instance": "c"}, NOW, 0.5
+        body = encode([*pair(1), rejected])
+        for _ in range(2):
+            assert (await receiver.post(body))[0] == 503
+            status, text = await receiver.get("/-/ready")
+            assert status == 503
+            assert f"{table}: " in text
+            assert use in text
+        assert await database_up(receiver) == "0.0"
+        await connection.execute(f"DROP TRIGGER broken ON {table}")
+        await until(receiver.ready)
+        assert (await receiver.post(body))[0] == 204
+    assert caplog.text.count("no row can be stored") == 1
+    assert await connection.fetchval("SELECT count(*) FROM app_logs") == 1
+    assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 1
+    assert await connection.fetchval("SELECT count(*) FROM pending_halves") == 0
+    assert await connection.fetchval("SELECT count(*) FROM sources") == 2
 
 
 @pytest.mark.parametrize(
