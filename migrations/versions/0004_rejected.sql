@@ -31,7 +31,8 @@ AS $function$
 DECLARE
     first INT;
     last INT;
-    middle INT;
+    -- Length of the parts of a part. Eight of them, so that where all fail few runs are in vain.
+    step INT;
     -- The parts still to be run, the next one last, each as its first and last place.
     firsts INT[] := ARRAY[1];
     lasts INT[] := ARRAY[cardinality(entries)];
@@ -56,12 +57,13 @@ BEGIN
                 GET STACKED DIAGNOSTICS broken = CONSTRAINT_NAME;
                 RETURN NEXT;
             ELSE
-                middle := (first + last) / 2;
-                firsts[depth + 1] := middle + 1;
-                lasts[depth + 1] := last;
-                firsts[depth + 2] := first;
-                lasts[depth + 2] := middle;
-                depth := depth + 2;
+                step := (last - first) / 8 + 1;
+                WHILE last >= first LOOP
+                    depth := depth + 1;
+                    firsts[depth] := greatest(first, last - step + 1);
+                    lasts[depth] := last;
+                    last := last - step;
+                END LOOP;
             END IF;
         END;
     END LOOP;

@@ -44,6 +44,8 @@ OUR_KEYS: Final = (
 )
 """Foreign keys of the receiver's own; that of a chunk has its number before its name."""
 MAX_MESSAGE: Final = 200
+AT_ONCE: Final = 500
+"""Entries of one call: where each fails, the server walks through all of them for each."""
 
 REFUSALS: Final = (
     DuplicateRowError,
@@ -81,11 +83,14 @@ async def run_for_each(
         StatementRefusedError: it failed for all, for a reason that is none of theirs.
         ConflictingTransactionError: what an entry refers to is gone; run the transaction again.
     """
-    found = await connection.fetch(RUN_FOR_EACH, statement, list(map(to_json, entries)))
-    failures = {
-        place - 1: Failure(code, constraint, " ".join(message.split())[:MAX_MESSAGE])
-        for place, code, constraint, message in found
-    }
+    failures: dict[int, Failure] = {}
+    for start in range(0, len(entries), AT_ONCE):
+        some = list(map(to_json, entries[start : start + AT_ONCE]))
+        for place, code, constraint, message in await connection.fetch(
+            RUN_FOR_EACH, statement, some
+        ):
+            text = " ".join(message.split())[:MAX_MESSAGE]
+            failures[start + place - 1] = Failure(code, constraint, text)
     if any(
         failure.code == FOREIGN_KEY_VIOLATION and failure.constraint.endswith(OUR_KEYS)
         for failure in failures.values()

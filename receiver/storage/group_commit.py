@@ -14,7 +14,7 @@ from receiver.errors import DatabaseUnavailableError, ReceiverError, ShuttingDow
 from receiver.model import Sample
 from receiver.pairing import MILLISECOND, Batch, Outcome
 from receiver.storage.gathering import Gathering, Joined, clear, renew
-from receiver.storage.parting import chunks_of, part
+from receiver.storage.parting import MAX_REFUSED, MAX_SAMPLES, chunks_of, part
 from receiver.storage.records import Contents
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class GroupCommit:
         arriving: Counts the requests in flight that have not called `store` yet.
         make_batch: Makes an empty batch.
         batching: How requests are put together.
+        are_suspect: Returns whether the database may refuse some samples, which takes long.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class GroupCommit:
         arriving: Callable[[], int],
         make_batch: Callable[[], Batch],
         batching: Batching,
+        are_suspect: Callable[[Collection[Sample]], bool] = lambda _: False,
     ) -> None:
         self._write = write
+        self._are_suspect = are_suspect
         self._arriving = arriving
         self._make_batch = make_batch
         self._linger = batching.delay.total_seconds()
@@ -111,7 +114,8 @@ class GroupCommit:
         clock = asyncio.get_running_loop().time
         start = clock()
         outcomes: Counter[Outcome] = Counter()
-        async for some in part(samples, self._width):
+        most = MAX_REFUSED if self._are_suspect(samples) else MAX_SAMPLES
+        async for some in part(samples, self._width, most):
             if outcomes and clock() - start > self._time_limit.total_seconds():
                 raise DatabaseUnavailableError(
                     f"not all of the request could be committed within {self._time_limit} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ from receiver.errors import (
     RefusedByDatabaseError,
     StatementRefusedError,
 )
-from receiver.model import Fate, Fates, Half, Metric, Reason, Row, Source
+from receiver.model import Fate, Fates, Half, Metric, Reason, Row, Sample, Source
 from receiver.storage import queries
 from receiver.storage.chunks import Chunks
 from receiver.storage.codes import Codes
@@ -105,6 +105,12 @@ class LogWriter:
         # Sources of which the database has refused a row: theirs must not slow down all others.
         self._suspects: WeakSet[Source] = WeakSet()
         self._copy_rests_until = 0.0
+
+    def are_suspect(self, samples: Collection[Sample]) -> bool:
+        """Return whether the database has refused something of the source of one of these."""
+        return bool(self._suspects) and any(
+            series.source in self._suspects for series, _, _ in samples
+        )
 
     async def write(self, contents: Contents) -> None:
         """Commit everything, whatever it takes; what the database refuses, as rejected.

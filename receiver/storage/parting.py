@@ -14,6 +14,8 @@ from receiver.model import Sample
 
 MAX_SAMPLES: Final = 20_000
 """Samples of a part: a fraction of a second to commit."""
+MAX_REFUSED: Final = 2_000
+"""The same where the database has refused some of a source: each may have to be run by itself."""
 MAX_CHUNKS: Final = 25
 """Chunks of a part, for each may have to be created: some ten milliseconds."""
 AT_ONCE: Final = 50_000
@@ -30,21 +32,24 @@ def chunks_of(samples: Collection[Sample], width: int) -> set[int]:
     return {timestamp // width for timestamp in {timestamp for _, timestamp, _ in samples}}
 
 
-def is_small(samples: Collection[Sample], width: int) -> bool:
+def is_small(samples: Collection[Sample], width: int, most: int = MAX_SAMPLES) -> bool:
     """Return whether samples need not be parted."""
-    if len(samples) > MAX_SAMPLES:
+    if len(samples) > most:
         return False
     return len(samples) <= MAX_CHUNKS or len(chunks_of(samples, width)) <= MAX_CHUNKS
 
 
-async def part(samples: Collection[Sample], width: int) -> AsyncIterator[Collection[Sample]]:
+async def part(
+    samples: Collection[Sample], width: int, most: int = MAX_SAMPLES
+) -> AsyncIterator[Collection[Sample]]:
     """Yield the samples of a request in parts, in the order of time.
 
     Args:
         samples: All that it brought.
         width: Milliseconds of a chunk.
+        most: Samples of a part.
     """
-    if is_small(samples, width):
+    if is_small(samples, width, most):
         yield samples
         return
     by_time: defaultdict[int, list[Sample]] = defaultdict(list)
@@ -56,8 +61,8 @@ async def part(samples: Collection[Sample], width: int) -> AsyncIterator[Collect
     chunks: set[int] = set()
     for timestamp in sorted(by_time):
         chunk = timestamp // width
-        for some in by_source(by_time.pop(timestamp)):
-            full = len(gathered) + len(some) > MAX_SAMPLES
+        for some in by_source(by_time.pop(timestamp), most):
+            full = len(gathered) + len(some) > most
             if gathered and (full or len(chunks | {chunk}) > MAX_CHUNKS):
                 yield gathered
                 gathered, chunks = [], set()
@@ -66,9 +71,9 @@ async def part(samples: Collection[Sample], width: int) -> AsyncIterator[Collect
     yield gathered
 
 
-def by_source(samples: list[Sample]) -> Iterable[list[Sample]]:
+def by_source(samples: list[Sample], most: int) -> Iterable[list[Sample]]:
     """Yield samples of one time in parts, each source in one of them."""
-    number = -(-len(samples) // MAX_SAMPLES)
+    number = -(-len(samples) // most)
     if number == 1:
         return [samples]
     parts: list[list[Sample]] = [[] for _ in range(2 * number)]

@@ -7,13 +7,13 @@ Timestamps are microseconds since 2000-01-01 UTC, sources their ids, and everyth
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from receiver.model import Half, Key, Metric, Reason, Rejected, Row, Source
+from receiver.model import Half, Key, Labels, Metric, Reason, Rejected, Row, Source
 from receiver.pairing import POSTGRES_EPOCH_MS, to_postgres_time
-from receiver.storage.labels import digest, to_json
+from receiver.storage.labels import cut, digest, to_json
 
 LogRecord: TypeAlias = tuple[int, int, int, int, float, float]
 """created_at, source_id, app_status, ocr_value, and the values of the two samples as they came."""
@@ -32,6 +32,11 @@ COPY_COLUMNS: Final = ("created_at", "source_id", "app_status", "ocr_value")
 COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_ROW: Final = struct.Struct(">hiqiiiiiq")
 COPY_TRAILER: Final = b"\xff\xff"
+
+MAX_PIECE: Final = 2**22
+"""Characters of labels that one statement takes: they are in memory several times meanwhile."""
+
+Entry = TypeVar("Entry")
 
 KEY: Final = itemgetter(0, 1)
 """created_at and source_id of a record."""
@@ -173,15 +178,51 @@ def key_records(keys: Iterable[Key]) -> list[tuple[int, int]]:
 def rejected_records(
     rejected: Iterable[Rejected], names: Mapping[Metric, str]
 ) -> list[RejectedRecord]:
-    """Turn rejected samples into records of `rejected_samples`."""
-    return [(*identify(sample.source), names[sample.metric], *sample[2:]) for sample in rejected]
+    """Turn rejected samples into records of `rejected_samples`.
+
+    The first of each label set that has no id has all of it; the others have it cut. Else a large
+    one would take its size for each sample, where the request brought it once.
+    """
+    records: list[RejectedRecord] = []
+    known: dict[Source, tuple[int | None, bytes | None, str | None]] = {}
+    for sample in rejected:
+        source = sample.source
+        if source not in known:
+            records.append((*identify(source, source.labels), names[sample.metric], *sample[2:]))
+            known[source] = identify(source, cut(source.labels))
+        else:
+            records.append((*known[source], names[sample.metric], *sample[2:]))
+    return records
 
 
-def identify(source: Source) -> tuple[int | None, bytes | None, str | None]:
-    """Return the source's id, or where the database has none its digest and its labels."""
+def identify(source: Source, labels: Labels) -> tuple[int | None, bytes | None, str | None]:
+    """Return the source's id, or where the database has none its digest and the labels to show."""
     if source.id is not None:
         return source.id, None, None
-    return None, digest(source.labels), to_json(source.labels)
+    return None, digest(source.labels), to_json(labels)
+
+
+def pieces(
+    entries: Iterable[Entry], size_of: Callable[[Entry], int], most: int = MAX_PIECE
+) -> Iterator[list[Entry]]:
+    """Yield entries in lists of a bounded size, or of one entry.
+
+    Args:
+        entries: Any.
+        size_of: Returns the size of one.
+        most: The size of a list.
+    """
+    piece: list[Entry] = []
+    total = 0
+    for entry in entries:
+        size = size_of(entry)
+        if piece and total + size > most:
+            yield piece
+            piece, total = [], 0
+        piece.append(entry)
+        total += size
+    if piece:
+        yield piece
 
 
 def encode_copy(logs: Iterable[LogRecord]) -> memoryview:

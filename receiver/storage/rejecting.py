@@ -9,7 +9,7 @@ from receiver.model import Fate, Fates, Reason
 from receiver.storage import queries
 from receiver.storage.database import Connection
 from receiver.storage.each import UNIQUE_VIOLATION, run_for_each
-from receiver.storage.records import RejectedRecord
+from receiver.storage.records import RejectedRecord, pieces
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +25,20 @@ async def reject_samples(
         each: Whether the database may refuse some. Those are logged: there is nowhere else to keep
             them, and to fail for them would keep all others of their sender from being stored.
     """
-    if not rejected:
-        return Fates()
-    if each:
-        return await reject_each(connection, rejected)
+    fates = Fates()
+    reject = reject_each if each else reject_all
+    for piece in pieces(rejected, size_of):
+        fates += await reject(connection, piece)
+    return fates
+
+
+def size_of(record: RejectedRecord) -> int:
+    """Return how many characters the labels of a rejected sample have."""
+    return len(record[2] or "")
+
+
+async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
+    """Keep samples, none of which the database refuses."""
     counts = await connection.fetch(queries.REJECT_SAMPLES, *zip(*rejected, strict=True))
     fates = Fates({Reason(reason): count for reason, count in counts})
     fates[Fate.DUPLICATE] = len(rejected) - fates.total()

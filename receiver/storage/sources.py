@@ -8,7 +8,7 @@ from typing import Final
 from receiver.model import Reason, Source
 from receiver.storage.database import Database
 from receiver.storage.labels import digest, to_json
-from receiver.storage.records import Refusal
+from receiver.storage.records import Refusal, pieces
 from receiver.storage.registry import Allowance, Registry, Statements, beyond
 
 STATEMENTS: Final = Statements(
@@ -54,12 +54,20 @@ class Sources:
         Raises:
             ReceiverError: as `database.translated` does.
         """
-        unresolved = {source: digest(source.labels) for source in sources if source.id is None}
-        if not unresolved:
-            return {}
-        ids, refused = await self._registry.resolve(
-            {key: (key, to_json(source.labels)) for source, key in unresolved.items()}
-        )
-        for source, key in unresolved.items():
+        refused: dict[Source, Refusal] = {}
+        unresolved = [source for source in sources if source.id is None]
+        for piece in pieces(unresolved, size_of):
+            refused |= await self._resolve(piece)
+        return refused
+
+    async def _resolve(self, sources: list[Source]) -> dict[Source, Refusal]:
+        columns = {source: (digest(source.labels), to_json(source.labels)) for source in sources}
+        ids, refused = await self._registry.resolve({row[0]: row for row in columns.values()})
+        for source, (key, _) in columns.items():
             source.id = ids.get(key)
-        return {source: refused[key] for source, key in unresolved.items() if key in refused}
+        return {source: refused[key] for source, (key, _) in columns.items() if key in refused}
+
+
+def size_of(source: Source) -> int:
+    """Return how many characters the labels of a source have."""
+    return sum(len(name) + len(value) for name, value in source.labels)

@@ -83,6 +83,7 @@ class Store:
                 settings.chunk_interval,
                 settings.commit_timeout,
             ),
+            self._writer.are_suspect,
         )
         self._resources = AsyncExitStack()
         self._open = False

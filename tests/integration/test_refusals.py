@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 
 from receiver.errors import StatementRefusedError
-from receiver.model import Fate, Fates, Metric, Reason, Rejected
+from receiver.model import Fate, Fates, Metric, Reason, Rejected, Series
 from receiver.storage.database import Database
+from receiver.storage.each import run_for_each
 from receiver.storage.logs import LogWriter, Options
 from receiver.storage.pending import settle_waiting
 from tests.conftest import MakeSettings
@@ -145,6 +146,40 @@ async def test_thousands_of_refused_label_sets_take_few_transactions(
     assert await connection.fetchval(query, name) - before < 50
     assert await count(connection, "app_logs") == 1
     assert await reasons(connection) == {"refused_by_database": 6000}
+
+
+async def test_each_of_many_refused_is_found_in_hardly_more_runs(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """Two runs for each would take twice as long, and neighbours wait meanwhile."""
+    await connection.execute("CREATE SEQUENCE runs")
+    # A sequence counts what is rolled back, too.
+    count_and_divide = "SELECT nextval('runs'), 1 / (entry ->> 0)::int FROM unnest($1) AS entry"
+    async with database.transaction() as session:
+        failures = await run_for_each(session, "app_logs", count_and_divide, [[0]] * 1200)
+    assert failures.keys() == set(range(1200))
+    assert await connection.fetchval("SELECT nextval('runs')") < 1.3 * 1200
+
+
+async def test_what_is_refused_is_found_by_its_place(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    refused = {0, 7, 8, 499, 500, 1198, 1199}
+    entries = [[int(place not in refused)] for place in range(1200)]
+    divide = "SELECT 1 / (entry ->> 0)::int FROM unnest($1) AS entry"
+    async with database.transaction() as session:
+        assert (await run_for_each(session, "app_logs", divide, entries)).keys() == refused
+
+
+async def test_sources_of_which_something_was_refused_are_suspect(
+    writer: LogWriter, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("ALTER TABLE pending_halves ADD CHECK (app_status <> 13)")
+    good, bad = source("good"), source("bad")
+    await writer.write(contents(status_half(good), status_half(bad, status=13)))
+    assert writer.are_suspect([(Series(Metric.OCR, good), NOW, 1.0)]) is False
+    samples = [(Series(Metric.OCR, who), NOW, 1.0) for who in (good, bad)]
+    assert writer.are_suspect(samples) is True
 
 
 CODE_13 = "app_status = 13"

@@ -20,7 +20,7 @@ from receiver.model import Metric, Sample, Series, Source
 from receiver.pairing import Batch, Outcome
 from receiver.storage.gathering import PARTS, PASSES
 from receiver.storage.group_commit import Batching, GroupCommit
-from receiver.storage.parting import MAX_CHUNKS
+from receiver.storage.parting import MAX_CHUNKS, MAX_REFUSED
 from receiver.storage.records import Contents
 from tests.messages import NOW, STALE
 from tests.waiting import until
@@ -649,6 +649,20 @@ async def test_others_commit_between_the_parts_of_a_large_request(
     assert len(stored) == len(set(stored)) == 201
     for contents in writes.contents:
         assert len({row[0] // DAY for row in contents.rows}) <= MAX_CHUNKS + 1
+
+
+async def test_samples_that_may_be_refused_commit_in_small_parts(
+    writes: Writes, traffic: Traffic
+) -> None:
+    """Each of them may have to be run by itself, while the others of its batch wait."""
+    many = [one for number in range(3 * MAX_REFUSED // 2) for one in pair(number)]
+    batching = Batching(NO_TIME, 1)
+    async with GroupCommit(
+        writes, traffic, make_batch, batching, lambda samples: samples is many
+    ) as group_commit:
+        assert await group_commit.store(many) == {Outcome.ACCEPTED: len(many)}
+    assert len(writes.contents) == 3
+    assert {2 * len(contents.rows) for contents in writes.contents} == {MAX_REFUSED}
 
 
 async def test_a_batch_spans_few_chunks_however_many_requests_it_has(

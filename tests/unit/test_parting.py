@@ -34,14 +34,13 @@ samples = st.lists(
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parting, "MAX_SAMPLES", 12)
     monkeypatch.setattr(parting, "MAX_CHUNKS", 3)
     monkeypatch.setattr(parting, "AT_ONCE", 7)
 
 
 @given(samples)
 async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> None:
-    parts = [list(some) async for some in part(brought, DAY)]
+    parts = [list(some) async for some in part(brought, DAY, 12)]
     assert Counter(one for some in parts for one in some) == Counter(brought)
     for some in parts:
         assert len(chunks_of(some, DAY)) <= 3
@@ -50,8 +49,16 @@ async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> Non
 
 
 @given(samples)
+async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sample]) -> None:
+    parts = [list(some) async for some in part(brought, DAY, 4)]
+    assert Counter(one for some in parts for one in some) == Counter(brought)
+    for some in parts:
+        assert len(some) <= 4 or len({(one[0].source, one[1]) for one in some}) < len(some)
+
+
+@given(samples)
 async def test_the_samples_of_a_pair_stay_together_and_in_order(brought: list[Sample]) -> None:
-    parts = [list(some) async for some in part(brought, DAY)]
+    parts = [list(some) async for some in part(brought, DAY, 12)]
     places: dict[tuple[Source, int], int] = {}
     for number, some in enumerate(parts):
         for one in some:
@@ -66,6 +73,6 @@ async def test_the_samples_of_a_pair_stay_together_and_in_order(brought: list[Sa
 
 async def test_a_small_request_is_one_part_and_is_not_copied() -> None:
     brought = [sample(metric, SOURCES[0], NOW) for metric in Metric]
-    parts = [some async for some in part(brought, DAY)]
+    parts = [some async for some in part(brought, DAY, 12)]
     assert len(parts) == 1
     assert parts[0] is brought

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from collections import Counter
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from receiver.model import Half, Metric, Reason, Rejected, Row, Source
 from receiver.pairing import POSTGRES_EPOCH_MS, to_postgres_time
+from receiver.storage.labels import cut, to_json
 from receiver.storage.records import (
     COPY_COLUMNS,
     Contents,
@@ -23,6 +25,7 @@ from receiver.storage.records import (
     half_records,
     key_records,
     log_records,
+    pieces,
     rejected_records,
 )
 from tests import strategies
@@ -207,6 +210,37 @@ def test_a_rejected_sample_without_a_source_has_its_labels() -> None:
     assert labels == '{"instance":"None"}'
     assert key == hashlib.sha256(labels.encode()).digest()
     assert rest == ["the_ocr", NOW, 0.0, "too_many_new_sources", "why"]
+
+
+def test_a_large_label_set_is_there_once_for_all_its_rejected_samples() -> None:
+    """Else 150 KB of request become 600 MB of records."""
+    labels = (("a" * 100, "b"), ("instance", "x"), ("z", "c" * 30_000), ("zz", "d"))
+    who = Source(labels)
+    samples = [Rejected(who, Metric.OCR, NOW + number, 0.0, Reason.REFUSED) for number in range(3)]
+    first, *others = rejected_records(samples, NAMES)
+    assert json.loads(first[2] or "") == dict(labels)
+    for other in others:
+        assert other[1] == first[1]
+        shown = json.loads(other[2] or "")
+        assert shown == {"a" * 64 + "…": "b", "instance": "x", "z": "c" * 64 + "…", "zz": "d"}
+
+
+def test_many_large_labels_are_cut_to_a_bounded_size() -> None:
+    labels = tuple((f"label{number}", "x" * 80) for number in range(200))
+    shown = to_json(cut(labels))
+    assert len(shown) <= 1024
+    assert len(json.loads(shown)) > 5
+
+
+def test_a_small_label_set_is_not_cut() -> None:
+    labels = (("job", "x" * 500), ("zone", "y" * 400))
+    assert cut(labels) == labels
+
+
+def test_pieces_have_a_bounded_size_but_at_least_one_entry() -> None:
+    sizes = [3, 3, 4, 11, 1, 9, 1]
+    assert list(pieces(sizes, int, 10)) == [[3, 3, 4], [11], [1, 9], [1]]
+    assert not list(pieces([], int, 10))
 
 
 def test_a_half_of_a_source_without_an_id_is_a_fault_of_ours() -> None:
