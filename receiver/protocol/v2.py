@@ -10,18 +10,19 @@ since then it stands in the sample; the receiver keeps neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
-from receiver.model import Series, WriteRequest
+from receiver.model import Sample, Series, WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.histograms import check_histogram, count_spans
 from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
-from receiver.protocol.reading import batches, read_all, read_long
-from receiver.protocol.samples import Timestamps, recognize
+from receiver.protocol.reading import AT_ONCE, batches, read_all, read_long
+from receiver.protocol.samples import Timestamps, read_samples, recognize
 from receiver.protocol.series import (
     Filtered,
     SeriesCache,
@@ -39,6 +40,10 @@ from receiver.protocol.tally import Steps, Tally, finish
 from receiver.protocol.wire import WHOLE
 
 SERIES_TAG: Final = b"\x2a"
+FEW: Final = 32
+"""Series below which it takes less to parse each."""
+CHECKED_AT_ONCE: Final = 2048
+"""Series that are checked in one step, at up to 20 KiB of memory each."""
 SPANS: Final = 16
 """Spans of a histogram that count as one more element of the request; few have as many."""
 MAX_TABLES: Final = 32
@@ -191,13 +196,35 @@ class Decoder:
 
     def _read(self, encoded: list[bytes], table: SymbolTable, tally: Tally) -> Iterator[None]:
         reader = Reader(table, tally)
-        for start, batch in batches(encoded):
-            bare = table.without_metadata(batch)
-            samples, unfamiliar = recognize(bare, table, table.sequences, self._timestamps)
+        new = len(encoded) >= FEW and table.distinct and not table.returned
+        for start, batch in batches(encoded, CHECKED_AT_ONCE if new else AT_ONCE):
+            if new:
+                samples, unfamiliar = self._check(batch, table)
+            else:
+                bare = table.without_metadata(batch)
+                samples, unfamiliar = recognize(bare, table, table.sequences, self._timestamps)
             tally.count(len(batch) - len(unfamiliar))
             tally.keep(samples)
             yield
             yield from read_all(batch, unfamiliar, start, reader, tally)
+
+    def _check(
+        self, encoded: Sequence[bytes], table: SymbolTable
+    ) -> tuple[list[Sample], list[int]]:
+        """Check series whose references are new at once; say which are left, by their places."""
+        from receiver.protocol import columns  # noqa: PLC0415  numpy takes 0.1 s, and only here
+
+        if table.columns is None:
+            wanted = list(map(self._series.keeps, table.symbols))
+            table.columns = columns.Symbols(table.symbols, wanted, self._limits)
+        checked = columns.check(encoded, table.columns)
+        texts = iter(map(table.symbols.__getitem__, checked.refs))
+        keys = [join(islice(texts, count)) for count in checked.counts]
+        found = list(map(self._series.recall(), keys))
+        found = [known or self._series.find(key) for known, key in zip(found, keys, strict=True)]
+        bare = [encoded[place][:end] for place, end in zip(checked.kept, checked.ends, strict=True)]
+        new = [place for place, known in zip(checked.kept, found, strict=True) if not known]
+        return read_samples(bare, found, self._timestamps), sorted([*checked.others, *new])
 
     def _read_large(self, message: bytes, tally: Tally) -> Iterator[None]:
         """Read a message part by part; all symbols first, for they may stand anywhere."""
