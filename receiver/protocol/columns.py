@@ -49,6 +49,7 @@ class Symbols:
 
     def __init__(self, symbols: Sequence[str], wanted: Sequence[bool], limits: Limits) -> None:
         count = len(symbols)
+        self.texts = symbols
         self.count = count
         self.limits = limits
         self.name = symbols.index(NAME) if NAME in symbols else -1
@@ -91,9 +92,9 @@ class Checked(NamedTuple):
     """Places of valid series of metrics that are kept."""
     ends: list[int]
     """Where the sample of each ends and its metadata begin."""
-    refs: list[int]
+    refs: Integers
     """Their label references, one after the other."""
-    counts: list[int]
+    counts: Integers
     """How many references each has."""
     others: list[int]
     """Places of those that are to be parsed."""
@@ -135,8 +136,8 @@ def check(encoded: Sequence[bytes], symbols: Symbols) -> Checked:
     return Checked(
         places[kept].tolist(),
         layout.ends[places[kept]].tolist(),
-        refs[np.repeat(kept, counts)].tolist(),
-        counts[kept].tolist(),
+        refs[np.repeat(kept, counts)],
+        counts[kept],
         np.flatnonzero(others).tolist(),
     )
 

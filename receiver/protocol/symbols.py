@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from sys import getsizeof
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -16,9 +16,6 @@ from receiver.protocol.samples import HEAD, MAX_SEQUENCE_SIZE, ZERO_HEAD, Sequen
 from receiver.protocol.series import ENTRY_SIZE, SLOT_SIZE, Filtered
 from receiver.protocol.tally import Tally
 from receiver.protocol.wire import Part, split
-
-if TYPE_CHECKING:
-    from receiver.protocol.columns import Symbols
 
 SYMBOL: Final = 4
 SERIES: Final = 5
@@ -45,8 +42,6 @@ class SymbolTable:
         """Whether no symbol is there twice, as it should be."""
         self.returned = False
         """Whether it came again: only then it pays to learn what its references mean."""
-        self.columns: Symbols | None = None
-        """What is known of each symbol at once."""
         self.sequences = Sequences(MAX_SEQUENCE_SIZE)
         self._series: dict[bytes, Series | Filtered] = {}
         """By their label references and the bytes that begin a sample."""

@@ -11,8 +11,8 @@ since then it stands in the sample; the receiver keeps neither.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
@@ -22,7 +22,7 @@ from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSe
 from receiver.protocol.histograms import check_histogram, count_spans
 from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
 from receiver.protocol.reading import AT_ONCE, batches, read_all, read_long
-from receiver.protocol.samples import Timestamps, read_samples, recognize
+from receiver.protocol.samples import Timestamps, recognize
 from receiver.protocol.series import (
     Filtered,
     SeriesCache,
@@ -38,6 +38,9 @@ from receiver.protocol.symbols import (
 )
 from receiver.protocol.tally import Steps, Tally, finish
 from receiver.protocol.wire import WHOLE
+
+if TYPE_CHECKING:
+    from receiver.protocol.checking import Checker
 
 SERIES_TAG: Final = b"\x2a"
 FEW: Final = 32
@@ -133,6 +136,7 @@ class Decoder:
         # By the bytes of the symbols; the one used last is last.
         self._tables: dict[bytes, SymbolTable] = {}
         self._timestamps = Timestamps()
+        self._checker: Checker | None = None
         self._generation = 0
 
     def decode(self, message: bytes) -> WriteRequest:
@@ -150,6 +154,8 @@ class Decoder:
         if self._generation != self._series.generation:
             self._generation = self._series.generation
             self._tables.clear()
+            if self._checker is not None:
+                self._checker.clear()
         tally = Tally(self._limits, self._series)
         try:
             if len(message) <= WHOLE:
@@ -191,40 +197,36 @@ class Decoder:
     def _forget(self) -> None:
         """Forget the tables used longest ago, as far as they are too many or too large."""
         size = sum(table.size for table in self._tables.values())
-        while len(self._tables) > MAX_TABLES or size > self._series.size // 4:
+        while len(self._tables) > MAX_TABLES or size > self._series.size // 8:
             size -= self._tables.pop(next(iter(self._tables))).size
 
     def _read(self, encoded: list[bytes], table: SymbolTable, tally: Tally) -> Iterator[None]:
         reader = Reader(table, tally)
-        new = len(encoded) >= FEW and table.distinct and not table.returned
-        for start, batch in batches(encoded, CHECKED_AT_ONCE if new else AT_ONCE):
-            if new:
-                samples, unfamiliar = self._check(batch, table)
-            else:
-                bare = table.without_metadata(batch)
-                samples, unfamiliar = recognize(bare, table, table.sequences, self._timestamps)
+        if len(encoded) >= FEW and table.distinct and not table.returned:
+            checker = self._open_checker()
+            read, size = partial(checker.read, checker.open(table.symbols)), CHECKED_AT_ONCE
+        else:
+            read, size = partial(self._recognize, table), AT_ONCE
+        for start, batch in batches(encoded, size):
+            samples, unfamiliar = read(batch)
             tally.count(len(batch) - len(unfamiliar))
             tally.keep(samples)
             yield
             yield from read_all(batch, unfamiliar, start, reader, tally)
 
-    def _check(
-        self, encoded: Sequence[bytes], table: SymbolTable
+    def _recognize(
+        self, table: SymbolTable, encoded: Sequence[bytes]
     ) -> tuple[list[Sample], list[int]]:
-        """Check series whose references are new at once; say which are left, by their places."""
-        from receiver.protocol import columns  # noqa: PLC0415  numpy takes 0.1 s, and only here
+        bare = table.without_metadata(encoded)
+        return recognize(bare, table, table.sequences, self._timestamps)
 
-        if table.columns is None:
-            wanted = list(map(self._series.keeps, table.symbols))
-            table.columns = columns.Symbols(table.symbols, wanted, self._limits)
-        checked = columns.check(encoded, table.columns)
-        texts = iter(map(table.symbols.__getitem__, checked.refs))
-        keys = [join(islice(texts, count)) for count in checked.counts]
-        found = list(map(self._series.recall(), keys))
-        found = [known or self._series.find(key) for known, key in zip(found, keys, strict=True)]
-        bare = [encoded[place][:end] for place, end in zip(checked.kept, checked.ends, strict=True)]
-        new = [place for place, known in zip(checked.kept, found, strict=True) if not known]
-        return read_samples(bare, found, self._timestamps), sorted([*checked.others, *new])
+    def _open_checker(self) -> Checker:
+        if self._checker is None:
+            # numpy takes 0.1 s to load, and only senders of 2.0 need it.
+            from receiver.protocol.checking import Checker  # noqa: PLC0415
+
+            self._checker = Checker(self._series, self._limits, self._timestamps)
+        return self._checker
 
     def _read_large(self, message: bytes, tally: Tally) -> Iterator[None]:
         """Read a message part by part; all symbols first, for they may stand anywhere."""
