@@ -196,8 +196,11 @@ def read_refs(data: Bytes, starts: Integers, ends: Integers) -> tuple[Integers, 
         The references, a number beyond all symbols for one that is too long; how many there are
         between each two positions.
     """
-    sizes = ends - starts
-    packed = data[spread(starts, sizes)]
+    # Ones from each start up to its end.
+    within = np.zeros(data.size, np.int8)
+    within[starts], within[ends] = 1, -1
+    np.cumsum(within, dtype=np.int8, out=within)
+    packed = data[within.view(np.bool_)]
     lasts = np.flatnonzero(packed < ONE_BYTE)
     taken = np.diff(lasts, prepend=-1)
     refs = packed[lasts].astype(np.int64)
@@ -205,7 +208,7 @@ def read_refs(data: Bytes, starts: Integers, ends: Integers) -> tuple[Integers, 
         longer = np.flatnonzero(taken > before)
         refs[longer] = refs[longer] << 7 | packed[lasts[longer] - before] & 0x7F
     refs[taken > MAX_REF_SIZE] = np.iinfo(np.int64).max
-    counts = np.diff(np.searchsorted(lasts, np.cumsum(sizes)), prepend=0)
+    counts = np.diff(np.searchsorted(lasts, np.cumsum(ends - starts)), prepend=0)
     return refs, counts
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
+from unittest.mock import patch
 
 import pytest
 
@@ -27,6 +28,13 @@ Point = tuple[float, int]
 Content = list[tuple[dict[str, str], list[Point]]]
 
 Decoder = v1.Decoder | v2.Decoder
+
+
+@pytest.fixture(params=[v2.FEW, 1], ids=["usual", "at once"], autouse=True, scope="module")
+def few(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check series at once from so many of a request on."""
+    with patch.object(v2, "FEW", request.param):
+        yield
 
 
 def older(content: Content) -> bytes:
