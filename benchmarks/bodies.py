@@ -111,13 +111,17 @@ def message_v1(points: Iterable[Point]) -> bytes:
 
 
 def message_v2(points: Iterable[Point]) -> bytes:
-    """An `io.prometheus.write.v2.Request`, one sample a series."""
+    """An `io.prometheus.write.v2.Request`, one sample a series, with the metadata Prometheus adds.
+
+    Without a feature flag these are empty. Symbols are numbered by their first use.
+    """
     refs = {"": 0}
     request = v2.Request()
     for by_name, timestamp, value in points:
         request.timeseries.add(
             labels_refs=[refs.setdefault(text, len(refs)) for text in chain(*by_name.items())],
             samples=[v2.Sample(value=value, timestamp=timestamp)],
+            metadata=v2.Metadata(),
         )
     request.symbols.extend(refs)
     return request.SerializeToString()

@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from benchmarks.measures.filtering import decode, firehose
+from benchmarks.measures.filtering import decode, decode_rolling, firehose
 from benchmarks.measures.storing import growth, ingest, split
 from benchmarks.measures.watching import latency, memory, visible
 
 MEASURES: Final = {
     "decode": decode,
+    "rolling": decode_rolling,
     "ingest": ingest,
     "split": split,
     "firehose": firehose,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final
 
-from benchmarks import bodies
+from benchmarks import bodies, rolling
 from benchmarks.bodies import V1_HEADERS, message_v1, message_v2
 from benchmarks.load import send
 from benchmarks.measures.common import SERIES, Bench, plural
@@ -22,7 +22,8 @@ from receiver.protocol.generated.remote_write_v2_pb2 import Request
 from receiver.protocol.series import SeriesCache
 
 NAMES: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
-CACHE_SIZE: Final = 64 * 2**20
+CACHE_SIZE: Final = 256 * 2**20
+"""Bytes in which every series of a measure fits."""
 WARM_UP: Final = 64
 """Requests of a firehose that are not measured."""
 
@@ -40,6 +41,19 @@ def compare(
     return min(times[0]), min(times[1])
 
 
+def add_up(
+    ours: Callable[[bytes], object], limit: Callable[[bytes], object], given: Sequence[bytes]
+) -> tuple[float, float]:
+    """CPU seconds that both take for all bodies, taken in turn; for bodies that differ."""
+    taken = [0.0, 0.0]
+    for body in given:
+        for place, work in enumerate((ours, limit)):
+            start = time.process_time()
+            work(body)
+            taken[place] += time.process_time() - start
+    return taken[0], taken[1]
+
+
 def read(decoder: v1.Decoder | v2.Decoder, body: bytes) -> None:
     """What the receiver does."""
     decoder.decode(decompress(body))
@@ -50,13 +64,16 @@ def parse(message: type[WriteRequest] | type[Request], body: bytes) -> None:
     message.FromString(decompress(body))
 
 
+VERSIONS: Final = (
+    ("1.0", message_v1, WriteRequest, v1.Decoder),
+    ("2.0", message_v2, Request, v2.Decoder),
+)
+
+
 async def decode(bench: Bench) -> AsyncIterator[Result]:
     """Decode and filter, beside bare snappy and protobuf's own parser."""
     repetitions = max(20, bench.scrapes(100))
-    for version, encode, message, decoder in (
-        ("1.0", message_v1, WriteRequest, v1.Decoder),
-        ("2.0", message_v2, Request, v2.Decoder),
-    ):
+    for version, encode, message, decoder in VERSIONS:
         for kept, shift in ((0, 0), (2, 0), (200, 0), (2000, 0), (0, 1)):
             points = bodies.mixed(SERIES, kept, 0)
             given = [
@@ -78,6 +95,29 @@ async def decode(bench: Bench) -> AsyncIterator[Result]:
                 1.5 if kept == shift == 0 else None,
                 less_is_better=True,
             )
+
+
+async def decode_rolling(bench: Bench) -> AsyncIterator[Result]:
+    """Decode and filter what Prometheus sends of several targets; 2.0 beside 1.0 too."""
+    for share in rolling.SHARES:
+        seconds_before = 0.0
+        for version, encode, message, decoder in VERSIONS:
+            points = rolling.batches(share, range(bench.scrapes(10) + 1), SERIES)
+            given = [bodies.body(encode(batch)) for batch in points]
+            # All series come up once before it counts.
+            warm_up = rolling.TARGETS * share.series // SERIES + 1
+            used = decoder(SeriesCache(NAMES, CACHE_SIZE))
+            for body in given[:warm_up]:
+                read(used, body)
+            given = given[warm_up:]
+            seconds, limit = add_up(partial(read, used), partial(parse, message), given)
+            figure = f"{seconds / len(given) / SERIES * 1e6:.2f} CPU seconds a million samples"
+            measure, case = f"decode {version}, rolling", f"{share} kept"
+            yield Result(measure, case, figure, seconds / limit, "the time of snappy + parse")
+            if seconds_before:
+                ratio = seconds / seconds_before
+                yield Result(measure, case, figure, ratio, "1.0", 1.5, less_is_better=True)
+            seconds_before = seconds
 
 
 async def firehose(bench: Bench) -> AsyncIterator[Result]:

@@ -100,12 +100,12 @@ class Reader(Protocol[S]):
         """
 
 
-def batches(encoded: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
+def batches(encoded: Sequence[bytes], size: int = AT_ONCE) -> Iterator[tuple[int, Sequence[bytes]]]:
     """Yield series in batches, each with the number of those before it; usually there is one."""
-    if len(encoded) <= AT_ONCE:
+    if len(encoded) <= size:
         return iter(((0, encoded),))
-    starts = range(0, len(encoded), AT_ONCE)
-    return ((start, encoded[start : start + AT_ONCE]) for start in starts)
+    starts = range(0, len(encoded), size)
+    return ((start, encoded[start : start + size]) for start in starts)
 
 
 def read_all(

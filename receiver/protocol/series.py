@@ -69,6 +69,10 @@ class SeriesCache:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
+    def keeps(self, name: str) -> bool:
+        """Whether a metric of this name is kept."""
+        return name in self._names
+
     def recall(self) -> Callable[[Key], Series | Filtered | None]:
         """Return a faster `find` that knows only the series of this generation."""
         return self._young.get

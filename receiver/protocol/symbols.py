@@ -38,6 +38,8 @@ class SymbolTable:
         self.symbols = symbols
         self.longest = max(map(len, symbols), default=0)
         """Characters of the longest symbol."""
+        self.distinct = len(set(symbols)) == len(symbols)
+        """Whether no symbol is there twice, as it should be."""
         self.returned = False
         """Whether it came again: only then it pays to learn what its references mean."""
         self.sequences = Sequences(MAX_SEQUENCE_SIZE)

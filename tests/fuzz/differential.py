@@ -95,20 +95,41 @@ def small_parts(decoder: v1.Decoder | v2.Decoder) -> Iterator[None]:
         yield
 
 
-def compare(version: Version, mutations: int, seed: int) -> None:
+def compare(version: Version, mutations: int, seed: int, few: int = v2.FEW) -> None:
     """Decode mutations and compare.
+
+    Args:
+        version: Which message to mutate.
+        mutations: How many to decode.
+        seed: What they depend on.
+        few: Series of a request from which on 2.0 checks them at once.
 
     Raises:
         AssertionError: a decoder says something else than protobuf does.
     """
-    warm = version.decoder(SeriesCache(KEPT, CACHE_SIZE))
+    with patch.object(v2, "FEW", few):
+        decode_mutations(version, mutations, seed)
+
+
+def decode_mutations(version: Version, mutations: int, seed: int) -> None:
+    """Decode mutations with decoders that know little or much, and compare."""
+    cache = SeriesCache(KEPT, CACHE_SIZE)
+    warm = version.decoder(cache)
     mutator = Mutator(seed, version.schema, version.originals)
     for original, mutation in mutator.mutations(mutations):
         for _ in range(3):
             warm.decode(original)
         expected = version.read(mutation)
         cold = version.decoder(SeriesCache(KEPT, CACHE_SIZE))
-        for kind, decoder in (("cold", cold), ("again", cold), ("warm", warm), ("warmer", warm)):
+        # It knows the series, but not the symbols.
+        fresh = version.decoder(cache)
+        for kind, decoder in (
+            ("cold", cold),
+            ("again", cold),
+            ("fresh", fresh),
+            ("warm", warm),
+            ("warmer", warm),
+        ):
             assert read(decoder, mutation) == expected, (kind, original.hex(), mutation.hex())
         with small_parts(warm):
             assert read(warm, mutation) == expected, ("parts", original.hex(), mutation.hex())
@@ -129,7 +150,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     for name, version in VERSIONS.items():
-        compare(version, arguments.mutations, arguments.seed)
+        for few in (1, v2.FEW):
+            compare(version, arguments.mutations, arguments.seed, few)
         print(f"{name}: {arguments.mutations} mutations mean what protobuf says")  # noqa: T201
 
 

@@ -161,9 +161,7 @@ async def test_each_of_many_refused_is_found_in_hardly_more_runs(
     assert await connection.fetchval("SELECT nextval('runs')") < 1.3 * 1200
 
 
-async def test_what_is_refused_is_found_by_its_place(
-    database: Database, connection: asyncpg.Connection
-) -> None:
+async def test_what_is_refused_is_found_by_its_place(database: Database) -> None:
     refused = {0, 7, 8, 499, 500, 1198, 1199}
     entries = [[int(place not in refused)] for place in range(1200)]
     divide = "SELECT 1 / (entry ->> 0)::int FROM unnest($1) AS entry"

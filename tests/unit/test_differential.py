@@ -19,6 +19,10 @@ def test_mutations_mean_what_protobuf_says(version: Version) -> None:
     compare(version, mutations=3000, seed=1)
 
 
+def test_mutations_mean_the_same_where_series_are_checked_at_once() -> None:
+    compare(VERSIONS["2.0"], mutations=3000, seed=2, few=1)
+
+
 @versions
 def test_what_is_mutated_is_read_field_by_field(version: Version) -> None:
     for original in version.originals:

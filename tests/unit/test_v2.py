@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, permutations
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
 from receiver.model import Labels, Metric
-from receiver.protocol import v1
+from receiver.protocol import v1, v2
 from receiver.protocol.generated.remote_write_v2_pb2 import (
     BucketSpan,
     Histogram,
@@ -46,6 +47,13 @@ STATUS = {"__name__": "app_status", "instance": "a"}
 OCR = {"__name__": "ocr_value", "instance": "a"}
 UP = {"__name__": "up", "instance": "a"}
 SOURCE: Labels = (("instance", "a"),)
+
+
+@pytest.fixture(params=[v2.FEW, 1], ids=["usual", "at once"], autouse=True, scope="module")
+def few(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check series at once from so many of a request on."""
+    with patch.object(v2, "FEW", request.param):
+        yield
 
 
 def decoder(size: int = 2**20) -> Decoder:
@@ -137,6 +145,72 @@ def test_known_series_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert expected.samples.total() == 3
 
 
+def rolling(number: int, count: int = 40) -> bytes:
+    """A request whose symbols are as many as those of the others, and different ones."""
+    request = Request2(["", f"only in {number}"])
+    for other in range(count):
+        labels = {"device": f"{(number + other) % 50}", "instance": "a"}
+        request.add({"__name__": "app_status", **labels}, (float(other % 2), NOW + number))
+        one = request.add({"__name__": f"m{other}", **labels}, (1.5, NOW + number))
+        one.metadata.type, one.metadata.help_ref = 2, request.ref(f"Help {other}.")
+    request.add({"__name__": "up"}, (1.0, NOW)).metadata.SetInParent()
+    return request.encoded()
+
+
+def test_known_series_are_not_parsed_again_if_their_symbols_are_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = decoder()
+    for number in range(50):
+        used.decode(rolling(number))
+    monkeypatch.setattr("receiver.protocol.v2.TimeSeries", None)
+    for number in range(50, 60):
+        message = rolling(number)
+        found = meaning(used, message)
+        assert found == plain_meaning(message)
+        assert found.samples.total() == 40
+
+
+def test_texts_of_kept_series_are_remembered_in_bounded_memory() -> None:
+    used = decoder(size=2**16)
+    sizes = []
+    for number in range(100):
+        request = Request2()
+        for other in range(40):
+            request.add({"__name__": "app_status", "n": f"{number % 50} {other}"}, (1.0, NOW))
+        message = request.encoded()
+        assert meaning(used, message) == plain_meaning(message)
+        assert used._checker
+        sizes.append(used._checker.size)
+    assert 0 < max(sizes) <= 2**16 // 8 + len(message) * 10
+    assert sizes != sorted(sizes)
+
+
+def test_texts_are_forgotten_with_the_series_that_they_hold() -> None:
+    cache = SeriesCache(KEPT, 2**16)
+    used = Decoder(cache)
+    for number in range(3):
+        used.decode(rolling(number, count=20))
+    assert used._checker
+    assert used._checker.size
+    for number in range(500):
+        cache.add(b"%d" % number, [("__name__", "up")])
+    used.decode(b"")
+    assert not used._checker.size
+
+
+@pytest.mark.parametrize("size", [2**7, 2**14, 2**15])
+def test_references_of_any_width_are_read_at_once(size: int) -> None:
+    """A reference has one byte more from each of these numbers of symbols on."""
+    symbols = ["", *map(str, range(size + 10))]
+    request = Request2(symbols)
+    for other in range(40):
+        labels = {"__name__": "ocr_value" if other % 2 else "up", "n": str(other)}
+        request.add({**labels, str(size): str(size + other % 3)}, (1.0, NOW))
+    request.message.timeseries.add(labels_refs=[*request.refs([("__name__", "up")]), 1, 2**28])
+    assert meaning(decoder(), request.encoded()) == plain_meaning(request.encoded())
+
+
 def test_the_same_references_mean_what_the_symbols_at_hand_say() -> None:
     used = decoder()
     tables = [["", "__name__", "app_status", "instance", name] for name in "abc"]
@@ -195,14 +269,14 @@ def test_symbols_too_long_to_be_remembered() -> None:
 
 
 def test_tables_are_remembered_in_bounded_memory() -> None:
-    used = decoder(size=2**18)
+    used = decoder(size=2**19)
     for number in range(20):
         symbols = ["", *(f"{number} {other}" for other in range(300))]
         for _ in range(3):
             request = Request2(symbols)
             request.add(STATUS, (1.0, NOW))
             assert meaning(used, request.encoded()) == plain_meaning(request.encoded())
-            assert sum(table.size for table in used._tables.values()) <= 2**18 // 4
+            assert sum(table.size for table in used._tables.values()) <= 2**19 // 8
     assert 1 < len(used._tables) < 5
 
 
@@ -691,6 +765,23 @@ def test_an_invalid_series_leaves_the_others(
         (sentence,) = used.decode(message).faults.first
         assert sentence.startswith("series 1 {")
         assert fault in sentence.partition("}: ")[2]
+
+
+@pytest.mark.parametrize(("build", "fault"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_named_alike_however_series_are_checked(
+    build: Callable[[Request2], TimeSeries], fault: str
+) -> None:
+    request = Request2(SYMBOLS)
+    for _ in range(20):
+        request.add(UP, (1.0, NOW))
+    build(request)
+    for _ in range(20):
+        request.add(STATUS, (1.0, NOW))
+    message = request.encoded()
+    at_once = decoder().decode(message).faults
+    with patch.object(v2, "FEW", 1000):
+        assert at_once == decoder().decode(message).faults
+    assert fault in at_once.first[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""Bodies as a real Prometheus cuts them: batches that roll over targets and scrapes.
+
+Unlike requests that repeat, each one holds other series than the one before, and each of 2.0 has a
+symbol table of its own. Series are those of a common exporter: families of counters and histograms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from benchmarks import bodies
+from benchmarks.bodies import INTERVAL, OCR_DELAY_MS, START, Labels, Point
+
+TARGETS: Final = 8
+HANDLERS: Final = 4
+BUCKETS: Final = ("0.005", "0.01", "0.05", "0.1", "0.5", "1", "5", "+Inf")
+
+
+class Share(NamedTuple):
+    """How many series of a target there are, and how many of them are kept."""
+
+    series: int
+    kept: int
+
+    def __str__(self) -> str:
+        return f"{round(100 * self.kept / self.series, 2):g} %"
+
+
+# No multiple of a batch, so that no request is cut where an earlier one was.
+SHARES: Final = (Share(4002, 2), Share(4002, 40), Share(4002, 4002))
+
+
+def filtered(number: int, target: Labels) -> Labels:
+    """Labels of one of a target's series that are not kept, sorted by name."""
+    family, place = divmod(number, HANDLERS * len(BUCKETS))
+    handler, bucket = divmod(place, len(BUCKETS))
+    name = f"service_{family}"
+    if family % 3 == 0:
+        return {"__name__": f"{name}_bytes", "device": f"device-{number}", **target}
+    by_handler = {"handler": f"/api/v1/{handler}", **target}
+    if family % 3 == 1:
+        code = str(200 + bucket)
+        return {"__name__": f"{name}_requests_total", "code": code, **by_handler, "method": "get"}
+    return {"__name__": f"{name}_seconds_bucket", **by_handler, "le": BUCKETS[bucket]}
+
+
+def scrape_target(target: int, scrape: int, share: Share) -> Iterator[Point]:
+    """What a target exposes at a scrape: pairs of production lines, then what is not kept."""
+    timestamp = START + scrape * INTERVAL + 137 * target
+    labels = {"instance": f"10.20.0.{target}:9101", "job": "application"}
+    for line in range(share.kept // 2):
+        by_line = {**labels, "line": f"line-{line}"}
+        yield {"__name__": "app_status", **by_line}, timestamp, float((line + scrape) % 3)
+        read_at = (timestamp - OCR_DELAY_MS) / 1000
+        yield {"__name__": "ocr_value", **by_line}, timestamp, read_at
+    for number in range(share.series - share.kept):
+        # A third of all counters stand at zero.
+        value = 0.0 if number % 3 == 0 else number * 0.37 + scrape * (number % 7)
+        yield filtered(number, labels), timestamp, value
+
+
+def batches(share: Share, scrapes: Iterable[int], size: int) -> Iterator[list[Point]]:
+    """The samples of all targets, scrape after scrape, in batches of one size."""
+    points = (
+        point
+        for scrape in scrapes
+        for target in range(TARGETS)
+        for point in scrape_target(target, scrape, share)
+    )
+    return bodies.batches(points, size)
