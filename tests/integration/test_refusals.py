@@ -161,9 +161,7 @@ async def test_each_of_many_refused_is_found_in_hardly_more_runs(
     assert await connection.fetchval("SELECT nextval('runs')") < 1.3 * 1200
 
 
-async def test_what_is_refused_is_found_by_its_place(
-    database: Database, connection: asyncpg.Connection
-) -> None:
+async def test_what_is_refused_is_found_by_its_place(database: Database) -> None:
     refused = {0, 7, 8, 499, 500, 1198, 1199}
     entries = [[int(place not in refused)] for place in range(1200)]
     divide = "SELECT 1 / (entry ->> 0)::int FROM unnest($1) AS entry"
@@ -359,8 +357,11 @@ async def test_pending_halves_that_are_refused_harm_no_other(
             condition="NEW.metric = ''app_status''",
             action="RAISE ''no''",
         ),
+        DISCARD.format(table="rejected_samples", condition="NEW.metric = 'app_status'"),
+        "ALTER TABLE rejected_samples ADD CHECK (metric = 'ocr_value' OR value <> 1); "
+        + DISCARD.format(table="rejected_samples", condition="NEW.metric = 'app_status'"),
     ],
-    ids=["check", "raised"],
+    ids=["check", "raised", "discarded", "discarded beside a check"],
 )
 async def test_a_rejected_sample_that_is_refused_harms_no_other(
     writer: LogWriter,
@@ -373,11 +374,13 @@ async def test_a_rejected_sample_that_is_refused_harms_no_other(
     who = source()
     nan = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
     kept = Rejected(who, Metric.OCR, NOW, float("inf"), Reason.INFINITE)
-    await writer.write(contents(nan, kept, row(who, NOW + 1), status_half(who, NOW + 2)))
+    for _ in range(2):
+        await writer.write(contents(nan, kept, row(who, NOW + 1), status_half(who, NOW + 2)))
     assert await count(connection, "app_logs") == 1
     assert await count(connection, "pending_halves") == 1
     assert await reasons(connection) == {"infinite": 1}
-    assert fates[Fate.DISCARDED] == 1
+    assert fates[Fate.DISCARDED] == 2
+    assert fates[Reason.INFINITE] == 1
     assert "app_status=nan" in caplog.text
 
 
