@@ -15,7 +15,8 @@ CREATE UNIQUE INDEX rejected_samples_without_source_key
     ON rejected_samples (digest, metric, timestamp_ms, value, reason) WHERE source_id IS NULL;
 
 COMMENT ON COLUMN rejected_samples.labels IS
-    'The label set where `sources` has no row for it: its limit was reached, or it was refused.';
+    'The label set where `sources` has no row for it: its limit was reached, or it was refused. Of '
+    'several samples that were rejected together, the first has all of a large one, the others have it cut.';
 COMMENT ON COLUMN rejected_samples.detail IS
     'What the database said, where it refused the sample.';
 

@@ -169,6 +169,28 @@ WITH added AS (
 SELECT reason, count(*) FROM added GROUP BY reason
 """
 
+# Which of these are not there: their places in the list.
+FIND_DISCARDED: Final = """
+SELECT sample.place - 1
+FROM unnest(
+    $1::int[], $2::bytea[], $3::text[], $4::bigint[], $5::double precision[], $6::text[]
+) WITH ORDINALITY AS sample (source_id, digest, metric, timestamp_ms, value, reason, place)
+LEFT JOIN LATERAL (
+    SELECT true AS there FROM rejected_samples r
+    WHERE (r.source_id, r.metric, r.timestamp_ms, r.value, r.reason)
+        = (sample.source_id, sample.metric, sample.timestamp_ms, sample.value, sample.reason)
+    LIMIT 1
+) AS with_source ON true
+LEFT JOIN LATERAL (
+    SELECT true AS there FROM rejected_samples r
+    WHERE (r.digest, r.metric, r.timestamp_ms, r.value, r.reason)
+        = (sample.digest, sample.metric, sample.timestamp_ms, sample.value, sample.reason)
+      AND r.source_id IS NULL
+    LIMIT 1
+) AS without_source ON true
+WHERE COALESCE(with_source.there, without_source.there) IS NULL
+"""
+
 # The same, where the database may refuse some; fails for those that were rejected before.
 REJECT_EACH_SAMPLE: Final = f"""
 {_REJECT}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 
 from receiver.model import Fate, Fates, Reason
 from receiver.storage import queries
 from receiver.storage.database import Connection
-from receiver.storage.each import UNIQUE_VIOLATION, run_for_each
+from receiver.storage.each import run_for_each
 from receiver.storage.records import RejectedRecord, pieces
+from receiver.storage.registry import DISCARDED
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,12 @@ async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> 
     """Keep samples, none of which the database refuses."""
     counts = await connection.fetch(queries.REJECT_SAMPLES, *zip(*rejected, strict=True))
     fates = Fates({Reason(reason): count for reason, count in counts})
-    fates[Fate.DUPLICATE] = len(rejected) - fates.total()
+    missing = len(rejected) - fates.total()
+    lost = await find_discarded(connection, rejected) if missing else set()
+    for place in lost:
+        tell_of_loss(rejected[place], DISCARDED)
+    fates[Fate.DISCARDED] = len(lost)
+    fates[Fate.DUPLICATE] = missing - len(lost)
     return fates
 
 
@@ -50,24 +55,38 @@ async def reject_each(connection: Connection, rejected: list[RejectedRecord]) ->
     failures = await run_for_each(
         connection, "rejected_samples", queries.REJECT_EACH_SAMPLE, rejected
     )
-    fates = Fates(
-        Counter(Reason(row[6]) for place, row in enumerate(rejected) if place not in failures)
-    )
-    for place, (code, _, message) in failures.items():
-        if code == UNIQUE_VIOLATION:
+    lost = await find_discarded(connection, rejected)
+    fates = Fates()
+    for place, row in enumerate(rejected):
+        if place in lost:
+            fates[Fate.DISCARDED] += 1
+            tell_of_loss(row, failures[place].message if place in failures else DISCARDED)
+        elif place in failures:
+            # One with the same key is there.
             fates[Fate.DUPLICATE] += 1
-            continue
-        fates[Fate.DISCARDED] += 1
-        source_id, _, labels, metric, timestamp, value, reason, _ = rejected[place]
-        logger.error(
-            "a rejected sample is lost, for rejected_samples refuses it: %s; %s=%r at %d ms of "
-            "%s, rejected as %s",
-            message,
-            metric,
-            value,
-            timestamp,
-            f"source {source_id}" if labels is None else labels[:200],
-            reason,
-            extra={"fault": "rejected_samples"},
-        )
+        else:
+            fates[Reason(row[6])] += 1
     return fates
+
+
+async def find_discarded(connection: Connection, rejected: list[RejectedRecord]) -> set[int]:
+    """Return the places of those samples that the table does not have."""
+    columns = list(zip(*rejected, strict=True))
+    keys = columns[0], columns[1], *columns[3:7]
+    return {place for (place,) in await connection.fetch(queries.FIND_DISCARDED, *keys)}
+
+
+def tell_of_loss(record: RejectedRecord, message: str) -> None:
+    """Log a sample that is kept nowhere."""
+    source_id, _, labels, metric, timestamp, value, reason, _ = record
+    logger.error(
+        "a rejected sample is lost, for rejected_samples refuses it: %s; %s=%r at %d ms of "
+        "%s, rejected as %s",
+        message,
+        metric,
+        value,
+        timestamp,
+        f"source {source_id}" if labels is None else labels[:200],
+        reason,
+        extra={"fault": "rejected_samples"},
+    )

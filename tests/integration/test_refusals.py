@@ -357,8 +357,11 @@ async def test_pending_halves_that_are_refused_harm_no_other(
             condition="NEW.metric = ''app_status''",
             action="RAISE ''no''",
         ),
+        DISCARD.format(table="rejected_samples", condition="NEW.metric = 'app_status'"),
+        "ALTER TABLE rejected_samples ADD CHECK (metric = 'ocr_value' OR value <> 1); "
+        + DISCARD.format(table="rejected_samples", condition="NEW.metric = 'app_status'"),
     ],
-    ids=["check", "raised"],
+    ids=["check", "raised", "discarded", "discarded beside a check"],
 )
 async def test_a_rejected_sample_that_is_refused_harms_no_other(
     writer: LogWriter,
@@ -371,11 +374,13 @@ async def test_a_rejected_sample_that_is_refused_harms_no_other(
     who = source()
     nan = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
     kept = Rejected(who, Metric.OCR, NOW, float("inf"), Reason.INFINITE)
-    await writer.write(contents(nan, kept, row(who, NOW + 1), status_half(who, NOW + 2)))
+    for _ in range(2):
+        await writer.write(contents(nan, kept, row(who, NOW + 1), status_half(who, NOW + 2)))
     assert await count(connection, "app_logs") == 1
     assert await count(connection, "pending_halves") == 1
     assert await reasons(connection) == {"infinite": 1}
-    assert fates[Fate.DISCARDED] == 1
+    assert fates[Fate.DISCARDED] == 2
+    assert fates[Reason.INFINITE] == 1
     assert "app_status=nan" in caplog.text
 
 

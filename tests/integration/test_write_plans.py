@@ -139,7 +139,9 @@ def statements(times: list[int]) -> list[tuple[str, tuple[Any, ...]]]:
         halves,
         (queries.SETTLE_WAITING, (*names, *span, timedelta(0), 5_000)),
         (queries.REJECT_SAMPLES, (IDS, NOTHING, NOTHING, *rejected)),
+        (queries.FIND_DISCARDED, (IDS, NOTHING, *rejected[:4])),
         (queries.REJECT_SAMPLES, (NOTHING, digests, ["{}"] * COUNT, *rejected)),
+        (queries.FIND_DISCARDED, (NOTHING, digests, *rejected[:4])),
         halves,
         settle_at_once,
     ]
