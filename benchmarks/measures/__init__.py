@@ -2,16 +2,22 @@
 
 from typing import Final
 
-from benchmarks.measures.filtering import decode, decode_rolling, firehose
+from benchmarks.measures.filtering import (
+    decode,
+    decode_rolling,
+    firehose,
+    firehose_rolling,
+)
 from benchmarks.measures.storing import growth, ingest, split
 from benchmarks.measures.watching import latency, memory, visible
 
 MEASURES: Final = {
     "decode": decode,
-    "rolling": decode_rolling,
+    "decode-rolling": decode_rolling,
     "ingest": ingest,
     "split": split,
     "firehose": firehose,
+    "firehose-rolling": firehose_rolling,
     "latency": latency,
     "visible": visible,
     "memory": memory,

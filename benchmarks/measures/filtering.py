@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from benchmarks import bodies, rolling
-from benchmarks.bodies import V1_HEADERS, message_v1, message_v2
+from benchmarks.bodies import V1_HEADERS, V2_HEADERS, message_v1, message_v2
 from benchmarks.load import send
 from benchmarks.measures.common import SERIES, Bench, plural
 from benchmarks.results import Result
@@ -122,35 +122,17 @@ async def decode_rolling(bench: Bench) -> AsyncIterator[Result]:
 
 async def firehose(bench: Bench) -> AsyncIterator[Result]:
     """One sample in a hundred kept, beside VictoriaMetrics, which keeps all."""
-    requests = bench.scrapes(4_000)
     first = message_v1(bodies.mixed(SERIES, 20, 0))
-    prepared = [bodies.body(bodies.later(first, n)) for n in range(WARM_UP + requests)]
-    samples = requests * SERIES
-
-    async def run(subject: Subject) -> tuple[float, float]:
-        # Over many connections, so that every worker meets the series before it counts.
-        await asyncio.to_thread(send, subject.url, prepared[:WARM_UP], V1_HEADERS, 16)
-        before = subject.cpu_seconds()
-        load = await asyncio.to_thread(send, subject.url, prepared[WARM_UP:], V1_HEADERS, 8)
-        return samples / load.seconds, (subject.cpu_seconds() - before) / samples * 1e6
-
+    prepared = [bodies.body(bodies.later(first, n)) for n in range(WARM_UP + bench.scrapes(4_000))]
     with victoria_metrics() as peer:
         if peer is None:
             return
-        rate, cpu = await run(peer)
+        rate, cpu = await pour(peer, prepared, V1_HEADERS)
     for workers in (1, 2):
         with receiver(bench.url, f"--workers={workers}") as subject:
-            own_rate, own_cpu = await run(subject)
+            own_rate, own_cpu = await pour(subject, prepared, V1_HEADERS)
         case = f"1 % kept, 8 connections, {plural(workers, 'worker')}"
-        yield Result(
-            "firehose",
-            case,
-            f"{own_cpu:.2f} CPU seconds a million samples",
-            own_cpu / cpu,
-            "VictoriaMetrics",
-            0.5 if workers == 1 else None,
-            less_is_better=True,
-        )
+        yield compare_cpu(case, own_cpu, cpu, 0.5 if workers == 1 else None)
         yield Result(
             "firehose",
             case,
@@ -159,3 +141,44 @@ async def firehose(bench: Bench) -> AsyncIterator[Result]:
             "VictoriaMetrics",
             1.0 if workers == 2 else None,
         )
+
+
+async def firehose_rolling(bench: Bench) -> AsyncIterator[Result]:
+    """Rolling batches in both versions, beside VictoriaMetrics on those of 1.0."""
+    for share in rolling.SHARES:
+        batches = list(rolling.batches(share, range(bench.scrapes(30) + 5), SERIES))
+        older = [bodies.body(message_v1(batch)) for batch in batches]
+        newer = [bodies.body(message_v2(batch)) for batch in batches]
+        with victoria_metrics() as peer:
+            if peer is None:
+                return
+            _, cpu = await pour(peer, older, V1_HEADERS)
+        for version, prepared, headers, goal in (
+            ("1.0", older, V1_HEADERS, 0.5),
+            ("2.0", newer, V2_HEADERS, 0.6),
+        ):
+            with receiver(bench.url) as subject:
+                _, own_cpu = await pour(subject, prepared, headers)
+            case = f"rolling batches of {version}, {share} kept, 8 connections"
+            # What is kept is stored, so only what is filtered has a goal.
+            yield compare_cpu(case, own_cpu, cpu, goal if share.kept < share.series else None)
+
+
+async def pour(
+    subject: Subject, prepared: Sequence[bytes], headers: Mapping[str, str]
+) -> tuple[float, float]:
+    """Return samples a second, and CPU seconds a million samples, after a warm-up."""
+    # Over many connections, so that every worker meets the series before it counts.
+    await asyncio.to_thread(send, subject.url, prepared[:WARM_UP], headers, 16)
+    before = subject.cpu_seconds()
+    load = await asyncio.to_thread(send, subject.url, prepared[WARM_UP:], headers, 8)
+    samples = (len(prepared) - WARM_UP) * SERIES
+    return samples / load.seconds, (subject.cpu_seconds() - before) / samples * 1e6
+
+
+def compare_cpu(case: str, own: float, peer: float, goal: float | None) -> Result:
+    """Compare CPU seconds a million samples with those of VictoriaMetrics."""
+    figure = f"{own:.2f} CPU seconds a million samples"
+    return Result(
+        "firehose", case, figure, own / peer, "VictoriaMetrics", goal, less_is_better=True
+    )

@@ -1,8 +1,9 @@
 """Decodes `io.prometheus.write.v2.Request`, the message of Remote-Write 2.0.
 
 As with 1.0, protobuf's C code only splits the request. What the label references of a series mean
-depends on the symbols, but a sender whose requests hold the same series sends the same symbols: so
-what is known of a series is kept by symbol table, and a known series costs a look-up.
+depends on the symbols. A sender whose requests hold the same series sends the same symbols: what is
+known of a series is kept by symbol table, and a known series costs a look-up. The series of a
+request with new symbols, as most are of a sender with many series, are checked all at once.
 
 Both generations in the field are read: until 2.0-rc.3 the start timestamp stood in the series,
 since then it stands in the sample; the receiver keeps neither.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -169,6 +171,11 @@ def test_known_series_are_not_parsed_again_if_their_symbols_are_new(
         found = meaning(used, message)
         assert found == plain_meaning(message)
         assert found.samples.total() == 40
+
+
+def test_numpy_is_loaded_only_for_requests_that_need_it() -> None:
+    code = "import sys, receiver.app; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_texts_of_kept_series_are_remembered_in_bounded_memory() -> None:
