@@ -3,18 +3,19 @@
 
 ALTER TABLE rejected_samples
     ALTER COLUMN source_id DROP NOT NULL,
-    ADD COLUMN labels JSONB,
+    -- Not plain `labels`: queries that join `sources` name its column so.
+    ADD COLUMN source_labels JSONB,
     -- SHA-256 of the labels, as in `sources`.
-    ADD COLUMN digest BYTEA,
+    ADD COLUMN source_digest BYTEA,
     ADD COLUMN detail TEXT,
     ADD CONSTRAINT rejected_samples_source_or_labels
-        CHECK ((source_id IS NULL) = (labels IS NOT NULL AND digest IS NOT NULL));
+        CHECK ((source_id IS NULL) = (source_labels IS NOT NULL AND source_digest IS NOT NULL));
 
 -- A request that is sent again must not leave its rejected samples twice.
 CREATE UNIQUE INDEX rejected_samples_without_source_key
-    ON rejected_samples (digest, metric, timestamp_ms, value, reason) WHERE source_id IS NULL;
+    ON rejected_samples (source_digest, metric, timestamp_ms, value, reason) WHERE source_id IS NULL;
 
-COMMENT ON COLUMN rejected_samples.labels IS
+COMMENT ON COLUMN rejected_samples.source_labels IS
     'The label set where `sources` has no row for it: its limit was reached, or it was refused. Of '
     'several samples that were rejected together, the first has all of a large one, the others have it cut.';
 COMMENT ON COLUMN rejected_samples.detail IS

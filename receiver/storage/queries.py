@@ -150,7 +150,7 @@ WHERE COALESCE(log.place, 0) > 0
 
 _REJECT: Final = """
 INSERT INTO rejected_samples
-    (source_id, digest, labels, metric, timestamp_ms, value, reason, detail)
+    (source_id, source_digest, source_labels, metric, timestamp_ms, value, reason, detail)
 """
 
 # Says for each reason how many samples were not rejected before.
@@ -183,7 +183,7 @@ LEFT JOIN LATERAL (
 ) AS with_source ON true
 LEFT JOIN LATERAL (
     SELECT true AS there FROM rejected_samples r
-    WHERE (r.digest, r.metric, r.timestamp_ms, r.value, r.reason)
+    WHERE (r.source_digest, r.metric, r.timestamp_ms, r.value, r.reason)
         = (sample.digest, sample.metric, sample.timestamp_ms, sample.value, sample.reason)
       AND r.source_id IS NULL
     LIMIT 1

@@ -41,7 +41,7 @@ DELETE FROM pending_halves WHERE false AND arrived_at < now()
 """,
     "rejected_samples": """
 INSERT INTO rejected_samples
-    (source_id, digest, labels, metric, timestamp_ms, value, reason, detail)
+    (source_id, source_digest, source_labels, metric, timestamp_ms, value, reason, detail)
 SELECT 0, ''::bytea, '{}'::jsonb, '', 0, 0.0::double precision, '', '' WHERE false
 """,
 }

@@ -163,7 +163,8 @@ async def test_a_target_that_the_database_refuses_harms_no_other(
             "FROM app_logs l JOIN sources s ON s.id = l.source_id"
         )
         samples = await connection.fetchval(
-            "SELECT count(*) FROM rejected_samples WHERE labels ->> 'instance' = $1", targets[1]
+            "SELECT count(*) FROM rejected_samples WHERE source_labels ->> 'instance' = $1",
+            targets[1],
         )
     assert_every_scrape_is_a_row(rows, {targets[0]: good})
     assert samples in {2 * refused.scrapes, 2 * (refused.scrapes - 1)}

@@ -104,8 +104,8 @@ async def test_a_label_set_that_sources_does_not_take_harms_no_other(
     assert await count(connection, "app_logs") == 22
     assert await count(connection, "pending_halves") == 0
     rejected = await connection.fetch(
-        "SELECT labels, metric, timestamp_ms, value::text, reason FROM rejected_samples "
-        "WHERE source_id IS NULL ORDER BY labels ->> 'instance', metric"
+        "SELECT source_labels, metric, timestamp_ms, value::text, reason FROM rejected_samples "
+        "WHERE source_id IS NULL ORDER BY source_labels ->> 'instance', metric"
     )
     assert [(json.loads(labels)["instance"], *rest) for labels, *rest in rejected] == [
         ("bad half", "app_status", NOW, "-0", "refused_by_database"),

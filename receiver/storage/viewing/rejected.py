@@ -14,7 +14,7 @@ SELECT s.id, s.rejected_at, s.source_id, {LABELS} AS labels, s.metric, s.timesta
 FROM (
     SELECT r.id, r.rejected_at, r.source_id, left(r.metric, 200) AS metric, r.timestamp_ms,
         r.value, left(r.reason, 200) AS reason, left(r.detail, 200) AS detail,
-        COALESCE(r.labels, known.labels) AS labels
+        COALESCE(r.source_labels, known.labels) AS labels
     FROM (SELECT * FROM rejected_samples WHERE id < $1 ORDER BY id DESC LIMIT $2) AS r
     LEFT JOIN sources known ON known.id = r.source_id
 ) AS s
