@@ -281,12 +281,12 @@ def choose_hosts(
         ValueError: there are other numbers of hosts and ports.
     """
     hosts = hosts or [("", None)]
+    names, ports = [host for host, _ in hosts], [port for _, port in hosts]
     if named := own.get("host") or own.get("hostaddr"):
-        hosts = [(host.strip("[]"), None) for host in named.split(",")]
+        names = [host.strip("[]") for host in named.split(",")]
     if "port" in own:
         ports = [parse_port(port) if port else None for port in own["port"].split(",")]
-        ports *= len(hosts) if len(ports) == 1 else 1
-        if len(ports) != len(hosts):
-            raise ValueError(f"{len(hosts)} hosts cannot have {len(ports)} ports")
-        hosts = [(host, port) for (host, _), port in zip(hosts, ports, strict=True)]
-    return hosts
+    ports *= len(names) if len(ports) == 1 else 1
+    if len(ports) != len(names):
+        raise ValueError(f"{len(names)} hosts cannot have {len(ports)} ports")
+    return list(zip(names, ports, strict=True))

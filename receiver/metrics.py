@@ -167,7 +167,7 @@ class Metrics:
         )
         self._samples = Counter(
             "receiver_samples",
-            "Samples by what became of them; those that still wait for their twin are not in it.",
+            "Samples by what became of them; those that wait for the other one are not in it.",
             ["outcome", "reason"],
             registry=registry,
         )

@@ -33,7 +33,11 @@ class ObservedCollector(Collector):
             return
         waited = observed.oldest + time.monotonic() - self._at if observed.pending else 0
         for name, meaning, value in (
-            ("receiver_pending_halves", "Samples that wait for their twin.", observed.pending),
+            (
+                "receiver_pending_halves",
+                "Samples that wait for the other sample of their row.",
+                observed.pending,
+            ),
             ("receiver_pending_oldest_age_seconds", "How long the first one has waited.", waited),
             ("receiver_sources", "Label sets that have ever come.", observed.sources),
             ("receiver_sources_unlisted", "Sources too many to be watched.", observed.unlisted),

@@ -179,11 +179,11 @@ class Settings(BaseSettings):
     )
     pair_timeout: PositiveDuration = Field(
         timedelta(hours=2),
-        description="How long a sample waits for its twin before it is set aside as unpaired.",
+        description="How long a sample waits for the other one before it is rejected as unpaired.",
     )
     pair_linger: Duration = Field(
         timedelta(milliseconds=5),
-        description="How long a commit waits for the twin of a lone sample "
+        description="How long a commit waits for the other sample of a lone one "
         "while other requests are in flight.",
     )
     maintenance_interval: PositiveDuration = Field(
@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1000,
         description="Processes that serve the address together, to use more than one core. "
-        "What may be under way is divided among them; each has its own writers.",
+        "What may be in flight is divided among them; each has its own writers.",
     )
     reference_checks: Annotated[Literal["batch", "row"], Word] = Field(
         "batch",

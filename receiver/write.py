@@ -51,7 +51,7 @@ class WriteHandler:
         settings: The limits.
         decoders: One for each message that can be negotiated.
         storage: Where samples go.
-        in_flight: Counts the requests under way.
+        in_flight: Counts the requests in flight.
         metrics: Where to count.
     """
 
@@ -178,7 +178,7 @@ def refusal(error: ReceiverError, retry_after: timedelta, request_id: str) -> we
 def count_written(decoded: WriteRequest) -> dict[str, str]:
     """The headers that 2.0 demands ("Required Written Response Headers").
 
-    Filtered samples and those set aside count: the receiver has accepted them, and a sender takes
+    Filtered samples and those rejected count: the receiver has accepted them, and a sender takes
     a lower number for a failure.
     """
     return {

@@ -58,7 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         type=positive,
         default=4,
-        help="requests under way at once; with 1, each waits for the one before (default: 4)",
+        help="requests in flight at once; with 1, each waits for the one before (default: 4)",
     )
     parser.add_argument(
         "--retry-for",

@@ -107,7 +107,7 @@ class Pages:
         )
 
     async def rejected(self, view: View) -> web.Response:
-        """`GET /rejected`: what was set aside, and why."""
+        """`GET /rejected`: what was rejected, and why."""
         before = read_number(view.query, "before", lowest=0, highest=rejected.NEWEST)
         start = rejected.NEWEST if before is None else before
         async with self._viewer.connection() as connection:

@@ -159,7 +159,7 @@ async def test_the_delay_is_what_it_is(grafana: asyncpg.Connection) -> None:
 
 
 async def test_what_is_set_aside_is_counted_by_reason(grafana: asyncpg.Connection) -> None:
-    (row,) = await show(grafana, "Samples set aside by reason")
+    (row,) = await show(grafana, "Rejected samples by reason")
     assert (row["reason"], row["source"], row["samples"]) == ("not_a_number", "cam-1 #1", 1)
 
 

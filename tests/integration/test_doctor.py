@@ -108,7 +108,7 @@ FAULTS = [
         f"{HALF} SELECT now(), now(), {MY_SOURCE}, 0",
         "pending",
         Level.OK,
-        "twin: 1 app_status, 0 ocr_value",
+        "other sample: 1 app_status, 0 ocr_value",
     ),
     (
         f"{HALF} SELECT now(), now() - interval '10m', {MY_SOURCE}, 0",

@@ -262,7 +262,7 @@ async def test_the_browser_chooses_the_language(alone: Running, path: str) -> No
     english = await look(alone, path, 503, headers={"Accept-Language": "fr, en;q=0.3"})
     assert '<html lang="ko">' in korean
     assert '<html lang="en">' in english
-    assert "오류 코드" in korean
+    assert "에러 코드" in korean
 
 
 async def test_a_language_that_was_chosen_stays(alone: Running) -> None:

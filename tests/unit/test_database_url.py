@@ -32,6 +32,8 @@ def read(url: str) -> DatabaseAddress:
         ("postgresql://a,b/db?port=7", [("a", 7), ("b", 7)], "db"),
         ("postgresql://h/%EA%B3%B5%EC%9E%A5", [("h", None)], "공장"),
         ("postgresql:///db?hostaddr=10.0.0.1", [("10.0.0.1", None)], "db"),
+        ("postgresql://h:7/db?hostaddr=10.0.0.1", [("10.0.0.1", 7)], "db"),
+        ("postgresql://h:7/db?host=one,two", [("one", 7), ("two", 7)], "db"),
     ],
 )
 def test_hosts_and_database(

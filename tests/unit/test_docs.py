@@ -111,3 +111,11 @@ def test_the_architecture_follows_the_code(name: str) -> None:
     assert not [module for module in modules if not (ROOT / module).exists()]
     packages = {f"receiver/{path.parent.name}/" for path in ROOT.glob("receiver/*/__init__.py")}
     assert not [package for package in packages if f"`{package}`" not in text]
+
+
+@pytest.mark.parametrize(
+    "document", sorted([ROOT / "README.ko.md", *(ROOT / "docs").glob("**/*.ko.md")]), ids=name_of
+)
+def test_the_korean_terms_are_the_same_everywhere(document: Path) -> None:
+    others = re.compile("오류 코드|지표|시리즈|경보|발신자|송신자|인증 수단|자격 증명|세요")
+    assert others.findall(document.read_text()) == []

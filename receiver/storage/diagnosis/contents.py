@@ -23,7 +23,7 @@ SELECT count(*) AS total, count(*) FILTER (WHERE app_status IS NULL) AS ocr,
 FROM pending_halves
 """
 
-# Why samples were set aside in the last day, by reason; the newest 100,000 samples tell enough.
+# Why samples were rejected in the last day, by reason; the newest 100,000 samples tell enough.
 REJECTED: Final = """
 SELECT reason, count(*) AS number
 FROM (SELECT reason, rejected_at FROM rejected_samples ORDER BY id DESC LIMIT 100000) AS newest
@@ -95,17 +95,17 @@ REMEDIES: Final = {
 
 
 async def check_pending(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether samples wait for their twins longer than a moment."""
+    """Whether samples wait for the other one longer than a moment."""
     found = await connection.fetchrow(PENDING)
     if not found["total"]:
-        return [ok("no sample waits for its twin")]
+        return [ok("no sample waits for the other sample")]
     state = (
-        f"samples that wait for their twin: {found['total'] - found['ocr']} "
+        f"samples that wait for the other sample: {found['total'] - found['ocr']} "
         f"{settings.status_metric}, {found['ocr']} {settings.ocr_metric}, the oldest for "
         f"{spell(found['age'])}"
     )
     if found["age"] > settings.pair_timeout + settings.maintenance_interval + PATIENCE:
-        advice = "they should have been set aside long ago: is `receiver serve` running?"
+        advice = "they should have been rejected long ago: is `receiver serve` running?"
         return [warning(state, advice)]
     if found["age"] > PATIENCE:
         advice = "the two metrics must have the same labels and both be sent; to look"
@@ -114,16 +114,16 @@ async def check_pending(connection: Connection, settings: Settings) -> list[Find
 
 
 async def check_rejected(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether samples were set aside of late, and why."""
+    """Whether samples were rejected of late, and why."""
     in_all = await connection.fetchval(REJECTED_IN_ALL)
     reasons = await connection.fetch(REJECTED)
     if not reasons:
-        return [ok(f"no sample was set aside in the last day ({in_all} in all)")]
+        return [ok(f"no sample was rejected in the last day ({in_all} in all)")]
     counts = ", ".join(f"{number} {reason}" for reason, number in reasons)
     default = "the application exposes a value that makes no row; to look: rejected_samples"
     return [
         warning(
-            f"samples set aside in the last day: {counts} ({in_all} in all)",
+            f"samples rejected in the last day: {counts} ({in_all} in all)",
             REMEDIES.get(reasons[0]["reason"], default),
         )
     ]

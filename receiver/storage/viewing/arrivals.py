@@ -9,7 +9,7 @@ from receiver.storage.database import Connection, translated
 MOST: Final = 200_000
 """What is counted no further than that."""
 
-# How many rows the last minute has, how many halves wait, and how many samples were set aside in
+# How many rows the last minute has, how many halves wait, and how many samples were rejected in
 # the last minute; each up to $1.
 COUNT: Final = """
 SELECT
