@@ -102,10 +102,10 @@ async def decode_rolling(bench: Bench) -> AsyncIterator[Result]:
     for share in rolling.SHARES:
         seconds_before = 0.0
         for version, encode, message, decoder in VERSIONS:
-            points = rolling.batches(share, range(bench.scrapes(10) + 1), SERIES)
+            points = rolling.batches(share, range(bench.scrapes(10) + 3), SERIES)
             given = [bodies.body(encode(batch)) for batch in points]
-            # All series come up once before it counts.
-            warm_up = rolling.TARGETS * share.series // SERIES + 1
+            # All series come up before it counts, with a value of zero and with another one.
+            warm_up = 3 * rolling.TARGETS * share.series // SERIES + 1
             used = decoder(SeriesCache(NAMES, CACHE_SIZE))
             for body in given[:warm_up]:
                 read(used, body)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
 from receiver.model import Labels, Metric
-from receiver.protocol import v1, v2
+from receiver.protocol import columns, v1, v2
 from receiver.protocol.generated.remote_write_v2_pb2 import (
     BucketSpan,
     Histogram,
@@ -204,6 +204,26 @@ def test_texts_are_forgotten_with_the_series_that_they_hold() -> None:
         cache.add(b"%d" % number, [("__name__", "up")])
     used.decode(b"")
     assert not used._checker.size
+
+
+@pytest.mark.parametrize("hash_of", [hash, lambda _: 0], ids=["different", "same"])
+def test_names_are_checked_whatever_their_hashes_are(
+    hash_of: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "hash", hash_of, raising=False)
+    valid = [1, 2, 3, 4], [1, 2], [3, 4, 1, 2], [1, 2, 3, 0]
+    invalid = [1, 2, 0, 4], [5, 4, 3, 2], [1, 2, 3, 4, 3, 4], [1, 0, 3, 4], [1, 2, 3], [1, 2, 3, 6]
+    # The first of a shape is looked at, and the others are compared with it.
+    for order in (valid + invalid, invalid + valid):
+        request = Request2(["", "__name__", "up", "instance", "a", "job"])
+        for refs in order:
+            for _ in range(8):
+                one = request.message.timeseries.add(labels_refs=refs)
+                one.samples.add(value=1.0, timestamp=NOW)
+        message = request.encoded()
+        found = meaning(decoder(), message)
+        assert found == plain_meaning(message)
+        assert found.invalid == 8 * len(invalid)
 
 
 @pytest.mark.parametrize("size", [2**7, 2**14, 2**15])
