@@ -57,6 +57,7 @@ class Store:
         """Why none could be, where that is the fault of the tables or of rights."""
         self._refused = False
         """Whether the last batch was refused for a reason that is none of its rows'."""
+        self._writing_back = asyncio.Lock()
         self._rehearsals = count()
         self._last_rehearsal = -1
         """The number of the one that `_trouble` is of."""
@@ -162,7 +163,8 @@ class Store:
         async with self.database.connection() as connection:
             trouble = await rehearse(connection)
         if trouble is None and self._refused:
-            async with self.database.transaction() as connection:
+            # One at a time: two that both have a chunk made would wait for each other.
+            async with self._writing_back, self.database.transaction() as connection:
                 trouble = await write_and_take_back(connection)
         # One that began earlier may end later, with what no longer holds.
         if number > self._last_rehearsal:
