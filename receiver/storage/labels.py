@@ -8,13 +8,13 @@ from typing import Final
 
 from receiver.model import Labels
 
-# PostgreSQL text cannot hold NUL. It is written as two characters that no other label text turns
-# into, so two label sets never become one.
 MAX_CUT: Final = 1024
 """Characters of a label set in JSON that is cut."""
 MAX_TEXT: Final = 64
 """Characters of a name or a value in it."""
 
+# PostgreSQL text cannot hold NUL. It is written as two characters that no other label text turns
+# into, so two label sets never become one.
 ESCAPE: Final = str.maketrans({"\0": "␀0", "␀": "␀␀"})
 
 
