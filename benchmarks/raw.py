@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import asyncpg
 
 from benchmarks.bodies import INTERVAL, OCR_DELAY_MS, START, status_of
-from receiver.pairing import to_postgres_time
-from receiver.storage.database import prepare_connection
-from receiver.storage.records import COPY_COLUMNS
+from receiver.rows.batch import to_postgres_time
+from receiver.storage.connection.database import prepare_connection
+from receiver.storage.writing.records import COPY_COLUMNS
 
 TRANSACTION = 1_000
 """Rows in one."""

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import psutil
 
-from receiver.settings import Settings
-from receiver.storage.revisions import migrate
+from receiver.config.settings import Settings
+from receiver.storage.schema.revisions import migrate
 
 START_TIMEOUT = 60.0
 

@@ -5,8 +5,8 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 
-from receiver.settings import Settings
-from receiver.storage.migrations import configure, run_in_transaction
+from receiver.config.settings import Settings
+from receiver.storage.schema.migrations import configure, run_in_transaction
 
 
 def run(connection: Connection, _: Settings | None = None) -> None:

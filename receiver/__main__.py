@@ -13,7 +13,7 @@ import sys
 from types import FrameType
 from typing import Final
 
-from receiver.signals import ENDING, heard
+from receiver.process.signals import ENDING, heard
 
 IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2)
 """They would end the process at once, and leave an embedded database without its receiver."""
@@ -28,7 +28,7 @@ def main() -> None:
     for number in heard():
         signal.signal(number, end)
     try:
-        from receiver.cli import main as run  # noqa: PLC0415  heavy
+        from receiver.commands.cli import main as run  # noqa: PLC0415  heavy
 
         run()
     finally:

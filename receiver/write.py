@@ -12,19 +12,19 @@ from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 
-from receiver.body import BodyLimits, read_body
+from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
-from receiver.limits import Admission, InFlight
-from receiver.metrics import Metrics
-from receiver.model import Faults, Sample, WriteRequest
-from receiver.pairing import Outcome
-from receiver.peer import kept
+from receiver.http.body import BodyLimits, read_body
+from receiver.http.limits import Admission, InFlight
+from receiver.http.peer import kept
+from receiver.http.request_id import request_id
 from receiver.printable import printable
 from receiver.protocol.compression import check_size
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.protocol.scheduling import Decoder, Scheduler
-from receiver.request_id import request_id
-from receiver.settings import Settings
+from receiver.rows.batch import Outcome
+from receiver.rows.model import Faults, Sample, WriteRequest
+from receiver.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

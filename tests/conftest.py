@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from receiver.config.settings import Settings
 from receiver.embedded import EmbeddedPostgres
-from receiver.settings import Settings
-from receiver.storage.revisions import migrate
+from receiver.storage.schema.revisions import migrate
 
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")

@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from receiver.model import Labels, Metric
 from receiver.protocol import v1, v2
 from receiver.protocol.generated import remote_write_v1_pb2 as older
 from receiver.protocol.generated import remote_write_v2_pb2 as newer
+from receiver.rows.model import Labels, Metric
 from tests.messages import bits
 
 KEPT: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}

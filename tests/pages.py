@@ -11,10 +11,10 @@ import asyncpg
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from receiver.app import build_app
+from receiver.config.settings import Settings
+from receiver.process.app import build_app
+from receiver.process.server import running
 from receiver.security.guard import IDENTITY
-from receiver.server import running
-from receiver.settings import Settings
 from tests.logs import add_logs, add_sources, logs, seconds
 from tests.receivers import Running
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import asyncpg
 
-from receiver.database_url import parse_database_url
+from receiver.config.database_url import parse_database_url
 from tests.programs import require_program
 from tests.waiting import until
 

@@ -9,10 +9,10 @@ import aiohttp
 import snappy
 from aiohttp import web
 
-from receiver.app import STORE, TLS, build_app
+from receiver.config.settings import Settings
+from receiver.process.app import STORE, TLS, build_app
+from receiver.process.server import running
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
-from receiver.server import running
-from receiver.settings import Settings
 from receiver.write import WRITE_PATH, Record
 from tests.waiting import until
 

@@ -14,12 +14,12 @@ from benchmarks.load import send
 from benchmarks.measures.common import SERIES, Bench, plural
 from benchmarks.results import Result
 from benchmarks.subjects import Subject, receiver, victoria_metrics
-from receiver.model import Metric
 from receiver.protocol import v1, v2
 from receiver.protocol.compression import decompress
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import Request
 from receiver.protocol.series import SeriesCache
+from receiver.rows.model import Metric
 
 NAMES: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
 CACHE_SIZE: Final = 256 * 2**20

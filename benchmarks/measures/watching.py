@@ -16,10 +16,10 @@ from benchmarks.load import percentile, send
 from benchmarks.measures.common import SERIES, Bench, Clock, store
 from benchmarks.results import Result
 from benchmarks.subjects import receiver
+from receiver.config.value_types import parse_duration
 from receiver.demo.application import applications
 from receiver.demo.prometheus import prometheus
 from receiver.demo.sender import load_configuration, redirect
-from receiver.notation import parse_duration
 
 SCRAPE_INTERVAL: Final = timedelta(seconds=1)
 WATCHED_FOR: Final = 600.0

@@ -1,6 +1,6 @@
 """The tables of the first release."""
 
-from receiver.storage.migrations import run_script
+from receiver.storage.schema.migrations import run_script
 
 revision = "0001"
 down_revision = None

@@ -1,6 +1,6 @@
 """Views an analyst starts from."""
 
-from receiver.storage.migrations import run_script
+from receiver.storage.schema.migrations import run_script
 
 revision = "0002"
 down_revision = "0001"

@@ -1,5 +1,5 @@
 -- Views an analyst starts from; docs/queries.md shows them at work. Where TimescaleDB keeps the
--- hourly summary, `storage/summary.py` puts other definitions behind app_status_now and
+-- hourly summary, `storage/schema/summary.py` puts other definitions behind app_status_now and
 -- app_status_hourly, with the same columns.
 
 -- The newest row of each source -----------------------------------------------------------------

@@ -1,6 +1,6 @@
 """How far backfills have come."""
 
-from receiver.storage.migrations import run_script
+from receiver.storage.schema.migrations import run_script
 
 revision = "0003"
 down_revision = "0002"

@@ -1,6 +1,6 @@
 """Rejected samples without a source, and the search for what the database refuses."""
 
-from receiver.storage.migrations import run_script
+from receiver.storage.schema.migrations import run_script
 
 revision = "0004"
 down_revision = "0003"

@@ -1,6 +1,6 @@
 """What "now" means to the views: the past, whatever a wrong clock has dated ahead."""
 
-from receiver.storage.migrations import run_script
+from receiver.storage.schema.migrations import run_script
 
 revision = "0005"
 down_revision = "0004"

@@ -1,6 +1,6 @@
 -- "Now" looks at the past only. A row that a wrong clock has dated ahead counts from its own time
 -- on; until then it neither is the newest of its source nor ends what is ongoing. Where TimescaleDB
--- keeps the hourly summary, `storage/summary.py` gives app_status_now its other definition again.
+-- keeps the hourly summary, `storage/schema/summary.py` gives app_status_now its other definition again.
 
 CREATE OR REPLACE VIEW app_status_now AS
 SELECT s.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l.app_status,

@@ -1,6 +1,6 @@
 """The check of a batch's references at once."""
 
-from receiver.storage.migrations import run_script
+from receiver.storage.schema.migrations import run_script
 
 revision = "0006"
 down_revision = "0005"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from receiver.config.files import read_text
+from receiver.config.value_types import BLANKS, is_unicode_text, parse_duration
 from receiver.errors import SetupError
-from receiver.notation import BLANKS, is_unicode_text, parse_duration
-from receiver.sources import read_text
 
 
 def base_url(text: str, example: str = "http://localhost:9090") -> str:

@@ -28,26 +28,26 @@ import aiohttp
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from receiver.backfill import (
+from receiver.clients.backfill import (
     Backfill,
     Window,
     find_external_labels,
     to_milliseconds,
     to_text,
 )
-from receiver.backfill_summary import Copied, require_both
+from receiver.clients.backfill_summary import Copied, require_both
+from receiver.clients.prometheus import opened, public
 from receiver.commands.arguments import base_url, label, moment, past, read_token
 from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console, say
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
 from receiver.errors import SetupError, UsageError
-from receiver.pairing import Outcome
-from receiver.prometheus import opened, public
-from receiver.sections import Section
-from receiver.serve import database
-from receiver.settings import Settings
-from receiver.storage.backfills import Bookmark, count_waiting
-from receiver.storage.backfills import Progress as Position
+from receiver.process.serve import database
+from receiver.rows.batch import Outcome
 from receiver.storage.store import Store
+from receiver.storage.writing.backfills import Bookmark, count_waiting
+from receiver.storage.writing.backfills import Progress as Position
 
 SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 TIMEOUT: Final = aiohttp.ClientTimeout(total=120)

@@ -12,9 +12,9 @@ import logging
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from receiver.capture import Recorder
-from receiver.serve import serve
-from receiver.settings import Settings
+from receiver.clients.capture import Recorder
+from receiver.config.settings import Settings
+from receiver.process.serve import serve
 
 logger = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from rich.table import Table
 from receiver.commands.arguments import decode_argument
 from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, say
-from receiver.descriptions import describe, terminal_language
-from receiver.flags import add_settings
-from receiver.notation import BLANKS
-from receiver.sections import Section
-from receiver.settings import Settings
-from receiver.storage.reading import Code, add_code, find_namesake, list_codes, rename_code
+from receiver.config.flags import add_settings
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
+from receiver.config.value_types import BLANKS
+from receiver.storage.reading.tables import Code, add_code, find_namesake, list_codes, rename_code
+from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE,)
 ACTIONS: Final = {

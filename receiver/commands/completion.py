@@ -17,11 +17,11 @@ from typing import Final
 
 import shtab
 
-from receiver.cli import COMMANDS, build_parser
-from receiver.explaining import choices
-from receiver.flags import add_settings
-from receiver.sections import Section
-from receiver.settings import Settings
+from receiver.commands.cli import COMMANDS, build_parser
+from receiver.config.explaining import choices
+from receiver.config.flags import add_settings
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
 
 SETTINGS: Final[tuple[Section, ...]] = ()
 FILES: Final = {"FILE": shtab.FILE, "DIRECTORY": shtab.DIRECTORY, "DIR": shtab.DIRECTORY}

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 from pydantic import SecretStr
 
+from receiver.config.settings import Settings
 from receiver.embedded import EmbeddedPostgres
-from receiver.serve import database
-from receiver.settings import Settings
-from receiver.storage.database import Connection
-from receiver.storage.reading import connect
+from receiver.process.serve import database
+from receiver.storage.connection.database import Connection
+from receiver.storage.reading.tables import connect
 
 
 @asynccontextmanager

@@ -29,13 +29,13 @@ from typing import Final
 
 import bcrypt
 
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
 from receiver.errors import SetupError
-from receiver.sections import Section
 from receiver.security.credentials import digest_token, parse_text
 from receiver.security.insertion import Entry, dump, insert, key_of, require_new
 from receiver.security.passwords import LONGEST
 from receiver.security.replacing import edit, look
-from receiver.settings import Settings
 
 SETTINGS: Final[tuple[Section, ...]] = ()
 

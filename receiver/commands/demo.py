@@ -23,16 +23,16 @@ from typing import Any
 from rich.console import Console
 
 from receiver.commands.arguments import duration
+from receiver.commands.demo_display import log_above_table, print_places, show_newest
 from receiver.commands.terminal import open_console, say
+from receiver.config.settings import Settings
 from receiver.demo.builtin import builtin
-from receiver.demo.display import log_above_table, print_places, show_newest
 from receiver.demo.prometheus import prometheus
 from receiver.demo.sender import Configuration, Sender, load_configuration, redirect
 from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
-from receiver.settings import Settings
-from receiver.signals import heard
-from receiver.storage.reading import connect, logs_since
+from receiver.process.signals import heard
+from receiver.storage.reading.tables import connect, logs_since
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -22,14 +22,14 @@ from rich.text import Text
 from receiver.commands.arguments import base_url
 from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console
+from receiver.config.settings import Settings
 from receiver.doctor import own, prometheus
 from receiver.embedded import EmbeddedPostgres
 from receiver.errors import ReceiverError
-from receiver.findings import Finding, Level, Report, note, problem
 from receiver.printable import is_unicode, printable, to_json
-from receiver.serve import database
-from receiver.settings import Settings
+from receiver.process.serve import database
 from receiver.storage import diagnosis
+from receiver.storage.diagnosis.findings import Finding, Level, Report, note, problem
 
 STYLES: Final = {
     Level.OK: "green",

@@ -26,11 +26,11 @@ from receiver.commands.arguments import label, moment, past
 from receiver.commands.connection import connected
 from receiver.commands.output import opened
 from receiver.commands.terminal import say
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
 from receiver.errors import SetupError, UsageError
-from receiver.sections import Section
-from receiver.settings import Settings
-from receiver.storage.database import Connection
-from receiver.storage.exporting import (
+from receiver.storage.connection.database import Connection
+from receiver.storage.reading.exporting import (
     COLUMNS,
     Selection,
     Sources,

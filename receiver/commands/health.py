@@ -19,9 +19,9 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Final
 from urllib.parse import urlsplit
 
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
 from receiver.errors import UnavailableError
-from receiver.sections import Section
-from receiver.settings import Settings
 
 SETTINGS: Final = (Section.SERVER,)
 TIMEOUT: Final = 5.0

@@ -22,11 +22,11 @@ from rich.table import Table
 
 from receiver.commands.connection import connected
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, print_fields
-from receiver.descriptions import describe, terminal_language
-from receiver.sections import Section
-from receiver.settings import Settings
-from receiver.storage.database import Connection
-from receiver.storage.reading import BEGINNING, Log, logs_since, newest_logs
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
+from receiver.storage.connection.database import Connection
+from receiver.storage.reading.tables import BEGINNING, Log, logs_since, newest_logs
+from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE,)
 INTERVAL: Final = 1.0

@@ -12,10 +12,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from receiver.sections import Section
-from receiver.serve import database
-from receiver.settings import Settings
-from receiver.storage.revisions import migrate
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
+from receiver.process.serve import database
+from receiver.storage.schema.revisions import migrate
 
 SETTINGS: Final = (Section.DATABASE, Section.STORAGE)
 

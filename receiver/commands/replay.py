@@ -20,16 +20,16 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from receiver.capture import read_capture
+from receiver.clients.capture import read_capture
+from receiver.clients.replay import Answer, Sender, Tally, name
 from receiver.commands.arguments import base_url, duration, read_token
 from receiver.commands.logs import positive
 from receiver.commands.terminal import open_console, say
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
 from receiver.errors import SetupError
-from receiver.replay import Answer, Sender, Tally, name
-from receiver.sections import Section
 from receiver.security.access import PUBLIC, Access, bearing, own_access
 from receiver.security.contexts import client_context
-from receiver.settings import Settings
 from receiver.write import WRITE_PATH
 
 SETTINGS: Final = (Section.SERVER,)

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from receiver.serve import serve
-from receiver.settings import Settings
+from receiver.config.settings import Settings
+from receiver.process.serve import serve
 
 
 def add_arguments(parser: ArgumentParser) -> None:

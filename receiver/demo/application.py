@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from receiver.notation import parse_address
+from receiver.config.value_types import parse_address
 
 LISTEN: Final = "127.0.0.1:9101"
 

@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
 
 from receiver import __version__
+from receiver.config.value_types import parse_duration
 from receiver.demo.sender import Configuration, Sender
-from receiver.notation import parse_duration
 from receiver.protocol.generated.remote_write_v1_pb2 import Label, Sample, TimeSeries, WriteRequest
 from receiver.security.access import bearing
 

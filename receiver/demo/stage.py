@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 from aiohttp import web
 from pydantic import SecretStr
 
-from receiver.app import STORE, build_app
+from receiver.config.settings import Settings
 from receiver.demo.application import applications
 from receiver.errors import SettingsError
-from receiver.serve import embedded_database
-from receiver.server import running
-from receiver.settings import Settings
+from receiver.process.app import STORE, build_app
+from receiver.process.serve import embedded_database
+from receiver.process.server import running
 from receiver.write import WRITE_PATH
 
 APPLICATIONS: Final = 2

@@ -8,10 +8,19 @@ from http import HTTPStatus
 from typing import Final
 
 from receiver.commands.health import ask_ready
+from receiver.config.settings import Settings, find_ignored
 from receiver.doctor import security
 from receiver.errors import UnavailableError
-from receiver.findings import Finding, Report, carry_out, note, ok, problem, spell, warning
-from receiver.settings import Settings, find_ignored
+from receiver.storage.diagnosis.findings import (
+    Finding,
+    Report,
+    carry_out,
+    note,
+    ok,
+    problem,
+    spell,
+    warning,
+)
 
 PROMETHEUS_PATIENCE: Final = timedelta(seconds=30)
 """Until Prometheus gives a request up and sends it again (its default `remote_timeout`)."""

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
+from receiver.clients.prometheus import Prometheus, opened, public, selector
+from receiver.clients.prometheus_model import RefusedByPrometheusError, RemoteWrite, shorten
+from receiver.config.settings import Settings
 from receiver.doctor.queues import Queue, judge
 from receiver.errors import UnavailableError
-from receiver.findings import Finding, Report, carry_out, ok, problem, warning
-from receiver.prometheus import Prometheus, opened, public, selector
-from receiver.prometheus_model import RefusedByPrometheusError, RemoteWrite, shorten
-from receiver.settings import Settings
+from receiver.storage.diagnosis.findings import Finding, Report, carry_out, ok, problem, warning
 from receiver.write import WRITE_PATH
 
 SHOWN: Final = 3

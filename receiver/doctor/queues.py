@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from receiver.findings import Finding, note, ok, problem, spell, warning
-from receiver.prometheus import QueueMetrics
+from receiver.clients.prometheus import QueueMetrics
+from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
 
 BEHIND: Final = timedelta(minutes=2)
 """A queue whose newest sent sample is older than the newest scraped one by this lags."""

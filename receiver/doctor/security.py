@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from receiver.config.settings import SECRETS_DIR, Settings
 from receiver.errors import SettingsError
-from receiver.findings import Finding, note, ok, problem, spell, warning
 from receiver.security.credentials import read_credentials
 from receiver.security.tls import read_expiry
-from receiver.settings import SECRETS_DIR, Settings
+from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
 
 SHORTEST_TOKEN: Final = 16
 """Characters; a shorter one might be guessed, and is found out from its digest."""

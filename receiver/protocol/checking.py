@@ -8,11 +8,11 @@ from sys import getsizeof
 
 import numpy as np
 
-from receiver.model import Sample, Series
 from receiver.protocol.columns import Integers, Symbols, check
 from receiver.protocol.limits import Limits
 from receiver.protocol.samples import Timestamps, read_samples
 from receiver.protocol.series import ENTRY_SIZE, SeriesCache, join
+from receiver.rows.model import Sample, Series
 
 
 class Checker:

@@ -7,11 +7,11 @@ from typing import Final, Protocol, Self, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from receiver.model import Series
 from receiver.protocol.limits import KIB, InvalidSeriesError, Limits
 from receiver.protocol.series import FILTERED, Filtered
 from receiver.protocol.tally import Tally
 from receiver.protocol.wire import Part, cut
+from receiver.rows.model import Series
 
 LONG: Final = 8 * KIB
 """Bytes of a series up to which it is parsed at once, and of each part of a longer one."""

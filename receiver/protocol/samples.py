@@ -13,8 +13,8 @@ from itertools import compress
 from operator import itemgetter
 from typing import Final, Protocol, cast
 
-from receiver.model import Sample, Series
 from receiver.protocol.series import Filtered
+from receiver.rows.model import Sample, Series
 
 ZERO_HEAD: Final = b"\x12\x07\x10"
 """A sample without value: its tag, its size, the timestamp's tag."""

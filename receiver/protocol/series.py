@@ -7,8 +7,8 @@ from sys import getsizeof
 from typing import Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
-from receiver.model import Labels, Metric, Series, Source
 from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
+from receiver.rows.model import Labels, Metric, Series, Source
 
 NAME: Final = "__name__"
 

@@ -9,13 +9,13 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from receiver.model import Series
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.limits import MIB, InvalidSeriesError
 from receiver.protocol.samples import HEAD, MAX_SEQUENCE_SIZE, ZERO_HEAD, Sequences
 from receiver.protocol.series import ENTRY_SIZE, SLOT_SIZE, Filtered
 from receiver.protocol.tally import Tally
 from receiver.protocol.wire import PART, Part, cut
+from receiver.rows.model import Series
 
 SYMBOL: Final = 4
 SERIES: Final = 5

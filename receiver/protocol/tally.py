@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
-from receiver.model import Faults, Sample, Series, WriteRequest
 from receiver.protocol.limits import Limits
 from receiver.protocol.series import Filtered, Key, SeriesCache, shorten
+from receiver.rows.model import Faults, Sample, Series, WriteRequest
 
 FAULTS_NAMED: Final = 3
 MAX_DESCRIPTION: Final = 200

@@ -13,7 +13,6 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
-from receiver.model import Series, WriteRequest
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
 from receiver.protocol.limits import DEFAULTS, MIB, Limits
 from receiver.protocol.reading import batches, read_all, read_long
@@ -21,6 +20,7 @@ from receiver.protocol.samples import Sequences, Timestamps, head, recognize
 from receiver.protocol.series import Filtered, SeriesCache
 from receiver.protocol.tally import Steps, Tally, finish
 from receiver.protocol.wire import split
+from receiver.rows.model import Series, WriteRequest
 
 SERIES: Final = 1
 METADATA: Final = 3

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
-from receiver.model import Sample, Series, WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.histograms import check_histogram, count_spans
 from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
@@ -38,6 +37,7 @@ from receiver.protocol.symbols import (
     resolve,
 )
 from receiver.protocol.tally import Steps, Tally, finish
+from receiver.rows.model import Sample, Series, WriteRequest
 
 if TYPE_CHECKING:
     from receiver.protocol.checking import Checker

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ssl
 from typing import Final, NamedTuple
 
+from receiver.config.settings import Settings
 from receiver.security.contexts import client_context
 from receiver.security.tls import own_tls
-from receiver.settings import Settings
 
 
 class Access(NamedTuple):

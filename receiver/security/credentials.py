@@ -21,10 +21,10 @@ from typing import Annotated, Final, NamedTuple
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from receiver.config.settings import Settings
 from receiver.errors import SettingsError
 from receiver.security.files import read_text
 from receiver.security.merging import DuplicateKeyError, MergingLoader
-from receiver.settings import Settings
 
 NAME: Final = "RECEIVER_CREDENTIALS_FILE"
 

@@ -16,14 +16,14 @@ from typing import Any, Final, TypeAlias
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from receiver.config.settings import Settings
 from receiver.errors import OutdatedConnectionError, ReceiverError, UnauthorizedError
-from receiver.metrics import Metrics
 from receiver.security.credentials import Credentials, read_credentials
 from receiver.security.files import Reloaded
 from receiver.security.passwords import Attempt, PasswordChecker
 from receiver.security.refuser import Refuser
 from receiver.security.tls import ServerTLS
-from receiver.settings import Settings
+from receiver.telemetry.metrics import Metrics
 
 OPEN: Final = frozenset({"/-/healthy", "/-/ready"})
 """What everybody may ask: load balancers and container engines have no credentials."""

@@ -21,9 +21,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from multidict import CIMultiDictProxy
 
+from receiver.config.settings import Settings
 from receiver.errors import ForeignPageError
 from receiver.security.refuser import Refuser
-from receiver.settings import Settings
 
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""

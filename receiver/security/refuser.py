@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
-from receiver.metrics import Metrics
-from receiver.request_id import request_id
-from receiver.settings import Settings
+from receiver.http.request_id import request_id
+from receiver.telemetry.metrics import Metrics
 from receiver.write import WRITE_PATH, refusal
 
 

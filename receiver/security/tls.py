@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
+from receiver.config.settings import Settings
 from receiver.errors import SettingsError
 from receiver.security.contexts import (
     LatestContext,
@@ -17,7 +18,6 @@ from receiver.security.contexts import (
     server_context,
 )
 from receiver.security.files import Reloaded, read_text
-from receiver.settings import Settings
 
 CERT: Final = "RECEIVER_TLS_CERT_FILE"
 KEY: Final = "RECEIVER_TLS_KEY_FILE"

@@ -10,9 +10,9 @@ are then decompressed.
 
 from typing import Final
 
-from receiver.model import BREAKING
-from receiver.storage.each import TIME
-from receiver.storage.places import LOGS, schema_of
+from receiver.rows.model import BREAKING
+from receiver.storage.connection.places import LOGS, schema_of
+from receiver.storage.writing.each import TIME
 
 # The user's own query, which README promises to run verbatim, up to now: without that, one row that
 # a wrong clock has dated years ahead would come first for years.

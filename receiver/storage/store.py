@@ -13,20 +13,20 @@ from typing import Self, TypeAlias
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
+from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, ReceiverError, StatementRefusedError
-from receiver.metrics import Metrics
-from receiver.model import Reason, Sample
-from receiver.pairing import Batch, Outcome, TimeWindow
-from receiver.settings import Settings
-from receiver.storage.database import Database, translated
-from receiver.storage.group_commit import Batching, GroupCommit
-from receiver.storage.logs import LogWriter, Options
-from receiver.storage.observing import observe
-from receiver.storage.pending import settle_waiting
-from receiver.storage.records import Contents
-from receiver.storage.rehearsal import rehearse, write_and_take_back
-from receiver.storage.retention import delete_old
-from receiver.storage.revisions import check_schema, migrate
+from receiver.rows.batch import Batch, Outcome, TimeWindow
+from receiver.rows.model import Reason, Sample
+from receiver.storage.connection.database import Database, translated
+from receiver.storage.reading.observing import observe
+from receiver.storage.schema.retention import delete_old
+from receiver.storage.schema.revisions import check_schema, migrate
+from receiver.storage.writing.group_commit import Batching, GroupCommit
+from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.records import Contents
+from receiver.storage.writing.rehearsal import rehearse, write_and_take_back
+from receiver.storage.writing.writer import LogWriter, Options
+from receiver.telemetry.metrics import Metrics
 
 Duty: TypeAlias = Callable[[], Awaitable[None]]
 

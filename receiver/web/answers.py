@@ -14,10 +14,10 @@ from urllib.parse import urlencode
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from receiver.descriptions import describe, is_ours
 from receiver.errors import ReceiverError, RefusedByDatabaseError
 from receiver.security.guard import IDENTITY
 from receiver.web import display
+from receiver.web.descriptions import describe, is_ours
 from receiver.web.languages import Language, preferred
 from receiver.web.parameters import BadParameterError, read_choice
 from receiver.web.texts import say

@@ -9,7 +9,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from receiver.storage.viewing.arrivals import MOST
+from receiver.storage.reading.arrivals import MOST
 from receiver.web.languages import Language
 from receiver.web.texts import say
 

@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
-from receiver.arriving import Arriving
-from receiver.body import BodyLimits, read_body
+from receiver.config.settings import Settings
 from receiver.errors import BadRequestError, ReceiverError, TooLargeError
-from receiver.settings import Settings
-from receiver.storage.reading import (
+from receiver.http.arriving import Arriving
+from receiver.http.body import BodyLimits, read_body
+from receiver.storage.reading.tables import (
     ErrorCodeError,
     add_code,
     connect,

@@ -7,10 +7,10 @@ from typing import Final
 
 from aiohttp import web
 
-from receiver.model import Reason
-from receiver.settings import Settings
-from receiver.storage.viewing import arrivals, codes, intervals, logs, rejected, sources
-from receiver.storage.viewing.connection import Viewer
+from receiver.config.settings import Settings
+from receiver.rows.model import Reason
+from receiver.storage.reading import arrivals, codes, intervals, logs, rejected, sources
+from receiver.storage.reading.connection import Viewer
 from receiver.web.answers import View
 from receiver.web.display import postgres_text
 from receiver.web.editing import remember, token

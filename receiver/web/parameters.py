@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from receiver.errors import BadRequestError
-from receiver.pairing import END_INT32, MIN_INT32
-from receiver.storage.viewing import logs
+from receiver.rows.batch import END_INT32, MIN_INT32
+from receiver.storage.reading import logs
 
 RANGES: Final = {
     "15m": timedelta(minutes=15),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from receiver.settings import Settings
+from receiver.config.settings import Settings
 from receiver.web.answers import answering, send_static
 from receiver.web.editing import Editing
 from receiver.web.pages import Pages

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from receiver.storage.viewing.intervals import Interval
+from receiver.storage.reading.intervals import Interval
 
 PATTERNS: Final = 8
 """How many looks there are for codes that are not 0."""

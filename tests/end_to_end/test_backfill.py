@@ -12,12 +12,12 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
-from receiver import backfill
-from receiver.cli import build_parser, load_command
+from receiver.clients import backfill
+from receiver.commands.cli import build_parser, load_command
+from receiver.config.settings import Settings
 from receiver.errors import SetupError
-from receiver.settings import Settings
-from receiver.storage.backfills import Bookmark, Progress
-from receiver.storage.revisions import migrate
+from receiver.storage.schema.revisions import migrate
+from receiver.storage.writing.backfills import Bookmark, Progress
 from tests.conftest import MakeSettings, fresh_database
 from tests.end_to_end.test_prometheus import Application, prometheus
 from tests.faults.processes import free_port

@@ -10,11 +10,11 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
+from receiver.config.settings import Settings
 from receiver.demo import prometheus
 from receiver.demo.sender import load_configuration, redirect
 from receiver.doctor.prometheus import diagnose
-from receiver.findings import Level
-from receiver.settings import Settings
+from receiver.storage.diagnosis.findings import Level
 from tests.conftest import MakeSettings
 from tests.faults.processes import free_port
 from tests.programs import require_program

@@ -22,13 +22,13 @@ from typing import Final
 import snappy
 
 from receiver.errors import ReceiverError
-from receiver.model import Metric
 from receiver.protocol import v1, v2
 from receiver.protocol.compression import check_size, decompress
 from receiver.protocol.generated import remote_write_v1_pb2 as older
 from receiver.protocol.generated import remote_write_v2_pb2 as newer
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.protocol.series import SeriesCache
+from receiver.rows.model import Metric
 
 Decoders = Mapping[Message, v1.Decoder | v2.Decoder]
 

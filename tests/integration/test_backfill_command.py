@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from receiver import backfill
-from receiver.cli import build_parser, load_command
+from receiver.clients import backfill
+from receiver.commands.cli import build_parser, load_command
+from receiver.config.settings import Settings
 from receiver.errors import ReceiverError, SetupError, UnavailableError
-from receiver.settings import Settings
 from tests.messages import NOW
 
 START, END = "2023-11-14T22:12:20+00:00", "2023-11-14T22:15:20+00:00"

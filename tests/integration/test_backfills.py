@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from receiver.storage.backfills import Bookmark, Progress
-from receiver.storage.database import Database
+from receiver.storage.connection.database import Database
+from receiver.storage.writing.backfills import Bookmark, Progress
 from tests.conftest import MakeSettings
 
 URL = "http://prometheus:9090"

@@ -24,14 +24,14 @@ import snappy
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from receiver.app import STORE, build_app
-from receiver.capture import CaptureError, read_capture
-from receiver.cli import build_parser, load_command
+from receiver.clients.capture import CaptureError, read_capture
+from receiver.commands.cli import build_parser, load_command
+from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SchemaError
+from receiver.process.app import STORE, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
-from receiver.settings import Settings
-from receiver.storage.codes import STATEMENTS
-from receiver.storage.reading import ErrorCodeError
+from receiver.storage.reading.tables import ErrorCodeError
+from receiver.storage.writing.codes import STATEMENTS
 from receiver.write import WRITE_PATH
 from tests.conftest import MakeSettings
 

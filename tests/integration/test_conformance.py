@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 import snappy
 
-from receiver.model import Reason
+from receiver.config.settings import Settings
 from receiver.protocol.generated.remote_write_v1_pb2 import (
     Label,
     Sample,
@@ -29,7 +29,7 @@ from receiver.protocol.generated.remote_write_v1_pb2 import (
     WriteRequest,
 )
 from receiver.protocol.generated.remote_write_v2_pb2 import BucketSpan, Histogram
-from receiver.settings import Settings
+from receiver.rows.model import Reason
 from tests import messages
 from tests.conftest import MakeSettings
 from tests.messages import (

@@ -10,11 +10,11 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
-from receiver.database_url import parse_database_url
+from receiver.config.database_url import parse_database_url
 from receiver.embedded.place import url_at
 from receiver.errors import SettingsError, SetupError
-from receiver.storage.connecting import open_connection, report_ignored
-from receiver.storage.encryption import require_home
+from receiver.storage.connection.connecting import open_connection, report_ignored
+from receiver.storage.connection.encryption import require_home
 from tests import certificates
 from tests.conftest import MakeSettings
 from tests.roles import as_role

@@ -13,12 +13,13 @@ import asyncpg
 import pytest
 
 from receiver.commands import doctor
+from receiver.config.settings import Settings
 from receiver.doctor import own
 from receiver.embedded import EmbeddedPostgres
-from receiver.findings import Finding, Level
-from receiver.settings import Settings
-from receiver.storage import diagnosis, requirements
+from receiver.storage import diagnosis
 from receiver.storage.diagnosis import diagnose, timescale
+from receiver.storage.diagnosis.findings import Finding, Level
+from receiver.storage.schema import requirements
 from tests.conftest import MakeSettings
 from tests.logs import stop_refreshing
 from tests.receivers import receiving

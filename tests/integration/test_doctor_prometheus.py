@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from receiver.doctor.prometheus import diagnose
-from receiver.findings import Finding, Level
+from receiver.storage.diagnosis.findings import Finding, Level
 from tests.conftest import MakeSettings
 
 URL = "http://receiver.example:9201/api/v1/write"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receiver.doctor import security
-from receiver.findings import Finding, Level
+from receiver.storage.diagnosis.findings import Finding, Level
 from tests.certificates import issue
 from tests.conftest import MakeSettings
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from yarl import URL
 
-from receiver.storage.codes import STATEMENTS
+from receiver.storage.writing.codes import STATEMENTS
 from tests.conftest import MakeSettings
 from tests.pages import MARKUP, showing
 from tests.receivers import Running

@@ -21,12 +21,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.cli import build_parser, load_command
+from receiver.commands.cli import build_parser, load_command
+from receiver.config.settings import Settings
 from receiver.errors import RefusedByDatabaseError, SetupError
-from receiver.settings import Settings
-from receiver.storage import exporting
-from receiver.storage.exporting import COLUMNS, IncompleteExportError
-from receiver.storage.exporting import SELECT_AS_TEXT as ALL
+from receiver.storage.reading import exporting
+from receiver.storage.reading.exporting import COLUMNS, IncompleteExportError
+from receiver.storage.reading.exporting import SELECT_AS_TEXT as ALL
 
 FIRST = datetime(2026, 11, 1, 9, 0, 0, 1, tzinfo=UTC)
 ROWS = 250

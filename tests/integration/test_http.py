@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Self
 
 import pytest
 
-from receiver.peer import HEAD_END, MAX_HEAD
+from receiver.http.peer import HEAD_END, MAX_HEAD
 from receiver.write import WRITE_PATH
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series

@@ -13,14 +13,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from receiver.model import Fate, Half, Metric, Reason, Rejected, Row, Source
-from receiver.pairing import to_postgres_time
+from receiver.rows.batch import to_postgres_time
+from receiver.rows.model import Fate, Half, Metric, Reason, Rejected, Row, Source
 from receiver.storage import queries
-from receiver.storage.database import Database
-from receiver.storage.logs import LogWriter
-from receiver.storage.pending import settle_waiting
-from receiver.storage.records import Contents
-from receiver.storage.sources import Sources
+from receiver.storage.connection.database import Database
+from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.records import Contents
+from receiver.storage.writing.sources import Sources
+from receiver.storage.writing.writer import LogWriter
 from tests.conftest import MakeSettings
 
 NOW = 1_700_000_000_000

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from receiver.storage import observing
+from receiver.storage.reading import observing
 from tests.conftest import MakeSettings
 from tests.messages import NOW, STALE
 from tests.metrics import exposed

@@ -10,7 +10,7 @@ import pytest
 
 from receiver.errors import SchemaError
 from receiver.storage.queries import NEWEST_LOGS
-from receiver.storage.revisions import check_schema, migrate, migrations_directory
+from receiver.storage.schema.revisions import check_schema, migrate, migrations_directory
 from tests.conftest import MakeSettings
 from tests.logs import has_timescaledb, stop_refreshing
 

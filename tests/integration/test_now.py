@@ -10,17 +10,18 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection
 
-from receiver.findings import Level
-from receiver.settings import Settings
-from receiver.storage import diagnosis, summary
-from receiver.storage.database import Database
-from receiver.storage.migrations import alembic_config, run_async, run_in_transaction
-from receiver.storage.observing import GONE, MAX_SOURCES, observe
+from receiver.config.settings import Settings
+from receiver.storage import diagnosis
+from receiver.storage.connection.database import Database
+from receiver.storage.diagnosis.findings import Level
 from receiver.storage.queries import LOGS_SINCE, NEWEST_LOGS, NEWEST_ROWS
-from receiver.storage.reading import connect, logs_since, newest_logs
-from receiver.storage.revisions import migrate
-from receiver.storage.timescale import set_up_hypertable
-from receiver.storage.viewing import arrivals, logs, sources
+from receiver.storage.reading import arrivals, logs, sources
+from receiver.storage.reading.observing import GONE, MAX_SOURCES, observe
+from receiver.storage.reading.tables import connect, logs_since, newest_logs
+from receiver.storage.schema import summary
+from receiver.storage.schema.migrations import alembic_config, run_async, run_in_transaction
+from receiver.storage.schema.revisions import migrate
+from receiver.storage.schema.timescale import set_up_hypertable
 from tests.conftest import MakeSettings
 from tests.logs import HAS_SUMMARY, Log, add_logs, add_sources, refresh, seconds, stop_refreshing
 from tests.logs import logs as scrapes

@@ -12,13 +12,13 @@ import asyncpg
 import pyarrow.parquet as pq
 import pytest
 
-from receiver.cli import build_parser, load_command
-from receiver.findings import Level
-from receiver.settings import Settings
+from receiver.commands.cli import build_parser, load_command
+from receiver.config.settings import Settings
 from receiver.storage import diagnosis
+from receiver.storage.diagnosis.findings import Level
 from receiver.storage.queries import NEWEST_ROWS
-from receiver.storage.reading import connect
-from receiver.storage.viewing import logs, rejected, sources
+from receiver.storage.reading import logs, rejected, sources
+from receiver.storage.reading.tables import connect
 from tests.conftest import MakeSettings
 from tests.pages import showing
 from tests.waiting import until

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 import asyncpg
 import pytest
 
-from receiver.model import Reason
+from receiver.rows.model import Reason
 from receiver.web.texts import TEXTS
 from tests.conftest import MakeSettings
 from tests.logs import START, add_logs, add_sources, logs

@@ -10,12 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SchemaError
-from receiver.settings import Settings
-from receiver.storage.database import translated
-from receiver.storage.revisions import migrate
-from receiver.storage.viewing import arrivals, codes, intervals, logs, rejected, sources
-from receiver.storage.viewing.connection import CONNECTIONS, Viewer
+from receiver.storage.connection.database import translated
+from receiver.storage.reading import arrivals, codes, intervals, logs, rejected, sources
+from receiver.storage.reading.connection import CONNECTIONS, Viewer
+from receiver.storage.schema.revisions import migrate
 from receiver.web.pages import MOST_INTERVALS, MOST_SOURCES, ROWS
 from tests.conftest import MakeSettings, fresh_database
 from tests.logs import add_sources, stop_refreshing

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 import snappy
 
-from receiver.capture import CapturedRequest, read_capture
+from receiver.clients.capture import CapturedRequest, read_capture
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import Request
 from tests.conftest import MakeSettings

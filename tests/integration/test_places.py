@@ -10,14 +10,14 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection
 
-from receiver.findings import Level
-from receiver.settings import Settings
-from receiver.storage.database import Database
+from receiver.config.settings import Settings
+from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
-from receiver.storage.migrations import alembic_config, run_in_transaction
-from receiver.storage.retention import delete_old
-from receiver.storage.revisions import migrate
-from receiver.storage.timescale import is_hypertable
+from receiver.storage.diagnosis.findings import Level
+from receiver.storage.schema.migrations import alembic_config, run_in_transaction
+from receiver.storage.schema.retention import delete_old
+from receiver.storage.schema.revisions import migrate
+from receiver.storage.schema.timescale import is_hypertable
 from tests.conftest import MakeSettings
 from tests.receivers import receiving
 from tests.timescale import require_compression

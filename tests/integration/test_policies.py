@@ -9,7 +9,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from receiver.storage.revisions import migrate
+from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
 from tests.roles import as_role, plain_role
 from tests.timescale import FIND_VERSION, require_compression, require_timescaledb

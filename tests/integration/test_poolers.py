@@ -9,15 +9,21 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from receiver.cli import build_parser, load_command
+from receiver.commands.cli import build_parser, load_command
+from receiver.config.settings import Settings
 from receiver.errors import SetupError
-from receiver.findings import Level
-from receiver.settings import Settings
-from receiver.storage.backfills import Bookmark, Progress
-from receiver.storage.database import Database
+from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
-from receiver.storage.reading import ErrorCodeError, add_code, connect, newest_logs, rename_code
-from receiver.storage.revisions import migrate
+from receiver.storage.diagnosis.findings import Level
+from receiver.storage.reading.tables import (
+    ErrorCodeError,
+    add_code,
+    connect,
+    newest_logs,
+    rename_code,
+)
+from receiver.storage.schema.revisions import migrate
+from receiver.storage.writing.backfills import Bookmark, Progress
 from tests.conftest import MakeSettings
 from tests.poolers import ask, pooling
 from tests.receivers import Point, Running, receiving

@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from receiver import prometheus
+from receiver.clients import prometheus
+from receiver.clients.prometheus import TooMuchAtOnceError, opened
+from receiver.clients.prometheus_model import Points, RefusedByPrometheusError
 from receiver.errors import UnavailableError
-from receiver.prometheus import TooMuchAtOnceError, opened
-from receiver.prometheus_model import Points, RefusedByPrometheusError
 
 TIMED_OUT = '{"status":"error","errorType":"timeout","error":"query timed out"}'
 

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 from receiver.errors import UnavailableError
-from receiver.model import Row, Source
-from receiver.storage.database import Database
-from receiver.storage.logs import LogWriter, Options
-from receiver.storage.references import FEWEST
+from receiver.rows.model import Row, Source
+from receiver.storage.connection.database import Database
+from receiver.storage.writing.references import FEWEST
+from receiver.storage.writing.writer import LogWriter, Options
 from tests.conftest import MakeSettings
 from tests.integration.test_logs import NAMES, NOW, contents, count, row, source
 from tests.roles import as_role, plain_role

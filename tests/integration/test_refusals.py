@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 
 from receiver.errors import StatementRefusedError
-from receiver.model import Fate, Fates, Metric, Reason, Rejected, Series
-from receiver.storage.database import Database
-from receiver.storage.each import run_for_each
-from receiver.storage.logs import LogWriter, Options
-from receiver.storage.pending import settle_waiting
+from receiver.rows.model import Fate, Fates, Metric, Reason, Rejected, Series
+from receiver.storage.connection.database import Database
+from receiver.storage.writing.each import run_for_each
+from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.writer import LogWriter, Options
 from tests.conftest import MakeSettings
 from tests.integration.test_logs import (
     NAMES,

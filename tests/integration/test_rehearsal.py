@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from receiver.findings import Level
-from receiver.settings import Settings
+from receiver.config.settings import Settings
+from receiver.storage.diagnosis.findings import Level
 from tests.conftest import MakeSettings
 from tests.integration.test_doctor import found_in
 from tests.receivers import Point, Running, encode, receiving

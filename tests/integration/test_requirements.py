@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from receiver.app import STORE
+from receiver.config.settings import Settings
 from receiver.errors import SetupError
-from receiver.serve import serve
-from receiver.settings import Settings
-from receiver.storage import requirements, timescale
-from receiver.storage.database import session
-from receiver.storage.requirements import RIGHTS
-from receiver.storage.revisions import migrate
+from receiver.process.app import STORE
+from receiver.process.serve import serve
+from receiver.storage.connection.database import session
+from receiver.storage.schema import requirements, timescale
+from receiver.storage.schema.requirements import RIGHTS
+from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
 from tests.receivers import Point, receiving
 from tests.roles import as_role, execute, latin1_database, plain_role

@@ -11,11 +11,12 @@ import asyncpg
 import pytest
 
 from receiver.errors import DatabaseUnavailableError
-from receiver.storage import queries, retention
-from receiver.storage.database import Database
-from receiver.storage.retention import delete_old
-from receiver.storage.revisions import migrate
-from receiver.storage.timescale import is_hypertable
+from receiver.storage import queries
+from receiver.storage.connection.database import Database
+from receiver.storage.schema import retention
+from receiver.storage.schema.retention import delete_old
+from receiver.storage.schema.revisions import migrate
+from receiver.storage.schema.timescale import is_hypertable
 from tests.conftest import MakeSettings
 from tests.receivers import receiving
 from tests.timescale import require_timescaledb

@@ -8,9 +8,9 @@ from types import FrameType
 import asyncpg
 import pytest
 
-from receiver.app import STORE
 from receiver.errors import SchemaError, SetupError
-from receiver.storage.database import Database
+from receiver.process.app import STORE
+from receiver.storage.connection.database import Database
 from tests.conftest import MakeSettings
 from tests.receivers import Point, encode, receiving
 from tests.roles import latin1_database

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from receiver.storage.revisions import migrate, migrations_directory
+from receiver.storage.schema.revisions import migrate, migrations_directory
 from tests.conftest import MakeSettings
 from tests.logs import (
     HAS_SUMMARY,
@@ -171,7 +171,7 @@ async def test_it_comes_when_the_hypertable_does(
 ) -> None:
     """And who might read the plain view may read it still."""
     # As if the server had got TimescaleDB later.
-    monkeypatch.setattr("receiver.storage.requirements.LACKS_EXTENSION", "SELECT false")
+    monkeypatch.setattr("receiver.storage.schema.requirements.LACKS_EXTENSION", "SELECT false")
     settings = make_settings(database_url=humble_url)
     await migrate(settings)
     connection = await asyncpg.connect(empty_database_url)

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from receiver.model import Fate, Source
-from receiver.storage.database import Database
-from receiver.storage.logs import LogWriter, Options
-from receiver.storage.pending import settle_waiting
-from receiver.storage.reading import rename_code
+from receiver.rows.model import Fate, Source
+from receiver.storage.connection.database import Database
+from receiver.storage.reading.tables import rename_code
+from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.writer import LogWriter, Options
 from tests.conftest import MakeSettings
 from tests.integration.test_logs import (
     NAMES,

@@ -16,13 +16,13 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding
 from cryptography.hazmat.primitives.serialization import PrivateFormat as Format
 
-from receiver.app import CONNECTIONS, METRICS
-from receiver.capture import LINE, CapturedRequest
+from receiver.clients.capture import LINE, CapturedRequest
 from receiver.commands import health, replay
+from receiver.config.settings import Settings
 from receiver.errors import SettingsError
+from receiver.process.app import CONNECTIONS, METRICS
 from receiver.security.contexts import client_context
 from receiver.security.tls import ServerTLS
-from receiver.settings import Settings
 from receiver.write import WRITE_PATH
 from tests.certificates import Certificate, issue
 from tests.conftest import MakeSettings
@@ -135,7 +135,7 @@ async def test_a_handshake_that_does_not_end_is_given_up(
     server: Certificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("receiver.server.HANDSHAKE", 0.2)
+    monkeypatch.setattr("receiver.process.server.HANDSHAKE", 0.2)
     async with serving(make_settings, **server.write(tmp_path)) as receiver:
         reader, writer = await asyncio.open_connection(*receiver.address)
         await until(lambda: len(receiver.app[CONNECTIONS]) == 1)

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 import snappy
 
-from receiver import body
-from receiver.app import IN_FLIGHT
+from receiver.http import body
+from receiver.process.app import IN_FLIGHT
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequest
 from tests.conftest import MakeSettings
 from tests.receivers import HEADERS, Point, Running, encode, receiving

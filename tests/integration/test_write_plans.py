@@ -12,15 +12,16 @@ from typing import Any
 import asyncpg
 import pytest
 
-from receiver.model import Reason
-from receiver.pairing import POSTGRES_EPOCH_MS
-from receiver.storage import codes, queries, sources
-from receiver.storage.database import Connection, Database
-from receiver.storage.inserting import copy_logs
-from receiver.storage.logs import LogWriter
-from receiver.storage.observing import observe
-from receiver.storage.pending import settle_waiting
-from receiver.storage.records import LogRecord
+from receiver.rows.batch import POSTGRES_EPOCH_MS
+from receiver.rows.model import Reason
+from receiver.storage import queries
+from receiver.storage.connection.database import Connection, Database
+from receiver.storage.reading.observing import observe
+from receiver.storage.writing import codes, sources
+from receiver.storage.writing.inserting import copy_logs
+from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.records import LogRecord
+from receiver.storage.writing.writer import LogWriter
 from tests.conftest import MakeSettings
 from tests.integration.test_logs import NAMES, NOW, contents, ocr_half, source, status_half
 from tests.plans import explain, visits

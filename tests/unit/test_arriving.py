@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from receiver import arriving
-from receiver.arriving import Arriving, Body
 from receiver.errors import OverloadedError
+from receiver.http import arriving
+from receiver.http.arriving import Arriving, Body
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.backfill import (
+from receiver.clients.backfill import (
     FIRST_SPAN,
     LONGEST_SPAN,
     SAMPLES_AT_ONCE,
@@ -20,13 +20,13 @@ from receiver.backfill import (
     next_span,
     to_milliseconds,
 )
+from receiver.clients.prometheus import TooMuchAtOnceError
+from receiver.clients.prometheus_model import Points
 from receiver.commands.arguments import moment
 from receiver.errors import SetupError
-from receiver.model import Metric, Sample
-from receiver.pairing import Batch, Outcome
-from receiver.prometheus import TooMuchAtOnceError
-from receiver.prometheus_model import Points
-from receiver.storage.backfills import Progress
+from receiver.rows.batch import Batch, Outcome
+from receiver.rows.model import Metric, Sample
+from receiver.storage.writing.backfills import Progress
 from tests.messages import NOW
 
 NAMES = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}

@@ -11,9 +11,9 @@ from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
-from receiver.arriving import Arriving
-from receiver.body import BodyLimits, read_body
 from receiver.errors import BadRequestError
+from receiver.http.arriving import Arriving
+from receiver.http.body import BodyLimits, read_body
 
 LIMITS = BodyLimits(100, timedelta(seconds=5), 1)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from receiver.capture import CaptureError, Recorder, read_capture
+from receiver.clients.capture import CaptureError, Recorder, read_capture
 
 HEADERS = {
     "Content-Type": "application/x-protobuf",

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import receiver.settings
-from receiver import __version__, cli
-from receiver.cli import COMMANDS, build_parser, load_command, main
+import receiver.config.settings
+from receiver import __version__
+from receiver.commands import cli
+from receiver.commands.cli import COMMANDS, build_parser, load_command, main
+from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SettingsError
-from receiver.settings import Settings
 from tests.conftest import MakeSettings
 
 HOST = "must be HOST:PORT, such as 127.0.0.1:9201, [::1]:9201 or, for all addresses, 0.0.0.0:9201"
@@ -27,7 +28,7 @@ CONTROL = "must be one line, without control characters"
 def alone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing around the test changes settings, and the test does not change logging."""
     del make_settings
-    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", tmp_path / "no secrets")
+    monkeypatch.setattr(receiver.config.settings, "SECRETS_DIR", tmp_path / "no secrets")
     monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
 
 

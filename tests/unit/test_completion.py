@@ -7,9 +7,9 @@ from argparse import Namespace
 
 import pytest
 
-from receiver.cli import COMMANDS
 from receiver.commands import completion
-from receiver.settings import Settings
+from receiver.commands.cli import COMMANDS
+from receiver.config.settings import Settings
 from tests.conftest import MakeSettings
 from tests.programs import require_program
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from receiver.connections import MAX_RATE, Cause, Connections
+from receiver.http.connections import MAX_RATE, Cause, Connections
 
 LIMIT = 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receiver.database_url import DatabaseAddress, parse_database_url
+from receiver.config.database_url import DatabaseAddress, parse_database_url
 from receiver.errors import SettingsError
 from tests.conftest import MakeSettings
 

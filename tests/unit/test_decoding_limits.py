@@ -11,11 +11,11 @@ from unittest.mock import patch
 
 import pytest
 
+from receiver.config.settings import Settings
 from receiver.errors import BadRequestError, TooLargeError
 from receiver.protocol import reading, v1, v2
 from receiver.protocol.limits import DEFAULTS, Limits
 from receiver.protocol.series import SeriesCache
-from receiver.settings import Settings
 from tests import costly
 from tests.fuzz.differential import small_parts
 from tests.meanings import KEPT, meaning

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-import receiver.settings
+import receiver.config.settings
 from receiver import __version__
-from receiver.cli import COMMANDS
+from receiver.commands.cli import COMMANDS
+from receiver.config.settings import Settings
 from receiver.demo import application
-from receiver.settings import Settings
 from receiver.write import WRITE_PATH
 from tests.programs import require_program
 
@@ -38,7 +38,7 @@ SETTING_FILES = (
 )
 WHERE = """
 from receiver.demo.sender import configuration_file
-from receiver.storage.revisions import migrations_directory
+from receiver.storage.schema.revisions import migrations_directory
 print(configuration_file(), migrations_directory())
 """
 DEFAULT_LISTEN = Settings.model_fields["listen"].default
@@ -269,7 +269,7 @@ def test_the_line_end_of_a_secret_file_is_not_part_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "receiver_database_password").write_text("example\n")
-    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", tmp_path)
+    monkeypatch.setattr(receiver.config.settings, "SECRETS_DIR", tmp_path)
     password = Settings.load().database_password
     assert password is not None
     assert password.get_secret_value() == "example"

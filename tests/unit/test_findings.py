@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.findings import Finding, Level, carry_out, ok, spell
+from receiver.storage.diagnosis.findings import Finding, Level, carry_out, ok, spell
 
 
 async def test_a_check_that_fails_is_a_finding_and_stops_no_other() -> None:

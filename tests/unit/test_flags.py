@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.cli import COMMANDS, build_parser, load_command
-from receiver.explaining import default_text
-from receiver.flags import add_settings, placeholder
-from receiver.notation import parse_duration, write_duration, write_size
-from receiver.sections import SECTIONS, Section
-from receiver.settings import Settings
+from receiver.commands.cli import COMMANDS, build_parser, load_command
+from receiver.config.explaining import default_text
+from receiver.config.flags import add_settings, placeholder
+from receiver.config.sections import SECTIONS, Section
+from receiver.config.settings import Settings
+from receiver.config.value_types import parse_duration, write_duration, write_size
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def help_of(*shown: Section) -> str:
 def test_every_setting_stands_in_one_section() -> None:
     placed = [name for names in SECTIONS.values() for name in names]
     missing = Settings.model_fields.keys() - set(placed)
-    assert not missing, f"put {missing} into a section of receiver/sections.py"
+    assert not missing, f"put {missing} into a section of receiver/config/sections.py"
     assert not set(placed) - Settings.model_fields.keys(), "a section names what is no setting"
     assert len(placed) == len(set(placed))
 

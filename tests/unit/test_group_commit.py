@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import DatabaseUnavailableError, ReceiverError, ShuttingDownError
-from receiver.model import Metric, Sample, Series, Source
-from receiver.pairing import Batch, Outcome
-from receiver.storage.gathering import PARTS, PASSES
-from receiver.storage.group_commit import Batching, GroupCommit
-from receiver.storage.parting import MAX_CHUNKS, MAX_REFUSED
-from receiver.storage.records import Contents
+from receiver.rows.batch import Batch, Outcome
+from receiver.rows.model import Metric, Sample, Series, Source
+from receiver.storage.writing.gathering import PARTS, PASSES
+from receiver.storage.writing.group_commit import Batching, GroupCommit
+from receiver.storage.writing.parting import MAX_CHUNKS, MAX_REFUSED
+from receiver.storage.writing.records import Contents
 from tests.messages import NOW, STALE
 from tests.waiting import until
 
@@ -458,7 +458,7 @@ async def test_a_half_waits_while_a_batch_is_committed_however_short_the_time_to
 async def test_a_half_does_not_wait_for_a_commit_that_hangs(
     opened: Opens, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("receiver.storage.group_commit.LONGEST_WAIT", 0.02)
+    monkeypatch.setattr("receiver.storage.writing.group_commit.LONGEST_WAIT", 0.02)
     writes.gate.clear()
     async with opened(writers=2, linger=NO_TIME) as group_commit:
         running = asyncio.create_task(group_commit.store(pair(0)))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import OverloadedError
-from receiver.limits import InFlight
+from receiver.http.limits import InFlight
 
 
 def counts(in_flight: InFlight) -> tuple[int, int, int]:

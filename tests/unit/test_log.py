@@ -8,8 +8,8 @@ from datetime import datetime
 
 import pytest
 
-from receiver import log
-from receiver.log import GroupingHandler, set_up_logging
+from receiver.telemetry import log
+from receiver.telemetry.log import GroupingHandler, set_up_logging
 from tests.waiting import until
 
 logger = logging.getLogger("tests.something")

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from receiver.model import Half, Metric, Reason, Rejected, Row, Sample, Series, Source
-from receiver.pairing import (
+from receiver.rows.batch import (
     Batch,
     Outcome,
     TimeWindow,
@@ -22,6 +21,7 @@ from receiver.pairing import (
     read_status,
     to_postgres_time,
 )
+from receiver.rows.model import Half, Metric, Reason, Rejected, Row, Sample, Series, Source
 from tests import strategies
 from tests.messages import NOW, STALE, bits, from_bits
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.model import Metric, Sample, Series, Source
-from receiver.storage import parting
-from receiver.storage.parting import chunks_of, part
+from receiver.rows.model import Metric, Sample, Series, Source
+from receiver.storage.writing import parting
+from receiver.storage.writing.parting import chunks_of, part
 from tests.messages import NOW
 
 SOURCES = [Source((("instance", str(number)),)) for number in range(5)]

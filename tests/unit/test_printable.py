@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
-from receiver.model import Faults, WriteRequest
 from receiver.printable import is_unicode, printable, to_json
+from receiver.rows.model import Faults, WriteRequest
 from receiver.write import acknowledgement, refusal
 
 BAD = ["\x00", "\x07", "\x08", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b", "\u200e", "\u200f"]

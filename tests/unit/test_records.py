@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from receiver.model import Half, Metric, Reason, Rejected, Row, Source
-from receiver.pairing import POSTGRES_EPOCH_MS, to_postgres_time
-from receiver.storage.labels import cut, to_json
-from receiver.storage.records import (
+from receiver.rows.batch import POSTGRES_EPOCH_MS, to_postgres_time
+from receiver.rows.model import Half, Metric, Reason, Rejected, Row, Source
+from receiver.storage.writing.labels import cut, to_json
+from receiver.storage.writing.records import (
     COPY_COLUMNS,
     Contents,
     LogRecord,

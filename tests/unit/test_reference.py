@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from receiver import reference
-from receiver.settings import Settings
+from receiver.config import reference
+from receiver.config.settings import Settings
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.storage.registry import HOUR, Allowance
+from receiver.storage.writing.registry import HOUR, Allowance
 
 
 @given(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from receiver.metrics import COMMIT_BUCKETS, Metrics
+from receiver.telemetry.metrics import COMMIT_BUCKETS, Metrics
 from tests.programs import require_program
 
 ROOT = Path(__file__).parents[2]

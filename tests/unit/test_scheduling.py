@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from receiver.errors import TooLargeError
-from receiver.model import Faults, WriteRequest
 from receiver.protocol.scheduling import PLACES, SLICE, Scheduler
 from receiver.protocol.tally import Decoded, Steps
+from receiver.rows.model import Faults, WriteRequest
 from tests.messages import compress
 
 DECODED = Decoded(WriteRequest([], 0, 0, 0, Faults(0, 0, [])), 0)

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.model import Metric, Series, Source
 from receiver.protocol.limits import InvalidSeriesError, Limits
 from receiver.protocol.series import (
     FILTERED,
@@ -22,6 +21,7 @@ from receiver.protocol.series import (
     check_labels,
     join,
 )
+from receiver.rows.model import Metric, Series, Source
 from tests import strategies
 
 STATUS = "app_status"

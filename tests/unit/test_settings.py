@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource
 
-import receiver.settings
+import receiver.config.settings
+from receiver.config.settings import SECRETS, Settings, default_data_dir, find_ignored
+from receiver.config.value_types import parse_address, parse_duration
 from receiver.errors import SettingsError
-from receiver.model import Metric
-from receiver.notation import parse_address, parse_duration
-from receiver.settings import SECRETS, Settings, default_data_dir, find_ignored
+from receiver.rows.model import Metric
 
 SECRET = "postgresql://user:hunter2@db/logs"
 
@@ -34,7 +34,7 @@ def secrets_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", directory)
+    monkeypatch.setattr(receiver.config.settings, "SECRETS_DIR", directory)
     for name in os.environ:
         if name.upper().startswith("RECEIVER_"):
             monkeypatch.delenv(name)
@@ -116,7 +116,7 @@ def test_values_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_secrets_directory_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", tmp_path / "missing")
+    monkeypatch.setattr(receiver.config.settings, "SECRETS_DIR", tmp_path / "missing")
     assert Settings.load() == Settings.load()
 
 

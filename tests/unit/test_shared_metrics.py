@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import SetupError
-from receiver.shared_metrics import SHARED_METRICS, KeptFiles, shared_metrics
+from receiver.telemetry.shared_metrics import SHARED_METRICS, KeptFiles, shared_metrics
 
 
 @pytest.mark.parametrize("what", ["directory", "file"])

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import receiver.settings
+import receiver.config.settings
+from receiver.config.files import LARGEST, read_env_file
+from receiver.config.settings import Settings
 from receiver.errors import SettingsError
-from receiver.settings import Settings
-from receiver.sources import LARGEST, read_env_file
 from tests.conftest import MakeSettings
 
 SECRET = "hunter2"
@@ -24,7 +24,7 @@ def alone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path
     del make_settings
     secrets = tmp_path / "secrets"
     secrets.mkdir()
-    monkeypatch.setattr(receiver.settings, "SECRETS_DIR", secrets)
+    monkeypatch.setattr(receiver.config.settings, "SECRETS_DIR", secrets)
     monkeypatch.chdir(tmp_path)
     return secrets
 

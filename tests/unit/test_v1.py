@@ -12,11 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
-from receiver.model import Faults, Labels, Metric
 from receiver.protocol import samples, v1
 from receiver.protocol.generated.remote_write_v1_pb2 import Label, TimeSeries, WriteRequest
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v1 import Decoder
+from receiver.rows.model import Faults, Labels, Metric
 from tests import strategies
 from tests.meanings import KEPT, Meaning, meaning, read_older
 from tests.messages import (

@@ -17,7 +17,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
-from receiver.model import Labels, Metric
 from receiver.protocol import columns, v1, v2
 from receiver.protocol.generated.remote_write_v2_pb2 import (
     BucketSpan,
@@ -27,6 +26,7 @@ from receiver.protocol.generated.remote_write_v2_pb2 import (
 )
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v2 import Decoder
+from receiver.rows.model import Labels, Metric
 from tests import strategies
 from tests.meanings import KEPT, Meaning, meaning, read_newer
 from tests.messages import (
@@ -174,7 +174,7 @@ def test_known_series_are_not_parsed_again_if_their_symbols_are_new(
 
 
 def test_numpy_is_loaded_only_for_requests_that_need_it() -> None:
-    code = "import sys, receiver.app; sys.exit('numpy' in sys.modules)"
+    code = "import sys, receiver.process.app; sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

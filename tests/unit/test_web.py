@@ -9,7 +9,7 @@ from string import Formatter
 
 import pytest
 
-from receiver.storage.viewing.intervals import Interval
+from receiver.storage.reading.intervals import Interval
 from receiver.web import display, texts
 from receiver.web.languages import Language, preferred
 from receiver.web.parameters import LONG_RANGES

@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final, TypeVar
 
+from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
-from receiver.findings import Report, carry_out, problem
-from receiver.settings import Settings
-from receiver.storage.database import Connection, session, translated, used
+from receiver.storage.connection.database import Connection, session, translated, used
 from receiver.storage.diagnosis import contents, schema, server, timescale, writing
-from receiver.storage.revisions import HAS_VERSION
+from receiver.storage.diagnosis.findings import Report, carry_out, problem
+from receiver.storage.schema.revisions import HAS_VERSION
 
 T = TypeVar("T")
 

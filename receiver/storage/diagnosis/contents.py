@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from receiver.findings import Finding, note, ok, problem, spell, warning
-from receiver.model import Reason
-from receiver.settings import Settings
-from receiver.storage.database import Connection
+from receiver.config.settings import Settings
+from receiver.rows.model import Reason
+from receiver.storage.connection.database import Connection
+from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
 
 PATIENCE: Final = timedelta(minutes=5)
 """A twin that has not come by then, or a row, is worth a word."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from receiver.config.settings import Settings
 from receiver.errors import SchemaError
-from receiver.findings import Finding, note, ok, problem, warning
-from receiver.settings import Settings
-from receiver.storage.database import Connection
-from receiver.storage.requirements import require_rights, require_room, require_schema
-from receiver.storage.revisions import find_revision, newest_revision
+from receiver.storage.connection.database import Connection
+from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
+from receiver.storage.schema.requirements import require_rights, require_room, require_schema
+from receiver.storage.schema.revisions import find_revision, newest_revision
 
 INDEXES: Final = (
     ("UNIQUE INDEX", "error_codes", "code"),

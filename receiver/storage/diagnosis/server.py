@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from receiver.config.settings import Settings
 from receiver.errors import SetupError
-from receiver.findings import Finding, note, ok, problem, warning
-from receiver.settings import Settings
-from receiver.storage.database import Connection
-from receiver.storage.requirements import NEWEST_SERVER, require_server
+from receiver.storage.connection.database import Connection
+from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
+from receiver.storage.schema.requirements import NEWEST_SERVER, require_server
 
 # Whether nothing can be written: a standby, or a session that is read-only by default. Our own
 # session is, but not by its default.

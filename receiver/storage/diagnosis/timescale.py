@@ -7,11 +7,11 @@ from typing import Final
 
 import asyncpg
 
-from receiver.findings import Finding, note, ok, warning
-from receiver.settings import Settings
-from receiver.storage.database import Connection
-from receiver.storage.places import LOGS, schema_of
-from receiver.storage.timescale import FIND_HYPERTABLE, IS_LOADED, LOAD
+from receiver.config.settings import Settings
+from receiver.storage.connection.database import Connection
+from receiver.storage.connection.places import LOGS, schema_of
+from receiver.storage.diagnosis.findings import Finding, note, ok, warning
+from receiver.storage.schema.timescale import FIND_HYPERTABLE, IS_LOADED, LOAD
 
 OLDEST: Final = (2, 14)
 

@@ -6,11 +6,11 @@ from typing import Final
 
 import asyncpg
 
+from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
-from receiver.findings import Finding, note, ok, problem
-from receiver.settings import Settings
-from receiver.storage.database import Connection, describe, translated
-from receiver.storage.rehearsal import HAS_KEY, NO_KEY, REHEARSALS
+from receiver.storage.connection.database import Connection, describe, translated
+from receiver.storage.diagnosis.findings import Finding, note, ok, problem
+from receiver.storage.writing.rehearsal import HAS_KEY, NO_KEY, REHEARSALS
 
 WRITTEN: Final = {
     "error_codes": ("code", "name", "description"),

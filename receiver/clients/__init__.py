@@ -1,0 +1,1 @@
+"""Talks to other servers, and replays what they sent."""

@@ -1,0 +1,176 @@
+"""Sends captured requests once more, as patiently as Prometheus does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_result,
+    stop_before_delay,
+    wait_exponential,
+)
+
+from receiver.clients.capture import REPLAY_HEADER, CapturedRequest, ReplayIntoCaptureError
+from receiver.security.access import PUBLIC, Access
+
+# Prometheus' own min_backoff, max_backoff and remote_timeout.
+BACKOFF: Final = wait_exponential(multiplier=0.03, max=5)
+TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
+NO_ANSWER: Final = 0
+
+
+class Answer(NamedTuple):
+    """What came of a request."""
+
+    status: int
+    text: str
+    retry_after: int = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether the request arrived and was accepted."""
+        return 200 <= self.status < 300
+
+    @property
+    def temporary(self) -> bool:
+        """Whether another try may have another answer."""
+        return self.status == NO_ANSWER or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+    @property
+    def final(self) -> bool:
+        """Whether the requests that follow would be answered the same."""
+        return self.temporary or self.status == ReplayIntoCaptureError.status
+
+
+class Sender:
+    """Sends requests, several at once.
+
+    Args:
+        url: Where to.
+        connections: How many at once.
+        retry_for: Seconds after which a request is not sent again.
+        access: What lets it in there.
+    """
+
+    def __init__(
+        self, url: str, connections: int, retry_for: float, access: Access = PUBLIC
+    ) -> None:
+        self._url = url
+        self._access = access
+        self._connections = connections
+        self._gave_up = False
+        self._retrying = AsyncRetrying(
+            retry=retry_if_result(lambda answer: answer.temporary),
+            wait=lambda state: result(state).retry_after or BACKOFF(state),
+            stop=stop_before_delay(retry_for),
+            retry_error_callback=result,
+        )
+
+    async def send(
+        self, requests: Iterator[CapturedRequest], heard: Callable[[Answer], None]
+    ) -> None:
+        """Send until there are no more requests, or one could not be delivered."""
+        connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._access.context())
+        # What a request does not say, it did not say when it was captured.
+        omitted = ("Content-Type", "User-Agent")
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=TIMEOUT,
+            skip_auto_headers=omitted,
+            headers={**self._access.headers, REPLAY_HEADER: "1"},
+        ) as session:
+            lanes = [self._send(requests, session, heard) for _ in range(self._connections)]
+            await asyncio.gather(*lanes)
+
+    async def _send(
+        self,
+        requests: Iterator[CapturedRequest],
+        session: aiohttp.ClientSession,
+        heard: Callable[[Answer], None],
+    ) -> None:
+        while not self._gave_up and (request := next(requests, None)):
+            answer: Answer = await self._retrying(post, session, self._url, request)
+            self._gave_up |= answer.final
+            heard(answer)
+
+
+def result(state: RetryCallState) -> Any:  # noqa: ANN401  as tenacity has it
+    """What the last try returned."""
+    assert state.outcome is not None  # noqa: S101  there was a try
+    return state.outcome.result()
+
+
+async def post(session: aiohttp.ClientSession, url: str, request: CapturedRequest) -> Answer:
+    """Send one request once."""
+    try:
+        async with session.post(
+            url, data=request.body, headers=request.headers, allow_redirects=False
+        ) as response:
+            return Answer(
+                response.status,
+                (await response.text(errors="replace")).strip(),
+                header_number(response, "Retry-After"),
+            )
+    except TimeoutError:
+        return Answer(NO_ANSWER, f"no answer within {TIMEOUT.total:.0f} s")
+    except aiohttp.ClientError as error:
+        return Answer(NO_ANSWER, str(error) or type(error).__name__)
+
+
+def header_number(response: aiohttp.ClientResponse, header: str) -> int:
+    """A header that is a number, 0 if it is not."""
+    text = response.headers.get(header, "")
+    return int(text) if text.isdecimal() else 0
+
+
+class Tally:
+    """Counts answers.
+
+    Args:
+        total: How many there should be.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.counts: Counter[int] = Counter()
+        self._good = 0
+        self._start = time.monotonic()
+        self._seconds = 0.0
+
+    def count(self, answer: Answer) -> None:
+        """Count an answer."""
+        self.counts[answer.status] += 1
+        self._good += answer.good
+        self._seconds = time.monotonic() - self._start
+
+    @property
+    def complete(self) -> bool:
+        """Whether every request was accepted."""
+        return self._good == self.total
+
+    @property
+    def rate(self) -> str:
+        """How fast it goes."""
+        return f"{self.counts.total() / (self._seconds or 1.0):,.1f} requests/s"
+
+    def summary(self) -> str:
+        """What came of the requests, in one line."""
+        sent = self.counts.total()
+        parts = [f"{count} × {name(status)}" for status, count in sorted(self.counts.items())]
+        if sent < self.total:
+            parts.append(f"{self.total - sent} not sent")
+        statuses = ", ".join(parts) or "nothing to send"
+        return f"{sent} requests in {self._seconds:.1f} s ({self.rate}): {statuses}"
+
+
+def name(status: int) -> str:
+    """A status in words."""
+    return "no answer" if status == NO_ANSWER else str(status)

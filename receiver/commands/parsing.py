@@ -1,0 +1,103 @@
+"""Parses command lines, and says what is wrong with one in a line that names what was meant."""
+
+from __future__ import annotations
+
+from argparse import (
+    Action,
+    ArgumentError,
+    ArgumentParser,
+    HelpFormatter,
+    Namespace,
+    _SubParsersAction,
+)
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+from receiver.config.suggestions import did_you_mean
+from receiver.printable import printable
+
+WORDS: Final = {
+    "expected one argument": "needs a value",
+    "ignored explicit argument": "takes no value, so not",
+}
+"""What argparse says, and what we say."""
+
+
+class ManualFormatter(HelpFormatter):
+    """Fills paragraphs, but leaves those as they are that have indented lines: examples."""
+
+    def __init__(self, prog: str, **options: Any) -> None:  # noqa: ANN401  argparse's
+        super().__init__(prog, **options)
+        # The longest command: argparse forgets that commands are indented once more.
+        self._action_max_length = len("    completion")
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(
+            paragraph if "\n  " in paragraph else fill(paragraph, width, indent)
+            for paragraph in text.strip("\n").split("\n\n")
+        )
+
+
+class Commands(_SubParsersAction):  # type: ignore[type-arg]  # generic for type checkers only
+    """Commands of a parser: the text of one is at least its line in their list."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:  # noqa: ANN401  argparse's
+        """Add a command."""
+        return super().add_parser(name, **{"description": options.get("help"), **options})
+
+
+class Parser(ArgumentParser):
+    """Parses a command line, with the same words for a wrong one under every version of Python.
+
+    It ends the process with exit code 2 and one line on standard error.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  argparse's
+        super().__init__(*arguments, **{"formatter_class": ManualFormatter, **options})
+        self.register("action", "parsers", Commands)
+        # Python 3.14 colours help, and suggests in its own way.
+        self.color = False
+        self.suggest_on_error = False
+
+    def parse_known_args(  # type: ignore[override]  # we have no namespace of our own
+        self, args: Sequence[str] | None = None, namespace: Namespace | None = None
+    ) -> tuple[Namespace, list[str]]:
+        """Parse, also as the parser of a command; what is not known is an error right here."""
+        parsed, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(self._explain(rest))
+        return parsed, rest
+
+    def _explain(self, rest: Sequence[str]) -> str:
+        # Only the name: a value may be a secret, though its flag is misspelt.
+        names = [word.partition("=")[0] for word in rest if word.startswith("-")]
+        if names:
+            return (
+                f"there is no flag {names[0]}{did_you_mean(names[0], self._option_string_actions)}"
+            )
+        return (
+            f"{rest[0]!r} is one argument too many; a command stands before all flags, and what "
+            "has blanks in quotes"
+        )
+
+    def _check_value(self, action: Action, value: Any) -> None:  # noqa: ANN401  argparse's
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        if isinstance(action, _SubParsersAction):
+            kind = str(action.metavar).lower()
+            self.error(f"there is no {kind} {value!r}{did_you_mean(value, known)}")
+        words = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise ArgumentError(action, f"must be {words}, not {value!r}{did_you_mean(value, known)}")
+
+    def error(self, message: str) -> NoReturn:
+        """End with a line that says what is wrong, and where to read more."""
+        text = message.removeprefix("argument ")
+        for theirs, ours in WORDS.items():
+            text = text.replace(theirs, ours)
+        self.fail(f"{text}; `{self.prog} --help` tells more")
+
+    def fail(self, message: str) -> NoReturn:
+        """End with a line that says what is wrong."""
+        self.exit(2, f"{self.prog.partition(' ')[0]}: {printable(message)}\n")

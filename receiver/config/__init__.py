@@ -1,0 +1,1 @@
+"""Reads settings and the catalogue of tables, and documents them."""

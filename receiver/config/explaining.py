@@ -1,0 +1,108 @@
+"""Says what is wrong with a setting, what it may be, and how one writes it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import NoneType
+from typing import Any, Final, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le
+from pydantic import ByteSize
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from receiver.config.suggestions import did_you_mean
+from receiver.config.value_types import SIZES, write_duration, write_size
+
+LONGEST: Final = 100
+"""Characters of a wrong value that are shown."""
+NOUNS: Final[dict[object, str]] = {
+    int: "a whole number",
+    float: "a number",
+    timedelta: "a duration",
+    ByteSize: "a size",
+}
+
+
+def explain(
+    fault: ErrorDetails, field: FieldInfo | None, *, secret: bool = False, place: str = ""
+) -> str:
+    """Say in one sentence which setting is wrong, its value unless secret, and what is allowed.
+
+    Args:
+        fault: What pydantic found.
+        field: The setting; None if the fault is not of a single one, and says itself of which.
+        secret: Whether the value must not be shown.
+        place: The file and line that the value stands in, if it is in a file.
+    """
+    # Our own validators say what is allowed; pydantic says it in words of Python.
+    own = fault["type"] == "value_error"
+    reason = fault["msg"].removeprefix("Value error, ") if own else ""
+    if field is None:
+        return reason
+    if not own:
+        reason = allowed(field) + did_you_mean(str(fault["input"]), choices(field))
+    shown = "" if secret else f"={show(fault['input'])}"
+    where = f" ({place})" if place else ""
+    return f"RECEIVER_{str(fault['loc'][0]).upper()}{shown}{where}: {reason}"
+
+
+def show(value: object) -> str:
+    """Write a wrong value in one line, long enough to know it again."""
+    text = str(value)
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if text.isprintable() else repr(text)
+
+
+def allowed(field: FieldInfo) -> str:
+    """Say what a setting may be, with its default as an example of what has bounds or a unit."""
+    if words := choices(field):
+        return f"must be {', '.join(words[:-1])} or {words[-1]}"
+    kind, default = kind_of(field), default_text(field)
+    example = f", such as {default}" if default and default != "off" else ""
+    off = ", or off" if field.annotation == int | None else ""
+    return f"must be {NOUNS.get(kind, 'text')}{bounds(field)}{off}{example}"
+
+
+def kind_of(field: FieldInfo) -> object:
+    """The type of a setting's value where it has one."""
+    kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
+    return kinds[0] if kinds else field.annotation
+
+
+def choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a setting may be; empty if it is no choice among words."""
+    if field.annotation is bool:
+        return "true", "false"
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def bounds(field: FieldInfo) -> str:
+    """The limits of a setting's value, in words that follow a noun; empty without any."""
+    limits = field.metadata
+    write = write_bytes if kind_of(field) is ByteSize else write_value
+    lower = [f" above {write(limit.gt)}" for limit in limits if isinstance(limit, Gt)]
+    lower += [f" from {write(limit.ge)}" for limit in limits if isinstance(limit, Ge)]
+    upper: list[Any] = [limit.le for limit in limits if isinstance(limit, Le)]
+    return "".join(lower[:1]) + (f" to {write(min(upper))}" if upper else "")
+
+
+def write_bytes(size: Any) -> str:  # noqa: ANN401  a limit may be of any type
+    """Write a size, always with a unit."""
+    return f"{size}B" if size < min(SIZES.values()) else write_size(size)
+
+
+def default_text(field: FieldInfo) -> str:
+    """A setting's default as one would write it; empty if there is none to write."""
+    if field.default is None and field.annotation in {timedelta | None, int | None}:
+        return "off"
+    return "" if field.default in {None, PydanticUndefined} else write_value(field.default)
+
+
+def write_value(value: object) -> str:
+    """Write a value as it is set."""
+    if isinstance(value, timedelta):
+        return write_duration(value)
+    if isinstance(value, ByteSize):
+        return write_size(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

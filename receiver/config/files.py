@@ -1,0 +1,235 @@
+"""Reads the files that settings come from, `.env` and secrets, however an editor left them.
+
+Text is UTF-8, with or without a byte order mark, or UTF-16 with one; lines end as they like. What
+cannot be meant is refused with file and line; no message shows a value, for it may be a secret.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dotenv.parser import Binding, parse_stream
+
+from receiver.config.suggestions import closest
+from receiver.config.value_types import is_unicode_text
+from receiver.errors import SettingsError
+from receiver.printable import printable
+
+PREFIX: Final = "RECEIVER_"
+KUBERNETES: Final = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)")
+"""Variables that Kubernetes sets in every pod beside a service called receiver or receiver-…"""
+LIKENESS: Final = 0.85
+"""How much a name is like a setting's where the beginning that all of them have is misspelt."""
+BEHIND_PREFIX: Final = 0.75
+"""How much it is where that beginning is right."""
+LARGEST: Final = 2**20
+"""Bytes of a file; settings never need that many."""
+OURS: Final = re.compile(rf"\s*(?:export\s+)?['\"]?({PREFIX}\w*)", re.IGNORECASE)
+SINGLE_QUOTED: Final = re.compile(r"[^=]*=\s*'")
+
+
+class Line(NamedTuple):
+    """A setting, or what looks like one, in a `.env` file."""
+
+    name: str
+    """In capitals."""
+    value: str
+    place: str
+    """File and line."""
+
+
+class Ignored(NamedTuple):
+    """Something in a `.env` file that has no effect."""
+
+    found: str
+    advice: str
+
+
+class EnvFile(NamedTuple):
+    """What a `.env` file says."""
+
+    lines: list[Line]
+    """Each `NAME=VALUE`, whosever it is; of several with the same name the last one holds."""
+    ignored: list[Ignored]
+
+
+def read_env_file(file: Path) -> EnvFile:
+    """Read a `.env` file; one that is not there says nothing.
+
+    Raises:
+        SettingsError: it cannot be read, or a line that names a setting has no value, or one that
+            other readers of the same file would change.
+    """
+    lines: dict[str, Line] = {}
+    ignored: list[Ignored] = []
+    for place, binding in numbered(read_if_there(file), file):
+        if binding.key is None or binding.value is None:
+            ignored += unreadable(binding, place)
+            continue
+        line = Line(binding.key.upper(), binding.value, place)
+        if line.name.startswith(PREFIX):
+            check_line(line, binding)
+            if before := lines.get(line.name):
+                found = f"{line.name} stands in {before.place} and in {place}"
+                ignored.append(Ignored(found, "the last one holds; remove the other"))
+        lines[line.name] = line
+    return EnvFile(list(lines.values()), ignored)
+
+
+def read_if_there(file: Path) -> str:
+    """Read a file; one that is not there is empty.
+
+    Raises:
+        SettingsError: as `read_text`.
+    """
+    try:
+        return read_text(file)
+    except SettingsError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        # A virtual environment of Python is often called .env too.
+        if missing or (file.is_dir() and (file / "pyvenv.cfg").exists()):
+            return ""
+        raise
+
+
+def numbered(text: str, file: Path) -> Iterator[tuple[str, Binding]]:
+    """Divide a `.env` file into its entries, each with its file and line."""
+    for binding in parse_stream(io.StringIO(text)):
+        written = binding.original.string
+        # Empty lines before an entry belong to it.
+        above = written[: len(written) - len(written.lstrip())]
+        yield f"{file} line {binding.original.line + len(above.splitlines())}", binding
+
+
+def unreadable(binding: Binding, place: str) -> list[Ignored]:
+    """Judge an entry that is no `NAME=VALUE`.
+
+    Raises:
+        SettingsError: it names a setting: whoever wrote it takes it for set.
+    """
+    written = binding.original.string.strip()
+    if named := OURS.match(written):
+        raise SettingsError(
+            f"{place}: {named[1].upper()} has no = behind its name, or a quote that is not closed; "
+            f"write {named[1].upper()}=VALUE"
+        )
+    if not binding.error:  # a comment, or the bare name of somebody else's variable
+        return []
+    return [Ignored(f"{place} is not NAME=VALUE", "it is ignored; a comment begins with #")]
+
+
+def check_line(line: Line, binding: Binding) -> None:
+    """Check that the value of a setting is the same for whoever reads the file.
+
+    Raises:
+        SettingsError: it is not text, or docker compose would put a variable into it.
+    """
+    check_encoding(line.value, f"{line.place}: {line.name}")
+    if "${" in line.value and not SINGLE_QUOTED.match(binding.original.string):
+        raise SettingsError(
+            f"{line.place}: {line.name} has a ${{…}}, which is not replaced here: write the value "
+            "itself, or put it in single quotes if the ${ is part of it"
+        )
+
+
+def judge_names(names: Iterable[tuple[str, str]], known: Collection[str]) -> list[Ignored]:
+    """Find the names that look like a setting's and are none.
+
+    Args:
+        names: Each in capitals, and where it stands in words that follow it, if they are needed.
+        known: The names of all settings, in capitals.
+    """
+    ignored = []
+    for name, place in names:
+        if name in known or KUBERNETES.fullmatch(name):
+            continue
+        ours = name.startswith(PREFIX)
+        # Their common beginning would make all of them alike.
+        likeness = BEHIND_PREFIX if ours else LIKENESS
+        if (meant := closest(name, known, likeness)) or ours:
+            advice = f"did you mean {meant}?" if meant else "`receiver serve --help` lists all"
+            ignored.append(Ignored(f"{name}{place} is no setting", advice))
+    return ignored
+
+
+def read_secret(directory: Path, name: str) -> tuple[str, Path] | None:
+    """Read the file of a setting in a directory of secrets, named in lower case or capitals.
+
+    Returns:
+        The text without the blanks around it, and its file; None if there is none.
+
+    Raises:
+        SettingsError: it cannot be read, or is not text.
+    """
+    for file in secret_files(directory):
+        if file.name.upper() == f"{PREFIX}{name.upper()}":
+            text = read_text(file)
+            check_encoding(text, str(file))
+            return text, file
+    return None
+
+
+def secret_files(directory: Path) -> list[Path]:
+    """List what lies in a directory of secrets that begins as a setting's name.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        files = sorted(directory.iterdir()) if directory.is_dir() else []
+    except OSError as error:
+        raise SettingsError(f"cannot read {directory}: {error.strerror}") from error
+    return [file for file in files if file.name.upper().startswith(PREFIX)]
+
+
+def read_text(file: Path) -> str:
+    """Read a whole file; bytes that are not text become lone surrogates.
+
+    Raises:
+        SettingsError: it cannot be read, is too large, or holds what no text does.
+    """
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LARGEST + 1)
+    except OSError as error:
+        raise SettingsError(f"cannot read {printable(str(file))}: {error.strerror}") from error
+    if len(data) > LARGEST:
+        raise SettingsError(f"{file} is too large: 1 MiB is the most that is read")
+    try:
+        text = decode(data)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is broken UTF-16; save it as UTF-8") from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise SettingsError(
+            f"{file} line {line}: has a NUL byte, as UTF-16 without a byte order mark does; "
+            "save it as UTF-8"
+        )
+    return text
+
+
+def decode(data: bytes) -> str:
+    """Decode UTF-8 or, where a byte order mark says so, UTF-16.
+
+    Raises:
+        UnicodeDecodeError: it is UTF-16 and broken.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    # In a comment, or in what is not ours, it does no harm that it is not UTF-8.
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def check_encoding(value: str, place: str) -> None:
+    """Check that a value was UTF-8.
+
+    Raises:
+        SettingsError: it was not.
+    """
+    if not is_unicode_text(value):
+        raise SettingsError(f"{place} is not UTF-8 text; save the file as UTF-8")

@@ -1,0 +1,138 @@
+"""Generates the tables of docs/configuration.md; run it as `python -m receiver.config.reference`.
+
+Their text is that of the settings class, in Korean that of docs/configuration.ko.yaml. With
+`--check` it writes nothing and fails where the committed tables are not what it would write.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from receiver.config.explaining import choices, default_text
+from receiver.config.flags import placeholder
+from receiver.config.sections import SECTIONS
+from receiver.config.settings import Settings
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+KOREAN_TEXTS: Final = DOCS / "configuration.ko.yaml"
+TABLES: Final = re.compile(r"(?<=<!-- settings -->\n).*(?=<!-- end of settings -->)", re.DOTALL)
+
+
+class Language(NamedTuple):
+    """What a document's tables are made of, beside the settings themselves."""
+
+    document: Path
+    head: tuple[str, str, str, str]
+    sections: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+def languages() -> list[Language]:
+    """English, whose text is in the code, and Korean.
+
+    Raises:
+        SystemExit: a section or a setting has no Korean text, or a text belongs to none.
+    """
+    korean = yaml.safe_load(KOREAN_TEXTS.read_text(encoding="utf-8"))
+    described = {name: field.description or "" for name, field in Settings.model_fields.items()}
+    sections = {section.value: section.value for section, names in SECTIONS.items() if names}
+    require_same("settings", described.keys(), korean["settings"].keys())
+    require_same("sections", sections.keys(), korean["sections"].keys())
+    return [
+        Language(
+            DOCS / "configuration.md",
+            ("Variable", "Written as", "Default", "Meaning"),
+            sections,
+            described,
+        ),
+        Language(
+            DOCS / "configuration.ko.md",
+            ("변수", "쓰는 법", "기본값", "뜻"),
+            korean["sections"],
+            korean["settings"],
+        ),
+    ]
+
+
+def require_same(kind: str, code: Set[str], korean: Set[str]) -> None:
+    """Check that each has a Korean text, and each text one it is for.
+
+    Raises:
+        SystemExit: they have not.
+    """
+    if missing := code - korean:
+        raise SystemExit(f"{KOREAN_TEXTS.name}: {kind} without Korean text: {sorted(missing)}")
+    if unknown := korean - code:
+        raise SystemExit(f"{KOREAN_TEXTS.name}: there are no such {kind}: {sorted(unknown)}")
+
+
+def write_tables(language: Language) -> str:
+    """All settings, a table for each section."""
+    tables = (
+        f"\n### {language.sections[section]}\n\n{write_table(language, names)}\n"
+        for section, names in SECTIONS.items()
+    )
+    return "".join((*tables, "\n"))
+
+
+def write_table(language: Language, names: tuple[str, ...]) -> str:
+    """The settings of one section."""
+    rows = [language.head, ("---",) * 4]
+    for name in names:
+        field = Settings.model_fields[name]
+        default = default_text(field)
+        rows.append(
+            (
+                f"`RECEIVER_{name.upper()}`",
+                write_form(name, field),
+                f"`{default}`" if default else "",
+                language.settings[name],
+            )
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def write_form(name: str, field: FieldInfo) -> str:
+    """How a value is written: its choices, or what stands for it in help."""
+    words = choices(field) or placeholder(name, field).split("|")
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def generate(language: Language) -> str:
+    """The document with current tables.
+
+    Raises:
+        SystemExit: it has no place for them.
+    """
+    text = language.document.read_text(encoding="utf-8")
+    if not TABLES.search(text):
+        raise SystemExit(
+            f"{language.document.name} lacks <!-- settings --> … <!-- end of settings -->"
+        )
+    return TABLES.sub(lambda _: write_tables(language), text)
+
+
+def main() -> None:
+    """Write the documents, or check them.
+
+    Raises:
+        SystemExit: one is not current.
+    """
+    for language in languages():
+        current = generate(language)
+        if "--check" not in sys.argv:
+            language.document.write_text(current, encoding="utf-8")
+        elif current != language.document.read_text(encoding="utf-8"):
+            name = language.document.name
+            raise SystemExit(f"{name} is not current, run python -m receiver.config.reference")
+
+
+if __name__ == "__main__":
+    main()

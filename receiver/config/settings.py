@@ -1,0 +1,502 @@
+"""All settings, in one class: the only reader of the environment.
+
+A setting comes from (first wins) a command-line flag, an environment variable with the prefix
+`RECEIVER_`, a `.env` file in the working directory, or a file of the same name as the variable in
+`/run/secrets`, where Docker mounts secrets. Blanks around a value are no part of it, wherever it
+comes from.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Collection, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    CliSuppress,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from receiver.config.database_url import parse_database_url
+from receiver.config.explaining import explain, kind_of, show
+from receiver.config.files import (
+    PREFIX,
+    Ignored,
+    judge_names,
+    read_env_file,
+    read_secret,
+    secret_files,
+)
+from receiver.config.value_types import (
+    Address,
+    Age,
+    CacheSize,
+    Count,
+    DatabaseURL,
+    Duration,
+    HostNames,
+    Lead,
+    Limit,
+    MetricName,
+    PositiveDuration,
+    Size,
+    Tokens,
+    Word,
+    is_unicode_text,
+    tidy,
+)
+from receiver.errors import SettingsError
+from receiver.protocol.limits import DEFAULTS, MIB, Limits
+from receiver.rows.model import Metric
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
+SECRETS = frozenset({"database_url", "database_password", "bearer_token"})
+"""Settings whose values are never shown."""
+SECRETS_DIR = Path("/run/secrets")
+ENV_FILE = Path(".env")
+
+
+def reachable_host(host: str, port: int) -> str:
+    """The HOST:PORT at which this machine reaches a server that listens on an address."""
+    host = ANY_ADDRESS.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def default_data_dir() -> Path:
+    """Where state lies when nobody says otherwise: a place the running user may write."""
+    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    try:
+        home = given if given.is_absolute() else Path.home() / ".local/share"
+    except RuntimeError:
+        # A user of whom the system knows no more than a number.
+        home = Path("/var/lib")
+    return (Path("/var/lib") if os.geteuid() == 0 else home) / "receiver"
+
+
+class Files(PydanticBaseSettingsSource):
+    """The files `.env` and, for what nothing else says, those in the directory of secrets."""
+
+    def __call__(self) -> dict[str, str]:
+        """Read them.
+
+        Raises:
+            SettingsError: one cannot be read.
+        """
+        names = self.settings_cls.model_fields
+        lines = {line.name: line.value for line in read_env_file(ENV_FILE).lines}
+        found = {name: lines[key] for name in names if lines.get(key := variable(name))}
+        for name in names.keys() - found.keys() - self.current_state.keys():
+            if secret := read_secret(SECRETS_DIR, name):
+                found[name] = secret[0]
+        return found
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Find a single value; pydantic-settings has every source do so, but nothing asks."""
+        del field
+        return self().get(field_name), field_name, False
+
+
+class Settings(BaseSettings):
+    """What the receiver can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        # Compose's ${NAME:-} sets what is unset to nothing.
+        env_ignore_empty=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+
+    listen: Address = Field("127.0.0.1:9201", description="Address to listen on, HOST:PORT.")
+    database_url: DatabaseURL | None = Field(
+        None,
+        description="PostgreSQL or TimescaleDB to write to, "
+        "postgresql://USER:PASSWORD@HOST/DATABASE. "
+        "Unset: an embedded PostgreSQL under the data directory.",
+    )
+    database_password: CliSuppress[SecretStr | None] = Field(
+        None, description="Password for the database, where it is not part of the URL."
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Directory of the embedded PostgreSQL. "
+        "Default: ~/.local/share/receiver, for root /var/lib/receiver.",
+    )
+    bearer_token: CliSuppress[Tokens | None] = Field(
+        None,
+        description="Token that requests must bring, or several of them, one a line. "
+        "With this or a credentials file, requests without credentials are refused.",
+    )
+    credentials_file: Path | None = Field(
+        None,
+        description="YAML file of digests of tokens and passwords that requests may bring, "
+        "made by `receiver credential`; read anew when it changes.",
+    )
+    allowed_hosts: HostNames | None = Field(
+        None,
+        description="Names, separated by commas, by which browsers reach a receiver without "
+        "credentials, such as that of a proxy; addresses and names without a dot always do.",
+    )
+    tls_cert_file: Path | None = Field(
+        None,
+        description="Certificate (PEM, with its chain) to serve HTTPS with; "
+        "read anew when it changes, as are the two files below.",
+    )
+    tls_key_file: Path | None = Field(
+        None, description="Private key of the certificate, where it is not in the same file."
+    )
+    tls_client_ca_file: Path | None = Field(
+        None,
+        description="Certificates (PEM) of the authorities whose client certificates "
+        "requests must bring.",
+    )
+    status_metric: MetricName = Field(
+        "app_status", description="Metric that holds the error code, a whole number."
+    )
+    ocr_metric: MetricName = Field("ocr_value", description="Metric that holds a Unix timestamp.")
+    ocr_unit: Annotated[Literal["seconds", "milliseconds"], Word] = Field(
+        "seconds", description="Unit of the Unix timestamp."
+    )
+    pair_timeout: PositiveDuration = Field(
+        timedelta(hours=2),
+        description="How long a sample waits for the other one before it is rejected as unpaired.",
+    )
+    pair_linger: Duration = Field(
+        timedelta(milliseconds=5),
+        description="How long a commit waits for the other sample of a lone one "
+        "while other requests are in flight.",
+    )
+    maintenance_interval: PositiveDuration = Field(
+        timedelta(seconds=30), description="Time between two searches for unpaired samples."
+    )
+    migrate_on_start: bool = Field(True, description="Bring the schema up to date at start.")
+    chunk_interval: PositiveDuration = Field(
+        timedelta(days=1), description="Time range of one chunk of the hypertable (TimescaleDB)."
+    )
+    compress_after: Age = Field(
+        timedelta(days=7),
+        description="Age at which logs are compressed (TimescaleDB); off: never.",
+    )
+    retention: Age = Field(None, description="Age at which logs are deleted; off: never.")
+    rejected_retention: Age = Field(
+        timedelta(days=30), description="Age at which rejected samples are deleted; off: never."
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Processes that serve the address together, to use more than one core. "
+        "What may be in flight is divided among them; each has its own writers.",
+    )
+    reference_checks: Annotated[Literal["batch", "row"], Word] = Field(
+        "batch",
+        description="Whether the error codes and sources of rows are checked once a batch, where "
+        "the role and the table allow it, or row by row.",
+    )
+    writers: int = Field(
+        2, ge=1, le=1000, description="Transactions that may commit at the same time."
+    )
+    max_body_size: Size = Field(
+        ByteSize(16 * 2**20), description="Largest request body, compressed."
+    )
+    max_message_size: Size = Field(
+        ByteSize(64 * 2**20), description="Largest request, decompressed."
+    )
+    max_in_flight_requests: Count = Field(
+        1000, description="Complete requests in flight at once; one more is answered 503."
+    )
+    max_in_flight_size: Size = Field(
+        ByteSize(128 * 2**20),
+        description="Decompressed size of all requests in flight; above it they are answered 503.",
+    )
+    max_arriving_size: Size = Field(
+        ByteSize(64 * 2**20),
+        description="Size of all request bodies that are still arriving; above it the one that has "
+        "held most for longest is answered 503.",
+    )
+    max_connections: Count = Field(
+        2500,
+        description="Connections at once; for one more the longest idle one is closed. "
+        "Lower where `ulimit -n` allows fewer.",
+    )
+    min_body_rate: Size = Field(
+        ByteSize(512),
+        description="Bytes a second at which a request body must arrive; below it, for 10s, "
+        "it is answered 503.",
+    )
+    max_sample_age: Age = Field(
+        timedelta(days=3650),
+        description="Age above which a sample is rejected as too old; off: none is.",
+    )
+    max_sample_lead: Lead = Field(
+        None,
+        description="Time by which a sample may lie in the future; above it, it is rejected; "
+        "off: none is.",
+    )
+    max_new_sources: Limit = Field(
+        20_000,
+        description="Label sets that one process adds to `sources` in an hour; samples of more "
+        "are rejected; off: any number.",
+    )
+    max_new_codes: Limit = Field(
+        1_000,
+        description="Unknown error codes that one process registers in an hour; samples with more "
+        "are rejected; off: any number.",
+    )
+    max_new_chunks: Limit = Field(
+        500,
+        description="Chunks of other days that one process creates in an hour (TimescaleDB); "
+        "samples in more are rejected; off: any number.",
+    )
+    max_decoded_size: Size = Field(
+        ByteSize(DEFAULTS.max_decoded_size),
+        description="Memory that one request may take once it is decoded: its samples, "
+        "new label sets and, of 2.0, symbols; above it the request is refused.",
+    )
+    max_request_series: Count = Field(
+        DEFAULTS.max_request_series,
+        description="Series of one request, metadata entries included; "
+        "above it the request is refused.",
+    )
+    max_request_samples: Count = Field(
+        DEFAULTS.max_request_samples,
+        description="Samples, histograms and exemplars of one request; "
+        "above it the request is refused.",
+    )
+    max_series_labels: Count = Field(
+        DEFAULTS.max_series_labels,
+        description="Labels of one series or exemplar; above it the series is invalid, "
+        "and the others of the request are stored.",
+    )
+    max_label_set_size: Size = Field(
+        ByteSize(DEFAULTS.max_label_set_size),
+        description="Size of the label names and values of one series; "
+        "above it the series is invalid.",
+    )
+    max_element_size: Size = Field(
+        ByteSize(DEFAULTS.max_element_size),
+        description="Size of one histogram, exemplar or other element of a series; "
+        "above it the series is invalid.",
+    )
+    series_cache_size: CacheSize = Field(
+        ByteSize(64 * MIB),
+        description="Memory in which the labels of series are remembered, "
+        "so that they parse at once; at least 1MiB.",
+    )
+    read_timeout: PositiveDuration = Field(
+        timedelta(seconds=30), description="Time within which a request body must arrive."
+    )
+    idle_timeout: PositiveDuration = Field(
+        timedelta(seconds=75),
+        description="Time a connection may take until the headers of its next request are there.",
+    )
+    commit_timeout: PositiveDuration = Field(
+        timedelta(seconds=20),
+        description="Time within which a transaction must commit; after it the answer is 503.",
+    )
+    retry_after: Duration = Field(
+        timedelta(seconds=5), description="What a 503 tells the sender to wait."
+    )
+    shutdown_delay: Duration = Field(
+        timedelta(0),
+        description="Time between telling not ready and refusing connections at shutdown, "
+        "for a load balancer to notice.",
+    )
+    shutdown_timeout: PositiveDuration = Field(
+        timedelta(seconds=30), description="Time to finish accepted requests at shutdown."
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Word] = Field(
+        "info", description="Least severe message that is logged."
+    )
+    log_format: Annotated[Literal["text", "json"], Word] = Field(
+        "text", description="How log messages look: for people, or one JSON object a line."
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tidy(cls, value: object, info: ValidationInfo) -> object:
+        name = str(info.field_name)
+        text = tidy(
+            value,
+            one_line=name != "bearer_token",
+            may_be_quoted=name == "database_password",
+        )
+        path = kind_of(cls.model_fields[name]) is Path
+        if text == "" and (path or name in SECRETS):
+            # An empty path is the working directory.
+            raise ValueError("must not be empty: leave it out instead")
+        if isinstance(text, str) and not path and not is_unicode_text(text):
+            raise ValueError("must be text in UTF-8")
+        return text
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        if self.status_metric == self.ocr_metric:
+            raise ValueError(
+                f"RECEIVER_STATUS_METRIC={show(self.status_metric)}: must have another name than "
+                "RECEIVER_OCR_METRIC"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        for name in ("tls_key_file", "tls_client_ca_file"):
+            if getattr(self, name) is not None and self.tls_cert_file is None:
+                raise ValueError(f"RECEIVER_{name.upper()}: needs RECEIVER_TLS_CERT_FILE too")
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on, an IPv6 host without its brackets."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def own_url(self) -> str:
+        """Where a receiver that listens there is reached from this machine."""
+        scheme = "http" if self.tls_cert_file is None else "https"
+        return f"{scheme}://{reachable_host(*self.address)}"
+
+    @property
+    def bearer_tokens(self) -> list[str]:
+        """The tokens that requests may bring, as they are."""
+        if self.bearer_token is None:
+            return []
+        return self.bearer_token.get_secret_value().split()
+
+    @property
+    def allowed_host_names(self) -> list[str]:
+        """The names by which browsers may reach it, beside those that always do."""
+        return (self.allowed_hosts or "").replace(",", " ").split()
+
+    @property
+    def guarded(self) -> bool:
+        """Whether requests need credentials, of whichever kind."""
+        kinds = (self.bearer_token, self.credentials_file, self.tls_client_ca_file)
+        return any(kind is not None for kind in kinds)
+
+    @property
+    def listens_beyond_loopback(self) -> bool:
+        """Whether other machines may reach it; a name other than localhost may be any address."""
+        host, _ = self.address
+        try:
+            return not ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host != "localhost"
+
+    @property
+    def database_place(self) -> str:
+        """Host, port and name of the database, without anything that is secret."""
+        if self.database_url is None:
+            return "embedded"
+        return parse_database_url(self.database_url.get_secret_value()).place
+
+    @property
+    def metric_names(self) -> dict[Metric, str]:
+        """What the two metrics are called."""
+        return {Metric.STATUS: self.status_metric, Metric.OCR: self.ocr_metric}
+
+    @property
+    def limits(self) -> Limits:
+        """Return the limits of what one request and one series may hold."""
+        return Limits(**{name: getattr(self, name) for name in Limits._fields})
+
+    @property
+    def ocr_unit_microseconds(self) -> int:
+        """Microseconds in one unit of the OCR metric."""
+        return 1_000_000 if self.ocr_unit == "seconds" else 1_000
+
+    @classmethod
+    def load(cls, flags: CliSettingsSource[Self] | None = None, **values: Any) -> Self:  # noqa: ANN401  field values
+        """Read all sources; the flags win, then `values`.
+
+        Raises:
+            SettingsError: names every setting that is wrong, with its value, or a file that cannot
+                be read.
+        """
+        try:
+            return cls(_cli_settings_source=flags, **values)
+        except ValidationError as error:
+            given = {**values, **(flags() if flags else {})}
+            raise SettingsError("; ".join(explain_all(error, given))) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read files by our own sources, which can say which line of which file is wrong."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, Files(settings_cls)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def explain_all(error: ValidationError, given: Collection[str]) -> Iterator[str]:
+    """Say of each wrong setting what is wrong.
+
+    Args:
+        error: What pydantic found.
+        given: The settings that come neither from the environment nor from a file.
+    """
+    for fault in error.errors():
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        yield explain(
+            fault,
+            Settings.model_fields.get(name),
+            secret=name in SECRETS,
+            place="" if name in given else find_place(name),
+        )
+
+
+def find_place(name: str) -> str:
+    """The file, and in `.env` the line, that a setting comes from; empty if it comes from none."""
+    if any(key.upper() == variable(name) and value for key, value in os.environ.items()):
+        return ""
+    for line in read_env_file(ENV_FILE).lines:
+        if line.name == variable(name) and line.value:
+            return line.place
+    secret = read_secret(SECRETS_DIR, name)
+    return str(secret[1]) if secret else ""
+
+
+def find_ignored() -> list[Ignored]:
+    """What looks like a setting, in the environment or in a file, and has no effect.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    env_file = read_env_file(ENV_FILE)
+    names = [
+        *((name.upper(), "") for name in sorted(os.environ)),
+        *((line.name, f" ({line.place})") for line in env_file.lines),
+        *((file.name.upper(), f" ({file})") for file in secret_files(SECRETS_DIR)),
+    ]
+    return judge_names(names, {variable(name) for name in Settings.model_fields}) + env_file.ignored

@@ -1,0 +1,252 @@
+"""How the values of settings are written: durations, sizes, addresses, URLs, tokens."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from datetime import timedelta
+from ipaddress import IPv6Address
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from receiver.config.database_url import parse_database_url
+
+DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)(ms|[smhdwy]))")
+BLANKS = "\ufeff \t\r\n\v\f\u00a0\u3000"
+"""What editors, shells and copied text leave around a value."""
+SHORTEST_AGE = timedelta(hours=1)
+LONGEST = timedelta(days=365_000)
+"""A date that lies so far from now is still one, for Python and for PostgreSQL."""
+SIZES = {"EiB": 2**60, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+    "w": timedelta(weeks=1),
+    "y": timedelta(days=365),
+}
+
+
+def tidy(value: object, *, one_line: bool = True, may_be_quoted: bool = False) -> object:
+    """Remove blanks around a value, and refuse what no value has but a mistake leaves in it.
+
+    Args:
+        value: As it was given; what is not text stays as it is.
+        one_line: Whether it must have no line breaks and other control characters.
+        may_be_quoted: Whether quotes around it can be part of it, as of a password.
+
+    Raises:
+        ValueError: it has control characters, or quotes around it, which docker's `--env-file` and
+            YAML keep.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip(BLANKS)
+    if one_line and re.search(r"[\x00-\x1f\x7f-\x9f]", text):
+        raise ValueError("must be one line, without control characters")
+    if not may_be_quoted and len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        raise ValueError("must not have quotes around it")
+    return text
+
+
+def is_unicode_text(value: str) -> bool:
+    """Whether a text came from bytes that were text; of others, lone surrogates are left."""
+    return not re.search("[\ud800-\udfff]", value)
+
+
+def parse_duration(value: object) -> object:
+    """Read a duration in Prometheus' notation, such as `5s`, `1h30m` or `250ms`.
+
+    Raises:
+        ValueError: the text is not such a duration, or longer than 1000 years.
+    """
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(rf"(?:{DURATION.pattern})+", value):
+        raise ValueError("must be a duration such as 250ms, 5s, 1h30m or 7d")
+    try:
+        parts = (float(number) * UNITS[unit] for number, unit in DURATION.findall(value))
+        duration = sum(parts, timedelta())
+    except OverflowError:
+        duration = timedelta.max
+    if duration > LONGEST:
+        raise ValueError("must be a duration of 1000y or less")
+    return duration
+
+
+def write_duration(duration: timedelta) -> str:
+    """Write a duration in Prometheus' notation, in the largest unit that makes it whole."""
+    for unit in ("d", "h", "m", "s") if duration else ("s",):
+        if not duration % UNITS[unit]:
+            return f"{duration // UNITS[unit]}{unit}"
+    return f"{duration // UNITS['ms']}ms"
+
+
+def parse_age(value: object) -> object:
+    """Read the age at which something is done to rows, or `off` for never.
+
+    Raises:
+        ValueError: the text is neither, or so short that it must be a mistake: 3m for 3 months.
+    """
+    if isinstance(value, str) and value.lower() == "off":
+        return None
+    try:
+        age = parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or off") from None
+    if isinstance(age, timedelta) and age < SHORTEST_AGE:
+        raise ValueError("must be 1h or longer (m is for minutes), or off")
+    return age
+
+
+def parse_off(value: object) -> object:
+    """Read `off` as no limit, and leave anything else as it is."""
+    return None if isinstance(value, str) and value.lower() == "off" else value
+
+
+def parse_lead(value: object) -> object:
+    """Read how far something may lie ahead, or `off` for any time.
+
+    Raises:
+        ValueError: the text is neither a duration nor `off`.
+    """
+    lead = parse_off(value)
+    try:
+        return parse_duration(lead)
+    except ValueError as error:
+        raise ValueError(f"{error}, or off") from None
+
+
+def complete_unit(value: object) -> object:
+    """Take the units of Kubernetes, such as `16Mi`, for those of `ByteSize`."""
+    return re.sub(r"(?i)(?<=[kmgt]i)$", "B", value) if isinstance(value, str) else value
+
+
+def write_size(size: int) -> str:
+    """Write a size in the largest unit that makes it a whole number."""
+    for unit, factor in SIZES.items():
+        if not size % factor:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
+def fold_case(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Take a word in capitals for the same in lower case; a wrong one is shown as it was given."""
+    if isinstance(value, str):
+        with suppress(ValidationError):
+            return validate(value.lower())
+    return validate(value)
+
+
+def parse_address(value: str) -> str:
+    """Check that a listen address is HOST:PORT, an IPv6 host in brackets.
+
+    Raises:
+        ValueError: it is not.
+    """
+    host, colon, port = value.rpartition(":")
+    if not (colon and is_host(host) and re.fullmatch("[0-9]{1,5}", port) and int(port) < 65536):
+        raise ValueError(
+            "must be HOST:PORT, such as 127.0.0.1:9201, [::1]:9201 or, for all addresses, "
+            "0.0.0.0:9201"
+        )
+    return value
+
+
+def is_host(text: str) -> bool:
+    """Whether a text can be a name or an address to listen on."""
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            return bool(IPv6Address(text[1:-1]))
+        except ValueError:
+            return False
+    try:
+        # What a resolver is asked: labels that are empty or too long make it raise UnicodeError.
+        return bool(re.fullmatch(r"[\w.-]+", text)) and bool(text.encode("idna"))
+    except UnicodeError:
+        return False
+
+
+def parse_metric(value: str) -> str:
+    """Check that a metric can have this name; Prometheus 3 allows nearly every text.
+
+    Raises:
+        ValueError: it is empty, or a selector.
+    """
+    if not value or re.search(r"[{}]", value):
+        raise ValueError("must be the name of a metric, such as app_status, without any {labels}")
+    return value
+
+
+def check_database_url(url: SecretStr) -> SecretStr:
+    """Check that a URL's parts are where they should be.
+
+    Raises:
+        ValueError: they are not; the message shows nothing of them, for a password is among them.
+    """
+    parse_database_url(url.get_secret_value())
+    return url
+
+
+def has_password(url: str) -> bool:
+    """Whether a database URL has its password in it; one that cannot be read may have."""
+    try:
+        return bool(parse_database_url(url).password)
+    except ValueError:
+        return True
+
+
+def check_tokens(tokens: SecretStr) -> SecretStr:
+    """Check that each line is a token that a header can carry.
+
+    Raises:
+        ValueError: one is not; the message shows nothing of it.
+    """
+    lines = [line.strip() for line in tokens.get_secret_value().splitlines()]
+    if not any(lines) or not all(re.fullmatch(r"[!-~]*", line) for line in lines):
+        raise ValueError("must be a token without spaces, or several, one a line")
+    return tokens
+
+
+def check_hosts(value: str) -> str:
+    """Check that a text is names of hosts, separated by commas or blanks.
+
+    Raises:
+        ValueError: one of them is no name.
+    """
+    names = value.replace(",", " ").split()
+    if not names or not all(re.fullmatch(r"[\w-]+(\.[\w-]+)*", name, re.ASCII) for name in names):
+        raise ValueError(
+            "must be a name such as receiver.example.com, without scheme and port, "
+            "or several, separated by commas"
+        )
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Ge(timedelta(0))]
+PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
+Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
+Lead = Annotated[timedelta | None, BeforeValidator(parse_lead)]
+Size = Annotated[ByteSize, BeforeValidator(complete_unit), Ge(1), Le(2**60)]
+# The same setting was a number of series once: such a number is refused rather than taken as bytes.
+CacheSize = Annotated[ByteSize, BeforeValidator(complete_unit), Ge(2**20), Le(2**60)]
+Count = Annotated[int, Ge(1), Le(10**9)]
+Limit = Annotated[int | None, Ge(1), Le(10**9), BeforeValidator(parse_off)]
+Word = WrapValidator(fold_case)
+Address = Annotated[str, AfterValidator(parse_address)]
+DatabaseURL = Annotated[SecretStr, AfterValidator(check_database_url)]
+Tokens = Annotated[SecretStr, AfterValidator(check_tokens)]
+HostNames = Annotated[str, AfterValidator(check_hosts)]
+MetricName = Annotated[str, AfterValidator(parse_metric)]

@@ -1,0 +1,1 @@
+"""Takes requests over HTTP: bodies, limits, connections and answers."""

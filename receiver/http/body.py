@@ -1,0 +1,153 @@
+"""Reads a request's body within its limits of size, time and rate."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+import aiohttp
+from aiohttp import HttpVersion11, web
+
+from receiver.errors import (
+    BadRequestError,
+    LengthRequiredError,
+    RequestTimeoutError,
+    SlowSenderError,
+    TooLargeError,
+)
+from receiver.http.arriving import Arriving
+
+WINDOW: Final = 10.0
+"""Seconds over which a body's rate is judged: longer than the network's usual gaps."""
+
+
+class BodyLimits(NamedTuple):
+    """What a body may be like."""
+
+    max_size: int
+    """Bytes."""
+    time: timedelta
+    """From the headers to the last byte."""
+    min_rate: int
+    """Bytes a second."""
+
+
+async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving) -> bytes:
+    """Read the whole body.
+
+    Raises:
+        LengthRequiredError: the headers do not say where the body ends.
+        TooLargeError: it has more bytes than it may.
+        RequestTimeoutError: it did not arrive within the time.
+        SlowSenderError: it came too slowly, or stopped.
+        OverloadedError: it had to give way to other bodies.
+        BadRequestError: it broke off.
+    """
+    check_announced_size(request, limits.max_size)
+    content = bytearray()
+    pace = Pace(limits)
+    with arriving.body(pace.stop) as body:
+        try:
+            async with pace.timeout:
+                await tell_to_continue(request)
+                async for part in request.content.iter_any():
+                    check_size(len(content) + len(part), limits.max_size)
+                    body.grow(len(part))
+                    content += part
+                    pace.advance(len(part))
+        except TimeoutError as error:
+            body.check()
+            raise pace.fault from error
+        except (web.RequestPayloadError, aiohttp.ClientError, ConnectionError) as error:
+            raise BadRequestError(f"the body broke off after {len(content)} bytes") from error
+        except RuntimeError as error:
+            # aiohttp's, where the connection was gone before anybody waited for more.
+            if request.transport is not None:
+                raise
+            raise BadRequestError(f"the body broke off after {len(content)} bytes") from error
+    return bytes(content)
+
+
+class Pace:
+    """The time a body has: each part of it by the minimum rate, and all of it in the end.
+
+    Args:
+        limits: How long, and how fast.
+    """
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self._now = asyncio.get_running_loop().time
+        self._end = self._now() + limits.time.total_seconds()
+        self._share = max(1, int(limits.min_rate * WINDOW))
+        self._missing = self._share
+        self.timeout = asyncio.timeout_at(self._next)
+
+    @property
+    def _next(self) -> float:
+        return min(self._end, self._now() + WINDOW)
+
+    def advance(self, size: int) -> None:
+        """Grant another window if enough has come in this one."""
+        self._missing -= size
+        if self._missing <= 0:
+            self._missing = self._share
+            self.timeout.reschedule(self._next)
+
+    def stop(self) -> None:
+        """Let the time run out now."""
+        if not self.timeout.expired():
+            self.timeout.reschedule(self._now())
+
+    @property
+    def fault(self) -> RequestTimeoutError | SlowSenderError:
+        """What to say when it has run out."""
+        if (self.timeout.when() or 0) >= self._end:
+            return RequestTimeoutError(
+                f"the body did not arrive within {self._limits.time} (RECEIVER_READ_TIMEOUT)"
+            )
+        return SlowSenderError(
+            f"the body came slower than {self._limits.min_rate} bytes a second for {WINDOW:g} s "
+            "(RECEIVER_MIN_BODY_RATE)"
+        )
+
+
+def check_announced_size(request: web.Request, limit: int) -> None:
+    """Check what the headers say of the body, before any of it is read.
+
+    Raises:
+        LengthRequiredError: they say nothing (RFC 9110, section 15.5.12).
+        TooLargeError: it is above the limit.
+    """
+    if request.content_length is not None:
+        check_size(request.content_length, limit)
+    elif "Transfer-Encoding" not in request.headers:
+        raise LengthRequiredError
+
+
+async def tell_to_continue(request: web.Request) -> None:
+    """Ask for the body if the sender waits for that (RFC 9110, section 10.1.1)."""
+    expected = request.headers.get("Expect", "").lower() == "100-continue"
+    if expected and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # What follows is a response of its own.
+        request.writer.output_size = 0
+
+
+async def leave_to_handler(request: web.Request) -> None:
+    """Keep aiohttp from asking for a body that the handler may refuse by its headers."""
+    del request
+
+
+def check_size(size: int, limit: int) -> None:
+    """Check a body, or what has come of it, against the limit.
+
+    Raises:
+        TooLargeError: it is above the limit.
+    """
+    if size > limit:
+        raise TooLargeError(
+            f"the body has {size} bytes or more, the limit is {limit} (RECEIVER_MAX_BODY_SIZE); "
+            "send fewer samples a request"
+        )

@@ -1,0 +1,1 @@
+"""Runs the receiver as processes: the application, its server, workers and their shutdown."""

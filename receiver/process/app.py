@@ -1,0 +1,163 @@
+"""The aiohttp application: routes, and what lives as long as it does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from receiver.config.settings import Settings
+from receiver.errors import ReceiverError, ShuttingDownError
+from receiver.http.body import leave_to_handler
+from receiver.http.connections import Connections
+from receiver.http.limits import InFlight
+from receiver.http.peer import follow
+from receiver.http.request_id import answer_request_id
+from receiver.protocol import v1, v2
+from receiver.protocol.negotiation import Message
+from receiver.protocol.scheduling import Decoder
+from receiver.protocol.series import SeriesCache
+from receiver.security.guard import Guard
+from receiver.security.headers import add_headers
+from receiver.security.origin import SameSite
+from receiver.security.refuser import Refuser
+from receiver.security.tls import ServerTLS
+from receiver.storage.store import Store
+from receiver.telemetry.metrics import CONTENT_TYPE, Metrics, State
+from receiver.web.routes import routes
+from receiver.write import WRITE_PATH, Record, WriteHandler
+
+METRICS: Final = web.AppKey("metrics", Metrics)
+STORE: Final = web.AppKey("store", Store)
+TLS: Final = web.AppKey("tls", ServerTLS)
+"""There if it serves HTTPS."""
+IN_FLIGHT: Final = web.AppKey("in_flight", InFlight)
+CONNECTIONS: Final = web.AppKey("connections", Connections)
+EXPOSING: Final = web.AppKey("exposing", asyncio.Lock)
+DRAINING: Final = web.AppKey("draining", asyncio.Event)
+"""Set as soon as the receiver is to stop: it still works, but should get no new work."""
+
+
+def build_app(
+    settings: Settings, record: Record | None = None, shared_metrics: Path | None = None
+) -> web.Application:
+    """Put the parts together; nothing is opened before the application starts.
+
+    Raises:
+        SettingsError: the files of credentials or of TLS cannot be used.
+    """
+    in_flight = InFlight(
+        settings.max_in_flight_requests, settings.max_in_flight_size, settings.max_arriving_size
+    )
+    metrics = Metrics(shared_metrics, settings.workers)
+    store = Store(settings, lambda: in_flight.arriving, metrics)
+    metrics.set_limits(settings, store.database.max_connections)
+    names = {name: metric for metric, name in settings.metric_names.items()}
+    series = SeriesCache(names, settings.series_cache_size, settings.limits)
+    decoders: dict[Message, Decoder] = {
+        Message.V1: v1.Decoder(series, settings.limits),
+        Message.V2: v2.Decoder(series, settings.limits),
+    }
+    app = web.Application(middlewares=[follow])
+    app[METRICS] = metrics
+    app[CONNECTIONS] = count_connections(settings, metrics)
+    app.cleanup_ctx.append(app[CONNECTIONS].run)
+    secure(app, settings)
+    app[STORE] = store
+    app[IN_FLIGHT] = in_flight
+    app[EXPOSING] = asyncio.Lock()
+    app[DRAINING] = asyncio.Event()
+    app.cleanup_ctx.extend((run_store, show_state))
+    app.on_response_prepare.append(answer_request_id)
+    write = WriteHandler(settings, decoders, store, in_flight, metrics)
+    write.record = record
+    app.router.add_post(WRITE_PATH, write.handle, expect_handler=leave_to_handler)
+    app.router.add_get("/metrics", expose_metrics)
+    app.router.add_get("/-/healthy", tell_healthy)
+    app.router.add_get("/-/ready", tell_ready)
+    app.router.add_routes(routes(settings))
+    return app
+
+
+def count_connections(settings: Settings, metrics: Metrics) -> Connections:
+    """What counts the connections; none may complete nothing for longer than both timeouts."""
+    timeouts = settings.idle_timeout + settings.read_timeout
+    return Connections(settings.max_connections, timeouts.total_seconds(), metrics.count_closed)
+
+
+def secure(app: web.Application, settings: Settings) -> None:
+    """Add what keeps others out and from listening, as far as the settings ask for it."""
+    app.on_response_prepare.append(add_headers)
+    app.middlewares.append(SameSite(settings, Refuser(settings, app[METRICS])).middleware)
+    if settings.tls_cert_file is not None:
+        app[TLS] = ServerTLS(settings)
+        app.cleanup_ctx.append(app[TLS].run)
+    if settings.guarded:
+        guard = Guard(settings, app[METRICS], app.get(TLS))
+        app.cleanup_ctx.append(guard.run)
+        app.middlewares.append(guard.middleware)
+
+
+async def run_store(app: web.Application) -> AsyncIterator[None]:
+    """Keep the store open while the application runs."""
+    async with app[STORE]:
+        yield
+
+
+async def show_state(app: web.Application) -> AsyncIterator[None]:
+    """Write down every second how things stand, while the application runs."""
+
+    async def keep_showing() -> None:
+        while True:
+            app[METRICS].show(state(app))
+            app[METRICS].keep_files()
+            await asyncio.sleep(1)
+
+    showing = asyncio.create_task(keep_showing())
+    yield
+    showing.cancel()
+
+
+def state(app: web.Application) -> State:
+    """How things stand."""
+    store = app[STORE]
+    return State(
+        store.queue.requests,
+        store.queue.oldest_age,
+        store.database.connections,
+        app[IN_FLIGHT].size,
+        app[IN_FLIGHT].bodies.size,
+        len(app[CONNECTIONS]),
+        store.reachable,
+    )
+
+
+async def expose_metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`."""
+    # One in each turn of the event loop: it takes milliseconds, which a write request needs too.
+    async with request.app[EXPOSING]:
+        metrics = request.app[METRICS]
+        metrics.show(state(request.app))
+    return web.Response(body=metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def tell_healthy(_: web.Request) -> web.Response:
+    """`GET /-/healthy`: the process answers."""
+    return web.Response(text="The receiver is healthy.\n")
+
+
+async def tell_ready(request: web.Request) -> web.Response:
+    """`GET /-/ready`: samples can be stored now."""
+    try:
+        if request.app[DRAINING].is_set():
+            raise ShuttingDownError
+        await request.app[STORE].check()
+    except ReceiverError as error:
+        return web.Response(
+            status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"The receiver is not ready: {error}\n"
+        )
+    return web.Response(text="The receiver is ready.\n")

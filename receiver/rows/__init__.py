@@ -1,0 +1,1 @@
+"""Turns samples into rows; nothing here does I/O."""

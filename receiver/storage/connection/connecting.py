@@ -1,0 +1,239 @@
+"""Opens connections to the database, directly or through a pooler."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from receiver.config.database_url import DatabaseAddress, parse_database_url
+from receiver.config.settings import Settings
+from receiver.errors import SettingsError, SetupError
+from receiver.storage.connection.encryption import encryption_options, require_home
+from receiver.storage.connection.services import read_service
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds until a connection must be there, where the URL does not say so."""
+DEFAULT_PORT: Final = 5432
+
+APPLICATION_NAME: Final = "application_name"
+SEARCH_PATH: Final = "search_path"
+
+ALWAYS: Final = {
+    # Else TimescaleDB may refuse a request for rows of compressed chunks, however often it comes.
+    # Other servers take it for a variable of somebody's own.
+    "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
+}
+"""Settings of the server for every session."""
+
+# An acknowledged row survives a crash, whatever the default of the database or the role is; where
+# that is to wait for standbys, it stays so.
+DURABLE: Final = """
+set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+    WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, {local})
+"""
+
+IN_TRANSACTION: Final = {"default_transaction_read_only": "transaction_read_only"}
+"""What holds for a transaction in place of a setting that is for those that begin later."""
+
+FIRST_SCHEMA: Final = re.compile(
+    r'\s*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\s,"]+))\s*(?:,.*)?'
+)
+
+MAY_USE_SCHEMA: Final = """
+SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1
+"""
+
+REFUSED: Final = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidNameError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""What the server says of a setting that it lacks, or that cannot be what it is to be."""
+
+
+class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that knows what its transactions must begin with.
+
+    Through a pooler, each transaction may run in another session of the server, so settings are
+    made in each.
+    """
+
+    preamble = ""
+    """A statement that makes the settings; empty where the session keeps them."""
+
+
+async def open_connection(
+    settings: Settings,
+    parameters: Mapping[str, str] | None = None,
+    **options: Any,  # noqa: ANN401  what asyncpg takes
+) -> Session:
+    """Open a connection to the database that the settings name.
+
+    Args:
+        settings: Name the database.
+        parameters: Settings of the server; those in the URL come before them.
+        options: What a pool of asyncpg adds.
+
+    Raises:
+        SetupError: the URL is wrong; the message names the parameter.
+    """
+    address = database_address(settings)
+    report_ignored(address.ignored)
+    wanted = {APPLICATION_NAME: "receiver", **ALWAYS, **(parameters or {}), **address.settings}
+    try:
+        connection: Session = await asyncpg.connect(
+            **connection_options(address, settings),
+            **options | {"connection_class": Session},
+            # Else the server would keep a plan that was made for any parameters.
+            statement_cache_size=0,
+        )
+    except (asyncpg.ClientConfigurationError, asyncpg.SyntaxOrAccessError) as error:
+        raise SetupError(f"RECEIVER_DATABASE_URL: {' '.join(str(error).split())}") from error
+    except PermissionError:
+        require_home()
+        raise
+    try:
+        await make_settings(connection, wanted)
+        await require_schema(connection, wanted.get(SEARCH_PATH, ""))
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def database_address(settings: Settings) -> DatabaseAddress:
+    """Read the URL that the settings hold, and the service that it may name.
+
+    Raises:
+        SettingsError: there is no URL, or no such service.
+    """
+    if settings.database_url is None:
+        raise SettingsError("RECEIVER_DATABASE_URL is not set")
+    url = settings.database_url.get_secret_value()
+    address = parse_database_url(url)
+    if "service" not in address.parameters:
+        return address
+    try:
+        return parse_database_url(url, read_service(address.parameters))
+    except ValueError as error:
+        raise SettingsError(f"service {address.parameters['service']}: {error}") from None
+
+
+@cache
+def report_ignored(names: tuple[str, ...]) -> None:
+    """Log once which parameters of the URL change nothing."""
+    if names:
+        logger.info("RECEIVER_DATABASE_URL: parameters that are ignored: %s", ", ".join(names))
+
+
+def connection_options(address: DatabaseAddress, settings: Settings) -> dict[str, Any]:
+    """Turn a database's address into what asyncpg takes."""
+    given = address.parameters
+    addresses = list(address.hosts)
+    if given.get("load_balance_hosts") == "random":
+        random.shuffle(addresses)
+    hosts = [host for host, _ in addresses if host]
+    ports = [port for _, port in addresses]
+    password = settings.database_password
+    timeout = int(given.get("connect_timeout", 0))
+    passfile = given.get("passfile")
+    startup = {name: given[name] for name in ("options",) if name in given}
+    return {
+        "host": hosts or None,
+        "port": [port or DEFAULT_PORT for port in ports] if any(ports) else None,
+        "user": address.user,
+        "password": address.password if password is None else password.get_secret_value(),
+        "passfile": passfile and Path(passfile),
+        "database": address.database,
+        "timeout": timeout if timeout > 0 else CONNECT_TIMEOUT,
+        "target_session_attrs": given.get("target_session_attrs"),
+        "krbsrvname": given.get("krbsrvname"),
+        "gsslib": given.get("gsslib", "gssapi"),
+        "server_settings": startup,
+        **encryption_options(given, hosts),
+    }
+
+
+async def make_settings(connection: Session, settings: Mapping[str, str]) -> None:
+    """Make settings of the server, for the session or, through a pooler, for each transaction.
+
+    Raises:
+        SetupError: the server lacks one, or refuses its value.
+    """
+    # A pooler gives us another number than the server, whose sessions are not ours alone.
+    direct = f"{statement(settings, local=False)} WHERE pg_backend_pid() = "
+    try:
+        status = await connection.execute(f"{direct}{connection.get_server_pid()}")
+        if status == "SELECT 1":
+            return
+        settings = {IN_TRANSACTION.get(name, name): value for name, value in settings.items()}
+        preamble = statement(settings, local=True)
+        async with connection.transaction():
+            await connection.execute(preamble)
+    except REFUSED as error:
+        message = f"RECEIVER_DATABASE_URL: {error} (SQLSTATE {error.sqlstate})"
+        raise SetupError(message) from error
+    connection.preamble = preamble
+
+
+def statement(settings: Mapping[str, str], *, local: bool) -> str:
+    """Write the statement that makes settings."""
+    calls = [
+        f"set_config({literal(name)}, {literal(value)}, {local})"
+        for name, value in settings.items()
+    ]
+    return f"SELECT {', '.join(calls)}, {DURABLE.format(local=local)}"
+
+
+def literal(text: str) -> str:
+    """Write a text so that it is read the same whatever standard_conforming_strings is."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
+
+
+async def require_schema(connection: Session, search_path: str) -> None:
+    """Check that the first schema of a search path is there: else tables would go into the next.
+
+    Raises:
+        SetupError: it is not, or the role may not use it.
+    """
+    found = FIRST_SCHEMA.fullmatch(search_path)
+    if found is None or found["plain"] == "$user" or found["quoted"] == "$user":
+        return
+    name = found["plain"] or f'"{found["quoted"]}"'
+    schema = (found["plain"] or "").lower() or found["quoted"].replace('""', '"')
+    usable = await connection.fetchval(MAY_USE_SCHEMA, schema)
+    if usable is None:
+        raise SetupError(
+            f"RECEIVER_DATABASE_URL: search_path begins with schema {name}, which the database "
+            f"does not have: CREATE SCHEMA {name}, or name another"
+        )
+    if not usable:
+        raise SetupError(
+            f"RECEIVER_DATABASE_URL: search_path begins with schema {name}, which the role may not "
+            f"use: GRANT USAGE, CREATE ON SCHEMA {name} to it, or name another"
+        )
+
+
+@asynccontextmanager
+async def with_settings(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Have the settings of a session in effect: through a pooler, in a transaction of its own."""
+    preamble = getattr(connection, "preamble", "")
+    if not preamble or connection.is_in_transaction():
+        yield
+        return
+    async with connection.transaction():
+        await connection.execute(preamble)
+        yield

@@ -1,0 +1,67 @@
+"""Connections for those who look, apart from those that write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from receiver.config.settings import Settings
+from receiver.errors import OverloadedError
+from receiver.storage.connection.connecting import with_settings
+from receiver.storage.connection.database import Connection, translated
+from receiver.storage.reading.tables import connect
+
+CONNECTIONS: Final = 2
+"""At once, in each process."""
+PATIENCE: Final = 5.0
+"""Seconds to wait until one of them is free."""
+TIME: Final = 10.0
+"""Seconds for all that is done with one."""
+
+LIMITS: Final = {
+    "application_name": "receiver page",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "5s",
+    # One core of the database is enough for those who look.
+    "max_parallel_workers_per_gather": "0",
+    "jit_above_cost": "-1",
+}
+
+
+class Viewer:
+    """Opens a connection when there is something to look at, and few at once.
+
+    Args:
+        settings: Name the database.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._free = asyncio.Semaphore(CONNECTIONS)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection that can change nothing; times come as text, in UTC.
+
+        Raises:
+            OverloadedError: too many look at the same time.
+            SchemaError: the tables are not there.
+            ReceiverError: as `translated` does.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._free.acquire()
+        except TimeoutError:
+            raise OverloadedError("too many pages are asked for at the same time") from None
+        try:
+            with translated():
+                async with (
+                    asyncio.timeout(TIME),
+                    connect(self._settings, **LIMITS) as connection,
+                    with_settings(connection),
+                ):
+                    yield connection
+        finally:
+            self._free.release()

@@ -1,0 +1,223 @@
+"""Reads a range of `app_logs`, with what its codes and sources mean, as a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from receiver.errors import ReceiverError
+from receiver.storage.connection.database import Connection, used
+from receiver.storage.queries import LARGEST_LABELS
+
+COLUMNS: Final = (
+    *("id", "created_at", "app_status", "error_name", "description", "ocr_value", "source_id"),
+    "labels",
+)
+AT_ONCE: Final = 20_000
+"""Rows that are in memory, unless their labels are large."""
+FETCHED: Final = 1_000
+LABELS_AT_ONCE: Final = 32 * 1024**2
+"""Characters of labels that are in memory, but for one fetch more."""
+
+# Not what is too large to be read. What somebody inserted may be no object, and contains not even
+# the empty one.
+_MATCHES: Final = f"""
+CASE WHEN {{labels}} = '{{{{}}}}' THEN true
+    WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels @> {{labels}}::text::jsonb
+    ELSE false END
+"""
+
+# Without what would take long to be read, and then is too large to be written all the same.
+_TEXT: Final = f"""
+CASE WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels::text END
+"""
+
+# In the order of an index, so that the first rows come at once. Labels of 30 MiB in each of a
+# million rows would be no file that anybody reads.
+_SELECT: Final = """
+SELECT l.id, {created_at} AS created_at, l.app_status, e.name AS error_name, e.description,
+    {ocr_value} AS ocr_value, l.source_id,
+    CASE WHEN octet_length(known.labels) <= {largest} THEN known.labels
+        ELSE '{{"…": "too large"}}' END AS labels
+FROM app_logs l
+JOIN error_codes e ON e.code = l.app_status
+JOIN sources s ON s.id = l.source_id
+CROSS JOIN LATERAL (SELECT {text} AS labels OFFSET 0) AS known
+WHERE l.created_at >= $1::text::timestamptz AND l.created_at < $2::text::timestamptz
+  AND {matches}
+ORDER BY l.created_at, l.source_id
+"""
+SELECT_AS_TEXT: Final = _SELECT.format(
+    created_at="l.created_at",
+    ocr_value="l.ocr_value",
+    text=_TEXT,
+    largest=LARGEST_LABELS,
+    matches=_MATCHES.format(labels="$3"),
+)
+
+# Times in microseconds since the Unix epoch; 64 bits end thirty years before TIMESTAMPTZ does.
+_MICROSECONDS: Final = """
+CASE WHEN l.{0} < '294247-01-01 00:00Z' THEN (EXTRACT(EPOCH FROM l.{0}) * 1000000)::bigint END
+"""
+SELECT_AS_NUMBERS: Final = _SELECT.format(
+    created_at=_MICROSECONDS.format("created_at"),
+    ocr_value=_MICROSECONDS.format("ocr_value"),
+    text=_TEXT,
+    largest=LARGEST_LABELS,
+    matches=_MATCHES.format(labels="$3"),
+)
+
+COUNT_MATCHING: Final = f"""
+SELECT count(*) FILTER (WHERE {_MATCHES.format(labels="$1")}) AS matching,
+    count(*) FILTER (WHERE (octet_length({_TEXT}) <= {LARGEST_LABELS}) IS NOT TRUE) AS large
+FROM sources s
+"""
+
+
+class IncompleteExportError(ReceiverError):
+    """Rows that the database sent are not in the file."""
+
+
+class Selection(NamedTuple):
+    """Which rows."""
+
+    start: datetime
+    end: datetime
+    """Not included."""
+    labels: Mapping[str, str]
+    """What a source must have."""
+
+    def arguments(self) -> tuple[str, str, str]:
+        """For the statements."""
+        return self.start.isoformat(), self.end.isoformat(), json.dumps(dict(self.labels))
+
+
+class Sources(NamedTuple):
+    """What is to be said of the sources that a selection names."""
+
+    matching: int
+    large: int
+    """How many sources have labels larger than `LARGEST_LABELS`, which are neither written nor
+    compared."""
+
+
+class RecordCounter:
+    """Counts the records of a CSV stream as PostgreSQL writes it, whichever way it is cut."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self._quoted = 0
+
+    def count(self, data: bytes) -> None:
+        """Count the ends of records in the next piece; a line's end within quotes is none."""
+        parts = data.split(b'"')
+        # A quote within quotes is doubled, so that each second part is outside all the same.
+        self.records += sum(part.count(b"\n") for part in parts[self._quoted :: 2])
+        self._quoted = (self._quoted + len(parts) - 1) % 2
+
+
+async def find_sources(connection: Connection, selection: Selection) -> Sources:
+    """Count the sources that have the labels of a selection.
+
+    Raises:
+        ReceiverError: as `translated` does.
+    """
+    async with used(connection):
+        _, _, labels = selection.arguments()
+        return Sources(*await connection.fetchrow(COUNT_MATCHING, labels))
+
+
+async def copy_csv(
+    connection: Connection, selection: Selection, output: Callable[[bytes], object]
+) -> int:
+    """Hand over the rows as CSV with a header; returns how many there were.
+
+    Args:
+        connection: The session.
+        selection: Which rows.
+        output: Takes each piece of the file. What it raises ends the export and the session.
+
+    Raises:
+        IncompleteExportError: what was handed over is not what the server sent.
+        ReceiverError: as `translated` does; whatever `output` raises.
+    """
+    counter = RecordCounter()
+    failures: list[Exception] = []
+
+    async def write(data: bytes) -> None:
+        counter.count(data)
+        try:
+            output(data)
+        except Exception as error:
+            failures.append(error)
+            # Else the driver may wait for ever: for the end of a COPY that has ended already.
+            connection.terminate()
+            raise
+
+    try:
+        async with undisturbed(connection):
+            status = await connection.copy_from_query(
+                SELECT_AS_TEXT, *selection.arguments(), output=write, format="csv", header=True
+            )
+    except Exception:
+        if failures:
+            raise failures[0] from None
+        raise
+    rows = int(status.removeprefix("COPY "))
+    require_whole(counter.records - 1, rows)
+    return rows
+
+
+def require_whole(written: int, sent: int) -> None:
+    """Check that as many rows were written as the server sent.
+
+    Raises:
+        IncompleteExportError: they were not.
+    """
+    if written != sent:
+        raise IncompleteExportError(
+            f"the export is not whole: of {sent} rows that the database sent {max(written, 0)} "
+            "were written; a function that raises messages while rows are read displaces some: "
+            "remove its RAISE INFO, or export to Parquet"
+        )
+
+
+@asynccontextmanager
+async def undisturbed(connection: Connection) -> AsyncIterator[None]:
+    """A transaction that changes nothing and in which the server sends nothing but what is asked.
+
+    The driver drops rows of a COPY that it holds when a notice comes between them (asyncpg #1264).
+
+    Raises:
+        ReceiverError: as `translated` does.
+    """
+    async with used(connection), connection.transaction(readonly=True):
+        await connection.execute("SET LOCAL client_min_messages = error")
+        yield
+
+
+async def read_batches(
+    connection: Connection, selection: Selection
+) -> AsyncGenerator[list[tuple[object, ...]], None]:
+    """The rows in lists, times in microseconds since the Unix epoch; None after the year 294246.
+
+    Raises:
+        ReceiverError: as `translated` does.
+    """
+    batch: list[asyncpg.Record] = []
+    size = 0
+    async with undisturbed(connection):
+        cursor = await connection.cursor(SELECT_AS_NUMBERS, *selection.arguments())
+        while rows := await cursor.fetch(min(FETCHED, AT_ONCE)):
+            batch += rows
+            size += sum(len(row["labels"]) for row in rows)
+            if len(batch) >= AT_ONCE or size >= LABELS_AT_ONCE:
+                yield list(map(tuple, batch))
+                batch, size = [], 0
+    if batch:
+        yield list(map(tuple, batch))

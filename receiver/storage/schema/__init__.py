@@ -1,0 +1,1 @@
+"""Creates and changes tables, and deletes what is too old."""

@@ -1,0 +1,164 @@
+"""What the receiver requires of a database; `migrate` and `serve` end with what is not met.
+
+Nothing here changes the database. What is required stays unmet until somebody acts, so it is a
+`SetupError`, never a reason to try again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+
+from receiver.errors import SchemaError, SetupError
+from receiver.storage.connection.places import OWN_SCHEMA
+from receiver.storage.schema.timescale import IS_LOADED, LOAD
+
+OLDEST_SERVER: Final = 14
+"""Major version of PostgreSQL."""
+
+NEWEST_SERVER: Final = 18
+"""The newest that the receiver is known to work with; a newer one should do as well."""
+
+RIGHTS: Final = {
+    "receiver_schema_version": ("SELECT",),
+    "error_codes": ("SELECT", "INSERT"),
+    "sources": ("SELECT", "INSERT"),
+    "app_logs": ("SELECT", "INSERT"),
+    "pending_halves": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "rejected_samples": ("SELECT", "INSERT", "DELETE"),
+    "backfills": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+}
+"""What a role must be allowed to do with each table to receive, store and show."""
+
+# Tables that only another application can have made, as long as no revision of ours was applied.
+FOREIGN: Final = (*RIGHTS.keys() - {"receiver_schema_version"}, "alembic_version")
+
+# The server and who we are there. Names are quoted where a statement would need it.
+SERVER: Final = f"""
+SELECT current_setting('server_version_num')::int / 10000 AS major,
+    current_setting('server_version') AS version,
+    current_setting('server_encoding') AS encoding,
+    quote_ident(current_user) AS role,
+    quote_ident(current_database()) AS database,
+    quote_ident({OWN_SCHEMA}) AS schema,
+    has_schema_privilege({OWN_SCHEMA}, 'CREATE') AS creates_tables,
+    current_setting('search_path') AS search_path,
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
+"""
+
+# What has one of these names ($1) in the schema that ours would be made in.
+FIND_RELATIONS: Final = f"""
+SELECT c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = {OWN_SCHEMA} AND c.relname = ANY($1::text[])
+ORDER BY c.relname
+"""
+
+# Whether the server has TimescaleDB for those who may create it, and we are none of them.
+LACKS_EXTENSION: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_available_extensions e
+    JOIN pg_available_extension_versions v ON (v.name, v.version) = (e.name, e.default_version)
+    WHERE e.name = 'timescaledb' AND e.installed_version IS NULL
+      AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+      AND NOT (v.trusted AND has_database_privilege(current_database(), 'CREATE'))
+)
+"""
+
+# Which of these rights ($2) we lack on these tables ($1), of the tables that are there.
+LACKING_RIGHTS: Final = """
+SELECT wanted.privilege || ' on ' || wanted.name AS lacking
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (name, privilege, place)
+WHERE NOT has_table_privilege(to_regclass(wanted.name), wanted.privilege)
+ORDER BY place
+"""
+
+
+async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
+    """Check that the server can hold the data; returns what `SERVER` tells.
+
+    Raises:
+        SetupError: it is too old, the database does not hold UTF-8 text, or has a TimescaleDB that
+            the server does not load.
+    """
+    server = await connection.fetchrow(SERVER)
+    if server["major"] < OLDEST_SERVER:
+        raise SetupError(
+            f"PostgreSQL {server['version']} is too old: the receiver needs {OLDEST_SERVER} or "
+            "newer"
+        )
+    if server["encoding"] != "UTF8":
+        raise SetupError(
+            f"the database's encoding is {server['encoding']}, it must be UTF8: make another with "
+            "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if server["has_timescaledb"] and not await connection.fetchval(IS_LOADED):
+        raise SetupError(
+            f"database {server['database']} has TimescaleDB, but the server does not load it: "
+            f"{LOAD}"
+        )
+    return server
+
+
+async def require_rights(connection: asyncpg.Connection) -> None:
+    """Check that the role may work with those of the receiver's tables that are there.
+
+    Raises:
+        SchemaError: it may not; the message names each table and right.
+    """
+    wanted = [(name, right) for name, rights in RIGHTS.items() for right in rights]
+    lacking = await connection.fetch(LACKING_RIGHTS, *zip(*wanted, strict=True))
+    if lacking:
+        server = await connection.fetchrow(SERVER)
+        raise SchemaError(
+            f"role {server['role']} lacks {', '.join(row['lacking'] for row in lacking)}: let the "
+            f"tables' owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(RIGHTS)} "
+            f"TO {server['role']}"
+        )
+
+
+async def require_schema(connection: asyncpg.Connection) -> None:
+    """Check that tables can be made and changed: for any revision that is still to be applied.
+
+    Raises:
+        SchemaError: there is no schema for the role, or no right to create tables there.
+    """
+    server = await connection.fetchrow(SERVER)
+    if not server["creates_tables"]:
+        schema = server["schema"]
+        if schema is None:
+            raise SchemaError(
+                f"no schema of the search_path ({server['search_path'] or 'which is empty'}) is "
+                f"there for role {server['role']} in database {server['database']}: ALTER ROLE "
+                f"{server['role']} SET search_path = SCHEMA, or add ?search_path=SCHEMA to "
+                "RECEIVER_DATABASE_URL"
+            )
+        raise SchemaError(
+            f"role {server['role']} may not create tables in schema {schema} of database "
+            f"{server['database']}: let the database's owner run GRANT USAGE, CREATE ON SCHEMA "
+            f"{schema} TO {server['role']} (since PostgreSQL 15 only the owner may by default)"
+        )
+
+
+async def require_room(connection: asyncpg.Connection) -> None:
+    """Check that the receiver's tables can be made at all: for the first revision.
+
+    Raises:
+        SchemaError: another application's tables are in the way, or TimescaleDB is to be had but
+            not by this role. With a plain table in its place, rows would have to be moved later.
+    """
+    server = await connection.fetchrow(SERVER)
+    if found := await connection.fetch(FIND_RELATIONS, FOREIGN):
+        raise SchemaError(
+            f"schema {server['schema']} of database {server['database']} has "
+            f"{', '.join(row['relname'] for row in found)} of another application: give the "
+            "receiver a database of its own, or a schema of its own by adding "
+            "?search_path=SCHEMA,public to RECEIVER_DATABASE_URL"
+        )
+    if await connection.fetchval(IS_LOADED) and await connection.fetchval(LACKS_EXTENSION):
+        raise SchemaError(
+            f"the server has TimescaleDB, but role {server['role']} may not create it: let an "
+            f"administrator run CREATE EXTENSION timescaledb in database {server['database']}, or "
+            f"GRANT CREATE ON DATABASE {server['database']} TO {server['role']}"
+        )

@@ -1,0 +1,137 @@
+"""Which revision the schema is at, and how it is brought to the newest.
+
+Alembic and SQLAlchemy, which take half a second and 30 MB, are imported only where a revision is to
+be applied.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from receiver.config.settings import Settings
+from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefusedError
+from receiver.storage.connection.connecting import Session
+from receiver.storage.connection.database import session, translated
+from receiver.storage.connection.places import LOOK_EVERYWHERE, VERSION_TABLE
+from receiver.storage.schema.policies import set_up_policies
+from receiver.storage.schema.requirements import require_rights, require_server
+from receiver.storage.schema.summary import set_up_summary
+from receiver.storage.schema.timescale import set_up_hypertable
+
+logger = logging.getLogger(__name__)
+
+# Replicas that start together migrate one after the other.
+LOCK: Final = "SELECT pg_advisory_xact_lock(7345190225)"
+
+HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
+FIND_REVISION: Final = f"SELECT version_num FROM {VERSION_TABLE}"
+
+
+def migrations_directory() -> Path:
+    """Return where the revisions are: in the package when installed, else beside it."""
+    packaged = Path(__file__).parents[2] / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
+
+
+def known_revisions() -> list[str]:
+    """Return the revisions of this version of the receiver, the oldest first.
+
+    A revision's file begins with its number.
+    """
+    files = (migrations_directory() / "versions").glob("[0-9]*.py")
+    return sorted(file.name.partition("_")[0] for file in files)
+
+
+def newest_revision() -> str:
+    """Return the revision that this version of the receiver works with."""
+    return known_revisions()[-1]
+
+
+async def find_revision(connection: asyncpg.Connection) -> str | None:
+    """Return the revision the database is at, None before the first.
+
+    Raises:
+        SchemaError: this version of the receiver does not know it.
+    """
+    found: str | None = None
+    if await connection.fetchval(HAS_VERSION):
+        found = await connection.fetchval(FIND_REVISION)
+    if found is not None and found not in known_revisions():
+        raise SchemaError(
+            f"the database schema is at revision {found}, which is newer than this receiver "
+            f"(its newest is {newest_revision()}): install a newer receiver"
+        )
+    return found
+
+
+async def migrate(settings: Settings) -> None:
+    """Bring the schema up to date; safe to run again, and by several replicas at once.
+
+    Raises:
+        SetupError: the database does not meet what is required of it, is newer than the code, or
+            refuses a statement.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    async with schema_transaction(settings) as connection:
+        await connection.execute(LOCK)
+        await connection.execute(LOOK_EVERYWHERE)
+        await require_server(connection)
+        await require_rights(connection)
+        is_current = await find_revision(connection) == newest_revision()
+        if is_current:
+            await set_up(connection, settings)
+    if not is_current:
+        from receiver.storage.schema.migrations import upgrade  # noqa: PLC0415  heavy
+
+        await upgrade(settings)
+        logger.info("schema brought to revision %s", newest_revision())
+
+
+async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
+    """Add what TimescaleDB does, as far as the settings say."""
+    await set_up_hypertable(connection, settings.chunk_interval)
+    await set_up_policies(connection, settings)
+    await set_up_summary(connection)
+
+
+async def check_schema(settings: Settings) -> None:
+    """Check that the schema is the one this version of the receiver works with.
+
+    Raises:
+        SetupError: it is older or newer, or the database does not meet what is required of it.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    async with schema_transaction(settings) as connection:
+        await require_server(connection)
+        await require_rights(connection)
+        found = await find_revision(connection)
+        if found != newest_revision():
+            raise SchemaError(
+                f"the database schema is at revision {found or 'none'}, this receiver needs "
+                f"{newest_revision()}: run `receiver migrate`"
+            )
+
+
+@asynccontextmanager
+async def schema_transaction(settings: Settings) -> AsyncIterator[Session]:
+    """Open a transaction in a session of its own.
+
+    Raises:
+        SchemaError: the database refuses a statement.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    try:
+        async with session(settings) as connection:
+            with translated():
+                async with connection.transaction():
+                    # Through a pooler, the settings of the session.
+                    await connection.execute(connection.preamble or "SELECT")
+                    yield connection
+    except (StatementRefusedError, RefusedByDatabaseError) as error:
+        raise SchemaError(f"the schema cannot be brought up to date: {error}") from error

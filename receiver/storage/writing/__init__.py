@@ -1,0 +1,1 @@
+"""Commits samples, in few transactions and each exactly once."""

@@ -1,0 +1,88 @@
+"""Remembers how far backfills came, in the database that they fill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from receiver.storage.connection.database import Database
+
+READ: Final = "SELECT start_ms, end_ms, done_ms FROM backfills WHERE digest = $1"
+
+WRITE: Final = """
+INSERT INTO backfills (digest, source_url, start_ms, end_ms, done_ms) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (digest) DO UPDATE SET
+    start_ms = EXCLUDED.start_ms, end_ms = EXCLUDED.end_ms, done_ms = EXCLUDED.done_ms,
+    updated_at = now()
+"""
+
+REMOVE: Final = "DELETE FROM backfills WHERE digest = $1"
+
+# Samples of a range of time whose other sample has not come; bounds in milliseconds.
+COUNT_WAITING: Final = """
+SELECT count(*) FROM pending_halves
+WHERE created_at BETWEEN to_timestamp($1::bigint / 1000.0) AND to_timestamp($2::bigint / 1000.0)
+"""
+
+
+class Progress(NamedTuple):
+    """How far a backfill has come, in milliseconds since the Unix epoch."""
+
+    start: int
+    end: int
+    done: int
+    """Everything up to here is stored."""
+
+
+async def count_waiting(database: Database, start: int, end: int) -> int:
+    """Count the samples of a range of time whose other sample is missing, whoever sent them.
+
+    Args:
+        database: The one that is filled.
+        start: Milliseconds since the Unix epoch.
+        end: The same; both are included.
+
+    Raises:
+        ReceiverError: as `database.translated` does.
+    """
+    async with database.connection() as connection:
+        return int(await connection.fetchval(COUNT_WAITING, start, end))
+
+
+class Bookmark:
+    """Remembers how far a backfill came, so that the same command goes on there.
+
+    It lies in the database that is filled: another one has not what this one has.
+
+    Args:
+        database: The one that is filled.
+        url: Of the Prometheus, without credentials.
+        asked: What else tells this backfill from others: range, metrics, labels.
+    """
+
+    def __init__(self, database: Database, url: str, asked: Iterable[str]) -> None:
+        self._database = database
+        self._url = url
+        self._digest = hashlib.sha256(json.dumps([url, *asked]).encode()).digest()
+
+    async def read(self) -> Progress | None:
+        """How far it came; None if it has not begun, or has ended.
+
+        Raises:
+            ReceiverError: as `database.translated` does, here and below.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(READ, self._digest)
+        return row and Progress(*row)
+
+    async def write(self, progress: Progress) -> None:
+        """Remember."""
+        async with self._database.connection() as connection:
+            await connection.execute(WRITE, self._digest, self._url, *progress)
+
+    async def remove(self) -> None:
+        """Forget: there is nothing to go on with."""
+        async with self._database.connection() as connection:
+            await connection.execute(REMOVE, self._digest)

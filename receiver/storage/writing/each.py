@@ -1,0 +1,126 @@
+"""Runs a statement for many entries of which the database may refuse some.
+
+A user's constraint, trigger, rule or policy may refuse an entry. It is then found by running the
+statement over ever smaller parts, within the server and the same transaction
+(`receiver_run_for_each` in migrations/versions/0004_rejected.sql).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from receiver.errors import (
+    ConflictingTransactionError,
+    DuplicateRowError,
+    MissingReferenceError,
+    RefusedByDatabaseError,
+    StatementRefusedError,
+)
+from receiver.storage.connection.database import (
+    INSUFFICIENT_PRIVILEGE,
+    STATEMENT_CLASSES,
+    Connection,
+)
+
+RUN_FOR_EACH: Final = (
+    "SELECT place, code, broken, message FROM receiver_run_for_each($1, $2::jsonb[])"
+)
+
+# Whether a policy may be what refuses rows: else a right is missing, to the table or to what a
+# trigger of it uses.
+MAY_BE_POLICY: Final = "SELECT has_table_privilege($1, 'INSERT') AND row_security_active($1)"
+
+# A time, out of a number of microseconds since 2000-01-01 UTC, exact in the whole range.
+TIME: Final = """
+(timestamp '2000-01-01' + make_interval(days => ({0}::bigint / 86400000000)::int,
+    secs => ({0}::bigint % 86400000000) / 1e6)) AT TIME ZONE 'UTC'
+"""
+
+UNIQUE_VIOLATION: Final = "23505"
+FOREIGN_KEY_VIOLATION: Final = "23503"
+OUR_KEYS: Final = (
+    "app_logs_source_id_fkey",
+    "app_logs_app_status_fkey",
+    "pending_halves_source_id_fkey",
+    "rejected_samples_source_id_fkey",
+)
+"""Foreign keys of the receiver's own; that of a chunk has its number before its name."""
+MAX_MESSAGE: Final = 200
+AT_ONCE: Final = 500
+"""Entries of one call: where each fails, the server walks through all of them for each."""
+
+REFUSALS: Final = (
+    DuplicateRowError,
+    MissingReferenceError,
+    RefusedByDatabaseError,
+    StatementRefusedError,
+)
+"""What may be the fault of some entries only."""
+
+
+class Failure(NamedTuple):
+    """Why a statement failed."""
+
+    code: str
+    """The SQLSTATE."""
+    constraint: str
+    """The name of the constraint that was broken; empty if there is none."""
+    message: str
+    """What the server said, in one line."""
+
+
+async def run_for_each(
+    connection: Connection, table: str, statement: str, entries: Sequence[Sequence[object]]
+) -> Mapping[int, Failure]:
+    """Run a statement for entries; return why it failed for some, by their places from 0.
+
+    Args:
+        connection: In a transaction; what did not fail is in effect there.
+        table: The table that the statement writes to.
+        statement: Takes a part of the entries as `$1`, an array of JSONB.
+        entries: Rows of the table; in JSON, bytes are hexadecimal digits, and a floating-point
+            number is a string, as which it stays what it is.
+
+    Raises:
+        StatementRefusedError: it failed for all, for a reason that is none of theirs.
+        ConflictingTransactionError: what an entry refers to is gone; run the transaction again.
+    """
+    failures: dict[int, Failure] = {}
+    for start in range(0, len(entries), AT_ONCE):
+        some = list(map(to_json, entries[start : start + AT_ONCE]))
+        for place, code, constraint, message in await connection.fetch(
+            RUN_FOR_EACH, statement, some
+        ):
+            text = " ".join(message.split())[:MAX_MESSAGE]
+            failures[start + place - 1] = Failure(code, constraint, text)
+    if any(
+        failure.code == FOREIGN_KEY_VIOLATION and failure.constraint.endswith(OUR_KEYS)
+        for failure in failures.values()
+    ):
+        raise ConflictingTransactionError("a source or an error code was deleted meanwhile")
+    codes = {failure.code for failure in failures.values()}
+    if codes == {INSUFFICIENT_PRIVILEGE} and await connection.fetchval(MAY_BE_POLICY, table):
+        # A policy of row-level security, which judges each row by itself.
+        return failures
+    if len(failures) == len(entries) and all(code.startswith(STATEMENT_CLASSES) for code in codes):
+        code, _, message = failures[0]
+        raise StatementRefusedError(
+            f"the database answered: {message} (SQLSTATE {code}), for every row of {table}; "
+            "`receiver doctor` shows what differs"
+        )
+    return failures
+
+
+def to_json(entry: Iterable[object]) -> str:
+    """Write a row as a JSON array."""
+    values = [
+        value.hex()
+        if isinstance(value, bytes)
+        else repr(value)
+        if isinstance(value, float)
+        else value
+        for value in entry
+    ]
+    return json.dumps(values, ensure_ascii=False)

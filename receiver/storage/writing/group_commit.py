@@ -1,0 +1,206 @@
+"""Group commit: requests that arrive while a transaction runs share the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final, NamedTuple, Self
+
+from receiver.errors import DatabaseUnavailableError, ReceiverError, ShuttingDownError
+from receiver.rows.batch import MILLISECOND, Batch, Outcome
+from receiver.rows.model import Sample
+from receiver.storage.writing.gathering import Gathering, Joined, clear, renew
+from receiver.storage.writing.parting import MAX_REFUSED, MAX_SAMPLES, chunks_of, part
+from receiver.storage.writing.records import Contents
+
+logger = logging.getLogger(__name__)
+
+LONGEST_WAIT: Final = 0.5
+"""Seconds. A commit that takes longer is not waited for: the database has troubles of its own."""
+DAY: Final = timedelta(days=1)
+
+
+class Batching(NamedTuple):
+    """How requests are put together."""
+
+    delay: timedelta
+    """How long a lone sample may wait for its other sample."""
+    writers: int
+    """How many transactions may run at once."""
+    chunk_interval: timedelta = DAY
+    """Time range of one chunk."""
+    time_limit: timedelta = DAY
+    """How long a request may take to commit its parts."""
+
+
+class GroupCommit:
+    """Stores the samples of many requests in few transactions.
+
+    A lone request commits at once: there is no timer on the idle path. Only where a sample lacks
+    its other sample and other requests may bring it, the commit waits for them: while another batch
+    is committed, for its senders send what comes next as soon as they are answered, and then at
+    most for the batching delay. What is still incomplete then is left to the next batch, as long as
+    that lets others be answered, and at last waits in the database. A large request commits in
+    parts, with others in between.
+
+    Args:
+        write: Commits one batch.
+        arriving: Counts the requests in flight that have not called `store` yet.
+        make_batch: Makes an empty batch.
+        batching: How requests are put together.
+        are_suspect: Returns whether the database may refuse some samples, which takes long.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Contents], Awaitable[None]],
+        arriving: Callable[[], int],
+        make_batch: Callable[[], Batch],
+        batching: Batching,
+        are_suspect: Callable[[Collection[Sample]], bool] = lambda _: False,
+    ) -> None:
+        self._write = write
+        self._are_suspect = are_suspect
+        self._arriving = arriving
+        self._make_batch = make_batch
+        self._linger = batching.delay.total_seconds()
+        self._writers = batching.writers
+        self._width = max(1, batching.chunk_interval // MILLISECOND)
+        self._time_limit = batching.time_limit
+        self._turn = asyncio.Lock()
+        self._waiting = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._committing: set[Gathering] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._without_room = 0
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        self._gathering = Gathering(self._make_batch())
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(self._writers)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._closed = True
+        self._gathering.closed.set()
+        self._gathering.committed.set_result(ShuttingDownError())
+
+    @property
+    def requests(self) -> int:
+        """How many requests wait for their commit."""
+        joined = sum(len(one.joined) for one in (self._gathering, *self._committing))
+        return joined + self._without_room
+
+    @property
+    def oldest_age(self) -> float:
+        """Seconds that the first of them has waited; 0 if there is none."""
+        now = asyncio.get_running_loop().time()
+        since = min(one.since for one in (self._gathering, *self._committing))
+        return max(0.0, now - since)
+
+    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
+        """Return when the samples are committed.
+
+        Raises:
+            UnavailableError: they are not; sending them again is safe.
+        """
+        clock = asyncio.get_running_loop().time
+        start = clock()
+        outcomes: Counter[Outcome] = Counter()
+        most = MAX_REFUSED if self._are_suspect(samples) else MAX_SAMPLES
+        async for some in part(samples, self._width, most):
+            if outcomes and clock() - start > self._time_limit.total_seconds():
+                raise DatabaseUnavailableError(
+                    f"not all of the request could be committed within {self._time_limit} "
+                    "(RECEIVER_COMMIT_TIMEOUT); send it again for the rest"
+                )
+            outcomes += await self._store(some)
+        return outcomes
+
+    async def _store(self, samples: Collection[Sample]) -> Counter[Outcome]:
+        joined = await self._join(samples)
+        if joined.has_news:
+            self._gathering.crowded |= bool(self._committing)
+            self._changed.set()
+            self._waiting.set()
+            await joined.wait()
+        return joined.outcomes
+
+    async def _join(self, samples: Collection[Sample]) -> Joined:
+        chunks = chunks_of(samples, self._width)
+        self._without_room += 1
+        try:
+            while not self._closed and not self._gathering.has_room(samples, chunks):
+                await self._gathering.closed.wait()
+        finally:
+            self._without_room -= 1
+        if self._closed:
+            raise ShuttingDownError
+        return self._gathering.join(samples, chunks)
+
+    async def _run(self) -> None:
+        while True:
+            await self._commit_next()
+
+    async def _commit_next(self) -> None:
+        # One writer gathers at a time, so that it knows of all others whether they commit.
+        async with self._turn:
+            await self._waiting.wait()
+            await self._wait_for_others()
+            gathering, self._gathering = self._gathering, Gathering(self._make_batch())
+            gathering.batch.close()
+            if self._linger and gathering.batch.has_halves:
+                gathering.pass_on(self._gathering)
+            gathering.closed.set()
+            if not self._gathering.joined:
+                self._waiting.clear()
+        if gathering.batch:
+            await self._commit(gathering)
+
+    async def _wait_for_others(self) -> None:
+        await self._wait_while(lambda: bool(self._committing), LONGEST_WAIT)
+        await self._wait_while(
+            lambda: self._gathering.crowded or self._arriving() > 0, self._linger
+        )
+
+    async def _wait_while(self, others_may_come: Callable[[], bool], seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._gathering.batch.has_halves and others_may_come():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    async def _commit(self, gathering: Gathering) -> None:
+        batch, committed = gathering.batch, gathering.committed
+        contents = Contents(
+            batch.rows,
+            list(batch.halves()),
+            batch.rejected,
+            list(batch.broken()),
+            batch.repeated,
+        )
+        self._committing.add(gathering)
+        try:
+            await self._write(contents)
+        except asyncio.CancelledError:
+            committed.set_result(ShuttingDownError())
+            raise
+        except ReceiverError as error:
+            committed.set_result(renew(error))
+            clear(error)
+        except Exception as error:
+            logger.exception("a batch could not be written", extra={"fault": type(error).__name__})
+            committed.set_result(ReceiverError(f"internal error: {error!r}"))
+            clear(error)
+        else:
+            committed.set_result(None)
+        finally:
+            self._committing.remove(gathering)
+            self._changed.set()

@@ -1,0 +1,50 @@
+"""Label sets as the database holds them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Final
+
+from receiver.rows.model import Labels
+
+MAX_CUT: Final = 1024
+"""Characters of a label set in JSON that is cut."""
+MAX_TEXT: Final = 64
+"""Characters of a name or a value in it."""
+
+# PostgreSQL text cannot hold NUL. It is written as two characters that no other label text turns
+# into, so two label sets never become one.
+ESCAPE: Final = str.maketrans({"\0": "␀0", "␀": "␀␀"})
+
+
+def to_json(labels: Labels) -> str:
+    """Write labels as JSON text, the same for the same labels."""
+    escaped = {name.translate(ESCAPE): value.translate(ESCAPE) for name, value in labels}
+    return json.dumps(escaped, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def cut(labels: Labels) -> Labels:
+    """Return a label set of bounded size: itself, or if it is large its beginning.
+
+    Long names and values are cut, and labels that do not fit are left out.
+    """
+    if len(to_json(labels)) <= MAX_CUT:
+        return labels
+    kept: Labels = ()
+    for name, value in labels:
+        more = (*kept, (shorten(name), shorten(value)))
+        if len(to_json(more)) > MAX_CUT:
+            break
+        kept = more
+    return kept
+
+
+def shorten(text: str) -> str:
+    """Return the beginning of a text, with a mark where it is cut."""
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+def digest(labels: Labels) -> bytes:
+    """Return what identifies a label set in the database: the SHA-256 of its JSON text."""
+    return hashlib.sha256(to_json(labels).encode()).digest()

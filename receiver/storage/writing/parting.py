@@ -1,0 +1,82 @@
+"""Parts of a request: small enough that others commit between them.
+
+A part holds both samples of a pair, so that its rows are complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable
+from typing import Final
+
+from receiver.rows.model import Sample
+
+MAX_SAMPLES: Final = 20_000
+"""Samples of a part: a fraction of a second to commit."""
+MAX_REFUSED: Final = 2_000
+"""The same where the database has refused some of a source: each may have to be run by itself."""
+MAX_CHUNKS: Final = 25
+"""Chunks of a part, for each may have to be created: some ten milliseconds."""
+AT_ONCE: Final = 50_000
+"""Samples that are sorted before others get a turn of the event loop."""
+
+
+def chunks_of(samples: Collection[Sample], width: int) -> set[int]:
+    """Return the numbers of the chunks that samples fall into.
+
+    Args:
+        samples: Any.
+        width: Milliseconds of a chunk.
+    """
+    return {timestamp // width for timestamp in {timestamp for _, timestamp, _ in samples}}
+
+
+def is_small(samples: Collection[Sample], width: int, most: int = MAX_SAMPLES) -> bool:
+    """Return whether samples need not be parted."""
+    if len(samples) > most:
+        return False
+    return len(samples) <= MAX_CHUNKS or len(chunks_of(samples, width)) <= MAX_CHUNKS
+
+
+async def part(
+    samples: Collection[Sample], width: int, most: int = MAX_SAMPLES
+) -> AsyncIterator[Collection[Sample]]:
+    """Yield the samples of a request in parts, in the order of time.
+
+    Args:
+        samples: All that it brought.
+        width: Milliseconds of a chunk.
+        most: Samples of a part.
+    """
+    if is_small(samples, width, most):
+        yield samples
+        return
+    by_time: defaultdict[int, list[Sample]] = defaultdict(list)
+    for number, sample in enumerate(samples):
+        by_time[sample[1]].append(sample)
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)
+    gathered: list[Sample] = []
+    chunks: set[int] = set()
+    for timestamp in sorted(by_time):
+        chunk = timestamp // width
+        for some in by_source(by_time.pop(timestamp), most):
+            full = len(gathered) + len(some) > most
+            if gathered and (full or len(chunks | {chunk}) > MAX_CHUNKS):
+                yield gathered
+                gathered, chunks = [], set()
+            gathered += some
+            chunks.add(chunk)
+    yield gathered
+
+
+def by_source(samples: list[Sample], most: int) -> Iterable[list[Sample]]:
+    """Yield samples of one time in parts, each source in one of them."""
+    number = -(-len(samples) // most)
+    if number == 1:
+        return [samples]
+    parts: list[list[Sample]] = [[] for _ in range(2 * number)]
+    for sample in samples:
+        parts[hash(sample[0].source) % len(parts)].append(sample)
+    return filter(None, parts)

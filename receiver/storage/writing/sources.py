@@ -1,0 +1,73 @@
+"""The table `sources`: which id a label set has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from receiver.rows.model import Reason, Source
+from receiver.storage.connection.database import Database
+from receiver.storage.writing.labels import digest, to_json
+from receiver.storage.writing.records import Refusal, pieces
+from receiver.storage.writing.registry import Allowance, Registry, Statements, beyond
+
+STATEMENTS: Final = Statements(
+    "sources",
+    find="SELECT digest, id FROM sources WHERE digest = ANY($1::bytea[])",
+    # A label set that another transaction is adding is waited for and then left alone.
+    add="""
+INSERT INTO sources (digest, labels)
+SELECT digest, labels::jsonb FROM unnest($1::bytea[], $2::text[]) AS source (digest, labels)
+ORDER BY digest
+ON CONFLICT DO NOTHING
+""",
+    add_each="""
+INSERT INTO sources (digest, labels)
+SELECT decode(entry ->> 0, 'hex'), (entry ->> 1)::jsonb FROM unnest($1) AS entry
+ORDER BY 1
+""",
+)
+
+
+class Sources:
+    """Gives sources their ids.
+
+    Args:
+        database: Where the table is.
+        limit: How many may be added in an hour; None: any number.
+    """
+
+    def __init__(self, database: Database, limit: int | None = None) -> None:
+        self._registry: Registry[bytes] = Registry(
+            database,
+            STATEMENTS,
+            Allowance(limit),
+            beyond(Reason.TOO_MANY_SOURCES, limit, "RECEIVER_MAX_NEW_SOURCES"),
+        )
+
+    async def resolve(self, sources: Iterable[Source]) -> Mapping[Source, Refusal]:
+        """Give every source its id, adding those that the table does not have.
+
+        Returns:
+            Why some have none.
+
+        Raises:
+            ReceiverError: as `database.translated` does.
+        """
+        refused: dict[Source, Refusal] = {}
+        unresolved = [source for source in sources if source.id is None]
+        for piece in pieces(unresolved, size_of):
+            refused |= await self._resolve(piece)
+        return refused
+
+    async def _resolve(self, sources: list[Source]) -> dict[Source, Refusal]:
+        columns = {source: (digest(source.labels), to_json(source.labels)) for source in sources}
+        ids, refused = await self._registry.resolve({row[0]: row for row in columns.values()})
+        for source, (key, _) in columns.items():
+            source.id = ids.get(key)
+        return {source: refused[key] for source, (key, _) in columns.items() if key in refused}
+
+
+def size_of(source: Source) -> int:
+    """Return how many characters the labels of a source have."""
+    return sum(len(name) + len(value) for name, value in source.labels)

@@ -1,0 +1,1 @@
+"""Reports how the receiver does: logs and metrics."""

@@ -1,0 +1,313 @@
+"""What `/metrics` tells about the receiver itself; docs/metrics.md explains each of them.
+
+What happens is counted where it happens, once a request or a transaction. How things stand
+(`show`) is written down every second, for of several workers only one answers a scrape. What the
+database holds is the same for all of them: the one that answers tells what it saw last.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from receiver import __version__
+from receiver.config.settings import Settings
+from receiver.errors import (
+    BadRequestError,
+    DatabaseUnavailableError,
+    OverloadedError,
+    ReceiverError,
+    SlowSenderError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
+from receiver.http.connections import Cause
+from receiver.rows.model import Fate, Fates, Observed, Reason
+from receiver.telemetry.observed import ObservedCollector
+from receiver.telemetry.shared_metrics import KeptFiles
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+COMMIT_BUCKETS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+REFUSALS: Final = (
+    BadRequestError,
+    UnsupportedMediaTypeError,
+    TooLargeError,
+    OverloadedError,
+    SlowSenderError,
+    DatabaseUnavailableError,
+)
+"""What a request is refused for most often."""
+ROW_BUCKETS: Final = (0, 1, 10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000)
+
+
+class State(NamedTuple):
+    """How things stand in a process."""
+
+    queue_requests: int
+    queue_seconds: float
+    connections: Mapping[str, int]
+    in_flight_size: int
+    arriving_size: int
+    open_connections: int
+    database_up: bool
+
+
+class Metrics:
+    """The receiver's own metrics, in a registry of their own.
+
+    Args:
+        shared: The directory through which the workers of one receiver share their metrics, if
+            there are several. The library must have found it in its environment when it was
+            imported.
+        workers: How many there are.
+    """
+
+    def __init__(self, shared: Path | None = None, workers: int = 1) -> None:
+        # Prometheus' text format has no place for them: each would be a series of its own.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._shared = shared
+        self._files = None if shared is None else KeptFiles(shared)
+        registry = self._registry = CollectorRegistry()
+        if shared is None:
+            for collector in (ProcessCollector, PlatformCollector, GCCollector):
+                collector(registry=registry)
+        self._make_requests(registry)
+        self._make_connections(registry)
+        self._make_samples(registry)
+        self._make_state(registry)
+        self._observed = ObservedCollector()
+        info = gauge(
+            "receiver_build_info",
+            "The version of the receiver and of Python, and how many processes serve.",
+            registry,
+            ("version", "python", "workers"),
+            "livemax",
+        )
+        info.labels(__version__, platform.python_version(), workers).set(1)
+
+    def _make_requests(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "receiver_requests",
+            "Write requests, by HTTP status and version of the protocol.",
+            ["code", "version"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "receiver_refused_requests",
+            "Write requests of which nothing was stored, by cause.",
+            ["cause"],
+            registry=registry,
+        )
+        for error in REFUSALS:
+            self._refused.labels(error().cause).inc(0)
+        self.request_seconds = Histogram(
+            "receiver_request_duration_seconds",
+            "Time from the headers of a write request to its answer.",
+            registry=registry,
+        )
+        self.in_flight = gauge(
+            "receiver_requests_in_flight", "Complete write requests in flight.", registry
+        )
+        self._max_in_flight = gauge(
+            "receiver_requests_in_flight_limit",
+            "Maximum number of complete write requests in flight.",
+            registry,
+        )
+        self._in_flight_size = gauge(
+            "receiver_in_flight_bytes", "Decompressed size of the requests in flight.", registry
+        )
+        self._max_in_flight_size = gauge(
+            "receiver_in_flight_bytes_limit",
+            "Maximum decompressed size of the requests in flight.",
+            registry,
+        )
+        self._arriving_size = gauge(
+            "receiver_arriving_bytes", "Size of the request bodies still arriving.", registry
+        )
+        self._max_arriving_size = gauge(
+            "receiver_arriving_bytes_limit",
+            "Maximum size of the request bodies still arriving.",
+            registry,
+        )
+
+    def _make_connections(self, registry: CollectorRegistry) -> None:
+        self._open_connections = gauge("receiver_connections", "Open connections.", registry)
+        self._max_open_connections = gauge(
+            "receiver_connections_limit", "Maximum number of open connections.", registry
+        )
+        self._closed = Counter(
+            "receiver_connections_closed",
+            "Connections that the receiver closed before their requests were answered, by cause.",
+            ["cause"],
+            registry=registry,
+        )
+        for cause in Cause:
+            self._closed.labels(cause).inc(0)
+
+    def _make_samples(self, registry: CollectorRegistry) -> None:
+        self._received = Counter(
+            "receiver_samples_received", "Samples of acknowledged requests.", registry=registry
+        )
+        self._samples = Counter(
+            "receiver_samples",
+            "Samples by what became of them; those that wait for the other one are not in it.",
+            ["outcome", "reason"],
+            registry=registry,
+        )
+        # A counter that is there before it counts shows its first step as one.
+        for fate in (*Fate, *Reason):
+            self._samples.labels(*labels_of(fate))
+        self.count_acknowledged(0, 0, 0)
+        self._batch_rows = Histogram(
+            "receiver_batch_rows",
+            "Rows that a batch brought, repeated ones too.",
+            buckets=ROW_BUCKETS,
+            registry=registry,
+        )
+        self._commit_seconds = Histogram(
+            "receiver_commit_duration_seconds",
+            "Time it took to commit a batch.",
+            buckets=COMMIT_BUCKETS,
+            registry=registry,
+        )
+        self._failed_batches = Counter(
+            "receiver_batches_failed", "Batches that were not committed.", registry=registry
+        )
+
+    def _make_state(self, registry: CollectorRegistry) -> None:
+        self._queue = gauge(
+            "receiver_queue_requests", "Requests that wait for their commit.", registry
+        )
+        self._queue_seconds = gauge(
+            "receiver_queue_oldest_age_seconds",
+            "How long the first of them has waited.",
+            registry,
+            mode="livemax",
+        )
+        self._connections = gauge(
+            "receiver_pool_connections",
+            "Connections to the database, by what they do.",
+            registry,
+            ("state",),
+        )
+        self._max_connections = gauge(
+            "receiver_pool_connections_limit", "How many there may be.", registry
+        )
+        self._database_up = gauge(
+            "receiver_database_up",
+            "Whether rows could be stored in the database when last tried, by all workers.",
+            registry,
+            mode="livemin",
+        )
+
+    def set_limits(self, settings: Settings, connections: int) -> None:
+        """Show how much there may be at once.
+
+        Args:
+            settings: Those of this process.
+            connections: Maximum number of connections to the database.
+        """
+        self._max_in_flight.set(settings.max_in_flight_requests)
+        self._max_in_flight_size.set(settings.max_in_flight_size)
+        self._max_arriving_size.set(settings.max_arriving_size)
+        self._max_open_connections.set(settings.max_connections)
+        self._max_connections.set(connections)
+
+    def count_closed(self, cause: Cause) -> None:
+        """Count a connection that the receiver closed."""
+        self._closed.labels(cause).inc()
+
+    def count_refused(self, error: ReceiverError) -> None:
+        """Count a request of which nothing was stored."""
+        self._refused.labels(error.cause).inc()
+
+    def count_acknowledged(self, received: int, filtered: int, stale: int) -> None:
+        """Count the samples of a request that was acknowledged."""
+        self._received.inc(received)
+        self._samples.labels("filtered", "").inc(filtered)
+        self._samples.labels("stale", "").inc(stale)
+
+    def count_fates(self, fates: Fates) -> None:
+        """Count what a transaction did."""
+        # `+` leaves out what is below zero, which a counter refuses: no count may make it seem that
+        # a commit has failed.
+        for fate, count in (+fates).items():
+            self._samples.labels(*labels_of(fate)).inc(count)
+
+    @contextmanager
+    def time_commit(self, rows: int) -> Iterator[None]:
+        """Measure a batch, which is committed within this context."""
+        start = time.perf_counter()
+        try:
+            yield
+        except ReceiverError:
+            self._failed_batches.inc()
+            raise
+        self._commit_seconds.observe(time.perf_counter() - start)
+        self._batch_rows.observe(rows)
+
+    def show(self, state: State) -> None:
+        """Tell how things stand."""
+        self._queue.set(state.queue_requests)
+        self._queue_seconds.set(state.queue_seconds)
+        self._in_flight_size.set(state.in_flight_size)
+        self._arriving_size.set(state.arriving_size)
+        self._open_connections.set(state.open_connections)
+        self._database_up.set(state.database_up)
+        for name, count in state.connections.items():
+            self._connections.labels(name).set(count)
+
+    def keep_files(self) -> None:
+        """See that the files are there by which the other workers know this one's metrics."""
+        if self._files is not None:
+            self._files.keep()
+
+    def show_observed(self, observed: Observed) -> None:
+        """Tell what the database holds."""
+        self._observed.take(observed)
+
+    def expose(self) -> bytes:
+        """All metrics in Prometheus' text format, of all workers together."""
+        self.keep_files()
+        everyone = self._registry
+        if self._shared is not None:
+            everyone = CollectorRegistry()
+            MultiProcessCollector(everyone, str(self._shared))  # type: ignore[no-untyped-call]
+        observed = CollectorRegistry()
+        observed.register(self._observed)
+        return generate_latest(everyone) + generate_latest(observed)
+
+
+def labels_of(fate: Fate | Reason) -> tuple[str, str]:
+    """Outcome and reason, as the metric of samples has them."""
+    if isinstance(fate, Reason) and fate is not Reason.UNPAIRED:
+        return "rejected", fate
+    return fate, ""
+
+
+def gauge(
+    name: str,
+    meaning: str,
+    registry: CollectorRegistry,
+    labels: Iterable[str] = (),
+    mode: str = "livesum",
+) -> Gauge:
+    """A gauge, and how those of several workers make one."""
+    return Gauge(name, meaning, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
