@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 WRITE_PATH: Final = "/api/v1/write"
 VERSIONS: Final = {Message.V1: "1.0", Message.V2: "2.0"}
-NOTHING: Final = WriteRequest([], 0, 0, 0, Faults(0, 0, []))
+NOTHING: Final = WriteRequest([], 0, 0, 0, 0, Faults(0, 0, []))
 
 
 class Storage(Protocol):

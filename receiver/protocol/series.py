@@ -8,7 +8,8 @@ from typing import Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
-from receiver.rows.model import Labels, Metric, Series, Source
+from receiver.rows.model import Labels, Series, Source
+from receiver.rows.tables import Catalogue, Table
 
 NAME: Final = "__name__"
 
@@ -44,21 +45,25 @@ class SeriesCache:
     without any bookkeeping on a hit: a series not seen while a generation filled is forgotten.
 
     Args:
-        names: The metrics to keep, by their names in `__name__`.
+        catalogue: The tables, which say which series are kept.
         size: Memory for all that is remembered of series, in bytes. The cache itself takes five
             eighths of it; the decoders that use it share the others.
         limits: What a label set must keep to.
     """
 
-    def __init__(self, names: dict[str, Metric], size: int, limits: Limits = DEFAULTS) -> None:
-        self._names = names
+    def __init__(self, catalogue: Catalogue, size: int, limits: Limits = DEFAULTS) -> None:
+        self._by_metric = catalogue.by_metric
+        self.shares_metrics = catalogue.shares_metrics
+        """Whether a series may be kept in several tables."""
         self._limits = limits
         self._most = size * 5 // 16
         self._taken = 0
         self._young: dict[Key, Series | Filtered] = {}
         self._old: dict[Key, Series | Filtered] = {}
-        # Both series of an application must get one Source object for as long as one is in use.
-        self._sources: WeakValueDictionary[Labels, Source] = WeakValueDictionary()
+        # All series of a row must get one Source object for as long as one is in use.
+        self._sources: dict[Table, WeakValueDictionary[Labels, Source]] = {
+            table: WeakValueDictionary() for table in catalogue.tables
+        }
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
         self.size = size
         self.generation = 0
@@ -71,7 +76,7 @@ class SeriesCache:
 
     def keeps(self, name: str) -> bool:
         """Whether a metric of this name is kept."""
-        return name in self._names
+        return name in self._by_metric
 
     def recall(self) -> Callable[[Key], Series | Filtered | None]:
         """Return a faster `find` that knows only the series of this generation."""
@@ -96,17 +101,23 @@ class SeriesCache:
         if len(key) * (1 if isinstance(key, bytes) else 4) > self._limits.max_label_set_size:
             check_size([text for label in labels for text in label], self._limits)
         by_name = check_labels(labels)
-        metric = self._names.get(by_name.pop(NAME))
-        known: Series | Filtered = (
-            FILTERED if metric is None else Series(metric, self._source(by_name, key))
-        )
+        fed = self._by_metric.get(by_name.pop(NAME), ())
+        found = [
+            Series(column, self._source(table, by_name, key))
+            for table, column in fed
+            if table.matches is None or table.matches(by_name)
+        ]
+        known: Series | Filtered = FILTERED
+        if found:
+            known = found[0]._replace(others=tuple(found[1:]))
         self._remember(key, known)
         return known
 
     def _remember(self, key: Key, known: Series | Filtered) -> None:
         taken = ENTRY_SIZE + getsizeof(key)
         if known is not FILTERED:
-            taken += SOURCE_SIZE + LABEL_SIZE * len(known.source.labels) + text_size(key)
+            size = SOURCE_SIZE + LABEL_SIZE * len(known.source.labels) + text_size(key)
+            taken += size * (1 + len(known.others))
         if taken > self._most:
             return
         if self._taken + taken > self._most:
@@ -116,15 +127,17 @@ class SeriesCache:
         self._young[key] = known
         self._taken += taken
 
-    def _source(self, by_name: dict[str, str], key: Key) -> Source:
+    def _source(self, table: Table, by_name: dict[str, str], key: Key) -> Source:
         labels = tuple(sorted(by_name.items()))
-        source = self._sources.get(labels)
+        if table.ignoring:
+            labels = tuple(label for label in labels if label[0] not in table.ignoring)
+        source = self._sources[table].get(labels)
         if source is None:
             self.made += SOURCE_SIZE + SLOT_SIZE * len(labels) + len(key)
             # Most labels are those of many sources.
             find = self._pairs.get
-            source = Source(tuple([find(pair) or self._share(pair) for pair in labels]))
-            self._sources[source.labels] = source
+            source = Source(table, tuple([find(pair) or self._share(pair) for pair in labels]))
+            self._sources[table][source.labels] = source
         return source
 
     def _share(self, pair: tuple[str, str]) -> tuple[str, str]:

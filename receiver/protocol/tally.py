@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 from receiver.protocol.limits import Limits
@@ -43,7 +43,7 @@ class Tally:
         self._most_samples = limits.max_request_samples
         self._samples: list[Sample] = []
         self._received = self._histograms = self._exemplars = self._weight = 0
-        self._invalid = 0
+        self._kept = self._invalid = 0
         self._faults: list[str] = []
         self._entries = 0
         self.size = 0
@@ -107,6 +107,9 @@ class Tally:
 
     def keep(self, samples: list[Sample]) -> None:
         """Take the samples of kept series; they are counted already."""
+        self._kept += len(samples)
+        if self.cache.shares_metrics:
+            samples = list(for_each_table(samples))
         self.spend(SAMPLE_SIZE * len(samples))
         self._samples += samples
 
@@ -120,9 +123,17 @@ class Tally:
         """Say what the request holds, once all of it is read."""
         faults = Faults(self._invalid, self.total, self._faults)
         request = WriteRequest(
-            self._samples, self._received, self._histograms, self._exemplars, faults
+            self._samples, self._kept, self._received, self._histograms, self._exemplars, faults
         )
         return Decoded(request, self.size)
+
+
+def for_each_table(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Yield samples, and those of metrics that several tables have once for each table."""
+    for sample in samples:
+        yield sample
+        for series in sample[0].others:
+            yield series, *sample[1:]
 
 
 def describe(labels: Iterable[tuple[str, str]]) -> str:

@@ -1,94 +1,47 @@
-"""Samples to rows: which two samples make a row, and which can make none.
+"""Samples to rows: the samples of one label set and time, one for each column of the table.
 
-The two series of one scrape share timestamp and labels (all but `__name__`), which is what pairs
-them, as in PromQL's one-to-one vector matching. Nothing here does I/O.
+The series of one scrape share timestamp and labels (all but `__name__`), which is what makes them a
+row, as in PromQL's one-to-one vector matching. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
-import math
-import struct
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
-from enum import StrEnum
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from receiver.rows.model import Half, Key, Metric, Reason, Rejected, Row, Sample, Source
+from receiver.rows.columns import (
+    END_TIMESTAMP,
+    MIN_TIMESTAMP,
+    POSTGRES_EPOCH_MS,
+    is_stale_marker,
+)
+from receiver.rows.model import Key, Rejected, Row, Sample, Source
+from receiver.rows.reasons import Reason
+from receiver.rows.tables import Column, Table, Values
 
-POSTGRES_EPOCH_MS: Final = 946_684_800_000
-"""2000-01-01 UTC, from which PostgreSQL counts, in milliseconds since the Unix epoch."""
-POSTGRES_EPOCH: Final = POSTGRES_EPOCH_MS * 1000
-# What TIMESTAMPTZ can hold: 4713 BC to 294276 AD, in microseconds since 2000-01-01 UTC.
-MIN_TIMESTAMP: Final = -211_813_488_000_000_000
-END_TIMESTAMP: Final = 9_223_371_331_200_000_000
 MIN_TIMESTAMP_MS: Final = MIN_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
 END_TIMESTAMP_MS: Final = END_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
-# From here on the fraction of a value is a multiple of 2^-39. Times a million, which is 2^6 times a
-# number of 14 bits, and a half added, 53 bits still hold it: floating point is exact.
-EXACT_FROM: Final = 2.0**13
-# Up to here TIMESTAMPTZ holds it, in whichever unit.
-EXACT_TO: Final = 2.0**43
-MIN_INT32: Final = -(2**31)
-END_INT32: Final = 2**31
-
-# A member looked up on its class costs as much as the rest of a sample.
-STATUS: Final = Metric.STATUS
-MAX_CODES: Final = 1024
 MILLISECOND: Final = timedelta(milliseconds=1)
-STALE_BITS: Final = (0x7FF0000000000002).to_bytes(8, "little")
 
 
-class Outcome(StrEnum):
-    """What became of a kept sample when it arrived."""
+class Outcomes(NamedTuple):
+    """What became of the samples of a request when they arrived."""
 
-    ACCEPTED = "accepted"
-    STALE = "stale"
-    REJECTED = "rejected"
+    accepted: int = 0
+    rejected: int = 0
+    stale: Counter[str] = Counter()
+    """Stale markers, by table."""
 
-
-def to_postgres_time(timestamp: int) -> int:
-    """Milliseconds since the Unix epoch as TIMESTAMPTZ's microseconds since 2000-01-01 UTC."""
-    return (timestamp - POSTGRES_EPOCH_MS) * 1000
-
-
-def is_stale_marker(value: float) -> bool:
-    """Whether a NaN is the one that says the series has ended (1.0 and 2.0, "Stale Markers")."""
-    return struct.pack("<d", value) == STALE_BITS
-
-
-def read_ocr_value(value: float, unit: int) -> int | Reason:
-    """A Unix time in `unit` microseconds as TIMESTAMPTZ, or why it is none.
-
-    A fraction is rounded to the microsecond, exactly: halves up.
-    """
-    if math.isfinite(value):
-        numerator, denominator = value.as_integer_ratio()
-        microseconds = (2 * numerator * unit + denominator) // (2 * denominator) - POSTGRES_EPOCH
-    else:
-        return Reason.NOT_A_NUMBER if math.isnan(value) else Reason.INFINITE
-    return microseconds if MIN_TIMESTAMP <= microseconds < END_TIMESTAMP else Reason.OUT_OF_RANGE
-
-
-def read_status(value: float) -> int | Reason:
-    """An error code, or why the value is none."""
-    if value.is_integer():
-        return int(value) if MIN_INT32 <= value < END_INT32 else Reason.OUT_OF_RANGE
-    if math.isnan(value):
-        return Reason.NOT_A_NUMBER
-    return Reason.INFINITE if math.isinf(value) else Reason.NOT_WHOLE
-
-
-class Codes(dict[float, int | Reason]):
-    """What values of the status metric are read as; there are few, so most are read once."""
-
-    def __missing__(self, value: float) -> int | Reason:
-        """Read a value that has not come up before."""
-        if len(self) >= MAX_CODES:
-            self.clear()
-        self[value] = reading = read_status(value)
-        return reading
+    def plus(self, other: Outcomes) -> Outcomes:
+        """Return the sum."""
+        return Outcomes(
+            self.accepted + other.accepted,
+            self.rejected + other.rejected,
+            self.stale + other.stale,
+        )
 
 
 class TimeWindow:
@@ -126,142 +79,152 @@ ANY_TIME: Final = TimeWindow()
 
 
 class Batch:
-    """The samples that commit together: rows, incomplete rows and rejected samples.
+    """The samples that commit together: rows, complete or not, and rejected samples.
 
     Args:
-        ocr_unit: Microseconds in one unit of the OCR metric.
         window: Which times are accepted.
     """
 
-    def __init__(self, ocr_unit: int, window: TimeWindow = ANY_TIME) -> None:
-        self._ocr_unit = ocr_unit
+    def __init__(self, window: TimeWindow = ANY_TIME) -> None:
         self._window = window
-        self.rows: list[Row] = []
-        self.rejected: list[Rejected] = []
-        self._taken = 0
-        self._codes = Codes()
         # By timestamp, since the samples of a scrape share theirs.
-        self._statuses: defaultdict[int, dict[Source, float]] = defaultdict(dict)
-        self._ocr_values: defaultdict[int, dict[Source, tuple[int, float]]] = defaultdict(dict)
-        # The pairs of which a sample's value was rejected, and whose that was.
-        self._broken: defaultdict[Key, set[Metric]] = defaultdict(set)
+        self._rows: defaultdict[int, dict[Source, Values]] = defaultdict(dict)
+        self._incomplete = 0
+        # Rows of which a required sample was rejected for its value.
+        self._broken: set[Key] = set()
+        self.rejected: list[Rejected] = []
+        self.repeated: Counter[str] = Counter()
+        """Samples that only repeat others of the batch, by table."""
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.rejected or self.has_halves)
+        return bool(self.rejected) or any(self._rows.values())
 
     @property
     def timestamps(self) -> Collection[int]:
         """The times of all samples, in milliseconds since the Unix epoch."""
-        return self._statuses.keys()
+        return self._rows.keys()
 
     @property
-    def has_halves(self) -> bool:
-        """Whether a row is incomplete."""
-        return any(self._statuses.values()) or any(self._ocr_values.values())
+    def is_incomplete(self) -> bool:
+        """Whether a row lacks a required sample."""
+        return self._incomplete > 0
 
-    @property
-    def repeated(self) -> int:
-        """How many samples only repeat another one of the batch, a half like themselves."""
-        return self._taken - 2 * len(self.rows) - self.count_halves() - len(self.rejected)
-
-    def count_halves(self) -> int:
-        """Count the samples whose other sample is not there."""
-        return sum(map(len, self._statuses.values())) + sum(map(len, self._ocr_values.values()))
-
-    def has_half_of(self, samples: Iterable[Sample]) -> bool:
-        """Return whether one of these samples lacks its other sample."""
-        return any(
-            source in self._waiting(metric, timestamp) for (metric, source), timestamp, _ in samples
-        )
-
-    def pass_on(self, samples: Iterable[Sample], following: Batch) -> None:
-        """Leave those of these samples that lack their other sample to another batch."""
-        for (metric, source), timestamp, _ in samples:
-            waiting = self._waiting(metric, timestamp)
-            if source in waiting:
-                following._waiting(metric, timestamp)[source] = waiting.pop(source)
-                self._taken -= 1
-                following._taken += 1
-
-    def _waiting(self, metric: Metric, timestamp: int) -> dict[Source, Any]:
-        halves = self._statuses if metric is Metric.STATUS else self._ocr_values
-        return halves[timestamp]
-
-    def halves(self) -> Iterator[Half]:
-        """Yield the incomplete rows, in no particular order."""
-        for timestamp, statuses in self._statuses.items():
-            for source, status in statuses.items():
-                yield timestamp, source, status, None, None
-        for timestamp, ocr_values in self._ocr_values.items():
-            for source, (ocr_value, sample) in ocr_values.items():
-                yield timestamp, source, None, ocr_value, sample
-
-    def broken(self) -> Iterator[Key]:
-        """Yield the pairs of which one sample was rejected, and the other is not in this batch."""
-        return (key for key, rejected in self._broken.items() if len(rejected) == 1)
-
-    def add(self, samples: Collection[Sample]) -> Counter[Outcome]:  # noqa: C901, PLR0912  see below
-        """Take the samples of one request; returns what became of them."""
+    def add(self, samples: Collection[Sample]) -> Outcomes:
+        """Take the samples of one request; return what became of them."""
         # One loop, without a call or a counter more than it takes: it runs once a sample.
-        before, stale = len(self.rejected), 0
-        rows, codes, unit, at = self.rows, self._codes, self._ocr_unit, None
-        for (metric, source), timestamp, value in samples:
+        before, at = len(self.rejected), None
+        stale: Counter[str] = Counter()
+        for (column, source, _), timestamp, value in samples:
             if timestamp != at:
                 at = timestamp
                 fault = self._window.judge(timestamp)
-                statuses, ocr_values = self._statuses[timestamp], self._ocr_values[timestamp]
-            is_status = metric is STATUS
-            if is_status:
-                reading = codes[value]
-            elif EXACT_FROM <= value < EXACT_TO:
-                whole = int(value)
-                reading = whole * unit + int((value - whole) * unit + 0.5) - POSTGRES_EPOCH
+                rows = self._rows[timestamp]
+            reason = column.check(value)
+            if reason is not None or fault is not None:
+                if value != value and is_stale_marker(value):  # noqa: PLR0124  a NaN
+                    stale[source.table.name] += 1
+                    continue
+                if fault is not None or not column.special:
+                    self._refuse(source, column, timestamp, value, reason, fault)
+                    continue
+            values = rows.get(source)
+            if values is None:
+                table = source.table
+                rows[source] = values = table.empty.copy()
+                values[column.slot] = value
+                self._incomplete += table.required > 1 or not column.required
+            elif (other := values[column.slot]) is None:
+                values[column.slot] = value
+                if column.required and not source.table.lacks(values):
+                    self._incomplete -= 1
+            elif other == value or column.agree(other, value):
+                self.repeated[source.table.name] += 1
             else:
-                reading = read_ocr_value(value, unit)
-            if not isinstance(reading, int):
-                if is_stale_marker(value):
-                    stale += 1
-                else:
-                    self._reject(source, metric, timestamp, value, reading)
-                    if fault is None:
-                        self._broken[timestamp, source].add(metric)
-            elif fault is not None:
-                self._reject(source, metric, timestamp, value, fault)
-            elif is_status:
-                other = ocr_values.pop(source, None)
-                if other is not None:
-                    rows.append((timestamp, source, value, *other))
-                elif statuses.setdefault(source, value) != value:
-                    self._reject(source, metric, timestamp, value, Reason.CONFLICT)
-            else:
-                status = statuses.pop(source, None)
-                if status is not None:
-                    rows.append((timestamp, source, status, reading, value))
-                elif ocr_values.setdefault(source, (reading, value))[0] != reading:
-                    self._reject(source, metric, timestamp, value, Reason.CONFLICT)
-        self._taken += len(samples) - stale
+                self._reject(source, column, timestamp, value, Reason.CONFLICT)
         rejected = len(self.rejected) - before
-        return +Counter(
-            {
-                Outcome.ACCEPTED: len(samples) - stale - rejected,
-                Outcome.STALE: stale,
-                Outcome.REJECTED: rejected,
-            }
-        )
+        return Outcomes(len(samples) - stale.total() - rejected, rejected, stale)
+
+    def _refuse(  # noqa: PLR0913, PLR0917  what a sample has
+        self,
+        source: Source,
+        column: Column,
+        timestamp: int,
+        value: float,
+        reason: Reason | None,
+        fault: Reason | None,
+    ) -> None:
+        """Reject a sample for its value or its time."""
+        if reason is None or column.special:
+            reason = fault
+        elif fault is None and column.required:
+            self._broken.add((timestamp, source))
+        if reason is not None:
+            self._reject(source, column, timestamp, value, reason)
+
+    def has_incomplete(self, samples: Iterable[Sample]) -> bool:
+        """Return whether the row of one of these samples is incomplete."""
+        return any(self._lacks((timestamp, series.source)) for series, timestamp, _ in samples)
+
+    def _lacks(self, key: Key) -> bool:
+        timestamp, source = key
+        values = self._rows[timestamp].get(source)
+        return values is not None and source.table.lacks(values)
+
+    def pass_on(self, samples: Iterable[Sample], following: Batch) -> None:
+        """Leave the incomplete rows of these samples to another batch."""
+        for (_, source, _), timestamp, _ in samples:
+            if self._lacks((timestamp, source)):
+                values = self._rows[timestamp].pop(source)
+                self._incomplete -= 1
+                following._take(timestamp, source, values)
+
+    def _take(self, timestamp: int, source: Source, values: Values) -> None:
+        self._rows[timestamp][source] = values
+        self._incomplete += 1
 
     def close(self) -> None:
-        """Take no more samples: reject those whose other sample was rejected."""
-        for (timestamp, source), rejected in self._broken.items():
-            status = self._statuses[timestamp].pop(source, None)
-            if status is not None:
-                rejected.add(Metric.STATUS)
-                self._reject(source, Metric.STATUS, timestamp, status, Reason.WITH_OTHER)
-            ocr = self._ocr_values[timestamp].pop(source, None)
-            if ocr is not None:
-                rejected.add(Metric.OCR)
-                self._reject(source, Metric.OCR, timestamp, ocr[1], Reason.WITH_OTHER)
+        """Take no more samples: reject those whose row cannot be stored any more."""
+        for timestamp, source in list(self._broken):
+            values = self._rows[timestamp].get(source)
+            if values is None:
+                continue
+            if not source.table.lacks(values):
+                # The sample came with a right value, too.
+                self._broken.discard((timestamp, source))
+                continue
+            del self._rows[timestamp][source]
+            self._incomplete -= 1
+            for column, value in source.table.samples(values):
+                self._reject(source, column, timestamp, value, Reason.WITH_OTHER)
+
+    def rows(self) -> dict[Table, list[Row]]:
+        """Return the complete rows of each table, in no particular order."""
+        return by_table(row for row in self._all() if not row[1].table.lacks(row[2]))
+
+    def incomplete(self) -> dict[Table, list[Row]]:
+        """Return the incomplete rows of each table, in no particular order."""
+        if not self._incomplete:
+            return {}
+        return by_table(row for row in self._all() if row[1].table.lacks(row[2]))
+
+    def _all(self) -> Iterator[Row]:
+        for timestamp, rows in self._rows.items():
+            for source, values in rows.items():
+                yield timestamp, source, values
+
+    def broken(self) -> list[Key]:
+        """Return the rows of which a required sample was rejected and others may be waiting."""
+        return [key for key in self._broken if key[1].table.width > 1]
 
     def _reject(
-        self, source: Source, metric: Metric, timestamp: int, value: float, reason: Reason
+        self, source: Source, column: Column, timestamp: int, value: float, reason: Reason
     ) -> None:
-        self.rejected.append(Rejected(source, metric, timestamp, value, reason))
+        self.rejected.append(Rejected(source, column, timestamp, value, reason))
+
+
+def by_table(rows: Iterable[Row]) -> dict[Table, list[Row]]:
+    """Return rows by their tables."""
+    found: defaultdict[Table, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row[1].table].append(row)
+    return dict(found)

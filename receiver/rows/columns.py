@@ -1,0 +1,124 @@
+"""Column types: which samples a column takes, and the values that its rows hold."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from receiver.rows.reasons import Reason
+
+POSTGRES_EPOCH_MS: Final = 946_684_800_000
+"""2000-01-01 UTC, from which PostgreSQL counts, in milliseconds since the Unix epoch."""
+POSTGRES_EPOCH: Final = POSTGRES_EPOCH_MS * 1000
+# What TIMESTAMPTZ can hold: 4713 BC to 294276 AD, in microseconds since 2000-01-01 UTC.
+MIN_TIMESTAMP: Final = -211_813_488_000_000_000
+END_TIMESTAMP: Final = 9_223_371_331_200_000_000
+# From here on the fraction of a value is a multiple of 2^-39. Times a million, which is 2^6 times a
+# number of 14 bits, and a half added, 53 bits still hold it: floating point is exact.
+EXACT_FROM: Final = 2.0**13
+# Up to here TIMESTAMPTZ holds it, in whichever unit.
+EXACT_TO: Final = 2.0**43
+MAX_CACHED: Final = 1024
+STALE_BITS: Final = (0x7FF0000000000002).to_bytes(8, "little")
+
+Check: TypeAlias = Callable[[float], "Reason | None"]
+"""Returns why a column does not take a sample's value; None if it does."""
+Read: TypeAlias = Callable[[float], Any]
+"""Returns what a row holds for a sample's value that `Check` has passed."""
+
+UNITS: Final = {"seconds": 1_000_000, "milliseconds": 1_000}
+"""Units of timestamps, in microseconds."""
+
+
+def is_stale_marker(value: float) -> bool:
+    """Return whether a NaN says that the series has ended (1.0 and 2.0, "Stale Markers")."""
+    return struct.pack("<d", value) == STALE_BITS
+
+
+class ColumnType(NamedTuple):
+    """A column type."""
+
+    name: str
+    """Its name in a declaration."""
+    sql: str
+    """Its name in PostgreSQL."""
+    check: Check
+    read: Read
+
+
+class CachedCheck(dict[float, "Reason | None"]):
+    """A check for columns that take few different values, so that most are looked up."""
+
+    def __init__(self, check: Check) -> None:
+        super().__init__()
+        self._check = check
+
+    def __missing__(self, value: float) -> Reason | None:
+        """Check a value that has not come up before."""
+        if len(self) >= MAX_CACHED:
+            self.clear()
+        self[value] = reason = self._check(value)
+        return reason
+
+
+def check_finite(value: float) -> Reason | None:
+    """Take every number but NaN and the infinities."""
+    if math.isfinite(value):
+        return None
+    return Reason.NOT_A_NUMBER if math.isnan(value) else Reason.INFINITE
+
+
+def check_number(value: float) -> Reason | None:
+    """Take every number and the infinities; NaN, which may be a stale marker, is for the caller."""
+    return None if value == value else Reason.NOT_A_NUMBER  # noqa: PLR0124
+
+
+def whole(low: int, end: int) -> Check:
+    """Return a check that takes whole numbers from `low` to before `end`."""
+
+    def check(value: float) -> Reason | None:
+        if value.is_integer():
+            return None if low <= value < end else Reason.OUT_OF_RANGE
+        return check_finite(value) or Reason.NOT_WHOLE
+
+    return check
+
+
+def timestamp(unit: int) -> ColumnType:
+    """Return the type of a Unix time in `unit` microseconds.
+
+    Rows hold microseconds since 2000-01-01 UTC, as TIMESTAMPTZ is stored. A fraction of one is
+    rounded exactly: halves up.
+    """
+
+    def read(value: float) -> int:
+        if EXACT_FROM <= value < EXACT_TO:
+            number = int(value)
+            return number * unit + int((value - number) * unit + 0.5) - POSTGRES_EPOCH
+        top, bottom = value.as_integer_ratio()
+        return (2 * top * unit + bottom) // (2 * bottom) - POSTGRES_EPOCH
+
+    def check(value: float) -> Reason | None:
+        if EXACT_FROM <= value < EXACT_TO:
+            return None
+        reason = check_finite(value)
+        if reason is None and not MIN_TIMESTAMP <= read(value) < END_TIMESTAMP:
+            return Reason.OUT_OF_RANGE
+        return reason
+
+    return ColumnType("timestamp", "timestamptz", check, read)
+
+
+def same(value: float) -> float:
+    """Return the value itself."""
+    return value
+
+
+CODE: Final = ColumnType("code", "integer", CachedCheck(whole(-(2**31), 2**31)).__getitem__, int)
+BIGINT: Final = ColumnType("bigint", "bigint", whole(-(2**63), 2**63), int)
+BOOLEAN: Final = ColumnType("boolean", "boolean", CachedCheck(whole(0, 2)).__getitem__, bool)
+DOUBLE: Final = ColumnType("double", "double precision", check_finite, same)
+SPECIAL_DOUBLE: Final = ColumnType("double", "double precision", check_number, same)
+"""A double that may be NaN, +Inf or -Inf."""

@@ -1,0 +1,60 @@
+"""What becomes of samples, and why some are rejected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+
+class Reason(StrEnum):
+    """Why a sample was rejected."""
+
+    NOT_A_NUMBER = "not_a_number"
+    INFINITE = "infinite"
+    NOT_WHOLE = "not_whole"
+    OUT_OF_RANGE = "out_of_range"
+    TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"
+    CONFLICT = "conflict"
+    """Another value for the same column, source and time came first."""
+    UNPAIRED = "unpaired"
+    """The other samples of its row did not come in time."""
+    WITH_OTHER = "other_sample_rejected"
+    """A sample without which its row cannot be stored was rejected."""
+    LABEL = "label_does_not_fit"
+    """A label of the source does not fit the column that is to hold it."""
+    TOO_OLD = "too_old"
+    TOO_FAR_AHEAD = "too_far_ahead"
+    TOO_MANY_SOURCES = "too_many_new_sources"
+    TOO_MANY_CODES = "too_many_new_codes"
+    TOO_MANY_CHUNKS = "too_many_new_chunks"
+    REFUSED = "refused_by_database"
+
+
+BREAKING: Final = (
+    Reason.NOT_A_NUMBER,
+    Reason.INFINITE,
+    Reason.NOT_WHOLE,
+    Reason.OUT_OF_RANGE,
+    Reason.WITH_OTHER,
+    Reason.LABEL,
+    Reason.TOO_MANY_CODES,
+    Reason.TOO_MANY_CHUNKS,
+    Reason.REFUSED,
+)
+"""Reasons for which a row cannot be stored: its other samples are rejected, too."""
+
+
+class Fate(StrEnum):
+    """What became of a sample in the database, if it was not rejected for a `Reason`."""
+
+    STORED = "stored"
+    """It is part of a row."""
+    DUPLICATE = "duplicate"
+    """It repeats a sample that was there."""
+    DISCARDED = "discarded"
+    """A rule of the database's keeps it out of `rejected_samples`, too; it was logged."""
+
+
+Fates: TypeAlias = Counter[tuple[str, Fate | Reason]]
+"""How many samples a transaction settled in which way, by table. One that waits has no fate yet."""
