@@ -1,4 +1,4 @@
-"""Finds everything that is wrong with a tables file, and says it in one line each with its place."""
+"""Finds everything that is wrong with a tables file, and says where: one line for each fault."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def unknown(place: Path) -> str:
         what, entry = ENTRIES[place[2]]
     keys = list(entry.model_fields)
     hint = did_you_mean(str(place[-1]), keys)
-        return f"is not a key of {what}{hint}, which can have {', '.join(keys)}"
+    return f"is not a key of {what}{hint}, which can have {', '.join(keys)}"
 
 
 # --- what one entry must be because of another ---------------------------------------------------
