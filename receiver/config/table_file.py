@@ -18,13 +18,16 @@ from pydantic import (
 
 from receiver.config.suggestions import did_you_mean
 from receiver.config.table_names import (
+    APP_LOGS,
     ERROR_CODES,
     MAX_COLUMN,
     MAX_TABLE,
     METRIC_LABEL,
     OWN_COLUMNS,
+    OWN_PREFIXES,
     OWN_TABLES,
     SYSTEM_COLUMNS,
+    SYSTEM_PREFIX,
     check_codes,
     check_column,
     check_label,
@@ -126,15 +129,30 @@ def schema(**keywords: Any) -> WithJsonSchema:  # noqa: ANN401  JSON
     return WithJsonSchema({"type": ["string", "number", "boolean"], **keywords})
 
 
-def key(longest: int, reserved: Iterable[str]) -> WithJsonSchema:
+def key(longest: int, reserved: Iterable[str], **keywords: Any) -> WithJsonSchema:  # noqa: ANN401  JSON
     """Say which names in the database a key may be."""
-    return schema(type="string", minLength=1, maxLength=longest, **{"not": {"enum": [*reserved]}})
+    names = {"minLength": 1, "maxLength": longest, "not": {"enum": [*reserved]}}
+    return WithJsonSchema({"type": "string", **names, **keywords})
 
 
-TableName = Annotated[str, AfterValidator(check_table), key(MAX_TABLE, [*OWN_TABLES, ERROR_CODES])]
-CodesName = Annotated[str, AfterValidator(check_codes), schema(minLength=1, maxLength=MAX_TABLE)]
+NO_PREFIX: Final = rf"^(?!{'|'.join((*OWN_PREFIXES, SYSTEM_PREFIX))})"
+TableName = Annotated[
+    str,
+    AfterValidator(check_table),
+    key(MAX_TABLE, [*OWN_TABLES, ERROR_CODES], pattern=NO_PREFIX),
+]
+CodesName = Annotated[
+    str,
+    AfterValidator(check_codes),
+    schema(minLength=1, maxLength=MAX_TABLE, **{"not": {"enum": [*OWN_TABLES, APP_LOGS]}}),
+]
 ColumnName = Annotated[
     str, AfterValidator(check_column), key(MAX_COLUMN, [*OWN_COLUMNS, *SYSTEM_COLUMNS])
+]
+LabelKey = Annotated[
+    str,
+    AfterValidator(check_label),
+    schema(type="string", minLength=1, **{"not": {"const": METRIC_LABEL}}),
 ]
 LabelName = Annotated[
     str, AfterValidator(check_label), schema(minLength=1, **{"not": {"const": METRIC_LABEL}})
@@ -250,7 +268,7 @@ class TableEntry(Entry):
         min_length=1,
         description="The columns that hold samples, by name; at least one of them is required.",
     )
-    match: dict[LabelName, Expression] = Field(
+    match: dict[LabelKey, Expression] = Field(
         {},
         min_length=1,
         description="Which series belong to the table: label: regular expression (RE2), which the "
@@ -297,6 +315,6 @@ class TableEntry(Entry):
 
 
 class TablesFile(Entry):
-    """Tables that receiver fills, and of which metrics."""
+    """The tables that the receiver fills, and the metrics that fill them."""
 
     tables: dict[TableName, TableEntry] = Field(min_length=1, description="The tables, by name.")
