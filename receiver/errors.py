@@ -8,6 +8,7 @@ be 4xx (Remote-Write 1.0 and 2.0, "Retries & Backoff").
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 
 
@@ -134,6 +135,18 @@ class SetupError(ReceiverError):
 
 class SettingsError(SetupError):
     """A setting has a wrong value."""
+
+
+class TablesFileError(SettingsError):
+    """The tables file is wrong.
+
+    Args:
+        faults: A line for each fault.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
 
 
 class UsageError(SettingsError):
