@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from receiver.errors import SetupError
-from receiver.rows.batch import Outcome
-from receiver.rows.model import Metric
-
-SETTING: Final = {
-    Metric.STATUS: "RECEIVER_STATUS_METRIC",
-    Metric.OCR: "RECEIVER_OCR_METRIC",
-}
+from receiver.rows.batch import Outcomes
 
 
 class Copied(NamedTuple):
@@ -21,16 +15,16 @@ class Copied(NamedTuple):
 
     read: Counter[str]
     """Samples of each metric, by its name."""
-    outcomes: Counter[Outcome]
+    outcomes: Outcomes
 
     def has_rows(self, waiting: int) -> bool:
         """Whether any sample is part of a row, where so many wait for the other one."""
-        accepted = self.outcomes[Outcome.ACCEPTED]
+        accepted = self.outcomes.accepted
         return not accepted or waiting < accepted
 
     def summary(self, waiting: int) -> str:
         """What became of the samples, in one line."""
-        accepted = self.outcomes[Outcome.ACCEPTED]
+        accepted = self.outcomes.accepted
         parts = [f"{max(0, accepted - waiting)} in rows, now or before"]
         if waiting:
             parts.append(
@@ -38,7 +32,7 @@ class Copied(NamedTuple):
                 "and are rejected as unpaired after RECEIVER_PAIR_TIMEOUT; the two metrics must "
                 "have the same labels and times)"
             )
-        parts.append(f"{self.outcomes[Outcome.REJECTED]} rejected (rejected_samples says why)")
+        parts.append(f"{self.outcomes.rejected} rejected (rejected_samples says why)")
         return "; ".join(parts)
 
 

@@ -199,11 +199,23 @@ def rejected_records(rejected: Iterable[Rejected]) -> list[RejectedRecord]:
     records: list[RejectedRecord] = []
     known: dict[Source, tuple[int | None, bytes | None, str | None]] = {}
     for source, column, timestamp, value, reason, detail in rejected:
-        whose = known.get(source) or identify(source, source.labels)
+        source_id, key, labels = known.get(source) or identify(source, source.labels)
         if source not in known:
             known[source] = identify(source, cut(source.labels))
-        sample = (column.metric, timestamp, value, reason, detail, source.table.name, column.name)
-        records.append(RejectedRecord(*whose, *sample))
+        records.append(
+            RejectedRecord(
+                source_id,
+                key,
+                labels,
+                column.metric,
+                timestamp,
+                value,
+                reason,
+                detail,
+                source.table.name,
+                column.name,
+            )
+        )
     return records
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from receiver.errors import StatementRefusedError
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Database
-from receiver.storage.connection.places import literal, quote
+from receiver.storage.connection.places import literal
 from receiver.storage.writing.inserting import copy_rows
 from receiver.storage.writing.records import Record, codes_of
 
@@ -76,6 +76,6 @@ def check_references(table: Table, records: list[Record]) -> str:
     }
     sources = ",".join(map(str, {record[1] for record in records}))
     return (
-        f"SELECT receiver_check_references({literal(quote(table.name))}, "
+        f"SELECT receiver_check_references({literal(table.name)}, "
         f"{literal(json.dumps(codes))}::jsonb, '{{{sources}}}'::int[])"
     )

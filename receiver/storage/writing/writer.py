@@ -283,7 +283,7 @@ class Writer:
     async def _ensure_codes(
         self, connection: Connection, completed: Records, *, each: bool
     ) -> list[RejectedRecord]:
-        """Register the codes of rows that waited; reject and take out rows whose code is refused."""
+        """Register the codes of rows that waited; reject the rows whose code is refused."""
         rejected: list[RejectedRecord] = []
         for name, codes in self._codes.items():
             columns = [
