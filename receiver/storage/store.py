@@ -161,11 +161,11 @@ class Store:
         number = next(self._rehearsals)
         # One transaction for each table: a change of several must not end in a deadlock.
         async with self.database.connection() as connection:
-            trouble = await rehearse(connection)
+            trouble = await rehearse(connection, self._settings.catalogue)
         if trouble is None and self._refused:
             # One at a time: two that both have a chunk made would wait for each other.
             async with self._writing_back, self.database.transaction() as connection:
-                trouble = await write_and_take_back(connection)
+                trouble = await write_and_take_back(connection, self._settings.catalogue)
         # One that began earlier may end later, with what no longer holds.
         if number > self._last_rehearsal:
             self._last_rehearsal = number

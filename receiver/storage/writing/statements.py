@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
-from receiver.rows.tables import Table
+from receiver.rows.tables import Column, Table
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.writing.each import TIME
 
@@ -98,6 +98,11 @@ INSERT INTO {self._name} ({listed})
 SELECT {", ".join(f"NULL::{type_}" for type_ in self._types)} WHERE false;
 SELECT {self._results()} FROM {self._name} WHERE false
 """
+        given = ["now()", "max(id)", *map(any_value, table.columns), *["NULL"] * len(table.labels)]
+        # A row of no meaning, to be taken back.
+        self.try_out = f"""
+INSERT INTO {self._name} ({listed}) SELECT {", ".join(given)} FROM sources
+"""
         # The key, as it was named when the table was made, or by somebody since.
         self.find_key = f"""
 SELECT COALESCE(min(conname), {literal(table.name + "_pkey")}) FROM pg_constraint
@@ -119,6 +124,13 @@ WHERE conrelid = to_regclass({literal(self._name)}) AND contype = 'p'
 
     def _results(self, prefix: str = "") -> str:
         return ", ".join(prefix + name for name in (*KEY_COLUMNS, *self._values))
+
+
+def any_value(column: Column) -> str:
+    """Write a value that a column takes."""
+    if column.codes is not None:
+        return f"(SELECT min(code) FROM {quote(column.codes)})"
+    return "now()" if column.type.sql == "timestamptz" else f"'0'::{column.type.sql}"
 
 
 statements_of: Final = cache(Statements)
