@@ -78,7 +78,7 @@ async def has_extension(connection: asyncpg.Connection) -> bool:
     return True
 
 
-async def is_hypertable(connection: asyncpg.Connection) -> bool:
+async def is_hypertable(connection: asyncpg.Connection, table: str = LOGS) -> bool:
     """Whether `app_logs` is a hypertable."""
     return bool(
         await connection.fetchval(KNOWS_HYPERTABLES) and await connection.fetchval(FIND_HYPERTABLE)
