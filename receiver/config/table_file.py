@@ -129,17 +129,17 @@ def schema(**keywords: Any) -> WithJsonSchema:  # noqa: ANN401  JSON
     return WithJsonSchema({"type": ["string", "number", "boolean"], **keywords})
 
 
-def key(longest: int, reserved: Iterable[str], **keywords: Any) -> WithJsonSchema:  # noqa: ANN401  JSON
+def key(longest: int, reserved: Iterable[str], prefixes: Sequence[str] = ()) -> WithJsonSchema:
     """Say which names in the database a key may be."""
-    names = {"minLength": 1, "maxLength": longest, "not": {"enum": [*reserved]}}
-    return WithJsonSchema({"type": "string", **names, **keywords})
+    others = [{"enum": [*reserved]}, *({"pattern": f"^{prefix}"} for prefix in prefixes)]
+    name = {"minLength": 1, "maxLength": longest, "not": {"anyOf": others}}
+    return WithJsonSchema({"type": "string", **name})
 
 
-NO_PREFIX: Final = rf"^(?!{'|'.join((*OWN_PREFIXES, SYSTEM_PREFIX))})"
 TableName = Annotated[
     str,
     AfterValidator(check_table),
-    key(MAX_TABLE, [*OWN_TABLES, ERROR_CODES], pattern=NO_PREFIX),
+    key(MAX_TABLE, [*OWN_TABLES, ERROR_CODES], [*OWN_PREFIXES, SYSTEM_PREFIX]),
 ]
 CodesName = Annotated[
     str,
