@@ -21,6 +21,17 @@ def schema_of(relation: str) -> str:
     )
 
 
+def quoted(name: str) -> str:
+    """Write a name as SQL, whatever it is made of."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_text(text: str) -> str:
+    """Write a text as an SQL literal, whatever the session says of backslashes."""
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'" if "\\" not in text else f" E'{escaped.replace(chr(92), chr(92) * 2)}'"
+
+
 OWN_SCHEMA: Final = f"COALESCE({schema_of(VERSION_TABLE)}, current_schema())"
 """Where our tables are, or would be made."""
 
