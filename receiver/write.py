@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from http import HTTPStatus
@@ -22,7 +21,7 @@ from receiver.printable import printable
 from receiver.protocol.compression import check_size
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.protocol.scheduling import Decoder, Scheduler
-from receiver.rows.batch import Outcome
+from receiver.rows.batch import Outcomes
 from receiver.rows.model import Faults, Sample, WriteRequest
 from receiver.telemetry.metrics import Metrics
 
@@ -36,7 +35,7 @@ NOTHING: Final = WriteRequest([], 0, 0, 0, 0, Faults(0, 0, []))
 class Storage(Protocol):
     """Where samples go."""
 
-    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
+    async def store(self, samples: Collection[Sample]) -> Outcomes:
         """Return when the samples are committed."""
 
 
@@ -135,11 +134,11 @@ class WriteHandler:
         return decoded.request
 
     async def _store(self, decoded: WriteRequest) -> None:
-        outcomes = await self._storage.store(decoded.samples) if decoded.samples else Counter()
+        outcomes = await self._storage.store(decoded.samples) if decoded.samples else Outcomes()
         self._metrics.count_acknowledged(
             received=decoded.received,
-            filtered=decoded.received - len(decoded.samples),
-            stale=outcomes[Outcome.STALE],
+            filtered=decoded.received - decoded.kept,
+            stale=outcomes.stale,
         )
 
 

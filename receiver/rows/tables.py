@@ -124,7 +124,7 @@ class Table:
         "width",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a declaration has
         self,
         name: str,
         columns: Sequence[Column],

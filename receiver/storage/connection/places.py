@@ -9,6 +9,17 @@ VERSION_TABLE: Final = "receiver_schema_version"
 """Alembic's, by which our tables are told from those of others with the same names."""
 
 
+def quote(name: str) -> str:
+    """Write a name as SQL, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Write a text as SQL, whatever the session says of backslashes."""
+    written = "'" + text.replace("'", "''") + "'"
+    return "E" + written.replace("\\", "\\\\") if "\\" in text else written
+
+
 def schema_of(relation: str) -> str:
     """Write an expression for the schema in which a name is found; NULL if it is in none.
 
@@ -17,19 +28,8 @@ def schema_of(relation: str) -> str:
     """
     return (
         "(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        f"WHERE c.oid = to_regclass('{relation}'))"
+        f"WHERE c.oid = to_regclass({literal(quote(relation))}))"
     )
-
-
-def quoted(name: str) -> str:
-    """Write a name as SQL, whatever it is made of."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quoted_text(text: str) -> str:
-    """Write a text as an SQL literal, whatever the session says of backslashes."""
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'" if "\\" not in text else f" E'{escaped.replace(chr(92), chr(92) * 2)}'"
 
 
 OWN_SCHEMA: Final = f"COALESCE({schema_of(VERSION_TABLE)}, current_schema())"

@@ -15,7 +15,7 @@ import asyncpg
 
 from receiver.config.catalogue import describe, digest
 from receiver.rows.tables import Catalogue
-from receiver.storage.connection.places import quoted_text
+from receiver.storage.connection.places import literal
 
 Declaration: TypeAlias = dict[str, Any]
 """What `describe` returns."""
@@ -78,8 +78,8 @@ def declare(catalogue: Catalogue) -> str:
     """Write the statement that puts a declaration in force."""
     text = json.dumps(describe(catalogue), ensure_ascii=False, sort_keys=True)
     return f"""INSERT INTO receiver_tables (digest, declaration, declared_by)
-VALUES (decode('{digest(catalogue).hex()}', 'hex'), {quoted_text(text)}::jsonb,
-    current_user || '@' || {quoted_text(socket.gethostname())})
+VALUES (decode('{digest(catalogue).hex()}', 'hex'), {literal(text)}::jsonb,
+    current_user || '@' || {literal(socket.gethostname())})
 ON CONFLICT ((true)) DO UPDATE SET digest = EXCLUDED.digest, declaration = EXCLUDED.declaration,
     declared_by = EXCLUDED.declared_by, declared_at = now()"""
 

@@ -16,7 +16,7 @@ import asyncpg
 
 from receiver.config.settings import Settings
 from receiver.rows.tables import Table
-from receiver.storage.connection.places import LOOK_EVERYWHERE, quoted, quoted_text
+from receiver.storage.connection.places import LOOK_EVERYWHERE, quote, literal
 from receiver.storage.schema.timescale import (
     CREATE_EXTENSION,
     FIND_EXTENSION,
@@ -170,7 +170,7 @@ async def holds_rows(connection: asyncpg.Connection, table: str) -> bool:
     """Return whether a table is there and holds rows."""
     return bool(
         await connection.fetchval(IS_THERE, table)
-        and await connection.fetchval(f"SELECT EXISTS (SELECT FROM {quoted(table)})")
+        and await connection.fetchval(f"SELECT EXISTS (SELECT FROM {quote(table)})")
     )
 
 
@@ -200,7 +200,7 @@ def make_compressible(table: str) -> Step:
     Only once: it locks the table, and somebody may have chosen another layout meanwhile.
     """
     return Step(
-        f"ALTER TABLE {quoted(table)} SET (timescaledb.compress, timescaledb.compress_segmentby = "
+        f"ALTER TABLE {quote(table)} SET (timescaledb.compress, timescaledb.compress_segmentby = "
         "'source_id', timescaledb.compress_orderby = 'created_at DESC')",
         f"chunks of {table} can be compressed",
         logging.DEBUG,
@@ -226,7 +226,7 @@ def change_policy(
 
 def regclass(table: str) -> str:
     """Write a table's name as TimescaleDB's functions take it."""
-    return quoted_text(quoted(table)).strip()
+    return literal(quote(table))
 
 
 def as_interval(time: timedelta) -> str:

@@ -12,7 +12,7 @@ import asyncpg
 
 from receiver.errors import SchemaError, SetupError
 from receiver.rows.tables import Catalogue
-from receiver.storage.connection.places import OWN_SCHEMA, quoted
+from receiver.storage.connection.places import OWN_SCHEMA, quote
 from receiver.storage.schema.timescale import IS_LOADED, LOAD
 
 OLDEST_SERVER: Final = 14
@@ -39,7 +39,7 @@ FOREIGN: Final = (
     "alembic_version",
 )
 
-# The server and who we are there. Names are quoted where a statement would need it.
+# The server and who we are there. Names are quote where a statement would need it.
 SERVER: Final = f"""
 SELECT current_setting('server_version_num')::int / 10000 AS major,
     current_setting('server_version') AS version,
@@ -130,7 +130,7 @@ async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -
     lacking = await connection.fetch(LACKING_RIGHTS, *zip(*wanted, strict=True))
     if lacking:
         server = await connection.fetchrow(SERVER)
-        tables = ", ".join(name if name.isidentifier() else quoted(name) for name in required)
+        tables = ", ".join(name if name.isidentifier() else quote(name) for name in required)
         raise SchemaError(
             f"role {server['role']} lacks {', '.join(row['lacking'] for row in lacking)}: let the "
             f"tables' owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} "

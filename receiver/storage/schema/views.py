@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from receiver.rows.tables import Column, LabelColumn, Table
-from receiver.storage.connection.places import quoted
+from receiver.storage.connection.places import quote
 from receiver.storage.schema.relations import VIEW, Relation
 from receiver.storage.schema.tables import LONGEST, cut, sql_type
 
@@ -43,7 +43,7 @@ def view_names(table: Table) -> list[str]:
 
 def interval_function(table: Table) -> str:
     """Return the function that shows the intervals of a range of time, with its types."""
-    return f"{quoted(f'{table.name}_intervals_between')}(timestamptz, timestamptz, interval)"
+    return f"{quote(f'{table.name}_intervals_between')}(timestamptz, timestamptz, interval)"
 
 
 def compare_views(
@@ -102,7 +102,7 @@ def in_the_way(name: str) -> ViewChange:
 
 def replace_it(name: str) -> str:
     """Say how a view is made anew that cannot be replaced."""
-    return f"run DROP VIEW {quoted(name)}, then `receiver migrate`"
+    return f"run DROP VIEW {quote(name)}, then `receiver migrate`"
 
 
 # --- the newest row of each source ----------------------------------------------------------------
@@ -139,7 +139,7 @@ def now_columns(
     for name in names:
         if name in {"source_id", "created_at"}:
             continue
-        listed.append(ViewColumn(name, types[name], f"newest.{quoted(name)}", name))
+        listed.append(ViewColumn(name, types[name], f"newest.{quote(name)}", name))
         if name in codes:
             for said in ("name", "description"):
                 listed.append(
@@ -152,8 +152,8 @@ def now_columns(
 
 def look_up(column: str, codes: Mapping[str, str], said: str) -> str:
     """Write what a table of codes says of a column."""
-    table = quoted(codes[column])
-    return f"(SELECT e.{said}::text FROM {table} e WHERE e.code = newest.{quoted(column)})"
+    table = quote(codes[column])
+    return f"(SELECT e.{said}::text FROM {table} e WHERE e.code = newest.{quote(column)})"
 
 
 def unused(taken: set[str], name: str, suffix: str = "") -> str:
@@ -170,11 +170,11 @@ def unused(taken: set[str], name: str, suffix: str = "") -> str:
 
 def now_view(table: Table, columns: list[ViewColumn], create: str) -> Iterator[str]:
     """Write the statements that make the view of a table's newest rows."""
-    name = quoted(f"{table.name}_now")
+    name = quote(f"{table.name}_now")
     # First the last days, so that of a hypertable only their chunks are looked into for a source
     # that is not silent.
     read = dict.fromkeys(column.reads for column in columns if column.reads)
-    listed = ",\n    ".join(f"{column.expression} AS {quoted(column.name)}" for column in columns)
+    listed = ",\n    ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
     yield f"""{create} {name} AS
 SELECT {listed}
 FROM sources s
@@ -197,8 +197,8 @@ def newest_row(table: str, columns: Iterable[str], condition: str = "") -> str:
     It has no `=`, which would make the order by source_id void: then the planner may read the index
     on created_at backwards, past the rows of all others.
     """
-    listed = ", ".join(f"l.{quoted(column)}" for column in ("created_at", *columns))
-    return f"""SELECT {listed} FROM {quoted(table)} l
+    listed = ", ".join(f"l.{quote(column)}" for column in ("created_at", *columns))
+    return f"""SELECT {listed} FROM {quote(table)} l
         WHERE l.source_id >= s.id AND l.source_id <= s.id AND l.created_at <= now(){condition}
         ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1"""
 
@@ -245,18 +245,18 @@ def interval_names(table: Table, taken: set[str]) -> list[str]:
 def intervals_view(table: Table) -> Iterator[str]:
     """Write the statements that make the view of a table's intervals."""
     column = table.codes[0]
-    name = quoted(f"{table.name}_intervals")
+    name = quote(f"{table.name}_intervals")
     _, code, code_name, *_ = interval_names(table, set())
     query = INTERVALS.format(
-        table=quoted(table.name),
-        code=quoted(column.name),
-        codes=quoted(column.codes or ""),
-        as_code=f" AS {quoted(code)}",
-        as_name=f" AS {quoted(code_name)}",
+        table=quote(table.name),
+        code=quote(column.name),
+        codes=quote(column.codes or ""),
+        as_code=f" AS {quote(code)}",
+        as_name=f" AS {quote(code_name)}",
         as_ongoing=" AS ongoing",
         max_gap="INTERVAL '5 minutes'",
         until="now()",
-        where=f"l.{quoted(column.name)} IS NOT NULL",
+        where=f"l.{quote(column.name)} IS NOT NULL",
     )
     yield f"CREATE VIEW {name} AS\n{query}"
     yield (
@@ -270,25 +270,25 @@ def intervals_function(table: Table, relation: Relation | None) -> Iterator[str]
     column = table.codes[0]
     there = relation.columns.get(column.name) if relation is not None else None
     type_ = there.type if there is not None else sql_type(column)
-    function = quoted(f"{table.name}_intervals_between")
+    function = quote(f"{table.name}_intervals_between")
     _, code, code_name, *_ = interval_names(table, {*ARGUMENTS})
     since, until, max_gap = (f"{function}.{argument}" for argument in ARGUMENTS)
     query = INTERVALS.format(
-        table=quoted(table.name),
-        code=quoted(column.name),
-        codes=quoted(column.codes or ""),
+        table=quote(table.name),
+        code=quote(column.name),
+        codes=quote(column.codes or ""),
         as_code="",
         as_name="",
         as_ongoing="",
         max_gap=max_gap,
         until=f"least({until}, now())",
-        where=f"l.{quoted(column.name)} IS NOT NULL\n"
+        where=f"l.{quote(column.name)} IS NOT NULL\n"
         f"        AND l.created_at >= {since} AND l.created_at < {until}",
     )
     yield f"""CREATE FUNCTION {function}(
     since TIMESTAMPTZ, until TIMESTAMPTZ DEFAULT 'infinity', max_gap INTERVAL DEFAULT '5 minutes'
 ) RETURNS TABLE (
-    source_id INT, {quoted(code)} {type_}, {quoted(code_name)} TEXT, started_at TIMESTAMPTZ,
+    source_id INT, {quote(code)} {type_}, {quote(code_name)} TEXT, started_at TIMESTAMPTZ,
     ended_at TIMESTAMPTZ, rows BIGINT, ongoing BOOLEAN
 )
 LANGUAGE sql STABLE PARALLEL SAFE
