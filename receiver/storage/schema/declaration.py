@@ -1,4 +1,4 @@
-"""The declaration of tables that is in force: what the database knows of it, and whether it is ours.
+"""The declaration of tables that is in force, as the database knows it.
 
 Replicas with different declarations would store the same samples in different ways, so the one that
 migrated last decides, and the others store nothing until they have the same.
@@ -43,8 +43,8 @@ async def declaration_obstacle(connection: asyncpg.Connection, catalogue: Catalo
     """Return why rows of these tables must not be stored: another declaration is in force.
 
     Returns:
-        One line that says what differs, who declared the other and when, and what to do; None if the
-        declaration in force is this one.
+        One line that says what differs, who declared the other and when, and what to do; None if
+        the declaration in force is this one.
     """
     row = await connection.fetchrow(FIND, digest(catalogue))
     if row is None:
@@ -55,7 +55,7 @@ async def declaration_obstacle(connection: asyncpg.Connection, catalogue: Catalo
     return (
         f"the tables were declared otherwise by {theirs.declared_by} at {theirs.declared_at}: "
         f"{difference(theirs.declaration, describe(catalogue))}; give every receiver of this "
-        "database the same RECEIVER_TABLES_FILE and settings, or run `receiver migrate` with this one"
+        "database the same RECEIVER_TABLES_FILE and settings, or run `receiver migrate` with these"
     )
 
 

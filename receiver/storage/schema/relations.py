@@ -41,7 +41,7 @@ SELECT a.attrelid, a.attname AS name,
     format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL) AS type,
     a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS mandatory,
     ARRAY(
-        SELECT referred.relname FROM pg_constraint f JOIN pg_class referred ON referred.oid = f.confrelid
+        SELECT r.relname FROM pg_constraint f JOIN pg_class r ON r.oid = f.confrelid
         WHERE f.conrelid = a.attrelid AND f.contype = 'f' AND f.conkey = ARRAY[a.attnum]
     ) AS references
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid

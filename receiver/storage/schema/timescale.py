@@ -14,10 +14,10 @@ from receiver.storage.connection.database import translated
 
 logger = logging.getLogger(__name__)
 
-# The version there is or would be, and what decides on policies; `allowed` is false under the Apache
-# license. Before 2.16, TimescaleDB compressed no table by whose foreign keys it was not segmented,
-# and neither checked nor cascaded them for rows that came into a compressed chunk. The license is not
-# known for sure before the extension is there.
+# The version there is or would be, and what decides on policies; `allowed` is false under the
+# Apache license, which is not known for sure before the extension is there. Before 2.16, a table
+# was not compressed by whose foreign keys it was not segmented, and they were neither checked nor
+# cascaded for rows that came into a compressed chunk.
 FIND_EXTENSION: Final = r"""
 SELECT installed_version IS NOT NULL AS installed, version,
     string_to_array(substring(version FROM '^\d+\.\d+'), '.')::int[] >= '{2,16}' AS compresses,
