@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 Json: TypeAlias = Any
 
-KINDS: Final = {
+KINDS: Final[dict[str, type | tuple[type, ...]]] = {
     "object": dict,
     "array": list,
     "string": str,

@@ -125,8 +125,8 @@ def test_without_a_file_the_built_in_table_is_listed(capsys: pytest.CaptureFixtu
 
 
 def test_the_plan_is_sql_that_can_be_run(capsys: pytest.CaptureFixture[str]) -> None:
-    print_plan(["CREATE TABLE a ()", "CREATE TABLE b ();\n"])
-    assert capsys.readouterr() == ("CREATE TABLE a ();\nCREATE TABLE b ();\n", "")
+    print_plan(["-- a note", "CREATE TABLE a ()", "CREATE TABLE b ();\n"])
+    assert capsys.readouterr() == ("-- a note\nCREATE TABLE a ();\nCREATE TABLE b ();\n", "")
     print_plan([])
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == (
