@@ -66,7 +66,7 @@ def check_column(name: str) -> str:
     if name in OWN_COLUMNS:
         raise ValueError("every table has a column of this name already: choose another name")
     if name in SYSTEM_COLUMNS:
-        raise ValueError("PostgreSQL has this name for itself: choose another name")
+        raise ValueError("PostgreSQL uses this name itself: choose another name")
     return check_name(name, MAX_COLUMN)
 
 
@@ -74,12 +74,12 @@ def check_relation(name: str) -> str:
     """Check the name of a table, whatever it holds.
 
     Raises:
-        ValueError: PostgreSQL or the receiver has the name for itself.
+        ValueError: PostgreSQL or the receiver uses the name itself.
     """
     if name in TAKEN or name.startswith(OWN_PREFIXES):
-        raise ValueError("the receiver has this name for itself: choose another name")
+        raise ValueError("the receiver uses this name itself: choose another name")
     if name.startswith(SYSTEM_PREFIX):
-        raise ValueError("PostgreSQL has names with pg_ for itself: choose another name")
+        raise ValueError("PostgreSQL uses names that begin with pg_ itself: choose another name")
     return check_name(name, MAX_TABLE)
 
 

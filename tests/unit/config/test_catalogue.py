@@ -207,7 +207,7 @@ def test_metrics_that_there_can_be(name: str) -> None:
 
 MAPPING = "must be a mapping, with a line `name: …` for each entry"
 TYPE = "must be code, bigint, double, boolean or timestamp"
-OWN = "the receiver has this name for itself: choose another name"
+OWN = "the receiver uses this name itself: choose another name"
 COLUMN_KEYS = "metric, type, codes, unit, special, required"
 
 SHAPES = {
@@ -320,8 +320,7 @@ VALUES = {
     },
     **{
         column("metric: m, type: double", name): [
-            f"line 4: table t, column {name}: PostgreSQL has this name for itself: choose another "
-            "name"
+            f"line 4: table t, column {name}: PostgreSQL uses this name itself: choose another name"
         ]
         for name in ("ctid", "xmin", "xmax", "cmin", "cmax", "tableoid")
     },
@@ -338,7 +337,8 @@ VALUES = {
         )
     },
     table().replace("  t:", "  pg_class:"): [
-        "line 2: table pg_class: PostgreSQL has names with pg_ for itself: choose another name"
+        "line 2: table pg_class: PostgreSQL uses names that begin with pg_ itself: choose another "
+        "name"
     ],
     table().replace("  t:", "  error_codes:"): [
         "line 2: table error_codes: it holds error codes: choose another name"
