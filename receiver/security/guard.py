@@ -10,7 +10,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 from aiohttp import web
@@ -18,15 +17,13 @@ from aiohttp.typedefs import Middleware
 
 from receiver.config.settings import Settings
 from receiver.errors import OutdatedConnectionError, ReceiverError, UnauthorizedError
+from receiver.http import paths
 from receiver.security.credentials import Credentials, read_credentials
 from receiver.security.files import Reloaded
 from receiver.security.passwords import Attempt, PasswordChecker
 from receiver.security.refuser import Refuser
 from receiver.security.tls import ServerTLS
 from receiver.telemetry.metrics import Metrics
-
-OPEN: Final = frozenset({"/-/healthy", "/-/ready"})
-"""What everybody may ask: load balancers and container engines have no credentials."""
 
 BROWSERS: Final = (
     "A browser cannot send a token. To let it in, add a user, for whom it will ask: "
@@ -145,10 +142,10 @@ class Guard:
     def _answer(self, request: web.Request, error: ReceiverError) -> web.Response:
         """Refuse, the same way whatever was wrong; the body is neither asked for nor read."""
         hint = ""
-        if error.status == HTTPStatus.UNAUTHORIZED and not self._credentials.value.users:
+        if isinstance(error, UnauthorizedError) and not self._credentials.value.users:
             hint = BROWSERS if self._credentials.value.tokens else ""
         response = self._refuse(request, error, hint)
-        if error.status == HTTPStatus.UNAUTHORIZED:
+        if isinstance(error, UnauthorizedError):
             for scheme in schemes(self._credentials.value):
                 response.headers.add("WWW-Authenticate", f'{scheme} realm="receiver"')
         if isinstance(error, OutdatedConnectionError):
@@ -181,7 +178,7 @@ def schemes(credentials: Credentials) -> list[str]:
 def is_open(request: web.Request) -> bool:
     """Whether everybody may have what is asked for."""
     resource = request.match_info.route.resource
-    return resource is not None and resource.canonical in OPEN
+    return resource is not None and resource.canonical in paths.UNAUTHENTICATED
 
 
 def is_token(given: str, credentials: Credentials) -> bool:

@@ -23,6 +23,7 @@ from multidict import CIMultiDictProxy
 
 from receiver.config.settings import Settings
 from receiver.errors import ForeignPageError
+from receiver.http import paths
 from receiver.security.refuser import Refuser
 
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -142,7 +143,7 @@ def is_for_people(request: web.Request) -> bool:
     """Whether a request is for a page, or a browser has made it; health is for everybody."""
     if request.path.startswith("/-/"):
         return False
-    for_programs = request.path.startswith("/api/") or request.path == "/metrics"
+    for_programs = request.path.startswith("/api/") or request.path == paths.METRICS
     return not for_programs or is_from_browser(request.headers)
 
 

@@ -6,9 +6,10 @@ from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
+from receiver.http import paths
+from receiver.http.answers import refusal
 from receiver.http.request_id import request_id
 from receiver.telemetry.metrics import Metrics
-from receiver.write import WRITE_PATH, refusal
 
 
 class Refuser:
@@ -26,7 +27,7 @@ class Refuser:
     def __call__(self, request: web.Request, error: ReceiverError, hint: str = "") -> web.Response:
         """Return the answer to a request; a hint is for people, so not for those who write."""
         response = refusal(error, self._retry_after, request_id(request))
-        if request.path == WRITE_PATH:
+        if request.path == paths.WRITE:
             self._metrics.count_refused(error)
             self._metrics.requests.labels(error.status, "unknown").inc()
         elif hint:
