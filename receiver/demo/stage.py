@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from receiver.config.settings import Settings
 from receiver.demo.application import applications
+from receiver.embedded.running import embedded_database
 from receiver.errors import SettingsError
 from receiver.http import paths
 from receiver.process.app import STORE, build_app
-from receiver.process.serve import embedded_database
 from receiver.process.server import running
 
 APPLICATIONS: Final = 2

@@ -22,7 +22,6 @@ from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
 from receiver.protocol.scheduling import Decoder
 from receiver.protocol.series import SeriesCache
-from receiver.security.guard import Guard
 from receiver.security.headers import add_headers
 from receiver.security.origin import SameSite
 from receiver.security.refuser import Refuser
@@ -98,6 +97,9 @@ def secure(app: web.Application, settings: Settings) -> None:
         app[TLS] = ServerTLS(settings)
         app.cleanup_ctx.append(app[TLS].run)
     if settings.guarded:
+        # Brings PyYAML and bcrypt, 1.5 MiB in each process.
+        from receiver.security.guard import Guard  # noqa: PLC0415
+
         guard = Guard(settings, app[METRICS], app.get(TLS))
         app.cleanup_ctx.append(guard.run)
         app.middlewares.append(guard.middleware)

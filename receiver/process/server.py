@@ -20,8 +20,9 @@ from receiver.errors import SettingsError
 from receiver.http import paths
 from receiver.http.peer import Peer
 from receiver.process.app import CONNECTIONS, DRAINING, STORE, TLS, build_app
+from receiver.process.garbage import collect_garbage_seldom
 from receiver.process.listening import Listener, Site
-from receiver.process.loop import collect_garbage_seldom, use_small_tls_buffers
+from receiver.process.loop import use_small_tls_buffers
 from receiver.process.signals import heard
 from receiver.process.sockets import bind
 from receiver.security.headers import hide_versions

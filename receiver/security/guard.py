@@ -20,6 +20,7 @@ from receiver.errors import OutdatedConnectionError, ReceiverError, Unauthorized
 from receiver.http import paths
 from receiver.security.credentials import Credentials, read_credentials
 from receiver.security.files import Reloaded
+from receiver.security.identity import IDENTITY
 from receiver.security.passwords import Attempt, PasswordChecker
 from receiver.security.refuser import Refuser
 from receiver.security.tls import ServerTLS
@@ -30,9 +31,6 @@ BROWSERS: Final = (
     "`receiver credential user NAME --append FILE`, with RECEIVER_CREDENTIALS_FILE=FILE."
 )
 """For those who look at the page where only tokens are set."""
-
-IDENTITY: Final = web.RequestKey("identity", str)
-"""Of a request that was let in: the user's name, or `token`, or the name in the certificate."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -6,24 +6,26 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlencode
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from receiver.errors import BadRequestError, ReceiverError, RefusedByDatabaseError
 from receiver.http.answers import retry_header
-from receiver.security.guard import IDENTITY
+from receiver.security.identity import IDENTITY
 from receiver.web import display
 from receiver.web.descriptions import describe, is_ours
 from receiver.web.languages import Language, preferred
 from receiver.web.parameters import PageError, read_choice
 from receiver.web.texts import say
 from receiver.web.timeline import look
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +61,28 @@ RETRY_AFTER: Final = timedelta(seconds=5)
 AT_ONCE: Final = 200
 """Parts of a page that are made in one go: about a millisecond."""
 
-TEMPLATES: Final = Environment(
-    loader=PackageLoader("receiver.web"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-TEMPLATES.filters |= {
-    "moment": display.moment,
-    "milliseconds": display.milliseconds,
-    "label_text": display.label_text,
-    "look": look,
-}
-TEMPLATES.tests["ours"] = is_ours
+
+@cache
+def templates() -> Environment:
+    """Load the page's templates."""
+    # Takes 2 MiB, and most receivers never show a page.
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+
+    made = Environment(
+        loader=PackageLoader("receiver.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "moment": display.moment,
+        "milliseconds": display.milliseconds,
+        "label_text": display.label_text,
+        "look": look,
+    }
+    made.tests["ours"] = is_ours
+    return made
 
 
 class View:
@@ -119,13 +129,17 @@ class View:
         self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: object
     ) -> web.Response:
         """Answer with a page."""
-        page = TEMPLATES.get_template(template).generate(
-            view=self,
-            t=self.say,
-            age=partial(display.age, language=self.language),
-            count=partial(display.count, language=self.language),
-            describe=partial(describe, language=self.language),
-            **values,
+        page = (
+            templates()
+            .get_template(template)
+            .generate(
+                view=self,
+                t=self.say,
+                age=partial(display.age, language=self.language),
+                count=partial(display.count, language=self.language),
+                describe=partial(describe, language=self.language),
+                **values,
+            )
         )
         text = "".join([part async for part in patiently(page)])
         headers = {
