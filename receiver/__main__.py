@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Final
 
 from receiver.process.garbage import collect_garbage_seldom
-from receiver.process.signals import ENDING, heard
+from receiver.process.signals import ENDING, ending_signals
 
 IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals that would end the process at once, and leave the embedded database running."""
@@ -26,7 +26,7 @@ def main() -> None:
     name_user()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    for number in heard():
+    for number in ending_signals():
         signal.signal(number, end)
     collect_garbage_seldom()
     try:

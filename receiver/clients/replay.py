@@ -1,4 +1,4 @@
-"""Sends captured requests once more, as patiently as Prometheus does."""
+"""Sends captured requests once more, as in_parts as Prometheus does."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from receiver.demo.prometheus import prometheus
 from receiver.demo.sender import Configuration, Sender, load_configuration, redirect
 from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
-from receiver.process.signals import heard
+from receiver.process.signals import ending_signals
 from receiver.storage.reading.tables import connect, logs_since
 
 
@@ -72,7 +72,7 @@ def some_time(text: str) -> timedelta:
 async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the demo until Ctrl-C or for its duration."""
     stop = asyncio.Event()
-    for number in heard():
+    for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     console = open_console()
     set_up_log(console, settings)

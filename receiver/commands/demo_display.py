@@ -17,7 +17,7 @@ from receiver.commands.terminal import say
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError
 from receiver.storage.reading.tables import connect, newest_logs
-from receiver.telemetry.log import MessageFormatter
+from receiver.telemetry.messages import MessageFormatter
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from receiver.config.value_types import has_password
 from receiver.errors import ReceiverError, SettingsError, UsageError
 from receiver.printable import printable
 from receiver.process.loop import run
-from receiver.telemetry.log import set_up_logging
+from receiver.telemetry.messages import set_up_logging
 
 BETTER: Final = (
     "`ps` shows everybody a secret on the command line; set RECEIVER_{setting} in the environment "

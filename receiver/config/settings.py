@@ -390,7 +390,7 @@ class Settings(BaseSettings):
         return (self.allowed_hosts or "").replace(",", " ").split()
 
     @property
-    def guarded(self) -> bool:
+    def requires_credentials(self) -> bool:
         """Whether requests need credentials, of whichever kind."""
         kinds = (self.bearer_token, self.credentials_file, self.tls_client_ca_file)
         return any(kind is not None for kind in kinds)

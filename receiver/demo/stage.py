@@ -68,7 +68,7 @@ def let_sender_in(settings: Settings) -> tuple[Settings, str | None]:
     Raises:
         SettingsError: a client certificate is wanted, which the sender has not.
     """
-    if not settings.guarded:
+    if not settings.requires_credentials:
         return settings, None
     if settings.tls_client_ca_file is not None:
         raise SettingsError(

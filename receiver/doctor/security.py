@@ -26,14 +26,14 @@ async def check_credentials(settings: Settings) -> list[Finding]:
         users, tokens = read_credentials(settings)
     except SettingsError as error:
         return [problem(str(error))]
-    if not settings.guarded:
-        return [check_open_door(settings)]
+    if not settings.requires_credentials:
+        return [check_unauthenticated(settings)]
     certificate = ", and a client certificate" if settings.tls_client_ca_file else ""
     found = f"requests need credentials (users: {len(users)}, tokens: {len(tokens)}){certificate}"
     return [ok(found), *weaknesses(settings)]
 
 
-def check_open_door(settings: Settings) -> Finding:
+def check_unauthenticated(settings: Settings) -> Finding:
     """What to say of a receiver that everybody may write to."""
     if not settings.listens_beyond_loopback:
         return ok("no credentials are needed; only this machine reaches it")

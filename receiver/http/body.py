@@ -50,7 +50,7 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
     with arriving.body(pace.stop) as body:
         try:
             async with pace.timeout:
-                await tell_to_continue(request)
+                await send_continue(request)
                 async for part in request.content.iter_any():
                     check_size(len(content) + len(part), limits.max_size)
                     body.grow(len(part))
@@ -126,7 +126,7 @@ def check_announced_size(request: web.Request, limit: int) -> None:
         raise LengthRequiredError
 
 
-async def tell_to_continue(request: web.Request) -> None:
+async def send_continue(request: web.Request) -> None:
     """Send 100 Continue if the sender waits for it (RFC 9110, section 10.1.1)."""
     expected = request.headers.get("Expect", "").lower() == "100-continue"
     if expected and request.version >= HttpVersion11:

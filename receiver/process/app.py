@@ -77,8 +77,8 @@ def build_app(
     write.record = record
     app.router.add_post(paths.WRITE, write.handle, expect_handler=leave_to_handler)
     app.router.add_get(paths.METRICS, expose_metrics)
-    app.router.add_get(paths.HEALTHY, tell_healthy)
-    app.router.add_get(paths.READY, tell_ready)
+    app.router.add_get(paths.HEALTHY, answer_healthy)
+    app.router.add_get(paths.READY, answer_ready)
     app.router.add_routes(routes(settings))
     return app
 
@@ -96,11 +96,11 @@ def secure(app: web.Application, settings: Settings) -> None:
     if settings.tls_cert_file is not None:
         app[TLS] = ServerTLS(settings)
         app.cleanup_ctx.append(app[TLS].run)
-    if settings.guarded:
+    if settings.requires_credentials:
         # Brings PyYAML and bcrypt, 1.5 MiB in each process.
-        from receiver.security.guard import Guard  # noqa: PLC0415
+        from receiver.security.authentication import Authentication  # noqa: PLC0415
 
-        guard = Guard(settings, app[METRICS], app.get(TLS))
+        guard = Authentication(settings, app[METRICS], app.get(TLS))
         app.cleanup_ctx.append(guard.run)
         app.middlewares.append(guard.middleware)
 
@@ -148,12 +148,12 @@ async def expose_metrics(request: web.Request) -> web.Response:
     return web.Response(body=metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def tell_healthy(_: web.Request) -> web.Response:
+async def answer_healthy(_: web.Request) -> web.Response:
     """Answer `GET /-/healthy`: the process is alive."""
     return web.Response(text="The receiver is healthy.\n")
 
 
-async def tell_ready(request: web.Request) -> web.Response:
+async def answer_ready(request: web.Request) -> web.Response:
     """Answer `GET /-/ready`: whether samples can be stored now."""
     try:
         if request.app[DRAINING].is_set():

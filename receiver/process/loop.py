@@ -9,7 +9,7 @@ from asyncio import sslproto
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from receiver.process.signals import heard
+from receiver.process.signals import ending_signals
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ async def cancelled_by_signals(work: Coroutine[Any, Any, T], received: list[sign
             task.cancel()
         received.append(number)
 
-    for number in heard():
+    for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     return await work
 

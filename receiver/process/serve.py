@@ -21,7 +21,7 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
     Raises:
         SetupError: settings or database are not set up correctly.
     """
-    warn_of_open_door(settings)
+    warn_if_unauthenticated(settings)
     stop = stop_signal()
     async with database(settings) as reachable:
         if settings.workers > 1 and record is None:
@@ -30,9 +30,9 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
             await work(reachable, stop, record=record)
 
 
-def warn_of_open_door(settings: Settings) -> None:
+def warn_if_unauthenticated(settings: Settings) -> None:
     """Log a warning if other machines can write without credentials."""
-    if settings.listens_beyond_loopback and not settings.guarded:
+    if settings.listens_beyond_loopback and not settings.requires_credentials:
         logger.warning(
             "RECEIVER_LISTEN=%s without credentials: "
             "WHOEVER REACHES THIS ADDRESS MAY WRITE AND READ; "

@@ -23,7 +23,7 @@ from receiver.process.app import CONNECTIONS, DRAINING, STORE, TLS, build_app
 from receiver.process.garbage import collect_garbage_seldom
 from receiver.process.listening import Listener, Site
 from receiver.process.loop import use_small_tls_buffers
-from receiver.process.signals import heard
+from receiver.process.signals import ending_signals
 from receiver.process.sockets import bind
 from receiver.security.headers import hide_versions
 from receiver.write import Record
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 def stop_signal() -> asyncio.Event:
     """Return an event that is set by the signals that end the program."""
     stop = asyncio.Event()
-    for number in heard():
+    for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
@@ -89,7 +89,7 @@ async def work(
     alone = shared_metrics is None
     async with AsyncExitStack() as stack:
         if alone:
-            stack.enter_context(told(settings))
+            stack.enter_context(start_and_end_logged(settings))
         runner = await stack.enter_async_context(web_runner(app, settings))
         if ready_first:
             await opened()
@@ -102,7 +102,7 @@ async def work(
 
 
 @contextmanager
-def told(settings: Settings) -> Iterator[None]:
+def start_and_end_logged(settings: Settings) -> Iterator[None]:
     """Log the start and the end of the receiver."""
     about = {
         "version": __version__,

@@ -8,7 +8,7 @@ from typing import Final
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def heard() -> list[signal.Signals]:
+def ending_signals() -> list[signal.Signals]:
     """Return the ending signals that were not ignored when the program was started.
 
     `nohup` ignores SIGHUP, a shell's background SIGINT and SIGQUIT.

@@ -19,10 +19,10 @@ from receiver.config.settings import Settings
 from receiver.errors import ReceiverError, SetupError
 from receiver.printable import printable, replace_what_cannot_be_written
 from receiver.process.loop import run
-from receiver.process.server import cannot_listen, stop_signal, told, work
+from receiver.process.server import cannot_listen, stop_signal, start_and_end_logged, work
 from receiver.process.signals import ENDING
 from receiver.process.sockets import bind
-from receiver.telemetry.log import set_up_logging
+from receiver.telemetry.messages import set_up_logging
 from receiver.telemetry.shared_metrics import shared_metrics
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ async def supervise(settings: Settings, stop: asyncio.Event) -> None:
         SetupError: settings or database are not set up correctly; the worker has logged why.
     """
     async with reserved(settings) as reserved_settings:
-        with shared_metrics() as shared, told(reserved_settings):
+        with shared_metrics() as shared, start_and_end_logged(reserved_settings):
             await keep_all_running(reserved_settings, shared, stop)
 
 

@@ -58,7 +58,7 @@ class SameSite:
     def __init__(self, settings: Settings, refuse: Refuser) -> None:
         self._refuse = refuse
         # Under its own name, a page of another site has no credentials of the receiver.
-        self._checks_names = not settings.guarded
+        self._checks_names = not settings.requires_credentials
         self._names = {*settings.allowed_host_names, settings.address[0], socket.gethostname()}
         self._names = {name.lower() for name in self._names}
 

@@ -98,7 +98,7 @@ def load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> N
 def load_authorities(context: ServerContext, file: Path) -> None:
     """Accept client certificates signed by an authority in the file.
 
-    `Guard` decides whether a certificate is required: health checks have none.
+    `Authentication` decides whether a certificate is required: health checks have none.
 
     Raises:
         SettingsError: the file cannot be read, or has no certificate.

@@ -141,7 +141,7 @@ class View:
                 **values,
             )
         )
-        text = "".join([part async for part in patiently(page)])
+        text = "".join([part async for part in in_parts(page)])
         headers = {
             **HEADERS,
             "Cache-Control": "no-store",
@@ -171,7 +171,7 @@ class View:
         return say(self.language, key, **values)
 
 
-async def patiently(parts: Iterator[str]) -> AsyncIterator[str]:
+async def in_parts(parts: Iterator[str]) -> AsyncIterator[str]:
     """Make a page bit by bit: those who write have their turns in between."""
     for number, part in enumerate(parts):
         yield part

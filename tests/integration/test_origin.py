@@ -9,7 +9,7 @@ import pytest
 
 from receiver.http.paths import WRITE as WRITE_PATH
 from tests.conftest import MakeSettings
-from tests.integration.test_guard import GOOD, guarded
+from tests.integration.test_authentication import GOOD, guarded
 from tests.receivers import Running
 
 BROWSER = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0"

@@ -509,7 +509,7 @@ def test_tokens_are_one_a_line(secrets_dir: Path, text: str, tokens: list[str]) 
     (secrets_dir / "receiver_bearer_token").write_text(text)
     settings = Settings.load()
     assert settings.bearer_tokens == tokens
-    assert settings.guarded
+    assert settings.requires_credentials
 
 
 @pytest.mark.parametrize("text", ["hun ter2", "hunter2\nhun ter2", "hünter2", "hun\0"])
@@ -525,7 +525,7 @@ def test_what_is_no_token(text: str) -> None:
 def test_which_settings_make_requests_need_credentials(name: str) -> None:
     values: dict[str, Any] = {name: "x", "tls_cert_file": "x"}
     settings = Settings.load(**values)
-    assert settings.guarded is (name != "tls_cert_file")
+    assert settings.requires_credentials is (name != "tls_cert_file")
     assert settings.own_url == "https://127.0.0.1:9201"
 
 

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import build_app
-from receiver.process.serve import warn_of_open_door
+from receiver.process.serve import warn_if_unauthenticated
 from receiver.security.identity import IDENTITY
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
@@ -402,7 +402,7 @@ def test_an_open_door_is_told_of_aloud(
     token: str | None,
     warned: bool,
 ) -> None:
-    warn_of_open_door(make_settings(listen=listen, bearer_token=token))
+    warn_if_unauthenticated(make_settings(listen=listen, bearer_token=token))
     assert ("WHOEVER REACHES THIS ADDRESS" in caplog.text) is warned
 
 
