@@ -1,4 +1,4 @@
-"""What came of a backfill: how much of it is rows, and why it may be none."""
+"""The result of a backfill: how many rows, and why there may be none."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ SETTING: Final = {
 
 
 class Copied(NamedTuple):
-    """What was read, and what became of it."""
+    """The samples that were read, and their outcomes."""
 
     read: Counter[str]
-    """Samples of each metric, by its name."""
+    """Number of samples by name of the metric."""
     outcomes: Counter[Outcome]
 
     def has_rows(self, waiting: int) -> bool:
-        """Whether any sample is part of a row, where so many wait for the other one."""
+        """Return whether any sample is in a row, given the number that waits for the other one."""
         accepted = self.outcomes[Outcome.ACCEPTED]
         return not accepted or waiting < accepted
 
     def summary(self, waiting: int) -> str:
-        """What became of the samples, in one line."""
+        """Return the outcomes of the samples in one line."""
         accepted = self.outcomes[Outcome.ACCEPTED]
         parts = [f"{max(0, accepted - waiting)} in rows, now or before"]
         if waiting:
@@ -46,7 +46,7 @@ def require_both(read: Counter[str], names: Mapping[str, Metric], span: str) -> 
     """Check that samples of both metrics were read.
 
     Raises:
-        SetupError: there are none of one or both: nothing became a row.
+        SetupError: one or both have none, so there are no rows.
     """
     missing = [name for name in names if not read[name]]
     if not missing:

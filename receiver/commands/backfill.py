@@ -1,10 +1,10 @@
-r"""Read the history that a Prometheus still has into the database, as if it had been pushed.
+r"""Copy the history in a Prometheus into the database, as if it had been sent.
 
-What is stored already stays as it is, so it may run at any time, beside receivers, and twice. After
-Ctrl-C or a fault the same command goes on where it stopped. What answers as Prometheus does will
-do: for VictoriaMetrics, say which labels its senders add, or --no-external-labels.
+Existing rows are not changed, so it may run at any time, beside receivers, and repeatedly. After
+Ctrl-C or an error the same command continues where it stopped. Other servers with Prometheus' API
+work, too: for VictoriaMetrics, name the labels that its senders add, or use --no-external-labels.
 
-The exit code is 1 if nothing became a row.
+The exit code is 1 if no rows were written.
 
 Examples:
     receiver backfill --from-url http://localhost:9090 --start 15d
@@ -54,7 +54,7 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=120)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """From where, and of which time."""
+    """Add the source and the time range."""
     parser.add_argument(
         "--from-url",
         metavar="URL",
@@ -92,11 +92,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Copy, and say what came of it.
+    """Copy the samples, and print the result.
 
     Raises:
         SetupError: an argument is wrong, or there is nothing to copy.
-        UnavailableError: Prometheus or the database is away for too long, or refuses.
+        UnavailableError: Prometheus or the database cannot be reached for too long, or refuses.
     """
     asked, token = begin(arguments), find_token(arguments)
     names = {name: metric for metric, name in settings.metric_names.items()}
@@ -113,7 +113,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         identity = (arguments.start, arguments.end, *names, json.dumps(labels, sort_keys=True))
         bookmark = Bookmark(store.database, public(arguments.from_url), identity)
         found = None if arguments.restart else await bookmark.read()
-        # The end anew: if it is now, it has moved on since the earlier run.
+        # The end again: if it is now, it has moved since the earlier run.
         position = found._replace(end=asked.end) if found else asked
         windows = Backfill(prometheus, store, names, labels, settings.limits).run(
             position, bookmark.write
@@ -129,7 +129,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def without_limits(settings: Settings) -> Settings:
-    """Return the settings for history that a person asked for, of whatever age and size."""
+    """Return settings without limits for the age and number of samples."""
     limits = (
         "max_sample_age",
         "max_sample_lead",
@@ -141,25 +141,25 @@ def without_limits(settings: Settings) -> Settings:
 
 
 def begin(arguments: Namespace) -> Position:
-    """Where to begin.
+    """Return the start of the copy, from the arguments or where an earlier run stopped.
 
     Raises:
-        UsageError: there is nothing between the two times.
+        UsageError: the start is not before the end.
     """
     now = datetime.now(UTC)
     start, end = (to_milliseconds(moment(text, now)) for text in (arguments.start, arguments.end))
     end = min(end, to_milliseconds(now))
     if start >= end:
         raise UsageError(f"--start ({to_text(start)}) must lie before --end ({to_text(end)})")
-    # A window begins after its first millisecond.
+    # The start of a window is not included.
     return Position(start, end, start - 1)
 
 
 def find_token(arguments: Namespace) -> str | None:
-    """The bearer token, if there is one.
+    """Return the bearer token, if there is one.
 
     Raises:
-        SetupError: its file cannot be read, or there is a user in the URL, too.
+        SetupError: its file cannot be read, or the URL names a user, too.
     """
     if arguments.bearer_token_file is None:
         return None
@@ -169,7 +169,7 @@ def find_token(arguments: Namespace) -> str | None:
 
 
 async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
-    """Copy what is left, showing how far it is."""
+    """Copy the remaining samples, and show the progress."""
     read, outcomes = Counter[str](), Counter[Outcome]()
     with open_progress() as progress:
         bar = progress.add_task("", total=position.end - position.start, at="")
@@ -192,7 +192,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
 
 
 def open_progress() -> Progress:
-    """A progress bar on standard error, if that is a terminal."""
+    """Return a progress bar on standard error, hidden if that is not a terminal."""
     console = Console(stderr=True, highlight=False)
     return Progress(
         BarColumn(),

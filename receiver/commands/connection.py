@@ -1,4 +1,4 @@
-"""A connection for the commands that look into the database, whoever runs it."""
+"""Connects commands to the database, also to a running embedded one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from receiver.storage.reading.tables import connect
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Connection]:
-    """Connect to the database that the settings name, or to the embedded one.
+    """Open a read-write connection to the database in the settings, or to the embedded one.
 
     Raises:
-        SetupError: there is no database to connect to, or it has no tables.
+        SetupError: there is no database, or it has no tables.
         DatabaseUnavailableError: it cannot be reached.
     """
     shared = await asyncio.to_thread(share_embedded, settings)
@@ -29,7 +29,7 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
 
 
 def share_embedded(settings: Settings) -> Settings:
-    """Name the embedded database if it runs, which it does while another receiver serves."""
+    """Return settings that name the embedded database if another receiver runs it."""
     if settings.database_url is None:
         url = EmbeddedPostgres(settings.data_dir).running_url()
         if url is not None:

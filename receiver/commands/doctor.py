@@ -1,7 +1,7 @@
-"""Look for what is wrong, or will be, and say what to do; nothing is changed.
+"""Look for problems, and report what to do; nothing is changed.
 
-Looks at the settings, at the database and, with --prometheus, at what Prometheus sends. Give it the
-receiver's own settings. One line a finding: ok, note, warning or problem.
+Checks the settings, the database and, with --prometheus, what Prometheus sends. Run it with the
+receiver's own settings. Prints one line per finding: ok, note, warning or problem.
 
 Examples:
     receiver doctor
@@ -40,7 +40,7 @@ STYLES: Final = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which Prometheus, and how to show what is found."""
+    """Add the address of Prometheus and the output format."""
     parser.add_argument(
         "--prometheus",
         metavar="URL",
@@ -51,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Look, and show each finding as it comes."""
+    """Run the checks, and print each finding at once."""
     console = open_console()
     findings = []
     async for topic, finding in examine(settings, arguments.prometheus):
@@ -65,7 +65,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 async def examine(settings: Settings, prometheus_url: str | None) -> Report:
-    """All that can be looked at, one side after the other."""
+    """Run all checks in order, and yield the findings."""
     async for found in own.diagnose(settings):
         yield found
     async for found in examine_database(settings):
@@ -76,7 +76,7 @@ async def examine(settings: Settings, prometheus_url: str | None) -> Report:
 
 
 async def examine_database(settings: Settings) -> Report:
-    """The database, also an embedded one that nobody runs; but none is made for it."""
+    """Check the database; an embedded one is started if it exists, but not created."""
     try:
         shared = await asyncio.to_thread(share_embedded, settings)
         if shared.database_url is None and not EmbeddedPostgres(settings.data_dir).exists:
@@ -91,7 +91,7 @@ async def examine_database(settings: Settings) -> Report:
 
 
 def show(console: Console, topic: str, finding: Finding) -> None:
-    """Print a finding as one line, whatever characters it was made of."""
+    """Print a finding as one line, with unsafe characters escaped."""
     arrow = "→" if is_unicode(console.file) else "->"
     line = f"{topic}: {finding.found}" + (f" {arrow} {finding.advice}" if finding.advice else "")
     level = (f"{finding.level:<8} ", STYLES[finding.level])

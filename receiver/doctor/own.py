@@ -1,4 +1,4 @@
-"""The receiver's own side: its settings, and whether it runs."""
+"""Checks the receiver itself: its settings, and whether it runs."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from receiver.storage.diagnosis.findings import (
 )
 
 PROMETHEUS_PATIENCE: Final = timedelta(seconds=30)
-"""Until Prometheus gives a request up and sends it again (its default `remote_timeout`)."""
+"""Time after which Prometheus gives up and retries a request (its default `remote_timeout`)."""
 
 RESHARDING: Final = timedelta(minutes=5)
-"""Twins come some minutes apart when Prometheus catches up after an outage."""
+"""The samples of a row arrive minutes apart when Prometheus catches up after an outage."""
 
 
 async def diagnose(settings: Settings) -> Report:
-    """Look at the receiver itself."""
+    """Check the receiver itself."""
     checks = {topic: partial(check, settings) for topic, check in CHECKS.items()}
     async for found in carry_out(checks):
         yield found
 
 
 async def check_settings(settings: Settings) -> list[Finding]:
-    """Whether settings fit each other, and Prometheus."""
+    """Check whether the settings fit each other and Prometheus."""
     findings = [note(*ignored) for ignored in find_ignored()]
     if settings.commit_timeout >= PROMETHEUS_PATIENCE:
         findings.append(
@@ -59,7 +59,7 @@ async def check_settings(settings: Settings) -> list[Finding]:
 
 
 async def check_ready(settings: Settings) -> list[Finding]:
-    """Whether a receiver runs where the settings say, and can store."""
+    """Check whether a receiver runs at the address in the settings and is ready."""
     try:
         status, text = await ask_ready(settings)
     except UnavailableError as error:

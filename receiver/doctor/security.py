@@ -1,4 +1,4 @@
-"""Who is let in, and whether the files that decide it are as they should be."""
+"""Checks authentication, and the files that it depends on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from receiver.security.tls import read_expiry
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
 
 SHORTEST_TOKEN: Final = 16
-"""Characters; a shorter one might be guessed, and is found out from its digest."""
+"""Minimum length of a token in characters; a shorter one could be guessed from its digest."""
 
 EXPIRES_SOON: Final = timedelta(days=14)
 
 
 async def check_credentials(settings: Settings) -> list[Finding]:
-    """Whether others are kept out."""
+    """Check whether requests need credentials."""
     try:
         users, tokens = read_credentials(settings)
     except SettingsError as error:
@@ -34,7 +34,7 @@ async def check_credentials(settings: Settings) -> list[Finding]:
 
 
 def check_unauthenticated(settings: Settings) -> Finding:
-    """What to say of a receiver that everybody may write to."""
+    """Return the finding for a receiver without credentials."""
     if not settings.listens_beyond_loopback:
         return ok("no credentials are needed; only this machine reaches it")
     return warning(
@@ -44,7 +44,7 @@ def check_unauthenticated(settings: Settings) -> Finding:
 
 
 def weaknesses(settings: Settings) -> Iterator[Finding]:
-    """What makes the credentials worth less."""
+    """Return weaknesses of the credentials."""
     if any(len(token) < SHORTEST_TOKEN for token in settings.bearer_tokens):
         yield warning(
             f"RECEIVER_BEARER_TOKEN: a token has less than {SHORTEST_TOKEN} characters",
@@ -58,16 +58,16 @@ def weaknesses(settings: Settings) -> Iterator[Finding]:
 
 
 async def check_files(settings: Settings) -> list[Finding]:
-    """Whether others may change the files, or read the key."""
+    """Check whether other users may change the files, or read the key."""
     key = settings.tls_key_file or settings.tls_cert_file
     files = (settings.credentials_file, settings.tls_cert_file, key, settings.tls_client_ca_file)
-    # Docker gives those that it mounts there modes of its own.
+    # Docker sets the modes of files that it mounts there.
     ours = [f for f in dict.fromkeys(files) if f is not None and SECRETS_DIR not in f.parents]
     return [finding for file in ours for finding in check_mode(file, secret=file == key)]
 
 
 def check_mode(file: Path, *, secret: bool) -> Iterator[Finding]:
-    """Whether others may do with a file what they should not; one that is away others tell of."""
+    """Check the mode of a file; a missing one is reported by other checks."""
     mode = file.stat().st_mode if file.exists() else 0
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         yield warning(f"{file}: others may write to it", f"chmod go-w {file}")
@@ -76,7 +76,7 @@ def check_mode(file: Path, *, secret: bool) -> Iterator[Finding]:
 
 
 async def check_certificate(settings: Settings) -> list[Finding]:
-    """Whether the certificate is of use, and for how long."""
+    """Check the certificate and its expiry."""
     if settings.tls_cert_file is None:
         return []
     try:

@@ -19,7 +19,7 @@ from receiver.config.settings import Settings
 from receiver.errors import ReceiverError, SetupError
 from receiver.printable import printable, replace_what_cannot_be_written
 from receiver.process.loop import run
-from receiver.process.server import cannot_listen, stop_signal, start_and_end_logged, work
+from receiver.process.server import cannot_listen, start_and_end_logged, stop_signal, work
 from receiver.process.signals import ENDING
 from receiver.process.sockets import bind
 from receiver.telemetry.messages import set_up_logging
