@@ -9,6 +9,7 @@ Backoff"). A failure that only one room knows is a subclass beside the code that
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 
 
@@ -142,6 +143,18 @@ class SetupError(ReceiverError):
 
 class SettingsError(SetupError):
     """A setting has a wrong value."""
+
+
+class TablesFileError(SettingsError):
+    """The tables file is wrong.
+
+    Args:
+        faults: A line for each fault.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
 
 
 class UsageError(SettingsError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final, Protocol, TypeAlias
 
@@ -19,7 +18,7 @@ from receiver.http.request_id import request_id
 from receiver.protocol.compression import check_size
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.protocol.scheduling import Decoder, Scheduler
-from receiver.rows.batch import Outcome
+from receiver.rows.batch import Outcomes
 from receiver.rows.model import Faults, Sample, WriteRequest
 from receiver.telemetry.metrics import Metrics
 
@@ -32,7 +31,7 @@ NOTHING: Final = WriteRequest([], 0, 0, 0, 0, Faults(0, 0, []))
 class Storage(Protocol):
     """Stores samples."""
 
-    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
+    async def store(self, samples: Collection[Sample]) -> Outcomes:
         """Return when the samples are committed."""
 
 
@@ -131,9 +130,9 @@ class WriteHandler:
         return decoded.request
 
     async def _store(self, decoded: WriteRequest) -> None:
-        outcomes = await self._storage.store(decoded.samples) if decoded.samples else Counter()
+        outcomes = await self._storage.store(decoded.samples) if decoded.samples else Outcomes()
         self._metrics.count_acknowledged(
             received=decoded.received,
-            filtered=decoded.received - len(decoded.samples),
-            stale=outcomes[Outcome.STALE],
+            filtered=decoded.received - decoded.kept,
+            stale=outcomes.stale,
         )

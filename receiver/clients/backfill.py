@@ -19,9 +19,10 @@ from receiver.clients.prometheus_model import Points, RefusedByPrometheusError
 from receiver.errors import SetupError, UnavailableError
 from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
 from receiver.protocol.series import FILTERED, SeriesCache, join
-from receiver.protocol.tally import describe
-from receiver.rows.batch import Outcome
-from receiver.rows.model import Metric, Sample
+from receiver.protocol.tally import describe, for_each_table
+from receiver.rows.batch import Outcomes
+from receiver.rows.model import Sample
+from receiver.rows.tables import Catalogue
 from receiver.storage.writing.backfills import Progress
 from receiver.write import Storage
 
@@ -55,19 +56,19 @@ class Window(NamedTuple):
     progress: Progress
     read: Counter[str]
     """Number of samples by name of the metric."""
-    outcomes: Counter[Outcome]
+    outcomes: Outcomes
 
 
 class Backfill:
     """Copies samples from a Prometheus into storage, in the same way as received samples.
 
-    Both metrics of a window are read before it is stored, so pairs are whole; what is stored
-    already is left as it is.
+    All metrics of a window are read before it is stored, so that rows are complete; existing rows
+    are not changed.
 
     Args:
         source: Reads the samples.
         storage: Stores the samples.
-        names: The metrics, by what they are called.
+        catalogue: The tables, which name the metrics to read.
         external_labels: Labels that Prometheus adds when it sends; a series' own labels win.
     """
 
@@ -75,16 +76,16 @@ class Backfill:
         self,
         source: Source,
         storage: Storage,
-        names: dict[str, Metric],
+        catalogue: Catalogue,
         external_labels: Mapping[str, str],
         limits: Limits = DEFAULTS,
     ) -> None:
         self._source = source
         self._storage = storage
-        self._names = names
+        self._metrics = list(catalogue.by_metric)
         self._external_labels = external_labels
         self._limits = limits
-        self._series = SeriesCache(names, CACHE_SIZE, limits)
+        self._series = SeriesCache(catalogue, CACHE_SIZE, limits)
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(is_temporary),
             wait=wait_exponential(multiplier=0.1, max=5),
@@ -113,7 +114,7 @@ class Backfill:
                 span = max(SHORTEST_SPAN, span // 2)
                 continue
             samples, read = found
-            outcomes: Counter[Outcome] = Counter()
+            outcomes = Outcomes()
             if samples:
                 outcomes = await self._retrying(self._storage.store, samples)
             progress = progress._replace(done=until)
@@ -124,10 +125,10 @@ class Backfill:
     async def _read(self, begin: int, end: int) -> Found:
         samples: list[Sample] = []
         read: Counter[str] = Counter()
-        for name in self._names:
+        for name in self._metrics:
             for points in await self._source.samples(name, begin, end):
                 kept = self._kept(points)
-                samples += kept
+                samples += for_each_table(kept)
                 read[name] += len(kept)
         return samples, read
 

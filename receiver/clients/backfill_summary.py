@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from receiver.errors import SetupError
-from receiver.rows.batch import Outcome
-from receiver.rows.model import Metric
-
-SETTING: Final = {
-    Metric.STATUS: "RECEIVER_STATUS_METRIC",
-    Metric.OCR: "RECEIVER_OCR_METRIC",
-}
+from receiver.rows.batch import Outcomes
+from receiver.rows.tables import Catalogue
 
 
 class Copied(NamedTuple):
@@ -21,40 +15,45 @@ class Copied(NamedTuple):
 
     read: Counter[str]
     """Number of samples by name of the metric."""
-    outcomes: Counter[Outcome]
+    outcomes: Outcomes
 
     def has_rows(self, waiting: int) -> bool:
-        """Return whether any sample is in a row, given the number that waits for the other one."""
-        accepted = self.outcomes[Outcome.ACCEPTED]
+        """Return whether any sample is in a row, given the number in incomplete rows."""
+        accepted = self.outcomes.accepted
         return not accepted or waiting < accepted
 
     def summary(self, waiting: int) -> str:
         """Return the outcomes of the samples in one line."""
-        accepted = self.outcomes[Outcome.ACCEPTED]
+        accepted = self.outcomes.accepted
         parts = [f"{max(0, accepted - waiting)} in rows, now or before"]
         if waiting:
             parts.append(
-                f"{waiting} without the other sample of their row (they wait in pending_halves, "
-                "and are rejected as unpaired after RECEIVER_PAIR_TIMEOUT; the two metrics must "
-                "have the same labels and times)"
+                f"{waiting} of incomplete rows (they wait in pending_rows, and are rejected as "
+                "unpaired after RECEIVER_PAIR_TIMEOUT; the metrics of a row must have the same "
+                "labels and times)"
             )
-        parts.append(f"{self.outcomes[Outcome.REJECTED]} rejected (rejected_samples says why)")
+        parts.append(f"{self.outcomes.rejected} rejected (rejected_samples says why)")
         return "; ".join(parts)
 
 
-def require_both(read: Counter[str], names: Mapping[str, Metric], span: str) -> None:
-    """Check that samples of both metrics were read.
+def require_metrics(read: Counter[str], catalogue: Catalogue, span: str) -> None:
+    """Check that samples of all required columns of a table were read.
 
     Raises:
-        SetupError: one or both have none, so there are no rows.
+        SetupError: no table has them, so there are no rows.
     """
-    missing = [name for name in names if not read[name]]
-    if not missing:
+    wanted = [
+        [column.metric for column in table.columns if column.required] for table in catalogue.tables
+    ]
+    if any(all(read[name] for name in names) for names in wanted):
         return
-    settings = [SETTING[names[name]] for name in missing]
-    hint = f"is its name right ({', '.join(settings)}), and does Prometheus keep it so long?"
+    missing = sorted({name for names in wanted for name in names if not read[name]})
+    hint = (
+        "are the names right (RECEIVER_STATUS_METRIC and RECEIVER_OCR_METRIC, or "
+        "RECEIVER_TABLES_FILE), and does Prometheus keep them so long?"
+    )
     kept = "".join(
-        f"; the {number} samples of {name} wait for it in pending_halves and become no rows"
+        f"; the {number} samples of {name} wait for them in pending_rows and become no rows"
         for name, number in read.items()
         if number
     )

@@ -35,7 +35,7 @@ from receiver.clients.backfill import (
     to_milliseconds,
     to_text,
 )
-from receiver.clients.backfill_summary import Copied, require_both
+from receiver.clients.backfill_summary import Copied, require_metrics
 from receiver.clients.prometheus import opened, public
 from receiver.commands.arguments import base_url, label, moment, past, read_token
 from receiver.commands.connection import share_embedded
@@ -44,7 +44,7 @@ from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.embedded.running import database
 from receiver.errors import SetupError, UsageError
-from receiver.rows.batch import Outcome
+from receiver.rows.batch import Outcomes
 from receiver.storage.store import Store
 from receiver.storage.writing.backfills import Bookmark, count_waiting
 from receiver.storage.writing.backfills import Progress as Position
@@ -99,7 +99,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         UnavailableError: Prometheus or the database cannot be reached for too long, or refuses.
     """
     asked, token = begin(arguments), find_token(arguments)
-    names = {name: metric for metric, name in settings.metric_names.items()}
+    catalogue = settings.catalogue
+    names = list(catalogue.by_metric)
     shared = await asyncio.to_thread(share_embedded, settings)
     async with (
         database(shared) as reachable,
@@ -115,7 +116,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         found = None if arguments.restart else await bookmark.read()
         # The end again: if it is now, it has moved since the earlier run.
         position = found._replace(end=asked.end) if found else asked
-        windows = Backfill(prometheus, store, names, labels, settings.limits).run(
+        windows = Backfill(prometheus, store, catalogue, labels, settings.limits).run(
             position, bookmark.write
         )
         copied = await copy(windows, position)
@@ -123,7 +124,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         await bookmark.remove()
     span = f"from {to_text(position.done + 1)} to {to_text(position.end)}"
     if found is None:
-        require_both(copied.read, names, span)
+        require_metrics(copied.read, catalogue, span)
     say(open_console(), f"{copied.read.total()} samples {span}: {copied.summary(waiting)}")
     return 0 if copied.has_rows(waiting) else 1
 
@@ -170,7 +171,7 @@ def find_token(arguments: Namespace) -> str | None:
 
 async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
     """Copy the remaining samples, and show the progress."""
-    read, outcomes = Counter[str](), Counter[Outcome]()
+    read, outcomes = Counter[str](), Outcomes()
     with open_progress() as progress:
         bar = progress.add_task("", total=position.end - position.start, at="")
         if position.done >= position.start:
@@ -179,7 +180,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
             async for window in windows:
                 position = window.progress
                 read += window.read
-                outcomes += window.outcomes
+                outcomes = outcomes.plus(window.outcomes)
                 progress.update(
                     bar, completed=position.done - position.start, at=to_text(position.done)
                 )

@@ -12,7 +12,7 @@ class Section(StrEnum):
     SERVER = "Server"
     SECURITY = "Security"
     DATABASE = "Database"
-    METRICS = "Metrics and pairs"
+    METRICS = "Tables and metrics"
     STORAGE = "Storage"
     LIMITS = "Limits"
     TIMES = "Timeouts"
@@ -32,6 +32,7 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
     ),
     Section.DATABASE: ("database_url", "database_password", "data_dir"),
     Section.METRICS: (
+        "tables_file",
         "status_metric",
         "ocr_metric",
         "ocr_unit",

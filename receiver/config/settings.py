@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -33,6 +34,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from receiver.config.catalogue import Durations, built_in
 from receiver.config.database_url import parse_database_url
 from receiver.config.explaining import explain, kind_of, show
 from receiver.config.files import (
@@ -63,7 +65,7 @@ from receiver.config.value_types import (
 )
 from receiver.errors import SettingsError
 from receiver.protocol.limits import DEFAULTS, MIB, Limits
-from receiver.rows.model import Metric
+from receiver.rows.tables import Catalogue
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
 SECRETS = frozenset({"database_url", "database_password", "bearer_token"})
@@ -169,6 +171,11 @@ class Settings(BaseSettings):
         None,
         description="Certificates (PEM) of the authorities whose client certificates "
         "requests must bring.",
+    )
+    tables_file: Path | None = Field(
+        None,
+        description="YAML file that declares the tables and the metrics that fill them; "
+        "`receiver tables check` reads it. Unset: app_logs, filled by the metrics below.",
     )
     status_metric: MetricName = Field(
         "app_status", description="Metric that holds the error code, a whole number."
@@ -350,6 +357,16 @@ class Settings(BaseSettings):
         return text
 
     @model_validator(mode="after")
+    def _check_tables_file(self) -> Self:
+        given = sorted(self.model_fields_set & {"status_metric", "ocr_metric", "ocr_unit"})
+        if self.tables_file is not None and given:
+            raise ValueError(
+                f"RECEIVER_{given[0].upper()}={show(getattr(self, given[0]))}: has no effect with "
+                "RECEIVER_TABLES_FILE: declare the metric there, and remove this setting"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_metrics(self) -> Self:
         if self.status_metric == self.ocr_metric:
             raise ValueError(
@@ -411,20 +428,37 @@ class Settings(BaseSettings):
             return "embedded"
         return parse_database_url(self.database_url.get_secret_value()).place
 
-    @property
-    def metric_names(self) -> dict[Metric, str]:
-        """What the two metrics are called."""
-        return {Metric.STATUS: self.status_metric, Metric.OCR: self.ocr_metric}
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The tables, and the metrics that feed them.
+
+        Raises:
+            SettingsError: the tables file cannot be read, or is wrong: a `TablesFileError`.
+        """
+        durations = Durations(self.pair_timeout, self.compress_after, self.retention)
+        if self.tables_file is None:
+            return built_in(self.status_metric, self.ocr_metric, self.ocr_unit, durations)
+        from receiver.config.tables_reader import read_catalogue  # noqa: PLC0415  loads YAML
+
+        return read_catalogue(self.tables_file, durations)
 
     @property
     def limits(self) -> Limits:
         """Return the limits of what one request and one series may hold."""
         return Limits(**{name: getattr(self, name) for name in Limits._fields})
 
-    @property
-    def ocr_unit_microseconds(self) -> int:
-        """Microseconds in one unit of the OCR metric."""
-        return 1_000_000 if self.ocr_unit == "seconds" else 1_000
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values."""
+        copied = super().model_copy(update=update, deep=deep)
+        # It may be of other tables.
+        copied.__dict__.pop("catalogue", None)
+        return copied
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # A worker reads the tables itself: compiled expressions cannot be sent to it.
+        state = super().__getstate__()
+        values = {name: value for name, value in self.__dict__.items() if name != "catalogue"}
+        return state | {"__dict__": values}
 
     @classmethod
     def load(cls, flags: CliSettingsSource[Self] | None = None, **values: Any) -> Self:  # noqa: ANN401  field values

@@ -88,7 +88,7 @@ async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[F
     return [
         finding
         for remote in to_us(await prometheus.remote_writes(), settings)
-        for name in settings.metric_names.values()
+        for name in settings.catalogue.by_metric
         for finding in judge_rules(remote, name)
     ]
 
@@ -100,7 +100,7 @@ def judge_rules(remote: RemoteWrite, name: str) -> list[Finding]:
         dropped = any(rule.drops(name) for rule in remote.rules or ())
     except ValueError as error:
         return [warning(f"{rules} cannot be read: {shorten(str(error))}")]
-    advice = "change them, or RECEIVER_STATUS_METRIC and RECEIVER_OCR_METRIC"
+    advice = "change them, or the metrics of the tables (`receiver tables` lists them)"
     return [problem(f"{rules} drop {name}", advice)] if dropped else []
 
 
@@ -141,8 +141,8 @@ async def check_queues(prometheus: Prometheus, settings: Settings) -> list[Findi
 
 
 async def check_metrics(prometheus: Prometheus, settings: Settings) -> list[Finding]:
-    """Check whether Prometheus has both metrics, with the same label sets."""
-    selectors = {name: selector(name) for name in settings.metric_names.values()}
+    """Check whether Prometheus has the metrics of each table, with the same label sets."""
+    selectors = {name: selector(name) for name in settings.catalogue.by_metric}
     counts = {name: await prometheus.count_series(selector) for name, selector in selectors.items()}
     findings = [
         problem(

@@ -56,8 +56,8 @@ def build_app(
     metrics = Metrics(shared_metrics, settings.workers)
     store = Store(settings, lambda: in_flight.arriving, metrics)
     metrics.set_limits(settings, store.database.max_connections)
-    names = {name: metric for metric, name in settings.metric_names.items()}
-    series = SeriesCache(names, settings.series_cache_size, settings.limits)
+    metrics.set_tables(settings.catalogue)
+    series = SeriesCache(settings.catalogue, settings.series_cache_size, settings.limits)
     decoders: dict[Message, Decoder] = {
         Message.V1: v1.Decoder(series, settings.limits),
         Message.V2: v2.Decoder(series, settings.limits),

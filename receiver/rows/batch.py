@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from receiver.rows.columns import (
@@ -32,7 +33,7 @@ class Outcomes(NamedTuple):
 
     accepted: int = 0
     rejected: int = 0
-    stale: Counter[str] = Counter()
+    stale: Mapping[str, int] = MappingProxyType({})
     """Stale markers, by table."""
 
     def plus(self, other: Outcomes) -> Outcomes:
@@ -40,7 +41,7 @@ class Outcomes(NamedTuple):
         return Outcomes(
             self.accepted + other.accepted,
             self.rejected + other.rejected,
-            self.stale + other.stale,
+            Counter(self.stale) + Counter(other.stale),
         )
 
 

@@ -62,8 +62,9 @@ Key: TypeAlias = tuple[int, Source]
 
 
 class Newest(NamedTuple):
-    """The newest row of a source, and what tells the source from others."""
+    """The newest row of a source in a table, and what tells the source from others."""
 
+    table: str
     source_id: int
     job: str
     instance: str

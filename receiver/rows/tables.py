@@ -124,7 +124,7 @@ class Table:
         "width",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a declaration has
         self,
         name: str,
         columns: Sequence[Column],
@@ -186,27 +186,36 @@ def compile_match(match: Mapping[str, str]) -> Callable[[Mapping[str, str]], boo
     """Return a function that says whether all expressions match the labels.
 
     Raises:
-        ValueError: an expression is none of RE2's; the message says which and why.
+        ValueError: an expression is not one of RE2; the message says why.
     """
-    import re2  # noqa: PLC0415  only for tables that match
-
-    compiled = {}
-    for label, expression in match.items():
-        try:
-            compiled[label] = re2.compile(expression)
-        except re2.error as error:
-            message = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-            raise ValueError(
-                f"{label}: {expression!r} is no regular expression: {message}"
-            ) from None
+    compiled = {label: compile_expression(expression) for label, expression in match.items()}
 
     def matches(labels: Mapping[str, str]) -> bool:
         return all(
-            expression.fullmatch(labels.get(label, "")) is not None
-            for label, expression in compiled.items()
+            fullmatch(labels.get(label, "")) is not None for label, fullmatch in compiled.items()
         )
 
     return matches
+
+
+def compile_expression(expression: str) -> Callable[[str], object | None]:
+    """Return a function that matches a whole text, as PromQL does: `.` matches a line break, too.
+
+    Raises:
+        ValueError: the expression is not one of RE2; the message says why.
+    """
+    import re2  # noqa: PLC0415  only for tables that match
+
+    options = re2.Options()
+    options.dot_nl = True
+    # To standard error, beside what the exception says.
+    options.log_errors = False
+    try:
+        fullmatch: Callable[[str], object | None] = re2.compile(expression, options).fullmatch
+    except re2.error as error:
+        message = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+        raise ValueError(f"must be a regular expression (RE2): {message}") from None
+    return fullmatch
 
 
 class Catalogue:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
@@ -15,8 +14,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, ReceiverError, StatementRefusedError
-from receiver.rows.batch import Batch, Outcome, TimeWindow
-from receiver.rows.model import Reason, Sample
+from receiver.rows.batch import Batch, Outcomes, TimeWindow
+from receiver.rows.model import Sample
+from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Database, translated
 from receiver.storage.reading.observing import observe
 from receiver.storage.schema.retention import delete_old
@@ -25,7 +25,7 @@ from receiver.storage.writing.group_commit import Batching, GroupCommit
 from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.records import Contents
 from receiver.storage.writing.rehearsal import rehearse, write_and_take_back
-from receiver.storage.writing.writer import LogWriter, Options
+from receiver.storage.writing.writer import Options, Writer
 from receiver.telemetry.metrics import Metrics
 
 Duty: TypeAlias = Callable[[], Awaitable[None]]
@@ -61,9 +61,9 @@ class Store:
         self._rehearsals = count()
         self._last_rehearsal = -1
         """The number of the one that `_trouble` is of."""
-        self._writer = LogWriter(
+        self._writer = Writer(
             self.database,
-            settings.metric_names,
+            settings.catalogue,
             self._metrics.count_fates,
             Options(
                 settings.chunk_interval,
@@ -77,7 +77,7 @@ class Store:
         self.queue = GroupCommit(
             self._write,
             arriving,
-            partial(Batch, settings.ocr_unit_microseconds, window),
+            partial(Batch, window),
             Batching(
                 settings.pair_linger,
                 settings.writers,
@@ -103,7 +103,7 @@ class Store:
         await asyncio.gather(self.opening, self._maintenance, return_exceptions=True)
         await self._resources.aclose()
 
-    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
+    async def store(self, samples: Collection[Sample]) -> Outcomes:
         """Return when the samples are committed.
 
         Raises:
@@ -119,7 +119,7 @@ class Store:
     async def _write(self, contents: Contents) -> None:
         # One limit for all that a batch may take, redoing and dividing included: the sender must
         # have an answer before it gives up and sends the same again.
-        with self._metrics.time_commit(len(contents.rows)), self._noticing(), translated():
+        with self._metrics.time_commit(contents.row_count()), self._noticing(), translated():
             async with asyncio.timeout(self._settings.commit_timeout.total_seconds()):
                 if self._trouble is not None:
                     await self._rehearse()
@@ -161,11 +161,11 @@ class Store:
         number = next(self._rehearsals)
         # One transaction for each table: a change of several must not end in a deadlock.
         async with self.database.connection() as connection:
-            trouble = await rehearse(connection)
+            trouble = await rehearse(connection, self._settings.catalogue)
         if trouble is None and self._refused:
             # One at a time: two that both have a chunk made would wait for each other.
             async with self._writing_back, self.database.transaction() as connection:
-                trouble = await write_and_take_back(connection)
+                trouble = await write_and_take_back(connection, self._settings.catalogue)
         # One that began earlier may end later, with what no longer holds.
         if number > self._last_rehearsal:
             self._last_rehearsal = number
@@ -217,13 +217,16 @@ class Store:
 
     async def _settle(self) -> None:
         fates = await settle_waiting(
-            self.database, self._settings.pair_timeout, self._settings.metric_names
+            self.database, self._settings.catalogue, self._settings.pair_timeout
         )
         self._metrics.count_fates(fates)
-        unpaired, conflicts = fates[Reason.UNPAIRED], fates[Reason.CONFLICT]
+        unpaired, conflicts = (
+            sum(count for (_, fate), count in fates.items() if fate is reason)
+            for reason in (Reason.UNPAIRED, Reason.CONFLICT)
+        )
         if unpaired or conflicts:
             logger.warning(
-                "rejected %d samples whose other sample did not come, %d that contradict a row",
+                "rejected %d samples of rows that stayed incomplete, %d that contradict a row",
                 unpaired,
                 conflicts,
             )
@@ -232,7 +235,7 @@ class Store:
         await delete_old(self.database, self._settings)
 
     async def _observe(self) -> None:
-        self._metrics.show_observed(await observe(self.database))
+        self._metrics.show_observed(await observe(self.database, self._settings.catalogue))
 
 
 def tell_of_absence(attempt: RetryCallState) -> None:

@@ -39,7 +39,9 @@ from receiver.errors import (
     UnsupportedMediaTypeError,
 )
 from receiver.http.connections import Cause
-from receiver.rows.model import Fate, Fates, Observed, Reason
+from receiver.rows.model import Observed
+from receiver.rows.reasons import Fate, Fates, Reason
+from receiver.rows.tables import Catalogue
 from receiver.telemetry.observed import ObservedCollector
 from receiver.telemetry.shared_metrics import KeptFiles
 
@@ -166,14 +168,11 @@ class Metrics:
         )
         self._samples = Counter(
             "receiver_samples",
-            "Samples by what became of them; those that wait for the other one are not in it.",
-            ["outcome", "reason"],
+            "Samples by what became of them; those of incomplete rows that wait are not in it yet.",
+            ["outcome", "reason", "table"],
             registry=registry,
         )
-        # With a 0 from the start, the first increment shows in `rate`.
-        for fate in (*Fate, *Reason):
-            self._samples.labels(*labels_of(fate))
-        self.count_acknowledged(0, 0, 0)
+        self.count_acknowledged(0, 0, {})
         self._batch_rows = Histogram(
             "receiver_batch_rows",
             "Rows that a batch brought, repeated ones too.",
@@ -216,6 +215,13 @@ class Metrics:
             mode="livemin",
         )
 
+    def set_tables(self, catalogue: Catalogue) -> None:
+        """Expose the counters of each table at 0, so that `rate` shows the first increment."""
+        for table in catalogue.tables:
+            for fate in (*Fate, *Reason):
+                self._samples.labels(*labels_of(fate), table.name)
+            self._samples.labels("stale", "", table.name)
+
     def set_limits(self, settings: Settings, connections: int) -> None:
         """Set the metrics of limits.
 
@@ -237,18 +243,19 @@ class Metrics:
         """Count a request of which nothing was stored."""
         self._refused.labels(error.cause).inc()
 
-    def count_acknowledged(self, received: int, filtered: int, stale: int) -> None:
-        """Count the samples of a request that was acknowledged."""
+    def count_acknowledged(self, received: int, filtered: int, stale: Mapping[str, int]) -> None:
+        """Count the samples of a request that was acknowledged; stale markers by table."""
         self._received.inc(received)
-        self._samples.labels("filtered", "").inc(filtered)
-        self._samples.labels("stale", "").inc(stale)
+        self._samples.labels("filtered", "", "").inc(filtered)
+        for table, count in stale.items():
+            self._samples.labels("stale", "", table).inc(count)
 
     def count_fates(self, fates: Fates) -> None:
         """Count what became of the samples of a transaction."""
         # `+` drops negative counts, which a counter refuses: a wrong count must not make a commit
         # seem failed.
-        for fate, count in (+fates).items():
-            self._samples.labels(*labels_of(fate)).inc(count)
+        for (table, fate), count in (+fates).items():
+            self._samples.labels(*labels_of(fate), table).inc(count)
 
     @contextmanager
     def time_commit(self, rows: int) -> Iterator[None]:

@@ -31,14 +31,15 @@ class ObservedCollector(Collector):
         observed = self._observed
         if observed is None:
             return
-        waited = observed.oldest + time.monotonic() - self._at if observed.pending else 0
+        some_wait = any(observed.pending.values())
+        waited = observed.oldest + time.monotonic() - self._at if some_wait else 0
+        yield pending_rows(observed.pending)
         for name, meaning, value in (
             (
-                "receiver_pending_halves",
-                "Samples that wait for the other sample of their row.",
-                observed.pending,
+                "receiver_pending_oldest_age_seconds",
+                "How long the oldest incomplete row has waited for its missing samples.",
+                waited,
             ),
-            ("receiver_pending_oldest_age_seconds", "How long the first one has waited.", waited),
             ("receiver_sources", "Label sets that have ever come.", observed.sources),
             ("receiver_sources_unlisted", "Sources too many to be watched.", observed.unlisted),
         ):
@@ -46,13 +47,25 @@ class ObservedCollector(Collector):
         yield newest_samples(observed.newest)
 
 
+def pending_rows(pending: dict[str, int]) -> GaugeMetricFamily:
+    """Return how many incomplete rows each table has."""
+    family = GaugeMetricFamily(
+        "receiver_pending_rows",
+        "Incomplete rows that wait for their missing samples, by table.",
+        labels=["table"],
+    )
+    for table, count in pending.items():
+        family.add_metric([table], count)
+    return family
+
+
 def newest_samples(newest: list[Newest]) -> GaugeMetricFamily:
     """Return the metric of each source's newest row."""
     family = GaugeMetricFamily(
         "receiver_source_newest_sample_timestamp_seconds",
         "Timestamp of the newest row of each source that does not lie in the future.",
-        labels=["source_id", "source_job", "source_instance"],
+        labels=["table", "source_id", "source_job", "source_instance"],
     )
-    for source_id, job, instance, timestamp in newest:
-        family.add_metric([str(source_id), job, instance], timestamp)
+    for table, source_id, job, instance, timestamp in newest:
+        family.add_metric([table, str(source_id), job, instance], timestamp)
     return family

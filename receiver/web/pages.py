@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from receiver.config.settings import Settings
-from receiver.rows.model import Reason
+from receiver.rows.reasons import Reason
 from receiver.storage.reading import arrivals, codes, intervals, logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
 from receiver.web.answers import View

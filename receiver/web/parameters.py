@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from receiver.errors import BadRequestError, ReceiverError
-from receiver.rows.batch import END_INT32, MIN_INT32
 from receiver.storage.reading import logs
 
+MIN_INT32: Final = -(2**31)
+END_INT32: Final = 2**31
 RANGES: Final = {
     "15m": timedelta(minutes=15),
     "1h": timedelta(hours=1),

@@ -9,6 +9,17 @@ VERSION_TABLE: Final = "receiver_schema_version"
 """Alembic's, by which our tables are told from those of others with the same names."""
 
 
+def quote(name: str) -> str:
+    """Write a name as SQL, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Write a text as SQL, whatever the session says of backslashes."""
+    written = "'" + text.replace("'", "''") + "'"
+    return "E" + written.replace("\\", "\\\\") if "\\" in text else written
+
+
 def schema_of(relation: str) -> str:
     """Write an expression for the schema in which a name is found; NULL if it is in none.
 
@@ -17,7 +28,7 @@ def schema_of(relation: str) -> str:
     """
     return (
         "(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        f"WHERE c.oid = to_regclass('{relation}'))"
+        f"WHERE c.oid = to_regclass({literal(quote(relation))}))"
     )
 
 

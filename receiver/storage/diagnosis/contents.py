@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from receiver.config.settings import Settings
-from receiver.rows.model import Reason
+from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Connection
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
 

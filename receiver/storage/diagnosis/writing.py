@@ -10,7 +10,7 @@ from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.storage.connection.database import Connection, describe, translated
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem
-from receiver.storage.writing.rehearsal import HAS_KEY, NO_KEY, REHEARSALS
+from receiver.storage.writing.rehearsal import HAS_KEY, no_key, REHEARSALS
 
 WRITTEN: Final = {
     "error_codes": ("code", "name", "description"),
@@ -57,7 +57,7 @@ async def check_writing(connection: Connection, settings: Settings) -> list[Find
         found for table in REHEARSALS if (found := await try_table(connection, table)) is not None
     ]
     if not findings and not await connection.fetchval(HAS_KEY):
-        findings.append(problem(*NO_KEY.split(": ", 1)))
+        findings.append(problem(*no_key("app_logs").split(": ", 1)))
     findings += await find_mandatory(connection)
     if findings:
         return findings

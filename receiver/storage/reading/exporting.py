@@ -12,7 +12,7 @@ import asyncpg
 
 from receiver.errors import ReceiverError
 from receiver.storage.connection.database import Connection, used
-from receiver.storage.queries import LARGEST_LABELS
+from receiver.storage.reading.observing import LARGEST_LABELS
 
 COLUMNS: Final = (
     *("id", "created_at", "app_status", "error_name", "description", "ocr_value", "source_id"),

@@ -6,25 +6,72 @@ from datetime import timedelta
 from typing import Final
 
 from receiver.rows.model import Newest, Observed
-from receiver.storage import queries
+from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Database
+from receiver.storage.connection.places import quote
 
 MAX_SOURCES: Final = 300
 """Sources whose newest row is looked for; with more, those that came last."""
 GONE: Final = timedelta(days=1)
 """Age of its newest row from which on a source counts as gone rather than silent."""
+LARGEST_LABELS: Final = 64 * 1024
+"""Bytes that a label set may take as it is stored, beyond which nobody reads it: one of 30 MiB
+takes a tenth of a second each time. No sender that is set up as it should be has such."""
+
+# How many rows wait in each table, and for how many seconds the first of them.
+OBSERVE_PENDING: Final = """
+SELECT table_name, count(*),
+    COALESCE(EXTRACT(EPOCH FROM now() - min(arrived_at)), 0)::double precision
+FROM pending_rows GROUP BY table_name
+"""
+
+COUNT_SOURCES: Final = "SELECT count(*) FROM sources"
+
+# Comes before `newest_rows`: where statistics say that a table is nearly empty, all rows of a time
+# would be read by the other index and sorted, for each source.
+FOLLOW_KEY: Final = "SET LOCAL enable_sort = off"
 
 
-async def observe(database: Database) -> Observed:
-    """Count what waits, and find the newest row of each source.
+def newest_rows(table: Table) -> str:
+    """Write a statement for the newest row of each of the $1 sources that came last.
+
+    Rows that are older than $2 or lie in the future are left out. It reads one entry of the primary
+    key for each source; the bounds on the time keep it away from other chunks.
+    """
+    return f"""
+SELECT s.id, COALESCE(left(s.labels ->> 'job', 100), ''),
+    COALESCE(left(s.labels ->> 'instance', 100), ''),
+    EXTRACT(EPOCH FROM l.created_at)::double precision
+FROM (
+    SELECT id, CASE WHEN pg_column_size(labels) <= {LARGEST_LABELS} THEN labels END AS labels
+    FROM sources ORDER BY id DESC LIMIT $1
+) s
+CROSS JOIN LATERAL (
+    SELECT source_id, created_at FROM {quote(table.name)}
+    WHERE source_id >= s.id AND source_id <= s.id
+      AND created_at > now() - $2::interval AND created_at <= now()
+    ORDER BY source_id DESC, created_at DESC LIMIT 1
+) l
+ORDER BY s.id
+"""
+
+
+async def observe(database: Database, catalogue: Catalogue) -> Observed:
+    """Count what waits, and find the newest row of each source in each table.
 
     Raises:
         ReceiverError: as `database.translated` does.
     """
     async with database.transaction() as connection:
-        pending, oldest = await connection.fetchrow(queries.OBSERVE_PENDING)
-        sources = await connection.fetchval(queries.COUNT_SOURCES)
-        await connection.execute(queries.FOLLOW_KEY)
-        newest = await connection.fetch(queries.NEWEST_ROWS, MAX_SOURCES, GONE)
-    unlisted = max(0, sources - MAX_SOURCES)
-    return Observed(pending, oldest, sources, unlisted, [Newest(*row) for row in newest])
+        waiting = await connection.fetch(OBSERVE_PENDING)
+        sources = await connection.fetchval(COUNT_SOURCES)
+        await connection.execute(FOLLOW_KEY)
+        newest = [
+            Newest(table.name, *row)
+            for table in catalogue.tables
+            for row in await connection.fetch(newest_rows(table), MAX_SOURCES, GONE)
+        ]
+    pending = dict.fromkeys((table.name for table in catalogue.tables), 0)
+    pending |= {name: count for name, count, _ in waiting}
+    oldest = max((age for _, _, age in waiting), default=0.0)
+    return Observed(pending, oldest, sources, max(0, sources - MAX_SOURCES), newest)

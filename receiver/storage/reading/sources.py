@@ -6,7 +6,7 @@ import json
 from typing import Final, NamedTuple
 
 from receiver.storage.connection.database import Connection, translated
-from receiver.storage.queries import LARGEST_LABELS
+from receiver.storage.reading.observing import LARGEST_LABELS
 
 # A label set may be of any size, and any JSON if somebody inserted it; a page may not. Of one that
 # is too large to be read, its size is shown.

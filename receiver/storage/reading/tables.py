@@ -4,22 +4,46 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from receiver.config.settings import Settings
 from receiver.errors import DuplicateRowError, ErrorCodeError, SchemaError
 from receiver.storage.connection.database import Connection, session, used
-from receiver.storage.queries import (
-    ADD_CODE,
-    FIND_CODE,
-    HAS_TABLES,
-    LIST_CODES,
-    LOGS_SINCE,
-    NEWEST_LOGS,
-    RENAME_CODE,
-)
 
-BEGINNING = "-infinity"
+BEGINNING: Final = "-infinity"
+
+# The user's own query, which README promises to run verbatim, up to now: without that, one row that
+# a wrong clock has dated years ahead would come first for years.
+NEWEST_LOGS: Final = """
+SELECT l.id, l.created_at, l.ocr_value, e.name AS error_name, e.description
+FROM app_logs l JOIN error_codes e ON l.app_status = e.code
+WHERE l.created_at <= now() ORDER BY l.created_at DESC LIMIT $1
+"""
+
+# The rows from $1 to now, again those that were seen before: rows of one instant come by and by.
+LOGS_SINCE: Final = """
+SELECT l.id, l.created_at, l.ocr_value, e.name AS error_name, e.description
+FROM app_logs l JOIN error_codes e ON l.app_status = e.code
+WHERE l.created_at >= $1 AND l.created_at <= now() ORDER BY l.created_at DESC
+"""
+
+HAS_TABLES: Final = """
+SELECT to_regclass('app_logs') IS NOT NULL AND to_regclass('error_codes') IS NOT NULL
+"""
+
+LIST_CODES: Final = "SELECT code, name, description, created_at FROM error_codes ORDER BY code"
+
+FIND_CODE: Final = "SELECT name FROM error_codes WHERE code = $1"
+
+ADD_CODE: Final = "INSERT INTO error_codes (code, name, description) VALUES ($1, $2, $3)"
+
+# What `codes.STATEMENTS` says about a code ends with the name it gave.
+RENAME_CODE: Final = """
+UPDATE error_codes SET name = $2, description = CASE
+    WHEN $3::text IS NULL AND name <> 'UNREGISTERED_' || code THEN description ELSE $3 END
+WHERE code = $1 RETURNING code
+"""
+
 
 FIND_NAMESAKE = """
 SELECT code, name, description, created_at FROM error_codes

@@ -20,9 +20,9 @@ ON CONFLICT (digest) DO UPDATE SET
 
 REMOVE: Final = "DELETE FROM backfills WHERE digest = $1"
 
-# Samples of a range of time whose other sample has not come; bounds in milliseconds.
+# Samples of incomplete rows of a range of time; bounds in milliseconds.
 COUNT_WAITING: Final = """
-SELECT count(*) FROM pending_halves
+SELECT count(*) FROM pending_rows, jsonb_object_keys(samples)
 WHERE created_at BETWEEN to_timestamp($1::bigint / 1000.0) AND to_timestamp($2::bigint / 1000.0)
 """
 
@@ -37,7 +37,7 @@ class Progress(NamedTuple):
 
 
 async def count_waiting(database: Database, start: int, end: int) -> int:
-    """Count the samples of a range of time whose other sample is missing, whoever sent them.
+    """Count the samples of incomplete rows of a range of time, whoever sent them.
 
     Args:
         database: The one that is filled.

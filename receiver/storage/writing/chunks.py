@@ -1,4 +1,4 @@
-"""Chunks of the hypertable: how many a flood of wrong timestamps may create."""
+"""Chunks of hypertables: how many a flood of wrong timestamps may create."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from receiver.rows.model import Reason
+from receiver.rows.reasons import Reason
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import Database
 from receiver.storage.schema.timescale import is_hypertable
 from receiver.storage.writing.records import Refusal
@@ -21,7 +22,7 @@ class Chunks:
     """Bounds the chunks that are created; those of the present day are never refused.
 
     Args:
-        database: Where the hypertable is; of a plain table nothing is bounded.
+        database: Where the hypertables are; of a plain table nothing is bounded.
         interval: Time range of one chunk.
         limit: How many may be created in an hour; None: any number.
     """
@@ -31,32 +32,42 @@ class Chunks:
         self._width = max(1, interval // timedelta(milliseconds=1))
         self._allowance = Allowance(limit)
         self._refusal = beyond(Reason.TOO_MANY_CHUNKS, limit, "RECEIVER_MAX_NEW_CHUNKS")
-        self._known: set[int] = set()
+        self._known: set[tuple[str, int]] = set()
 
-    def of(self, timestamp: int) -> int:
-        """Return the number of the chunk that a time in milliseconds falls into."""
-        return timestamp // self._width
+    def of(self, table: Table, timestamp: int) -> tuple[str, int]:
+        """Return the chunk that a time in milliseconds falls into: the table's name, a number."""
+        return table.name, timestamp // self._width
 
-    async def resolve(self, timestamps: set[int]) -> Mapping[int, Refusal]:
-        """Return which chunks must not be created, by their numbers, and why.
+    async def resolve(
+        self, timestamps: Mapping[Table, set[int]]
+    ) -> Mapping[tuple[str, int], Refusal]:
+        """Return which chunks must not be created, and why.
 
         Raises:
             ReceiverError: as `database.translated` does.
         """
         if self._allowance.limit is None:
             return {}
-        new = {self.of(timestamp) for timestamp in timestamps} - self._known
-        if not new:
-            return {}
+        refused: dict[tuple[str, int], Refusal] = {}
+        for table, times in timestamps.items():
+            new = {self.of(table, timestamp) for timestamp in times} - self._known
+            if new:
+                refused |= dict.fromkeys(await self._admit(table, new), self._refusal)
+        return refused
+
+    async def _admit(self, table: Table, new: set[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Take note of new chunks of a table; return those that are too many."""
         async with self._database.transaction() as connection:
-            bounded = await is_hypertable(connection)
+            bounded = await is_hypertable(connection, table.name)
         now = int(time.time() * 1000)
-        present = range(self.of(now - DAY_MS), self.of(now + DAY_MS) + 1)
-        distant = sorted(new.difference(present), key=lambda chunk: abs(chunk - present[-1]))
+        _, first = self.of(table, now - DAY_MS)
+        _, last = self.of(table, now + DAY_MS)
+        distant = [chunk for chunk in new if not first <= chunk[1] <= last]
+        distant.sort(key=lambda chunk: abs(chunk[1] - last))
         allowed = self._allowance.allow(len(distant)) if bounded else len(distant)
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
-        self._known.update(new.intersection(present), distant[:allowed])
+        self._known.update(new.difference(distant), distant[:allowed])
         if bounded:
             self._allowance.spend(allowed)
-        return dict.fromkeys(distant[allowed:], self._refusal)
+        return distant[allowed:]

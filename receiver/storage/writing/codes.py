@@ -1,49 +1,61 @@
-"""The table `error_codes`: codes that nobody has registered yet are added as they come."""
+"""Tables of codes, such as `error_codes`: unknown codes are registered as they come."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
-from receiver.rows.model import Metric, Reason
+from receiver.rows.reasons import Reason
+from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection, Database
+from receiver.storage.connection.places import literal, quote
 from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.records import Refusal
 from receiver.storage.writing.registry import DISCARDED, Allowance, Registry, Statements, beyond
 
 MAX_KNOWN: Final = 10_000
 
-STATEMENTS: Final = Statements(
-    "error_codes",
-    find="SELECT code, code FROM error_codes WHERE code = ANY($1::int[])",
-    add="""
-INSERT INTO error_codes (code, name, description)
-SELECT code, 'UNREGISTERED_' || code, 'Seen in app_status before it was registered'
-FROM unnest($1::int[]) AS seen (code) ORDER BY code
+
+def statements_for(table: str, columns: str) -> Statements:
+    """Write the statements of a table of codes.
+
+    Args:
+        table: Its name.
+        columns: The columns whose values it explains, as its descriptions name them.
+    """
+    add = f"""
+INSERT INTO {quote(table)} (code, name, description)
+SELECT code, 'UNREGISTERED_' || code, {literal(f"Seen in {columns} before it was registered")}
+"""
+    return Statements(
+        table,
+        find=f"SELECT code, code FROM {quote(table)} WHERE code = ANY($1::int[])",
+        add=f"""{add} FROM unnest($1::int[]) AS seen (code) ORDER BY code
 ON CONFLICT DO NOTHING
 """,
-    add_each="""
-INSERT INTO error_codes (code, name, description)
-SELECT code, 'UNREGISTERED_' || code, 'Seen in app_status before it was registered'
+        add_each=f"""{add}
 FROM (SELECT (entry ->> 0)::int FROM unnest($1) AS entry) AS seen (code) ORDER BY code
 """,
-)
+    )
 
 
 class Codes:
-    """Registers error codes.
+    """Registers codes in one table.
 
     Args:
         database: Where the table is.
-        limit: How many may be added in an hour; None: any number.
+        statements: Those of the table.
+        allowance: How many may be added, in all tables of codes together.
     """
 
-    def __init__(self, database: Database, limit: int | None = None) -> None:
+    def __init__(self, database: Database, statements: Statements, allowance: Allowance) -> None:
+        self._statements = statements
         self._registry: Registry[int] = Registry(
             database,
-            STATEMENTS,
-            Allowance(limit),
-            beyond(Reason.TOO_MANY_CODES, limit, "RECEIVER_MAX_NEW_CODES"),
+            statements,
+            allowance,
+            beyond(Reason.TOO_MANY_CODES, allowance.limit, "RECEIVER_MAX_NEW_CODES"),
         )
         self._known: set[int] = set()
 
@@ -60,12 +72,12 @@ class Codes:
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
         self._known |= ids.keys()
-        return {code: refusal._replace(whose=Metric.STATUS) for code, refusal in refused.items()}
+        return refused
 
     async def ensure(
         self, connection: Connection, codes: set[int], *, each: bool
     ) -> Mapping[int, str]:
-        """Register codes of halves that waited: somebody may have deleted them since.
+        """Register codes of rows that waited: somebody may have deleted them since.
 
         Args:
             connection: In a transaction.
@@ -79,12 +91,15 @@ class Codes:
         if not unknown:
             return {}
         if not each:
-            await connection.execute(STATEMENTS.add, unknown)
+            await connection.execute(self._statements.add, unknown)
             return {}
         failures = await run_for_each(
-            connection, "error_codes", STATEMENTS.add_each, [[code] for code in unknown]
+            connection,
+            quote(self._statements.table),
+            self._statements.add_each,
+            [[code] for code in unknown],
         )
-        there = {code for code, _ in await connection.fetch(STATEMENTS.find, unknown)}
+        there = {code for code, _ in await connection.fetch(self._statements.find, unknown)}
         return {
             code: failures[place].message if place in failures else DISCARDED
             for place, code in enumerate(unknown)
@@ -94,3 +109,24 @@ class Codes:
     def forget(self) -> None:
         """Look again for all codes: somebody has deleted or renumbered one."""
         self._known.clear()
+
+
+def make_codes(
+    database: Database, catalogue: Catalogue, limit: int | None = None
+) -> dict[str, Codes]:
+    """Return what registers codes, for each table of codes of the catalogue by name.
+
+    Args:
+        database: Where the tables are.
+        catalogue: The tables.
+        limit: How many codes may be added in an hour; None: any number.
+    """
+    columns: defaultdict[str, set[str]] = defaultdict(set)
+    for table in catalogue.tables:
+        for column in table.codes:
+            columns[column.codes or ""].add(column.name)
+    allowance = Allowance(limit)
+    return {
+        name: Codes(database, statements_for(name, ", ".join(sorted(users))), allowance)
+        for name, users in sorted(columns.items())
+    }

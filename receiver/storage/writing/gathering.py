@@ -9,7 +9,7 @@ from traceback import clear_frames
 from typing import Final
 
 from receiver.errors import ReceiverError
-from receiver.rows.batch import Batch, Outcome
+from receiver.rows.batch import Batch
 from receiver.rows.model import Sample
 from receiver.storage.writing.parting import MAX_CHUNKS, MAX_SAMPLES
 
@@ -22,8 +22,8 @@ PARTS: Final = 4
 class Joined:
     """A part of a request, with the outcomes of the batches that hold its samples.
 
-    There are several if its halves were passed on. It does not refer to the batches themselves:
-    what is in a cycle of references stays in memory until the cycle is searched for.
+    There are several if its incomplete rows were passed on. It does not refer to the batches
+    themselves: what is in a cycle of references stays in memory until the cycle is searched for.
 
     Args:
         samples: All that it brought.
@@ -40,11 +40,11 @@ class Joined:
     @property
     def has_news(self) -> bool:
         """Whether it brought more than marks that a series has ended."""
-        return self.outcomes[Outcome.STALE] < len(self.samples)
+        return sum(self.outcomes.stale.values()) < len(self.samples)
 
     @property
     def may_pass(self) -> bool:
-        """Whether its halves may be passed on once more."""
+        """Whether its incomplete rows may be passed on once more."""
         return len(self.committed) <= PASSES
 
     async def wait(self) -> None:
@@ -124,17 +124,21 @@ class Gathering:
         return joined
 
     def pass_on(self, following: Gathering) -> None:
-        """Leave halves to the next batch if then other requests are answered without them.
+        """Leave incomplete rows to the next batch if then other requests are answered without them.
 
         Those may be what keeps their senders from sending the other samples.
         """
-        lone = [one for one in self.joined if one.may_pass and self.batch.has_half_of(one.samples)]
+        lone = [
+            one for one in self.joined if one.may_pass and self.batch.has_incomplete(one.samples)
+        ]
         if len(lone) == len(self.joined):
             return
         for one in lone:
             self.batch.pass_on(one.samples, following.batch)
         # Not just the same: others may have brought the same samples.
-        following.joined = {one for one in self.joined if following.batch.has_half_of(one.samples)}
+        following.joined = {
+            one for one in self.joined if following.batch.has_incomplete(one.samples)
+        }
         self.joined -= following.joined
         for one in following.joined:
             one.committed.append(following.committed)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final, NamedTuple, Self
 
 from receiver.errors import DatabaseUnavailableError, ReceiverError, ShuttingDownError
-from receiver.rows.batch import MILLISECOND, Batch, Outcome
+from receiver.rows.batch import MILLISECOND, Batch, Outcomes
 from receiver.rows.model import Sample
 from receiver.storage.writing.gathering import Gathering, Joined, clear, renew
 from receiver.storage.writing.parting import MAX_REFUSED, MAX_SAMPLES, chunks_of, part
@@ -105,7 +104,7 @@ class GroupCommit:
         since = min(one.since for one in (self._gathering, *self._committing))
         return max(0.0, now - since)
 
-    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
+    async def store(self, samples: Collection[Sample]) -> Outcomes:
         """Return when the samples are committed.
 
         Raises:
@@ -113,18 +112,18 @@ class GroupCommit:
         """
         clock = asyncio.get_running_loop().time
         start = clock()
-        outcomes: Counter[Outcome] = Counter()
+        outcomes = Outcomes()
         most = MAX_REFUSED if self._are_suspect(samples) else MAX_SAMPLES
         async for some in part(samples, self._width, most):
-            if outcomes and clock() - start > self._time_limit.total_seconds():
+            if outcomes != Outcomes() and clock() - start > self._time_limit.total_seconds():
                 raise DatabaseUnavailableError(
                     f"not all of the request could be committed within {self._time_limit} "
                     "(RECEIVER_COMMIT_TIMEOUT); send it again for the rest"
                 )
-            outcomes += await self._store(some)
+            outcomes = outcomes.plus(await self._store(some))
         return outcomes
 
-    async def _store(self, samples: Collection[Sample]) -> Counter[Outcome]:
+    async def _store(self, samples: Collection[Sample]) -> Outcomes:
         joined = await self._join(samples)
         if joined.has_news:
             self._gathering.crowded |= bool(self._committing)
@@ -156,7 +155,7 @@ class GroupCommit:
             await self._wait_for_others()
             gathering, self._gathering = self._gathering, Gathering(self._make_batch())
             gathering.batch.close()
-            if self._linger and gathering.batch.has_halves:
+            if self._linger and gathering.batch.is_incomplete:
                 gathering.pass_on(self._gathering)
             gathering.closed.set()
             if not self._gathering.joined:
@@ -173,17 +172,17 @@ class GroupCommit:
     async def _wait_while(self, others_may_come: Callable[[], bool], seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._gathering.batch.has_halves and others_may_come():
+                while self._gathering.batch.is_incomplete and others_may_come():
                     self._changed.clear()
                     await self._changed.wait()
 
     async def _commit(self, gathering: Gathering) -> None:
         batch, committed = gathering.batch, gathering.committed
         contents = Contents(
-            batch.rows,
-            list(batch.halves()),
+            batch.rows(),
+            batch.incomplete(),
             batch.rejected,
-            list(batch.broken()),
+            batch.broken(),
             batch.repeated,
         )
         self._committing.add(gathering)

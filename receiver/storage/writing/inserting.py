@@ -1,145 +1,198 @@
-"""The table `app_logs`: complete rows, each source and time once."""
+"""The declared tables: complete rows, each source and time once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from receiver.rows.batch import POSTGRES_EPOCH_MS
-from receiver.rows.model import Metric, Reason
-from receiver.storage import queries
+from receiver.rows.reasons import Fate, Fates, Reason
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
+from receiver.storage.connection.places import quote
 from receiver.storage.writing.each import UNIQUE_VIOLATION, run_for_each
+from receiver.storage.writing.encoding import encode_copy, to_columns, to_entries
+from receiver.storage.writing.judging import judge
 from receiver.storage.writing.records import (
-    COPY_COLUMNS,
     KEY,
-    LogRecord,
+    Record,
     RejectedRecord,
-    encode_copy,
+    count_samples,
+    samples_of,
 )
 from receiver.storage.writing.registry import DISCARDED
-
-FIND_KEY: Final = """
-SELECT COALESCE(min(conname), 'app_logs_pkey') FROM pg_constraint
-WHERE conrelid = to_regclass('app_logs') AND contype = 'p'
-"""
+from receiver.storage.writing.statements import statements_of
 
 
-class Inserted(NamedTuple):
-    """What became of rows; those that are neither were stored already."""
+class Written(NamedTuple):
+    """What became of the samples of rows."""
 
-    stored: int
+    fates: Fates
     rejected: list[RejectedRecord]
-    """Samples of the others that cannot be stored."""
+    """Those that contradict a stored row, or that the database refuses."""
 
 
-class Compared(NamedTuple):
-    """What the table has of rows."""
-
-    conflicts: list[RejectedRecord]
-    """Samples of which it has other values."""
-    missing: list[int]
-    """The places of the rows that it does not have."""
-
-
-async def copy_logs(connection: Connection, logs: list[LogRecord]) -> int:
+async def copy_rows(connection: Connection, table: Table, records: list[Record]) -> int:
     """Store rows of which none is there yet; return how many a trigger did not discard."""
     status: str = await connection.copy_to_table(
-        "app_logs", source=encode_copy(logs), columns=COPY_COLUMNS, format="binary"
+        table.name,
+        source=encode_copy(table, records),
+        columns=statements_of(table).columns,
+        format="binary",
     )
     return int(status.removeprefix("COPY "))
 
 
-async def insert_logs(
-    connection: Connection, logs: list[LogRecord], names: Mapping[Metric, str]
-) -> Inserted:
-    """Store rows of which some may be there; of several with one key, the first.
+async def insert_rows(connection: Connection, table: Table, records: list[Record]) -> Written:
+    """Store rows of which some may be there; what those lack is added to them.
 
     Args:
         connection: In a transaction.
-        logs: The rows, sorted by their keys.
-        names: What the two metrics are called.
+        table: The table.
+        records: The rows, sorted by their keys, no two with the same.
     """
-    firsts = [next(same) for _, same in groupby(logs, KEY)]
-    status: str = await connection.execute(queries.INSERT_LOGS, *columns(firsts))
-    stored = int(status.removeprefix("INSERT 0 "))
-    if stored == len(logs):
-        return Inserted(stored, [])
-    conflicts, places = await compare(connection, logs, names)
-    missing = [logs[place] for place in places]
+    statements = statements_of(table)
+    keys = await connection.fetch(statements.insert, *to_columns(table, records))
+    # A row that a trigger has given another key is stored, too.
+    if len(keys) == len(records):
+        return stored(table, records)
+    inserted = {tuple(key) for key in keys}
+    others = [record for record in records if KEY(record) not in inserted]
+    there = await find_rows(connection, table, others)
+    missing = [record for record in others if KEY(record) not in there]
+    written = await add_samples(connection, table, others, there)
+    written = add(written, stored(table, [r for r in records if KEY(r) in inserted]))
     if not missing:
-        return Inserted(stored, conflicts)
-    # Where all are missing, it is no fault of TimescaleDB's (see FIND_CONFLICTS): a trigger has
-    # discarded them, or given them other keys.
-    again = insert_logs if len(missing) < len(logs) else insert_each
-    more, rejected = await again(connection, missing, names)
-    return Inserted(stored + more, conflicts + rejected)
+        return written
+    # TimescaleDB 2.16.0 to 2.18.0 leaves out what comes after a row that a compressed chunk holds
+    # (timescaledb #7673). Where all are missing it is not that: a trigger has discarded them, or
+    # given them other keys.
+    again = insert_rows if len(missing) < len(records) else insert_each
+    return add(written, await again(connection, table, missing))
 
 
-async def insert_each(
-    connection: Connection, logs: list[LogRecord], names: Mapping[Metric, str]
-) -> Inserted:
+async def insert_each(connection: Connection, table: Table, records: list[Record]) -> Written:
     """Store rows of which the database may refuse some.
 
-    The arguments are those of `insert_logs`.
+    The arguments are those of `insert_rows`.
 
     Raises:
         StatementRefusedError: it refuses all, for a reason that is none of theirs.
     """
+    statements = statements_of(table)
     failures = await run_for_each(
-        connection, "app_logs", queries.INSERT_EACH_LOG, [log[:4] for log in logs]
+        connection, quote(table.name), statements.insert_each, to_entries(table, records)
     )
-    key = await connection.fetchval(FIND_KEY)
-    # That of a chunk has its number before its name.
-    there = {
-        place
-        for place, (code, constraint, _) in failures.items()
-        if code == UNIQUE_VIOLATION and constraint.endswith(key)
-    }
-    conflicts, missing = await compare(connection, logs, names)
-    refused = {
-        place: failures[place].message if place in failures else DISCARDED
-        for place in missing
-        # A row that is there under another key was given it by a trigger.
-        if place not in there
-    }
-    rejected = [
-        sample
-        for place, message in refused.items()
-        for sample in samples_of(logs[place], names, Reason.REFUSED, message)
-    ]
-    return Inserted(len(logs) - len(there) - len(refused), conflicts + rejected)
+    key = await connection.fetchval(statements.find_key)
+    there = await find_rows(connection, table, records)
+    fresh: list[Record] = []
+    others: list[Record] = []
+    rejected: list[RejectedRecord] = []
+    for place, record in enumerate(records):
+        failure = failures.get(place)
+        # That of a chunk has its number before its name. A row that is there under another key was
+        # given it by a trigger.
+        repeats = (
+            failure is not None
+            and failure.code == UNIQUE_VIOLATION
+            and failure.constraint.endswith(key)
+        )
+        if failure is None and KEY(record) in there:
+            fresh.append(record)
+        elif KEY(record) in there or repeats:
+            others.append(record)
+        else:
+            message = failure.message if failure else DISCARDED
+            rejected += samples_of(record, Reason.REFUSED, message)
+    written = add(stored(table, fresh), Written(Fates(), rejected))
+    return add(written, await add_samples(connection, table, others, there, each=True))
 
 
-async def compare(
-    connection: Connection, logs: list[LogRecord], names: Mapping[Metric, str]
-) -> Compared:
-    """Find out which rows the table does not have, and which it has with other values."""
-    conflicts: list[RejectedRecord] = []
-    missing: list[int] = []
-    sources = list({log[1] for log in logs})
-    for place, other_status, other_ocr in await connection.fetch(
-        queries.FIND_CONFLICTS, *columns(logs), logs[0][0], logs[-1][0], sources
-    ):
-        if other_status is None:
-            missing.append(place - 1)
+def stored(table: Table, records: Sequence[Record]) -> Written:
+    """Say that rows are stored."""
+    return Written(Fates({(table.name, Fate.STORED): count_samples(table, records)}), [])
+
+
+def add(one: Written, other: Written) -> Written:
+    """Return both together."""
+    fates = Fates(one.fates)
+    # Not `+`, which leaves out what is below zero.
+    fates.update(other.fates)
+    return Written(fates, one.rejected + other.rejected)
+
+
+async def find_rows(
+    connection: Connection, table: Table, records: Sequence[Record]
+) -> dict[tuple[int, int], Sequence[Any]]:
+    """Return what the table holds of rows with these keys, by the key: the values of its columns.
+
+    Args:
+        connection: In a transaction.
+        table: The table.
+        records: Any of its rows, sorted by their keys.
+    """
+    if not records:
+        return {}
+    created_at, source_ids = zip(*map(KEY, records), strict=True)
+    found = await connection.fetch(
+        statements_of(table).find,
+        *(created_at, source_ids, created_at[0], created_at[-1], list({*source_ids})),
+    )
+    return {(row[0], row[1]): tuple(row)[2:] for row in found}
+
+
+async def add_samples(
+    connection: Connection,
+    table: Table,
+    records: Sequence[Record],
+    there: Mapping[tuple[int, int], Sequence[Any]],
+    *,
+    each: bool = False,
+) -> Written:
+    """Bring samples to rows that are stored: what a row lacks is added, the first value stays.
+
+    Args:
+        connection: In a transaction.
+        table: The table.
+        records: Rows, complete or not, sorted by their keys.
+        there: What the table holds of them; the others are left out.
+        each: Whether the database may refuse some.
+    """
+    fates, rejected = Fates(), list[RejectedRecord]()
+    lacking: list[Record] = []
+    for record in records:
+        if KEY(record) not in there:
             continue
-        status, ocr = samples_of(logs[place - 1], names, Reason.CONFLICT)
-        conflicts += [status] * other_status + [ocr] * other_ocr
-    return Compared(conflicts, missing)
+        verdict = judge(table, record[2], there[KEY(record)])
+        fates[table.name, Fate.DUPLICATE] += verdict.repeated
+        for column in verdict.contradicting:
+            rejected += samples_of(record, Reason.CONFLICT, only=column)
+        if any(value is not None for value in verdict.missing):
+            lacking.append((*KEY(record), verdict.missing, record[3]))
+    written = Written(fates, rejected)
+    return add(written, await fill(connection, table, lacking, each=each)) if lacking else written
 
 
-def columns(logs: Sequence[LogRecord]) -> tuple[tuple[object, ...], ...]:
-    """Turn rows into the columns of the table."""
-    return tuple(zip(*logs, strict=True))[:4]
-
-
-def samples_of(
-    log: LogRecord, names: Mapping[Metric, str], reason: Reason, detail: str | None = None
-) -> Iterator[RejectedRecord]:
-    """Turn a row into its two samples, as rejected."""
-    created_at, source_id, _, _, status_sample, ocr_sample = log
-    timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
-    for metric, value in ((Metric.STATUS, status_sample), (Metric.OCR, ocr_sample)):
-        yield source_id, None, None, names[metric], timestamp, value, reason, detail
+async def fill(
+    connection: Connection, table: Table, records: list[Record], *, each: bool
+) -> Written:
+    """Add samples to rows that lack them; if another transaction was faster, its value stays."""
+    statements = statements_of(table)
+    failures: Mapping[int, Any] = {}
+    if each:
+        entries = to_entries(table, records, labels=False)
+        failures = await run_for_each(connection, quote(table.name), statements.fill_each, entries)
+        now = await find_rows(connection, table, records)
+    else:
+        columns = to_columns(table, records, labels=False)
+        bounds = records[0][0], records[-1][0]
+        filled = await connection.fetch(statements.fill, *columns, *bounds)
+        now = {(row[0], row[1]): tuple(row)[2:] for row in filled}
+    fates, rejected = Fates(), list[RejectedRecord]()
+    for place, record in enumerate(records):
+        verdict = judge(table, record[2], now.get(KEY(record), table.empty))
+        fates[table.name, Fate.STORED] += verdict.repeated
+        for column in verdict.contradicting:
+            rejected += samples_of(record, Reason.CONFLICT, only=column)
+        message = failures[place].message if place in failures else DISCARDED
+        rejected += samples_of((*KEY(record), verdict.missing, record[3]), Reason.REFUSED, message)
+    return Written(fates, rejected)

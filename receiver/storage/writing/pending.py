@@ -1,176 +1,383 @@
-"""Incomplete rows in the database: where a sample waits for its other sample."""
+"""Incomplete rows in the database: where samples wait for the others of their row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from receiver.rows.batch import POSTGRES_EPOCH_MS
-from receiver.rows.model import Fate, Fates, Metric, Reason
-from receiver.storage import queries
+from receiver.rows.columns import POSTGRES_EPOCH_MS
+from receiver.rows.model import Key, Source
+from receiver.rows.reasons import BREAKING, Fate, Fates, Reason
+from receiver.rows.tables import Catalogue, Table, Values
 from receiver.storage.connection.database import Connection, Database
-from receiver.storage.writing.each import REFUSALS, run_for_each
-from receiver.storage.writing.records import KEY, HalfRecord, LogRecord, RejectedRecord
+from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
+from receiver.storage.connection.places import literal, quote
+from receiver.storage.writing.each import REFUSALS, TIME, run_for_each
+from receiver.storage.writing.inserting import Written, add, add_samples, find_rows
+from receiver.storage.writing.judging import judge, readings
+from receiver.storage.writing.records import (
+    KEY,
+    Record,
+    Records,
+    RejectedRecord,
+    samples_of,
+    to_milliseconds,
+)
 from receiver.storage.writing.registry import DISCARDED
 from receiver.storage.writing.rejecting import reject_samples
+from receiver.storage.writing.statements import names_of
 
 MOST: Final = 5_000
-"""Halves that maintenance settles in one transaction."""
+"""Incomplete rows that maintenance settles in one transaction."""
+NOTHING: Final[Mapping[tuple[int, int], Mapping[str, float]]] = MappingProxyType({})
+UNDECLARED: Final = "its column is not declared any more"
+
+Place: TypeAlias = tuple[str, int, int]
+"""What tells rows apart over all tables: the table's name, created_at, source_id."""
+Found: TypeAlias = dict[Place, tuple[str, str | None]]
+"""Rows of `pending_rows`: the samples, and those that were there before, as JSON."""
+
+# Samples meet those that wait, or stay to wait. The unique key makes two transactions that bring
+# parts of one row wait for each other, so the second one sees all of them and completes the row.
+_UPSERT: Final = """
+INSERT INTO pending_rows AS p (table_name, created_at, source_id, samples)
+SELECT table_name, created_at, source_id, samples FROM {entries}
+ORDER BY table_name COLLATE "C", created_at, source_id
+ON CONFLICT (source_id, created_at, table_name) DO UPDATE SET
+    before = p.samples, samples = EXCLUDED.samples || p.samples
+"""
+UPSERT: Final = (
+    _UPSERT.format(
+        entries="""unnest($1::text[], $2::timestamptz[], $3::int[], $4::jsonb[])
+    AS entry (table_name, created_at, source_id, samples)"""
+    )
+    + "RETURNING table_name, created_at, source_id, samples, before"
+)
+UPSERT_EACH: Final = _UPSERT.format(
+    entries=f"""(
+    SELECT entry ->> 0 AS table_name, {TIME.format("(entry ->> 1)")} AS created_at,
+        (entry ->> 2)::int AS source_id, (entry ->> 3)::jsonb AS samples
+    FROM unnest($1) AS entry
+) AS entry"""
+)
+
+_WANTED: Final = """
+unnest($1::text[], $2::timestamptz[], $3::int[]) AS wanted (table_name, created_at, source_id)
+"""
+# LATERAL with LIMIT is one look-up for each, where a join would be a nested loop over all of them
+# as soon as statistics say that the table is empty, as this one mostly is.
+_PENDING: Final = f"""
+{_WANTED}, LATERAL (
+    SELECT *, ctid FROM pending_rows p
+    WHERE (p.source_id, p.created_at, p.table_name)
+        = (wanted.source_id, wanted.created_at, wanted.table_name)
+    LIMIT 1
+) AS row
+"""
+
+FIND: Final = f"""
+SELECT row.table_name, row.created_at, row.source_id, row.samples, row.before FROM {_PENDING}
+"""
+DELETE: Final = f"""
+DELETE FROM pending_rows WHERE ctid = ANY(ARRAY(SELECT row.ctid FROM {_PENDING}))
+"""
+# Takes rows out. What another transaction works on is left to that one, or to maintenance: to wait
+# for it could be a deadlock.
+TAKE: Final = f"""
+WITH taken AS (
+    SELECT ctid FROM pending_rows WHERE ctid = ANY(ARRAY(SELECT row.ctid FROM {_PENDING}))
+    FOR UPDATE SKIP LOCKED
+)
+DELETE FROM pending_rows p WHERE ctid = ANY(ARRAY(SELECT ctid FROM taken))
+RETURNING p.table_name, p.created_at, p.source_id, p.samples, NULL
+"""
+
+# The rejected samples of rows: the row's place in the list, metric, value, reason.
+FIND_REJECTED: Final = """
+SELECT wanted.place - 1, r.metric, r.value, r.reason
+FROM unnest($1::int[], $2::bigint[]) WITH ORDINALITY AS wanted (source_id, timestamp_ms, place),
+LATERAL (
+    SELECT metric, value, reason FROM rejected_samples r
+    WHERE r.source_id = wanted.source_id AND r.metric = ANY($3::text[])
+      AND r.timestamp_ms = wanted.timestamp_ms AND r.table_name = $4
+    OFFSET 0
+) AS r
+"""
+
+WAITING_RANGE: Final = """
+SELECT min(created_at), max(created_at) FROM pending_rows WHERE table_name = $1
+"""
+
+# What waits in tables that are not declared any more, at most $2, longer than $3.
+TAKE_UNDECLARED: Final = """
+DELETE FROM pending_rows WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pending_rows
+    WHERE table_name <> ALL($1::text[]) AND arrived_at < now() - $3::interval
+    LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+RETURNING table_name, created_at, source_id, samples, NULL
+"""
+
+
+def find_waiting(table: Table) -> str:
+    """Write a statement that locks incomplete rows that have nothing to wait for.
+
+    Those are rows that have waited longer than $1, that were stored without these samples, or of
+    which a required sample was rejected, in another transaction that the one that brought them did
+    not see. At most $2 of them, and none that a transaction works on: it will complete or settle
+    them itself. $3 and $4 bound `created_at`, $5 are the required columns' metrics.
+    """
+    breaking = ", ".join(map(literal, BREAKING))
+    return f"""
+SELECT p.table_name, p.created_at, p.source_id, p.samples, NULL FROM pending_rows p
+WHERE p.table_name = {literal(table.name)} AND (
+    p.arrived_at < now() - $1::interval
+    OR EXISTS (
+        SELECT FROM {quote(table.name)} t
+        WHERE (t.source_id, t.created_at) = (p.source_id, p.created_at)
+          AND t.created_at BETWEEN $3 AND $4
+    )
+    OR EXISTS (
+        SELECT FROM rejected_samples r
+        WHERE r.source_id = p.source_id AND r.metric = ANY($5::text[])
+          AND r.timestamp_ms = (EXTRACT(EPOCH FROM p.created_at) * 1000)::bigint
+          AND r.table_name = p.table_name AND r.reason IN ({breaking})
+    )
+)
+ORDER BY p.created_at, p.source_id
+LIMIT $2
+FOR UPDATE SKIP LOCKED
+"""
 
 
 class Met(NamedTuple):
-    """What became of halves that were brought to `pending_halves`."""
+    """What became of incomplete rows that were brought to `pending_rows`."""
 
-    completed: list[LogRecord]
-    """Complete rows; they are not pending any more."""
-    waiting: list[HalfRecord]
+    completed: Records
+    """Rows that are complete; they are not pending any more."""
+    waiting: Records
+    """Rows that wait, with all samples that do."""
     rejected: list[RejectedRecord]
-    """Samples that contradict the half that waits, or that the database refuses."""
-    repeated: int
-    """Samples that repeat the half that waits."""
-    broken: list[tuple[int, int]]
-    """Keys of those of which the database refuses a sample."""
+    """Samples that contradict one that waits, or that the database refuses."""
+    fates: Fates
+    broken: dict[Place, Source]
+    """Rows of which the database refuses a sample."""
 
 
-class Settled(NamedTuple):
-    """Halves that were taken out of `pending_halves` without becoming a row."""
-
-    total: int
-    rejected: list[RejectedRecord]
-    """Samples that contradict a stored row, or whose other sample was rejected or did not come."""
-    repeated: int
-    """Samples that repeat what is stored, or was rejected before."""
+def to_json(table: Table, values: Values) -> str:
+    """Write samples as JSON: values as strings, which hold every number exactly, and NaN."""
+    return json.dumps({column.name: repr(value) for column, value in table.samples(values)})
 
 
-async def meet(
-    connection: Connection,
-    halves: list[HalfRecord],
-    names: Mapping[Metric, str],
-    *,
-    each: bool = False,
-) -> Met:
-    """Bring halves to where their other samples may wait; complete the rows that can be.
+def from_json(table: Table, samples: str | None) -> tuple[Values, dict[str, float]]:
+    """Read samples; return those of the table's columns, and others by the column's name."""
+    values, others = table.empty.copy(), dict[str, float]()
+    slots = {column.name: column.slot for column in table.columns}
+    for name, value in json.loads(samples or "{}").items():
+        if name in slots:
+            values[slots[name]] = float(value)
+        else:
+            others[name] = float(value)
+    return values, others
+
+
+def place_of(table: Table, record: Record) -> Place:
+    """Return what tells a row apart over all tables."""
+    return table.name, record[0], record[1]
+
+
+def by_place(rows: Iterable[Sequence[Any]]) -> Found:
+    """Sort out what a statement returns."""
+    return {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
+
+
+async def meet(connection: Connection, incomplete: Records, *, each: bool = False) -> Met:
+    """Bring incomplete rows to where their other samples may wait; complete those that can be.
 
     Args:
         connection: In a transaction.
-        halves: One for each source and time.
-        names: What the two metrics are called.
+        incomplete: The rows of each table.
         each: Whether the database may refuse some.
     """
-    rejected: list[RejectedRecord] = []
-    refused: dict[tuple[int, int], str] = {}
+    sent = {
+        place_of(table, record): (table, record)
+        for table, records in incomplete.items()
+        for record in records
+    }
+    entries = [(*place, to_json(table, record[2])) for place, (table, record) in sent.items()]
+    refused: dict[Place, str] = {}
     if each:
-        failures = await run_for_each(
-            connection, "pending_halves", queries.UPSERT_EACH_HALF, halves
-        )
-        refused = {KEY(halves[place]): failure.message for place, failure in failures.items()}
-        keys = tuple(zip(*(KEY(half) for half in halves if KEY(half) not in refused), strict=True))
-        stored = await connection.fetch(queries.FIND_HALVES, *(keys or ((), ())))
+        failures = await run_for_each(connection, "pending_rows", UPSERT_EACH, entries)
+        refused = {entries[place][:3]: failure.message for place, failure in failures.items()}
+        kept = [place for place in sent if place not in refused]
+        found = by_place(await connection.fetch(FIND, *columns_of(kept)))
     else:
-        stored = await connection.fetch(queries.UPSERT_HALVES, *zip(*halves, strict=True))
-    completed: list[LogRecord] = []
-    waiting: list[HalfRecord] = []
-    came_before = conflicts = 0
-    sent = {KEY(half): half for half in halves}
-    for *columns, was_there in stored:
-        half: HalfRecord = tuple(columns)
-        if lacks(half, sent[KEY(half)]):
-            continue
-        created_at, source_id, status, status_sample, ocr_value, ocr_sample = half
-        if status is None or ocr_value is None:
-            waiting.append(half)
-            came_before += was_there
+        found = by_place(await connection.fetch(UPSERT, *zip(*entries, strict=True)))
+    met = Met(defaultdict(list), defaultdict(list), [], Fates(), {})
+    for place, (table, record) in sent.items():
+        if place in found:
+            take_in(met, table, record, *found[place])
         else:
-            completed.append(
-                (created_at, source_id, status, ocr_value, status_sample or 0.0, ocr_sample or 0.0)
-            )
-        contradicting = contradict(sent.pop(KEY(half)), half)
-        if contradicting is not None:
-            conflicts += 1
-            rejected += samples_of(contradicting, names, Reason.CONFLICT)
-    if completed:
-        done = zip(*map(KEY, completed), strict=True)
-        await connection.execute(queries.DELETE_HALVES, *done)
-    for key, half in sent.items():
-        rejected += samples_of(half, names, Reason.REFUSED, refused.get(key, DISCARDED))
-    return Met(completed, waiting, rejected, came_before - conflicts, list(sent))
+            met.rejected.extend(samples_of(record, Reason.REFUSED, refused.get(place, DISCARDED)))
+            met.broken[place] = record[3]
+    done = [place_of(table, record) for table, some in met.completed.items() for record in some]
+    await delete(connection, done)
+    return met
 
 
-async def take_others(
-    connection: Connection, keys: list[tuple[int, int]], names: Mapping[Metric, str]
-) -> list[RejectedRecord]:
-    """Take out the samples that wait for others that were rejected; return them as rejected."""
-    if not keys:
-        return []
-    taken = await connection.fetch(queries.TAKE_HALVES, *zip(*keys, strict=True))
-    return [
-        sample for half in taken for sample in samples_of(tuple(half), names, Reason.WITH_OTHER)
-    ]
+def take_in(met: Met, table: Table, record: Record, now: str, before: str | None) -> None:
+    """Note what became of an incomplete row, by what waits of it now and did before."""
+    values, _ = from_json(table, now)
+    verdict = judge(table, record[2], readings(table, from_json(table, before)[0]))
+    met.fates[table.name, Fate.DUPLICATE] += verdict.repeated
+    for column in verdict.contradicting:
+        met.rejected.extend(samples_of(record, Reason.CONFLICT, only=column))
+    lost = [value if values[slot] is None else None for slot, value in enumerate(verdict.missing)]
+    met.rejected.extend(samples_of((*KEY(record), lost, record[3]), Reason.REFUSED, DISCARDED))
+    state = met.waiting if table.lacks(values) else met.completed
+    state[table].append((*KEY(record), values, record[3]))
 
 
-def lacks(stored: HalfRecord, sent: HalfRecord) -> bool:
-    """Return whether what is stored is without the sample that was sent."""
-    return any(sent[place] is not None and stored[place] is None for place in (2, 4))
+def columns_of(places: Sequence[Place]) -> Sequence[Sequence[Any]]:
+    """Return places as the three columns that statements take."""
+    return tuple(zip(*places, strict=True)) or ((), (), ())
 
 
-def contradict(sent: HalfRecord, stored: HalfRecord) -> HalfRecord | None:
-    """Return what of a half that was sent differs from what waits, if anything does."""
-    created_at, source_id, status, status_sample, ocr_value, ocr_sample = sent
-    if status is not None and status != stored[2]:
-        return created_at, source_id, status, status_sample, None, None
-    if ocr_value is not None and ocr_value != stored[4]:
-        return created_at, source_id, None, None, ocr_value, ocr_sample
-    return None
+async def delete(connection: Connection, places: Sequence[Place]) -> None:
+    """Delete rows that this transaction has locked."""
+    if places:
+        await connection.execute(DELETE, *columns_of(places))
 
 
-def samples_of(
-    half: HalfRecord, names: Mapping[Metric, str], reason: Reason, detail: str | None = None
-) -> Iterator[RejectedRecord]:
-    """Turn a half into its rejected samples."""
-    created_at, source_id, _, status_sample, _, ocr_sample = half
-    timestamp = created_at // 1000 + POSTGRES_EPOCH_MS
-    for metric, value in ((Metric.STATUS, status_sample), (Metric.OCR, ocr_sample)):
-        if value is not None:
-            yield source_id, None, None, names[metric], timestamp, value, reason, detail
+async def take_waiting(connection: Connection, places: Sequence[Place]) -> dict[Place, str]:
+    """Take out what waits of rows, unless another transaction works on it; return the samples."""
+    if not places:
+        return {}
+    taken = await connection.fetch(TAKE, *columns_of(places))
+    return {place: samples for place, (samples, _) in by_place(taken).items()}
 
 
-async def settle_at_once(
-    connection: Connection, halves: list[HalfRecord], names: Mapping[Metric, str]
-) -> Settled:
-    """Take out those of the transaction's own halves that have nothing to wait for."""
-    created_at, source_ids = zip(*sorted(map(KEY, halves)), strict=True)
-    return to_settled(
-        await connection.fetch(
-            queries.SETTLE_AT_ONCE,
-            names[Metric.STATUS],
-            names[Metric.OCR],
-            created_at[0],
-            created_at[-1],
-            created_at,
-            source_ids,
-            list({*source_ids}),
+def places_of(keys: Iterable[Key]) -> dict[Place, Source]:
+    """Return the places of keys; those whose source has no id are left out."""
+    return {
+        (source.table.name, (timestamp - POSTGRES_EPOCH_MS) * 1000, source.id): source
+        for timestamp, source in keys
+        if source.id is not None
+    }
+
+
+async def settle(  # noqa: PLR0913  at once and overdue
+    connection: Connection,
+    table: Table,
+    records: Sequence[Record],
+    undeclared: Mapping[tuple[int, int], Mapping[str, float]] = NOTHING,
+    otherwise: Reason | None = None,
+    *,
+    each: bool = False,
+) -> Written:
+    """Take those incomplete rows out of `pending_rows` that have nothing to wait for.
+
+    That is so where the row is stored already, or a required sample of it was rejected.
+
+    Args:
+        connection: In a transaction that has locked them.
+        table: Theirs.
+        records: The rows with all samples that wait, sorted by their keys.
+        undeclared: By key, the samples of columns that the table does not have.
+        otherwise: Why samples are rejected whose row is not stored; None: they go on waiting.
+        each: Whether the database may refuse some.
+    """
+    there = await find_rows(connection, table, records)
+    before = await find_rejected(connection, table, records)
+    metrics = {column.metric for column in table.columns if column.required}
+    fates, rejected = Fates(), list[RejectedRecord]()
+    done: list[Place] = []
+    stored: list[Record] = []
+    for place, record in enumerate(records):
+        earlier = before.get(place, [])
+        broken = any(metric in metrics and why in BREAKING for metric, _, why in earlier)
+        is_stored = KEY(record) in there
+        if otherwise is None and not (broken or is_stored):
+            continue
+        done.append(place_of(table, record))
+        rejected += undeclared_samples(done[-1], undeclared.get(KEY(record), {}))
+        values, repeated = without_rejected(table, record[2], earlier)
+        fates[table.name, Fate.DUPLICATE] += repeated
+        rest: Record = (*KEY(record), values, record[3])
+        if is_stored:
+            stored.append(rest)
+        else:
+            reason = Reason.WITH_OTHER if broken else otherwise or Reason.UNPAIRED
+            rejected += samples_of(rest, reason)
+    await delete(connection, done)
+    written = await add_samples(connection, table, stored, there, each=each)
+    return add(Written(fates, rejected), written)
+
+
+def without_rejected(
+    table: Table, values: Values, rejected: Sequence[tuple[str, float, str]]
+) -> tuple[Values, int]:
+    """Return the samples that were not rejected before, and how many were."""
+    known = {(metric, value) for metric, value, _ in rejected}
+    rest, repeated = table.empty.copy(), 0
+    for column, value in table.samples(values):
+        if (column.metric, value) in known:
+            repeated += 1
+        else:
+            rest[column.slot] = value
+    return rest, repeated
+
+
+def undeclared_samples(place: Place, others: Mapping[str, float]) -> Iterable[RejectedRecord]:
+    """Turn samples that no declared column takes into rejected ones; of each the name is left."""
+    name, created_at, source_id = place
+    for column, value in others.items():
+        yield RejectedRecord(
+            source_id=source_id,
+            digest=None,
+            labels=None,
+            metric=column,
+            timestamp=to_milliseconds(created_at),
+            value=value,
+            reason=Reason.UNPAIRED,
+            detail=UNDECLARED,
+            table=name,
+            column=column,
         )
-    )
 
 
-def to_settled(rows: Sequence[Sequence[Any]]) -> Settled:
-    """Sort out what a statement that settles returns."""
-    rejected: list[RejectedRecord] = [
-        (source_id, None, None, *sample, None)
-        for source_id, *sample in rows
-        if sample[-1] is not None
-    ]
-    return Settled(len(rows), rejected, len(rows) - len(rejected))
+async def find_rejected(
+    connection: Connection, table: Table, records: Sequence[Record]
+) -> dict[int, list[tuple[str, float, str]]]:
+    """Return which samples of rows were rejected, by the row's place: metric, value, reason."""
+    found: defaultdict[int, list[tuple[str, float, str]]] = defaultdict(list)
+    if records:
+        metrics = [column.metric for column in table.columns]
+        source_ids = [record[1] for record in records]
+        times = [to_milliseconds(record[0]) for record in records]
+        for place, metric, value, reason in await connection.fetch(
+            FIND_REJECTED, source_ids, times, metrics, table.name
+        ):
+            found[place].append((metric, value, reason))
+    return found
 
 
 async def settle_waiting(
-    database: Database, pair_timeout: timedelta, names: Mapping[Metric, str]
+    database: Database, catalogue: Catalogue, pair_timeout: timedelta
 ) -> Fates:
-    """Take out halves that have waited too long, or have nothing to wait for any more.
+    """Take out incomplete rows that have waited too long, or have nothing to wait for any more.
 
     Of several replicas only one does this at a time; the others return at once.
+
+    Args:
+        database: Where they are.
+        catalogue: The tables.
+        pair_timeout: How long samples of tables wait that are not declared any more.
 
     Returns:
         What became of the samples.
@@ -179,39 +386,56 @@ async def settle_waiting(
         ReceiverError: as `database.translated` does.
     """
     fates = Fates()
-    step = partial(settle_some, database, pair_timeout, names)
-    while True:
-        try:
-            total, counts = await step()
-        except REFUSALS:
-            total, counts = await step(each=True)
-        fates += counts
-        if total < MOST:
-            return fates
+    steps = [partial(settle_some, database, table) for table in catalogue.tables]
+    steps.append(partial(reject_undeclared, database, catalogue, pair_timeout))
+    for step in steps:
+        total = MOST
+        while total >= MOST:
+            try:
+                total, counts = await step(each=False)
+            except REFUSALS:
+                total, counts = await step(each=True)
+            fates += counts
+    return fates
 
 
-async def settle_some(
-    database: Database,
-    pair_timeout: timedelta,
-    names: Mapping[Metric, str],
-    *,
-    each: bool = False,
-) -> tuple[int, Fates]:
-    """Take out some in one transaction; return how many, and what became of their samples."""
+async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[int, Fates]:
+    """Take out some rows of a table; return how many, and what became of their samples."""
+    metrics = [column.metric for column in table.columns if column.required]
     async with database.transaction() as connection:
-        if not await connection.fetchval(queries.TRY_MAINTENANCE_LOCK):
+        if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
             return 0, Fates()
-        first, last = await connection.fetchrow(queries.WAITING_RANGE)
-        settled = to_settled(
-            await connection.fetch(
-                queries.SETTLE_WAITING,
-                names[Metric.STATUS],
-                names[Metric.OCR],
-                first,
-                last,
-                pair_timeout,
-                MOST,
-            )
+        bounds = await connection.fetchrow(WAITING_RANGE, table.name)
+        found = await connection.fetch(
+            find_waiting(table), table.pair_timeout, MOST, *bounds, metrics
         )
+        records: list[Record] = []
+        undeclared: dict[tuple[int, int], Mapping[str, float]] = {}
+        for _, created_at, source_id, samples, _ in found:
+            values, undeclared[created_at, source_id] = from_json(table, samples)
+            source = Source(table, ())
+            source.id = source_id
+            records.append((created_at, source_id, values, source))
+        settled = await settle(connection, table, records, undeclared, Reason.UNPAIRED, each=each)
         fates = await reject_samples(connection, settled.rejected, each=each)
-    return settled.total, fates + Fates({Fate.DUPLICATE: settled.repeated})
+    return len(found), settled.fates + fates
+
+
+async def reject_undeclared(
+    database: Database, catalogue: Catalogue, pair_timeout: timedelta, *, each: bool
+) -> tuple[int, Fates]:
+    """Reject what waits for rows of tables that are not declared any more."""
+    async with database.transaction() as connection:
+        if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
+            return 0, Fates()
+        found = by_place(
+            await connection.fetch(TAKE_UNDECLARED, names_of(catalogue.tables), MOST, pair_timeout)
+        )
+        rejected = [
+            sample
+            for place, (samples, _) in found.items()
+            for sample in undeclared_samples(
+                place, {name: float(value) for name, value in json.loads(samples).items()}
+            )
+        ]
+        return len(found), await reject_samples(connection, rejected, each=each)

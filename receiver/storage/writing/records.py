@@ -1,37 +1,26 @@
 """Batches in the form of the tables.
 
-Timestamps are microseconds since 2000-01-01 UTC, sources their ids, and everything is sorted by
-(created_at, source_id): the order in which every transaction takes its locks.
+Timestamps are microseconds since 2000-01-01 UTC, sources their ids, and the records of each table
+are sorted by (created_at, source_id): the order in which every transaction takes its locks.
 """
 
 from __future__ import annotations
 
-import struct
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from receiver.rows.batch import POSTGRES_EPOCH_MS, to_postgres_time
-from receiver.rows.model import Half, Key, Labels, Metric, Reason, Rejected, Row, Source
+from receiver.rows.columns import POSTGRES_EPOCH_MS
+from receiver.rows.model import Key, Labels, Rejected, Row, Source
+from receiver.rows.reasons import Reason
+from receiver.rows.tables import Column, Table, Values
 from receiver.storage.writing.labels import cut, digest, to_json
 
-LogRecord: TypeAlias = tuple[int, int, int, int, float, float]
-"""created_at, source_id, app_status, ocr_value, and the values of the two samples as they came."""
-HalfRecord: TypeAlias = tuple[int, int, int | None, float | None, int | None, float | None]
-"""created_at, source_id, app_status and its sample's value, ocr_value and its sample's value; one
-of the two is None."""
-RejectedRecord: TypeAlias = tuple[
-    int | None, bytes | None, str | None, str, int, float, str, str | None
-]
-"""source_id, or where there is none the digest and the labels; metric, timestamp in milliseconds
-since the Unix epoch, value, reason, detail."""
-
-# The binary format of COPY: a header, then for each row its number of fields and each field after
-# its length in bytes, then a trailer.
-COPY_COLUMNS: Final = ("created_at", "source_id", "app_status", "ocr_value")
-COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-COPY_ROW: Final = struct.Struct(">hiqiiiiiq")
-COPY_TRAILER: Final = b"\xff\xff"
+Record: TypeAlias = tuple[int, int, Values, Source]
+"""A row, complete or not: created_at, source_id, the samples that came, and its source."""
+Records: TypeAlias = dict[Table, list[Record]]
+"""Rows of each table, sorted by their keys."""
 
 MAX_PIECE: Final = 2**22
 """Characters of labels that one statement takes: they are in memory several times meanwhile."""
@@ -42,142 +31,166 @@ KEY: Final = itemgetter(0, 1)
 """created_at and source_id of a record."""
 
 
+class RejectedRecord(NamedTuple):
+    """A row of `rejected_samples`."""
+
+    source_id: int | None
+    digest: bytes | None
+    """Of the labels, where there is no source_id."""
+    labels: str | None
+    metric: str
+    timestamp: int
+    """Milliseconds since the Unix epoch."""
+    value: float
+    reason: Reason
+    detail: str | None
+    table: str
+    column: str
+
+
 class Refusal(NamedTuple):
     """Why an entry cannot be stored."""
 
     reason: Reason
     detail: str | None = None
-    whose: Metric | None = None
-    """The sample that it is about; the other one of its row is rejected with it. None: both."""
+    column: Column | None = None
+    """The column whose sample it is about; None: all of the row."""
 
 
 class Contents(NamedTuple):
     """What one transaction writes."""
 
-    rows: list[Row]
-    halves: list[Half]
+    rows: dict[Table, list[Row]]
+    incomplete: dict[Table, list[Row]]
     rejected: list[Rejected]
     broken: Sequence[Key] = ()
-    """Pairs of which a sample was rejected: the other one, if it waits, must be rejected, too."""
-    repeated: int = 0
-    """Samples that only repeat one of these; they are counted and not written."""
+    """Rows of which a required sample was rejected: what waits of them must be rejected, too."""
+    repeated: Mapping[str, int] = Counter()
+    """Samples that only repeat one of these, by table; they are counted and not written."""
+
+    def all_rows(self) -> Iterator[tuple[Table, list[Row]]]:
+        """Yield the rows of each table, complete ones and the others."""
+        yield from self.rows.items()
+        yield from self.incomplete.items()
 
     def sources(self) -> set[Source]:
         """Return every source that something belongs to."""
-        pairs: list[Row | Half] = [*self.rows, *self.halves]
-        return {pair[1] for pair in pairs} | {sample.source for sample in self.rejected}
+        found = {sample.source for sample in self.rejected}
+        for _, rows in self.all_rows():
+            found.update(row[1] for row in rows)
+        return found
 
-    def codes(self) -> set[int]:
-        """Return every error code there is."""
-        found = {row[2] for row in self.rows} | {half[2] for half in self.halves}
-        return {int(code) for code in found if code is not None}
+    def codes(self) -> dict[str, set[int]]:
+        """Return every code there is, by the table that is to say what it means."""
+        found: defaultdict[str, set[int]] = defaultdict(set)
+        for table, rows in self.all_rows():
+            for column in table.codes:
+                values = {row[2][column.slot] for row in rows}
+                known = found[column.codes or ""]
+                known.update(int(value) for value in values if value is not None)
+        return dict(found)
 
-    def timestamps(self) -> set[int]:
-        """Return the times of all rows, in milliseconds since the Unix epoch."""
-        return {row[0] for row in self.rows} | {half[0] for half in self.halves}
+    def timestamps(self) -> dict[Table, set[int]]:
+        """Return the times of each table's rows, in milliseconds since the Unix epoch."""
+        found: defaultdict[Table, set[int]] = defaultdict(set)
+        for table, rows in self.all_rows():
+            found[table].update(row[0] for row in rows)
+        return found
 
     def size(self) -> int:
         """Return how many entries there are, of any kind."""
-        return len(self.rows) + len(self.halves) + len(self.rejected)
+        return sum(len(rows) for _, rows in self.all_rows()) + len(self.rejected)
+
+    def row_count(self) -> int:
+        """Return how many rows there are that are complete."""
+        return sum(map(len, self.rows.values()))
 
     def part(self, choose: Callable[[Source], bool]) -> tuple[Contents, Contents]:
         """Return what belongs to chosen sources, and what to others."""
-        broken = [key for key in self.broken if choose(key[1])]
-        chosen = Contents([], [], [], broken, self.repeated)
-        others = Contents([], [], [], [key for key in self.broken if not choose(key[1])])
-        for row in self.rows:
-            (chosen if choose(row[1]) else others).rows.append(row)
-        for half in self.halves:
-            (chosen if choose(half[1]) else others).halves.append(half)
-        for sample in self.rejected:
-            (chosen if choose(sample.source) else others).rejected.append(sample)
-        return chosen, others
+        return self._only(choose), self._only(lambda source: not choose(source))._replace(
+            repeated=Counter()
+        )
 
-    def without(self, refuse: Callable[[Row | Half], Refusal | None]) -> Contents:
-        """Return the same with those rows rejected for which `refuse` returns a reason."""
-        broken = list(self.broken)
-        kept = Contents([], [], list(self.rejected), broken, self.repeated)
-        for row in self.rows:
-            if refusal := refuse(row):
-                kept.rejected.extend(reject(row, refusal))
-            else:
-                kept.rows.append(row)
-        for half in self.halves:
-            if refusal := refuse(half):
-                kept.rejected.extend(reject(half, refusal))
-                broken.append(half[:2])
-            else:
-                kept.halves.append(half)
-        return kept
+    def _only(self, choose: Callable[[Source], bool]) -> Contents:
+        return Contents(
+            filtered(self.rows, choose),
+            filtered(self.incomplete, choose),
+            [sample for sample in self.rejected if choose(sample.source)],
+            [key for key in self.broken if choose(key[1])],
+            self.repeated,
+        )
+
+    def without(self, refuse: Callable[[Row], Refusal | None]) -> Contents:
+        """Return the same with those samples rejected for which `refuse` returns a reason.
+
+        A row that lacks only an optional sample thereby is kept.
+        """
+        rejected, broken = list(self.rejected), list(self.broken)
+
+        def keep(row: Row) -> Row | None:
+            refusal = refuse(row)
+            if refusal is None:
+                return row
+            timestamp, source, values = row
+            column = refusal.column
+            if column is None or column.required:
+                rejected.extend(reject(row, refusal))
+                broken.append((timestamp, source))
+                return None
+            lone = source.table.empty.copy()
+            lone[column.slot] = values[column.slot]
+            rejected.extend(reject((timestamp, source, lone), refusal))
+            rest = values.copy()
+            rest[column.slot] = None
+            # Another column may be refused, too.
+            return None if rest == source.table.empty else keep((timestamp, source, rest))
+
+        rows, incomplete = (
+            {table: [kept for row in rows if (kept := keep(row))] for table, rows in some.items()}
+            for some in (self.rows, self.incomplete)
+        )
+        return Contents(rows, incomplete, rejected, broken, self.repeated)
 
 
-def reject(entry: Row | Half, refusal: Refusal) -> Iterable[Rejected]:
+def filtered(
+    rows: Mapping[Table, list[Row]], choose: Callable[[Source], bool]
+) -> dict[Table, list[Row]]:
+    """Return the rows of chosen sources."""
+    chosen = {table: [row for row in some if choose(row[1])] for table, some in rows.items()}
+    return {table: some for table, some in chosen.items() if some}
+
+
+def reject(row: Row, refusal: Refusal) -> Iterable[Rejected]:
     """Turn a row into its rejected samples."""
-    timestamp, source, status, _, ocr_sample = entry
-    for metric, value in ((Metric.STATUS, status), (Metric.OCR, ocr_sample)):
-        if value is not None and refusal.whose in {None, metric}:
-            yield Rejected(source, metric, timestamp, value, refusal.reason, refusal.detail)
-        elif value is not None:
-            yield Rejected(source, metric, timestamp, value, Reason.WITH_OTHER)
+    timestamp, source, values = row
+    for column, value in source.table.samples(values):
+        if refusal.column in {None, column}:
+            yield Rejected(source, column, timestamp, value, refusal.reason, refusal.detail)
+        else:
+            yield Rejected(source, column, timestamp, value, Reason.WITH_OTHER)
 
 
-def source_key(source: Source) -> int:
-    """Return the source's id.
-
-    Raises:
-        RuntimeError: `sources.resolve_sources` has not been asked.
-    """
-    if source.id is None:
-        raise RuntimeError(f"{source} has no id yet")
-    return source.id
-
-
-def log_records(rows: Iterable[Row]) -> list[LogRecord]:
-    """Turn rows into records of `app_logs`; of those with one key, the first comes first."""
-    # Spelled out rather than called: this runs once a row on the hot path.
-    records = [
-        (
-            (timestamp - POSTGRES_EPOCH_MS) * 1000,
-            source.id or 0,
-            int(status),
-            ocr_value,
-            status,
-            sample,
-        )
-        for timestamp, source, status, ocr_value, sample in rows
-    ]
-    records.sort(key=KEY)
-    return records
+def to_records(rows: Mapping[Table, Iterable[Row]]) -> Records:
+    """Turn rows into records, by table in the order in which tables are locked."""
+    found: Records = {}
+    for table in sorted(rows, key=lambda table: table.name):
+        # No function for each: this runs once a row on the hot path.
+        records = [
+            ((timestamp - POSTGRES_EPOCH_MS) * 1000, source.id or 0, values, source)
+            for timestamp, source, values in rows[table]
+        ]
+        if records:
+            records.sort(key=KEY)
+            found[table] = records
+    return found
 
 
-def half_records(halves: Iterable[Half]) -> list[HalfRecord]:
-    """Turn incomplete rows into records of `pending_halves`, one for each source and time."""
-    records: list[HalfRecord] = [
-        (
-            to_postgres_time(timestamp),
-            source_key(source),
-            None if status is None else int(status),
-            status,
-            ocr_value,
-            sample,
-        )
-        for timestamp, source, status, ocr_value, sample in halves
-    ]
-    return sorted(records, key=KEY)
+def to_milliseconds(created_at: int) -> int:
+    """Turn a record's time into milliseconds since the Unix epoch."""
+    return created_at // 1000 + POSTGRES_EPOCH_MS
 
 
-def key_records(keys: Iterable[Key]) -> list[tuple[int, int]]:
-    """Turn keys into `created_at` and `source_id`; those whose source has no id are left out."""
-    return sorted(
-        (to_postgres_time(timestamp), source.id)
-        for timestamp, source in keys
-        if source.id is not None
-    )
-
-
-def rejected_records(
-    rejected: Iterable[Rejected], names: Mapping[Metric, str]
-) -> list[RejectedRecord]:
+def rejected_records(rejected: Iterable[Rejected]) -> list[RejectedRecord]:
     """Turn rejected samples into records of `rejected_samples`.
 
     The first of each label set that has no id has all of it; the others have it cut. Else a large
@@ -185,14 +198,53 @@ def rejected_records(
     """
     records: list[RejectedRecord] = []
     known: dict[Source, tuple[int | None, bytes | None, str | None]] = {}
-    for sample in rejected:
-        source = sample.source
+    for source, column, timestamp, value, reason, detail in rejected:
+        source_id, key, labels = known.get(source) or identify(source, source.labels)
         if source not in known:
-            records.append((*identify(source, source.labels), names[sample.metric], *sample[2:]))
             known[source] = identify(source, cut(source.labels))
-        else:
-            records.append((*known[source], names[sample.metric], *sample[2:]))
+        records.append(
+            RejectedRecord(
+                source_id,
+                key,
+                labels,
+                column.metric,
+                timestamp,
+                value,
+                reason,
+                detail,
+                source.table.name,
+                column.name,
+            )
+        )
     return records
+
+
+def samples_of(
+    record: Record, reason: Reason, detail: str | None = None, only: Column | None = None
+) -> Iterator[RejectedRecord]:
+    """Turn a record into its samples, as rejected.
+
+    Args:
+        record: A row whose source has an id.
+        reason: Why they are rejected.
+        detail: What the database said.
+        only: The column whose sample it is; None: all.
+    """
+    created_at, source_id, values, source = record
+    for column, value in source.table.samples(values):
+        if only in {None, column}:
+            yield RejectedRecord(
+                source_id=source_id,
+                digest=None,
+                labels=None,
+                metric=column.metric,
+                timestamp=to_milliseconds(created_at),
+                value=value,
+                reason=reason,
+                detail=detail,
+                table=source.table.name,
+                column=column.name,
+            )
 
 
 def identify(source: Source, labels: Labels) -> tuple[int | None, bytes | None, str | None]:
@@ -200,6 +252,18 @@ def identify(source: Source, labels: Labels) -> tuple[int | None, bytes | None, 
     if source.id is not None:
         return source.id, None, None
     return None, digest(source.labels), to_json(labels)
+
+
+def codes_of(column: Column, records: Iterable[Record]) -> set[int]:
+    """Return the codes that rows have in a column."""
+    values = {record[2][column.slot] for record in records}
+    return {int(value) for value in values if value is not None}
+
+
+def count_samples(table: Table, records: Sequence[Record]) -> int:
+    """Return how many samples rows of a table have."""
+    total = table.width * len(records)
+    return total - sum(record[2].count(None) for record in records) if table.optional else total
 
 
 def pieces(
@@ -223,14 +287,3 @@ def pieces(
         total += size
     if piece:
         yield piece
-
-
-def encode_copy(logs: Iterable[LogRecord]) -> memoryview:
-    """Encode a whole binary COPY into the columns `COPY_COLUMNS` of `app_logs`."""
-    pack = COPY_ROW.pack
-    rows = [
-        pack(4, 8, created_at, 4, source_id, 4, status, 8, ocr_value)
-        for created_at, source_id, status, ocr_value, _, _ in logs
-    ]
-    # asyncpg takes bytes for the name of a file, a view for what to send.
-    return memoryview(b"".join((COPY_HEADER, *rows, COPY_TRAILER)))

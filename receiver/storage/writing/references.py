@@ -1,21 +1,23 @@
 """Checks the references of a batch once, where PostgreSQL would check those of each row.
 
-`receiver_check_references` (migrations/versions/0006_references.sql) locks the codes and sources as
+`receiver_check_references` (migrations/versions/0007_tables.sql) locks the codes and sources as
 the checks of foreign keys would, and switches those off for the transaction. It refuses where that
 would leave out anything else.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterable
 from typing import Final
 
 from receiver.errors import StatementRefusedError
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import Database
-from receiver.storage.writing.inserting import copy_logs
-from receiver.storage.writing.records import LogRecord
+from receiver.storage.connection.places import literal
+from receiver.storage.writing.inserting import copy_rows
+from receiver.storage.writing.records import Record, codes_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,31 +38,44 @@ class References:
     def __init__(self, database: Database, *, enabled: bool) -> None:
         self._database = database
         self._enabled = enabled
-        self._rests_until = 0.0
+        self._rests_until: dict[Table, float] = {}
 
-    async def copy(self, logs: list[LogRecord]) -> int:
+    async def copy(self, table: Table, records: list[Record]) -> int:
         """Store rows of which none is there yet in a transaction; return how many were taken.
 
         Raises:
             ReceiverError: as `database.translated` does.
         """
-        if self._enabled and len(logs) >= FEWEST and time.monotonic() >= self._rests_until:
+        if (
+            self._enabled
+            and len(records) >= FEWEST
+            and time.monotonic() >= self._rests_until.get(table, 0.0)
+        ):
             try:
-                return await self._copy_checked(logs)
+                return await self._copy_checked(table, records)
             except StatementRefusedError:
                 # By row it is, which fails in turn if this is about something else.
-                self._rests_until = time.monotonic() + REST
+                self._rests_until[table] = time.monotonic() + REST
         # COPY alone is a transaction too, for one round trip instead of three.
         async with self._database.connection() as connection:
-            return await copy_logs(connection, logs)
+            return await copy_rows(connection, table, records)
 
-    async def _copy_checked(self, logs: list[LogRecord]) -> int:
-        codes, sources = {log[2] for log in logs}, {log[1] for log in logs}
-        check = f"SELECT receiver_check_references({array(codes)}, {array(sources)})"
-        async with self._database.transaction(check) as connection:
-            return await copy_logs(connection, logs)
+    async def _copy_checked(self, table: Table, records: list[Record]) -> int:
+        async with self._database.transaction(check_references(table, records)) as connection:
+            return await copy_rows(connection, table, records)
 
 
-def array(numbers: Iterable[int]) -> str:
-    """Write an array of integers as SQL."""
-    return f"'{{{','.join(map(str, numbers))}}}'::int[]"
+def check_references(table: Table, records: list[Record]) -> str:
+    """Write the statement that checks the references of rows and locks what they refer to."""
+    codes = {
+        column.name: {
+            "table": column.codes,
+            "keys": sorted(codes_of(column, records)),
+        }
+        for column in table.codes
+    }
+    sources = ",".join(map(str, {record[1] for record in records}))
+    return (
+        f"SELECT receiver_check_references({literal(table.name)}, "
+        f"{literal(json.dumps(codes))}::jsonb, '{{{sources}}}'::int[])"
+    )

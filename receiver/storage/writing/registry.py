@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from receiver.errors import StatementRefusedError
-from receiver.rows.model import Reason
+from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Connection, Database
+from receiver.storage.connection.places import quote
 from receiver.storage.writing.each import REFUSALS, UNIQUE_VIOLATION, run_for_each
 from receiver.storage.writing.records import Refusal
 
@@ -154,7 +155,9 @@ class Registry(Generic[K]):
         start = time.monotonic()
         statements = self._statements
         async with self._database.transaction() as connection:
-            failures = await run_for_each(connection, statements.table, statements.add_each, rows)
+            failures = await run_for_each(
+                connection, quote(statements.table), statements.add_each, rows
+            )
             ids = await self._find(connection, (row[0] for row in rows))
         there = sum(failure.code == UNIQUE_VIOLATION for failure in failures.values())
         self._allowance.spend(max(0, len(ids) - there))

@@ -15,62 +15,52 @@ from receiver.errors import (
     RefusedByDatabaseError,
     StatementRefusedError,
 )
+from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection, translated
+from receiver.storage.connection.places import quote
+from receiver.storage.writing.statements import names_of, statements_of
 
-# The key is what keeps a repeated row from being stored twice, so without it nothing may be.
+# What is done with each table to store rows, whichever tables are declared.
 REHEARSALS: Final = {
     "sources": """
 INSERT INTO sources (digest, labels) SELECT ''::bytea, '{}'::jsonb WHERE false;
 SELECT digest, id FROM sources WHERE false
 """,
-    "error_codes": """
-INSERT INTO error_codes (code, name, description) SELECT 0, '', '' WHERE false;
-SELECT code FROM error_codes WHERE false
-""",
-    "app_logs": """
-INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)
-SELECT now(), 0, 0, now() WHERE false;
-SELECT FROM app_logs WHERE app_status <> 0::int AND ocr_value <> now() AND false
-""",
-    "pending_halves": """
-INSERT INTO pending_halves AS p
-    (created_at, source_id, app_status, status_sample, ocr_value, ocr_sample)
-SELECT now(), 0, 0, 0.0::double precision, now(), 0.0::double precision WHERE false
-ON CONFLICT (source_id, created_at) DO UPDATE SET app_status = EXCLUDED.app_status;
-DELETE FROM pending_halves WHERE false AND arrived_at < now()
+    "pending_rows": """
+INSERT INTO pending_rows AS p (table_name, created_at, source_id, samples)
+SELECT '', now(), 0, '{}'::jsonb WHERE false
+ON CONFLICT (source_id, created_at, table_name) DO UPDATE SET
+    before = p.samples, samples = EXCLUDED.samples || p.samples;
+DELETE FROM pending_rows WHERE false AND arrived_at < now()
 """,
     "rejected_samples": """
-INSERT INTO rejected_samples
-    (source_id, source_digest, source_labels, metric, timestamp_ms, value, reason, detail)
-SELECT 0, ''::bytea, '{}'::jsonb, '', 0, 0.0::double precision, '', '' WHERE false
+INSERT INTO rejected_samples (source_id, source_digest, source_labels, metric, timestamp_ms, value,
+    reason, detail, table_name, column_name)
+SELECT 0, ''::bytea, '{}'::jsonb, '', 0, 0.0::double precision, '', '', '', '' WHERE false
 """,
 }
-"""What is done with each table to store rows."""
 
-IN_EARNEST: Final = {
+# Rows of each table, for what refuses only what is really written, as a trigger that fails.
+TRIALS: Final = {
     "sources": """
 INSERT INTO sources (digest, labels) VALUES (gen_random_uuid()::text::bytea, '{}')
 """,
-    "app_logs": """
-INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)
-SELECT now(), max(id), (SELECT min(code) FROM error_codes), now() FROM sources
-""",
-    "pending_halves": """
-INSERT INTO pending_halves (created_at, source_id, app_status, status_sample)
-SELECT now(), max(id), (SELECT min(code) FROM error_codes), 0 FROM sources
+    "pending_rows": """
+INSERT INTO pending_rows (table_name, created_at, source_id, samples)
+SELECT 'rehearsal', now(), max(id), '{}' FROM sources
 """,
     "rejected_samples": """
-INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, detail)
-SELECT max(id), 'rehearsal', 0, 0, 'rehearsal', '' FROM sources
+INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, detail, table_name)
+SELECT max(id), 'rehearsal', 0, 0, 'rehearsal', '', 'rehearsal' FROM sources
 """,
 }
-"""Rows of each table, for what refuses only what is really written, as a trigger that fails."""
 
-# Whether a unique index, as it is, tells rows apart by source and time, and nothing else.
+# Whether a unique index, as it is, tells rows apart by source and time, and nothing else. The key
+# is what keeps a repeated row from being stored twice, so without it nothing may be.
 HAS_KEY: Final = """
 SELECT EXISTS (
     SELECT FROM pg_index
-    WHERE indrelid = to_regclass('app_logs') AND indisunique AND indisvalid AND indpred IS NULL
+    WHERE indrelid = to_regclass($1) AND indisunique AND indisvalid AND indpred IS NULL
       AND indnkeyatts = 2 AND (
           SELECT array_agg(attname::text ORDER BY attname)
           FROM pg_attribute WHERE attrelid = indrelid AND attnum = ANY(indkey[0:1])
@@ -78,43 +68,68 @@ SELECT EXISTS (
 )
 """
 
-NO_KEY: Final = (
-    "app_logs has no unique index on (source_id, created_at), without which a repeated row would "
-    "be stored twice: ALTER TABLE app_logs ADD PRIMARY KEY (source_id, created_at)"
-)
+
+def rehearsals(catalogue: Catalogue) -> dict[str, str]:
+    """Return what storing rows does with each table, without writing any."""
+    codes = {
+        name: f"INSERT INTO {quote(name)} (code, name, description) SELECT 0, '', '' WHERE false; "
+        f"SELECT code FROM {quote(name)} WHERE false"
+        for name in catalogue.code_tables
+    }
+    tables = {table.name: statements_of(table).rehearse for table in catalogue.tables}
+    return REHEARSALS | codes | tables
 
 
-async def rehearse(connection: Connection) -> str | None:
-    """Go through what storing a row takes; return what keeps it from being stored, or None.
+async def find_keyless(connection: Connection, catalogue: Catalogue) -> str | None:
+    """Return which table has no key, and what to do about it; None if all have one."""
+    for name in names_of(catalogue.tables):
+        if not await connection.fetchval(HAS_KEY, quote(name)):
+            return no_key(name)
+    return None
+
+
+def no_key(name: str) -> str:
+    """Say that a table has no key, and what to do about it."""
+    return (
+        f"{name} has no unique index on (source_id, created_at), without which a repeated row would "
+        f"be stored twice: ALTER TABLE {name} ADD PRIMARY KEY (source_id, created_at)"
+    )
+
+
+async def rehearse(connection: Connection, catalogue: Catalogue) -> str | None:
+    """Go through what storing rows takes; return what keeps them from being stored, or None.
 
     Args:
         connection: If it is in a transaction, that can only be rolled back after a failure.
+        catalogue: The tables.
 
     Raises:
         ReceiverError: as `translated` does, but for a statement that is refused.
     """
-    for table, statement in REHEARSALS.items():
+    for table, statement in rehearsals(catalogue).items():
         try:
             with translated():
                 await connection.execute(statement)
         except StatementRefusedError as error:
             return f"{table}: {error}"
-    return None if await connection.fetchval(HAS_KEY) else NO_KEY
+    return await find_keyless(connection, catalogue)
 
 
-async def write_and_take_back(connection: Connection) -> str | None:
+async def write_and_take_back(connection: Connection, catalogue: Catalogue) -> str | None:
     """Write rows and take them back; return why no row of a table can be written, or None.
 
     A row whose data alone is refused shows nothing: others may be taken.
 
     Args:
         connection: In a transaction; after a failure it can only be rolled back.
+        catalogue: The tables.
 
     Raises:
         ReceiverError: as `rehearse` does.
     """
     await connection.execute("SAVEPOINT nothing_written")
-    for table, statement in IN_EARNEST.items():
+    trials = TRIALS | {table.name: statements_of(table).try_out for table in catalogue.tables}
+    for table, statement in trials.items():
         await connection.execute("SAVEPOINT rehearsal")
         try:
             with translated():

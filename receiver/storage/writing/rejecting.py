@@ -3,15 +3,75 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from typing import Final
 
-from receiver.rows.model import Fate, Fates, Reason
-from receiver.storage import queries
+from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.storage.connection.database import Connection
 from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.records import RejectedRecord, pieces
 from receiver.storage.writing.registry import DISCARDED
 
 logger = logging.getLogger(__name__)
+
+_REJECT: Final = """
+INSERT INTO rejected_samples (source_id, source_digest, source_labels, metric, timestamp_ms, value,
+    reason, detail, table_name, column_name)
+"""
+
+# Returns for each table and reason how many samples were not rejected before.
+REJECT_SAMPLES: Final = f"""
+WITH added AS (
+    {_REJECT}
+    SELECT source_id, digest, labels::jsonb, metric, timestamp_ms, value, reason, detail,
+        table_name, column_name
+    FROM unnest(
+        $1::int[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::double precision[],
+        $7::text[], $8::text[], $9::text[], $10::text[]
+    ) AS sample (source_id, digest, labels, metric, timestamp_ms, value, reason, detail,
+        table_name, column_name)
+    ORDER BY timestamp_ms, source_id, digest, metric, value, reason, table_name
+    ON CONFLICT DO NOTHING
+    RETURNING table_name, reason
+)
+SELECT table_name, reason, count(*) FROM added GROUP BY table_name, reason
+"""
+
+# The same, where the database may refuse some; fails for those that were rejected before.
+REJECT_EACH_SAMPLE: Final = f"""
+{_REJECT}
+SELECT (sample ->> 0)::int, decode(sample ->> 1, 'hex'), (sample ->> 2)::jsonb, sample ->> 3,
+    (sample ->> 4)::bigint, (sample ->> 5)::double precision, sample ->> 6, sample ->> 7,
+    sample ->> 8, sample ->> 9
+FROM unnest($1) AS sample
+ORDER BY 5, 1, 2, 4, 6, 7, 9
+"""
+
+# Which of these are not there: their places in the list.
+FIND_DISCARDED: Final = """
+SELECT sample.place - 1
+FROM unnest(
+    $1::int[], $2::bytea[], $3::text[], $4::bigint[], $5::double precision[], $6::text[],
+    $7::text[]
+) WITH ORDINALITY
+    AS sample (source_id, digest, metric, timestamp_ms, value, reason, table_name, place)
+LEFT JOIN LATERAL (
+    SELECT true AS there FROM rejected_samples r
+    WHERE (r.source_id, r.metric, r.timestamp_ms, r.value, r.reason, r.table_name)
+        = (sample.source_id, sample.metric, sample.timestamp_ms, sample.value, sample.reason,
+           sample.table_name)
+    LIMIT 1
+) AS with_source ON true
+LEFT JOIN LATERAL (
+    SELECT true AS there FROM rejected_samples r
+    WHERE (r.source_digest, r.metric, r.timestamp_ms, r.value, r.reason, r.table_name)
+        = (sample.digest, sample.metric, sample.timestamp_ms, sample.value, sample.reason,
+           sample.table_name)
+      AND r.source_id IS NULL
+    LIMIT 1
+) AS without_source ON true
+WHERE COALESCE(with_source.there, without_source.there) IS NULL
+"""
 
 
 async def reject_samples(
@@ -34,59 +94,62 @@ async def reject_samples(
 
 def size_of(record: RejectedRecord) -> int:
     """Return how many characters the labels of a rejected sample have."""
-    return len(record[2] or "")
+    return len(record.labels or "")
 
 
 async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
     """Keep samples, none of which the database refuses."""
-    counts = await connection.fetch(queries.REJECT_SAMPLES, *zip(*rejected, strict=True))
-    fates = Fates({Reason(reason): count for reason, count in counts})
-    missing = len(rejected) - fates.total()
-    lost = await find_discarded(connection, rejected) if missing else set()
+    counts = await connection.fetch(REJECT_SAMPLES, *zip(*rejected, strict=True))
+    fates = Fates({(table, Reason(reason)): count for table, reason, count in counts})
+    if fates.total() == len(rejected):
+        return fates
+    lost = await find_discarded(connection, rejected)
     for place in lost:
-        tell_of_loss(rejected[place], DISCARDED)
-    fates[Fate.DISCARDED] = len(lost)
-    fates[Fate.DUPLICATE] = missing - len(lost)
+        log_loss(rejected[place], DISCARDED)
+    all_of = Counter(record.table for record in rejected)
+    lost_of = Counter(rejected[place].table for place in lost)
+    for table, number in all_of.items():
+        kept = sum(count for (name, _), count in fates.items() if name == table)
+        fates[table, Fate.DISCARDED] = lost_of[table]
+        fates[table, Fate.DUPLICATE] = number - kept - lost_of[table]
     return fates
 
 
 async def reject_each(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
     """Keep those samples that the database does not refuse."""
-    failures = await run_for_each(
-        connection, "rejected_samples", queries.REJECT_EACH_SAMPLE, rejected
-    )
+    failures = await run_for_each(connection, "rejected_samples", REJECT_EACH_SAMPLE, rejected)
     lost = await find_discarded(connection, rejected)
     fates = Fates()
     for place, row in enumerate(rejected):
         if place in lost:
-            fates[Fate.DISCARDED] += 1
-            tell_of_loss(row, failures[place].message if place in failures else DISCARDED)
+            fates[row.table, Fate.DISCARDED] += 1
+            log_loss(row, failures[place].message if place in failures else DISCARDED)
         elif place in failures:
             # One with the same key is there.
-            fates[Fate.DUPLICATE] += 1
+            fates[row.table, Fate.DUPLICATE] += 1
         else:
-            fates[Reason(row[6])] += 1
+            fates[row.table, row.reason] += 1
     return fates
 
 
 async def find_discarded(connection: Connection, rejected: list[RejectedRecord]) -> set[int]:
     """Return the places of those samples that the table does not have."""
     columns = list(zip(*rejected, strict=True))
-    keys = columns[0], columns[1], *columns[3:7]
-    return {place for (place,) in await connection.fetch(queries.FIND_DISCARDED, *keys)}
+    keys = columns[0], columns[1], *columns[3:7], columns[8]
+    return {place for (place,) in await connection.fetch(FIND_DISCARDED, *keys)}
 
 
-def tell_of_loss(record: RejectedRecord, message: str) -> None:
+def log_loss(record: RejectedRecord, message: str) -> None:
     """Log a sample that is kept nowhere."""
-    source_id, _, labels, metric, timestamp, value, reason, _ = record
+    labels = record.labels
     logger.error(
         "a rejected sample is lost, for rejected_samples refuses it: %s; %s=%r at %d ms of "
         "%s, rejected as %s",
         message,
-        metric,
-        value,
-        timestamp,
-        f"source {source_id}" if labels is None else labels[:200],
-        reason,
+        record.metric,
+        record.value,
+        record.timestamp,
+        f"source {record.source_id}" if labels is None else labels[:200],
+        record.reason,
         extra={"fault": "rejected_samples"},
     )

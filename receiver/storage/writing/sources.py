@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from receiver.rows.model import Reason, Source
+from receiver.rows.model import Source
+from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Database
 from receiver.storage.writing.labels import digest, to_json
 from receiver.storage.writing.records import Refusal, pieces

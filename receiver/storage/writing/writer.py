@@ -1,4 +1,4 @@
-"""Commits a batch: rows to `app_logs`, incomplete rows to where they wait, all else as rejected."""
+"""Commits batches: rows to their tables, incomplete rows to wait, all else as rejected."""
 
 from __future__ import annotations
 
@@ -18,31 +18,45 @@ from receiver.errors import (
     RefusedByDatabaseError,
     StatementRefusedError,
 )
-from receiver.rows.model import Fate, Fates, Half, Metric, Reason, Row, Sample, Source
-from receiver.storage import queries
+from receiver.rows.model import Row, Sample, Source
+from receiver.rows.reasons import Fate, Fates, Reason
+from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.writing.chunks import Chunks
-from receiver.storage.writing.codes import Codes
+from receiver.storage.writing.codes import make_codes
 from receiver.storage.writing.each import REFUSALS
 from receiver.storage.writing.inserting import (
-    Inserted,
-    copy_logs,
+    Written,
+    add,
+    copy_rows,
     insert_each,
-    insert_logs,
-    samples_of,
+    insert_rows,
+    stored,
 )
-from receiver.storage.writing.pending import meet, settle_at_once, take_others
+from receiver.storage.writing.judging import judge, readings
+from receiver.storage.writing.pending import (
+    Met,
+    Place,
+    from_json,
+    meet,
+    place_of,
+    places_of,
+    settle,
+    take_waiting,
+    undeclared_samples,
+)
 from receiver.storage.writing.records import (
     KEY,
     Contents,
-    HalfRecord,
-    LogRecord,
+    Record,
+    Records,
     Refusal,
     RejectedRecord,
-    half_records,
-    key_records,
-    log_records,
+    codes_of,
+    count_samples,
     rejected_records,
+    samples_of,
+    to_records,
 )
 from receiver.storage.writing.references import References
 from receiver.storage.writing.rejecting import reject_samples
@@ -55,6 +69,11 @@ COPY_REST: Final = 60.0
 """Seconds without COPY after the database has refused it, whatever the rows."""
 MAX_SHOWN: Final = 200
 """Characters of labels that are logged."""
+
+# Writes a few bytes of WAL. A transaction that finds everything stored already would write none,
+# and then its commit would wait for no synchronous standby, though the one that stored it may have
+# become visible without.
+MARK_WAL: Final = "SELECT pg_logical_emit_message(true, 'receiver', '')"
 
 
 class Options(NamedTuple):
@@ -84,12 +103,12 @@ class How(Enum):
     """The database may refuse some."""
 
 
-class LogWriter:
+class Writer:
     """Commits batches.
 
     Args:
         database: Where to.
-        names: What the two metrics are called.
+        catalogue: The tables.
         count: Is given what became of the samples, after each commit.
         options: How to.
     """
@@ -97,15 +116,14 @@ class LogWriter:
     def __init__(
         self,
         database: Database,
-        names: Mapping[Metric, str],
+        catalogue: Catalogue,
         count: Callable[[Fates], None] = lambda _: None,
         options: Options = DEFAULTS,
     ) -> None:
         self._database = database
-        self._names = names
         self._count = count
         self._sources = Sources(database, options.new_sources)
-        self._codes = Codes(database, options.new_codes)
+        self._codes = make_codes(database, catalogue, options.new_codes)
         self._chunks = Chunks(database, options.chunk_interval, options.new_chunks)
         self._references = References(database, enabled=options.checks_batches)
         # Sources of which the database has refused a row: theirs must not slow down all others.
@@ -171,105 +189,214 @@ class LogWriter:
 
     def _forget(self, contents: Contents) -> None:
         # Somebody may have deleted or renumbered a source or a code.
-        self._codes.forget()
+        for codes in self._codes.values():
+            codes.forget()
         for source in contents.sources():
             source.id = None
 
     async def _admit(self, contents: Contents) -> Contents:
         """See to what rows refer to; reject those for which that must not or cannot be there."""
-        sources = await self._sources.resolve(contents.sources())
-        codes = await self._codes.resolve(contents.codes())
+        sources = contents.sources()
+        refused: dict[Source, Refusal] = {
+            source: Refusal(Reason.LABEL, source.misfit) for source in sources if source.misfit
+        }
+        refused |= await self._sources.resolve(sources)
+        codes = {
+            name: await self._codes[name].resolve(some) for name, some in contents.codes().items()
+        }
         chunks = await self._chunks.resolve(contents.timestamps())
-        if not (sources or codes or chunks):
+        if not (refused or chunks or any(codes.values())):
             return contents
 
-        def refuse(entry: Row | Half) -> Refusal | None:
-            timestamp, source, status, *_ = entry
-            return (
-                sources.get(source)
-                or chunks.get(self._chunks.of(timestamp))
-                or (None if status is None else codes.get(int(status)))
-            )
+        def refuse(row: Row) -> Refusal | None:
+            timestamp, source, values = row
+            table = source.table
+            if refusal := refused.get(source) or chunks.get(self._chunks.of(table, timestamp)):
+                return refusal
+            for column in table.codes:
+                value = values[column.slot]
+                if value is not None and int(value) in codes[column.codes or ""]:
+                    refusal = codes[column.codes or ""][int(value)]
+                    return refusal._replace(column=column)
+            return None
 
         return contents.without(refuse)
 
-    async def _transact(self, contents: Contents, how: How, copied: int = 0) -> None:
+    async def _transact(self, contents: Contents, how: How) -> None:
         """Write everything in one transaction; its locks come in one order for all transactions.
 
-        That order is: pending halves, error codes, logs, rejected samples, each sorted.
+        That order is: pending rows, codes, the tables by name, rejected samples, each sorted.
         """
-        logs, halves = log_records(contents.rows), half_records(contents.halves)
-        if how is How.COPY and not (halves or contents.rejected):
-            copied = await self._references.copy(logs)
-            if copied < len(logs):
-                await self._transact(contents, How.INSERT, copied)
-                return
-            self._count(Fates({Fate.STORED: 2 * copied, Fate.DUPLICATE: contents.repeated}))
-            return
-        each = how is How.EACH
-        rejected = rejected_records(contents.rejected, self._names)
-        broken = key_records(contents.broken)
-        waiting: list[HalfRecord] = []
-        fates = Fates({Fate.DUPLICATE: contents.repeated})
+        rows, incomplete = to_records(contents.rows), to_records(contents.incomplete)
+        fates = Fates(
+            {(table, Fate.DUPLICATE): count for table, count in contents.repeated.items()}
+        )
+        if how is How.COPY and not (incomplete or contents.rejected) and len(rows) == 1:
+            ((table, records),) = rows.items()
+            if count_samples(table, records) == table.width * len(records):
+                copied = await self._references.copy(table, records)
+                if copied == len(records):
+                    self._count(fates + stored(table, records).fates)
+                    return
+                how = How.INSERT
+                fates.update(newly_stored(table, copied).fates)
+        rejected = rejected_records(contents.rejected)
         async with self._database.transaction() as connection:
-            if halves:
-                met = await meet(connection, halves, self._names, each=each)
-                logs = sorted(logs + met.completed, key=KEY)
-                needed = {log[2] for log in met.completed}
-                refused = await self._codes.ensure(connection, needed, each=each)
-                rejected += [
-                    sample
-                    for log in logs
-                    if log[2] in refused
-                    for sample in samples_of(log, self._names, Reason.REFUSED, refused[log[2]])
-                ]
-                logs = [log for log in logs if log[2] not in refused]
-                waiting = met.waiting
-                rejected += met.rejected
-                broken += met.broken
-                fates[Fate.DUPLICATE] += met.repeated
-            rejected += await take_others(connection, sorted(broken), self._names)
-            if not (logs and how is How.COPY):
-                await connection.execute(queries.MARK_WAL)
-            if logs:
-                inserted = await self._insert(connection, logs, how)
-                stored = inserted.stored + copied
-                fates[Fate.STORED] += 2 * stored
-                fates[Fate.DUPLICATE] += 2 * (len(logs) - stored) - len(inserted.rejected)
-                rejected += inserted.rejected
-            if waiting:
-                settled = await settle_at_once(connection, waiting, self._names)
-                fates[Fate.DUPLICATE] += settled.repeated
-                rejected += settled.rejected
-            fates += await reject_samples(connection, rejected, each=each)
+            written = await self._write_all(connection, contents, rows, incomplete, how)
+            rejected += written.rejected
+            fates.update(written.fates)
+            fates.update(await reject_samples(connection, rejected, each=how is How.EACH))
         self._suspect(contents, rejected)
         self._count(fates)
 
-    async def _insert(self, connection: Connection, logs: list[LogRecord], how: How) -> Inserted:
+    async def _write_all(
+        self,
+        connection: Connection,
+        contents: Contents,
+        rows: Records,
+        incomplete: Records,
+        how: How,
+    ) -> Written:
+        """Write rows to their tables, and incomplete ones to where they wait."""
+        each = how is How.EACH
+        written = Written(Fates(), [])
+        met = Met({}, {}, [], Fates(), {})
+        if incomplete:
+            met = await meet(connection, incomplete, each=each)
+            written = add(written, Written(met.fates, met.rejected))
+        broken = places_of(contents.broken) | met.broken
+        written = add(written, await take_samples(connection, rows, broken))
+        if met.completed:
+            refused = await self._ensure_codes(connection, met.completed, each=each)
+            written.rejected.extend(refused)
+            for table, records in met.completed.items():
+                rows[table] = sorted(rows.get(table, []) + records, key=KEY)
+        if not (rows and how is How.COPY):
+            await connection.execute(MARK_WAL)
+        for table in sorted({*rows, *met.waiting}, key=lambda table: table.name):
+            if table in rows:
+                written = add(written, await self._insert(connection, table, rows[table], how))
+            if table in met.waiting:
+                written = add(written, await settle(connection, table, met.waiting[table]))
+        return written
+
+    async def _ensure_codes(
+        self, connection: Connection, completed: Records, *, each: bool
+    ) -> list[RejectedRecord]:
+        """Register the codes of rows that waited; reject the rows whose code is refused."""
+        rejected: list[RejectedRecord] = []
+        for name, codes in self._codes.items():
+            columns = [
+                (table, column)
+                for table in completed
+                for column in table.codes
+                if column.codes == name
+            ]
+            needed: set[int] = set()
+            for table, column in columns:
+                needed |= codes_of(column, completed[table])
+            refused = await codes.ensure(connection, needed, each=each)
+            if not refused:
+                continue
+            for table, column in columns:
+                kept: list[Record] = []
+                for record in completed[table]:
+                    value = record[2][column.slot]
+                    message = None if value is None else refused.get(int(value))
+                    if message is None:
+                        kept.append(record)
+                    else:
+                        rejected += samples_of(record, Reason.REFUSED, message)
+                completed[table] = kept
+        return rejected
+
+    async def _insert(
+        self, connection: Connection, table: Table, records: list[Record], how: How
+    ) -> Written:
         if how is How.EACH:
-            return await insert_each(connection, logs, self._names)
+            return await insert_each(connection, table, records)
         if how is How.INSERT:
-            return await insert_logs(connection, logs, self._names)
-        copied = await copy_logs(connection, logs)
-        if copied == len(logs):
-            return Inserted(copied, [])
-        stored, rejected = await insert_logs(connection, logs, self._names)
-        return Inserted(copied + stored, rejected)
+            return await insert_rows(connection, table, records)
+        copied = await copy_rows(connection, table, records)
+        if copied == len(records):
+            return stored(table, records)
+        # What a trigger has discarded is found by looking for it.
+        return add(await insert_rows(connection, table, records), newly_stored(table, copied))
 
     def _suspect(self, contents: Contents, rejected: list[RejectedRecord]) -> None:
         """Remember of which sources the database has refused something, and log why."""
-        refused = {record[0]: record for record in rejected if record[6] == Reason.REFUSED}
+        refused = {
+            (record.table, record.source_id): record
+            for record in rejected
+            if record.reason is Reason.REFUSED
+        }
         if not (refused or self._suspects):
             return
         for source in contents.sources():
-            if source.id in refused:
+            if (source.table.name, source.id) in refused:
                 self._suspects.add(source)
             else:
                 self._suspects.discard(source)
-        for source_id, _, labels, *_, detail in refused.values():
+        for record in refused.values():
+            labels = record.labels
             logger.warning(
-                "the database refuses samples of %s, which are rejected: %s",
-                f"source {source_id}" if labels is None else labels[:MAX_SHOWN],
-                detail,
+                "the database refuses samples of %s for %s, which are rejected: %s",
+                f"source {record.source_id}" if labels is None else labels[:MAX_SHOWN],
+                record.table,
+                record.detail,
                 extra={"fault": "refused_by_database"},
             )
+
+
+def newly_stored(table: Table, copied: int) -> Written:
+    """Count rows as stored that COPY took, and that INSERT then finds there."""
+    samples = table.width * copied
+    fates = Fates({(table.name, Fate.STORED): samples, (table.name, Fate.DUPLICATE): -samples})
+    return Written(fates, [])
+
+
+async def take_samples(
+    connection: Connection, rows: Records, broken: Mapping[Place, Source]
+) -> Written:
+    """Take what waits of broken rows, which is rejected, and what comes into rows that lack it.
+
+    Args:
+        connection: In a transaction.
+        rows: Those that are to be stored; optional samples that waited are added to them.
+        broken: Rows of which a required sample was rejected.
+    """
+    lacking = {
+        place_of(table, record): (table, index)
+        for table, records in rows.items()
+        if table.optional
+        for index, record in enumerate(records)
+        if None in record[2]
+    }
+    fates, rejected = Fates(), list[RejectedRecord]()
+    for place, samples in (await take_waiting(connection, sorted({*broken, *lacking}))).items():
+        if place not in lacking:
+            source = broken[place]
+            values, others = from_json(source.table, samples)
+            rejected += samples_of((*place[1:], values, source), Reason.WITH_OTHER)
+            rejected += undeclared_samples(place, others)
+            continue
+        table, index = lacking[place]
+        created_at, source_id, values, source = rows[table][index]
+        waited, others = from_json(table, samples)
+        verdict = judge(table, waited, readings(table, values))
+        fates[table.name, Fate.DUPLICATE] += verdict.repeated
+        for column in verdict.contradicting:
+            rejected += samples_of(
+                (created_at, source_id, waited, source), Reason.CONFLICT, only=column
+            )
+        rejected += undeclared_samples(place, others)
+        rows[table][index] = (
+            created_at,
+            source_id,
+            [
+                new if value is None else value
+                for value, new in zip(values, verdict.missing, strict=True)
+            ],
+            source,
+        )
+    return Written(fates, rejected)

@@ -1,0 +1,91 @@
+"""The catalogue of tables: of RECEIVER_TABLES_FILE, or app_logs where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+from receiver.config.table_names import APP_LOGS, ERROR_CODES
+from receiver.rows.columns import CODE, POSTGRES_EPOCH, UNITS, timestamp
+from receiver.rows.tables import Catalogue, Column, Table
+
+TIMESTAMPS: Final = {unit: timestamp(microseconds) for unit, microseconds in UNITS.items()}
+UNIT_NAMES: Final = {microseconds: unit for unit, microseconds in UNITS.items()}
+
+
+class Durations(NamedTuple):
+    """What holds for a table that does not say it itself."""
+
+    pair_timeout: timedelta = timedelta(hours=2)
+    compress_after: timedelta | None = timedelta(days=7)
+    retention: timedelta | None = None
+
+
+DEFAULTS: Final = Durations()
+
+
+def built_in(
+    status_metric: str = "app_status",
+    ocr_metric: str = "ocr_value",
+    ocr_unit: Literal["seconds", "milliseconds"] = "seconds",
+    durations: Durations = DEFAULTS,
+) -> Catalogue:
+    """Return the catalogue of whoever declares no tables."""
+    columns = [
+        Column("app_status", status_metric, CODE, codes=ERROR_CODES),
+        Column("ocr_value", ocr_metric, TIMESTAMPS[ocr_unit]),
+    ]
+    return Catalogue([Table(APP_LOGS, columns, **durations._asdict())])
+
+
+def describe(catalogue: Catalogue) -> dict[str, Any]:
+    """Return everything that decides what rows are, as JSON, the same for the same rows.
+
+    It holds no durations, and neither the order of tables nor that of columns.
+    """
+    return {"tables": {table.name: describe_table(table) for table in catalogue.tables}}
+
+
+def describe_table(table: Table) -> dict[str, Any]:
+    """Return the same of one table."""
+    return {
+        "columns": {
+            column.name: describe_column(column)
+            for column in sorted(table.columns, key=lambda column: column.name)
+        },
+        "ignoring": sorted(table.ignoring),
+        "labels": {
+            column.name: {"label": column.label, "type": column.type}
+            for column in sorted(table.labels)
+        },
+        "match": dict(sorted(table.match.items())),
+    }
+
+
+def describe_column(column: Column) -> dict[str, Any]:
+    """Return the same of one column."""
+    described: dict[str, Any] = {
+        "metric": column.metric,
+        "required": column.required,
+        "type": column.type.name,
+    }
+    if column.codes is not None:
+        described["codes"] = column.codes
+    if column.type.name == "double":
+        described["special"] = column.special
+    if column.type.name == "timestamp":
+        described["unit"] = unit_of(column)
+    return described
+
+
+def unit_of(column: Column) -> str:
+    """Return the unit of a timestamp."""
+    return UNIT_NAMES[column.read(1.0) + POSTGRES_EPOCH]
+
+
+def digest(catalogue: Catalogue) -> bytes:
+    """Return the SHA-256 of what `describe` returns."""
+    text = json.dumps(describe(catalogue), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()

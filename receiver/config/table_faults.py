@@ -1,0 +1,207 @@
+"""Finds everything that is wrong with a tables file, and says where: one line for each fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from receiver.config.explaining import show
+from receiver.config.suggestions import did_you_mean
+from receiver.config.table_file import (
+    TYPES,
+    ColumnEntry,
+    Entry,
+    LabelEntry,
+    TableEntry,
+    TablesFile,
+    one_of,
+)
+from receiver.config.table_names import derived
+from receiver.config.yaml_tree import Fault, Path, Tree
+
+MAX_COLUMNS: Final = 500
+"""Columns of a table: PostgreSQL keeps a row of numbers in one page of 8 KiB."""
+MAPPING: Final = "must be a mapping, with a line `name: …` for each entry"
+SHAPES: Final = {
+    "string_type": "must be text",
+    "list_type": "must be a list, such as [a, b]",
+    "dict_type": MAPPING,
+    "model_type": MAPPING,
+    "too_short": "must not be empty",
+    "greater_than": "must be longer than 0s",
+}
+ENTRIES: Final[dict[object, tuple[str, type[Entry]]]] = {
+    "columns": ("a column", ColumnEntry),
+    "labels": ("a column of a label", LabelEntry),
+}
+KEY: Final = "[key]"
+"""What pydantic appends to the place of a wrong key."""
+
+
+def find_faults(tree: Tree, error: ValidationError | None, file: str) -> list[str]:
+    """Write all faults of a tables file, one line each, in the order of its lines.
+
+    Args:
+        tree: Its content.
+        error: What pydantic found wrong with it.
+        file: Its name.
+    """
+    known = {fault.path for fault in tree.faults}
+    shapes = [] if error is None else explain(error, known)
+    found = [*tree.faults, *shapes, *check_across(tree.value)]
+    placed = sorted((tree.line(fault.path), write(fault)) for fault in found)
+    return [f"{file} line {line}: {text}" for line, text in placed]
+
+
+def write(fault: Fault) -> str:
+    """Write what is wrong, of which table and column."""
+    path, names = fault.path, []
+    if path[:1] == ("tables",) and len(path) > 1:
+        names.append(f"table {show(path[1])}")
+        path = path[2:]
+        if path[:1] and path[0] in ENTRIES and len(path) > 1:
+            names.append(f"column {show(path[1])}")
+            path = path[2:]
+    place = f"{', '.join(names)}: " if names else ""
+    # A position says less than the value that is there.
+    keys = " ".join(show(key) for key in path if isinstance(key, str))
+    value = f"={show(fault.value)}" if isinstance(fault.value, str) else ""
+    return f"{place}{keys}{value}: {fault.text}" if keys else f"{place}{fault.text}"
+
+
+def explain(error: ValidationError, known: Collection[Path]) -> Iterator[Fault]:
+    """Say what pydantic found wrong.
+
+    Args:
+        error: What it found.
+        known: Places that are reported already.
+    """
+    for details in error.errors():
+        place = tuple(details["loc"])
+        if place in known or (details["type"] == "too_short" and is_above(place, known)):
+            # What is wrong there is not in the tree.
+            continue
+        if place[-1:] == (KEY,):
+            yield Fault(place[:-1], reason_of(details))
+        elif details["type"] == "missing":
+            yield Fault(place[:-1], f"needs {place[-1]}{missing(place)}")
+        elif details["type"] == "extra_forbidden":
+            yield Fault(place, unknown(place))
+        else:
+            yield Fault(place, reason_of(details), details["input"])
+
+
+def is_above(place: Path, known: Collection[Path]) -> bool:
+    """Return whether one of the places is within another one."""
+    return any(below[: len(place)] == place for below in known)
+
+
+def reason_of(details: ErrorDetails) -> str:
+    """Say what a value must be."""
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        words = re.findall(r"'(\w+)'", context["expected"])
+        return one_of(words) + did_you_mean(str(details["input"]), words)
+    return SHAPES.get(kind, details["msg"])
+
+
+def missing(place: Path) -> str:
+    """Say what a key that is missing must be, where that is not plain."""
+    return f": {one_of(TYPES)}" if place[-1] == "type" else ""
+
+
+def unknown(place: Path) -> str:
+    """Say which keys there are in place of one that there is not."""
+    what: str = "the file"
+    entry: type[Entry] = TablesFile
+    if len(place) == 3:
+        what, entry = "a table", TableEntry
+    elif len(place) > 3:
+        what, entry = ENTRIES[place[2]]
+    keys = list(entry.model_fields)
+    hint = did_you_mean(str(place[-1]), keys)
+    return f"is not a key of {what}{hint}, which can have {', '.join(keys)}"
+
+
+# --- what one entry must be because of another ---------------------------------------------------
+
+
+def entries(value: Any, key: str) -> dict[str, Any]:  # noqa: ANN401  whatever the file holds
+    """Return the mapping under a key; an empty one if there is something else."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def check_across(value: Any) -> Iterator[Fault]:  # noqa: ANN401  whatever the file holds
+    """Find what is wrong between entries; what has another shape is passed over."""
+    tables = entries(value, "tables")
+    for name, table in tables.items():
+        place = ("tables", name)
+        yield from check_metrics(place, entries(table, "columns"))
+        yield from check_labels(place, table)
+    yield from check_relations(tables)
+
+
+def check_metrics(place: Path, columns: dict[str, Any]) -> Iterator[Fault]:
+    """Find metrics that feed a table twice, and a table without a required column."""
+    seen: dict[str, str] = {}
+    for name, column in columns.items():
+        metric = column.get("metric") if isinstance(column, dict) else None
+        if not isinstance(metric, str):
+            continue
+        if metric in seen:
+            text = f"column {show(seen[metric])} of this table has this metric already"
+            yield Fault((*place, "columns", name, "metric"), text, metric)
+        seen.setdefault(metric, name)
+    if columns and all(is_optional(column) for column in columns.values()):
+        text = "at least one column must be required: leave out `required: false` of one"
+        yield Fault((*place, "columns"), text)
+
+
+def is_optional(column: Any) -> bool:  # noqa: ANN401  whatever the file holds
+    """Return whether a column is declared as one that a row may lack."""
+    return isinstance(column, dict) and str(column.get("required", True)).lower() == "false"
+
+
+def check_labels(place: Path, table: Any) -> Iterator[Fault]:  # noqa: ANN401  whatever the file holds
+    """Find label columns that have a name twice or copy a label that is ignored."""
+    columns, labels = entries(table, "columns"), entries(table, "labels")
+    ignoring = table.get("ignoring") if isinstance(table, dict) else None
+    for name, entry in labels.items():
+        below = (*place, "labels", name)
+        label = entry.get("label", name) if isinstance(entry, dict) else name
+        if name in columns:
+            yield Fault(below, "a column of this name holds a metric: choose another name")
+        if isinstance(ignoring, list) and label in ignoring:
+            text = f"label {show(label)} is in `ignoring`, so it has no value in `sources`"
+            yield Fault(below, f"{text}: remove it from one of them")
+    if (count := len(columns) + len(labels)) > MAX_COLUMNS:
+        text = f"has {count} columns, and a table can have {MAX_COLUMNS}: divide it"
+        yield Fault((*place, "columns"), text)
+
+
+def check_relations(tables: dict[str, Any]) -> Iterator[Fault]:
+    """Find names of tables that something else in the database has."""
+    taken = {name: table for table in tables for name in derived(table)}
+    for table in tables:
+        if table in taken:
+            yield Fault(("tables", table), belongs(table, taken))
+    for table, value in tables.items():
+        for name, column in entries(value, "columns").items():
+            codes = column.get("codes") if isinstance(column, dict) else None
+            place = ("tables", table, "columns", name, "codes")
+            if codes in tables:
+                yield Fault(place, "it is a table of the file, which holds rows", codes)
+            elif codes in taken:
+                yield Fault(place, belongs(str(codes), taken), codes)
+
+
+def belongs(name: str, taken: dict[str, str]) -> str:
+    """Say whose name it is."""
+    return f"{show(name)} is a name that belongs to table {show(taken[name])}: choose another name"

@@ -1,0 +1,110 @@
+"""Which names tables, columns and labels can have."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_TABLE: Final = 40
+"""Bytes of a table's name: those of its views, indexes and functions are longer."""
+MAX_COLUMN: Final = 63
+"""Bytes of a name in PostgreSQL."""
+METRIC_LABEL: Final = "__name__"
+
+ERROR_CODES: Final = "error_codes"
+APP_LOGS: Final = "app_logs"
+OWN_COLUMNS: Final = ("id", "created_at", "source_id")
+SYSTEM_COLUMNS: Final = ("ctid", "xmin", "xmax", "cmin", "cmax", "tableoid")
+OWN_TABLES: Final = (
+    "sources",
+    "pending_rows",
+    "pending_halves",
+    "rejected_samples",
+    "backfills",
+    "alembic_version",
+)
+OWN_PREFIXES: Final = ("receiver_", "app_status_")
+SYSTEM_PREFIX: Final = "pg_"
+SUFFIXES: Final = ("_now", "_intervals", "_pkey", "_id_seq", "_created_at_idx")
+"""What is appended to a table's name to name its views, indexes and sequence."""
+
+
+def check_name(name: str, longest: int) -> str:
+    """Check that a name can be seen, and that PostgreSQL would not cut it off.
+
+    Raises:
+        ValueError: it is empty, too long or not printable.
+    """
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if not name.strip():
+        raise ValueError("a name must not be empty")
+    if not name.isprintable():
+        raise ValueError("a name must be printable text")
+    if size > longest:
+        raise ValueError(f"a name must have at most {longest} bytes, and this one has {size}")
+    return name
+
+
+def check_column(name: str) -> str:
+    """Check the name of a column.
+
+    Raises:
+        ValueError: no declared column can have it.
+    """
+    if name in OWN_COLUMNS:
+        raise ValueError("every table has a column of this name already: choose another name")
+    if name in SYSTEM_COLUMNS:
+        raise ValueError("PostgreSQL has this name for itself: choose another name")
+    return check_name(name, MAX_COLUMN)
+
+
+def check_relation(name: str) -> str:
+    """Check the name of a table, whatever it holds.
+
+    Raises:
+        ValueError: PostgreSQL or the receiver has the name for itself.
+    """
+    if name in OWN_TABLES or name.startswith(OWN_PREFIXES) or name in derived(APP_LOGS):
+        raise ValueError("the receiver has this name for itself: choose another name")
+    if name.startswith(SYSTEM_PREFIX):
+        raise ValueError("PostgreSQL has names with pg_ for itself: choose another name")
+    return check_name(name, MAX_TABLE)
+
+
+def check_table(name: str) -> str:
+    """Check the name of a table that holds rows.
+
+    Raises:
+        ValueError: no declared table can have it.
+    """
+    if name == ERROR_CODES:
+        raise ValueError("it holds error codes: choose another name")
+    return check_relation(name)
+
+
+def check_codes(name: str) -> str:
+    """Check the name of a table that says what codes mean.
+
+    Raises:
+        ValueError: none can have it.
+    """
+    if name == APP_LOGS:
+        raise ValueError("it holds rows: choose another name, such as error_codes")
+    return check_relation(name)
+
+
+def check_label(name: str) -> str:
+    """Check the name of a label.
+
+    Raises:
+        ValueError: it is empty, or that of the metric's name.
+    """
+    if name == METRIC_LABEL:
+        raise ValueError(f"{METRIC_LABEL} is the metric: columns have `metric` for it")
+    if not name:
+        raise ValueError("a label must have a name")
+    return name
+
+
+def derived(table: str) -> list[str]:
+    """Return the names of what belongs to a table in the database."""
+    return [f"{table}{suffix}" for suffix in SUFFIXES]

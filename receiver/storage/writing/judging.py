@@ -1,0 +1,48 @@
+"""Compares samples with what is there already: the one place that decides what contradicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from receiver.rows.tables import Column, Table, Values
+
+
+class Verdict(NamedTuple):
+    """How the samples of a row compare with another row of the same key."""
+
+    missing: Values
+    """Samples that the other row lacks."""
+    repeated: int
+    """Samples whose value it has."""
+    contradicting: list[Column]
+    """Columns of which it has another value."""
+
+
+def judge(table: Table, values: Values, others: Sequence[Any]) -> Verdict:
+    """Compare the samples of a row with what is there.
+
+    Args:
+        table: Theirs.
+        values: The samples.
+        others: What the other row holds, as a reader of its columns returns it.
+    """
+    missing, repeated = table.empty.copy(), 0
+    contradicting: list[Column] = []
+    for column, value in table.samples(values):
+        other = others[column.slot]
+        if other is None:
+            missing[column.slot] = value
+        elif column.holds(other, value):
+            repeated += 1
+        else:
+            contradicting.append(column)
+    return Verdict(missing, repeated, contradicting)
+
+
+def readings(table: Table, values: Values) -> list[Any]:
+    """Return what a row of these samples would hold."""
+    return [
+        None if value is None else column.read(value)
+        for column, value in zip(table.columns, values, strict=True)
+    ]

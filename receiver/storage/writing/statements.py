@@ -1,0 +1,142 @@
+"""The statements that write to a declared table, made from its columns.
+
+Timestamps travel as microseconds since 2000-01-01 UTC (see `database.prepare_connection`). All that
+lock rows take them in the order (created_at, source_id), which is what keeps concurrent
+transactions from deadlocking; it is also the order of a hypertable's chunks. All that look for rows
+bound `created_at`, in WHERE, not in the ON of a LEFT JOIN: without that, every chunk would be
+planned and locked. They name the sources too, for of a compressed chunk only theirs are then
+decompressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Final
+
+from receiver.rows.tables import Column, Table
+from receiver.storage.connection.places import literal, quote
+from receiver.storage.writing.each import TIME
+
+KEY_COLUMNS: Final = ("created_at", "source_id")
+KEY_TYPES: Final = ("timestamptz", "int")
+
+
+class Statements:
+    """The statements of one table.
+
+    Args:
+        table: The table.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.columns = [
+            *KEY_COLUMNS,
+            *(column.name for column in table.columns),
+            *(column.name for column in table.labels),
+        ]
+        """Those that are written, by name: keys, samples, labels."""
+        self._types = [
+            *KEY_TYPES,
+            *(column.type.sql for column in table.columns),
+            *(column.type for column in table.labels),
+        ]
+        self._name = quote(table.name)
+        self._values = [quote(column.name) for column in table.columns]
+        listed = ", ".join(map(quote, self.columns))
+
+        # For rows among which some are stored already; those are left as they are.
+        self.insert = f"""
+INSERT INTO {self._name} ({listed})
+SELECT * FROM unnest({self._arrays(1)}) AS new ({listed})
+ORDER BY created_at, source_id
+ON CONFLICT (source_id, created_at) DO NOTHING
+RETURNING created_at, source_id
+"""
+        # For rows of which the database may refuse some; fails for those that are stored already.
+        self.insert_each = f"""
+INSERT INTO {self._name} ({listed})
+SELECT {self._elements()}
+FROM unnest($1) AS entry
+ORDER BY 1, 2
+"""
+        # The rows of these times and sources, by one look-up for each time. They are joined by FULL
+        # JOIN, which is never a nested loop: whatever statistics say of the table, nothing is read
+        # once for each row. $3 and $4 bound `created_at`, $5 are the sources, each once.
+        self.find = f"""
+SELECT l.* FROM unnest($1::timestamptz[], $2::int[]) AS wanted (created_at, source_id)
+FULL JOIN (
+    SELECT l.* FROM (SELECT DISTINCT created_at FROM unnest($1) AS wanted (created_at)) AS moment,
+    LATERAL (
+        SELECT {self._results()} FROM {self._name}
+        WHERE created_at = moment.created_at AND created_at BETWEEN $3 AND $4
+          AND source_id = ANY($5::int[])
+        OFFSET 0  -- keeps LATERAL as it is
+    ) AS l
+) AS l ON (l.source_id, l.created_at) = (wanted.source_id, wanted.created_at)
+WHERE COALESCE(wanted.source_id, 0) > 0 AND COALESCE(l.source_id, 0) > 0
+"""
+        assigned = ", ".join(f"{name} = COALESCE(t.{name}, new.{name})" for name in self._values)
+        samples = ", ".join(map(quote, self.columns[: 2 + table.width]))
+        # Adds samples to rows that lack them; what is there stays. The bounds are as above.
+        self.fill = f"""
+UPDATE {self._name} AS t SET {assigned}
+FROM unnest({self._arrays(1, 2 + table.width)}) AS new ({samples})
+WHERE (t.source_id, t.created_at) = (new.source_id, new.created_at)
+  AND t.created_at BETWEEN ${table.width + 3} AND ${table.width + 4}
+  AND t.source_id = ANY($2)
+RETURNING {self._results("t.")}
+"""
+        self.fill_each = f"""
+UPDATE {self._name} AS t SET {assigned}
+FROM (SELECT {self._elements(2 + table.width)} FROM unnest($1) AS entry) AS new ({samples})
+WHERE (t.source_id, t.created_at) = (new.source_id, new.created_at)
+"""
+        # Fails where storing rows would, for all of them; writes nothing.
+        self.rehearse = f"""
+INSERT INTO {self._name} ({listed})
+SELECT {", ".join(f"NULL::{type_}" for type_ in self._types)} WHERE false;
+SELECT {self._results()} FROM {self._name} WHERE false
+"""
+        given = ["now()", "max(id)", *map(any_value, table.columns), *["NULL"] * len(table.labels)]
+        # A row of no meaning, to be taken back.
+        self.try_out = f"""
+INSERT INTO {self._name} ({listed}) SELECT {", ".join(given)} FROM sources
+"""
+        # The key, as it was named when the table was made, or by somebody since.
+        self.find_key = f"""
+SELECT COALESCE(min(conname), {literal(table.name + "_pkey")}) FROM pg_constraint
+WHERE conrelid = to_regclass({literal(self._name)}) AND contype = 'p'
+"""
+
+    def _arrays(self, first: int, number: int | None = None) -> str:
+        types = self._types[:number]
+        return ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(types, first))
+
+    def _elements(self, number: int | None = None) -> str:
+        """Write the elements of the JSON array `entry` as values of the columns."""
+        return ", ".join(
+            TIME.format(f"(entry ->> {place})")
+            if type_ == "timestamptz"
+            else f"(entry ->> {place})::{type_}"
+            for place, type_ in enumerate(self._types[:number])
+        )
+
+    def _results(self, prefix: str = "") -> str:
+        return ", ".join(prefix + name for name in (*KEY_COLUMNS, *self._values))
+
+
+def any_value(column: Column) -> str:
+    """Write a value that a column takes."""
+    if column.codes is not None:
+        return f"(SELECT min(code) FROM {quote(column.codes)})"
+    return "now()" if column.type.sql == "timestamptz" else f"'0'::{column.type.sql}"
+
+
+statements_of: Final = cache(Statements)
+"""Returns the statements of a table, made once."""
+
+
+def names_of(tables: Iterable[Table]) -> list[str]:
+    """Return the names of tables."""
+    return [table.name for table in tables]
