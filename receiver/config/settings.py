@@ -69,33 +69,33 @@ from receiver.rows.tables import Catalogue
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
 SECRETS = frozenset({"database_url", "database_password", "bearer_token"})
-"""Settings whose values are never shown."""
+"""Settings whose values are secret."""
 SECRETS_DIR = Path("/run/secrets")
 ENV_FILE = Path(".env")
 
 
 def reachable_host(host: str, port: int) -> str:
-    """The HOST:PORT at which this machine reaches a server that listens on an address."""
+    """Return the HOST:PORT by which this machine reaches a server that listens on an address."""
     host = ANY_ADDRESS.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def default_data_dir() -> Path:
-    """Where state lies when nobody says otherwise: a place the running user may write."""
+    """Return the default directory for state, which the running user may write to."""
     given = Path(os.environ.get("XDG_DATA_HOME", ""))
     try:
         home = given if given.is_absolute() else Path.home() / ".local/share"
     except RuntimeError:
-        # A user of whom the system knows no more than a number.
+        # A user without a name and a home directory.
         home = Path("/var/lib")
     return (Path("/var/lib") if os.geteuid() == 0 else home) / "receiver"
 
 
 class Files(PydanticBaseSettingsSource):
-    """The files `.env` and, for what nothing else says, those in the directory of secrets."""
+    """Settings in `.env`, and in the directory of secrets for those without any other value."""
 
     def __call__(self) -> dict[str, str]:
-        """Read them.
+        """Read the files.
 
         Raises:
             SettingsError: one cannot be read.
@@ -109,13 +109,13 @@ class Files(PydanticBaseSettingsSource):
         return found
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Find a single value; pydantic-settings has every source do so, but nothing asks."""
+        """Return a single value; required by pydantic-settings, but not called."""
         del field
         return self().get(field_name), field_name, False
 
 
 class Settings(BaseSettings):
-    """What the receiver can be told."""
+    """The settings of the receiver."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -384,37 +384,37 @@ class Settings(BaseSettings):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port to listen on, an IPv6 host without its brackets."""
+        """The host and port to listen on, an IPv6 host without brackets."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
 
     @property
     def own_url(self) -> str:
-        """Where a receiver that listens there is reached from this machine."""
+        """The URL by which the receiver is reached from this machine."""
         scheme = "http" if self.tls_cert_file is None else "https"
         return f"{scheme}://{reachable_host(*self.address)}"
 
     @property
     def bearer_tokens(self) -> list[str]:
-        """The tokens that requests may bring, as they are."""
+        """The accepted bearer tokens."""
         if self.bearer_token is None:
             return []
         return self.bearer_token.get_secret_value().split()
 
     @property
     def allowed_host_names(self) -> list[str]:
-        """The names by which browsers may reach it, beside those that always do."""
+        """The additional names by which browsers may reach the receiver."""
         return (self.allowed_hosts or "").replace(",", " ").split()
 
     @property
     def requires_credentials(self) -> bool:
-        """Whether requests need credentials, of whichever kind."""
+        """Whether requests need credentials of any kind."""
         kinds = (self.bearer_token, self.credentials_file, self.tls_client_ca_file)
         return any(kind is not None for kind in kinds)
 
     @property
     def listens_beyond_loopback(self) -> bool:
-        """Whether other machines may reach it; a name other than localhost may be any address."""
+        """Whether other machines may reach the receiver, also by a name other than localhost."""
         host, _ = self.address
         try:
             return not ipaddress.ip_address(host).is_loopback
@@ -423,7 +423,7 @@ class Settings(BaseSettings):
 
     @property
     def database_place(self) -> str:
-        """Host, port and name of the database, without anything that is secret."""
+        """The host, port and name of the database, without secrets."""
         if self.database_url is None:
             return "embedded"
         return parse_database_url(self.database_url.get_secret_value()).place
@@ -465,8 +465,8 @@ class Settings(BaseSettings):
         """Read all sources; the flags win, then `values`.
 
         Raises:
-            SettingsError: names every setting that is wrong, with its value, or a file that cannot
-                be read.
+            SettingsError: settings are wrong, or a file cannot be read; the message names all of
+                    them with their values.
         """
         try:
             return cls(_cli_settings_source=flags, **values)
@@ -483,22 +483,22 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read files by our own sources, which can say which line of which file is wrong."""
+        """Read files by the receiver's own source, which reports file and line of mistakes."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, Files(settings_cls)
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"
 
 
 def explain_all(error: ValidationError, given: Collection[str]) -> Iterator[str]:
-    """Say of each wrong setting what is wrong.
+    """Yield an explanation of each wrong setting.
 
     Args:
-        error: What pydantic found.
-        given: The settings that come neither from the environment nor from a file.
+        error: The error of pydantic.
+        given: The settings that are neither from the environment nor from a file.
     """
     for fault in error.errors():
         name = str(fault["loc"][0]) if fault["loc"] else ""
@@ -511,7 +511,7 @@ def explain_all(error: ValidationError, given: Collection[str]) -> Iterator[str]
 
 
 def find_place(name: str) -> str:
-    """The file, and in `.env` the line, that a setting comes from; empty if it comes from none."""
+    """Return the file, and for `.env` the line, of a setting; empty if it is from no file."""
     if any(key.upper() == variable(name) and value for key, value in os.environ.items()):
         return ""
     for line in read_env_file(ENV_FILE).lines:
@@ -522,7 +522,7 @@ def find_place(name: str) -> str:
 
 
 def find_ignored() -> list[Ignored]:
-    """What looks like a setting, in the environment or in a file, and has no effect.
+    """Find names in the environment and in files that look like settings but have no effect.
 
     Raises:
         SettingsError: a file cannot be read.

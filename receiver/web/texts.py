@@ -1,4 +1,4 @@
-"""All that the page says, in each language: English, Korean."""
+"""The texts of the page in each language: English, Korean."""
 
 from __future__ import annotations
 
@@ -236,5 +236,5 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
 
 
 def say(language: Language, key: str, **values: object) -> str:
-    """A text with values for what it has in braces."""
+    """Return a text in a language, with values for its braces."""
     return TEXTS[key][ORDER.index(language)].format_map(values)
