@@ -184,5 +184,5 @@ async def find_external_labels(prometheus: Prometheus) -> dict[str, str]:
     except RefusedByPrometheusError as error:
         raise RefusedByPrometheusError(
             f"its external labels cannot be read: {error}; if the URL and the password are right, "
-            "give them with --external-label NAME=VALUE, or say --no-external-labels"
+            "give them with --external-label NAME=VALUE, or use --no-external-labels"
         ) from error

@@ -153,7 +153,7 @@ def read_line(line: bytes, place: str) -> CapturedRequest:
         CaptureError: it is malformed; the message names the line.
     """
     if not line.endswith(b"\n"):
-        raise CaptureError(f"{place}: the line ends too early; remove it if the rest is to do")
+        raise CaptureError(f"{place}: the line is incomplete; remove it to replay the others")
     try:
         return LINE.validate_json(line)
     except ValidationError as error:

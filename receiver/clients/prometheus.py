@@ -134,7 +134,7 @@ class Prometheus(NamedTuple):
         )
         if answer.is_partial or answer.warnings:
             said = ", ".join(answer.warnings) or "a part of its storage does not answer"
-            raise UnavailableError(f"Prometheus does not answer all samples: {shorten(said)}")
+            raise UnavailableError(f"Prometheus returns only part of the samples: {shorten(said)}")
         return [
             Points(
                 series.metric,
@@ -219,7 +219,7 @@ async def read_text(response: aiohttp.ClientResponse) -> str:
         body += part
         if len(body) > MAX_ANSWER:
             response.close()
-            raise TooMuchAtOnceError(f"Prometheus answers more than {MAX_ANSWER >> 20} MiB at once")
+            raise TooMuchAtOnceError(f"Prometheus returns more than {MAX_ANSWER >> 20} MiB at once")
     return body.decode(errors="replace")
 
 

@@ -121,7 +121,7 @@ class RelabelRule(BaseModel):
             # As in Prometheus: anchored, and a dot matches any character.
             found = re2.compile(f"(?s:{self.regex})", options=RE2).fullmatch(name)
         except re2.error as error:
-            raise ValueError(f"no regular expression of RE2: {self.regex!r}") from error
+            raise ValueError(f"not a regular expression of RE2: {self.regex!r}") from error
         return (found is not None) == (self.action == "drop")
 
 
@@ -171,7 +171,7 @@ def read_answer(kind: type[Answer[T]], text: str) -> Answer[T]:
         said = read_error(text)
         if said is not None:
             raise RefusedByPrometheusError(f"Prometheus answers: {shorten(said)}") from None
-        raise RefusedByPrometheusError("what answers there is no Prometheus") from error
+        raise RefusedByPrometheusError("the server that answers is not Prometheus") from error
 
 
 def read_configuration(text: str) -> Configuration:
@@ -186,7 +186,7 @@ def read_configuration(text: str) -> Configuration:
         return Configuration.model_validate(content or {})
     except (yaml.YAMLError, ValidationError, RecursionError, ValueError) as error:
         raise RefusedByPrometheusError(
-            "Prometheus answers a configuration that cannot be read"
+            "the configuration that Prometheus returns cannot be read"
         ) from error
 
 

@@ -67,7 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="TIME",
         type=past,
         required=True,
-        help="2026-11-01T00:00:00Z, or how long ago, such as 7d",
+        help="2026-11-01T00:00:00Z, or a duration before now, such as 7d",
     )
     parser.add_argument(
         "--end", metavar="TIME", type=past, default="0s", help="the same (default: now)"
@@ -78,7 +78,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=label,
         action="append",
         default=[],
-        help="a label that Prometheus adds to what it sends; by default its configuration tells",
+        help="a label that Prometheus adds when it sends (default: as in its configuration)",
     )
     parser.add_argument(
         "--no-external-labels", action="store_true", help="add no labels to those of the series"
@@ -87,7 +87,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--bearer-token-file", metavar="FILE", type=Path, help="file with a token for Prometheus"
     )
     parser.add_argument(
-        "--restart", action="store_true", help="begin anew, wherever an earlier run has stopped"
+        "--restart", action="store_true", help="start from the beginning, even after an earlier run"
     )
 
 

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "serve": "receive and store (the default)",
     "migrate": "bring the database schema up to date",
-    "demo": "show it all on this machine, with two sample applications",
+    "demo": "run everything on this machine, with two sample applications",
     "capture": "serve, and record the requests",
-    "replay": "send recorded requests",
-    "backfill": "read the history that a Prometheus still has",
+    "replay": "send recorded requests again",
+    "backfill": "copy the history in a Prometheus",
     "export": "write a range of the logs to a CSV or Parquet file",
     "logs": "show the newest logs",
     "codes": "list, add and rename error codes",
-    "credential": "make a token or a password for those who send",
-    "doctor": "look for what is wrong, and say what to do",
+    "credential": "make a token or password for senders",
+    "doctor": "look for problems, and report what to do",
     "health": "ask the running receiver whether it is ready",
-    "completion": "print what makes a shell complete these commands",
+    "completion": "print a completion script for a shell",
 }
 DEFAULT: Final = "serve"
 DESCRIPTION: Final = """\
@@ -40,12 +40,12 @@ is named, with an embedded PostgreSQL.
 """
 EPILOG: Final = """\
 Examples:
-    receiver demo                        see it at work; Ctrl-C ends it
+    receiver demo                        try it; Ctrl-C ends it
     receiver --database-url postgresql://receiver@db.example.com/factory
-    receiver logs --follow               what comes in
-    receiver doctor                      what is wrong, if something is
+    receiver logs --follow               show new rows
+    receiver doctor                      look for problems
 
-`receiver COMMAND --help` tells of a command's arguments, settings and exit codes.
+`receiver COMMAND --help` shows the arguments, settings and exit codes of a command.
 """
 
 

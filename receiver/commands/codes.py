@@ -50,7 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
             metavar="DESCRIPTION",
             type=text,
             nargs="?",
-            help="one line (default: none; of a code that is renamed, the one that it has)",
+            help="one line (default: none; when renaming, the existing one)",
         )
     for action in (listing, add, rename):
         # A setting may stand behind the action as well as before it.

@@ -29,7 +29,7 @@ FILES: Final = {"FILE": shtab.FILE, "DIRECTORY": shtab.DIRECTORY, "DIR": shtab.D
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the shell."""
-    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell that is to complete")
+    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell to complete for")
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:

@@ -147,7 +147,7 @@ def hash_password(password: bytes) -> str:
             "the password is empty; without a terminal, it is read from standard input"
         )
     if len(password) > LONGEST:
-        raise SetupError(f"the password has {len(password)} bytes; bcrypt takes up to {LONGEST}")
+        raise SetupError(f"the password has {len(password)} bytes; bcrypt allows up to {LONGEST}")
     if b"\0" in password:
         raise SetupError("the password has a NUL byte; is it text in UTF-16?")
     return bcrypt.hashpw(password, bcrypt.gensalt()).decode()

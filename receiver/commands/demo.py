@@ -41,7 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--duration",
         metavar="DURATION",
         type=some_time,
-        help="end after this time, with exit code 0 if rows have come (default: run until Ctrl-C)",
+        help="end after this time, with exit code 0 if there are rows (default: run until Ctrl-C)",
     )
     parser.add_argument(
         "--scrape-interval",
@@ -53,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--sender",
         choices=("auto", "prometheus", "builtin"),
         default="auto",
-        help="auto: Prometheus if it is on PATH, else the one built in (default: %(default)s)",
+        help="auto: Prometheus if it is on PATH, else the built-in one (default: %(default)s)",
     )
 
 
@@ -85,7 +85,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             return 0
         async with connect(stage.settings) as connection:
             rows = len(await logs_since(connection, started))
-    say(console, f"{rows} rows have come")
+    say(console, f"{rows} rows were written")
     return 0 if rows else 1
 
 

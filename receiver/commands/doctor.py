@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--prometheus",
         metavar="URL",
         type=base_url,
-        help="look at this Prometheus too, such as http://localhost:9090",
+        help="check this Prometheus, too, such as http://localhost:9090",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -81,7 +81,7 @@ async def examine_database(settings: Settings) -> Report:
         shared = await asyncio.to_thread(share_embedded, settings)
         if shared.database_url is None and not EmbeddedPostgres(settings.data_dir).exists:
             found = f"RECEIVER_DATABASE_URL is not set, and {settings.data_dir} has no database"
-            yield "database", note(found, "`receiver serve` makes an embedded one there")
+            yield "database", note(found, "`receiver serve` creates an embedded one there")
             return
         async with database(shared) as reachable:
             async for report in diagnosis.diagnose(reachable):

@@ -60,7 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="TIME",
         type=past,
         default="1d",
-        help="2026-11-01T00:00:00Z, or how long ago, such as 7d (default: 1d)",
+        help="2026-11-01T00:00:00Z, or a duration before now, such as 7d (default: 1d)",
     )
     parser.add_argument(
         "--end",
@@ -75,7 +75,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=label,
         action="append",
         default=[],
-        help="only sources with this label; again for another one they must have too",
+        help="only sources with this label; repeat it for sources with several labels",
     )
 
 
@@ -185,4 +185,4 @@ def require_pyarrow() -> None:
         SetupError: it is not.
     """
     if find_spec("pyarrow") is None:
-        raise SetupError("Parquet takes pyarrow: pip install 'receiver[parquet]'")
+        raise SetupError("Parquet needs pyarrow: pip install 'receiver[parquet]'")

@@ -38,9 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-n", dest="rows", metavar="N", type=positive, default=10, help="rows to show (default: 10)"
     )
-    parser.add_argument(
-        "--follow", action="store_true", help="go on showing what comes, until Ctrl-C"
-    )
+    parser.add_argument("--follow", action="store_true", help="show new rows until Ctrl-C")
 
 
 def positive(text: str) -> int:

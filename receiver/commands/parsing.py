@@ -96,7 +96,7 @@ class Parser(ArgumentParser):
         text = message.removeprefix("argument ")
         for theirs, ours in WORDS.items():
             text = text.replace(theirs, ours)
-        self.fail(f"{text}; `{self.prog} --help` tells more")
+        self.fail(f"{text}; `{self.prog} --help` shows more")
 
     def fail(self, message: str) -> NoReturn:
         """End with a line that states the mistake."""

@@ -51,21 +51,21 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--client-cert-file",
         metavar="FILE",
         type=Path,
-        help="client certificate with its key (PEM), for a receiver that wants one",
+        help="client certificate with its key (PEM), for a receiver that requires one",
     )
     parser.add_argument(
         "--connections",
         metavar="N",
         type=positive,
         default=4,
-        help="requests in flight at once; with 1, each waits for the one before (default: 4)",
+        help="requests in flight at once; with 1, they are sent one after the other (default: 4)",
     )
     parser.add_argument(
         "--retry-for",
         metavar="DURATION",
         type=seconds,
         default="60s",
-        help="how long a request is tried again (default: 60s)",
+        help="how long a request is retried (default: 60s)",
     )
 
 

@@ -247,7 +247,7 @@ def check(given: dict[str, str]) -> None:
         ValueError: one is wrong; the message names it.
     """
     for name in given.keys() & INSTEAD.keys():
-        raise ValueError(f"the parameter {name} is not taken: write {INSTEAD[name]}=…")
+        raise ValueError(f"the parameter {name} is not supported: write {INSTEAD[name]}=…")
     for name in given.keys() & ONE_OF.keys():
         if given[name] not in ONE_OF[name]:
             raise ValueError(f"the parameter {name} must be one of {', '.join(ONE_OF[name])}")

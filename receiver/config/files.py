@@ -153,7 +153,7 @@ def judge_names(names: Iterable[tuple[str, str]], known: Collection[str]) -> lis
         likeness = BEHIND_PREFIX if ours else LIKENESS
         if (meant := closest(name, known, likeness)) or ours:
             advice = f"did you mean {meant}?" if meant else "`receiver serve --help` lists all"
-            ignored.append(Ignored(f"{name}{place} is no setting", advice))
+            ignored.append(Ignored(f"{name}{place} is not a setting", advice))
     return ignored
 
 
@@ -199,11 +199,11 @@ def read_text(file: Path) -> str:
     except OSError as error:
         raise SettingsError(f"cannot read {printable(str(file))}: {error.strerror}") from error
     if len(data) > LARGEST:
-        raise SettingsError(f"{file} is too large: 1 MiB is the most that is read")
+        raise SettingsError(f"{file} is larger than 1 MiB")
     try:
         text = decode(data)
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{file} is broken UTF-16; save it as UTF-8") from error
+        raise SettingsError(f"{file} is malformed UTF-16; save it as UTF-8") from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise SettingsError(

@@ -22,7 +22,7 @@ from receiver.storage.diagnosis.findings import (
     warning,
 )
 
-PROMETHEUS_PATIENCE: Final = timedelta(seconds=30)
+REMOTE_TIMEOUT: Final = timedelta(seconds=30)
 """Time after which Prometheus gives up and retries a request (its default `remote_timeout`)."""
 
 RESHARDING: Final = timedelta(minutes=5)
@@ -39,11 +39,11 @@ async def diagnose(settings: Settings) -> Report:
 async def check_settings(settings: Settings) -> list[Finding]:
     """Check whether the settings fit each other and Prometheus."""
     findings = [note(*ignored) for ignored in find_ignored()]
-    if settings.commit_timeout >= PROMETHEUS_PATIENCE:
+    if settings.commit_timeout >= REMOTE_TIMEOUT:
         findings.append(
             warning(
                 f"RECEIVER_COMMIT_TIMEOUT is {spell(settings.commit_timeout)}: Prometheus gives up "
-                f"after {spell(PROMETHEUS_PATIENCE)} by default and sends the same again",
+                f"after {spell(REMOTE_TIMEOUT)} by default and retries the request",
                 "lower it, or raise remote_timeout there",
             )
         )
@@ -51,7 +51,7 @@ async def check_settings(settings: Settings) -> list[Finding]:
         findings.append(
             warning(
                 f"RECEIVER_PAIR_TIMEOUT is {spell(settings.pair_timeout)}: after an outage the two "
-                "samples of a pair may come further apart",
+                "samples of a row may arrive further apart",
                 f"{spell(RESHARDING)} or more",
             )
         )
@@ -65,7 +65,7 @@ async def check_ready(settings: Settings) -> list[Finding]:
     except UnavailableError as error:
         return [warning(str(error), "start it: `receiver serve`")]
     if status != HTTPStatus.OK:
-        return [problem(f"{settings.own_url}/-/ready: {text}", "the receiver's log tells more")]
+        return [problem(f"{settings.own_url}/-/ready: {text}", "see the receiver's log")]
     return [ok(f"a receiver answers at {settings.own_url} and is ready")]
 
 

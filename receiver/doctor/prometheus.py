@@ -63,13 +63,13 @@ async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list
         return [
             warning(
                 f"remote_write goes to {listed(remotes)}, which does not look like this receiver",
-                f"unless there is a proxy between, the url is {url}",
+                f"unless a proxy is in between, the url must be {url}",
             )
         ]
     if alone := [remote for remote in ours if lacks_credentials(remote, settings)]:
         return [
             problem(
-                f"remote_write to {listed(alone)} brings no credentials, and is refused",
+                f"remote_write to {listed(alone)} sends no credentials, and is refused",
                 "in prometheus.yml: authorization or basic_auth; see docs/security.md",
             )
         ]
@@ -122,7 +122,7 @@ async def check_targets(prometheus: Prometheus, settings: Settings) -> list[Find
     return [
         warning(
             f"{len(down)} of {len(targets)} targets are down: {first}{more}",
-            "what is not scraped leaves no rows; see Status > Targets in Prometheus",
+            "targets that are not scraped have no rows; see Status > Targets in Prometheus",
         )
     ]
 
@@ -147,7 +147,7 @@ async def check_metrics(prometheus: Prometheus, settings: Settings) -> list[Find
     findings = [
         problem(
             f"Prometheus has no series {name} now",
-            "is the application scraped (Status > Targets)? Is the metric's name another?",
+            "is the application scraped (Status > Targets)? Is the metric's name right?",
         )
         for name, count in counts.items()
         if not count

@@ -59,10 +59,10 @@ def judge(queue: Queue) -> list[Finding]:
     """Return the findings for a queue."""
     findings = []
     if queue.pending and not queue.sent:
-        findings.append(problem("nothing has been sent yet", "Prometheus' log says why"))
+        findings.append(problem("nothing has been sent yet", "see Prometheus' log"))
     elif queue.pending and queue.lag > BEHIND:
         found = f"{spell(queue.lag)} behind, {queue.pending:.0f} samples pending"
-        advice = "look at /-/ready, the receiver's log and Prometheus' log"
+        advice = "check /-/ready, the receiver's log and Prometheus' log"
         findings.append(problem(found, advice))
     if queue.failed:
         found = f"{queue.failed:.0f} samples lost since Prometheus started: refused with a 4xx"
@@ -71,8 +71,8 @@ def judge(queue: Queue) -> list[Finding]:
         found = f"wants {queue.shards_desired:.0f} shards and may have {queue.shards_max:.0f}"
         findings.append(warning(found, "raise queue_config.max_shards, or RECEIVER_WRITERS"))
     if queue.retried:
-        found = f"{queue.retried:.0f} samples were sent again since Prometheus started"
-        findings.append(note(found, "the receiver could not store them at once; nothing is lost"))
+        found = f"{queue.retried:.0f} samples were retried since Prometheus started"
+        findings.append(note(found, "the receiver could not store them at first; nothing is lost"))
     if not findings:
         findings.append(ok(f"{queue.shards:.0f} shards, {queue.pending:.0f} samples pending"))
     return [finding._replace(found=f"{queue.url}: {finding.found}") for finding in findings]

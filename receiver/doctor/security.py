@@ -36,9 +36,9 @@ async def check_credentials(settings: Settings) -> list[Finding]:
 def check_unauthenticated(settings: Settings) -> Finding:
     """Return the finding for a receiver without credentials."""
     if not settings.listens_beyond_loopback:
-        return ok("no credentials are needed; only this machine reaches it")
+        return ok("no credentials are needed; only this machine can reach it")
     return warning(
-        f"RECEIVER_LISTEN={settings.listen}: whoever reaches this machine may write and read",
+        f"RECEIVER_LISTEN={settings.listen}: anyone who reaches this machine can write and read",
         "set RECEIVER_BEARER_TOKEN or RECEIVER_CREDENTIALS_FILE; `receiver credential` makes them",
     )
 
@@ -48,12 +48,12 @@ def weaknesses(settings: Settings) -> Iterator[Finding]:
     if any(len(token) < SHORTEST_TOKEN for token in settings.bearer_tokens):
         yield warning(
             f"RECEIVER_BEARER_TOKEN: a token has less than {SHORTEST_TOKEN} characters",
-            "`receiver credential token` makes one that nobody guesses",
+            "`receiver credential token` makes a safe one",
         )
     if settings.listens_beyond_loopback and settings.tls_cert_file is None:
         yield note(
-            "credentials come unencrypted over the network",
-            "set RECEIVER_TLS_CERT_FILE, unless a proxy or a private network sees to it",
+            "credentials are sent unencrypted over the network",
+            "set RECEIVER_TLS_CERT_FILE, unless a proxy or a private network protects them",
         )
 
 
@@ -70,9 +70,9 @@ def check_mode(file: Path, *, secret: bool) -> Iterator[Finding]:
     """Check the mode of a file; a missing one is reported by other checks."""
     mode = file.stat().st_mode if file.exists() else 0
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        yield warning(f"{file}: others may write to it", f"chmod go-w {file}")
+        yield warning(f"{file}: other users can write to it", f"chmod go-w {file}")
     if secret and mode & stat.S_IROTH:
-        yield warning(f"{file}: everybody may read the private key", f"chmod o= {file}")
+        yield warning(f"{file}: every user can read the private key", f"chmod o= {file}")
 
 
 async def check_certificate(settings: Settings) -> list[Finding]:
@@ -86,7 +86,7 @@ async def check_certificate(settings: Settings) -> list[Finding]:
     left = expiry - datetime.now(UTC)
     found = f"RECEIVER_TLS_CERT_FILE={settings.tls_cert_file}: expires in {spell(left)}"
     if left < EXPIRES_SOON:
-        return [warning(found, "put a new one in its place; it is read without a restart")]
+        return [warning(found, "replace it; the new one is read without a restart")]
     return [ok(found)]
 
 

@@ -59,7 +59,7 @@ async def keep_running(embedded: EmbeddedPostgres) -> None:
     while True:
         await asyncio.sleep(INTERVAL)
         if not embedded.runs:
-            logger.error("the embedded PostgreSQL has ended: starting it again")
+            logger.error("the embedded PostgreSQL has ended and is restarted")
             await asyncio.to_thread(embedded.start_again)
 
 

@@ -179,7 +179,7 @@ class EmbeddedPostgres:
         )
         if code:
             raise EmbeddedDatabaseError(
-                f"{program} failed in {self._data_dir}: {one_line(output)}; mend that, or set "
+                f"{program} failed in {self._data_dir}: {one_line(output)}; repair it, or set "
                 "RECEIVER_DATABASE_URL"
             )
 

@@ -86,7 +86,7 @@ def require_reachable(data_dir: Path, account: Account) -> None:
     code, blocked = run("sh", "-c", FIND_BLOCKED, "sh", *path, to=account)
     if code:
         raise EmbeddedDatabaseError(
-            f"PostgreSQL does not run as root but as {SYSTEM_USER}, who may not enter {blocked}: "
+            f"PostgreSQL does not run as root but as {SYSTEM_USER}, which may not enter {blocked}: "
             "choose another RECEIVER_DATA_DIR (--data-dir), such as /var/lib/receiver"
         )
 

@@ -112,7 +112,7 @@ class Listener:
 
     def _wait_for_room(self, seconds: float | None) -> None:
         logger.warning(
-            "%d connections are open, all of them young or with a request in flight: others wait "
+            "%d connections are open, all new or with a request in flight: further ones wait "
             "(RECEIVER_MAX_CONNECTIONS)",
             len(self._connections),
             extra={"fault": "connections"},

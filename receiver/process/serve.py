@@ -35,8 +35,8 @@ def warn_if_unauthenticated(settings: Settings) -> None:
     if settings.listens_beyond_loopback and not settings.requires_credentials:
         logger.warning(
             "RECEIVER_LISTEN=%s without credentials: "
-            "WHOEVER REACHES THIS ADDRESS MAY WRITE AND READ; "
+            "ANYONE WHO REACHES THIS ADDRESS CAN WRITE AND READ; "
             "set RECEIVER_BEARER_TOKEN or RECEIVER_CREDENTIALS_FILE "
-            "(`receiver credential --help` tells how)",
+            "(see `receiver credential --help`)",
             settings.listen,
         )

@@ -108,10 +108,10 @@ async def keep_running(number: int, settings: Settings, shared: Path, stop: asyn
         async with worker(number, settings, shared) as (process, ended):
             await first_of(stop, ended)
         if process.exitcode == SET_UP_WRONGLY:
-            raise SetupError("the workers cannot start; the message above says why")
+            raise SetupError("the workers cannot start; see the message above")
         if not stop.is_set():
             logger.error(
-                "worker %d ended (exit code %s): starting it again",
+                "worker %d ended (exit code %s): it is restarted",
                 number,
                 process.exitcode,
                 extra={"fault": f"worker {number}"},

@@ -96,7 +96,7 @@ class Metrics:
         self._observed = ObservedCollector()
         info = gauge(
             "receiver_build_info",
-            "The version of the receiver and of Python, and how many processes serve.",
+            "Constant 1, with the versions of the receiver and Python and the number of processes.",
             registry,
             ("version", "python", "workers"),
             "livemax",
@@ -168,49 +168,51 @@ class Metrics:
         )
         self._samples = Counter(
             "receiver_samples",
-            "Samples by what became of them; those of incomplete rows that wait are not in it yet.",
+            "Samples by outcome and table, without those of incomplete rows that still wait.",
             ["outcome", "reason", "table"],
             registry=registry,
         )
         self.count_acknowledged(0, 0, {})
         self._batch_rows = Histogram(
             "receiver_batch_rows",
-            "Rows that a batch brought, repeated ones too.",
+            "Rows in a batch, including repeated ones.",
             buckets=ROW_BUCKETS,
             registry=registry,
         )
         self._commit_seconds = Histogram(
             "receiver_commit_duration_seconds",
-            "Time it took to commit a batch.",
+            "Duration of the commit of a batch.",
             buckets=COMMIT_BUCKETS,
             registry=registry,
         )
         self._failed_batches = Counter(
-            "receiver_batches_failed", "Batches that were not committed.", registry=registry
+            "receiver_batches_failed", "Batches that could not be committed.", registry=registry
         )
 
     def _make_state(self, registry: CollectorRegistry) -> None:
         self._queue = gauge(
-            "receiver_queue_requests", "Requests that wait for their commit.", registry
+            "receiver_queue_requests", "Write requests waiting for their commit.", registry
         )
         self._queue_seconds = gauge(
             "receiver_queue_oldest_age_seconds",
-            "How long the first of them has waited.",
+            "Time that the oldest request in the queue has waited for its commit.",
             registry,
             mode="livemax",
         )
         self._connections = gauge(
             "receiver_pool_connections",
-            "Connections to the database, by what they do.",
+            "Connections in the pool to the database, by state.",
             registry,
             ("state",),
         )
         self._max_connections = gauge(
-            "receiver_pool_connections_limit", "How many there may be.", registry
+            "receiver_pool_connections_limit",
+            "Maximum number of connections in the pool.",
+            registry,
         )
         self._database_up = gauge(
             "receiver_database_up",
-            "Whether rows could be stored in the database when last tried, by all workers.",
+            "1 if the last attempts of all workers to store rows succeeded, else 0.",
             registry,
             mode="livemin",
         )

@@ -40,8 +40,12 @@ class ObservedCollector(Collector):
                 "How long the oldest incomplete row has waited for its missing samples.",
                 waited,
             ),
-            ("receiver_sources", "Label sets that have ever come.", observed.sources),
-            ("receiver_sources_unlisted", "Sources too many to be watched.", observed.unlisted),
+            ("receiver_sources", "Number of stored label sets.", observed.sources),
+            (
+                "receiver_sources_unlisted",
+                "Number of sources without a metric of their own, above the limit.",
+                observed.unlisted,
+            ),
         ):
             yield GaugeMetricFamily(name, meaning, value)
         yield newest_samples(observed.newest)

@@ -230,7 +230,7 @@ async def test_what_is_no_prometheus(make_settings: MakeSettings) -> None:
     async with TestServer(app) as server:
         found = await found_at(str(server.make_url("/")), make_settings)
         elsewhere = await found_at(str(server.make_url("/elsewhere")), make_settings)
-    assert found["prometheus"][0].found == "what answers there is no Prometheus"
+    assert found["prometheus"][0].found == "the server that answers is not Prometheus"
     assert "answers 404 to /api/v1/status/buildinfo" in elsewhere["prometheus"][0].found
     assert found.keys() == elsewhere.keys() == {"prometheus"}
 
@@ -245,7 +245,7 @@ async def test_a_rule_that_nobody_can_read(make_settings: MakeSettings) -> None:
         async with prometheus([remote(URL, bad)]) as url:
             found = (await found_at(url, make_settings))["relabeling"]
         assert {finding.level for finding in found} == {Level.WARNING}
-        assert "no regular expression of RE2: " in found[0].found
+        assert "not a regular expression of RE2: " in found[0].found
         assert len(found[0].found) < 400
 
 

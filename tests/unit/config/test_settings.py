@@ -575,12 +575,12 @@ def test_a_misspelt_name_is_known_wherever_it_stands(
     Path(".env").write_text("PUBLISH_RECEIVER=1\nRECEIVER_LISTN=h:2\nRECEIVER_QQQ=1\n")
     (secrets_dir / "receiver_bearer_tokn").write_text("hunter2")
     assert find_ignored() == [
-        ("RECEIVER_DATABSE_URL is no setting", "did you mean RECEIVER_DATABASE_URL?"),
-        ("RECIEVER_WORKERS is no setting", "did you mean RECEIVER_WORKERS?"),
-        ("RECEIVER_LISTN (.env line 2) is no setting", "did you mean RECEIVER_LISTEN?"),
-        ("RECEIVER_QQQ (.env line 3) is no setting", "`receiver serve --help` lists all"),
+        ("RECEIVER_DATABSE_URL is not a setting", "did you mean RECEIVER_DATABASE_URL?"),
+        ("RECIEVER_WORKERS is not a setting", "did you mean RECEIVER_WORKERS?"),
+        ("RECEIVER_LISTN (.env line 2) is not a setting", "did you mean RECEIVER_LISTEN?"),
+        ("RECEIVER_QQQ (.env line 3) is not a setting", "`receiver serve --help` lists all"),
         (
-            f"RECEIVER_BEARER_TOKN ({secrets_dir / 'receiver_bearer_tokn'}) is no setting",
+            f"RECEIVER_BEARER_TOKN ({secrets_dir / 'receiver_bearer_tokn'}) is not a setting",
             "did you mean RECEIVER_BEARER_TOKEN?",
         ),
     ]
