@@ -43,7 +43,7 @@ Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
 """Saves the progress, after everything up to it is committed."""
 
 
-class Source(Protocol):
+class History(Protocol):
     """Reads samples of the past."""
 
     async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
@@ -74,7 +74,7 @@ class Backfill:
 
     def __init__(
         self,
-        source: Source,
+        source: History,
         storage: Storage,
         catalogue: Catalogue,
         external_labels: Mapping[str, str],

@@ -1,4 +1,15 @@
-"""Connects commands to the database, also to a running embedded one."""
+"""Connects commands to the database, also to a running embedded one.
+
+There is one way to a connection for each purpose:
+
+- `connected`, here: one connection of a command that reads rows or edits codes;
+- `storage.connection.database.Database`: the pool of the write path;
+- `storage.reading.connection.Viewer`: a few read-only connections for pages;
+- `storage.schema.revisions.schema_transaction`: a migration, or the check of the schema;
+- `storage.diagnosis.diagnose`: the checks of `receiver doctor`, each with its own errors.
+
+All of them open sessions by `storage.connection.database.session`.
+"""
 
 from __future__ import annotations
 
