@@ -26,7 +26,7 @@ from receiver.rows.tables import Catalogue
 from receiver.storage.writing.backfills import Progress
 from receiver.write import Storage
 
-PATIENCE: Final = 120.0
+RETRY_TIME: Final = 120.0
 """Seconds of retries while Prometheus or the database cannot be reached."""
 FIRST_SPAN: Final = 5 * 60_000
 LONGEST_SPAN: Final = 24 * 3_600_000
@@ -89,7 +89,7 @@ class Backfill:
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(is_temporary),
             wait=wait_exponential(multiplier=0.1, max=5),
-            stop=stop_after_delay(PATIENCE),
+            stop=stop_after_delay(RETRY_TIME),
             reraise=True,
         )
 

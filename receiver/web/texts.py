@@ -124,6 +124,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "another sample of its row was rejected",
         "같은 행의 다른 샘플이 거부됨",
     ),
+    "reason_label_does_not_fit": (
+        "a label does not fit its column",
+        "레이블이 열에 맞지 않음",
+    ),
     "reason_too_old": ("its time is too long ago", "시각이 너무 오래됨"),
     "reason_too_far_ahead": ("its time is too far in the future", "시각이 너무 먼 미래임"),
     "reason_too_many_new_sources": (

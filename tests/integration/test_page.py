@@ -166,7 +166,7 @@ async def test_logs_are_filtered(
     page = await look(receiver, f"/logs?{urlencode({'range': 'all', **query})}")
     assert page.count("<tr><td>") == rows
     if query.get("range") == "15m" and rows == 0:
-        assert "range=all" in link(page, "Look in all times")
+        assert "range=all" in link(page, "Search all times")
 
 
 async def test_a_rare_code_is_looked_for_step_by_step(
