@@ -14,7 +14,6 @@ Examples:
 
 from __future__ import annotations
 
-import asyncio
 import json
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -38,11 +37,10 @@ from receiver.clients.backfill import (
 from receiver.clients.backfill_summary import Copied, require_metrics
 from receiver.clients.prometheus import opened, public
 from receiver.commands.arguments import base_url, label, moment, past, read_token
-from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console, say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
-from receiver.embedded.running import database
+from receiver.embedded.running import shared_database
 from receiver.errors import SetupError, UsageError
 from receiver.rows.batch import Outcomes
 from receiver.storage.store import Store
@@ -101,9 +99,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     asked, token = begin(arguments), find_token(arguments)
     catalogue = settings.catalogue
     names = list(catalogue.by_metric)
-    shared = await asyncio.to_thread(share_embedded, settings)
     async with (
-        database(shared) as reachable,
+        shared_database(settings) as reachable,
         opened(arguments.from_url, TIMEOUT, token) as prometheus,
         Store(without_limits(reachable), lambda: 0) as store,
     ):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "serve": "receive and store (the default)",
     "migrate": "bring the database schema up to date",
+    "tables": "list the declared tables, check a tables file, or show what migrating would do",
     "demo": "run everything on this machine, with two sample applications",
     "capture": "serve, and record the requests",
     "replay": "send recorded requests again",

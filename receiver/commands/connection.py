@@ -13,15 +13,11 @@ All of them open sessions by `storage.connection.database.session`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pydantic import SecretStr
-
 from receiver.config.settings import Settings
-from receiver.embedded import EmbeddedPostgres
-from receiver.embedded.running import database
+from receiver.embedded.running import shared_database
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading.tables import connect
 
@@ -34,15 +30,5 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
         SetupError: there is no database, or it has no tables.
         DatabaseUnavailableError: it cannot be reached.
     """
-    shared = await asyncio.to_thread(share_embedded, settings)
-    async with database(shared) as reachable, connect(reachable) as connection:
+    async with shared_database(settings) as reachable, connect(reachable) as connection:
         yield connection
-
-
-def share_embedded(settings: Settings) -> Settings:
-    """Return settings that name the embedded database if another receiver runs it."""
-    if settings.database_url is None:
-        url = EmbeddedPostgres(settings.data_dir).running_url()
-        if url is not None:
-            return settings.model_copy(update={"database_url": SecretStr(url)})
-    return settings

@@ -20,12 +20,11 @@ from rich.console import Console
 from rich.text import Text
 
 from receiver.commands.arguments import base_url
-from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console
 from receiver.config.settings import Settings
 from receiver.doctor import own, prometheus
 from receiver.embedded import EmbeddedPostgres
-from receiver.embedded.running import database
+from receiver.embedded.running import database, share_embedded
 from receiver.errors import ReceiverError
 from receiver.printable import is_unicode, printable, to_json
 from receiver.storage import diagnosis

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from receiver.config import reference
+from receiver.config import reference, tables_reference
 from receiver.config.settings import Settings
 
 
@@ -18,6 +18,7 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in reference.DOCS.glob("configuration*"):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(reference, "DOCS", tmp_path)
+    monkeypatch.setattr(tables_reference, "documents", lambda: iter(()))
     monkeypatch.setattr(reference, "KOREAN_TEXTS", tmp_path / reference.KOREAN_TEXTS.name)
     return tmp_path
 
