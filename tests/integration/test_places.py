@@ -25,7 +25,7 @@ from tests.timescale import require_compression
 NOW = 1_700_000_000_000
 SCHEMAS = """
 SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname IN ('app_logs', 'error_codes', 'sources', 'pending_halves', 'rejected_samples',
+WHERE c.relname IN ('app_logs', 'error_codes', 'sources', 'pending_rows', 'rejected_samples',
     'backfills', 'receiver_schema_version', 'app_status_now', 'app_status_hourly',
     'app_status_hourly_stored')
 UNION SELECT n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace

@@ -47,7 +47,7 @@ BEGIN
     RETURN NULL;
 END $$;
 """
-WATCHED = ("app_logs", "pending_halves", "sources", "error_codes", "rejected_samples", "backfills")
+WATCHED = ("app_logs", "pending_rows", "sources", "error_codes", "rejected_samples", "backfills")
 
 # What a session of the server must be for the next client, which may be anybody.
 SETTINGS = """
@@ -108,7 +108,7 @@ async def test_all_that_writes_works_through_a_pooler(
         metrics = (await receiver.get("/metrics"))[1]
         assert "receiver_database_up 1.0" in metrics
         assert await receiver.ready()
-    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM pending_halves)"
+    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM pending_rows)"
     assert tuple((await ask(pooled_url, counts))[0]) == (2 * CLIENTS, 0)
     await migrate(settings)
 
