@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import yaml
 
 from receiver.config.settings import Settings
 from receiver.storage.schema.revisions import plan
@@ -57,7 +57,7 @@ ORDER BY 2, 1
 def declare(make_settings: MakeSettings, url: str, **tables: Any) -> Settings:  # noqa: ANN401
     """Settings with a file that declares these tables."""
     path = Path("tables.yaml")
-    path.write_text(yaml.safe_dump({"tables": tables}, allow_unicode=True), encoding="utf-8")
+    path.write_text(json.dumps({"tables": tables}), encoding="utf-8")
     settings = make_settings(database_url=url, tables_file=path)
     assert settings.catalogue.by_name.keys() == tables.keys()
     return settings

@@ -183,7 +183,9 @@ async def test_a_type_that_somebody_has_widened_is_left_alone(
 ) -> None:
     await migrate(declare(make_settings, database_url, presses=PRESSES))
     await connection.execute("CREATE DOMAIN count AS bigint CHECK (VALUE >= 0)")
-    await connection.execute(f"DROP VIEW presses_now; ALTER TABLE presses ALTER strokes TYPE {wider}")
+    await connection.execute(
+        f"DROP VIEW presses_now; ALTER TABLE presses ALTER strokes TYPE {wider}"
+    )
     settings = declare(make_settings, database_url, presses=PRESSES)
     await migrate(settings)
     assert (await columns_of(connection, "presses"))["strokes"][0] == wider
@@ -272,10 +274,9 @@ async def test_what_is_not_additive_is_refused_with_statements_that_help(
             await operation(settings)
         said, *lines = str(refused.value).splitlines()
         assert message in said
-        assert lines == [
-            "nothing was changed: change the declaration, or run these statements and migrate again",
-            f"{remedy};",
-        ]
+        assert len(lines) == 2
+        assert lines[0].startswith("nothing was changed: ")
+        assert lines[1] == f"{remedy};"
     assert await schema_of(connection) == found
     await connection.execute(remedy)
     await migrate(settings)
