@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from receiver.errors import DatabaseUnavailableError
-from receiver.storage import queries
 from receiver.storage.connection.database import Database
+from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.schema import retention
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import migrate
@@ -58,7 +58,7 @@ async def database(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 
 async def require_plain_table(connection: asyncpg.Connection) -> None:
-    if await is_hypertable(connection):
+    if await is_hypertable(connection, "app_logs"):
         pytest.skip("app_logs is a hypertable here")
 
 
@@ -182,7 +182,7 @@ async def test_only_one_replica_deletes_at_a_time(
 ) -> None:
     await connection.execute(REJECT)
     async with connection.transaction():
-        assert await connection.fetchval(queries.TRY_MAINTENANCE_LOCK)
+        assert await connection.fetchval(TRY_MAINTENANCE_LOCK)
         await delete_old(database, make_settings())
     assert await rejected(connection) == 60
 
