@@ -13,7 +13,7 @@ import pytest
 from receiver.storage.schema.revisions import migrate, plan
 from tests.conftest import MakeSettings
 from tests.declaring import PRESSES, columns_of, declare, schema_of, with_columns
-from tests.logs import add_logs, add_sources, stop_refreshing
+from tests.logs import HAS_SUMMARY, add_logs, add_sources, refresh, stop_refreshing
 from tests.logs import logs as scrapes
 
 HEAT = {"metric": "heat", "type": "double"}
@@ -49,6 +49,9 @@ async def test_the_views_of_app_logs_show_what_its_older_views_show(
             *scrapes(3, [99], start=now + timedelta(days=1)),
         ],
     )
+    if await connection.fetchval(HAS_SUMMARY):
+        # There the older view has silent sources from it.
+        await refresh(connection)
     newest = await connection.fetch(NEWEST.format("app_logs_now"))
     assert newest == await connection.fetch(NEWEST.format("app_status_now"))
     assert [row["source_id"] for row in newest] == [1, 2]
@@ -118,7 +121,7 @@ async def test_a_view_gets_new_columns_and_keeps_what_is_built_on_it(
     assert after[len(before) :] == ["heat", "alarm", "alarm_name", "alarm_description"]
     await connection.fetch("SELECT * FROM mine")
     # What is not filled any more is shown still.
-    narrower = with_columns(wider, pressure=None, state=None, late=HEAT)
+    narrower = with_columns(wider, pressure=None, state=None, late={**HEAT, "metric": "late"})
     await migrate(declare(make_settings, database_url, presses=narrower))
     assert list(await columns_of(connection, "presses_now")) == [*after, "late"]
 
@@ -207,3 +210,20 @@ async def test_a_column_named_as_one_of_the_views_is_shown_under_its_own_name(
     every["z"] = {"metric": "z", "type": "double"}
     await migrate(declare(make_settings, database_url, everything={"columns": every}))
     assert (await columns_of(connection, "everything_now")).keys() >= {*names, "labels_2", "age_2"}
+
+
+async def test_a_column_that_comes_later_takes_no_name_from_the_view(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    table = {"columns": {"heat": HEAT}}
+    await migrate(declare(make_settings, database_url, ovens=table))
+    await connection.execute("INSERT INTO ovens (heat, source_id) VALUES (1, 1)")
+    for later in ({}, {"more": {"metric": "more", "type": "double"}}):
+        wider = with_columns(table, age={"metric": "age", "type": "bigint"}, **later)
+        settings = declare(make_settings, database_url, ovens=wider)
+        await migrate(settings)
+        assert await plan(settings) == []
+    await connection.execute("UPDATE ovens SET age = 7")
+    newest = await connection.fetchrow("SELECT age, age_2, more FROM ovens_now")
+    assert newest["age"] < timedelta(hours=1)
+    assert (newest["age_2"], newest["more"]) == (7, None)
