@@ -20,7 +20,7 @@ from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import SECRETS, SECRETS_DIR, Settings, find_ignored
 from receiver.config.value_types import has_password
-from receiver.errors import ReceiverError, SettingsError, UsageError
+from receiver.errors import ReceiverError, SettingsError, TablesFileError, UsageError
 from receiver.printable import printable, replace_what_cannot_be_written
 from receiver.process.loop import run
 from receiver.telemetry.log import set_up_logging
@@ -28,6 +28,7 @@ from receiver.telemetry.log import set_up_logging
 COMMANDS: Final = {
     "serve": "receive and store (the default)",
     "migrate": "bring the database schema up to date",
+    "tables": "list the declared tables, check a tables file, or show what migrating would do",
     "demo": "show it all on this machine, with two sample applications",
     "capture": "serve, and record the requests",
     "replay": "send recorded requests",
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = run(load_command(parsed.command).run(settings, parsed))
     except UsageError as error:
         parser.fail(str(error))
+    except TablesFileError as error:
+        sys.exit("\n".join(f"receiver: {printable(fault)}" for fault in error.faults))
     except ReceiverError as error:
         sys.exit(f"receiver: {printable(name_flags(str(error), parsed))}")
     except KeyboardInterrupt:

@@ -1,20 +1,22 @@
 """Generates the tables of docs/configuration.md; run it as `python -m receiver.config.reference`.
 
-Their text is that of the settings class, in Korean that of docs/configuration.ko.yaml. With
-`--check` it writes nothing and fails where the committed tables are not what it would write.
+Their text is that of the settings class, in Korean that of docs/configuration.ko.yaml. It writes
+the schema and the reference of the tables file, too. With `--check` it writes nothing and fails
+where what is committed is not what it would write.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import yaml
 from pydantic.fields import FieldInfo
 
+from receiver.config import tables_reference
 from receiver.config.explaining import choices, default_text
 from receiver.config.flags import placeholder
 from receiver.config.sections import SECTIONS
@@ -119,19 +121,30 @@ def generate(language: Language) -> str:
     return TABLES.sub(lambda _: write_tables(language), text)
 
 
+def documents() -> Iterator[tuple[Path, str]]:
+    """Yield each generated file with its current text.
+
+    Raises:
+        SystemExit: a text or the place for one is missing.
+    """
+    for language in languages():
+        yield language.document, generate(language)
+    yield from tables_reference.documents()
+
+
 def main() -> None:
     """Write the documents, or check them.
 
     Raises:
         SystemExit: one is not current.
     """
-    for language in languages():
-        current = generate(language)
+    for document, current in documents():
         if "--check" not in sys.argv:
-            language.document.write_text(current, encoding="utf-8")
-        elif current != language.document.read_text(encoding="utf-8"):
-            name = language.document.name
-            raise SystemExit(f"{name} is not current, run python -m receiver.config.reference")
+            document.write_text(current, encoding="utf-8")
+        elif current != document.read_text(encoding="utf-8"):
+            raise SystemExit(
+                f"{document.name} is not current, run python -m receiver.config.reference"
+            )
 
 
 if __name__ == "__main__":

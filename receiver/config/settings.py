@@ -428,6 +428,11 @@ class Settings(BaseSettings):
             return "embedded"
         return parse_database_url(self.database_url.get_secret_value()).place
 
+    @property
+    def durations(self) -> Durations:
+        """Return what holds for a table that does not say it itself."""
+        return Durations(self.pair_timeout, self.compress_after, self.retention)
+
     @cached_property
     def catalogue(self) -> Catalogue:
         """The tables, and the metrics that feed them.
@@ -435,12 +440,11 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: the tables file cannot be read, or is wrong: a `TablesFileError`.
         """
-        durations = Durations(self.pair_timeout, self.compress_after, self.retention)
         if self.tables_file is None:
-            return built_in(self.status_metric, self.ocr_metric, self.ocr_unit, durations)
+            return built_in(self.status_metric, self.ocr_metric, self.ocr_unit, self.durations)
         from receiver.config.tables_reader import read_catalogue  # noqa: PLC0415  loads YAML
 
-        return read_catalogue(self.tables_file, durations)
+        return read_catalogue(self.tables_file, self.durations)
 
     @property
     def limits(self) -> Limits:

@@ -21,7 +21,7 @@ import receiver.config.settings
 from receiver.config.settings import SECRETS, Settings, default_data_dir, find_ignored
 from receiver.config.value_types import parse_address, parse_duration
 from receiver.errors import SettingsError
-from receiver.rows.model import Metric
+from receiver.rows.columns import POSTGRES_EPOCH
 
 SECRET = "postgresql://user:hunter2@db/logs"
 
@@ -55,7 +55,7 @@ def test_the_contract_of_defaults() -> None:
     assert settings.listen == "127.0.0.1:9201"
     assert settings.address == ("127.0.0.1", 9201)
     assert settings.database_url is None
-    assert settings.metric_names == {Metric.STATUS: "app_status", Metric.OCR: "ocr_value"}
+    assert list(settings.catalogue.by_metric) == ["app_status", "ocr_value"]
     assert settings.ocr_unit == "seconds"
     assert settings.pair_timeout == timedelta(hours=2)
     assert settings.compress_after == timedelta(days=7)
@@ -272,7 +272,8 @@ def test_a_size(text: str, size: int) -> None:
 
 @pytest.mark.parametrize(("unit", "factor"), [("seconds", 1_000_000), ("milliseconds", 1_000)])
 def test_the_unit_of_the_ocr_metric(unit: str, factor: int) -> None:
-    assert Settings.load(ocr_unit=unit).ocr_unit_microseconds == factor
+    column = Settings.load(ocr_unit=unit).catalogue.tables[0].columns[1]
+    assert column.read(1.0) + POSTGRES_EPOCH == factor
 
 
 # --- wrong values ---------------------------------------------------------------------------------
