@@ -14,14 +14,19 @@ from receiver.config.settings import Settings
 from receiver.storage import diagnosis
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis.findings import Level
-from receiver.storage.queries import LOGS_SINCE, NEWEST_LOGS, NEWEST_ROWS
 from receiver.storage.reading import arrivals, logs, sources
-from receiver.storage.reading.observing import GONE, MAX_SOURCES, observe
-from receiver.storage.reading.tables import connect, logs_since, newest_logs
+from receiver.storage.reading.observing import GONE, MAX_SOURCES, newest_rows, observe
+from receiver.storage.reading.tables import (
+    LOGS_SINCE,
+    NEWEST_LOGS,
+    connect,
+    logs_since,
+    newest_logs,
+)
 from receiver.storage.schema import summary
 from receiver.storage.schema.migrations import alembic_config, run_async, run_in_transaction
 from receiver.storage.schema.revisions import migrate
-from receiver.storage.schema.timescale import set_up_hypertable
+from receiver.storage.schema.policies import set_up_policies
 from tests.conftest import MakeSettings
 from tests.logs import HAS_SUMMARY, Log, add_logs, add_sources, refresh, seconds, stop_refreshing
 from tests.logs import logs as scrapes
@@ -266,7 +271,7 @@ async def test_a_database_of_before_is_mended(
 def upgrade_to_revision_of_before(connection: Connection, settings: Settings) -> None:
     """Do what `migrate` did; where TimescaleDB keeps the summary, with its form of the view."""
     command.upgrade(alembic_config(connection), "0004")
-    run_async(connection, lambda driver: set_up_hypertable(driver, settings.chunk_interval))
+    run_async(connection, lambda driver: set_up_policies(driver, settings))
     run_async(connection, use_summary_of_before)
 
 
