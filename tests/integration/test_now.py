@@ -25,12 +25,13 @@ from receiver.storage.reading.tables import (
 )
 from receiver.storage.schema import summary
 from receiver.storage.schema.migrations import alembic_config, run_async, run_in_transaction
-from receiver.storage.schema.revisions import migrate
 from receiver.storage.schema.policies import set_up_policies
+from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
 from tests.logs import HAS_SUMMARY, Log, add_logs, add_sources, refresh, seconds, stop_refreshing
 from tests.logs import logs as scrapes
 from tests.plans import NOW, ROWS, SOURCES, add_many, rows_read, scans_of_logs
+from tests.rows import LOGS
 
 MINUTE = timedelta(minutes=1)
 YEARS = timedelta(days=3650)
@@ -141,7 +142,7 @@ async def test_the_metric_tells_of_the_past(
     await add_logs(connection, [*past(now), *(r for n in (1, 2, 3, 4) for r in ahead(n, now))])
     database = Database(settings)
     await database.open()
-    newest = (await observe(database)).newest
+    newest = (await observe(database, settings.catalogue)).newest
     await database.close()
     assert [row.source_id for row in newest] == [1, 2]
     times = [(now - seconds(3)).timestamp(), (now - 10 * MINUTE).timestamp()]
@@ -198,8 +199,8 @@ async def test_doctor_sees_silence_behind_rows_to_come(
     await add_logs(connection, scrapes(2, [0], start=now - 3 * 60 * MINUTE) + ahead(1, now))
     found = [finding async for topic, finding in diagnosis.diagnose(settings) if topic == "rows"]
     assert [finding.level for finding in found] == [Level.WARNING, Level.WARNING]
-    assert found[0].found == "the newest row is 3h old"
-    assert found[1].found.startswith("rows that lie in the future: 2, the newest by ")
+    assert found[0].found == "the newest row of app_logs is 3h old"
+    assert found[1].found.startswith("rows of app_logs that lie in the future: 2, the newest by ")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,8 @@ async def test_doctor_sees_silence_behind_rows_to_come(
     [
         # With one row of each chunk of the last week.
         pytest.param("SELECT * FROM app_status_now", (), 3 * (SOURCES + 4), id="now"),
-        pytest.param(NEWEST_ROWS, (MAX_SOURCES, GONE), 3 * (SOURCES + 4), id="metric"),
+        pytest.param("SELECT * FROM app_logs_now", (), 3 * (SOURCES + 4), id="table"),
+        pytest.param(newest_rows(LOGS), (MAX_SOURCES, GONE), 3 * (SOURCES + 4), id="metric"),
         pytest.param(NEWEST_LOGS, (10,), 60, id="logs"),
         pytest.param(LOGS_SINCE, (NOW - MINUTE,), 100, id="following"),
         pytest.param(arrivals.NEWEST, (), 10, id="arrivals"),

@@ -22,6 +22,7 @@ from tests.declaring import (
     with_columns,
 )
 from tests.roles import as_role, plain_role
+from tests.waiting import until
 
 SOURCE = "INSERT INTO sources (labels, digest) VALUES ('{}', '')"
 SOURCE_ID = "(SELECT id FROM sources LIMIT 1)"
@@ -191,6 +192,31 @@ async def test_a_type_that_somebody_has_widened_is_left_alone(
     )
     await migrate(settings)
     assert (await columns_of(connection, "presses"))["strokes"][0] == wider
+    assert await plan(settings) == []
+
+
+async def test_a_migration_that_deadlocks_with_a_writer_is_run_again(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    """A writer holds the second table that is widened, and wants the first."""
+    table = {"columns": {"heat": {"metric": "heat", "type": "double"}}}
+    wider = with_columns(table, more={"metric": "more", "type": "double"})
+    await migrate(declare(make_settings, database_url, a=table, b=table))
+    waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'b'::regclass AND NOT granted"
+    async with connection.transaction():
+        # The migration is the one that finds the deadlock.
+        await connection.execute("SET LOCAL deadlock_timeout = '1min'")
+        await connection.execute("LOCK TABLE b IN ROW EXCLUSIVE MODE")
+        settings = declare(make_settings, database_url, a=wider, b=wider)
+        migration = asyncio.create_task(migrate(settings))
+
+        async def waits() -> bool:
+            return bool(await connection.fetchval(waiting))
+
+        await until(waits)
+        await connection.execute("LOCK TABLE a IN ROW EXCLUSIVE MODE")
+    async with asyncio.timeout(20):
+        await migration
     assert await plan(settings) == []
 
 
