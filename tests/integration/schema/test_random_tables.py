@@ -64,7 +64,8 @@ def pairs_of_catalogues(draw: DrawFn) -> tuple[Catalogue, Catalogue]:
     number = next(NUMBERS)
     names = draw(st.lists(table_names, min_size=1, max_size=3, unique_by=str.lower))
     codes = [f"{name} c{number}" for name in names]
-    before, after = [], []
+    before: list[Table] = []
+    after: list[Table] = []
     for name in names:
         drawn = draw(st.lists(columns_names, min_size=3, max_size=9, unique=True))
         cut = draw(st.integers(1, len(drawn)))
@@ -108,7 +109,8 @@ def declaring(settings: Settings, catalogue: Catalogue) -> Settings:
 async def assert_made(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
     """All tables, columns and views are there, and take and show a row."""
     for table in catalogue.tables:
-        declared = {column.name for column in (*table.columns, *table.labels)}
+        declared = {column.name for column in table.columns}
+        declared |= {column.name for column in table.labels}
         assert (await columns_of(connection, table.name)).keys() >= declared
         shown = {*(await columns_of(connection, f"{table.name}_now"))}
         # What the view had under a name before the table had is there still.

@@ -196,7 +196,10 @@ async def test_a_sample_that_waited_becomes_part_of_a_row(
 
 
 async def test_whoever_had_rights_has_them_still(
-    empty_database_url: str, settings: Settings, connection: asyncpg.Connection
+    empty_database_url: str,
+    make_settings: MakeSettings,
+    settings: Settings,
+    connection: asyncpg.Connection,
 ) -> None:
     async with plain_role(empty_database_url) as role:
         await connection.execute(
@@ -205,9 +208,7 @@ async def test_whoever_had_rights_has_them_still(
             f"FROM PUBLIC; GRANT EXECUTE ON FUNCTION receiver_references_obstacle TO {role}"
         )
         await migrate(settings)
-        theirs = settings.model_copy(
-            update={"database_url": type(settings.database_url)(as_role(empty_database_url, role))}
-        )
+        theirs = make_settings(database_url=as_role(empty_database_url, role))
         await check_schema(theirs)
         rights = "SELECT has_function_privilege($1, $2, 'EXECUTE')"
         for function, expected in (
