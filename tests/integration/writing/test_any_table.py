@@ -140,10 +140,13 @@ class Receivers:
         self._caches = [SeriesCache(settings.catalogue, MIB) for _ in stores]
 
     async def send(self, requests: Iterable[list[Sent]], generator: random.Random) -> None:
-        """Send requests to any of them, several at once."""
-        await asyncio.gather(
-            *(self._send(generator.randrange(len(self.stores)), one) for one in requests)
-        )
+        """Send requests to any of them, a few at once."""
+        waiting = list(requests)
+        while waiting:
+            some = [waiting.pop() for _ in range(min(len(waiting), generator.randint(1, 3)))]
+            await asyncio.gather(
+                *(self._send(generator.randrange(len(self.stores)), one) for one in some)
+            )
 
     async def _send(self, number: int, request: list[Sent]) -> None:
         cache, samples = self._caches[number], list[Sample]()
@@ -217,8 +220,8 @@ async def test_every_row_is_there_once(
     file.write_text(declared.text)
     generator = random.Random(data.draw(st.integers(0, 2**32)))
     sent = data.draw(scrapes(METRICS, VALUES if conflicting else VALUES[:2]))
-    if not conflicting:
-        sent = list({one[:3]: one for one in sent}.values())
+    if conflicting:
+        sent += [(*one[:3], data.draw(st.sampled_from(VALUES))) for one in sent]
     model = Model(declared.catalogue)
     for one in sent:
         model.send(one)
