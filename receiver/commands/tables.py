@@ -11,7 +11,6 @@ Examples:
 
 from __future__ import annotations
 
-import asyncio
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,12 +71,10 @@ async def find_plan(settings: Settings) -> list[str]:
         DatabaseUnavailableError: the database cannot be reached.
     """
     # Nothing else here loads a database's driver.
-    from receiver.commands.connection import share_embedded  # noqa: PLC0415
-    from receiver.process.serve import database  # noqa: PLC0415
+    from receiver.embedded.running import shared_database  # noqa: PLC0415
     from receiver.storage.schema.revisions import plan  # noqa: PLC0415
 
-    shared = await asyncio.to_thread(share_embedded, settings)
-    async with database(shared) as reachable:
+    async with shared_database(settings) as reachable:
         return await plan(reachable)
 
 

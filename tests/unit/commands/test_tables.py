@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.commands import cli
+from receiver.commands import cli, running
 from receiver.commands.tables import print_plan
 from receiver.config.tables_reader import parse_catalogue
 from tests.conftest import MakeSettings
@@ -25,7 +25,7 @@ def alone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path
     """Nothing around the test changes settings, and the test does not change logging."""
     del make_settings
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
+    monkeypatch.setattr(running, "set_up_logging", lambda *_: None)
 
 
 def run(*words: str) -> object:
