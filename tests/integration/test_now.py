@@ -14,18 +14,24 @@ from receiver.config.settings import Settings
 from receiver.storage import diagnosis
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis.findings import Level
-from receiver.storage.queries import LOGS_SINCE, NEWEST_LOGS, NEWEST_ROWS
 from receiver.storage.reading import arrivals, logs, sources
-from receiver.storage.reading.observing import GONE, MAX_SOURCES, observe
-from receiver.storage.reading.tables import connect, logs_since, newest_logs
+from receiver.storage.reading.observing import GONE, MAX_SOURCES, newest_rows, observe
+from receiver.storage.reading.tables import (
+    LOGS_SINCE,
+    NEWEST_LOGS,
+    connect,
+    logs_since,
+    newest_logs,
+)
 from receiver.storage.schema import summary
 from receiver.storage.schema.migrations import alembic_config, run_async, run_in_transaction
+from receiver.storage.schema.policies import set_up_policies
 from receiver.storage.schema.revisions import migrate
-from receiver.storage.schema.timescale import set_up_hypertable
 from tests.conftest import MakeSettings
 from tests.logs import HAS_SUMMARY, Log, add_logs, add_sources, refresh, seconds, stop_refreshing
 from tests.logs import logs as scrapes
 from tests.plans import NOW, ROWS, SOURCES, add_many, rows_read, scans_of_logs
+from tests.rows import LOGS
 
 MINUTE = timedelta(minutes=1)
 YEARS = timedelta(days=3650)
@@ -136,7 +142,7 @@ async def test_the_metric_tells_of_the_past(
     await add_logs(connection, [*past(now), *(r for n in (1, 2, 3, 4) for r in ahead(n, now))])
     database = Database(settings)
     await database.open()
-    newest = (await observe(database)).newest
+    newest = (await observe(database, settings.catalogue)).newest
     await database.close()
     assert [row.source_id for row in newest] == [1, 2]
     times = [(now - seconds(3)).timestamp(), (now - 10 * MINUTE).timestamp()]
@@ -193,8 +199,8 @@ async def test_doctor_sees_silence_behind_rows_to_come(
     await add_logs(connection, scrapes(2, [0], start=now - 3 * 60 * MINUTE) + ahead(1, now))
     found = [finding async for topic, finding in diagnosis.diagnose(settings) if topic == "rows"]
     assert [finding.level for finding in found] == [Level.WARNING, Level.WARNING]
-    assert found[0].found == "the newest row is 3h old"
-    assert found[1].found.startswith("rows that lie in the future: 2, the newest by ")
+    assert found[0].found == "the newest row of app_logs is 3h old"
+    assert found[1].found.startswith("rows of app_logs that lie in the future: 2, the newest by ")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +208,8 @@ async def test_doctor_sees_silence_behind_rows_to_come(
     [
         # With one row of each chunk of the last week.
         pytest.param("SELECT * FROM app_status_now", (), 3 * (SOURCES + 4), id="now"),
-        pytest.param(NEWEST_ROWS, (MAX_SOURCES, GONE), 3 * (SOURCES + 4), id="metric"),
+        pytest.param("SELECT * FROM app_logs_now", (), 3 * (SOURCES + 4), id="table"),
+        pytest.param(newest_rows(LOGS), (MAX_SOURCES, GONE), 3 * (SOURCES + 4), id="metric"),
         pytest.param(NEWEST_LOGS, (10,), 60, id="logs"),
         pytest.param(LOGS_SINCE, (NOW - MINUTE,), 100, id="following"),
         pytest.param(arrivals.NEWEST, (), 10, id="arrivals"),
@@ -266,7 +273,7 @@ async def test_a_database_of_before_is_mended(
 def upgrade_to_revision_of_before(connection: Connection, settings: Settings) -> None:
     """Do what `migrate` did; where TimescaleDB keeps the summary, with its form of the view."""
     command.upgrade(alembic_config(connection), "0004")
-    run_async(connection, lambda driver: set_up_hypertable(driver, settings.chunk_interval))
+    run_async(connection, lambda driver: set_up_policies(driver, settings))
     run_async(connection, use_summary_of_before)
 
 
