@@ -13,6 +13,7 @@ import sys
 from types import FrameType
 from typing import Final
 
+from receiver.process.garbage import collect_garbage_seldom
 from receiver.process.signals import ENDING, heard
 
 IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2)
@@ -27,6 +28,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     for number in heard():
         signal.signal(number, end)
+    collect_garbage_seldom()
     try:
         from receiver.commands.cli import main as run  # noqa: PLC0415  heavy
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Collection
-from datetime import timedelta
-from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
+from receiver.http.answers import acknowledgement, count_written, refusal
 from receiver.http.body import BodyLimits, read_body
 from receiver.http.limits import Admission, InFlight
 from receiver.http.peer import kept
 from receiver.http.request_id import request_id
-from receiver.printable import printable
 from receiver.protocol.compression import check_size
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.protocol.scheduling import Decoder, Scheduler
@@ -27,7 +24,6 @@ from receiver.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-WRITE_PATH: Final = "/api/v1/write"
 VERSIONS: Final = {Message.V1: "1.0", Message.V2: "2.0"}
 NOTHING: Final = WriteRequest([], 0, 0, 0, 0, Faults(0, 0, []))
 
@@ -140,48 +136,3 @@ class WriteHandler:
             filtered=decoded.received - decoded.kept,
             stale=outcomes.stale,
         )
-
-
-def acknowledgement(decoded: WriteRequest, request_id: str) -> web.Response:
-    """Answer a request whose valid series are all stored (2.0, "Response", "Partial Write")."""
-    faults = decoded.faults
-    if not faults.invalid:
-        return web.Response(status=HTTPStatus.NO_CONTENT)
-    text = (
-        f"{faults.invalid} of {faults.total} series are invalid, the others are stored "
-        f"(request {request_id}):\n" + "\n".join(map(printable, faults.first)) + "\n"
-    )
-    return web.Response(status=HTTPStatus.BAD_REQUEST, text=text)
-
-
-def refusal(error: ReceiverError, retry_after: timedelta, request_id: str) -> web.Response:
-    """Answer a request of which nothing is stored."""
-    ours = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    logger.log(
-        logging.WARNING if ours else logging.INFO,
-        "%d %s",
-        error.status,
-        error,
-        extra={"fault": error.cause, "status": int(error.status), "request_id": request_id},
-    )
-    headers = {}
-    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(math.ceil(retry_after.total_seconds()))
-    return web.Response(
-        status=error.status,
-        headers=headers,
-        text=f"{printable(str(error))} (request {request_id})\n",
-    )
-
-
-def count_written(decoded: WriteRequest) -> dict[str, str]:
-    """The headers that 2.0 demands ("Required Written Response Headers").
-
-    Filtered samples and those rejected count: the receiver has accepted them, and a sender takes
-    a lower number for a failure.
-    """
-    return {
-        "X-Prometheus-Remote-Write-Samples-Written": str(decoded.received),
-        "X-Prometheus-Remote-Write-Histograms-Written": str(decoded.histograms),
-        "X-Prometheus-Remote-Write-Exemplars-Written": str(decoded.exemplars),
-    }

@@ -42,8 +42,8 @@ from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console, say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
+from receiver.embedded.running import database
 from receiver.errors import SetupError, UsageError
-from receiver.process.serve import database
 from receiver.rows.batch import Outcomes
 from receiver.storage.store import Store
 from receiver.storage.writing.backfills import Bookmark, count_waiting

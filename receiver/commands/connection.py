@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from receiver.config.settings import Settings
 from receiver.embedded import EmbeddedPostgres
-from receiver.process.serve import database
+from receiver.embedded.running import database
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading.tables import connect
 

@@ -25,9 +25,9 @@ from receiver.commands.terminal import open_console
 from receiver.config.settings import Settings
 from receiver.doctor import own, prometheus
 from receiver.embedded import EmbeddedPostgres
+from receiver.embedded.running import database
 from receiver.errors import ReceiverError
 from receiver.printable import is_unicode, printable, to_json
-from receiver.process.serve import database
 from receiver.storage import diagnosis
 from receiver.storage.diagnosis.findings import Finding, Level, Report, note, problem
 

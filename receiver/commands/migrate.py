@@ -14,7 +14,7 @@ from typing import Final
 
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
-from receiver.process.serve import database
+from receiver.embedded.running import database
 from receiver.storage.schema.revisions import migrate
 
 SETTINGS: Final = (Section.DATABASE, Section.STORAGE)

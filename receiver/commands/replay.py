@@ -28,9 +28,9 @@ from receiver.commands.terminal import open_console, say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import SetupError
+from receiver.http import paths
 from receiver.security.access import PUBLIC, Access, bearing, own_access
 from receiver.security.contexts import client_context
-from receiver.write import WRITE_PATH
 
 SETTINGS: Final = (Section.SERVER,)
 
@@ -75,7 +75,7 @@ def target(url: str) -> str:
     Raises:
         ArgumentTypeError: nothing can be sent there.
     """
-    return base_url(url, f"http://host:9201{WRITE_PATH}")
+    return base_url(url, f"http://host:9201{paths.WRITE}")
 
 
 def seconds(text: str) -> float:
@@ -98,7 +98,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     tally = Tally(sum(1 for file in arguments.files for _ in read_capture(file)))
     requests = chain.from_iterable(map(read_capture, arguments.files))
     sender = Sender(
-        arguments.to or f"{settings.own_url}{WRITE_PATH}",
+        arguments.to or f"{settings.own_url}{paths.WRITE}",
         arguments.connections,
         arguments.retry_for,
         access,

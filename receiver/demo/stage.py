@@ -13,11 +13,11 @@ from pydantic import SecretStr
 
 from receiver.config.settings import Settings
 from receiver.demo.application import applications
+from receiver.embedded.running import embedded_database
 from receiver.errors import SettingsError
+from receiver.http import paths
 from receiver.process.app import STORE, build_app
-from receiver.process.serve import embedded_database
 from receiver.process.server import running
-from receiver.write import WRITE_PATH
 
 APPLICATIONS: Final = 2
 METRICS: Final = {"status_metric": "app_status", "ocr_metric": "ocr_value", "ocr_unit": "seconds"}
@@ -56,7 +56,7 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
         url = write_url(reachable, runner)
         places |= {
             "receiver": url,
-            "page": url.removesuffix(WRITE_PATH) + "/",
+            "page": url.removesuffix(paths.WRITE) + "/",
             "applications": " ".join(f"http://{target}/metrics" for target in targets),
         }
         yield Stage(reachable, app[STORE].opening, targets, url, places, token)
@@ -97,4 +97,4 @@ def write_url(settings: Settings, runner: web.AppRunner) -> str:
     """Where the receiver can be written to from this machine, though any port was asked for."""
     host, _, _ = settings.listen.rpartition(":")
     listen = f"{host}:{runner.addresses[0][1]}"
-    return settings.model_copy(update={"listen": listen}).own_url + WRITE_PATH
+    return settings.model_copy(update={"listen": listen}).own_url + paths.WRITE

@@ -7,7 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from receiver.commands.health import ask_ready
+from receiver.clients.health import ask_ready
 from receiver.config.settings import Settings, find_ignored
 from receiver.doctor import security
 from receiver.errors import UnavailableError

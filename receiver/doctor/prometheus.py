@@ -12,8 +12,8 @@ from receiver.clients.prometheus_model import RefusedByPrometheusError, RemoteWr
 from receiver.config.settings import Settings
 from receiver.doctor.queues import Queue, judge
 from receiver.errors import UnavailableError
+from receiver.http import paths
 from receiver.storage.diagnosis.findings import Finding, Report, carry_out, ok, problem, warning
-from receiver.write import WRITE_PATH
 
 SHOWN: Final = 3
 """Targets that are named."""
@@ -42,7 +42,7 @@ def to_us(remotes: Iterable[RemoteWrite], settings: Settings) -> list[RemoteWrit
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError:
             return False
-        return port == settings.address[1] and parts.path.endswith(WRITE_PATH)
+        return port == settings.address[1] and parts.path.endswith(paths.WRITE)
 
     return [remote for remote in remotes if is_ours(remote.url)]
 
@@ -56,7 +56,7 @@ async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list
     """Whether it sends to this receiver."""
     remotes = await prometheus.remote_writes()
     scheme = urlsplit(settings.own_url).scheme
-    url = f"{scheme}://HOST:{settings.address[1]}{WRITE_PATH}"
+    url = f"{scheme}://HOST:{settings.address[1]}{paths.WRITE}"
     if not remotes:
         return [problem("Prometheus has no remote_write", f"in prometheus.yml: url: {url}")]
     if not (ours := to_us(remotes, settings)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,8 @@ from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError, ShuttingDownError
+from receiver.http import paths
+from receiver.http.answers import not_ready
 from receiver.http.body import leave_to_handler
 from receiver.http.connections import Connections
 from receiver.http.limits import InFlight
@@ -21,7 +22,6 @@ from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
 from receiver.protocol.scheduling import Decoder
 from receiver.protocol.series import SeriesCache
-from receiver.security.guard import Guard
 from receiver.security.headers import add_headers
 from receiver.security.origin import SameSite
 from receiver.security.refuser import Refuser
@@ -29,7 +29,7 @@ from receiver.security.tls import ServerTLS
 from receiver.storage.store import Store
 from receiver.telemetry.metrics import CONTENT_TYPE, Metrics, State
 from receiver.web.routes import routes
-from receiver.write import WRITE_PATH, Record, WriteHandler
+from receiver.write import Record, WriteHandler
 
 METRICS: Final = web.AppKey("metrics", Metrics)
 STORE: Final = web.AppKey("store", Store)
@@ -75,10 +75,10 @@ def build_app(
     app.on_response_prepare.append(answer_request_id)
     write = WriteHandler(settings, decoders, store, in_flight, metrics)
     write.record = record
-    app.router.add_post(WRITE_PATH, write.handle, expect_handler=leave_to_handler)
-    app.router.add_get("/metrics", expose_metrics)
-    app.router.add_get("/-/healthy", tell_healthy)
-    app.router.add_get("/-/ready", tell_ready)
+    app.router.add_post(paths.WRITE, write.handle, expect_handler=leave_to_handler)
+    app.router.add_get(paths.METRICS, expose_metrics)
+    app.router.add_get(paths.HEALTHY, tell_healthy)
+    app.router.add_get(paths.READY, tell_ready)
     app.router.add_routes(routes(settings))
     return app
 
@@ -97,6 +97,9 @@ def secure(app: web.Application, settings: Settings) -> None:
         app[TLS] = ServerTLS(settings)
         app.cleanup_ctx.append(app[TLS].run)
     if settings.guarded:
+        # Brings PyYAML and bcrypt, 1.5 MiB in each process.
+        from receiver.security.guard import Guard  # noqa: PLC0415
+
         guard = Guard(settings, app[METRICS], app.get(TLS))
         app.cleanup_ctx.append(guard.run)
         app.middlewares.append(guard.middleware)
@@ -157,7 +160,5 @@ async def tell_ready(request: web.Request) -> web.Response:
             raise ShuttingDownError
         await request.app[STORE].check()
     except ReceiverError as error:
-        return web.Response(
-            status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"The receiver is not ready: {error}\n"
-        )
+        return not_ready(error)
     return web.Response(text="The receiver is ready.\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 from asyncio import sslproto
@@ -55,16 +54,6 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
-
-
-def collect_garbage_seldom() -> None:
-    """Let a batch come and go between two searches for cycles.
-
-    Samples and rows are in none, but are made by the ten thousand: at Python's defaults the
-    searches would take a quarter of the time.
-    """
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
 
 
 def use_small_tls_buffers() -> None:

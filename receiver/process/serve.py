@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, Final
-
-from pydantic import SecretStr
 
 from receiver.config.settings import Settings
-from receiver.embedded import EmbeddedPostgres
+from receiver.embedded.running import database
 from receiver.process.server import stop_signal, work
 from receiver.process.workers import supervise
 from receiver.write import Record
-
-LOOK: Final = 1.0
-"""Seconds between two looks whether the embedded PostgreSQL runs."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,68 +40,3 @@ def warn_of_open_door(settings: Settings) -> None:
             "(`receiver credential --help` tells how)",
             settings.listen,
         )
-
-
-@asynccontextmanager
-async def database(settings: Settings) -> AsyncIterator[Settings]:
-    """The same settings with a database: the embedded one where none is named.
-
-    Raises:
-        EmbeddedDatabaseError: it cannot be started.
-    """
-    if settings.database_url is not None:
-        yield settings
-        return
-    async with embedded_database(settings.data_dir) as embedded:
-        yield settings.model_copy(update={"database_url": SecretStr(embedded.url)})
-
-
-@asynccontextmanager
-async def embedded_database(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
-    """Run an embedded database; should it end by itself, it is started again.
-
-    Raises:
-        EmbeddedDatabaseError: it cannot be started, or not again.
-    """
-    embedded = EmbeddedPostgres(data_dir)
-    try:
-        await asyncio.to_thread(embedded.start)
-        async with failing_with(keep_running(embedded)):
-            yield embedded
-    finally:
-        await asyncio.to_thread(embedded.stop)
-
-
-async def keep_running(embedded: EmbeddedPostgres) -> None:
-    """Start the server again whenever it has ended.
-
-    Raises:
-        EmbeddedDatabaseError: it cannot be started again.
-    """
-    while True:
-        await asyncio.sleep(LOOK)
-        if not embedded.runs:
-            logger.error("the embedded PostgreSQL has ended: starting it again")
-            await asyncio.to_thread(embedded.start_again)
-
-
-@asynccontextmanager
-async def failing_with(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Watch over something for as long as the context lasts, and cancel the context if that fails.
-
-    Raises:
-        EmbeddedDatabaseError: it failed.
-    """
-    watching = asyncio.create_task(watch)
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  this is a coroutine
-    watching.add_done_callback(lambda done: done.cancelled() or task.cancel())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not watching.done():
-            raise
-        task.uncancel()
-        watching.result()
-    finally:
-        watching.cancel()

@@ -17,14 +17,16 @@ from aiohttp import web
 from receiver import __version__
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
+from receiver.http import paths
 from receiver.http.peer import Peer
 from receiver.process.app import CONNECTIONS, DRAINING, STORE, TLS, build_app
+from receiver.process.garbage import collect_garbage_seldom
 from receiver.process.listening import Listener, Site
-from receiver.process.loop import collect_garbage_seldom, use_small_tls_buffers
+from receiver.process.loop import use_small_tls_buffers
 from receiver.process.signals import heard
 from receiver.process.sockets import bind
 from receiver.security.headers import hide_versions
-from receiver.write import WRITE_PATH, Record
+from receiver.write import Record
 
 OWN_FILES: Final = 64
 """Open files besides the connections of senders: the database's, metrics, logs, certificates."""
@@ -198,7 +200,7 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
         raise cannot_listen(settings, error) from error
     for address in runner.addresses:
         scheme = "http" if context is None else "https"
-        url = f"{scheme}://{address[0]}:{address[1]}{WRITE_PATH}"
+        url = f"{scheme}://{address[0]}:{address[1]}{paths.WRITE}"
         logger.info("listening on %s", url, extra={"event": "listening"})
 
 

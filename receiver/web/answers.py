@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
+from datetime import timedelta
+from functools import cache, partial
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlencode
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from receiver.errors import ReceiverError, RefusedByDatabaseError
-from receiver.security.guard import IDENTITY
+from receiver.errors import BadRequestError, ReceiverError, RefusedByDatabaseError
+from receiver.http.answers import retry_header
+from receiver.security.identity import IDENTITY
 from receiver.web import display
 from receiver.web.descriptions import describe, is_ours
 from receiver.web.languages import Language, preferred
-from receiver.web.parameters import BadParameterError, read_choice
+from receiver.web.parameters import PageError, read_choice
 from receiver.web.texts import say
 from receiver.web.timeline import look
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 logger = logging.getLogger(__name__)
 
@@ -47,23 +51,38 @@ STATIC: Final = {
     "icon.svg": "image/svg+xml",
 }
 
+MESSAGES: Final = {
+    HTTPStatus.BAD_REQUEST: "bad_form",
+    HTTPStatus.SERVICE_UNAVAILABLE: "busy",
+}
+"""Text for an error that is not a `PageError`, by its status."""
+RETRY_AFTER: Final = timedelta(seconds=5)
+
 AT_ONCE: Final = 200
 """Parts of a page that are made in one go: about a millisecond."""
 
-TEMPLATES: Final = Environment(
-    loader=PackageLoader("receiver.web"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-TEMPLATES.filters |= {
-    "moment": display.moment,
-    "milliseconds": display.milliseconds,
-    "label_text": display.label_text,
-    "look": look,
-}
-TEMPLATES.tests["ours"] = is_ours
+
+@cache
+def templates() -> Environment:
+    """Load the page's templates."""
+    # Takes 2 MiB, and most receivers never show a page.
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+
+    made = Environment(
+        loader=PackageLoader("receiver.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "moment": display.moment,
+        "milliseconds": display.milliseconds,
+        "label_text": display.label_text,
+        "look": look,
+    }
+    made.tests["ours"] = is_ours
+    return made
 
 
 class View:
@@ -110,13 +129,17 @@ class View:
         self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: object
     ) -> web.Response:
         """Answer with a page."""
-        page = TEMPLATES.get_template(template).generate(
-            view=self,
-            t=self.say,
-            age=partial(display.age, language=self.language),
-            count=partial(display.count, language=self.language),
-            describe=partial(describe, language=self.language),
-            **values,
+        page = (
+            templates()
+            .get_template(template)
+            .generate(
+                view=self,
+                t=self.say,
+                age=partial(display.age, language=self.language),
+                count=partial(display.count, language=self.language),
+                describe=partial(describe, language=self.language),
+                **values,
+            )
         )
         text = "".join([part async for part in patiently(page)])
         headers = {
@@ -127,14 +150,20 @@ class View:
         }
         return web.Response(status=status, text=text, content_type="text/html", headers=headers)
 
-    async def fault(self, status: HTTPStatus, message: str, detail: str = "") -> web.Response:
-        """Answer that something is wrong."""
-        title = f"fault_{status.value}"
+    async def explain(self, error: ReceiverError) -> web.Response:
+        """Answer with a page that explains an error, with the status of its class."""
+        if isinstance(error, PageError):
+            message, detail = self.say(error.key, **error.values), ""
+        else:
+            message, detail = self.say(MESSAGES.get(error.status, "unknown_fault")), str(error)
         response = await self.render(
-            "fault.html", status, title=title, message=message, detail=detail
+            "fault.html",
+            error.status,
+            title=f"fault_{error.status.value}",
+            message=message,
+            detail=detail,
         )
-        if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            response.headers["Retry-After"] = "5"
+        response.headers.update(retry_header(error, RETRY_AFTER))
         return response
 
     def say(self, key: str, **values: object) -> str:
@@ -161,18 +190,19 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
         try:
             view.check_language()
             return await handler(view)
-        except BadParameterError as error:
-            return await view.fault(HTTPStatus.BAD_REQUEST, view.say(error.key, **error.values))
+        except PageError as error:
+            return await view.explain(error)
         except RefusedByDatabaseError as error:
-            return await view.fault(HTTPStatus.BAD_REQUEST, view.say("bad_form"), str(error))
+            # A sample that the database refuses is not its sender's fault; a form is.
+            return await view.explain(BadRequestError(str(error)))
         except ReceiverError as error:
             fault = {"fault": f"page {type(error).__name__}"}
             logger.warning("the page %s cannot be shown: %s", request.path, error, extra=fault)
-            return await view.fault(HTTPStatus.SERVICE_UNAVAILABLE, view.say("busy"), str(error))
+            return await view.explain(error)
         except Exception as error:
             fault = {"fault": f"page {type(error).__name__}"}
             logger.exception("the page %s failed", request.path, extra=fault)
-            return await view.fault(HTTPStatus.INTERNAL_SERVER_ERROR, view.say("unknown_fault"))
+            return await view.explain(ReceiverError())
 
     return answer
 

@@ -18,18 +18,19 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 
 from receiver.config.settings import Settings
-from receiver.errors import BadRequestError, ReceiverError, TooLargeError
+from receiver.errors import ErrorCodeError, ForbiddenError, ReceiverError, TooLargeError
 from receiver.http.arriving import Arriving
 from receiver.http.body import BodyLimits, read_body
-from receiver.storage.reading.tables import (
-    ErrorCodeError,
-    add_code,
-    connect,
-    find_namesake,
-    rename_code,
-)
+from receiver.storage.reading.tables import add_code, connect, find_namesake, rename_code
 from receiver.web.answers import View
-from receiver.web.parameters import BadParameterError, Values, read_choice, read_number, read_text
+from receiver.web.parameters import (
+    BadParameterError,
+    PageError,
+    Values,
+    read_choice,
+    read_number,
+    read_text,
+)
 
 COOKIE: Final = "receiver_form"
 LARGEST: Final = 16 * 1024
@@ -63,6 +64,18 @@ def remember(response: web.Response, view: View, value: str | None) -> web.Respo
     return response
 
 
+class RejectedFormError(PageError, ForbiddenError):
+    """The form comes from another page, or from somebody who may not change anything."""
+
+
+class LargeFormError(PageError, TooLargeError):
+    """The form is too large."""
+
+
+class ConflictingFormError(PageError, ErrorCodeError):
+    """The error code exists already, or does not exist."""
+
+
 class Editing:
     """Takes forms.
 
@@ -79,29 +92,27 @@ class Editing:
     async def change(self, view: View) -> web.Response:
         """`POST /codes`: add a code, or give one another name."""
         if view.identity is None:
-            return await view.fault(HTTPStatus.FORBIDDEN, view.say("read_only"))
+            raise RejectedFormError("read_only")
         if not from_here(view.request.headers, view.request.host):
-            return await view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
-        try:
-            form = await self._read(view.request)
-        except ReceiverError as error:
-            large = isinstance(error, TooLargeError)
-            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
-            return await view.fault(status, view.say("bad_form"))
+            raise RejectedFormError("not_from_here")
+        form = await self._read(view.request)
         if not is_proven(form, view.request):
-            return await view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
+            raise RejectedFormError("not_from_here")
         return await self._apply(view, form)
 
     async def _read(self, request: web.Request) -> Values:
-        body = await read_body(request, self._limits, self._arriving)
         try:
+            body = await read_body(request, self._limits, self._arriving)
             return dict(
                 parse_qsl(
                     body.decode("ascii"), keep_blank_values=True, max_num_fields=10, errors="strict"
                 )
             )
-        except ValueError:
-            raise BadRequestError from None
+        except TooLargeError:
+            raise LargeFormError("bad_form") from None
+        except (ReceiverError, ValueError):
+            # Browsers repeat by themselves what is answered 408.
+            raise BadParameterError("bad_form") from None
 
     async def _apply(self, view: View, form: Values) -> web.Response:
         action = read_choice(form, "action", ACTIONS, "add")
@@ -120,7 +131,7 @@ class Editing:
                 await ACTIONS[action](connection, code, name, description)
                 namesake = await find_namesake(connection, code, name)
         except ErrorCodeError:
-            return await view.fault(HTTPStatus.CONFLICT, view.say(MISTAKES[action], code=code))
+            raise ConflictingFormError(MISTAKES[action], code=code) from None
         # So that to load the page anew sends nothing again.
         return web.Response(
             status=HTTPStatus.SEE_OTHER,

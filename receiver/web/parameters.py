@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from receiver.errors import BadRequestError
+from receiver.errors import BadRequestError, ReceiverError
 from receiver.storage.reading import logs
 
 MIN_INT32: Final = -(2**31)
@@ -30,18 +30,22 @@ Values = Mapping[str, str]
 """A query or a form: one value a name; one that is empty is as good as none."""
 
 
-class BadParameterError(BadRequestError):
-    """A parameter of the page has a wrong value.
+class PageError(ReceiverError):
+    """A page cannot be shown, or a form cannot be accepted.
 
     Args:
-        key: The text that says so.
-        values: What that text has in braces.
+        key: The text in `web.texts` that tells the reader why.
+        values: The values for the braces of that text.
     """
 
     def __init__(self, key: str, **values: object) -> None:
         super().__init__(f"{key}: {values}")
         self.key = key
         self.values = values
+
+
+class BadParameterError(PageError, BadRequestError):
+    """A parameter of the page has a wrong value."""
 
 
 class Window(NamedTuple):

@@ -18,10 +18,10 @@ import pytest
 import yaml
 from aiohttp import web
 
+from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import build_app
 from receiver.process.serve import warn_of_open_door
-from receiver.security.guard import IDENTITY
-from receiver.write import WRITE_PATH
+from receiver.security.identity import IDENTITY
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
 from tests.receivers import Running, receiving

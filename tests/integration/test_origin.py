@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from receiver.write import WRITE_PATH
+from receiver.http.paths import WRITE as WRITE_PATH
 from tests.conftest import MakeSettings
 from tests.integration.test_guard import GOOD, guarded
 from tests.receivers import Running

@@ -16,14 +16,15 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding
 from cryptography.hazmat.primitives.serialization import PrivateFormat as Format
 
+from receiver.clients import health
 from receiver.clients.capture import LINE, CapturedRequest
-from receiver.commands import health, replay
+from receiver.commands import replay
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
+from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import CONNECTIONS, METRICS
 from receiver.security.contexts import client_context
 from receiver.security.tls import ServerTLS
-from receiver.write import WRITE_PATH
 from tests.certificates import Certificate, issue
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series

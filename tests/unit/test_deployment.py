@@ -19,7 +19,7 @@ from receiver import __version__
 from receiver.commands.cli import COMMANDS
 from receiver.config.settings import Settings
 from receiver.demo import application
-from receiver.write import WRITE_PATH
+from receiver.http.paths import WRITE as WRITE_PATH
 from tests.programs import require_program
 
 ROOT = Path(__file__).parents[2]

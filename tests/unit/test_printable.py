@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
+from receiver.http.answers import acknowledgement, refusal
 from receiver.printable import is_unicode, printable, to_json
 from receiver.rows.model import Faults, WriteRequest
-from receiver.write import acknowledgement, refusal
 
 BAD = ["\x00", "\x07", "\x08", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b", "\u200e", "\u200f"]
 BAD += [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)]

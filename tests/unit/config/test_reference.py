@@ -38,7 +38,9 @@ def test_a_stale_document_is_named_and_made_anew(
     document = documents / name
     current = document.read_text()
     document.write_text(current.replace("| `RECEIVER_LISTEN` |", "| `RECEIVER_LISTENS` |"))
-    with pytest.raises(SystemExit, match=rf"^{name} is not current, run python -m receiver.ref"):
+    with pytest.raises(
+        SystemExit, match=rf"^{name} is not current, run python -m receiver.config"
+    ):
         run(monkeypatch, "--check")
     run(monkeypatch)
     assert document.read_text() == current

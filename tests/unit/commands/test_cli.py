@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import receiver.config.settings
 from receiver import __version__
-from receiver.commands import cli
+from receiver.commands import running
 from receiver.commands.cli import COMMANDS, build_parser, load_command, main
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SettingsError
@@ -29,7 +29,7 @@ def alone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path
     """Nothing around the test changes settings, and the test does not change logging."""
     del make_settings
     monkeypatch.setattr(receiver.config.settings, "SECRETS_DIR", tmp_path / "no secrets")
-    monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
+    monkeypatch.setattr(running, "set_up_logging", lambda *_: None)
 
 
 class Calls(list[tuple[str, Settings]]):
