@@ -32,7 +32,8 @@ from receiver.demo.sender import Configuration, Sender, load_configuration, redi
 from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
 from receiver.process.signals import heard
-from receiver.storage.reading.tables import connect, logs_since
+from receiver.storage.reading.listing import Listing
+from receiver.storage.reading.tables import connect
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -84,7 +85,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         if stop.is_set():
             return 0
         async with connect(stage.settings) as connection:
-            rows = len(await logs_since(connection, started))
+            tables = [Listing(table) for table in stage.settings.catalogue.tables]
+            rows = sum([len(await table.since(connection, started)) for table in tables])
     say(console, f"{rows} rows have come")
     return 0 if rows else 1
 

@@ -10,26 +10,11 @@ from receiver.config.settings import Settings
 from receiver.errors import DuplicateRowError, ErrorCodeError, SchemaError
 from receiver.storage.connection.database import Connection, session, used
 
-BEGINNING: Final = "-infinity"
-
-# The user's own query, which README promises to run verbatim, up to now: without that, one row that
-# a wrong clock has dated years ahead would come first for years.
-NEWEST_LOGS: Final = """
-SELECT l.id, l.created_at, l.ocr_value, e.name AS error_name, e.description
-FROM app_logs l JOIN error_codes e ON l.app_status = e.code
-WHERE l.created_at <= now() ORDER BY l.created_at DESC LIMIT $1
-"""
-
-# The rows from $1 to now, again those that were seen before: rows of one instant come by and by.
-LOGS_SINCE: Final = """
-SELECT l.id, l.created_at, l.ocr_value, e.name AS error_name, e.description
-FROM app_logs l JOIN error_codes e ON l.app_status = e.code
-WHERE l.created_at >= $1 AND l.created_at <= now() ORDER BY l.created_at DESC
-"""
-
 HAS_TABLES: Final = """
 SELECT to_regclass('app_logs') IS NOT NULL AND to_regclass('error_codes') IS NOT NULL
 """
+
+HAS_TABLE: Final = "SELECT to_regclass(quote_ident($1)) IS NOT NULL"
 
 LIST_CODES: Final = "SELECT code, name, description, created_at FROM error_codes ORDER BY code"
 
@@ -53,16 +38,6 @@ WHERE lower(name) = lower($1) AND code <> $2 ORDER BY code LIMIT 1
 
 # Times are as PostgreSQL writes them, in UTC: TIMESTAMPTZ holds years that datetime does not, and
 # an OCR value sent in the wrong unit lands there.
-
-
-class Log(NamedTuple):
-    """A row that the user's query gives."""
-
-    id: int
-    created_at: str
-    ocr_value: str
-    error_name: str
-    description: str | None
 
 
 class Code(NamedTuple):
@@ -105,16 +80,16 @@ async def prepare(connection: Connection) -> None:
             )
 
 
-async def newest_logs(connection: Connection, limit: int) -> list[Log]:
-    """The newest rows, newest first."""
-    async with used(connection):
-        return [Log(*row) for row in await connection.fetch(NEWEST_LOGS, limit)]
+async def require_table(connection: Connection, table: str) -> None:
+    """Check that a declared table is there.
 
-
-async def logs_since(connection: Connection, created_at: str) -> list[Log]:
-    """All rows of that time and later, newest first."""
+    Raises:
+        SchemaError: it is not.
+        ReceiverError: as `translated` does.
+    """
     async with used(connection):
-        return [Log(*row) for row in await connection.fetch(LOGS_SINCE, created_at)]
+        if not await connection.fetchval(HAS_TABLE, table):
+            raise SchemaError(f"the database has no table {table} yet: run `receiver migrate`")
 
 
 async def list_codes(connection: Connection) -> list[Code]:
