@@ -15,10 +15,11 @@ from receiver.errors import ErrorCodeError, SetupError
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.diagnosis.findings import Level
+from receiver.storage.reading.listing import Listing
+from receiver.storage.reading.selecting import default_table
 from receiver.storage.reading.tables import (
     add_code,
     connect,
-    newest_logs,
     rename_code,
 )
 from receiver.storage.schema.revisions import migrate
@@ -47,7 +48,7 @@ BEGIN
     RETURN NULL;
 END $$;
 """
-WATCHED = ("app_logs", "pending_halves", "sources", "error_codes", "rejected_samples", "backfills")
+WATCHED = ("app_logs", "pending_rows", "sources", "error_codes", "rejected_samples", "backfills")
 
 # What a session of the server must be for the next client, which may be anybody.
 SETTINGS = """
@@ -108,7 +109,7 @@ async def test_all_that_writes_works_through_a_pooler(
         metrics = (await receiver.get("/metrics"))[1]
         assert "receiver_database_up 1.0" in metrics
         assert await receiver.ready()
-    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM pending_halves)"
+    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM pending_rows)"
     assert tuple((await ask(pooled_url, counts))[0]) == (2 * CLIENTS, 0)
     await migrate(settings)
 
@@ -120,7 +121,7 @@ async def test_all_that_reads_works_through_a_pooler(
     async with receiving(settings) as receiver:
         await send_all_kinds(receiver)
     async with connect(settings) as connection:
-        logs = await newest_logs(connection, 100)
+        logs = await Listing(default_table(settings.catalogue)).newest(connection, 100)
         assert len(logs) == 2 * CLIENTS
         assert logs[0].created_at.endswith("+00")
         await add_code(connection, 500, "NEW", None)

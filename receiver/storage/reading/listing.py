@@ -53,19 +53,19 @@ class Listing:
         newest = f"{rows} ORDER BY created_at DESC LIMIT $1"
         fields = (ID, CREATED_AT, *self.fields)
         order = "ORDER BY l.created_at DESC"
-        self._newest = select(table, fields, newest, order)
-        self._since = select(table, fields, f"{rows} AND created_at >= $1", order)
+        self.newest_statement = select(table, fields, newest, order)
+        self.since_statement = select(table, fields, f"{rows} AND created_at >= $1", order)
 
     async def newest(self, connection: Connection, limit: int) -> list[Entry]:
         """Return at most so many of the newest rows."""
-        return await self._fetch(connection, self._newest, limit)
+        return await self._fetch(connection, self.newest_statement, limit)
 
     async def since(self, connection: Connection, created_at: str) -> list[Entry]:
         """Return all rows of that time and later, also those that were returned before.
 
         Rows of one instant come by and by.
         """
-        return await self._fetch(connection, self._since, created_at)
+        return await self._fetch(connection, self.since_statement, created_at)
 
     async def _fetch(self, connection: Connection, statement: str, value: object) -> list[Entry]:
         async with used(connection):
