@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -14,15 +15,16 @@ from tenacity import (
     wait_exponential,
 )
 
-from receiver.clients.prometheus import Prometheus, TooMuchAtOnceError
+from receiver.clients.prometheus import Prometheus, TooMuchAtOnceError, selector
 from receiver.clients.prometheus_model import Points, RefusedByPrometheusError
 from receiver.errors import SetupError, UnavailableError
 from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
 from receiver.protocol.series import FILTERED, SeriesCache, join
 from receiver.protocol.tally import describe, for_each_table
 from receiver.rows.batch import Outcomes
-from receiver.rows.model import Sample
-from receiver.rows.tables import Catalogue
+from receiver.rows.model import Sample, Series
+from receiver.rows.model import Source as SourceLabels
+from receiver.rows.tables import Catalogue, Column
 from receiver.storage.writing.backfills import Progress
 from receiver.write import Storage
 
@@ -33,11 +35,24 @@ LONGEST_SPAN: Final = 24 * 3_600_000
 SHORTEST_SPAN: Final = 1_000
 """Milliseconds of one window; a day is at most two chunks to create in one transaction."""
 SAMPLES_AT_ONCE: Final = 100_000
+MOST_AT_ONCE: Final = 10 * SAMPLES_AT_ONCE
+"""Samples of a window above which a shorter one is read."""
+LABEL_NAME: Final = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 CACHE_SIZE: Final = 64 * MIB
 
 
-Found: TypeAlias = tuple[list[Sample], Counter[str]]
-"""The samples of a window, and how many there are of each metric, by its name."""
+class Found(NamedTuple):
+    """The samples of a window."""
+
+    samples: list[Sample]
+    """One for each column that they feed."""
+    kept: int
+    """How many samples of Prometheus those are."""
+    read: Counter[Fed]
+
+
+Fed: TypeAlias = tuple[str, str]
+"""A table and one of the metrics that feed it, by their names."""
 
 Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
 """Remembers how far it came, after all up to there is committed."""
@@ -46,24 +61,26 @@ Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
 class Source(Protocol):
     """Where samples are read."""
 
-    async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
-        """The samples of a metric after `begin`, until `end`."""
+    async def samples(self, selected: str, begin: int, end: int) -> list[Points]:
+        """Return the samples of the series that a selector gives, after `begin`, until `end`."""
 
 
 class Window(NamedTuple):
     """What was read and stored of one stretch of time."""
 
     progress: Progress
-    read: Counter[str]
-    """Samples of each metric, by its name."""
+    kept: int
+    """How many samples were read that feed a column."""
+    read: Counter[Fed]
+    """How many of each metric feed each table."""
     outcomes: Outcomes
 
 
 class Backfill:
     """Copies samples from a Prometheus into storage, by the path that pushed samples take.
 
-    All metrics of a window are read before it is stored, so rows are whole; what is stored already
-    is left as it is.
+    All metrics of all tables are read of a window before it is stored, so rows are whole; what is
+    stored already is left as it is.
 
     Args:
         source: Where samples are read.
@@ -82,7 +99,11 @@ class Backfill:
     ) -> None:
         self._source = source
         self._storage = storage
-        self._metrics = list(catalogue.by_metric)
+        self._selectors = [
+            selected
+            for metric in catalogue.by_metric
+            for selected in find_selectors(catalogue, metric, external_labels)
+        ]
         self._external_labels = external_labels
         self._limits = limits
         self._series = SeriesCache(catalogue, CACHE_SIZE, limits)
@@ -113,24 +134,27 @@ class Backfill:
                     raise
                 span = max(SHORTEST_SPAN, span // 2)
                 continue
-            samples, read = found
             outcomes = Outcomes()
-            if samples:
-                outcomes = await self._retrying(self._storage.store, samples)
+            if found.samples:
+                outcomes = await self._retrying(self._storage.store, found.samples)
             progress = progress._replace(done=until)
             await self._retrying(keep, progress)
-            yield Window(progress, read, outcomes)
-            span = next_span(span, len(samples))
+            yield Window(progress, found.kept, found.read, outcomes)
+            span = next_span(span, len(found.samples))
 
     async def _read(self, begin: int, end: int) -> Found:
-        samples: list[Sample] = []
-        read: Counter[str] = Counter()
-        for name in self._metrics:
-            for points in await self._source.samples(name, begin, end):
+        found = Found([], 0, Counter())
+        for selected in self._selectors:
+            for points in await self._source.samples(selected, begin, end):
                 kept = self._kept(points)
-                samples += for_each_table(kept)
-                read[name] += len(kept)
-        return samples, read
+                found.samples.extend(for_each_table(kept))
+                found = found._replace(kept=found.kept + len(kept))
+                if kept:
+                    for column, source in fed_by(kept[0][0]):
+                        found.read[source.table.name, column.metric] += len(kept)
+            if len(found.samples) > MOST_AT_ONCE and end - begin > SHORTEST_SPAN:
+                raise TooMuchAtOnceError(f"Prometheus has {len(found.samples)} samples at once")
+        return found
 
     def _kept(self, points: Points) -> list[Sample]:
         labels = {**self._external_labels, **points.labels}
@@ -145,6 +169,35 @@ class Backfill:
         if series is FILTERED:
             return []
         return [(series, timestamp, value) for timestamp, value in points.values]
+
+
+def fed_by(series: Series) -> Iterator[tuple[Column, SourceLabels]]:
+    """Yield the columns that a series feeds, of all tables, each with its source."""
+    for column, source, _ in (series, *series.others):
+        yield column, source
+
+
+def find_selectors(
+    catalogue: Catalogue, metric: str, external_labels: Mapping[str, str]
+) -> list[str]:
+    """Write what selects the series of a metric that tables want, none of them twice.
+
+    Labels that are added later cannot be looked for, nor those whose names only some versions of
+    Prometheus can write; for these, too many series are read and left out here.
+    """
+    wanted = {
+        selector(
+            metric,
+            {
+                label: expression
+                for label, expression in sorted(table.match.items())
+                if LABEL_NAME.fullmatch(label) and label not in external_labels
+            },
+        )
+        for table, _ in catalogue.by_metric[metric]
+    }
+    # Two that overlap would give a series twice.
+    return [selector(metric)] if len(wanted) > 1 else list(wanted)
 
 
 def is_temporary(error: BaseException) -> bool:

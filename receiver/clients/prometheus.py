@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -110,14 +111,14 @@ class Prometheus(NamedTuple):
         answer = await self.api(Answer[Vector], "/query", query=f"count({expression})")
         return sum(int(count.value[1]) for count in answer.data.result)
 
-    async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
-        """The samples of a metric's series after `begin`, until `end`: with their own timestamps.
+    async def samples(self, selected: str, begin: int, end: int) -> list[Points]:
+        """Return the samples of series after `begin`, until `end`: with their own timestamps.
 
         A range selector gives the samples themselves, where `query_range` would give values at
         steps. Prometheus 2 answers a sample at `begin` too, which is left out.
 
         Args:
-            metric: Its name.
+            selected: What selects the series, as `selector` writes it.
             begin: Milliseconds since the Unix epoch.
             end: The same.
 
@@ -128,7 +129,7 @@ class Prometheus(NamedTuple):
         answer = await self.api(
             Answer[Matrix],
             "/query",
-            query=f"{selector(metric)}[{end - begin}ms]",
+            query=f"{selected}[{end - begin}ms]",
             time=f"{end / 1000:.3f}",
             timeout=QUERY_TIMEOUT,
         )
@@ -234,9 +235,21 @@ def failure(status: int, path: str, text: str) -> UnavailableError:
     return UnavailableError(said)
 
 
-def selector(metric: str) -> str:
-    """What selects a metric's series, whatever its name has in it."""
-    return f"{{__name__={json.dumps(metric, ensure_ascii=False)}}}"
+def selector(metric: str, match: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Write what selects a metric's series, whatever its name has in it.
+
+    Args:
+        metric: The name.
+        match: Regular expressions by the labels that they must match, as PromQL has them.
+    """
+    matchers = [f"__name__={text(metric)}"]
+    matchers += [f"{label}=~{text(expression)}" for label, expression in match.items()]
+    return f"{{{','.join(matchers)}}}"
+
+
+def text(value: str) -> str:
+    """Write a string of PromQL."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def public(url: str) -> str:

@@ -238,9 +238,7 @@ async def read_batches(
     batch: list[asyncpg.Record] = []
     size = 0
     async with undisturbed(connection):
-        cursor = await connection.cursor(
-            select_as_numbers(selection.table), *selection.arguments()
-        )
+        cursor = await connection.cursor(select_as_numbers(selection.table), *selection.arguments())
         while rows := await cursor.fetch(min(FETCHED, AT_ONCE)):
             batch += rows
             size += sum(len(row[-1]) for row in rows)
