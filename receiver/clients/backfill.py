@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -24,7 +24,7 @@ from receiver.protocol.tally import describe, for_each_table
 from receiver.rows.batch import Outcomes
 from receiver.rows.model import Sample, Series
 from receiver.rows.model import Source as SourceLabels
-from receiver.rows.tables import Catalogue, Column
+from receiver.rows.tables import Catalogue, Column, Table
 from receiver.storage.writing.backfills import Progress
 from receiver.write import Storage
 
@@ -182,22 +182,26 @@ def find_selectors(
 ) -> list[str]:
     """Write what selects the series of a metric that tables want, none of them twice.
 
-    Labels that are added later cannot be looked for, nor those whose names only some versions of
-    Prometheus can write; for these, too many series are read and left out here.
+    More may be read than tables want: the cache of series leaves them out.
     """
     wanted = {
-        selector(
-            metric,
-            {
-                label: expression
-                for label, expression in sorted(table.match.items())
-                if LABEL_NAME.fullmatch(label) and label not in external_labels
-            },
-        )
+        selector(metric, usable_match(table, external_labels))
         for table, _ in catalogue.by_metric[metric]
     }
     # Two that overlap would give a series twice.
     return [selector(metric)] if len(wanted) > 1 else list(wanted)
+
+
+def usable_match(table: Table, external_labels: Collection[str]) -> dict[str, str]:
+    """Return what a table's series must match, as far as Prometheus can look for it.
+
+    It cannot for labels that it adds when it sends, nor, in some versions, for every name.
+    """
+    return {
+        label: expression
+        for label, expression in sorted(table.match.items())
+        if LABEL_NAME.fullmatch(label) and label not in external_labels
+    }
 
 
 def is_temporary(error: BaseException) -> bool:
