@@ -1,7 +1,8 @@
 """Show it all on this machine: database, receiver, two sample applications, sender, newest rows.
 
 Nothing has to be there before: without a database URL the rows go to an embedded database of the
-demo's own, below the data directory. Ctrl-C ends it.
+demo's own, below the data directory. Ctrl-C ends it. The demo declares tables of its own, app_logs
+and press_readings, so do not name a database that a receiver with other tables fills.
 
 Examples:
     receiver demo
@@ -113,6 +114,7 @@ async def perform(console: Console, stage: Stage, arguments: Namespace) -> None:
         url=stage.url,
         interval=arguments.scrape_interval,
         token=stage.token,
+        metrics=stage.settings.catalogue.by_metric,
     )
     sender = await find_sender(arguments.sender, configuration)
     print_places(console, {"sender": sender.description})
