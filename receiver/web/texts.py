@@ -26,6 +26,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "페이지를 갱신하지 못했습니다. 다시 시도합니다.",
     ),
     "older": ("Older", "이전 항목"),
+    "table": ("Table", "테이블"),
+    "tables": ("Tables", "테이블 목록"),
+    "all_tables": ("all", "전체"),
     "newest": ("Newest", "최신 항목"),
     # --- overview ---
     "arriving": ("Is data arriving?", "데이터가 들어오고 있습니까?"),
@@ -38,7 +41,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "newest_row": ("The newest row is of", "가장 최근 행:"),
     "rows_minute": ("Rows of the last minute", "최근 1분의 행"),
     "rows_second": ("Rows per second", "초당 행"),
-    "pending": ("Samples waiting for the other one", "짝을 기다리는 샘플"),
+    "pending": ("Incomplete rows", "불완전한 행"),
     "rejected_minute": ("Rejected in the last minute", "최근 1분 동안 거부됨"),
     "more_than": ("more than {number}", "{number} 초과"),
     "sources": ("Newest sample of each source", "소스별 최신 샘플"),
@@ -53,6 +56,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "first_sources": ("First sources", "처음 소스"),
     "no_sources": ("There are no sources here.", "여기에는 소스가 없습니다."),
     "no_row": ("no row yet", "아직 행 없음"),
+    "no_row_here": ("no row in this table", "이 테이블에는 행 없음"),
     # --- timeline ---
     "timeline": ("State timeline", "상태 타임라인"),
     "timeline_hint": (
@@ -95,11 +99,16 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "{number} rows were looked through, back to",
         "{number}개 행을 살펴보았습니다. 여기까지:",
     ),
+    "samples_looked_at": (
+        "{number} rejected samples were looked through.",
+        "거부된 샘플 {number}개를 살펴보았습니다.",
+    ),
     "go_on": ("Look further back", "더 이전까지 찾기"),
     # --- rejected samples ---
     "rejected_caption": ("Rejected samples, newest first", "거부된 샘플, 최신순"),
     "rejected_at": ("Rejected at", "거부된 시각"),
     "metric": ("Metric", "메트릭"),
+    "column": ("Column", "열"),
     "sample_time": ("Sample's time", "샘플 시각"),
     "value": ("Value", "값"),
     "reason": ("Reason", "이유"),
@@ -119,8 +128,18 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "another value was stored for the same time and source",
         "같은 시각과 소스에 다른 값이 이미 저장됨",
     ),
-    "reason_unpaired": ("its other sample did not come in time", "짝이 제시간에 오지 않음"),
-    "reason_other_sample_rejected": ("its other sample was rejected", "짝이 거부됨"),
+    "reason_unpaired": (
+        "another sample of its row did not come in time",
+        "행의 다른 샘플이 제시간에 오지 않음",
+    ),
+    "reason_other_sample_rejected": (
+        "another sample of its row was rejected",
+        "행의 다른 샘플이 거부됨",
+    ),
+    "reason_label_does_not_fit": (
+        "a label of its source does not fit the column that is to hold it",
+        "소스의 레이블이 그 값을 담을 열에 맞지 않음",
+    ),
     "reason_too_old": ("its time is too long ago", "시각이 너무 오래됨"),
     "reason_too_far_ahead": ("its time is too far in the future", "시각이 너무 먼 미래임"),
     "reason_too_many_new_sources": (

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 import asyncpg
 import pytest
 
-from receiver.rows.model import Reason
+from receiver.rows.reasons import Reason
 from receiver.web.texts import TEXTS
 from tests.conftest import MakeSettings
 from tests.logs import START, add_logs, add_sources, logs
@@ -190,7 +190,7 @@ async def test_rejected_samples_tell_why(receiver: Running, database_url: str) -
     text = words(first) + words(second)
     for shown in ("not a number (NaN) not_a_number", "1e+300", "inf", "4611686018427387904 ms"):
         assert shown in text
-    assert "its other sample did not come in time" in text
+    assert "another sample of its row did not come in time" in text
 
 
 def test_every_reason_has_its_text() -> None:
@@ -204,8 +204,8 @@ async def test_a_reason_of_a_later_release_is_shown(
 ) -> None:
     await add_sources(connection, 1)
     await connection.execute(
-        "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason) "
-        "VALUES (1, 'app_status', 0, 0, 'too_loud')"
+        "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, table_name) "
+        "VALUES (1, 'app_status', 0, 0, 'too_loud', 'app_logs')"
     )
     assert "too_loud" in words(await look(receiver, "/rejected"))
 

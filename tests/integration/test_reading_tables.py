@@ -15,7 +15,7 @@ import pytest
 
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
-from receiver.errors import SchemaError, UsageError
+from receiver.errors import ErrorCodeError, SchemaError, UsageError
 from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
 from tests.receivers import receiving
@@ -95,7 +95,9 @@ async def test_a_table_that_is_not_declared_is_refused(run: Run, command: str) -
 
 
 @pytest.mark.parametrize("command", ["logs", "export"])
-async def test_a_table_that_is_not_there_yet_is_named(run: Run, tmp_path: Path, command: str) -> None:
+async def test_a_table_that_is_not_there_yet_is_named(
+    run: Run, tmp_path: Path, command: str
+) -> None:
     write_tables(tmp_path, "tables: {new_ones: {columns: {a: {metric: a, type: bigint}}}}")
     words = ("-o", "-", "--format=csv") if command == "export" else ()
     with pytest.raises(SchemaError, match="no table new_ones yet: run `receiver migrate`"):
@@ -108,6 +110,32 @@ async def test_without_app_logs_the_first_table_is_shown(
     write_tables(tmp_path, WITHOUT_LOGS)
     assert await run("logs") == 0
     assert "pressure" in capsys.readouterr().out
+
+
+async def test_codes_of_any_table_are_listed_and_renamed(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await run("codes", "--table=robot_states", "rename", "4", "MOVING", "it moves") == 0
+    assert await run("codes", "add", "5", "LOST", "--table=robot_states") == 0
+    assert await run("codes", "list", "--table=robot_states") == 0
+    _, *rows = cells(capsys.readouterr().out)
+    assert [row[:2] for row in rows] == [["3", "IDLE"], ["4", "MOVING"], ["5", "LOST"]]
+    with pytest.raises(ErrorCodeError, match="codes --table robot_states rename 5 NAME"):
+        await run("codes", "add", "5", "LOST", "--table=robot_states")
+    assert await run("codes", "list") == 0
+    assert "NETWORK_ERROR" in capsys.readouterr().out
+    for name in ("robots", "robot_state"):
+        said = f"--table={name}: no such table of codes.*robot_states.*there is error_codes, robot_"
+        with pytest.raises(UsageError, match=said):
+            await run("codes", "list", f"--table={name}")
+
+
+async def test_a_table_of_codes_may_be_somebody_elses(
+    run: Run, capsys: pytest.CaptureFixture[str], empty_database_url: str
+) -> None:
+    await execute(empty_database_url, "ALTER TABLE robot_states DROP COLUMN created_at")
+    assert await run("codes", "list", "--table=robot_states") == 0
+    assert "UNREGISTERED_4" in capsys.readouterr().out
 
 
 async def test_csv_of_a_table(run: Run, tmp_path: Path) -> None:

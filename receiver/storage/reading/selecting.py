@@ -100,17 +100,20 @@ def alias(column: Column) -> str:
     return f"e{column.slot}"
 
 
-def joins(table: Table) -> str:
+def joins(table: Table, *, with_source: bool) -> str:
     """Join the rows `l` with their sources, and with what their codes mean where that is known."""
+    sources = ("JOIN sources s ON s.id = l.source_id",) if with_source else ()
     codes = (
         f"LEFT JOIN {quote(column.codes or '')} {alias(column)} "
         f"ON {alias(column)}.code = l.{quote(column.name)}"
         for column in table.codes
     )
-    return "\n".join(("JOIN sources s ON s.id = l.source_id", *codes))
+    return "\n".join((*sources, *codes))
 
 
-def select(table: Table, fields: Iterable[Field], rows: str, rest: str) -> str:
+def select(
+    table: Table, fields: Iterable[Field], rows: str, rest: str, *, with_source: bool = True
+) -> str:
     """Write a statement.
 
     Args:
@@ -118,6 +121,7 @@ def select(table: Table, fields: Iterable[Field], rows: str, rest: str) -> str:
         fields: What is read of each row.
         rows: A query for whole rows of the table.
         rest: What follows the joins: more joins, conditions on `l` and `s`, the order.
+        with_source: Whether the sources are joined.
     """
     listed = ",\n    ".join(f"{field.expression} AS {quote(field.name)}" for field in fields)
-    return f"SELECT {listed}\nFROM ({rows}) AS l\n{joins(table)}\n{rest}"
+    return f"SELECT {listed}\nFROM ({rows}) AS l\n{joins(table, with_source=with_source)}\n{rest}"
