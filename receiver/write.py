@@ -1,4 +1,4 @@
-"""`POST /api/v1/write`: one request from its headers to its answer, stage by stage."""
+"""Handles `POST /api/v1/write`: a request from its headers to its answer, stage by stage."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ NOTHING: Final = WriteRequest([], 0, 0, 0, 0, Faults(0, 0, []))
 
 
 class Storage(Protocol):
-    """Where samples go."""
+    """Stores samples."""
 
     async def store(self, samples: Collection[Sample]) -> Outcomes:
         """Return when the samples are committed."""
 
 
 Record: TypeAlias = Callable[[web.Request, bytes], Awaitable[None]]
-"""Is given each request with its body as it came, before anything is made of it."""
+"""Called with each request and its body as received, before it is decoded."""
 
 
 class WriteHandler:
     """Answers write requests.
 
     Args:
-        settings: The limits.
-        decoders: One for each message that can be negotiated.
-        storage: Where samples go.
+        settings: State the limits.
+        decoders: The decoder of each message that can be negotiated.
+        storage: Stores the samples.
         in_flight: Counts the requests in flight.
-        metrics: Where to count.
+        metrics: Counts requests and samples.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class WriteHandler:
         self.record: Record | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Handle one request; every failure becomes an answer here."""
+        """Handle one request, and turn every exception into an answer."""
         version = "unknown"
         with self._metrics.request_seconds.time():
             try:
@@ -93,12 +93,12 @@ class WriteHandler:
         except ReceiverError as error:
             response = self._refuse(request, error)
         except Exception as error:
-            # Unknown faults are ours: 500, so that the sender tries again.
+            # Unknown errors are answered 500, so that the sender retries.
             about = {"fault": type(error).__name__, "request_id": request_id(request)}
             logger.exception("a write request failed", extra=about)
             response = self._refuse(request, ReceiverError(f"internal error: {error!r}"))
         if message is not Message.V1:
-            # 1.0 knows no such headers, and its senders could take a 0 for a loss.
+            # 1.0 has no such headers, and its senders could take a 0 for a loss.
             response.headers.update(count_written(written))
         return response
 

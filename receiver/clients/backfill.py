@@ -1,4 +1,4 @@
-"""Reads the history that a Prometheus still has, window by window, into the database."""
+"""Copies the history in a Prometheus into the database, window by window."""
 
 from __future__ import annotations
 
@@ -28,70 +28,72 @@ from receiver.rows.tables import Catalogue, Column, Table
 from receiver.storage.writing.backfills import Progress
 from receiver.write import Storage
 
-PATIENCE: Final = 120.0
-"""Seconds for which Prometheus or the database may be away."""
+RETRY_TIME: Final = 120.0
+"""Seconds of retries while Prometheus or the database cannot be reached."""
 FIRST_SPAN: Final = 5 * 60_000
 LONGEST_SPAN: Final = 24 * 3_600_000
 SHORTEST_SPAN: Final = 1_000
-"""Milliseconds of one window; a day is at most two chunks to create in one transaction."""
+"""Milliseconds of the longest window: a day needs at most two new chunks in a transaction."""
 SAMPLES_AT_ONCE: Final = 100_000
 MOST_AT_ONCE: Final = 10 * SAMPLES_AT_ONCE
-"""Samples of a window above which a shorter one is read."""
+"""Maximum number of samples of a window; with more, a shorter window is read."""
 LABEL_NAME: Final = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 CACHE_SIZE: Final = 64 * MIB
+
+
+Fed: TypeAlias = tuple[str, str]
+"""The name of a table, and that of one of its metrics."""
 
 
 class Found(NamedTuple):
     """The samples of a window."""
 
     samples: list[Sample]
-    """One for each column that they feed."""
+    """One for each column that a sample of Prometheus belongs to."""
     kept: int
-    """How many samples of Prometheus those are."""
+    """Number of samples of Prometheus that belong to a table."""
     read: Counter[Fed]
+    """Number of samples by table and metric."""
 
-
-Fed: TypeAlias = tuple[str, str]
-"""A table and one of the metrics that feed it, by their names."""
 
 Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
-"""Remembers how far it came, after all up to there is committed."""
+"""Saves the progress, after everything up to it is committed."""
 
 
-class Source(Protocol):
-    """Where samples are read."""
+class History(Protocol):
+    """Reads samples of the past."""
 
     async def samples(self, selected: str, begin: int, end: int) -> list[Points]:
-        """Return the samples of the series that a selector gives, after `begin`, until `end`."""
+        """Return the samples of the selected series after `begin`, up to `end`."""
 
 
 class Window(NamedTuple):
-    """What was read and stored of one stretch of time."""
+    """The samples read and stored of one range of time."""
 
     progress: Progress
     kept: int
-    """How many samples were read that feed a column."""
+    """Number of samples that belong to a table."""
     read: Counter[Fed]
-    """How many of each metric feed each table."""
+    """Number of samples by table and metric."""
     outcomes: Outcomes
 
 
 class Backfill:
-    """Copies samples from a Prometheus into storage, by the path that pushed samples take.
+    """Copies samples from a Prometheus into storage, in the same way as received samples.
 
-    All metrics of all tables are read of a window before it is stored, so rows are whole; what is
-    stored already is left as it is.
+    All metrics of all tables of a window are read before it is stored, so that rows are complete;
+    existing rows are not changed.
 
     Args:
-        source: Where samples are read.
-        storage: Where they go.
-        catalogue: The tables, which say which metrics are read.
-        external_labels: What the source adds to all it pushes; a series' own labels win.
+        source: Reads the samples.
+        storage: Stores the samples.
+        catalogue: The tables, which name the metrics to read.
+        external_labels: Labels that Prometheus adds when it sends; a series' own labels win.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: History,
         storage: Storage,
         catalogue: Catalogue,
         external_labels: Mapping[str, str],
@@ -110,19 +112,19 @@ class Backfill:
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(is_temporary),
             wait=wait_exponential(multiplier=0.1, max=5),
-            stop=stop_after_delay(PATIENCE),
+            stop=stop_after_delay(RETRY_TIME),
             reraise=True,
         )
 
     async def run(self, progress: Progress, keep: Keep) -> AsyncIterator[Window]:
-        """Read and store from where it stands to the end; each window as it is committed.
+        """Read and store from the current position to the end; yield each committed window.
 
         Args:
-            progress: Where it stands.
-            keep: Remembers where it stands after each window.
+            progress: The current position.
+            keep: Saves the position after each window.
 
         Raises:
-            UnavailableError: Prometheus or the database is away for too long, or refuses.
+            UnavailableError: Prometheus or the database cannot be reached for too long, or refuses.
         """
         span = FIRST_SPAN
         while progress.done < progress.end:
@@ -172,7 +174,7 @@ class Backfill:
 
 
 def fed_by(series: Series) -> Iterator[tuple[Column, SourceLabels]]:
-    """Yield the columns that a series feeds, of all tables, each with its source."""
+    """Yield the columns of all tables that a series belongs to, each with its source."""
     for column, source, _ in (series, *series.others):
         yield column, source
 
@@ -180,22 +182,23 @@ def fed_by(series: Series) -> Iterator[tuple[Column, SourceLabels]]:
 def find_selectors(
     catalogue: Catalogue, metric: str, external_labels: Mapping[str, str]
 ) -> list[str]:
-    """Write what selects the series of a metric that tables want, none of them twice.
+    """Return selectors of a metric's series, so that no series is read twice.
 
-    More may be read than tables want: the cache of series leaves them out.
+    They may select series that belong to no table: the cache of series filters these.
     """
     wanted = {
         selector(metric, usable_match(table, external_labels))
         for table, _ in catalogue.by_metric[metric]
     }
-    # Two that overlap would give a series twice.
+    # Overlapping selectors would return a series twice.
     return [selector(metric)] if len(wanted) > 1 else list(wanted)
 
 
 def usable_match(table: Table, external_labels: Collection[str]) -> dict[str, str]:
-    """Return what a table's series must match, as far as Prometheus can look for it.
+    """Return the part of a table's `match` that a selector can contain.
 
-    It cannot for labels that it adds when it sends, nor, in some versions, for every name.
+    Prometheus adds external labels only when it sends, and only some versions can select by labels
+    of any name.
     """
     return {
         label: expression
@@ -205,13 +208,13 @@ def usable_match(table: Table, external_labels: Collection[str]) -> dict[str, st
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Whether to try the same again."""
+    """Return whether the same request may succeed later."""
     lasting = (TooMuchAtOnceError, RefusedByPrometheusError)
     return isinstance(error, UnavailableError) and not isinstance(error, lasting)
 
 
 def next_span(span: int, samples: int) -> int:
-    """The length of the next window, so that about `SAMPLES_AT_ONCE` are read at once."""
+    """Return the length of the next window, so that about `SAMPLES_AT_ONCE` samples are read."""
     if samples > SAMPLES_AT_ONCE:
         return max(SHORTEST_SPAN, span // 2)
     if samples < SAMPLES_AT_ONCE // 4:
@@ -220,20 +223,20 @@ def next_span(span: int, samples: int) -> int:
 
 
 def to_milliseconds(moment: datetime) -> int:
-    """A time in milliseconds since the Unix epoch."""
+    """Return a time in milliseconds since the Unix epoch."""
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 def to_text(milliseconds: int) -> str:
-    """A time as people read it, in the local time zone."""
+    """Return a time as text, in the local time zone."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().isoformat(" ", "seconds")
 
 
 async def find_external_labels(prometheus: Prometheus) -> dict[str, str]:
-    """What Prometheus adds to all it pushes.
+    """Return the labels that Prometheus adds when it sends.
 
     Raises:
-        RefusedByPrometheusError: it does not tell; the message says what to do.
+        RefusedByPrometheusError: it does not report them; the message states what to do.
         UnavailableError: it cannot be reached.
     """
     try:
@@ -241,5 +244,5 @@ async def find_external_labels(prometheus: Prometheus) -> dict[str, str]:
     except RefusedByPrometheusError as error:
         raise RefusedByPrometheusError(
             f"its external labels cannot be read: {error}; if the URL and the password are right, "
-            "give them with --external-label NAME=VALUE, or say --no-external-labels"
+            "give them with --external-label NAME=VALUE, or use --no-external-labels"
         ) from error

@@ -1,4 +1,4 @@
-"""What came of a backfill: how much of it is rows, and why it may be none."""
+"""The result of a backfill: how many rows, and why there may be none."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from receiver.rows.tables import Catalogue, Table
 
 
 class Copied(NamedTuple):
-    """What was read, and what became of it."""
+    """The samples that were read, and their outcomes."""
 
     kept: int
-    """How many samples were read that feed a column."""
+    """Number of samples that belong to a table."""
     read: Counter[Fed]
-    """How many of each metric feed each table."""
+    """Number of samples by table and metric."""
     outcomes: Outcomes
 
     def has_rows(self, waiting: int) -> bool:
-        """Return whether any sample is part of a row, where so many are of incomplete rows."""
+        """Return whether any sample is in a row, given the number in incomplete rows."""
         accepted = self.outcomes.accepted
         return not accepted or waiting < accepted
 
     def summary(self, waiting: int) -> str:
-        """Say what became of the samples, in one line."""
+        """Return the outcomes of the samples in one line."""
         accepted = self.outcomes.accepted
         parts = [f"{max(0, accepted - waiting)} in rows, now or before"]
         if waiting:
@@ -44,12 +44,12 @@ class Copied(NamedTuple):
 def summarize_tables(
     read: Counter[Fed], fates: Fates, waiting: Counter[str], catalogue: Catalogue
 ) -> Iterator[str]:
-    """Say of each table what became of its samples, a line for each.
+    """Yield a line for each table with the outcomes of its samples.
 
     Args:
-        read: How many samples of each metric feed each table.
-        fates: What the database did with them.
-        waiting: Samples of incomplete rows, by table.
+        read: Number of samples by table and metric.
+        fates: Their outcomes in the database.
+        waiting: Number of samples in incomplete rows, by table.
         catalogue: The tables.
     """
     for table in catalogue.tables:
@@ -66,7 +66,7 @@ def summarize_tables(
 
 
 def missing_metrics(read: Counter[Fed], table: Table) -> list[str]:
-    """Return the metrics of required columns of which a table got no samples."""
+    """Return the metrics of the required columns for which a table has no samples."""
     return [
         column.metric
         for column in table.columns
@@ -78,7 +78,7 @@ def require_metrics(read: Counter[Fed], catalogue: Catalogue, span: str) -> None
     """Check that samples of all required columns of a table were read.
 
     Raises:
-        SetupError: no table has them: nothing became a row.
+        SetupError: no table has them, so there are no rows.
     """
     missing = {table: missing_metrics(read, table) for table in catalogue.tables}
     if not all(missing.values()):

@@ -1,4 +1,4 @@
-"""The command `receiver` and its subcommands; each is a module of `receiver.commands`."""
+"""The command line of `receiver`; each command is a module of `receiver.commands`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ COMMANDS: Final = {
     "serve": "receive and store (the default)",
     "migrate": "bring the database schema up to date",
     "tables": "list the declared tables, check a tables file, or show what migrating would do",
-    "demo": "show it all on this machine, with two sample applications",
+    "demo": "run everything on this machine, with two sample applications",
     "capture": "serve, and record the requests",
-    "replay": "send recorded requests",
-    "backfill": "read the history that a Prometheus still has",
+    "replay": "send recorded requests again",
+    "backfill": "copy the history in a Prometheus",
     "export": "write a range of the logs to a CSV or Parquet file",
     "logs": "show the newest logs",
     "codes": "list, add and rename error codes",
-    "credential": "make a token or a password for those who send",
-    "doctor": "look for what is wrong, and say what to do",
+    "credential": "make a token or password for senders",
+    "doctor": "look for problems, and report what to do",
     "health": "ask the running receiver whether it is ready",
-    "completion": "print what makes a shell complete these commands",
+    "completion": "print a completion script for a shell",
 }
 DEFAULT: Final = "serve"
 DESCRIPTION: Final = """\
@@ -41,24 +41,24 @@ is named, with an embedded PostgreSQL.
 """
 EPILOG: Final = """\
 Examples:
-    receiver demo                        see it at work; Ctrl-C ends it
+    receiver demo                        try it; Ctrl-C ends it
     receiver --database-url postgresql://receiver@db.example.com/factory
-    receiver logs --follow               what comes in
-    receiver doctor                      what is wrong, if something is
+    receiver logs --follow               show new rows
+    receiver doctor                      look for problems
 
-`receiver COMMAND --help` tells of a command's arguments, settings and exit codes.
+`receiver COMMAND --help` shows the arguments, settings and exit codes of a command.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process with the command's exit code."""
+    """Run the command line, and end the process with the command's exit code."""
     replace_what_cannot_be_written()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
         words.insert(0, DEFAULT)
     parser, flags = build_parser(words[0])
     parsed = parser.parse_args(words)
-    # Loads what reads settings, which `receiver --help` does not need: it takes 0.1 s.
+    # Imports pydantic, which takes 0.1 s and which `receiver --help` does not need.
     from receiver.commands.running import run_command  # noqa: PLC0415
 
     command = load_command(parsed.command).run
@@ -66,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def build_parser(*loaded: str) -> tuple[Parser, dict[str, CliSettingsSource[Settings]]]:
-    """The parser, and what reads the flags of each loaded command into settings.
+    """Build the parser, and for each loaded command the source that reads settings from its flags.
 
-    A command that is not loaded is known by name only: a health check every few seconds must not
-    cost what bringing up a server costs.
+    Commands that are not loaded have a name only: a frequent health check must not import the
+    server.
     """
     parser = Parser("receiver", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
@@ -93,9 +93,9 @@ def build_parser(*loaded: str) -> tuple[Parser, dict[str, CliSettingsSource[Sett
 
 
 def load_command(name: str) -> ModuleType:
-    """The module of a command.
+    """Import the module of a command.
 
-    It has `add_arguments(parser)` and `async run(settings, arguments) -> exit code`, its docstring
-    is the head of its help, and `SETTINGS`, if it is there, names the sections shown below.
+    It has `add_arguments(parser)` and `async run(settings, arguments) -> exit code`; its docstring
+    is the first part of its help, and `SETTINGS`, if defined, names the sections of settings in it.
     """
     return importlib.import_module(f"receiver.commands.{name}")

@@ -1,4 +1,4 @@
-"""List the codes of a table, add one, or rename one, such as UNREGISTERED_<code>; nothing restarts.
+"""List, add or rename error codes, such as UNREGISTERED_<code>; no restart is needed.
 
 Examples:
     receiver codes list
@@ -40,7 +40,7 @@ LOWEST, HIGHEST = -(2**31), 2**31 - 1
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to do, and to which code."""
+    """Add the actions with their arguments."""
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="ACTION", help="what to do"
     )
@@ -49,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_table(parser, None)
     for action in (listing, add, rename):
-        # Behind the action as well as before it, where it must not be forgotten again.
+        # May stand after the action too; without it there, keep the one before the action.
         add_table(action, SUPPRESS)
     for action in (add, rename):
         action.add_argument("code", metavar="CODE", type=int32, help="value of the metric")
@@ -59,7 +59,7 @@ def add_arguments(parser: ArgumentParser) -> None:
             metavar="DESCRIPTION",
             type=text,
             nargs="?",
-            help="one line (default: none; of a code that is renamed, the one that it has)",
+            help="one line (default: none; when renaming, the existing one)",
         )
     for action in (listing, add, rename):
         # A setting may stand behind the action as well as before it.
@@ -67,7 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def add_table(parser: ArgumentParser, default: str | None) -> None:
-    """Let an action be about any table of codes."""
+    """Add the flag for another table of codes."""
     parser.add_argument(
         "--table",
         metavar="NAME",
@@ -78,10 +78,10 @@ def add_table(parser: ArgumentParser, default: str | None) -> None:
 
 
 def find_table(settings: Settings, name: str | None) -> CodeTable:
-    """Return the table of codes of a name.
+    """Return the table of codes with a name.
 
     Raises:
-        UsageError: no column's codes are in such a table.
+        UsageError: no such table of codes is declared.
     """
     known = code_tables(settings.catalogue)
     if name is not None and name not in known:
@@ -97,7 +97,7 @@ def int32(value: str) -> int:
     """Read a code.
 
     Raises:
-        ArgumentTypeError: no code can have that value.
+        ArgumentTypeError: it is not a 32-bit integer.
     """
     try:
         code = int(value)
@@ -125,11 +125,11 @@ def text(value: str) -> str:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Do it.
+    """Run the action.
 
     Raises:
         UsageError: no such table of codes is declared.
-        SchemaError: it is not there yet.
+        SchemaError: the table does not exist yet.
         ErrorCodeError: the code exists already, or does not exist.
     """
     table = find_table(settings, arguments.table)
@@ -147,7 +147,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def codes_table(codes: Iterable[Code]) -> Table:
-    """Error codes as a table for `rich`."""
+    """Return error codes as a table."""
     table = new_table(*Code._fields)
     language = terminal_language()
     for code in codes:

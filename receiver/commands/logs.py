@@ -1,7 +1,7 @@
 """Show the newest rows of a table with the names of their codes.
 
-Times are those of the local time zone (TZ). Into a file or pipe, --follow writes one row a line,
-with tabs between its values.
+Times are in the local time zone (TZ). To a file or pipe, --follow writes a row per line, with tabs
+between the values.
 
 Examples:
     receiver logs -n 50
@@ -41,25 +41,23 @@ from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE,)
 INTERVAL: Final = 1.0
-"""Seconds between two looks."""
+"""Seconds between two queries."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which rows, and whether to go on."""
+    """Add the table, the number of rows, and --follow."""
     add_table(parser)
     parser.add_argument(
         "-n", dest="rows", metavar="N", type=positive, default=10, help="rows to show (default: 10)"
     )
-    parser.add_argument(
-        "--follow", action="store_true", help="go on showing what comes, until Ctrl-C"
-    )
+    parser.add_argument("--follow", action="store_true", help="show new rows until Ctrl-C")
 
 
 def positive(text: str) -> int:
-    """Read a number of things there must be.
+    """Read a number of at least 1.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is not.
     """
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
         raise ArgumentTypeError(f"must be a whole number from 1 to 999999999, not {text!r}")
@@ -67,11 +65,11 @@ def positive(text: str) -> int:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Show rows once or, following, for ever.
+    """Show rows once, or continuously with --follow.
 
     Raises:
         UsageError: no such table is declared.
-        SchemaError: the table is not there yet.
+        SchemaError: the table does not exist yet.
     """
     listing = Listing(find_table(settings, arguments.table))
     console = open_console()
@@ -97,19 +95,19 @@ def show(listing: Listing, entries: Iterable[Entry]) -> Table:
 
 
 def readable(listing: Listing, entry: Entry) -> Iterator[object]:
-    """Yield the values of a row as people read them."""
+    """Yield the values of a row as text or numbers for people."""
     columns = {column.label for column in listing.table.labels}
     for field, value in zip(listing.fields, entry.values, strict=True):
         yield value if value is None else readable_value(field, value, columns)
 
 
 def readable_value(field: Field, value: Any, columns: set[str]) -> object:  # noqa: ANN401  of any type
-    """Return a value with times in the local time zone, and our own texts in the local language.
+    """Return a value with times in the local time zone and built-in texts in the local language.
 
     Args:
-        field: What the value is.
+        field: The field that the value is of.
         value: The value.
-        columns: Labels that have a column of their own.
+        columns: Labels that have their own column.
     """
     if field.kind is Kind.LABELS:
         return short_labels({name: text for name, text in value.items() if name not in columns})
@@ -121,7 +119,7 @@ def readable_value(field: Field, value: Any, columns: set[str]) -> object:  # no
 
 
 async def refresh(console: Console, connection: Connection, listing: Listing, rows: int) -> None:
-    """Show the newest rows in place, again and again."""
+    """Show the newest rows in place, and refresh them."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(show(listing, await listing.newest(connection, rows)), refresh=True)
@@ -129,7 +127,7 @@ async def refresh(console: Console, connection: Connection, listing: Listing, ro
 
 
 async def append(console: Console, connection: Connection, listing: Listing, rows: int) -> None:
-    """Print the newest rows, then each new one; not those that come after `rows` later ones."""
+    """Print the newest rows, then each new one, except those followed by `rows` newer ones."""
     entries = await listing.newest(connection, rows)
     printed: set[int] = set()
     while True:

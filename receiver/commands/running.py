@@ -1,4 +1,4 @@
-"""Runs a command with the settings that its flags, the environment and files give."""
+"""Runs a command with the settings from flags, environment and files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from receiver.config.value_types import has_password
 from receiver.errors import ReceiverError, SettingsError, TablesFileError, UsageError
 from receiver.printable import printable
 from receiver.process.loop import run
-from receiver.telemetry.log import set_up_logging
+from receiver.telemetry.messages import set_up_logging
 
 BETTER: Final = (
     "`ps` shows everybody a secret on the command line; set RECEIVER_{setting} in the environment "
@@ -69,7 +69,7 @@ def load_settings(flags: CliSettingsSource[Settings], parsed: Namespace) -> Sett
 
     Raises:
         UsageError: a flag has a wrong value.
-        SettingsError: a value from elsewhere is wrong.
+        SettingsError: a value from the environment or a file is wrong.
     """
     try:
         return Settings.load(flags(parsed_args=parsed))
@@ -79,7 +79,7 @@ def load_settings(flags: CliSettingsSource[Settings], parsed: Namespace) -> Sett
 
 
 def name_flags(message: str, parsed: Namespace) -> str:
-    """Have a message be about a flag where a setting was given by its flag."""
+    """Replace settings in a message by their flags, where they were given as flags."""
     given = vars(parsed)
 
     def flag(found: re.Match[str]) -> str:
@@ -90,17 +90,17 @@ def name_flags(message: str, parsed: Namespace) -> str:
 
 
 def refuse_secrets(parser: Parser, parsed: Namespace) -> None:
-    """End with a usage error if a flag holds nothing but a secret: `ps` shows it to everybody."""
+    """End with a usage error if a flag holds a secret, which `ps` shows to every user."""
     for name in sorted(SECRETS - {"database_url"}):
         if getattr(parsed, name, None):
             parser.fail(f"--{name.replace('_', '-')}: {BETTER.format(setting=name.upper())}")
 
 
 def refuse_empty(parser: Parser, parsed: Namespace) -> None:
-    """End with a usage error if a flag has an empty value, as from a variable that is not set.
+    """End with a usage error if a flag has an empty value, as from an unset variable.
 
-    An empty variable is an unset one; but who writes a flag wants something, and no database URL
-    would be the embedded database.
+    An empty environment variable is ignored; but an empty --database-url would silently mean the
+    embedded database.
     """
     for name in Settings.model_fields:
         if getattr(parsed, name, None) == "":
@@ -108,14 +108,14 @@ def refuse_empty(parser: Parser, parsed: Namespace) -> None:
 
 
 def warn_of_password(parsed: Namespace) -> None:
-    """Tell whoever writes a password into the flag that holds the URL; many do, so it works."""
+    """Warn of a password in --database-url, which is accepted since many users write it there."""
     url = getattr(parsed, "database_url", None)
     if url and has_password(url):
         logger.warning("--database-url: %s", BETTER.format(setting="DATABASE_PASSWORD"))
 
 
 def warn_of_ignored(parsed: Namespace) -> None:
-    """Log what looks like a setting and has no effect; `receiver doctor` reports it anyway."""
+    """Log names that look like settings but have no effect; `doctor` reports them itself."""
     if parsed.command != "doctor":
         for ignored in find_ignored():
             logger.warning("%s: %s", *ignored)

@@ -53,9 +53,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         SettingsError: the tables file cannot be read, or is wrong.
     """
     if arguments.action == "plan":
-        from receiver.storage.schema.tables import plan  # noqa: PLC0415  loads a driver
-
-        print_plan(await plan(settings))
+        print_plan(await find_plan(settings))
         return 0
     checked = arguments.file if arguments.action == "check" else None
     catalogue = (
@@ -65,10 +63,26 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     return 0
 
 
+async def find_plan(settings: Settings) -> list[str]:
+    """Return what migrating would do, as `receiver.storage.schema.revisions.plan` does.
+
+    Raises:
+        SetupError: there is no database to ask, or what is there cannot become what is declared.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    # Nothing else here loads a database's driver.
+    from receiver.embedded.running import shared_database  # noqa: PLC0415
+    from receiver.storage.schema.revisions import plan  # noqa: PLC0415
+
+    async with shared_database(settings) as reachable:
+        return await plan(reachable)
+
+
 def print_plan(statements: list[str]) -> None:
-    """Print SQL that could be run as it is, or that there is none."""
+    """Print SQL that could be run as it is, comments included, or that there is none."""
     for statement in statements:
-        print(f"{statement.rstrip().removesuffix(';')};")  # noqa: T201  the command's result
+        end = "" if statement.startswith("--") else ";"
+        print(statement.rstrip().removesuffix(";") + end)  # noqa: T201  the command's result
     if not statements:
         say(Console(stderr=True), "nothing to do: the database has all of these tables")
 

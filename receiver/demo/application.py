@@ -1,4 +1,4 @@
-"""A sample application: a camera station that reads text, and the press beside it.
+"""A sample application: a camera station that reads text, and a press.
 
 Run it as `python -m receiver.demo.application [--listen HOST:PORT]`.
 """
@@ -21,23 +21,23 @@ from receiver.config.value_types import parse_address
 
 LISTEN: Final = "127.0.0.1:9101"
 
-# How often each code is drawn. 7 is in nobody's table of codes: the receiver registers it.
+# How often each code is drawn. 7 is an unknown code, which the receiver registers.
 STATUSES: Final = {0: 80, 1: 7, 2: 7, 99: 4, 7: 2}
 OK: Final = 0
 LONGEST_HOLD: Final = 6
-"""Scrapes for which a status stays, at most."""
+"""Maximum number of scrapes for which a status stays."""
 NORMAL_PRESSURE: Final = 120.0
 """In bar, of a press that runs."""
 SWITCHES: Final = 0.1
-"""How often a press stops or starts, by scrape."""
+"""Probability that a press stops or starts at a scrape."""
 
 
 class Station:
-    """The state of the camera; it moves on with every scrape.
+    """The state of the camera; it changes with every scrape.
 
     Args:
-        random: Draws statuses and how long they stay.
-        clock: Tells the time in seconds since the Unix epoch.
+        random: Draws statuses and their durations.
+        clock: Returns the time in seconds since the Unix epoch.
     """
 
     def __init__(self, random: Random, clock: Callable[[], float]) -> None:
@@ -48,7 +48,7 @@ class Station:
         self.last_reading = clock()
 
     def work(self) -> None:
-        """Live until the next scrape; while something is wrong no text is read."""
+        """Advance to the next scrape; with a status other than OK no text is read."""
         if self._held == 0:
             self.status = self._random.choices(list(STATUSES), list(STATUSES.values()))[0]
             self._held = self._random.randint(1, LONGEST_HOLD)
@@ -72,7 +72,7 @@ class Press:
         self._random = random
 
     def work(self) -> None:
-        """Live until the next scrape: now and then it stops, and then it makes no strokes."""
+        """Move on to the next scrape: sometimes it stops, and then it makes no strokes."""
         if self._random.random() < SWITCHES:
             self.running = not self.running
         self.strokes += self._random.randint(2, 5) if self.running else 0
@@ -82,10 +82,10 @@ class Press:
 
 
 class Exposition:
-    """What the application says of a station and a press.
+    """Exposes the state of a station and a press.
 
     Args:
-        line: The production line they belong to.
+        line: The production line, a label of the press's metrics.
         station: The station.
         press: The press.
     """
@@ -111,7 +111,7 @@ class Exposition:
         ).labels(line)
 
     def scrape(self) -> bytes:
-        """Let both move on, and return how they are in Prometheus' text format."""
+        """Move both on, and return their state in Prometheus' text format."""
         before = self._press.strokes
         self._station.work()
         self._press.work()
@@ -126,12 +126,12 @@ class Exposition:
 def build_application(
     random: Random | None = None, clock: Callable[[], float] = time.time, line: str = "A"
 ) -> web.Application:
-    """Return the application, with a camera, a press and a registry of its own.
+    """Build the application, with its own camera, press and registry.
 
     Args:
-        random: Draws what they do.
-        clock: Tells the time in seconds since the Unix epoch.
-        line: The production line they belong to.
+        random: Draws what the camera and the press do.
+        clock: Returns the time in seconds since the Unix epoch.
+        line: The production line, a label of the press's metrics.
     """
     chance = random or Random()  # noqa: S311  it only plays
     exposition = Exposition(line, Station(chance, clock), Press(chance))
@@ -146,7 +146,7 @@ def build_application(
 
 @asynccontextmanager
 async def applications(count: int) -> AsyncIterator[list[str]]:
-    """Run some applications on free ports; gives their HOST:PORT."""
+    """Run some applications on free ports; yield their HOST:PORT."""
     lines = ascii_uppercase[:count]
     runners = [web.AppRunner(build_application(line=line), access_log=None) for line in lines]
     try:

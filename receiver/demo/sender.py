@@ -1,4 +1,4 @@
-"""What the two senders share: Prometheus, and the one built in."""
+"""What the two senders share: Prometheus and the built-in one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Configuration: TypeAlias = dict[str, Any]
 
 
 class Sender(NamedTuple):
-    """Who scrapes the applications and writes to the receiver."""
+    """Scrapes the applications and writes to the receiver."""
 
     description: str
     work: Callable[[], Coroutine[Any, Any, None]]
-    """Scrapes and writes until it is cancelled; it ends only by failing."""
+    """Scrapes and writes until cancelled; it ends by itself only with an error."""
 
 
 def configuration_file() -> Path:
-    """Where `prometheus.yml` is: in the package when installed, else beside it."""
+    """Return the path of `prometheus.yml`: in the package when installed, else beside it."""
     package = Path(__file__).parents[1]
     packaged = package / "prometheus.yml"
     return packaged if packaged.is_file() else package.parent / "prometheus.yml"
@@ -44,22 +44,22 @@ def redirect(  # noqa: PLR0913  what the demo changes
     token: str | None = None,
     metrics: Collection[str] = (),
 ) -> Configuration:
-    """Return the same configuration, but for whom it scrapes, how often, and what it writes where.
+    """Return the configuration with other targets, another receiver and another interval.
 
     Args:
         configuration: The content of a `prometheus.yml`.
-        targets: HOST:PORT of what is scraped.
-        url: Where to write to.
-        interval: Time between two scrapes; None leaves it as it is.
-        token: What to bring, if the receiver wants credentials.
-        metrics: What is written; by default what was.
+        targets: HOST:PORT of each application.
+        url: The receiver's write endpoint.
+        interval: Time between two scrapes; None: as configured.
+        token: Bearer token, if the receiver needs credentials.
+        metrics: Metrics that are sent; none: as configured.
     """
     changed = copy.deepcopy(configuration)
     changed["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
     remote = changed["remote_write"][0]
     remote["url"] = url
     if url.startswith("https:"):
-        # On this machine, where the certificate's names need not fit.
+        # On this machine, so the certificate's names need not match.
         remote["tls_config"] = {"insecure_skip_verify": True}
     if metrics:
         remote["write_relabel_configs"] = [

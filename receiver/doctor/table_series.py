@@ -12,7 +12,6 @@ from receiver.clients.prometheus import Prometheus, selector
 from receiver.rows.tables import Column, Table
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
 
-
 NAMED: Final = 4
 """Metrics of a row that are named."""
 

@@ -35,6 +35,27 @@ async def database(settings: Settings) -> AsyncIterator[Settings]:
 
 
 @asynccontextmanager
+async def shared_database(settings: Settings) -> AsyncIterator[Settings]:
+    """Return settings that name a database; use the embedded one that another receiver runs.
+
+    Raises:
+        EmbeddedDatabaseError: the embedded database does not run, and cannot be started.
+    """
+    shared = await asyncio.to_thread(share_embedded, settings)
+    async with database(shared) as reachable:
+        yield reachable
+
+
+def share_embedded(settings: Settings) -> Settings:
+    """Return settings that name the embedded database if another receiver runs it."""
+    if settings.database_url is None:
+        url = EmbeddedPostgres(settings.data_dir).running_url()
+        if url is not None:
+            return settings.model_copy(update={"database_url": SecretStr(url)})
+    return settings
+
+
+@asynccontextmanager
 async def embedded_database(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
     """Run the embedded database of a data directory, and restart it if it ends by itself.
 
@@ -59,7 +80,7 @@ async def keep_running(embedded: EmbeddedPostgres) -> None:
     while True:
         await asyncio.sleep(INTERVAL)
         if not embedded.runs:
-            logger.error("the embedded PostgreSQL has ended: starting it again")
+            logger.error("the embedded PostgreSQL has ended and is restarted")
             await asyncio.to_thread(embedded.start_again)
 
 

@@ -61,7 +61,7 @@ class Arriving:
         """The error for senders whose bodies were evicted."""
         return OverloadedError(
             f"the bodies that are still arriving exceed {self._max_size} bytes, and this one has "
-            "held most for longest (RECEIVER_MAX_ARRIVING_SIZE)"
+            "occupied the most memory for the longest time (RECEIVER_MAX_ARRIVING_SIZE)"
         )
 
 

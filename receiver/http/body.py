@@ -50,7 +50,7 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
     with arriving.body(pace.stop) as body:
         try:
             async with pace.timeout:
-                await tell_to_continue(request)
+                await send_continue(request)
                 async for part in request.content.iter_any():
                     check_size(len(content) + len(part), limits.max_size)
                     body.grow(len(part))
@@ -60,12 +60,12 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
             body.check()
             raise pace.fault from error
         except (web.RequestPayloadError, aiohttp.ClientError, ConnectionError) as error:
-            raise BadRequestError(f"the body broke off after {len(content)} bytes") from error
+            raise BadRequestError(f"the connection was lost after {len(content)} bytes") from error
         except RuntimeError as error:
             # Raised by aiohttp if the connection was lost before more of the body was awaited.
             if request.transport is not None:
                 raise
-            raise BadRequestError(f"the body broke off after {len(content)} bytes") from error
+            raise BadRequestError(f"the connection was lost after {len(content)} bytes") from error
     return bytes(content)
 
 
@@ -108,7 +108,7 @@ class Pace:
                 f"the body did not arrive within {self._limits.time} (RECEIVER_READ_TIMEOUT)"
             )
         return SlowSenderError(
-            f"the body came slower than {self._limits.min_rate} bytes a second for {WINDOW:g} s "
+            f"the body arrived slower than {self._limits.min_rate} bytes a second for {WINDOW:g} s "
             "(RECEIVER_MIN_BODY_RATE)"
         )
 
@@ -126,7 +126,7 @@ def check_announced_size(request: web.Request, limit: int) -> None:
         raise LengthRequiredError
 
 
-async def tell_to_continue(request: web.Request) -> None:
+async def send_continue(request: web.Request) -> None:
     """Send 100 Continue if the sender waits for it (RFC 9110, section 10.1.1)."""
     expected = request.headers.get("Expect", "").lower() == "100-continue"
     if expected and request.version >= HttpVersion11:

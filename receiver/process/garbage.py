@@ -6,7 +6,7 @@ import gc
 
 
 def collect_garbage_seldom() -> None:
-    """Let a batch, or all imports of a command, be made between two runs of the collector.
+    """Run the collector once in 100,000 new objects, rather than in 700.
 
     Samples, rows and modules are in no reference cycles, but are made by the ten thousand: with
     Python's defaults the collector takes a quarter of the time of a batch, and a tenth of a start.

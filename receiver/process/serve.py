@@ -1,4 +1,4 @@
-"""`receiver serve`: the database where none is named, then one process or several that serve."""
+"""Runs `receiver serve`: the embedded database if needed, and one or several processes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, record: Record | None = None) -> None:
-    """Run until a signal ends it; what was accepted by then is finished and answered.
+    """Serve until a signal ends the program; accepted requests are finished and answered.
 
-    Requests are recorded by one process, however many workers the settings ask for.
+    Requests are recorded by a single process, whatever number of workers is set.
 
     Raises:
-        SetupError: something is set up wrongly.
+        SetupError: settings or database are not set up correctly.
     """
-    warn_of_open_door(settings)
+    warn_if_unauthenticated(settings)
     stop = stop_signal()
     async with database(settings) as reachable:
         if settings.workers > 1 and record is None:
@@ -30,13 +30,13 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
             await work(reachable, stop, record=record)
 
 
-def warn_of_open_door(settings: Settings) -> None:
-    """Say aloud that whoever reaches this machine may write."""
-    if settings.listens_beyond_loopback and not settings.guarded:
+def warn_if_unauthenticated(settings: Settings) -> None:
+    """Log a warning if other machines can write without credentials."""
+    if settings.listens_beyond_loopback and not settings.requires_credentials:
         logger.warning(
             "RECEIVER_LISTEN=%s without credentials: "
-            "WHOEVER REACHES THIS ADDRESS MAY WRITE AND READ; "
+            "ANYONE WHO REACHES THIS ADDRESS CAN WRITE AND READ; "
             "set RECEIVER_BEARER_TOKEN or RECEIVER_CREDENTIALS_FILE "
-            "(`receiver credential --help` tells how)",
+            "(see `receiver credential --help`)",
             settings.listen,
         )

@@ -106,7 +106,7 @@ def parse(file: Path) -> CredentialsFile:
     if not (content.basic_auth_users or content.bearer_tokens):
         raise SettingsError(
             f"{NAME}={file}: has no credentials; `receiver credential` makes one, "
-            f"and without {NAME} nobody needs any"
+            f"and without {NAME} no credentials are needed"
         )
     return content
 

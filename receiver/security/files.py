@@ -61,7 +61,7 @@ class Reloaded(Generic[T]):
         try:
             self.value = await asyncio.to_thread(self._read)
         except Exception as error:  # noqa: BLE001  whatever it is, the next change must be seen
-            logger.error("%s; what was read before stays in use", error)  # noqa: TRY400  a user's file is no bug
+            logger.error("%s; the values read before stay in use", error)  # noqa: TRY400  a user's file is no bug
         else:
             logger.info("read anew: %s", ", ".join(map(str, self._files)))
 
@@ -91,4 +91,4 @@ def read_text(name: str, file: Path) -> str:
     except OSError as error:
         raise SettingsError(f"{name}={file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise SettingsError(f"{name}={file}: is no text") from None
+        raise SettingsError(f"{name}={file}: is not text") from None

@@ -58,7 +58,7 @@ class SameSite:
     def __init__(self, settings: Settings, refuse: Refuser) -> None:
         self._refuse = refuse
         # Under its own name, a page of another site has no credentials of the receiver.
-        self._checks_names = not settings.guarded
+        self._checks_names = not settings.requires_credentials
         self._names = {*settings.allowed_host_names, settings.address[0], socket.gethostname()}
         self._names = {name.lower() for name in self._names}
 
@@ -87,12 +87,12 @@ class SameSite:
         if changes and is_foreign(request.headers, hosts):
             raise ForeignPageError(
                 "a page of another site must not send this; if it is the receiver's own page "
-                "behind a proxy, let the proxy pass the header Host on"
+                "behind a proxy, the proxy must pass on the header Host"
             )
         if self._checks_names and is_for_people(request) and not self._are_ours(hosts):
             named = ", ".join(sorted(hosts))[:MOST_SHOWN] or "no host"
             raise ForeignPageError(
-                f"{named!r} is not known as a name of this receiver: add it to "
+                f"{named!r} is not a known name of this receiver: add it to "
                 "RECEIVER_ALLOWED_HOSTS, or set credentials"
             )
 

@@ -98,7 +98,7 @@ def load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> N
 def load_authorities(context: ServerContext, file: Path) -> None:
     """Accept client certificates signed by an authority in the file.
 
-    `Guard` decides whether a certificate is required: health checks have none.
+    `Authentication` decides whether a certificate is required: health checks have none.
 
     Raises:
         SettingsError: the file cannot be read, or has no certificate.
@@ -109,7 +109,7 @@ def load_authorities(context: ServerContext, file: Path) -> None:
     try:
         context.load_verify_locations(cadata=text)
     except ssl.SSLError:
-        raise SettingsError(f"{place}: has a broken certificate") from None
+        raise SettingsError(f"{place}: has a malformed certificate") from None
     found = (part.partition(END)[0] for part in text.split(BEGIN)[1:])
     context.authorities = frozenset("".join(pem.split()) for pem in found)
     context.verify_mode = ssl.CERT_OPTIONAL

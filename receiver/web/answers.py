@@ -1,4 +1,4 @@
-"""What every page has in common: its reader's language, its links, its headers, its faults."""
+"""What all pages share: the reader's language, links, headers and error pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 POLICY: Final = "; ".join(
     (
         *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self' data:"),
-        # For the page's own updates.
+        # For the updates of the page.
         "connect-src 'self'",
         *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
     )
@@ -41,7 +41,7 @@ HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # With no-referrer, a browser would say of a form that it comes from nowhere.
+    # With no-referrer, a browser would send the origin "null" with a form.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -59,7 +59,7 @@ MESSAGES: Final = {
 RETRY_AFTER: Final = timedelta(seconds=5)
 
 AT_ONCE: Final = 200
-"""Parts of a page that are made in one go: about a millisecond."""
+"""Parts of a page that are rendered before other tasks run: about a millisecond."""
 
 
 @cache
@@ -86,7 +86,7 @@ def templates() -> Environment:
 
 
 class View:
-    """A request for a page, and how it is answered.
+    """A request for a page, and its answer.
 
     Args:
         request: The request.
@@ -96,7 +96,7 @@ class View:
         self.request = request
         self.query: dict[str, str] = {name: request.query[name] for name in request.query}
         self.identity: str | None = request.get(IDENTITY)
-        """Who has shown a credential."""
+        """The authenticated user; None without authentication."""
         chosen = self.query.get("lang", "")
         self._chosen = Language(chosen) if chosen in set(Language) else None
         self.language = self._chosen or preferred(request.headers.get("Accept-Language", ""))
@@ -105,14 +105,14 @@ class View:
         """Check the parameter `lang`.
 
         Raises:
-            BadParameterError: there is no such language.
+            BadParameterError: the language is unknown.
         """
         read_choice(self.query, "lang", dict.fromkeys(Language), self.language)
 
     def link(self, path: str = "", /, **parameters: object) -> str:
-        """The address of a page, relative to this one, in the language that was chosen.
+        """Return the address of a page, relative to this one, in the chosen language.
 
-        Parameters may have any name; what UTF-8 cannot encode in them is left out.
+        Parameters may have any name; characters that UTF-8 cannot encode are left out.
         """
         given = {name: value for name, value in parameters.items() if value is not None}
         if self._chosen:
@@ -121,14 +121,14 @@ class View:
         return f"{path or './'}?{query}" if query else path or "./"
 
     def same(self, /, **changes: object) -> str:
-        """The address of this page with other parameters; None takes one away."""
+        """Return the address of this page with changed parameters; None removes one."""
         path = self.request.path.rpartition("/")[2]
         return self.link(path, **{**self.query, **changes})
 
     async def render(
         self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: object
     ) -> web.Response:
-        """Answer with a page."""
+        """Answer with a rendered template."""
         page = (
             templates()
             .get_template(template)
@@ -141,7 +141,7 @@ class View:
                 **values,
             )
         )
-        text = "".join([part async for part in patiently(page)])
+        text = "".join([part async for part in in_parts(page)])
         headers = {
             **HEADERS,
             "Cache-Control": "no-store",
@@ -151,7 +151,7 @@ class View:
         return web.Response(status=status, text=text, content_type="text/html", headers=headers)
 
     async def explain(self, error: ReceiverError) -> web.Response:
-        """Answer with a page that explains an error, with the status of its class."""
+        """Answer with a page about an error, with the status of its class."""
         if isinstance(error, PageError):
             message, detail = self.say(error.key, **error.values), ""
         else:
@@ -167,12 +167,12 @@ class View:
         return response
 
     def say(self, key: str, **values: object) -> str:
-        """A text in the reader's language."""
+        """Return a text in the reader's language."""
         return say(self.language, key, **values)
 
 
-async def patiently(parts: Iterator[str]) -> AsyncIterator[str]:
-    """Make a page bit by bit: those who write have their turns in between."""
+async def in_parts(parts: Iterator[str]) -> AsyncIterator[str]:
+    """Yield a page in parts, and let write requests run in between."""
     for number, part in enumerate(parts):
         yield part
         if number % AT_ONCE == 0:
@@ -183,7 +183,7 @@ Handler: TypeAlias = Callable[[View], Awaitable[web.StreamResponse]]
 
 
 def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """A handler as aiohttp calls it; every failure becomes a page here."""
+    """Return a handler for aiohttp, which turns every exception into a page."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         view = View(request)
@@ -193,7 +193,7 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
         except PageError as error:
             return await view.explain(error)
         except RefusedByDatabaseError as error:
-            # A sample that the database refuses is not its sender's fault; a form is.
+            # The sender is not to blame for a sample that the database refuses; for a form it is.
             return await view.explain(BadRequestError(str(error)))
         except ReceiverError as error:
             fault = {"fault": f"page {type(error).__name__}"}
@@ -208,7 +208,7 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
 
 
 async def send_static(request: web.Request) -> web.Response:
-    """`GET /static/…`: one of the page's own files."""
+    """Answer `GET /static/…` with one of the page's files."""
     name = request.match_info["name"]
     if name not in STATIC:
         raise web.HTTPNotFound

@@ -1,8 +1,8 @@
-"""Changing error codes: the only page that changes anything.
+"""Changes error codes: the only page that changes anything.
 
-Who may: whoever has shown a credential, so nobody where none is set. A browser shows it by itself,
-for a form of another site too, so each form must prove that it comes from this page: by where the
-browser says it comes from, and by a token that is also in a cookie, which other sites cannot read.
+Only authenticated users may, so nobody without authentication. A browser sends credentials by
+itself, also with forms of other sites, so each form must prove that it comes from this page: by its
+origin in the headers, and by a token that is also in a cookie, which other sites cannot read.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ from receiver.web.parameters import (
 
 COOKIE: Final = "receiver_form"
 LARGEST: Final = 16 * 1024
-"""Bytes of a form."""
+"""Maximum size of a form in bytes."""
 LARGEST_TOGETHER: Final = 64 * LARGEST
-"""Bytes of the forms that arrive at the same time."""
+"""Maximum size in bytes of all forms that are arriving."""
 TIMEOUT: Final = "5s"
 ACTIONS: Final = {"add": CodeTable.add, "rename": CodeTable.rename}
 MISTAKES: Final = {"add": "exists", "rename": "missing"}
 
 
 def token(view: View) -> str | None:
-    """What the page's forms prove themselves by; None for those who may change nothing."""
+    """Return the token for the page's forms; None for users who may not change anything."""
     if view.identity is None:
         return None
     return view.request.cookies.get(COOKIE) or secrets.token_urlsafe(32)
 
 
 def is_proven(form: Values, request: web.Request) -> bool:
-    """Whether a form has the token that is in the cookie; without a cookie, none is right."""
+    """Return whether a form has the token in the cookie."""
     cookie = request.cookies.get(COOKIE, "")
     return bool(cookie) and hmac.compare_digest(form.get("token", "").encode(), cookie.encode())
 
 
 def remember(response: web.Response, view: View, value: str | None) -> web.Response:
-    """Have the browser keep the token."""
+    """Set the cookie with the token."""
     if value is not None:
         response.set_cookie(
             COOKIE, value, httponly=True, samesite="Strict", secure=view.request.secure
@@ -78,7 +78,7 @@ class ConflictingFormError(PageError, ErrorCodeError):
 
 
 class Editing:
-    """Takes forms.
+    """Accepts forms.
 
     Args:
         settings: Name the database.
@@ -92,7 +92,7 @@ class Editing:
         self._one_at_a_time = asyncio.Lock()
 
     async def change(self, view: View) -> web.Response:
-        """`POST /codes`: add a code, or give one another name."""
+        """Answer `POST /codes`: add or rename a code."""
         if view.identity is None:
             raise RejectedFormError("read_only")
         if not from_here(view.request.headers, view.request.host):
@@ -113,7 +113,7 @@ class Editing:
         except TooLargeError:
             raise LargeFormError("bad_form") from None
         except (ReceiverError, ValueError):
-            # Browsers repeat by themselves what is answered 408.
+            # Browsers retry by themselves after a 408.
             raise BadParameterError("bad_form") from None
 
     async def _apply(self, view: View, form: Values) -> web.Response:
@@ -123,7 +123,7 @@ class Editing:
         if code is None:
             raise BadParameterError("bad_number", name="code", lowest="-2³¹", highest="2³¹-1")
         name = read_text(form, "name", needed=True)
-        # None would leave a code that is there with the description that it has.
+        # None would keep the description of an existing code.
         nothing = None if action == "add" else ""
         description = read_text(form, "description", needed=False) or nothing
         try:
@@ -135,7 +135,7 @@ class Editing:
                 namesake = await table.find_namesake(connection, code, name)
         except ErrorCodeError:
             raise ConflictingFormError(MISTAKES[action], code=code) from None
-        # So that to load the page anew sends nothing again.
+        # So that reloading the page does not send the form again.
         return web.Response(
             status=HTTPStatus.SEE_OTHER,
             headers={
@@ -151,10 +151,10 @@ class Editing:
 
 
 def from_here(headers: Mapping[str, str], host: str) -> bool:
-    """Whether a browser says that a form comes from this very page.
+    """Return whether a form comes from this page, by the browser's headers.
 
-    `Sec-Fetch-Site` is what it says where the connection is secure, `Origin` is the other way; it
-    has no scheme in common with this side where a proxy ends TLS.
+    `Sec-Fetch-Site` is sent over secure connections, `Origin` over others; its scheme differs from
+    the receiver's where a proxy terminates TLS.
     """
     site = headers.get("Sec-Fetch-Site")
     if site is not None:

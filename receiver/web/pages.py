@@ -1,4 +1,4 @@
-"""The pages that are only looked at, one handler each."""
+"""The read-only pages, one handler each."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from receiver.web.parameters import (
 from receiver.web.timeline import draw
 
 MOST_SOURCES: Final = 10
-"""On one page."""
+"""Maximum number of sources on a page."""
 SOURCE_HOURS: Final = 240
-"""What one timeline spans at most, so that the rows it is made of are not too many."""
+"""Maximum number of source hours of a timeline, which limits the rows that are read."""
 MOST_INTERVALS: Final = 100
-"""That are drawn of each source."""
+"""Maximum number of intervals drawn per source."""
 ROWS: Final = 50
-"""Of a table on one page."""
+"""Rows of a table on a page."""
 SUGGESTIONS: Final = 100
-"""Sources and codes that a filter offers."""
+"""Sources and codes offered by a filter."""
 
 
 class Pages:
-    """Answers those who look.
+    """Answers requests for pages.
 
     Args:
         settings: Name the database.
@@ -54,7 +54,7 @@ class Pages:
         self._default = find_default(self._catalogue)
 
     def _table(self, view: View) -> Table:
-        """Return the table that is asked for.
+        """Return the table in the query.
 
         Raises:
             BadParameterError: there is no such table.
@@ -63,10 +63,10 @@ class Pages:
         return tables[read_choice(view.query, "table", tables, self._default.name)]
 
     def _common(self, table: Table) -> dict[str, Any]:
-        """Return what every page that shows a table says of it and of the others."""
+        """Return the values that templates need to show a table and links to the others."""
         return {
             "table": table,
-            # The parameter of links; the default needs none.
+            # The query parameter of links; the default table needs none.
             "in_table": None if table is self._default else table.name,
             "tables": [
                 None if one is self._default else one.name for one in self._catalogue.tables
@@ -75,7 +75,7 @@ class Pages:
         }
 
     async def overview(self, view: View) -> web.Response:
-        """`GET /`: whether data arrives, the newest row and the states of each source."""
+        """Answer `GET /`: whether data arrives, the newest row and the states of each source."""
         table = self._table(view)
         newest = NewestRows(table)
         window = read_window(view.query, RANGES, "1h")
@@ -111,14 +111,14 @@ class Pages:
         )
 
     async def logs(self, view: View) -> web.Response:
-        """`GET /logs`: the newest rows of a table, by source, code and range."""
+        """Answer `GET /logs`: the newest rows of a table, by source, code and range."""
         table = self._table(view)
         rows = logs.Logs(table)
         window = read_window(view.query, LONG_RANGES, "24h")
         place = read_place(view.query, "before")
         length = LONG_RANGES[window.name]
         until = window.until or datetime.now(UTC)
-        # By the database's clock, as everything that shows what is newest; all there is, is all.
+        # By the database's clock, as for all newest rows; "all" includes times in the future.
         now = "infinity" if length is None else "now"
         wanted = logs.Filter(
             since="-infinity" if length is None else (until - length).isoformat(),
@@ -148,8 +148,8 @@ class Pages:
         )
 
     async def rejected(self, view: View) -> web.Response:
-        """`GET /rejected`: what was rejected, and why; of one table or of all."""
-        # One that is not declared any more has rejected samples, too.
+        """Answer `GET /rejected`: the rejected samples, of one table or of all."""
+        # A table that is no longer declared may have rejected samples too.
         table = read_text(view.query, "table", needed=False) or None
         before = read_number(view.query, "before", lowest=0, highest=rejected.NEWEST)
         start = rejected.NEWEST if before is None else before
@@ -164,12 +164,12 @@ class Pages:
             tables=sorted({*known, table or self._default.name}),
             links={name: None if one is self._default else name for name, one in known.items()},
             looked_at=rejected.LOOKED_AT,
-            # A newer receiver beside this one may know others.
+            # A newer receiver on the same database may have other reasons.
             reasons=set(Reason),
         )
 
     async def codes(self, view: View) -> web.Response:
-        """`GET /codes`: what each code of a table of codes means."""
+        """Answer `GET /codes`: the codes of a table of codes."""
         known = codes.code_tables(self._catalogue)
         name = read_choice(view.query, "table", dict.fromkeys(known), known[0])
         start = read_number(view.query, "from")
@@ -197,7 +197,7 @@ class Pages:
         return remember(response, view, proof)
 
     def _logs_of(self, codes_table: str) -> dict[str, str | None] | None:
-        """Return the parameters of links to the rows that have codes of a table, if any have."""
+        """Return the query of links to the rows with codes of a table; None if no table has any."""
         first = (self._default, *self._catalogue.tables)
         for table in first:
             if table.codes and table.codes[0].codes == codes_table:
@@ -206,12 +206,12 @@ class Pages:
 
 
 def find_default(catalogue: Catalogue) -> Table:
-    """Return the table that is shown unless another one is asked for: one with states, if any."""
+    """Return the table that is shown by default: app_logs, else one with codes, if any."""
     table = default_table(catalogue)
     states = (one for one in catalogue.tables if one.codes)
     return table if table.codes else next(states, table)
 
 
 def iso(time: datetime) -> str:
-    """A time as the parameter `until` takes it."""
+    """Return a time in the format of the parameter `until`."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -50,7 +50,9 @@ async def test_they_serve_one_address_and_count_together(
             metrics = (await get(one.port, "/metrics")).text
             counted = exposed(metrics)
             assert counted['receiver_requests_total{code="204",version="1.0"}'] == REQUESTS
-            assert counted['receiver_samples_total{outcome="stored",table="app_logs"}'] == 2 * REQUESTS
+            assert (
+                counted['receiver_samples_total{outcome="stored",table="app_logs"}'] == 2 * REQUESTS
+            )
             assert counted["receiver_samples_received_total"] == 2 * REQUESTS
             assert counted["receiver_batch_rows_sum"] == REQUESTS
             assert counted["receiver_requests_in_flight_limit"] == IN_FLIGHT_LIMIT
@@ -73,7 +75,7 @@ async def test_one_that_is_killed_is_replaced(database: Database, tmp_path: Path
         after = workers(one)
         assert len(after) == WORKERS
         assert before[0] not in after
-        assert "ended (exit code -9): starting it again" in one.log
+        assert "ended (exit code -9): it is restarted" in one.log
         answers = await asyncio.gather(*(post(one.port, request(n)) for n in range(REQUESTS)))
         assert {answer.status for answer in answers} == {204}
         # A worker that is gone has no request under way any more.

@@ -210,7 +210,7 @@ async def test_a_broken_change_changes_nothing(
                 (tmp_path / "cert.pem").write_text("nonsense")
             case "expired":
                 issue("server", expires_in=timedelta(seconds=-1)).write(tmp_path)
-        await until(lambda: "stays in use" in caplog.text)
+        await until(lambda: "stay in use" in caplog.text)
         assert await client.get() == 200
         # Nor is it the last change.
         issue("server").write(tmp_path)

@@ -99,7 +99,7 @@ def test_imports_go_down_only() -> None:
         "from receiver.commands import cli",
         "import receiver.process.server",
         "def late() -> None:\n    from receiver.web import pages",
-        "if TYPE_CHECKING:\n    from receiver.security.guard import Guard",
+        "if TYPE_CHECKING:\n    from receiver.security.authentication import Authentication",
     ],
 )
 def test_an_import_that_goes_up_is_found(line: str) -> None:

@@ -58,7 +58,7 @@ def test_json_holds_what_was_written(value: object) -> None:
 def test_no_answer_has_a_line_or_a_command_of_what_was_sent() -> None:
     faults = Faults(1, 2, ["series 0 {a\n=1}: no __name__\x1b[2J"])
     for response in (
-        acknowledgement(WriteRequest([], 0, 0, 0, faults), "id"),
+        acknowledgement(WriteRequest([], 0, 0, 0, 0, faults), "id"),
         refusal(BadRequestError("a\nb\x1b[2J"), timedelta(), "id"),
     ):
         assert response.text is not None

@@ -35,7 +35,7 @@ BROWSERS: Final = (
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Guard:
+class Authentication:
     """Refuses every request without valid credentials, except for health checks.
 
     Args:
