@@ -200,8 +200,8 @@ async def test_doctor_sees_silence_behind_rows_to_come(
     await add_logs(connection, scrapes(2, [0], start=now - 3 * 60 * MINUTE) + ahead(1, now))
     found = [finding async for topic, finding in diagnosis.diagnose(settings) if topic == "rows"]
     assert [finding.level for finding in found] == [Level.WARNING, Level.WARNING]
-    assert found[0].found == "the newest row is 3h old"
-    assert found[1].found.startswith("rows that lie in the future: 2, the newest by ")
+    assert found[0].found == "the newest row of app_logs is 3h old"
+    assert found[1].found.startswith("rows of app_logs that lie in the future: 2, the newest by ")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +209,7 @@ async def test_doctor_sees_silence_behind_rows_to_come(
     [
         # With one row of each chunk of the last week.
         pytest.param("SELECT * FROM app_status_now", (), 3 * (SOURCES + 4), id="now"),
+        pytest.param("SELECT * FROM app_logs_now", (), 3 * (SOURCES + 4), id="table"),
         pytest.param(
             newest_rows(LISTING.table), (MAX_SOURCES, GONE), 3 * (SOURCES + 4), id="metric"
         ),
