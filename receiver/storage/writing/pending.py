@@ -235,14 +235,17 @@ async def meet(connection: Connection, incomplete: Records, *, each: bool = Fals
 
 def take_in(met: Met, table: Table, record: Record, now: str, before: str | None) -> None:
     """Note what became of an incomplete row, by what waits of it now and did before."""
-    values, _ = from_json(table, now)
+    values, others = from_json(table, now)
     verdict = judge(table, record[2], readings(table, from_json(table, before)[0]))
     met.fates[table.name, Fate.DUPLICATE] += verdict.repeated
     for column in verdict.contradicting:
         met.rejected.extend(samples_of(record, Reason.CONFLICT, only=column))
     lost = [value if values[slot] is None else None for slot, value in enumerate(verdict.missing)]
     met.rejected.extend(samples_of((*KEY(record), lost, record[3]), Reason.REFUSED, DISCARDED))
-    state = met.waiting if table.lacks(values) else met.completed
+    is_complete = not table.lacks(values)
+    if is_complete:
+        met.rejected.extend(undeclared_samples(place_of(table, record), others))
+    state = met.completed if is_complete else met.waiting
     state[table].append((*KEY(record), values, record[3]))
 
 
