@@ -13,19 +13,27 @@ from typing import Any
 import asyncpg
 import pytest
 
-from receiver.rows.batch import to_postgres_time
-from receiver.rows.model import Fate, Half, Metric, Reason, Rejected, Row, Source
-from receiver.storage import queries
+from receiver.rows.model import Row, Source
+from receiver.rows.reasons import Fate, Reason
 from receiver.storage.connection.database import Database
-from receiver.storage.writing.pending import settle_waiting
-from receiver.storage.writing.records import Contents
+from receiver.storage.writing.pending import find_waiting, settle_waiting
 from receiver.storage.writing.sources import Sources
-from receiver.storage.writing.writer import LogWriter
+from receiver.storage.writing.statements import statements_of
+from receiver.storage.writing.writer import Writer
 from tests.conftest import MakeSettings
-
-NOW = 1_700_000_000_000
-OCR = to_postgres_time(NOW)
-NAMES = {Metric.STATUS: "app_status", Metric.OCR: "ocr_value"}
+from tests.rows import (
+    CATALOGUE,
+    LOGS,
+    NOW,
+    contents,
+    count,
+    not_a_number,
+    ocr_alone,
+    row,
+    source,
+    status_alone,
+    to_postgres_time,
+)
 
 Query = Callable[..., Any]
 
@@ -39,44 +47,12 @@ async def database(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 
 @pytest.fixture
-def writer(database: Database) -> LogWriter:
-    return LogWriter(database, NAMES)
-
-
-def source(name: str = "a") -> Source:
-    return Source((("instance", name), ("job", "factory")))
-
-
-def row(who: Source, timestamp: int = NOW, status: int = 0) -> Row:
-    return timestamp, who, float(status), OCR, NOW / 1000
-
-
-def status_half(who: Source, timestamp: int = NOW, status: int = 0) -> Half:
-    return timestamp, who, float(status), None, None
-
-
-def ocr_half(who: Source, timestamp: int = NOW, later: int = 0) -> Half:
-    return timestamp, who, None, OCR + later * 1_000_000, NOW / 1000 + later
-
-
-def contents(*entries: Row | Half | Rejected) -> Contents:
-    sorted_out = Contents([], [], [])
-    for entry in entries:
-        if isinstance(entry, Rejected):
-            sorted_out.rejected.append(entry)
-        elif None in entry:
-            sorted_out.halves.append(entry)
-        else:
-            sorted_out.rows.append(entry)  # type: ignore[arg-type]  # no None in it
-    return sorted_out
-
-
-async def count(connection: asyncpg.Connection, table: str) -> int:
-    return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
+def writer(database: Database) -> Writer:
+    return Writer(database, CATALOGUE)
 
 
 async def test_a_row_answers_the_users_query(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     await writer.write(contents(row(source(), status=2)))
     (found,) = await connection.fetch(
@@ -90,20 +66,20 @@ async def test_a_row_answers_the_users_query(
 
 
 async def test_ten_times_the_same_leaves_one_of_each(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     who = source()
-    rejected = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
-    batch = contents(row(who), row(who, NOW + 1), status_half(who, NOW + 2), rejected)
+    rejected = not_a_number(who)
+    batch = contents(row(who), row(who, NOW + 1), status_alone(who, NOW + 2), rejected)
     for _ in range(10):
         await writer.write(batch)
     assert await count(connection, "app_logs") == 2
-    assert await count(connection, "pending_halves") == 1
+    assert await count(connection, "pending_rows") == 1
     assert await count(connection, "rejected_samples") == 1
 
 
 async def test_new_rows_of_a_repeated_batch_are_stored(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     who = source()
     await writer.write(contents(row(who)))
@@ -113,25 +89,25 @@ async def test_new_rows_of_a_repeated_batch_are_stored(
 
 @pytest.mark.parametrize("status_first", [True, False])
 async def test_halves_of_two_batches_become_a_row(
-    writer: LogWriter, connection: asyncpg.Connection, *, status_first: bool
+    writer: Writer, connection: asyncpg.Connection, *, status_first: bool
 ) -> None:
     who = source()
-    halves = [status_half(who, status=1), ocr_half(who)]
+    halves = [status_alone(who, status=1), ocr_alone(who)]
     for half in halves if status_first else reversed(halves):
         await writer.write(contents(half))
     (found,) = await connection.fetch("SELECT * FROM app_logs")
     assert (found["app_status"], found["ocr_value"].timestamp() * 1000) == (1, NOW)
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
 
 
-@pytest.mark.parametrize("repeated", [status_half, ocr_half])
+@pytest.mark.parametrize("repeated", [status_alone, ocr_alone])
 async def test_a_half_of_a_stored_row_does_not_wait(
-    writer: LogWriter, connection: asyncpg.Connection, repeated: Callable[[Source], Half]
+    writer: Writer, connection: asyncpg.Connection, repeated: Callable[[Source], Row]
 ) -> None:
     who = source()
     await writer.write(contents(row(who)))
     await writer.write(contents(repeated(who)))
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
     assert await count(connection, "rejected_samples") == 0
 
 
@@ -139,17 +115,17 @@ async def test_a_half_of_a_stored_row_does_not_wait(
     ("first", "second", "metric", "value"),
     [
         (row, lambda who: row(who, status=1), "app_status", 1.0),
-        (row, lambda who: status_half(who, status=1), "app_status", 1.0),
-        (row, lambda who: ocr_half(who, later=1), "ocr_value", NOW / 1000 + 1),
-        (status_half, lambda who: status_half(who, status=1), "app_status", 1.0),
-        (ocr_half, lambda who: ocr_half(who, later=1), "ocr_value", NOW / 1000 + 1),
+        (row, lambda who: status_alone(who, status=1), "app_status", 1.0),
+        (row, lambda who: ocr_alone(who, later=1), "ocr_value", NOW / 1000 + 1),
+        (status_alone, lambda who: status_alone(who, status=1), "app_status", 1.0),
+        (ocr_alone, lambda who: ocr_alone(who, later=1), "ocr_value", NOW / 1000 + 1),
     ],
 )
 async def test_a_contradiction_is_rejected_and_the_first_value_stays(
-    writer: LogWriter,
+    writer: Writer,
     connection: asyncpg.Connection,
-    first: Callable[[Source], Half],
-    second: Callable[[Source], Half],
+    first: Callable[[Source], Row],
+    second: Callable[[Source], Row],
     metric: str,
     value: float,
 ) -> None:
@@ -160,29 +136,29 @@ async def test_a_contradiction_is_rejected_and_the_first_value_stays(
     assert aside["reason"] == "conflict"
     assert (aside["metric"], aside["timestamp_ms"], aside["value"]) == (metric, NOW, value)
     stored = await connection.fetch(
-        "SELECT app_status, ocr_value FROM app_logs "
-        "UNION ALL SELECT app_status, ocr_value FROM pending_halves"
+        "SELECT app_status::text AS status FROM app_logs "
+        "UNION ALL SELECT samples ->> 'app_status' FROM pending_rows"
     )
     assert len(stored) == 1
-    assert stored[0]["app_status"] in {0, None}
+    assert stored[0]["status"] in {"0", "0.0", None}
 
 
 async def test_concurrent_twins_meet_exactly_once(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     """Fails if the upsert is replaced by a look and then an insert."""
-    replicas = [LogWriter(database, NAMES) for _ in range(2)]
+    replicas = [Writer(database, CATALOGUE) for _ in range(2)]
     sources = [source(str(number)) for number in range(20)]
     await Sources(database).resolve(sources)
     rounds = 30
     for moment in range(rounds):
         timestamp = NOW + moment
         await asyncio.gather(
-            replicas[0].write(contents(*(status_half(who, timestamp) for who in sources))),
-            replicas[1].write(contents(*(ocr_half(who, timestamp) for who in sources))),
+            replicas[0].write(contents(*(status_alone(who, timestamp) for who in sources))),
+            replicas[1].write(contents(*(ocr_alone(who, timestamp) for who in sources))),
         )
     assert await count(connection, "app_logs") == rounds * len(sources)
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
 
 
 async def test_shuffled_keys_of_many_writers_do_not_deadlock(
@@ -191,24 +167,24 @@ async def test_shuffled_keys_of_many_writers_do_not_deadlock(
     """The server counts its deadlocks; retries would hide them from the outcome."""
     generator = random.Random(1)
     sources = [source(str(number)) for number in range(50)]
-    entries: list[Row | Half] = []
+    entries: list[Row] = []
     for who, moment in itertools.product(sources, range(4)):
         timestamp = NOW + moment
-        entries += [row(who, timestamp), status_half(who, timestamp), ocr_half(who, timestamp)]
+        entries += [row(who, timestamp), status_alone(who, timestamp), ocr_alone(who, timestamp)]
     databases = [Database(make_settings(database_url=database_url)) for _ in range(4)]
     for database in databases:
         await database.open()
     await Sources(databases[0]).resolve(sources)
 
     async def replay(database: Database) -> None:
-        writer = LogWriter(database, NAMES)
+        writer = Writer(database, CATALOGUE)
         for _ in range(5):
             chosen = generator.sample(entries, len(entries) // 2)
             keys: set[tuple[int, Source]] = set()
             halves = []
             for entry in chosen:
                 # One half a key, as a batch makes sure of.
-                if None not in entry or entry[:2] not in keys:
+                if None not in entry[2] or entry[:2] not in keys:
                     halves.append(entry)
                     keys.add(entry[:2])
             await writer.write(contents(*halves))
@@ -223,7 +199,7 @@ async def test_shuffled_keys_of_many_writers_do_not_deadlock(
 
 
 async def test_an_unknown_code_is_registered_with_its_row(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     who = source()
     await writer.write(contents(row(who, status=7), row(who, NOW + 1, status=-3)))
@@ -232,7 +208,7 @@ async def test_an_unknown_code_is_registered_with_its_row(
 
 
 async def test_a_code_that_the_user_renumbers_or_deletes_is_noticed(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     who = source()
     await writer.write(contents(row(who, status=7), row(who, NOW + 1, status=8)))
@@ -245,7 +221,7 @@ async def test_a_code_that_the_user_renumbers_or_deletes_is_noticed(
 
 
 async def test_a_source_that_the_user_deletes_comes_back(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     who = source()
     await writer.write(contents(row(who)))
@@ -259,7 +235,7 @@ async def test_replicas_that_meet_a_source_together_share_its_row(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     label_sets = [tuple({"instance": str(number)}.items()) for number in range(100)]
-    replicas = [[Source(labels) for labels in label_sets] for _ in range(4)]
+    replicas = [[Source(LOGS, labels) for labels in label_sets] for _ in range(4)]
     for sources in replicas:
         random.Random(id(sources)).shuffle(sources)
     await asyncio.gather(*(Sources(database).resolve(sources) for sources in replicas))
@@ -272,7 +248,7 @@ async def test_labels_that_postgresql_cannot_hold_stay_apart(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     values = ["a\0b", "a␀b", "a␀0b", "a␀␀0b", "\0", "x" * 100_000, "📷 한국어"]
-    sources = [Source((("path", value),)) for value in values]
+    sources = [Source(LOGS, (("path", value),)) for value in values]
     await Sources(database).resolve(sources)
     assert len({who.id for who in sources}) == len(values)
     stored = await connection.fetchval(
@@ -282,13 +258,15 @@ async def test_labels_that_postgresql_cannot_hold_stay_apart(
 
 
 async def test_what_the_database_refuses_is_rejected_alone(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     await connection.execute("ALTER TABLE app_logs ADD CHECK (app_status <> 13)")
-    await connection.execute("ALTER TABLE pending_halves ADD CHECK (app_status <> 13)")
+    await connection.execute(
+        "ALTER TABLE pending_rows ADD CHECK (samples ->> 'app_status' <> '13.0')"
+    )
     who = source()
     rows = [row(who, NOW + number, status=13 if number == 37 else 0) for number in range(100)]
-    await writer.write(contents(*rows, status_half(who, NOW + 200, status=13)))
+    await writer.write(contents(*rows, status_alone(who, NOW + 200, status=13)))
     assert await count(connection, "app_logs") == 99
     aside = await connection.fetch(
         "SELECT metric, timestamp_ms, value, reason FROM rejected_samples ORDER BY 2, 1"
@@ -301,17 +279,19 @@ async def test_what_the_database_refuses_is_rejected_alone(
 
 
 async def test_a_half_whose_other_sample_does_not_come_is_rejected(
-    writer: LogWriter,
+    writer: Writer,
     database: Database,
     connection: asyncpg.Connection,
     make_settings: MakeSettings,
 ) -> None:
     who = source()
-    await writer.write(contents(status_half(who, status=99), ocr_half(who, NOW + 1, later=1)))
+    await writer.write(contents(status_alone(who, status=99), ocr_alone(who, NOW + 1, later=1)))
     settings = make_settings(pair_timeout="2h")
-    assert not await settle_waiting(database, settings.pair_timeout, NAMES)
-    await connection.execute("UPDATE pending_halves SET arrived_at = now() - interval '121 min'")
-    assert await settle_waiting(database, settings.pair_timeout, NAMES) == {Reason.UNPAIRED: 2}
+    assert not await settle_waiting(database, CATALOGUE, settings.pair_timeout)
+    await connection.execute("UPDATE pending_rows SET arrived_at = now() - interval '121 min'")
+    assert await settle_waiting(database, CATALOGUE, settings.pair_timeout) == {
+        ("app_logs", Reason.UNPAIRED): 2
+    }
     aside = await connection.fetch(
         "SELECT metric, timestamp_ms, value, reason FROM rejected_samples ORDER BY 2"
     )
@@ -319,26 +299,26 @@ async def test_a_half_whose_other_sample_does_not_come_is_rejected(
         ("app_status", NOW, 99.0, "unpaired"),
         ("ocr_value", NOW + 1, NOW / 1000 + 1, "unpaired"),
     ]
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
 
 
 async def test_a_half_whose_row_came_by_another_way_stops_waiting(
-    writer: LogWriter,
+    writer: Writer,
     database: Database,
     connection: asyncpg.Connection,
     make_settings: MakeSettings,
 ) -> None:
     """The row's transaction and the half's did not see each other."""
     who = source()
-    await writer.write(contents(status_half(who)))
+    await writer.write(contents(status_alone(who)))
     await writer.write(contents(row(who)))
-    fates = await settle_waiting(database, make_settings().pair_timeout, NAMES)
-    assert fates == {Fate.DUPLICATE: 1}
+    fates = await settle_waiting(database, CATALOGUE, make_settings().pair_timeout)
+    assert fates == {("app_logs", Fate.DUPLICATE): 1}
     assert await count(connection, "rejected_samples") == 0
 
 
 async def test_only_the_chunks_of_the_batch_are_looked_at(
-    writer: LogWriter, database: Database, connection: asyncpg.Connection
+    writer: Writer, database: Database, connection: asyncpg.Connection
 ) -> None:
     query = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
     if not await connection.fetchval(query):
@@ -346,16 +326,14 @@ async def test_only_the_chunks_of_the_batch_are_looked_at(
     who = source()
     day = 86_400_000
     await writer.write(contents(*(row(who, NOW + day * number) for number in range(30))))
-    names = tuple(NAMES.values())
     when = to_postgres_time(NOW)
+    key = [when], [who.id]
     span = when, when
-    found = [when], [who.id]
-    half_hour = timedelta(minutes=30)
     async with database.transaction() as used:
         for statement, arguments in (
-            (queries.SETTLE_AT_ONCE, (*names, *span, *found, [who.id])),
-            (queries.SETTLE_WAITING, (*names, *span, half_hour, 10)),
-            (queries.FIND_CONFLICTS, (*found, [0], [OCR], *span, [who.id])),
+            (statements_of(LOGS).find, (*key, *span, [who.id])),
+            (statements_of(LOGS).fill, (*key, [0], [0], *span)),
+            (find_waiting(LOGS), (timedelta(minutes=30), 10, *span, ["app_status"])),
         ):
             plan = await used.fetch(f"EXPLAIN {statement}", *arguments)
             chunks = set(re.findall(r"_hyper_\d+_\d+_chunk\b", str(plan)))
@@ -372,7 +350,7 @@ async def test_only_the_chunks_of_the_batch_are_looked_at(
     ids=["unique", "foreign key"],
 )
 async def test_constraints_that_the_user_adds_refuse_only_what_breaks_them(
-    writer: LogWriter, connection: asyncpg.Connection, constraint: str
+    writer: Writer, connection: asyncpg.Connection, constraint: str
 ) -> None:
     await connection.execute(constraint)
     first, second = source("a"), source("b")
@@ -384,21 +362,15 @@ async def test_constraints_that_the_user_adds_refuse_only_what_breaks_them(
     assert [reason for (reason,) in reasons] == ["refused_by_database"] * 2
 
 
-async def test_settling_looks_once_for_each_half(
-    writer: LogWriter, database: Database, connection: asyncpg.Connection
-) -> None:
+async def test_settling_looks_once_for_each_row(writer: Writer, database: Database) -> None:
     who = source()
     times = [NOW + number for number in range(300)]
     await writer.write(contents(*(row(who, time) for time in times)))
-    await connection.execute(
-        "INSERT INTO pending_halves (created_at, source_id, app_status) "
-        "SELECT created_at, source_id, 0 FROM app_logs"
-    )
     keys = list(map(to_postgres_time, times))
     async with database.transaction() as used:
         plan = await used.fetchval(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) {queries.SETTLE_AT_ONCE}",
-            *(*NAMES.values(), keys[0], keys[-1], keys, [who.id] * len(keys), [who.id]),
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {statements_of(LOGS).find}",
+            *(keys, [who.id] * len(keys), keys[0], keys[-1], [who.id]),
         )
     loops = [int(float(number)) for number in re.findall(r'"Actual Loops": ([\d.]+)', plan)]
     assert max(loops) <= len(keys)

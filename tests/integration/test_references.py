@@ -14,12 +14,20 @@ from receiver.errors import UnavailableError
 from receiver.rows.model import Row, Source
 from receiver.storage.connection.database import Database
 from receiver.storage.writing.references import FEWEST
-from receiver.storage.writing.writer import LogWriter, Options
+from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
-from tests.integration.test_logs import NAMES, NOW, contents, count, row, source
 from tests.roles import as_role, plain_role
+from tests.rows import (
+    CATALOGUE,
+    NOW,
+    contents,
+    count,
+    row,
+    source,
+)
 
-OBSTACLE = "SELECT receiver_references_obstacle()"
+CODES = '{"app_status": {"table": "error_codes", "keys": [0]}}'
+OBSTACLE = f"SELECT receiver_references_obstacle('app_logs', '{CODES}')"
 ORPHANS = """
 SELECT count(*) FROM app_logs l
 WHERE NOT EXISTS (SELECT FROM error_codes e WHERE e.code = l.app_status)
@@ -49,7 +57,7 @@ async def test_a_batch_is_checked_once(
     database: Database, connection: asyncpg.Connection, *, enabled: bool
 ) -> None:
     await skip_on_hypertable(connection)
-    writer = LogWriter(database, NAMES, options=Options(checks_batches=enabled))
+    writer = Writer(database, CATALOGUE, options=Options(checks_batches=enabled))
     who = source()
     await writer.write(contents(row(who)))
     reads = "SELECT idx_scan FROM pg_stat_xact_user_tables WHERE relname = 'sources'"
@@ -57,7 +65,7 @@ async def test_a_batch_is_checked_once(
 
     async with database.transaction() as used:
         before = await used.fetchval(reads)
-        await used.fetchval("SELECT receiver_check_references('{0}'::int[], $1)", [who.id])
+        await used.fetchval("SELECT receiver_check_references('app_logs', $1, $2)", CODES, [who.id])
         counted.append(await used.fetchval(reads) - before)
     assert counted[0] <= 2
     await writer.write(contents(*batch(who, 1)))
@@ -95,7 +103,7 @@ async def test_where_more_would_be_left_out_each_row_is_checked(
     await skip_on_hypertable(connection)
     await connection.execute(change)
     assert said in await connection.fetchval(OBSTACLE)
-    writer = LogWriter(database, NAMES)
+    writer = Writer(database, CATALOGUE)
     await writer.write(contents(*batch(source(), 0)))
     assert await count(connection, "app_logs") == FEWEST
 
@@ -104,7 +112,7 @@ async def test_a_trigger_of_the_users_runs_from_its_first_row_on(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await skip_on_hypertable(connection)
-    writer, who = LogWriter(database, NAMES), source()
+    writer, who = Writer(database, CATALOGUE), source()
     await writer.write(contents(*batch(who, 0)))
     await connection.execute(
         """
@@ -129,12 +137,12 @@ async def test_a_role_that_may_not_checks_each_row(
         await database.open()
         async with database.transaction() as used:
             assert "may not set session_replication_role" in await used.fetchval(OBSTACLE)
-        await LogWriter(database, NAMES).write(contents(*batch(source(), 0)))
+        await Writer(database, CATALOGUE).write(contents(*batch(source(), 0)))
         await database.close()
     assert await count(connection, "app_logs") == FEWEST
 
 
-async def send(writer: LogWriter, number: int) -> None:
+async def send(writer: Writer, number: int) -> None:
     """Write batches until they are stored, each of a source that may be deleted before."""
     for turn in range(10):
         rows = batch(source(f"{number} {turn}"), turn * 1000, status=7 + turn % 2)
@@ -178,7 +186,7 @@ async def test_no_row_is_an_orphan_while_codes_and_sources_change(
         for change, other in zip((renumber, delete), others, strict=True)
     ]
     await asyncio.gather(
-        *(send(LogWriter(database, NAMES), number) for number, database in enumerate(databases))
+        *(send(Writer(database, CATALOGUE), number) for number, database in enumerate(databases))
     )
     for task in changing:
         task.cancel()

@@ -9,23 +9,28 @@ import asyncpg
 import pytest
 
 from receiver.errors import StatementRefusedError
-from receiver.rows.model import Fate, Fates, Metric, Reason, Rejected, Series
+from receiver.rows.model import Rejected, Series
+from receiver.rows.reasons import Fate, Fates, Reason
+from receiver.rows.tables import Column, Values
 from receiver.storage.connection.database import Database
 from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.pending import settle_waiting
-from receiver.storage.writing.writer import LogWriter, Options
+from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
-from tests.integration.test_logs import (
-    NAMES,
+from tests.roles import as_role, plain_role
+from tests.rows import (
+    CATALOGUE,
     NOW,
+    OCR,
+    STATUS,
     contents,
     count,
-    ocr_half,
+    not_a_number,
+    ocr_alone,
     row,
     source,
-    status_half,
+    status_alone,
 )
-from tests.roles import as_role, plain_role
 
 DISCARD = """
 CREATE FUNCTION discard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
@@ -60,8 +65,8 @@ async def database(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 
 @pytest.fixture
-def writer(database: Database, fates: Fates) -> LogWriter:
-    return LogWriter(database, NAMES, count=fates.update)
+def writer(database: Database, fates: Fates) -> Writer:
+    return Writer(database, CATALOGUE, count=fates.update)
 
 
 async def reasons(connection: asyncpg.Connection) -> dict[str, int]:
@@ -91,18 +96,18 @@ BAD = "NEW.labels ->> 'instance' LIKE 'bad%'"
     ids=["check", "unique", "not null", "discarded", "raised", "broken trigger", "rule"],
 )
 async def test_a_label_set_that_sources_does_not_take_harms_no_other(
-    writer: LogWriter, connection: asyncpg.Connection, fates: Fates, change: str
+    writer: Writer, connection: asyncpg.Connection, fates: Fates, change: str
 ) -> None:
     known = source("known")
     await writer.write(contents(row(known)))
     await connection.execute(change)
     good = [row(source(f"good{number}"), NOW + number) for number in range(20)]
     bad = [row(source(f"bad{number}"), NOW + number, status=7) for number in range(3)]
-    half = NOW, source("bad half"), -0.0, None, None
+    half = status_alone(source("bad half"), status=-0.0)
     for _ in range(3):
         await writer.write(contents(*good[:10], *bad, half, *good[10:], row(known, NOW + 1)))
     assert await count(connection, "app_logs") == 22
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
     rejected = await connection.fetch(
         "SELECT source_labels, metric, timestamp_ms, value::text, reason FROM rejected_samples "
         "WHERE source_id IS NULL ORDER BY source_labels ->> 'instance', metric"
@@ -115,12 +120,12 @@ async def test_a_label_set_that_sources_does_not_take_harms_no_other(
             for metric, value in (("app_status", "7"), ("ocr_value", "1700000000"))
         ),
     ]
-    assert fates[Reason.REFUSED] == 7
-    assert fates[Fate.STORED] == 44
+    assert fates["app_logs", Reason.REFUSED] == 7
+    assert fates["app_logs", Fate.STORED] == 44
 
 
 async def test_a_label_set_that_is_taken_later_has_rows_then(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     await connection.execute(
         "ALTER TABLE sources ADD CONSTRAINT named CHECK (labels ->> 'instance' <> 'bad')"
@@ -135,7 +140,7 @@ async def test_a_label_set_that_is_taken_later_has_rows_then(
 
 
 async def test_thousands_of_refused_label_sets_take_few_transactions(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     await connection.execute("ALTER TABLE sources ADD CHECK (labels ->> 'instance' = 'good')")
     batch = contents(row(source("good")), *(row(source(str(number))) for number in range(3000)))
@@ -170,13 +175,15 @@ async def test_what_is_refused_is_found_by_its_place(database: Database) -> None
 
 
 async def test_sources_of_which_something_was_refused_are_suspect(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
-    await connection.execute("ALTER TABLE pending_halves ADD CHECK (app_status <> 13)")
+    await connection.execute(
+        "ALTER TABLE pending_rows ADD CHECK (samples ->> 'app_status' <> '13.0')"
+    )
     good, bad = source("good"), source("bad")
-    await writer.write(contents(status_half(good), status_half(bad, status=13)))
-    assert writer.are_suspect([(Series(Metric.OCR, good), NOW, 1.0)]) is False
-    samples = [(Series(Metric.OCR, who), NOW, 1.0) for who in (good, bad)]
+    await writer.write(contents(status_alone(good), status_alone(bad, status=13)))
+    assert writer.are_suspect([(Series(OCR, good), NOW, 1.0)]) is False
+    samples = [(Series(OCR, who), NOW, 1.0) for who in (good, bad)]
     assert writer.are_suspect(samples) is True
 
 
@@ -214,7 +221,7 @@ CODE_13 = "app_status = 13"
 )
 @pytest.mark.parametrize("halves", [False, True], ids=["rows", "halves"])
 async def test_a_row_that_is_refused_harms_no_other(
-    writer: LogWriter, connection: asyncpg.Connection, change: str, *, halves: bool
+    writer: Writer, connection: asyncpg.Connection, change: str, *, halves: bool
 ) -> None:
     who, other = source("a"), source("b")
     await writer.write(contents(row(who), row(other)))
@@ -223,14 +230,14 @@ async def test_a_row_that_is_refused_harms_no_other(
         rows = [
             row(who, NOW + number, status=13 if number in {7, 40} else 0) for number in range(1, 60)
         ]
-        entries = [*rows, row(other, NOW + 1), ocr_half(other, NOW + 2)]
+        entries = [*rows, row(other, NOW + 1), ocr_alone(other, NOW + 2)]
         if halves:
             # Both halves of a refused row, in different transactions.
-            await writer.write(contents(status_half(who, NOW + 90, status=13)))
-            entries.append(ocr_half(who, NOW + 90))
+            await writer.write(contents(status_alone(who, NOW + 90, status=13)))
+            entries.append(ocr_alone(who, NOW + 90))
         await writer.write(contents(*entries))
     assert await count(connection, "app_logs") == 60
-    assert await count(connection, "pending_halves") == 1
+    assert await count(connection, "pending_rows") == 1
     found = await connection.fetch(
         "SELECT DISTINCT timestamp_ms - $1, metric FROM rejected_samples ORDER BY 1, 2", NOW
     )
@@ -242,7 +249,7 @@ async def test_a_row_that_is_refused_harms_no_other(
 
 
 async def test_a_source_whose_rows_were_refused_is_judged_beside_others(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     change = RAISE.format(
         table="app_logs", condition="NEW.app_status = 13", action="PERFORM * FROM nowhere"
@@ -278,7 +285,7 @@ async def test_a_policy_judges_each_row(
         await connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
         database = Database(make_settings(database_url=as_role(database_url, role)))
         await database.open()
-        writer = LogWriter(database, NAMES)
+        writer = Writer(database, CATALOGUE)
         bad = row(source("bad"), status=13)
         for _ in range(2):
             await writer.write(contents(row(source()), row(source(), NOW + 1)))
@@ -290,7 +297,7 @@ async def test_a_policy_judges_each_row(
 
 
 async def test_a_row_that_a_trigger_moves_is_stored_once(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     await connection.execute(
         """
@@ -312,40 +319,44 @@ DISCARD_UPDATE = DISCARD.replace("BEFORE INSERT", "BEFORE UPDATE")
 @pytest.mark.parametrize(
     "change",
     [
-        "ALTER TABLE pending_halves ADD CHECK (app_status <> 13)",
-        DISCARD.format(table="pending_halves", condition="NEW.app_status = 13"),
-        DISCARD_UPDATE.format(table="pending_halves", condition="NEW.app_status = 13"),
-        "CREATE RULE discard AS ON INSERT TO pending_halves WHERE NEW.app_status = 13 "
+        "ALTER TABLE pending_rows ADD CHECK (samples ->> 'app_status' <> '13.0')",
+        DISCARD.format(table="pending_rows", condition="NEW.samples ->> 'app_status' = '13.0'"),
+        DISCARD_UPDATE.format(
+            table="pending_rows", condition="NEW.samples ->> 'app_status' = '13.0'"
+        ),
+        "CREATE RULE discard AS ON INSERT TO pending_rows WHERE NEW.samples ->> 'app_status' = '13.0' "
         "DO INSTEAD NOTHING",
         RAISE.format(
-            table="pending_halves", condition="NEW.app_status = 13", action="RAISE ''no''"
+            table="pending_rows",
+            condition="NEW.samples ->> ''app_status'' = ''13.0''",
+            action="RAISE ''no''",
         ),
     ],
     ids=["check", "discarded", "update discarded", "rule", "raised"],
 )
-@pytest.mark.parametrize("first", [Metric.STATUS, Metric.OCR])
-async def test_pending_halves_that_are_refused_harm_no_other(
-    writer: LogWriter,
+@pytest.mark.parametrize("first", [STATUS, OCR])
+async def test_pending_rows_that_are_refused_harm_no_other(
+    writer: Writer,
     connection: asyncpg.Connection,
     database: Database,
     make_settings: MakeSettings,
     fates: Fates,
     change: str,
-    first: Metric,
+    first: Column,
 ) -> None:
     await connection.execute(change)
     who = source()
     batches = [
-        contents(*(status_half(who, NOW + number, status=number) for number in range(20))),
-        contents(*(ocr_half(who, NOW + number) for number in range(20))),
+        contents(*(status_alone(who, NOW + number, status=number) for number in range(20))),
+        contents(*(ocr_alone(who, NOW + number) for number in range(20))),
     ]
-    for batch in batches if first is Metric.STATUS else reversed(batches):
+    for batch in batches if first is STATUS else reversed(batches):
         await writer.write(batch)
-    await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    await settle_waiting(database, CATALOGUE, make_settings().pair_timeout)
     assert await count(connection, "app_logs") == 19
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
     assert await reasons(connection) == {"refused_by_database": 1, "other_sample_rejected": 1}
-    assert not fates[Fate.DUPLICATE]
+    assert not fates["app_logs", Fate.DUPLICATE]
 
 
 @pytest.mark.parametrize(
@@ -364,7 +375,7 @@ async def test_pending_halves_that_are_refused_harm_no_other(
     ids=["check", "raised", "discarded", "discarded beside a check"],
 )
 async def test_a_rejected_sample_that_is_refused_harms_no_other(
-    writer: LogWriter,
+    writer: Writer,
     connection: asyncpg.Connection,
     caplog: pytest.LogCaptureFixture,
     fates: Fates,
@@ -372,35 +383,35 @@ async def test_a_rejected_sample_that_is_refused_harms_no_other(
 ) -> None:
     await connection.execute(change)
     who = source()
-    nan = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
-    kept = Rejected(who, Metric.OCR, NOW, float("inf"), Reason.INFINITE)
+    nan = not_a_number(who)
+    kept = Rejected(who, OCR, NOW, float("inf"), Reason.INFINITE)
     for _ in range(2):
-        await writer.write(contents(nan, kept, row(who, NOW + 1), status_half(who, NOW + 2)))
+        await writer.write(contents(nan, kept, row(who, NOW + 1), status_alone(who, NOW + 2)))
     assert await count(connection, "app_logs") == 1
-    assert await count(connection, "pending_halves") == 1
+    assert await count(connection, "pending_rows") == 1
     assert await reasons(connection) == {"infinite": 1}
-    assert fates[Fate.DISCARDED] == 2
-    assert fates[Reason.INFINITE] == 1
+    assert fates["app_logs", Fate.DISCARDED] == 2
+    assert fates["app_logs", Reason.INFINITE] == 1
     assert "app_status=nan" in caplog.text
 
 
 async def test_maintenance_settles_beside_a_rejected_sample_that_is_refused(
-    writer: LogWriter,
+    writer: Writer,
     database: Database,
     connection: asyncpg.Connection,
     make_settings: MakeSettings,
 ) -> None:
     await connection.execute("ALTER TABLE rejected_samples ADD CHECK (metric <> 'app_status')")
     who = source()
-    await writer.write(contents(status_half(who), ocr_half(who, NOW + 1)))
-    await connection.execute("UPDATE pending_halves SET arrived_at = now() - interval '1 day'")
-    fates = await settle_waiting(database, make_settings().pair_timeout, NAMES)
-    assert fates == {Reason.UNPAIRED: 1, Fate.DISCARDED: 1}
-    assert await count(connection, "pending_halves") == 0
+    await writer.write(contents(status_alone(who), ocr_alone(who, NOW + 1)))
+    await connection.execute("UPDATE pending_rows SET arrived_at = now() - interval '1 day'")
+    fates = await settle_waiting(database, CATALOGUE, make_settings().pair_timeout)
+    assert fates == {("app_logs", Reason.UNPAIRED): 1, ("app_logs", Fate.DISCARDED): 1}
+    assert await count(connection, "pending_rows") == 0
 
 
 async def test_what_refuses_every_row_is_the_databases_fault(
-    writer: LogWriter, connection: asyncpg.Connection
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     """A sender must keep what cannot be stored because a table is not what it was."""
     who = source()
@@ -415,7 +426,7 @@ async def test_what_refuses_every_row_is_the_databases_fault(
 async def test_new_label_sets_beyond_the_limit_are_rejected(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    writer = LogWriter(database, NAMES, options=Options(new_sources=5))
+    writer = Writer(database, CATALOGUE, options=Options(new_sources=5))
     first = [row(source(str(number))) for number in range(4)]
     await writer.write(contents(*first))
     more = [row(source(f"more{number}")) for number in range(10)]
@@ -431,32 +442,32 @@ async def test_new_label_sets_beyond_the_limit_are_rejected(
 async def test_new_codes_beyond_the_limit_are_rejected_with_their_other_samples(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    writer = LogWriter(database, NAMES, options=Options(new_codes=5))
+    writer = Writer(database, CATALOGUE, options=Options(new_codes=5))
     who = source()
     rows = [row(who, NOW + number, status=100 + number) for number in range(8)]
-    half = status_half(who, NOW + 100, status=200)
+    half = status_alone(who, NOW + 100, status=200)
     for _ in range(2):
         await writer.write(contents(*rows, row(who, NOW + 50), half))
-    await writer.write(contents(ocr_half(who, NOW + 100)))
+    await writer.write(contents(ocr_alone(who, NOW + 100)))
     assert await count(connection, "error_codes") == 4 + 5
     assert await count(connection, "app_logs") == 6
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
     assert await reasons(connection) == {"too_many_new_codes": 4, "other_sample_rejected": 4}
 
 
-@pytest.mark.parametrize("first", [Metric.STATUS, Metric.OCR])
+@pytest.mark.parametrize("first", [STATUS, OCR])
 async def test_the_other_sample_of_a_rejected_one_does_not_wait(
-    writer: LogWriter, connection: asyncpg.Connection, first: Metric
+    writer: Writer, connection: asyncpg.Connection, first: Column
 ) -> None:
     who = source()
-    nan = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
+    nan = not_a_number(who)
     broken = contents(nan)._replace(broken=[(NOW, who)])
-    other = contents(ocr_half(who))
-    for batch in [broken, other] if first is Metric.STATUS else [other, broken]:
+    other = contents(ocr_alone(who))
+    for batch in [broken, other] if first is STATUS else [other, broken]:
         await writer.write(batch)
     await writer.write(other)
     await writer.write(broken)
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
     found = await connection.fetch("SELECT metric, reason FROM rejected_samples ORDER BY 1")
     assert [tuple(sample) for sample in found] == [
         ("app_status", "not_a_number"),
@@ -465,26 +476,27 @@ async def test_the_other_sample_of_a_rejected_one_does_not_wait(
 
 
 async def test_maintenance_rejects_what_a_transaction_did_not_see(
-    writer: LogWriter,
+    writer: Writer,
     database: Database,
     connection: asyncpg.Connection,
     make_settings: MakeSettings,
 ) -> None:
     who = source()
-    await writer.write(contents(ocr_half(who)))
-    nan = Rejected(who, Metric.STATUS, NOW, float("nan"), Reason.NOT_A_NUMBER)
+    await writer.write(contents(ocr_alone(who)))
+    nan = not_a_number(who)
     await writer.write(contents(nan))
-    fates = await settle_waiting(database, make_settings().pair_timeout, NAMES)
-    assert fates == {Reason.WITH_OTHER: 1}
-    assert await count(connection, "pending_halves") == 0
+    fates = await settle_waiting(database, CATALOGUE, make_settings().pair_timeout)
+    assert fates == {("app_logs", Reason.WITH_OTHER): 1}
+    assert await count(connection, "pending_rows") == 0
 
 
-async def test_the_first_of_two_values_in_one_batch_stays(
-    writer: LogWriter, connection: asyncpg.Connection
+async def test_the_first_of_two_values_stays(
+    writer: Writer, connection: asyncpg.Connection
 ) -> None:
     who = source()
-    later = (NOW, who, -0.0, row(who)[3] + 1, NOW / 1000 + 1e-6)
-    await writer.write(contents(row(who, status=5), later))
+    await writer.write(contents(row(who, status=5)))
+    values: Values = [-0.0, NOW / 1000 + 1e-6]
+    await writer.write(contents((NOW, who, values)))
     assert await connection.fetchval("SELECT app_status FROM app_logs") == 5
     found = await connection.fetch(
         "SELECT metric, value::text, reason FROM rejected_samples ORDER BY 1"
@@ -496,12 +508,12 @@ async def test_the_first_of_two_values_in_one_batch_stays(
 
 
 async def test_a_zero_keeps_its_sign_while_it_waits(
-    writer: LogWriter,
+    writer: Writer,
     database: Database,
     connection: asyncpg.Connection,
     make_settings: MakeSettings,
 ) -> None:
-    await writer.write(contents((NOW, source(), -0.0, None, None)))
-    await connection.execute("UPDATE pending_halves SET arrived_at = now() - interval '1 day'")
-    await settle_waiting(database, make_settings().pair_timeout, NAMES)
+    await writer.write(contents(status_alone(source(), status=-0.0)))
+    await connection.execute("UPDATE pending_rows SET arrived_at = now() - interval '1 day'")
+    await settle_waiting(database, CATALOGUE, make_settings().pair_timeout)
     assert await connection.fetchval("SELECT value::text FROM rejected_samples") == "-0"

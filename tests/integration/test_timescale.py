@@ -8,21 +8,22 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from receiver.rows.model import Fate, Source
+from receiver.rows.model import Source
+from receiver.rows.reasons import Fate
 from receiver.storage.connection.database import Database
 from receiver.storage.reading.tables import rename_code
 from receiver.storage.writing.pending import settle_waiting
-from receiver.storage.writing.writer import LogWriter, Options
+from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
-from tests.integration.test_logs import (
-    NAMES,
+from tests.rows import (
+    CATALOGUE,
     NOW,
     contents,
     count,
-    ocr_half,
+    ocr_alone,
     row,
     source,
-    status_half,
+    status_alone,
 )
 from tests.timescale import compress, require_compression
 
@@ -55,12 +56,12 @@ async def database(
 
 
 @pytest.fixture
-def writer(database: Database) -> LogWriter:
-    return LogWriter(database, NAMES)
+def writer(database: Database) -> Writer:
+    return Writer(database, CATALOGUE)
 
 
 @pytest.fixture
-async def sources(writer: LogWriter, connection: asyncpg.Connection) -> list[Source]:
+async def sources(writer: Writer, connection: asyncpg.Connection) -> list[Source]:
     """Four sources, whose rows of a minute lie in a compressed chunk."""
     sources = [source(str(number)) for number in range(4)]
     times = range(NOW, NOW + ROWS * 1000, 1000)
@@ -74,7 +75,7 @@ async def statuses(connection: asyncpg.Connection) -> dict[int, int]:
 
 
 async def test_a_repeated_batch_adds_just_what_is_new(
-    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+    writer: Writer, connection: asyncpg.Connection, sources: list[Source]
 ) -> None:
     """Between the rows that are compressed, before and after them, in any order."""
     times = range(NOW - 5000, NOW + (ROWS + 5) * 1000, 500)
@@ -89,11 +90,11 @@ async def test_a_repeated_batch_adds_just_what_is_new(
 
 
 async def test_a_contradiction_of_a_compressed_row_is_set_aside(
-    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+    writer: Writer, connection: asyncpg.Connection, sources: list[Source]
 ) -> None:
     who = sources[0]
     await writer.write(
-        contents(row(who, status=1), row(who, NOW + 1, status=2), status_half(who, NOW + 1000, 1))
+        contents(row(who, status=1), row(who, NOW + 1, status=2), status_alone(who, NOW + 1000, 1))
     )
     aside = await connection.fetch(
         "SELECT metric, timestamp_ms, value, reason FROM rejected_samples ORDER BY 2"
@@ -106,36 +107,36 @@ async def test_a_contradiction_of_a_compressed_row_is_set_aside(
 
 
 async def test_halves_find_their_row_in_a_compressed_chunk(
-    writer: LogWriter,
+    writer: Writer,
     database: Database,
     connection: asyncpg.Connection,
     sources: list[Source],
     make_settings: MakeSettings,
 ) -> None:
     who, other = sources[:2]
-    await writer.write(contents(status_half(who), ocr_half(other)))
-    assert await count(connection, "pending_halves") == 0
+    await writer.write(contents(status_alone(who), ocr_alone(other)))
+    assert await count(connection, "pending_rows") == 0
     # As of a transaction that did not see the row's.
     await connection.execute(
-        "INSERT INTO pending_halves (created_at, source_id, app_status) "
+        "INSERT INTO pending_rows (created_at, source_id, app_status) "
         "SELECT created_at, source_id, 0 FROM app_logs LIMIT 10"
     )
-    fates = await settle_waiting(database, make_settings().pair_timeout, NAMES)
-    assert fates == {Fate.DUPLICATE: 10}
+    fates = await settle_waiting(database, CATALOGUE, make_settings().pair_timeout)
+    assert fates == {("app_logs", Fate.DUPLICATE): 10}
 
 
 async def test_late_halves_meet_in_a_compressed_chunk(
-    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+    writer: Writer, connection: asyncpg.Connection, sources: list[Source]
 ) -> None:
     late = [(who, NOW + number * 1000 + 1) for who in sources for number in range(5)]
-    await writer.write(contents(*(status_half(*key) for key in late)))
-    await writer.write(contents(*(ocr_half(*key) for key in late), row(sources[0])))
+    await writer.write(contents(*(status_alone(*key) for key in late)))
+    await writer.write(contents(*(ocr_alone(*key) for key in late), row(sources[0])))
     assert await count(connection, "app_logs") == len(sources) * ROWS + len(late)
-    assert await count(connection, "pending_halves") == 0
+    assert await count(connection, "pending_rows") == 0
 
 
 async def test_a_unique_index_of_the_users_may_have_batches_decompressed(
-    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+    writer: Writer, connection: asyncpg.Connection, sources: list[Source]
 ) -> None:
     """More than the database's limit allows, or the request would be refused for ever."""
     await connection.execute("SELECT decompress_chunk(chunk) FROM show_chunks('app_logs') chunk")
@@ -163,7 +164,7 @@ async def test_renaming_a_code_leaves_compressed_rows_alone(
 
 
 async def test_renumbering_a_code_reaches_compressed_rows(
-    writer: LogWriter, connection: asyncpg.Connection, sources: list[Source]
+    writer: Writer, connection: asyncpg.Connection, sources: list[Source]
 ) -> None:
     """Rows that came late into the chunk and rows of other chunks too."""
     day = 86_400_000
@@ -199,7 +200,7 @@ async def test_a_code_of_compressed_rows_cannot_be_deleted(
 async def test_new_chunks_beyond_the_limit_are_rejected(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    writer = LogWriter(database, NAMES, options=Options(new_chunks=5))
+    writer = Writer(database, CATALOGUE, options=Options(new_chunks=5))
     who, day = source(), 86_400_000
     today = int(time.time() * 1000)
     for _ in range(2):

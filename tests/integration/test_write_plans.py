@@ -12,19 +12,21 @@ from typing import Any
 import asyncpg
 import pytest
 
-from receiver.rows.batch import POSTGRES_EPOCH_MS
-from receiver.rows.model import Reason
-from receiver.storage import queries
+from receiver.rows.columns import POSTGRES_EPOCH_MS
+from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Connection, Database
-from receiver.storage.reading.observing import observe
-from receiver.storage.writing import codes, sources
-from receiver.storage.writing.inserting import copy_logs
+from receiver.storage.reading.observing import FOLLOW_KEY, newest_rows, observe
+from receiver.storage.writing import pending, sources
+from receiver.storage.writing.codes import statements_for
+from receiver.storage.writing.inserting import copy_rows
 from receiver.storage.writing.pending import settle_waiting
-from receiver.storage.writing.records import LogRecord
-from receiver.storage.writing.writer import LogWriter
+from receiver.storage.writing.records import Record
+from receiver.storage.writing.rejecting import FIND_DISCARDED, REJECT_SAMPLES
+from receiver.storage.writing.statements import statements_of
+from receiver.storage.writing.writer import Writer
 from tests.conftest import MakeSettings
-from tests.integration.test_logs import NAMES, NOW, contents, ocr_half, source, status_half
 from tests.plans import explain, visits
+from tests.rows import CATALOGUE, LOGS, NOW, contents, ocr_alone, source, status_alone
 
 COUNT = 1_000
 TIMES = 7
@@ -34,6 +36,7 @@ MOST = 40
 DAY = 86_400_000_000
 
 IDS = list(range(1, COUNT + 1))
+TABLE = ["app_logs"] * COUNT
 OCR = [0] * COUNT
 STATUS = [1] * COUNT
 NOTHING = [None] * COUNT
@@ -42,21 +45,23 @@ SOURCES = """
 INSERT INTO sources (labels, digest)
 SELECT '{}', sha256(number::text::bytea) FROM generate_series($1::int, $2::int) AS number
 """
-LOGS = """
+ROWS = """
 INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)
 SELECT '2000-01-01Z'::timestamptz + number * INTERVAL '1 ms', number, 1, '2000-01-01Z'
 FROM generate_series(1, 1000) AS number
 """
-HALVES = """
-INSERT INTO pending_halves (created_at, source_id, app_status)
-SELECT '2000-01-01Z'::timestamptz + number * INTERVAL '1 ms', number, 1
+WAITING = """
+INSERT INTO pending_rows (table_name, created_at, source_id, samples)
+SELECT 'app_logs', '2000-01-01Z'::timestamptz + number * INTERVAL '1 ms', number,
+    '{"app_status": "1.0"}'
 FROM generate_series(1, 1000) AS number
 """
 REJECTED = """
-INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
-SELECT number, 'ocr_value', number, number, 'conflict' FROM generate_series(1, 1000) AS number
+INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, table_name)
+SELECT number, 'ocr_value', number, number, 'conflict', 'app_logs'
+FROM generate_series(1, 1000) AS number
 """
-TABLES = {"pending_halves": HALVES, "app_logs": LOGS, "rejected_samples": REJECTED}
+TABLES = {"pending_rows": WAITING, "app_logs": ROWS, "rejected_samples": REJECTED}
 
 
 async def analyze_empty(connection: asyncpg.Connection) -> None:
@@ -102,7 +107,7 @@ async def database(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> AsyncIterator[Database]:
     """The product's connections to tables whose statistics nobody renews."""
-    for table in ("sources", "app_logs", "pending_halves", "rejected_samples"):
+    for table in ("sources", "app_logs", "pending_rows", "rejected_samples"):
         await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
     database = Database(make_settings(database_url=database_url))
     await database.open()
@@ -112,39 +117,41 @@ async def database(
 
 def statements(times: list[int]) -> list[tuple[str, tuple[Any, ...]]]:
     """All that work on many rows, in an order in which each of them finds rows."""
-    names = tuple(NAMES.values())
     span = times[0], times[-1]
     rows = times, IDS, STATUS, OCR
     values = list(map(float, IDS))
-    halves = (queries.UPSERT_HALVES, (*rows[:3], NOTHING, NOTHING, NOTHING))
-    settle_at_once = (queries.SETTLE_AT_ONCE, (*names, *span, times, IDS, IDS))
+    places = TABLE, times, IDS
+    upsert = (pending.UPSERT, (*places, ['{"app_status": "1.0"}'] * COUNT))
+    find = (statements_of(LOGS).find, (times, IDS, *span, IDS))
     digests = [sha256(f"{times[0]} {number}".encode()).digest() for number in IDS]
     milliseconds = [time // 1000 + POSTGRES_EPOCH_MS for time in times]
-    rejected = ([names[1]] * COUNT, milliseconds, values, [Reason.NOT_A_NUMBER] * COUNT, NOTHING)
+    rejected = (["ocr_value"] * COUNT, milliseconds, values, [Reason.NOT_A_NUMBER] * COUNT)
+    column = ["ocr_value"] * COUNT
+    codes = statements_for("error_codes", "app_status")
     return [
         (sources.STATEMENTS.find, ([sha256(str(number).encode()).digest() for number in IDS],)),
         (sources.STATEMENTS.add, (digests, ["{}"] * COUNT)),
-        (codes.STATEMENTS.find, (IDS,)),
-        (codes.STATEMENTS.add, (IDS,)),
-        halves,
-        (queries.FIND_HALVES, (times, IDS)),
-        (queries.DELETE_HALVES, (times, IDS)),
-        halves,
-        (queries.TAKE_HALVES, (times, IDS)),
-        halves,
-        settle_at_once,
-        (queries.INSERT_LOGS, rows),
-        (queries.INSERT_LOGS, rows),
-        (queries.FIND_CONFLICTS, (times, IDS, [2] * COUNT, OCR, *span, IDS)),
-        settle_at_once,
-        halves,
-        (queries.SETTLE_WAITING, (*names, *span, timedelta(0), 5_000)),
-        (queries.REJECT_SAMPLES, (IDS, NOTHING, NOTHING, *rejected)),
-        (queries.FIND_DISCARDED, (IDS, NOTHING, *rejected[:4])),
-        (queries.REJECT_SAMPLES, (NOTHING, digests, ["{}"] * COUNT, *rejected)),
-        (queries.FIND_DISCARDED, (NOTHING, digests, *rejected[:4])),
-        halves,
-        settle_at_once,
+        (codes.find, (IDS,)),
+        (codes.add, (IDS,)),
+        upsert,
+        (pending.FIND, places),
+        (pending.DELETE, places),
+        upsert,
+        (pending.TAKE, places),
+        upsert,
+        find,
+        (statements_of(LOGS).insert, rows),
+        (statements_of(LOGS).insert, rows),
+        find,
+        (statements_of(LOGS).fill, (*rows, *span)),
+        (pending.find_waiting(LOGS), (timedelta(0), 5_000, *span, ["app_status", "ocr_value"])),
+        (REJECT_SAMPLES, (IDS, NOTHING, NOTHING, *rejected, NOTHING, TABLE, column)),
+        (pending.FIND_REJECTED, (IDS, milliseconds, ["app_status", "ocr_value"], "app_logs")),
+        (FIND_DISCARDED, (IDS, NOTHING, *rejected, TABLE)),
+        (REJECT_SAMPLES, (NOTHING, digests, ["{}"] * COUNT, *rejected, NOTHING, TABLE, column)),
+        (FIND_DISCARDED, (NOTHING, digests, *rejected, TABLE)),
+        upsert,
+        find,
     ]
 
 
@@ -162,8 +169,8 @@ async def test_each_statement_visits_few_rows_for_each_row_that_it_writes(
             for statement, arguments in statements(times):
                 plan = await explain(used, statement, *arguments)
                 assert visits(plan) <= MOST * COUNT, (statement, plan)
-            await used.execute(queries.FOLLOW_KEY)
-            plan = await explain(used, queries.NEWEST_ROWS, 300, timedelta(days=36_500))
+            await used.execute(FOLLOW_KEY)
+            plan = await explain(used, newest_rows(LOGS), 300, timedelta(days=36_500))
             assert visits(plan) <= MOST * COUNT, plan
 
 
@@ -175,15 +182,17 @@ async def test_checking_sources_does_not_read_all_of_them_for_each_row(
     await connection.execute("ANALYZE sources")
     async with database.transaction() as used:
         for turn in range(TIMES):
-            await copy_logs(used, [log(turn * DAY, 1 + number % 3, number) for number in range(30)])
+            await copy_rows(
+                used, LOGS, [log(turn * DAY, 1 + number % 3, number) for number in range(30)]
+            )
         await used.execute(SOURCES, 4, COUNT)
         before = await sources_read(used)
-        await copy_logs(used, [log(TIMES * DAY, number, 0) for number in IDS])
+        await copy_rows(used, LOGS, [log(TIMES * DAY, number, 0) for number in IDS])
         assert await sources_read(used) - before <= 2 * COUNT
 
 
-def log(day: int, source_id: int, number: int) -> LogRecord:
-    return day + number, source_id, 0, 0, 0.0, 0.0
+def log(day: int, source_id: int, number: int) -> Record:
+    return day + number, source_id, [0.0, 0.0], source()
 
 
 async def sources_read(connection: Connection) -> int:
@@ -195,13 +204,13 @@ async def sources_read(connection: Connection) -> int:
 
 async def test_the_server_keeps_no_plan_of_ours(database: Database) -> None:
     """It plans each statement for its parameters, of which it would know nothing."""
-    writer = LogWriter(database, NAMES)
+    writer = Writer(database, CATALOGUE)
     who = source()
     for turn in range(TIMES):
-        await writer.write(contents(status_half(who, NOW + turn)))
-        await writer.write(contents(ocr_half(who, NOW + turn)))
-        await settle_waiting(database, timedelta(hours=2), NAMES)
-        await observe(database)
+        await writer.write(contents(status_alone(who, NOW + turn)))
+        await writer.write(contents(ocr_alone(who, NOW + turn)))
+        await settle_waiting(database, CATALOGUE, timedelta(hours=2))
+        await observe(database, CATALOGUE)
     async with database.connection() as used:
         assert await used.fetchval("SELECT count(*) FROM app_logs") == TIMES
         assert await used.fetchval("SELECT count(*) FROM pg_prepared_statements") == 0

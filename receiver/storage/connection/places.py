@@ -15,8 +15,9 @@ def quote(name: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Write a text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
+    """Write a text as SQL, whatever the session says of backslashes."""
+    written = "'" + text.replace("'", "''") + "'"
+    return "E" + written.replace("\\", "\\\\") if "\\" in text else written
 
 
 def schema_of(relation: str) -> str:

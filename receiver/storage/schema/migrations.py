@@ -26,8 +26,8 @@ from receiver.storage.schema.revisions import (
     find_revision,
     migrations_directory,
     newest_revision,
-    set_up,
 )
+from receiver.storage.schema.setting_up import set_up
 
 
 def run_script(name: str) -> None:

@@ -11,7 +11,8 @@ from typing import Final
 import asyncpg
 
 from receiver.errors import SchemaError, SetupError
-from receiver.storage.connection.places import OWN_SCHEMA
+from receiver.rows.tables import Catalogue
+from receiver.storage.connection.places import OWN_SCHEMA, quote
 from receiver.storage.schema.timescale import IS_LOADED, LOAD
 
 OLDEST_SERVER: Final = 14
@@ -22,19 +23,23 @@ NEWEST_SERVER: Final = 18
 
 RIGHTS: Final = {
     "receiver_schema_version": ("SELECT",),
-    "error_codes": ("SELECT", "INSERT"),
+    "receiver_tables": ("SELECT",),
     "sources": ("SELECT", "INSERT"),
-    "app_logs": ("SELECT", "INSERT"),
-    "pending_halves": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "pending_rows": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected_samples": ("SELECT", "INSERT", "DELETE"),
     "backfills": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
-"""What a role must be allowed to do with each table to receive, store and show."""
+"""What a role must be allowed to do with each table of the receiver's own."""
 
 # Tables that only another application can have made, as long as no revision of ours was applied.
-FOREIGN: Final = (*RIGHTS.keys() - {"receiver_schema_version"}, "alembic_version")
+FOREIGN: Final = (
+    *RIGHTS.keys() - {"receiver_schema_version"},
+    "app_logs",
+    "error_codes",
+    "alembic_version",
+)
 
-# The server and who we are there. Names are quoted where a statement would need it.
+# The server and who we are there. Names are quote where a statement would need it.
 SERVER: Final = f"""
 SELECT current_setting('server_version_num')::int / 10000 AS major,
     current_setting('server_version') AS version,
@@ -68,9 +73,9 @@ SELECT EXISTS (
 
 # Which of these rights ($2) we lack on these tables ($1), of the tables that are there.
 LACKING_RIGHTS: Final = """
-SELECT wanted.privilege || ' on ' || wanted.name AS lacking
+SELECT wanted.privilege || ' on ' || quote_ident(wanted.name) AS lacking
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (name, privilege, place)
-WHERE NOT has_table_privilege(to_regclass(wanted.name), wanted.privilege)
+WHERE NOT has_table_privilege(to_regclass(quote_ident(wanted.name)), wanted.privilege)
 ORDER BY place
 """
 
@@ -101,19 +106,34 @@ async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
     return server
 
 
-async def require_rights(connection: asyncpg.Connection) -> None:
+def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
+    """Return what a role must be allowed to do with each table to receive, store and show."""
+    return {
+        **RIGHTS,
+        **dict.fromkeys(catalogue.code_tables, ("SELECT", "INSERT")),
+        **{
+            # A late sample of an optional column is added to its row.
+            table.name: ("SELECT", "INSERT", *(["UPDATE"] if table.optional else []))
+            for table in catalogue.tables
+        },
+    }
+
+
+async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
     """Check that the role may work with those of the receiver's tables that are there.
 
     Raises:
         SchemaError: it may not; the message names each table and right.
     """
-    wanted = [(name, right) for name, rights in RIGHTS.items() for right in rights]
+    required = rights(catalogue)
+    wanted = [(name, right) for name, rights_ in required.items() for right in rights_]
     lacking = await connection.fetch(LACKING_RIGHTS, *zip(*wanted, strict=True))
     if lacking:
         server = await connection.fetchrow(SERVER)
+        tables = ", ".join(name if name.isidentifier() else quote(name) for name in required)
         raise SchemaError(
             f"role {server['role']} lacks {', '.join(row['lacking'] for row in lacking)}: let the "
-            f"tables' owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(RIGHTS)} "
+            f"tables' owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} "
             f"TO {server['role']}"
         )
 

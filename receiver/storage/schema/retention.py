@@ -1,4 +1,4 @@
-"""Deletes what is older than the settings keep, where no policy of TimescaleDB does.
+"""Deletes what is older than the settings and the declared tables keep, where no policy does.
 
 In small transactions, each with a pause after it: nobody waits long for a lock, and a table with
 years of rows to be deleted costs a share of one processor until it is done.
@@ -7,19 +7,16 @@ years of rows to be deleted costs a share of one processor until it is done.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
 from receiver.config.settings import Settings
-from receiver.storage import queries
 from receiver.storage.connection.database import Connection, Database
-from receiver.storage.connection.places import LOOK_EVERYWHERE
-from receiver.storage.schema.timescale import is_hypertable
-
-logger = logging.getLogger(__name__)
+from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
+from receiver.storage.connection.places import LOOK_EVERYWHERE, quote
+from receiver.storage.schema.timescale import PLACE, is_hypertable
 
 AT_ONCE: Final = 5_000
 """Rows that one transaction deletes."""
@@ -31,21 +28,76 @@ BEGINNING: Final = -(2**63)
 Step: TypeAlias = Callable[[Connection, int], Awaitable[tuple[int, int]]]
 """Deletes the oldest rows, from a place on; returns how many, and from where to go on."""
 
+# Deletes at most $2 of the oldest rows, those older than $1, from the time $3 on; returns how many,
+# and the newest time among them. For a plain table. None that a transaction works on, so that the
+# deletion waits for nobody.
+DELETE_OLD_ROWS: Final = """
+WITH old AS (
+    SELECT source_id, created_at FROM {table}
+    WHERE created_at >= $3 AND created_at < now() - $1::interval
+    ORDER BY created_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), deleted AS (
+    DELETE FROM {table} l USING old
+    WHERE (l.source_id, l.created_at) = (old.source_id, old.created_at)
+    RETURNING l.created_at
+)
+SELECT count(*), max(created_at) FROM deleted
+"""
+
+# Looks at the $2 first rows from the id $3 on, and deletes those older than $1; returns how many,
+# and the greatest id among them. Ids rise with time, so there need not be an index on the time.
+DELETE_OLD_REJECTED: Final = """
+WITH first AS (
+    SELECT id, rejected_at FROM rejected_samples WHERE id >= $3 ORDER BY id LIMIT $2
+), deleted AS (
+    DELETE FROM rejected_samples r USING first
+    WHERE r.id = first.id AND first.rejected_at < now() - $1::interval
+    RETURNING r.id
+)
+SELECT count(*), max(id) FROM deleted
+"""
+
+# For a hypertable ($1) without a policy: until when the oldest chunk goes, if all of it is older
+# than $2.
+FIND_OLD_CHUNK: Final = f"""
+SELECT min(range_end) FROM timescaledb_information.chunks
+WHERE (hypertable_schema, hypertable_name) = {PLACE}
+  AND range_end <= now() - $2::interval
+  AND NOT EXISTS (
+      SELECT FROM timescaledb_information.jobs
+      WHERE (hypertable_schema, hypertable_name) = {PLACE} AND proc_name = 'policy_retention'
+  )
+"""
+
+DROP_OLD_CHUNK: Final = """
+SELECT drop_chunks(to_regclass(quote_ident($1::text)), older_than => $2::timestamptz)
+"""
+
+# To drop a chunk locks the tables that it refers to. While it waited for somebody who reads the
+# chunk, all who write would wait for it.
+WAIT_FOR_NOBODY: Final = "SET LOCAL lock_timeout = '200ms'"
+
 
 async def delete_old(database: Database, settings: Settings) -> None:
     """Delete what is too old; what has not been reached in a round's time waits for the next.
 
-    Of several replicas only one deletes at a time; the others return at once.
+    Each table has the same share of the round. Of several replicas only one deletes at a time; the
+    others return at once.
 
     Raises:
         ReceiverError: as `database.translated` does.
     """
+    steps: list[Step] = []
     if settings.rejected_retention is not None:
-        step = partial(delete_rejected, settings.rejected_retention)
-        await repeat(database, step, settings.maintenance_interval)
-    if settings.retention is not None:
-        step = partial(delete_logs, settings.retention)
-        await repeat(database, step, settings.maintenance_interval)
+        steps.append(partial(delete_rejected, settings.rejected_retention))
+    steps += [
+        partial(delete_rows, table.name, table.retention)
+        for table in settings.catalogue.tables
+        if table.retention is not None
+    ]
+    for step in steps:
+        await repeat(database, step, settings.maintenance_interval / len(steps))
 
 
 async def repeat(database: Database, step: Step, period: timedelta) -> None:
@@ -55,7 +107,7 @@ async def repeat(database: Database, step: Step, period: timedelta) -> None:
     place = BEGINNING
     while (start := clock()) < end:
         async with database.transaction() as connection:
-            if not await connection.fetchval(queries.TRY_MAINTENANCE_LOCK):
+            if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
                 return
             deleted, place = await step(connection, place)
         if not deleted:
@@ -65,18 +117,21 @@ async def repeat(database: Database, step: Step, period: timedelta) -> None:
 
 async def delete_rejected(age: timedelta, connection: Connection, place: int) -> tuple[int, int]:
     """Delete the oldest rejected samples, from an id on."""
-    return await fetch_step(connection, queries.DELETE_OLD_REJECTED, age, place)
+    return await fetch_step(connection, DELETE_OLD_REJECTED, age, place)
 
 
-async def delete_logs(age: timedelta, connection: Connection, place: int) -> tuple[int, int]:
-    """Delete the oldest rows of `app_logs`, from a time on; of a hypertable, the oldest chunk."""
-    if not await is_hypertable(connection):
-        return await fetch_step(connection, queries.DELETE_OLD_LOGS, age, place)
-    chunk_end = await connection.fetchval(queries.FIND_OLD_CHUNK, age)
+async def delete_rows(
+    table: str, age: timedelta, connection: Connection, place: int
+) -> tuple[int, int]:
+    """Delete the oldest rows of a table, from a time on; of a hypertable, the oldest chunk."""
+    if not await is_hypertable(connection, table):
+        query = DELETE_OLD_ROWS.replace("{table}", quote(table))
+        return await fetch_step(connection, query, age, place)
+    chunk_end = await connection.fetchval(FIND_OLD_CHUNK, table, age)
     if chunk_end is None:
         return 0, place
-    await connection.execute(f"{queries.WAIT_FOR_NOBODY}; {LOOK_EVERYWHERE}")
-    await connection.execute(queries.DROP_OLD_CHUNK, chunk_end)
+    await connection.execute(f"{WAIT_FOR_NOBODY}; {LOOK_EVERYWHERE}")
+    await connection.execute(DROP_OLD_CHUNK, table, chunk_end)
     return 1, place
 
 

@@ -19,15 +19,17 @@ from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefuse
 from receiver.storage.connection.connecting import Session
 from receiver.storage.connection.database import session, translated
 from receiver.storage.connection.places import LOOK_EVERYWHERE, VERSION_TABLE
-from receiver.storage.schema.policies import set_up_policies
+from receiver.storage.schema.declaration import declaration_obstacle
 from receiver.storage.schema.requirements import require_rights, require_server
-from receiver.storage.schema.summary import set_up_summary
-from receiver.storage.schema.timescale import set_up_hypertable
+from receiver.storage.schema.setting_up import plan_tables, set_up
 
 logger = logging.getLogger(__name__)
 
 # Replicas that start together migrate one after the other.
 LOCK: Final = "SELECT pg_advisory_xact_lock(7345190225)"
+
+FIRST_WITH_DECLARATION: Final = "0007"
+"""The revision from which on the database knows which declaration of tables is in force."""
 
 HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
 FIND_REVISION: Final = f"SELECT version_num FROM {VERSION_TABLE}"
@@ -82,7 +84,7 @@ async def migrate(settings: Settings) -> None:
         await connection.execute(LOCK)
         await connection.execute(LOOK_EVERYWHERE)
         await require_server(connection)
-        await require_rights(connection)
+        await require_rights(connection, settings.catalogue)
         is_current = await find_revision(connection) == newest_revision()
         if is_current:
             await set_up(connection, settings)
@@ -93,11 +95,29 @@ async def migrate(settings: Settings) -> None:
         logger.info("schema brought to revision %s", newest_revision())
 
 
-async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
-    """Add what TimescaleDB does, as far as the settings say."""
-    await set_up_hypertable(connection, settings.chunk_interval)
-    await set_up_policies(connection, settings)
-    await set_up_summary(connection)
+async def plan(settings: Settings) -> list[str]:
+    """Return the statements that `migrate` would run for the declared tables; change nothing.
+
+    Lines that begin with `--` say what is not a statement. Revisions come first and are only named.
+
+    Raises:
+        SetupError: the database does not meet what is required of it, is newer than the code, or
+            has something in the way of a declared table; the message has statements to choose from.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    async with schema_transaction(settings) as connection:
+        await connection.execute("SET TRANSACTION READ ONLY")
+        await connection.execute(LOOK_EVERYWHERE)
+        await require_server(connection)
+        found = await find_revision(connection)
+        missing = [name for name in known_revisions() if found is None or name > found]
+        lines = [f"-- `receiver migrate` first applies revisions {', '.join(missing)}"]
+        return (lines if missing else []) + await plan_tables(
+            connection,
+            settings,
+            is_new=found is None,
+            has_declaration=found is not None and found >= FIRST_WITH_DECLARATION,
+        )
 
 
 async def check_schema(settings: Settings) -> None:
@@ -109,13 +129,15 @@ async def check_schema(settings: Settings) -> None:
     """
     async with schema_transaction(settings) as connection:
         await require_server(connection)
-        await require_rights(connection)
+        await require_rights(connection, settings.catalogue)
         found = await find_revision(connection)
         if found != newest_revision():
             raise SchemaError(
                 f"the database schema is at revision {found or 'none'}, this receiver needs "
                 f"{newest_revision()}: run `receiver migrate`"
             )
+        if obstacle := await declaration_obstacle(connection, settings.catalogue):
+            raise SchemaError(obstacle)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from receiver.storage.connection.places import schema_of
+from receiver.storage.connection.places import LOGS, schema_of
 from receiver.storage.schema.timescale import as_far_as_allowed, is_hypertable
 
 logger = logging.getLogger(__name__)
@@ -139,9 +139,9 @@ WHERE summary.view_schema = {schema_of(STORED)} AND summary.view_name = 'app_sta
 
 async def set_up_summary(connection: asyncpg.Connection) -> None:
     """Have TimescaleDB keep the hourly summary; to run again after retention was changed."""
-    if not (await connection.fetchval(CAN_STORE) and await is_hypertable(connection)):
+    if not (await connection.fetchval(CAN_STORE) and await is_hypertable(connection, LOGS)):
         return
-    async with as_far_as_allowed(connection):
+    async with as_far_as_allowed(connection, LOGS):
         if not await connection.fetchval(FIND_SUMMARY):
             await connection.execute(CREATE_SUMMARY)
             await connection.execute(ADD_REFRESH_POLICY)

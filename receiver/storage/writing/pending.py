@@ -46,21 +46,24 @@ Found: TypeAlias = dict[Place, tuple[str, str | None]]
 # parts of one row wait for each other, so the second one sees all of them and completes the row.
 _UPSERT: Final = """
 INSERT INTO pending_rows AS p (table_name, created_at, source_id, samples)
-SELECT {entries}
+SELECT table_name, created_at, source_id, samples FROM {entries}
 ORDER BY table_name COLLATE "C", created_at, source_id
 ON CONFLICT (source_id, created_at, table_name) DO UPDATE SET
     before = p.samples, samples = EXCLUDED.samples || p.samples
 """
 UPSERT: Final = (
     _UPSERT.format(
-        entries="""* FROM unnest($1::text[], $2::timestamptz[], $3::int[], $4::jsonb[])
-    AS part (table_name, created_at, source_id, samples)"""
+        entries="""unnest($1::text[], $2::timestamptz[], $3::int[], $4::jsonb[])
+    AS entry (table_name, created_at, source_id, samples)"""
     )
     + "RETURNING table_name, created_at, source_id, samples, before"
 )
 UPSERT_EACH: Final = _UPSERT.format(
-    entries=f"""part ->> 0 AS table_name, {TIME.format("(part ->> 1)")} AS created_at,
-    (part ->> 2)::int AS source_id, (part ->> 3)::jsonb FROM unnest($1) AS part"""
+    entries=f"""(
+    SELECT entry ->> 0 AS table_name, {TIME.format("(entry ->> 1)")} AS created_at,
+        (entry ->> 2)::int AS source_id, (entry ->> 3)::jsonb AS samples
+    FROM unnest($1) AS entry
+) AS entry"""
 )
 
 _WANTED: Final = """

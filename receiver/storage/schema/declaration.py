@@ -1,0 +1,135 @@
+"""The declaration of tables that is in force, as the database knows it.
+
+Replicas with different declarations would store the same samples in different ways, so the one that
+migrated last decides, and the others store nothing until they have the same.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import asyncpg
+
+from receiver.config.catalogue import describe, digest
+from receiver.rows.tables import Catalogue
+from receiver.storage.connection.places import literal
+
+Declaration: TypeAlias = dict[str, Any]
+"""What `describe` returns."""
+
+# The time as text: the write path's sessions read times as numbers.
+FIND: Final = """
+SELECT CASE WHEN digest <> $1 THEN declaration::text END, declared_by,
+    to_char(declared_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
+FROM receiver_tables
+"""
+
+ALL: Final = 5
+"""Differences that are named; of more, their number is."""
+
+
+class InForce(NamedTuple):
+    """A declaration in the database that differs from ours."""
+
+    declaration: Declaration
+    declared_by: str
+    declared_at: str
+
+
+async def declaration_obstacle(connection: asyncpg.Connection, catalogue: Catalogue) -> str | None:
+    """Return why rows of these tables must not be stored: another declaration is in force.
+
+    Returns:
+        One line that says what differs, who declared the other and when, and what to do; None if
+        the declaration in force is this one.
+    """
+    row = await connection.fetchrow(FIND, digest(catalogue))
+    if row is None:
+        return "no declaration of tables is in force: run `receiver migrate`"
+    if row[0] is None:
+        return None
+    theirs = InForce(json.loads(row[0]), row[1], row[2])
+    return (
+        f"the tables were declared otherwise by {theirs.declared_by} at {theirs.declared_at}: "
+        f"{difference(theirs.declaration, describe(catalogue))}; give every receiver of this "
+        "database the same RECEIVER_TABLES_FILE and settings, or run `receiver migrate` with these"
+    )
+
+
+async def find_declaration(
+    connection: asyncpg.Connection, catalogue: Catalogue
+) -> Declaration | None:
+    """Return the declaration in force, or None if there is none.
+
+    Args:
+        connection: To a database of the newest revision.
+        catalogue: Ours, which is returned if it is in force.
+    """
+    row = await connection.fetchrow(FIND, digest(catalogue))
+    if row is None:
+        return None
+    return describe(catalogue) if row[0] is None else json.loads(row[0])
+
+
+def declare(catalogue: Catalogue) -> str:
+    """Write the statement that puts a declaration in force."""
+    text = json.dumps(describe(catalogue), ensure_ascii=False, sort_keys=True)
+    return f"""INSERT INTO receiver_tables (digest, declaration, declared_by)
+VALUES (decode('{digest(catalogue).hex()}', 'hex'), {literal(text)}::jsonb,
+    current_user || '@' || {literal(socket.gethostname())})
+ON CONFLICT ((true)) DO UPDATE SET digest = EXCLUDED.digest, declaration = EXCLUDED.declaration,
+    declared_by = EXCLUDED.declared_by, declared_at = now()"""
+
+
+def difference(theirs: Declaration, ours: Declaration) -> str:
+    """Say in one line what differs between the declaration in force and ours."""
+    found = list(differences(theirs["tables"], ours["tables"]))
+    more = f", and {len(found) - ALL} more differences" if len(found) > ALL else ""
+    return ", ".join(found[:ALL]) + more
+
+
+def differences(theirs: Declaration, ours: Declaration) -> Iterator[str]:
+    """Say what differs between the tables of the declaration in force and ours."""
+    for name in sorted(theirs.keys() | ours.keys()):
+        if name not in ours:
+            yield f"table {name} is only there"
+        elif name not in theirs:
+            yield f"table {name} is only here"
+        else:
+            yield from differences_of(name, theirs[name], ours[name])
+
+
+def differences_of(table: str, theirs: Declaration, ours: Declaration) -> Iterator[str]:
+    """Say what differs of a table."""
+    for part in ("columns", "labels"):
+        for name in sorted(theirs[part].keys() | ours[part].keys()):
+            there, here = theirs[part].get(name), ours[part].get(name)
+            if here is None:
+                yield f"column {table}.{name} is only there"
+            elif there is None:
+                yield f"column {table}.{name} is only here"
+            elif there != here:
+                yield f"column {table}.{name} has {compared(there, here)}"
+    for part in sorted((theirs.keys() | ours.keys()) - {"columns", "labels"}):
+        if theirs.get(part) != ours.get(part):
+            yield f"table {table} has another {part}"
+
+
+def compared(there: Declaration, here: Declaration) -> str:
+    """Say what differs of a column."""
+    keys = sorted(there.keys() | here.keys())
+    return " and ".join(
+        f"{key} {show(there.get(key))} there, {show(here.get(key))} here"
+        for key in keys
+        if there.get(key) != here.get(key)
+    )
+
+
+def show(value: object) -> str:
+    """Write a value of a declaration, in words of the file."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "none" if value is None else str(value)[:100]

@@ -1,0 +1,101 @@
+"""What is to be done so that the declared tables, and all that belongs to them, are there."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from receiver.config.table_names import APP_LOGS
+from receiver.errors import SchemaError
+from receiver.rows.tables import Catalogue
+from receiver.storage.connection.places import OWN_SCHEMA
+from receiver.storage.schema.declaration import Declaration, find_declaration
+from receiver.storage.schema.interval_views import interval_function
+from receiver.storage.schema.relations import FIRST_REVISION, find_relations
+from receiver.storage.schema.tables import Changes, compare
+from receiver.storage.schema.timescale import KNOWS_HYPERTABLES
+from receiver.storage.schema.views import ViewChange, compare_views, view_names
+
+# Which of these functions ($1, with their types) are there.
+FIND_FUNCTIONS: Final = """
+SELECT name FROM unnest($1::text[]) AS name WHERE to_regprocedure(name) IS NOT NULL
+"""
+
+FIND_HYPERTABLES: Final = f"""
+SELECT hypertable_name FROM timescaledb_information.hypertables
+WHERE hypertable_schema = {OWN_SCHEMA}
+"""
+
+
+class Difference(NamedTuple):
+    """What is to be done for the declared tables."""
+
+    tables: list[str]
+    """Statements that create and widen them."""
+    views: list[ViewChange]
+    declaration: Declaration | None
+    """The declaration in force."""
+
+
+async def find_difference(
+    connection: asyncpg.Connection,
+    catalogue: Catalogue,
+    *,
+    is_new: bool = False,
+    has_declaration: bool = True,
+) -> Difference:
+    """Compare the declared tables with what is there.
+
+    Raises:
+        SchemaError: what is there cannot become what is declared.
+    """
+    views = [name for table in catalogue.tables for name in view_names(table)]
+    names = [*catalogue.by_name, *catalogue.code_tables, *views]
+    relations = await find_relations(connection, names)
+    if is_new:
+        relations |= {name: FIRST_REVISION[name] for name in FIRST_REVISION if name in names}
+    hypertables: set[str] = set()
+    if await connection.fetchval(KNOWS_HYPERTABLES):
+        hypertables = {name for (name,) in await connection.fetch(FIND_HYPERTABLES)}
+    declaration = await find_declaration(connection, catalogue) if has_declaration else None
+    changes = compare(catalogue, relations, hypertables, former_columns(declaration))
+    refuse(changes)
+    functions = [interval_function(table) for table in catalogue.tables if table.codes]
+    there = {name for (name,) in await connection.fetch(FIND_FUNCTIONS, functions)}
+    return Difference(
+        changes.statements,
+        [
+            change
+            for table in catalogue.tables
+            for change in compare_views(
+                table, relations, has_function=not table.codes or interval_function(table) in there
+            )
+        ],
+        declaration,
+    )
+
+
+def former_columns(declaration: Declaration | None) -> dict[str, set[str]]:
+    """Return the columns that were declared until now, by table."""
+    if declaration is None:
+        return {APP_LOGS: {"app_status", "ocr_value"}}
+    return {
+        name: {*table["columns"], *table["labels"]} for name, table in declaration["tables"].items()
+    }
+
+
+def refuse(changes: Changes) -> None:
+    """Refuse what stands in the way of the declared tables.
+
+    Raises:
+        SchemaError: the message has a line for each obstacle, then statements to choose from.
+    """
+    if not changes.obstacles:
+        return
+    lines = [obstacle.message for obstacle in changes.obstacles]
+    lines.append(
+        "nothing was changed: change the declaration, or run these statements and migrate again"
+    )
+    lines += [f"{remedy};" for obstacle in changes.obstacles for remedy in obstacle.remedy]
+    raise SchemaError("\n".join(lines))

@@ -1,0 +1,22 @@
+"""Names that are free, and that PostgreSQL does not cut off."""
+
+from __future__ import annotations
+
+from receiver.config.table_names import MAX_COLUMN
+
+
+def unused(taken: set[str], name: str, suffix: str = "") -> str:
+    """Return a name that is not taken, made of a name and a suffix, and take it."""
+    number = 1
+    while True:
+        ending = suffix if number == 1 else f"{suffix}_{number}"
+        new = cut(name, MAX_COLUMN - len(ending)) + ending
+        if new not in taken:
+            taken.add(new)
+            return new
+        number += 1
+
+
+def cut(name: str, size: int) -> str:
+    """Return as much of a name as has at most `size` bytes."""
+    return name.encode()[:size].decode(errors="ignore")

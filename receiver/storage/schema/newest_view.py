@@ -1,0 +1,102 @@
+"""The view `<table>_now`: the newest row of each source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from receiver.rows.tables import Table
+from receiver.storage.connection.places import quote
+from receiver.storage.schema.naming import unused
+from receiver.storage.schema.relations import Relation
+from receiver.storage.schema.table_statements import columns_of, sql_type
+
+
+class ViewColumn(NamedTuple):
+    """A column of a view."""
+
+    name: str
+    type: str
+    expression: str
+    reads: str | None = None
+    """The column of the table that it shows."""
+
+
+def now_columns(
+    table: Table, relation: Relation | None, *, everything: bool = False
+) -> list[ViewColumn]:
+    """List the columns of `<table>_now`.
+
+    Args:
+        table: The table.
+        relation: What is there of it.
+        everything: Whether to list those of columns that are not declared (any more) as well.
+    """
+    declared = {column.name: sql_type(column) for column in columns_of(table)}
+    there = {
+        name: column
+        for name, column in (relation.columns if relation is not None else {}).items()
+        if name not in {"source_id", "created_at"}
+    }
+    types = declared | {name: column.type for name, column in there.items()}
+    codes = {name: column.references[0] for name, column in there.items() if column.references}
+    codes |= {column.name: column.codes for column in table.codes if column.codes}
+    taken = {*types, "source_id", "created_at"}
+    listed = [
+        ViewColumn("source_id", "integer", "s.id"),
+        ViewColumn(unused(taken, "labels"), "jsonb", "s.labels"),
+        ViewColumn("created_at", "timestamp with time zone", "newest.created_at"),
+        ViewColumn(unused(taken, "age"), "interval", "now() - newest.created_at"),
+    ]
+    for name, type_ in types.items():
+        columns = [ViewColumn(name, type_, f"newest.{quote(name)}", name)]
+        if name in codes:
+            columns += [
+                ViewColumn(
+                    unused(taken, name, f"_{said}"), "text", look_up(name, codes[name], said), name
+                )
+                for said in ("name", "description")
+            ]
+        if everything or name in declared:
+            listed += columns
+    return listed
+
+
+def look_up(column: str, codes: str, said: str) -> str:
+    """Write what a table of codes says of a column."""
+    return f"(SELECT e.{said}::text FROM {quote(codes)} e WHERE e.code = newest.{quote(column)})"
+
+
+def now_view(table: Table, columns: list[ViewColumn], create: str) -> Iterator[str]:
+    """Write the statements that make the view of a table's newest rows."""
+    name = quote(f"{table.name}_now")
+    # First the last days, so that of a hypertable only their chunks are looked into for a source
+    # that is not silent.
+    read = dict.fromkeys(column.reads for column in columns if column.reads)
+    listed = ",\n    ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
+    yield f"""{create} {name} AS
+SELECT {listed}
+FROM sources s
+CROSS JOIN LATERAL (
+    (
+        {newest_row(table.name, read, " AND l.created_at > now() - INTERVAL '7 days'")}
+    ) UNION ALL (
+        {newest_row(table.name, read)}
+    ) LIMIT 1
+) AS newest"""
+    yield (
+        f"COMMENT ON VIEW {name} IS 'The newest row of each source. Rows that lie in the future do "
+        "not count.'"
+    )
+
+
+def newest_row(table: str, columns: Iterable[str], condition: str = "") -> str:
+    """Write the query for the newest row of a source.
+
+    It has no `=`, which would make the order by source_id void: then the planner may read the index
+    on created_at backwards, past the rows of all others.
+    """
+    listed = ", ".join(f"l.{quote(column)}" for column in ("created_at", *columns))
+    return f"""SELECT {listed} FROM {quote(table)} l
+        WHERE l.source_id >= s.id AND l.source_id <= s.id AND l.created_at <= now(){condition}
+        ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1"""

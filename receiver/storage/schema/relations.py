@@ -1,0 +1,118 @@
+"""What is in the database under the names of the declared tables, and of what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from receiver.storage.connection.places import OWN_SCHEMA
+
+TABLES: Final = ("r", "p")
+"""`Relation.kind` of tables, plain and partitioned."""
+VIEW: Final = "v"
+
+# The relations of these names ($1) where ours are: what they are, the columns of their unique
+# indexes, and whether triggers of their owner's may fill columns.
+FIND_RELATIONS: Final = f"""
+SELECT c.oid, c.relname AS name, c.relkind::text AS kind,
+    ARRAY(
+        SELECT string_agg(a.attname, ',' ORDER BY a.attname)
+        FROM pg_index i
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey[0:i.indnkeyatts - 1])
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+          AND i.indexprs IS NULL
+        GROUP BY i.indexrelid
+    ) AS keys,
+    EXISTS (
+        SELECT FROM pg_trigger t
+        WHERE t.tgrelid = c.oid AND t.tgtype & 7 = 7 AND NOT t.tgisinternal
+          AND t.tgname <> 'ts_insert_blocker'
+    ) AS filled
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = {OWN_SCHEMA} AND c.relname = ANY($1::text[])
+"""
+
+# Their columns ($1: oids). The type is that below a domain; a column is mandatory if it takes no
+# row without a value.
+FIND_COLUMNS: Final = """
+SELECT a.attrelid, a.attname AS name,
+    format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL) AS type,
+    a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AS mandatory,
+    ARRAY(
+        SELECT r.relname FROM pg_constraint f JOIN pg_class r ON r.oid = f.confrelid
+        WHERE f.conrelid = a.attrelid AND f.contype = 'f' AND f.conkey = ARRAY[a.attnum]
+    ) AS references
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum
+"""
+
+
+class FoundColumn(NamedTuple):
+    """A column that is there."""
+
+    type: str
+    mandatory: bool = False
+    """Whether a row without a value for it is refused."""
+    references: tuple[str, ...] = ()
+    """The tables that it refers to by itself."""
+
+
+class Relation(NamedTuple):
+    """A table, or whatever else has the name of one."""
+
+    kind: str
+    columns: dict[str, FoundColumn]
+    """In their order."""
+    keys: frozenset[str] = frozenset()
+    """The columns of each unique index, sorted and with commas between them."""
+    filled: bool = False
+    """Whether a trigger may fill columns."""
+
+
+async def find_relations(
+    connection: asyncpg.Connection, names: Iterable[str]
+) -> dict[str, Relation]:
+    """Look up what is there of these names."""
+    rows = await connection.fetch(FIND_RELATIONS, list(names))
+    if not rows:
+        return {}
+    columns: dict[int, dict[str, FoundColumn]] = {row["oid"]: {} for row in rows}
+    for oid, name, type_, mandatory, references in await connection.fetch(
+        FIND_COLUMNS, list(columns)
+    ):
+        columns[oid][name] = FoundColumn(type_, mandatory, tuple(references))
+    return {
+        row["name"]: Relation(
+            row["kind"], columns[row["oid"]], frozenset(row["keys"]), row["filled"]
+        )
+        for row in rows
+    }
+
+
+# What the first revision makes of the built-in declaration, for a plan on an empty database.
+FIRST_REVISION: Final = {
+    "error_codes": Relation(
+        "r",
+        {
+            "code": FoundColumn("integer", mandatory=True),
+            "name": FoundColumn("text", mandatory=True),
+            "description": FoundColumn("text"),
+            "created_at": FoundColumn("timestamp with time zone"),
+        },
+        frozenset({"code"}),
+    ),
+    "app_logs": Relation(
+        "r",
+        {
+            "id": FoundColumn("bigint"),
+            "created_at": FoundColumn("timestamp with time zone"),
+            "app_status": FoundColumn("integer", mandatory=True, references=("error_codes",)),
+            "ocr_value": FoundColumn("timestamp with time zone", mandatory=True),
+            "source_id": FoundColumn("integer", mandatory=True, references=("sources",)),
+        },
+        frozenset({"created_at,source_id"}),
+    ),
+}

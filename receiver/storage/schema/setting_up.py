@@ -1,0 +1,122 @@
+"""Brings the declared tables, and all that belongs to them, to what the settings say.
+
+Everything is compared first, so that nothing is executed and nothing locked where nothing is to do.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import asyncpg
+
+from receiver.config.catalogue import describe
+from receiver.config.settings import Settings
+from receiver.errors import SchemaError, StatementRefusedError
+from receiver.storage.connection.database import translated
+from receiver.storage.schema.declaration import declare, difference
+from receiver.storage.schema.differences import find_difference
+from receiver.storage.schema.policies import plan_policies, set_up_policies
+from receiver.storage.schema.requirements import require_schema
+from receiver.storage.schema.summary import set_up_summary
+from receiver.storage.schema.views import ViewChange, replace_it
+
+logger = logging.getLogger(__name__)
+
+
+async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
+    """Create and widen the declared tables, add what TimescaleDB does, and declare them.
+
+    Args:
+        connection: In a transaction, to a database of the newest revision.
+        settings: All of them.
+
+    Raises:
+        SchemaError: what is there cannot become what is declared, or the role may not change it.
+        ReceiverError: as `database.translated` does.
+    """
+    catalogue = settings.catalogue
+    found = await find_difference(connection, catalogue)
+    if found.tables:
+        await require_schema(connection)
+        await change_tables(connection, found.tables)
+    for change in found.views:
+        await change_view(connection, change)
+    await set_up_policies(connection, settings)
+    await set_up_summary(connection)
+    if found.declaration != describe(catalogue):
+        await connection.execute(declare(catalogue))
+        if found.declaration is not None:
+            logger.info(
+                "the declaration of the tables has changed (there: until now, here: from now on): "
+                "%s",
+                difference(found.declaration, describe(catalogue)),
+            )
+
+
+async def plan_tables(
+    connection: asyncpg.Connection, settings: Settings, *, is_new: bool, has_declaration: bool
+) -> list[str]:
+    """Return the statements that `set_up` would run.
+
+    Args:
+        connection: To the database.
+        settings: All of them.
+        is_new: Whether no revision has been applied yet.
+        has_declaration: Whether the revision is one that has a declaration.
+
+    Raises:
+        SchemaError: what is there cannot become what is declared.
+        ReceiverError: as `database.translated` does.
+    """
+    found = await find_difference(
+        connection, settings.catalogue, is_new=is_new, has_declaration=has_declaration
+    )
+    lines = found.tables
+    for change in found.views:
+        lines += change.statements
+        if change.warning is not None:
+            lines.append(f"-- {change.warning}")
+    lines += await plan_policies(connection, settings)
+    if found.declaration != describe(settings.catalogue):
+        lines.append(declare(settings.catalogue))
+    return lines
+
+
+async def change_tables(connection: asyncpg.Connection, statements: list[str]) -> None:
+    """Create and widen tables.
+
+    Raises:
+        SchemaError: the role may not.
+    """
+    for statement in statements:
+        try:
+            with translated():
+                await connection.execute(statement)
+        except StatementRefusedError as error:
+            first = statement.partition("\n")[0].removesuffix(" (")
+            raise SchemaError(
+                f"the declared tables cannot be made ({first}): {error.__cause__}; run `receiver "
+                "migrate` as the owner of the tables, and `receiver serve` with "
+                "RECEIVER_MIGRATE_ON_START=false"
+            ) from error
+        logger.info("%s", " ".join(statement.split()))
+
+
+async def change_view(connection: asyncpg.Connection, change: ViewChange) -> None:
+    """Make or widen a view, as far as the role may; without it, rows are stored all the same."""
+    if change.warning is not None:
+        logger.warning("%s", change.warning)
+    if not change.statements:
+        return
+    try:
+        with translated():
+            async with connection.transaction():
+                for statement in change.statements:
+                    await connection.execute(statement)
+    except StatementRefusedError as error:
+        logger.warning(
+            "%s is not made or stays as it is: %s; %s",
+            change.name,
+            error.__cause__,
+            replace_it(change.name),
+        )

@@ -1,0 +1,88 @@
+"""The views and functions that belong to each table, by one template for all tables.
+
+A view is replaced only where it lacks a declared column, with all that it has where it is, so that
+what others have built on it stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from receiver.rows.tables import Table
+from receiver.storage.connection.places import quote
+from receiver.storage.schema.interval_views import intervals_function, intervals_view
+from receiver.storage.schema.newest_view import now_columns, now_view
+from receiver.storage.schema.relations import VIEW, Relation
+
+
+class ViewChange(NamedTuple):
+    """What makes or widens a view, or why nothing does."""
+
+    name: str
+    statements: list[str]
+    warning: str | None = None
+
+
+def view_names(table: Table) -> list[str]:
+    """Return the names of a table's views."""
+    return [f"{table.name}_now", *([f"{table.name}_intervals"] if table.codes else [])]
+
+
+def compare_views(
+    table: Table, found: Mapping[str, Relation], *, has_function: bool
+) -> Iterator[ViewChange]:
+    """Compare the views of a table with what is there.
+
+    Args:
+        table: The table.
+        found: What is there of it and its views, by name.
+        has_function: Whether its function of intervals is there.
+    """
+    yield from compare_now(table, found.get(f"{table.name}_now"), found.get(table.name))
+    if table.codes:
+        name = f"{table.name}_intervals"
+        if name not in found:
+            yield ViewChange(name, list(intervals_view(table)))
+        elif found[name].kind != VIEW:
+            yield in_the_way(name)
+        if not has_function:
+            yield ViewChange(
+                f"{name}_between", list(intervals_function(table, found.get(table.name)))
+            )
+
+
+def compare_now(
+    table: Table, view: Relation | None, relation: Relation | None
+) -> Iterator[ViewChange]:
+    """Compare the view of a table's newest rows with what is there."""
+    name = f"{table.name}_now"
+    wanted = now_columns(table, relation)
+    if view is None:
+        yield ViewChange(name, list(now_view(table, wanted, "CREATE VIEW")))
+    elif view.kind != VIEW:
+        yield in_the_way(name)
+    elif any(column.name not in view.columns for column in wanted):
+        known = {column.name: column for column in now_columns(table, relation, everything=True)}
+        kept = [known.get(column) for column in view.columns]
+        if any(
+            column is None or column.type != there.type
+            for column, there in zip(kept, view.columns.values(), strict=True)
+        ):
+            yield ViewChange(name, [], f"view {name} stays without new columns: {replace_it(name)}")
+        else:
+            columns = [column for column in kept if column is not None]
+            columns += [column for column in wanted if column.name not in view.columns]
+            yield ViewChange(name, list(now_view(table, columns, "CREATE OR REPLACE VIEW")))
+
+
+def in_the_way(name: str) -> ViewChange:
+    """Say that something else has the name of a view."""
+    return ViewChange(
+        name, [], f"there is no view {name}, for something else has this name: rename that"
+    )
+
+
+def replace_it(name: str) -> str:
+    """Say how a view is made anew that cannot be replaced."""
+    return f"run DROP VIEW {quote(name)}, then `receiver migrate`"

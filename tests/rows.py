@@ -1,0 +1,62 @@
+"""Rows of the built-in table, for tests of what batches leave in a database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import asyncpg
+
+from receiver.config.catalogue import built_in
+from receiver.rows.columns import POSTGRES_EPOCH_MS
+from receiver.rows.model import Key, Rejected, Row, Source
+from receiver.rows.reasons import Reason
+from receiver.rows.tables import Column, Table
+from receiver.storage.writing.records import Contents
+
+NOW = 1_700_000_000_000
+CATALOGUE = built_in()
+LOGS = CATALOGUE.by_name["app_logs"]
+STATUS, OCR = LOGS.columns
+
+
+def to_postgres_time(timestamp: int) -> int:
+    """Milliseconds since the Unix epoch as microseconds since 2000-01-01 UTC."""
+    return (timestamp - POSTGRES_EPOCH_MS) * 1000
+
+
+def source(name: str = "a", table: Table = LOGS) -> Source:
+    return Source(table, (("instance", name), ("job", "factory")))
+
+
+def row(who: Source, timestamp: int = NOW, status: float = 0, later: int = 0) -> Row:
+    return timestamp, who, [float(status), NOW / 1000 + later]
+
+
+def status_alone(who: Source, timestamp: int = NOW, status: float = 0) -> Row:
+    return timestamp, who, [float(status), None]
+
+
+def ocr_alone(who: Source, timestamp: int = NOW, later: int = 0) -> Row:
+    return timestamp, who, [None, NOW / 1000 + later]
+
+
+def not_a_number(who: Source, timestamp: int = NOW, column: Column = STATUS) -> Rejected:
+    return Rejected(who, column, timestamp, float("nan"), Reason.NOT_A_NUMBER)
+
+
+def contents(*entries: Row | Rejected, broken: Sequence[Key] = ()) -> Contents:
+    """Sort out what a batch holds."""
+    sorted_out = Contents({}, {}, [], broken, Counter())
+    for entry in entries:
+        if isinstance(entry, Rejected):
+            sorted_out.rejected.append(entry)
+        else:
+            table = entry[1].table
+            rows = sorted_out.incomplete if table.lacks(entry[2]) else sorted_out.rows
+            rows.setdefault(table, []).append(entry)
+    return sorted_out
+
+
+async def count(connection: asyncpg.Connection, table: str) -> int:
+    return int(await connection.fetchval(f"SELECT count(*) FROM {table}"))
