@@ -561,7 +561,7 @@ def test_everything_is_counted_exactly() -> None:
             labels_refs=request.refs([("trace_id", "x")]), value=1, timestamp=NOW
         )
     found = meaning(decoder(), request.encoded())
-    assert found[1:] == (4, 2, 4, 0, 4)
+    assert found[1:] == (4, 2, 4, 0, 4, 3)
     assert found.samples.total() == 3
 
 
@@ -827,7 +827,7 @@ def test_a_series_that_breaks_off_leaves_the_others(invalid: bytes) -> None:
     for _ in range(2):
         found = meaning(used, message)
         assert found.samples == {(STATUS_COLUMN, SOURCE, NOW, bits(1.0)): 2}
-        assert found[1:] == (2, 0, 0, 1, 3)
+        assert found[1:] == (2, 0, 0, 1, 3, 2)
         (sentence,) = used.decode(message).faults.first
         assert sentence.startswith("series 1 {")
         assert "Error parsing message" in sentence
