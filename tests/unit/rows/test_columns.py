@@ -173,6 +173,8 @@ edges = st.one_of(
     st.integers(END_MS - 50, END_MS + 50).map(float),
     # Halves of a microsecond are exact floats only here.
     st.integers(-(10**9), 10**9).map(lambda number: number / 128),
+    # Next to the others.
+    st.integers(-(10**10), 10**10).map(lambda number: (number + 0.5) / 1e6),
     # Where floating point begins and ends to be exact.
     st.floats(2.0**13 - 1, 2.0**13 + 1),
     st.floats(2.0**43 - 1, 2.0**43 + 1),
@@ -188,6 +190,7 @@ edges = st.one_of(
 @example(2.0**13 + 1 / 128)
 @example(math.nextafter(2.0**13, 0))
 @example(math.nextafter(2.0**43, 0))
+@example(7478.8734015)
 @example(2.0**43)
 def test_a_timestamp_is_exact_to_the_microsecond(unit: str, value: float) -> None:
     exact = Fraction(value) * UNITS[unit]
