@@ -26,7 +26,9 @@ from receiver.protocol.generated.remote_write_v2_pb2 import (
 )
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v2 import Decoder
+from receiver.rows.columns import CODE
 from receiver.rows.model import Labels
+from receiver.rows.tables import Catalogue, Column, Table
 from tests import strategies
 from tests.meanings import KEPT, STATUS_COLUMN, Meaning, meaning, read_newer
 from tests.messages import (
@@ -171,6 +173,23 @@ def test_known_series_are_not_parsed_again_if_their_symbols_are_new(
         found = meaning(used, message)
         assert found == plain_meaning(message)
         assert found.samples.total() == 40
+
+
+def test_series_that_no_table_matches_are_not_parsed_again_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though a metric of their name is kept."""
+    table = Table("some", [Column("status", "app_status", CODE)], match={"device": "1.?"})
+    catalogue = Catalogue([table])
+    used = Decoder(SeriesCache(catalogue, 2**20))
+    for number in range(50):
+        used.decode(rolling(number))
+    monkeypatch.setattr("receiver.protocol.v2.TimeSeries", None)
+    for number in range(50, 60):
+        message = rolling(number)
+        found = meaning(used, message)
+        assert found == read_newer(message, catalogue)
+        assert 0 < found.samples.total() < 20
 
 
 def test_numpy_is_loaded_only_for_requests_that_need_it() -> None:

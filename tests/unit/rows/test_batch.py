@@ -482,9 +482,10 @@ def test_one_required_column_waits_for_nothing() -> None:
 def test_an_optional_sample_waits_for_the_one_that_is_required() -> None:
     level, note = NOTED.columns
     who = Source(NOTED, ())
-    batch, _ = batch_of([sample(note, 1.0, NOW, who)])
-    assert batch.is_incomplete
-    batch.add([sample(level, 1.5, NOW, who)])
+    noted = sample(note, 1.0, NOW, who)
+    lone, _ = batch_of([noted])
+    assert lone.is_incomplete
+    batch, _ = batch_of([noted], [sample(level, 1.5, NOW, who)])
     assert not batch.is_incomplete
     assert batch.rows() == {NOTED: [(NOW, who, [1.5, 1.0])]}
 

@@ -1,4 +1,4 @@
-"""Parts of a request: small, whole pairs, nothing lost."""
+"""Parts of a request: small, whole rows, nothing lost."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.rows.model import Metric, Sample, Series, Source
+from receiver.rows.columns import DOUBLE
+from receiver.rows.model import Sample, Series, Source
+from receiver.rows.tables import Column, Table
 from receiver.storage.writing import parting
 from receiver.storage.writing.parting import chunks_of, part
 from tests.messages import NOW
 
-SOURCES = [Source((("instance", str(number)),)) for number in range(5)]
+TABLES = [
+    Table(name, [Column(f"value {number}", f"value_{number}", DOUBLE) for number in range(width)])
+    for name, width in (("one", 1), ("pair", 2), ("eight", 8))
+]
+SOURCES = [Source(table, (("instance", str(number)),)) for table in TABLES for number in range(3)]
 DAY = 86_400_000
 
 
-def sample(metric: Metric, source: Source, timestamp: int) -> Sample:
-    return Series(metric, source), timestamp, 1.0
+def sample(column: int, source: Source, timestamp: int) -> Sample:
+    columns = source.table.columns
+    return Series(columns[column % len(columns)], source), timestamp, 1.0
 
 
 samples = st.lists(
     st.builds(
         sample,
-        st.sampled_from(Metric),
+        st.integers(0, 7),
         st.sampled_from(SOURCES),
         st.integers(0, 12).map(lambda day: NOW + day * DAY // 2),
     ),
@@ -57,7 +64,7 @@ async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sa
 
 
 @given(samples)
-async def test_the_samples_of_a_pair_stay_together_and_in_order(brought: list[Sample]) -> None:
+async def test_the_samples_of_a_row_stay_together_and_in_order(brought: list[Sample]) -> None:
     parts = [list(some) async for some in part(brought, DAY, 12)]
     places: dict[tuple[Source, int], int] = {}
     for number, some in enumerate(parts):
@@ -72,7 +79,7 @@ async def test_the_samples_of_a_pair_stay_together_and_in_order(brought: list[Sa
 
 
 async def test_a_small_request_is_one_part_and_is_not_copied() -> None:
-    brought = [sample(metric, SOURCES[0], NOW) for metric in Metric]
+    brought = [sample(column, SOURCES[-1], NOW) for column in range(8)]
     parts = [some async for some in part(brought, DAY, 12)]
     assert len(parts) == 1
     assert parts[0] is brought
