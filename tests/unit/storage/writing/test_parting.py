@@ -28,15 +28,13 @@ def sample(column: int, source: Source, timestamp: int) -> Sample:
     return Series(columns[column % len(columns)], source), timestamp, 1.0
 
 
-samples = st.lists(
-    st.builds(
-        sample,
-        st.integers(0, 7),
-        st.sampled_from(SOURCES),
-        st.integers(0, 12).map(lambda day: NOW + day * DAY // 2),
-    ),
-    max_size=60,
-)
+@st.composite
+def samples(draw: st.DrawFn) -> list[Sample]:
+    """Samples of many times, or of so few that those of one time have to be parted."""
+    days = st.integers(0, draw(st.sampled_from([0, 2, 12])))
+    times = days.map(lambda day: NOW + day * DAY // 2)
+    some = st.builds(sample, st.integers(0, 7), st.sampled_from(SOURCES), times)
+    return draw(st.lists(some, max_size=60))
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +43,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parting, "AT_ONCE", 7)
 
 
-@given(samples)
+@given(samples())
 async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> None:
     parts = [list(some) async for some in part(brought, DAY, 12)]
     assert Counter(one for some in parts for one in some) == Counter(brought)
@@ -55,7 +53,7 @@ async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> Non
         assert len(some) <= 12 or len({(one[0].source, one[1]) for one in some}) < len(some)
 
 
-@given(samples)
+@given(samples())
 async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sample]) -> None:
     parts = [list(some) async for some in part(brought, DAY, 4)]
     assert Counter(one for some in parts for one in some) == Counter(brought)
@@ -63,7 +61,7 @@ async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sa
         assert len(some) <= 4 or len({(one[0].source, one[1]) for one in some}) < len(some)
 
 
-@given(samples)
+@given(samples())
 async def test_the_samples_of_a_row_stay_together_and_in_order(brought: list[Sample]) -> None:
     parts = [list(some) async for some in part(brought, DAY, 12)]
     places: dict[tuple[Source, int], int] = {}
