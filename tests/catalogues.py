@@ -17,9 +17,9 @@ from hypothesis.strategies import SearchStrategy
 
 from receiver.config.catalogue import TIMESTAMPS
 from receiver.rows.columns import BIGINT, BOOLEAN, CODE, DOUBLE, SPECIAL_DOUBLE, UNITS, ColumnType
-from receiver.rows.model import Labels
+from receiver.rows.model import Labels, Row, Source
 from receiver.rows.reasons import Reason
-from receiver.rows.tables import Catalogue, Column, LabelColumn, Table
+from receiver.rows.tables import Catalogue, Column, LabelColumn, Table, Values
 from tests import strategies
 from tests.messages import NOW, STALE, bits
 
@@ -157,6 +157,75 @@ def arrivals(
     found = draw(st.lists(some, max_size=most))
     cuts = draw(st.lists(st.integers(0, len(found)), max_size=4).map(sorted))
     return divide(found, cuts)
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+finite: SearchStrategy[float] = st.floats(allow_nan=False, allow_infinity=False)
+TAKEN: Final[Mapping[str, SearchStrategy[float]]] = {
+    "code": st.one_of(st.integers(-(2**31), 2**31 - 1).map(float), st.just(-0.0)),
+    "bigint": st.one_of(
+        st.integers(-(2**62), 2**62).map(float), st.sampled_from([-0.0, -(2.0**63), 2.0**63 - 1024])
+    ),
+    "double": finite,
+    "special": st.one_of(finite, strategies.values.filter(lambda value: not is_stale(value))),
+    "boolean": st.sampled_from([0.0, 1.0, -0.0]),
+    "seconds": st.one_of(st.floats(-1e11, 9e12), st.just(NOW / 1000)),
+    "milliseconds": st.one_of(st.floats(-1e14, 8e15), st.just(float(NOW))),
+}
+"""Values that a column of each type takes."""
+
+
+def taken_by(column: Column) -> SearchStrategy[float]:
+    """A value that a column takes."""
+    return TAKEN[next(name for name, kind in TYPES.items() if kind is column.type)]
+
+
+@st.composite
+def sources_of(draw: st.DrawFn, table: Table) -> list[Source]:
+    """Some sources of a table with their ids, whose labels fit its columns."""
+    found = []
+    for number in range(draw(st.integers(1, 3))):
+        labels = {**draw(label_sets), "machine": str(number)}
+        source = Source(table, telling(table, labels))
+        if source.misfit is None:
+            source.id = draw(st.integers(1, 2**31 - 1))
+            found.append(source)
+    return found
+
+
+@st.composite
+def rows_of(
+    draw: st.DrawFn, table: Table, *, complete: bool = True, most: int = 5
+) -> list[Row]:
+    """Rows of a table, no two of the same source and time; incomplete ones have a sample at least."""
+    sources = draw(sources_of(table))
+    if not sources or not (complete or table.width > 1):
+        return []
+    keys = st.tuples(usual_times, st.sampled_from(sources))
+    return [
+        (timestamp, source, draw(values_of(table, complete=complete)))
+        for timestamp, source in draw(st.lists(keys, max_size=most, unique=True))
+    ]
+
+
+@st.composite
+def values_of(draw: st.DrawFn, table: Table, *, complete: bool = True) -> Values:
+    """The samples of a row that is complete, or lacks one that is required."""
+    values: Values = [
+        draw(taken_by(column) if column.required else st.one_of(st.none(), taken_by(column)))
+        for column in table.columns
+    ]
+    if complete:
+        return values
+    lacking = draw(st.integers(0, table.required - 1))
+    kept = draw(st.integers(0, table.width - 1).filter(lambda slot: slot != lacking))
+    for slot, column in enumerate(table.columns):
+        if slot == lacking or (slot != kept and draw(st.booleans())):
+            values[slot] = None
+        elif slot == kept and values[slot] is None:
+            values[slot] = draw(taken_by(column))
+    return values
 
 
 # --- what they mean -------------------------------------------------------------------------------
