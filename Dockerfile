@@ -9,6 +9,7 @@ RUN /opt/receiver/bin/pip install --no-cache-dir --require-hashes -r requirement
 COPY pyproject.toml README.md prometheus.yml ./
 COPY migrations migrations
 COPY deploy/prometheus/rules deploy/prometheus/rules
+COPY docs/tables.schema.json docs/tables.schema.json
 COPY receiver receiver
 RUN /opt/receiver/bin/pip install --no-cache-dir --no-deps .
 

@@ -1,7 +1,7 @@
-"""The program `receiver`: ready for signals at once, then everything else.
+"""The program `receiver`: handles signals first, then imports everything else.
 
-As the first process of a container it would not even end by a signal that it has no handler for,
-and the imports take a second.
+As the first process of a container it would ignore a signal without a handler, and the imports take
+half a second.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import sys
 from types import FrameType
 from typing import Final
 
-from receiver.process.signals import ENDING, heard
+from receiver.process.garbage import collect_garbage_seldom
+from receiver.process.signals import ENDING, ending_signals
 
 IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2)
-"""They would end the process at once, and leave an embedded database without its receiver."""
+"""Signals that would end the process at once, and leave the embedded database running."""
 
 
 def main() -> None:
@@ -25,28 +26,29 @@ def main() -> None:
     name_user()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    for number in heard():
+    for number in ending_signals():
         signal.signal(number, end)
+    collect_garbage_seldom()
     try:
         from receiver.commands.cli import main as run  # noqa: PLC0415  heavy
 
         run()
     finally:
-        # Everything is done: a second Ctrl-C must not show where Python ends.
+        # A second Ctrl-C must not show a traceback of Python's own end.
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
 
 
 def end(number: int, _: FrameType | None) -> None:
-    """End by a signal that comes before there is anything to end in order."""
+    """End the program for a signal that arrives before anything runs."""
     sys.exit(128 + number)
 
 
 def open_standard_streams() -> None:
-    """Put something in place of standard streams that are closed.
+    """Replace closed standard streams.
 
-    Else the next files take their numbers, and a child's output goes there. What is read or written
-    fails, except for messages: whoever closes standard error wants none.
+    Else the next opened files take their numbers, and a child's output goes there. Reading and
+    writing fails, except for messages: with standard error closed, they are dropped.
     """
     for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
@@ -60,7 +62,7 @@ def open_standard_streams() -> None:
 
 
 def name_user() -> None:
-    """Have a user without a name go by the number: whoever asks for the name would fail."""
+    """Name a user without a name by its number, since libraries ask for the name and would fail."""
     try:
         getpass.getuser()
     except (KeyError, OSError):  # before Python 3.13, and since

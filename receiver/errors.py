@@ -1,8 +1,9 @@
-"""Every failure the receiver can name: one class a cause, its docstring the default message.
+"""The failures that several rooms name: one class a cause, its docstring the default message.
 
-`ReceiverError.status` is the HTTP status a sender gets. It decides whether data lives: Prometheus
-drops a request answered 4xx and retries one answered 5xx, so only a fault of the request itself may
-be 4xx (Remote-Write 1.0 and 2.0, "Retries & Backoff").
+`ReceiverError.status` is the HTTP status that a sender or a browser gets, and nothing else chooses
+one. It decides whether data is lost: Prometheus drops a request answered 4xx and retries one
+answered 5xx, so only a fault of the request itself may be 4xx (Remote-Write 1.0 and 2.0, "Retries &
+Backoff"). A failure that only one room knows is a subclass beside the code that raises it.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ class ReceiverError(Exception):
 
     @property
     def cause(self) -> str:
-        """Its kind in a word, by which metrics and logs group it, such as `overloaded`."""
+        """Its kind in one word, such as `overloaded`; metrics and logs group errors by it."""
         if type(self) is ReceiverError:
             return "internal"
         words = re.findall("[A-Z][a-z]+", type(self).__name__.removesuffix("Error"))
         return "_".join(words).lower()
 
 
-# --- a fault of the request: answered 4xx, never retried --------------------------------------
+# --- faults of the request: answered 4xx, never retried --------------------------------------
 
 
 class BadRequestError(ReceiverError):
@@ -44,10 +45,14 @@ class UnauthorizedError(ReceiverError):
     status = HTTPStatus.UNAUTHORIZED
 
 
-class ForeignPageError(ReceiverError):
-    """A page of another site must not ask this of a receiver."""
+class ForbiddenError(ReceiverError):
+    """The request is not allowed."""
 
     status = HTTPStatus.FORBIDDEN
+
+
+class ForeignPageError(ForbiddenError):
+    """Pages of other sites must not send this request to a receiver."""
 
 
 class UnsupportedMediaTypeError(ReceiverError):
@@ -74,7 +79,7 @@ class RequestTimeoutError(ReceiverError):
     status = HTTPStatus.REQUEST_TIMEOUT
 
 
-# --- not the request's fault: answered 503, retried until it works ------------------------------
+# --- faults of anything else: answered 503, retried until it works ------------------------------
 
 
 class UnavailableError(ReceiverError):
@@ -96,7 +101,7 @@ class ShuttingDownError(UnavailableError):
 
 
 class OutdatedConnectionError(UnavailableError):
-    """The client's certificate must be checked again; connect anew."""
+    """The client's certificate must be checked again; open a new connection."""
 
 
 class DatabaseUnavailableError(UnavailableError):
@@ -108,10 +113,10 @@ class StatementRefusedError(DatabaseUnavailableError):
 
 
 class ConflictingTransactionError(UnavailableError):
-    """The transaction lost against another one; running it again will do."""
+    """The transaction conflicted with another one; run it again."""
 
 
-# --- what was written cannot be stored like that; storage deals with it, a sender would try again
+# --- the database rejects what was written; storage handles it, a sender would retry
 
 
 class DuplicateRowError(UnavailableError):
@@ -126,11 +131,14 @@ class RefusedByDatabaseError(UnavailableError):
     """The database refuses the data itself, however often it is sent."""
 
 
-# --- faults of set-up: end the command with one line --------------------------------------------
+# --- faults of the setup: end a command with one line --------------------------------------------
 
 
 class SetupError(ReceiverError):
     """The receiver is not set up correctly."""
+
+    # While the receiver runs, only the database can be set up wrongly: somebody may mend it.
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class SettingsError(SetupError):
@@ -151,6 +159,12 @@ class TablesFileError(SettingsError):
 
 class UsageError(SettingsError):
     """The command line is wrong."""
+
+
+class ErrorCodeError(SetupError):
+    """The error code cannot be changed like that."""
+
+    status = HTTPStatus.CONFLICT
 
 
 class SchemaError(SetupError):

@@ -1,23 +1,20 @@
-"""`POST /api/v1/write`: one request from its headers to its answer, stage by stage."""
+"""Handles `POST /api/v1/write`: a request from its headers to its answer, stage by stage."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Collection
-from datetime import timedelta
-from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
+from receiver.http.answers import acknowledgement, count_written, refusal
 from receiver.http.body import BodyLimits, read_body
 from receiver.http.limits import Admission, InFlight
 from receiver.http.peer import kept
 from receiver.http.request_id import request_id
-from receiver.printable import printable
 from receiver.protocol.compression import check_size
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.protocol.scheduling import Decoder, Scheduler
@@ -27,31 +24,30 @@ from receiver.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-WRITE_PATH: Final = "/api/v1/write"
 VERSIONS: Final = {Message.V1: "1.0", Message.V2: "2.0"}
 NOTHING: Final = WriteRequest([], 0, 0, 0, 0, Faults(0, 0, []))
 
 
 class Storage(Protocol):
-    """Where samples go."""
+    """Stores samples."""
 
     async def store(self, samples: Collection[Sample]) -> Outcomes:
         """Return when the samples are committed."""
 
 
 Record: TypeAlias = Callable[[web.Request, bytes], Awaitable[None]]
-"""Is given each request with its body as it came, before anything is made of it."""
+"""Called with each request and its body as received, before it is decoded."""
 
 
 class WriteHandler:
     """Answers write requests.
 
     Args:
-        settings: The limits.
-        decoders: One for each message that can be negotiated.
-        storage: Where samples go.
+        settings: State the limits.
+        decoders: The decoder of each message that can be negotiated.
+        storage: Stores the samples.
         in_flight: Counts the requests in flight.
-        metrics: Where to count.
+        metrics: Counts requests and samples.
     """
 
     def __init__(
@@ -74,7 +70,7 @@ class WriteHandler:
         self.record: Record | None = None
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Handle one request; every failure becomes an answer here."""
+        """Handle one request, and turn every exception into an answer."""
         version = "unknown"
         with self._metrics.request_seconds.time():
             try:
@@ -97,12 +93,12 @@ class WriteHandler:
         except ReceiverError as error:
             response = self._refuse(request, error)
         except Exception as error:
-            # Unknown faults are ours: 500, so that the sender tries again.
+            # Unknown errors are answered 500, so that the sender retries.
             about = {"fault": type(error).__name__, "request_id": request_id(request)}
             logger.exception("a write request failed", extra=about)
             response = self._refuse(request, ReceiverError(f"internal error: {error!r}"))
         if message is not Message.V1:
-            # 1.0 knows no such headers, and its senders could take a 0 for a loss.
+            # 1.0 has no such headers, and its senders could take a 0 for a loss.
             response.headers.update(count_written(written))
         return response
 
@@ -140,48 +136,3 @@ class WriteHandler:
             filtered=decoded.received - decoded.kept,
             stale=outcomes.stale,
         )
-
-
-def acknowledgement(decoded: WriteRequest, request_id: str) -> web.Response:
-    """Answer a request whose valid series are all stored (2.0, "Response", "Partial Write")."""
-    faults = decoded.faults
-    if not faults.invalid:
-        return web.Response(status=HTTPStatus.NO_CONTENT)
-    text = (
-        f"{faults.invalid} of {faults.total} series are invalid, the others are stored "
-        f"(request {request_id}):\n" + "\n".join(map(printable, faults.first)) + "\n"
-    )
-    return web.Response(status=HTTPStatus.BAD_REQUEST, text=text)
-
-
-def refusal(error: ReceiverError, retry_after: timedelta, request_id: str) -> web.Response:
-    """Answer a request of which nothing is stored."""
-    ours = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    logger.log(
-        logging.WARNING if ours else logging.INFO,
-        "%d %s",
-        error.status,
-        error,
-        extra={"fault": error.cause, "status": int(error.status), "request_id": request_id},
-    )
-    headers = {}
-    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(math.ceil(retry_after.total_seconds()))
-    return web.Response(
-        status=error.status,
-        headers=headers,
-        text=f"{printable(str(error))} (request {request_id})\n",
-    )
-
-
-def count_written(decoded: WriteRequest) -> dict[str, str]:
-    """The headers that 2.0 demands ("Required Written Response Headers").
-
-    Filtered samples and those rejected count: the receiver has accepted them, and a sender takes
-    a lower number for a failure.
-    """
-    return {
-        "X-Prometheus-Remote-Write-Samples-Written": str(decoded.received),
-        "X-Prometheus-Remote-Write-Histograms-Written": str(decoded.histograms),
-        "X-Prometheus-Remote-Write-Exemplars-Written": str(decoded.exemplars),
-    }

@@ -1,293 +1,163 @@
-"""Catalogues and samples that hypothesis draws, and slow, obvious models of what they mean.
-
-Nothing here shares code with the receiver but the plain types.
-"""
+"""Random declarations of tables, as the text of a file and as the catalogue that it declares."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
-from itertools import pairwise
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
+import yaml
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from receiver.config.catalogue import TIMESTAMPS
-from receiver.rows.columns import BIGINT, BOOLEAN, CODE, DOUBLE, SPECIAL_DOUBLE, UNITS, ColumnType
-from receiver.rows.model import Labels, Row, Source
-from receiver.rows.reasons import Reason
-from receiver.rows.tables import Catalogue, Column, LabelColumn, Table, Values
-from tests import strategies
-from tests.messages import NOW, STALE, bits
+from receiver.config.value_types import write_duration
+from receiver.rows.columns import BIGINT, BOOLEAN, CODE, DOUBLE, SPECIAL_DOUBLE, ColumnType
+from receiver.rows.tables import Catalogue, Column, LabelColumn, Table
 
-# What TIMESTAMPTZ holds, from PostgreSQL's definition of it in days of the Julian calendar
-# (src/include/datatype/timestamp.h): from day 0 until before day 109203528; 2000-01-01 is 2451545,
-# the Unix epoch 2440588.
-DAY: Final = 86_400_000_000
-FIRST: Final = (0 - 2_451_545) * DAY
-END: Final = (109_203_528 - 2_451_545) * DAY
-UNIX_EPOCH: Final = (2_440_588 - 2_451_545) * DAY
-# The same in milliseconds since the Unix epoch.
-FIRST_MS: Final = (0 - 2_440_588) * DAY // 1000
-END_MS: Final = (109_203_528 - 2_440_588) * DAY // 1000
+METRICS: Final = (
+    "app_status",
+    "ocr_value",
+    "press_strokes_total",
+    "job:press_pressure:mean5m",
+    "press_seconds_bucket",
+    "온도.섭씨",
+    "with blank",
+    'quo"te',
+)
+"""Few, so that tables share them."""
 
-METRICS: Final = ("app_status", "ocr_value", "압력", "strokes_total")
+ODD_NAMES: Final = (
+    *("select", "user", "ORDER", "Table", "null", "true", "no", "1", "~", "value", "samples"),
+    *(
+        "온도",
+        "압력 (bar)",
+        "é",
+        "e\N{COMBINING ACUTE ACCENT}",
+        'quo"te',
+        "apo'strophe",
+        "per%cent",
+    ),
+    *("co:lon", "a.b", "$1", "{x}", "back\\slash", "-", "a, b", "# x", "created at", "ID"),
+)
+COLUMN_NAMES: Final = (*ODD_NAMES, "n" * 63, "열" * 21)
+TABLE_NAMES: Final = (*ODD_NAMES, "app_logs", "press_readings", "t" * 40, "표" * 13)
+CODE_TABLES: Final = ("error_codes", "robot states", "상태", "c" * 40)
+LABELS: Final = ("job", "instance", "line", "machine", "le", "라인", "no")
+EXPRESSIONS: Final = ("", ".*", ".+", "a|b", "A.B", "[^x]*", "(?i)x", "1", "값", r"\d+", "true")
+
 TYPES: Final[Mapping[str, ColumnType]] = {
     "code": CODE,
     "bigint": BIGINT,
-    "double": DOUBLE,
-    "special": SPECIAL_DOUBLE,
     "boolean": BOOLEAN,
-    **TIMESTAMPS,
+    "double": DOUBLE,
+    "special double": SPECIAL_DOUBLE,
+    **{f"timestamp in {unit}": type_ for unit, type_ in TIMESTAMPS.items()},
 }
-NAMES: Final = ("pressure", "압력", "select", "Order", 'a "quoted" one', "x" * 63)
-LABELS: Final[Mapping[str, Sequence[str]]] = {
-    "line": ("A", "B", "가"),
-    "machine": ("7", "-3", "9223372036854775808", "+07", "x\0y"),
-    "sensor": ("s1", "s2", "a\nb"),
-}
-"""Labels that series may have, with some of their values."""
-EXPRESSIONS: Final = (".*", ".+", "", "A|B", "[^A]*", "가?", "s.", "a.b", "-?[0-9]+")
+
+ages: SearchStrategy[timedelta] = st.integers(1, 10_000).map(lambda hours: timedelta(hours=hours))
 
 
-# --- catalogues -----------------------------------------------------------------------------------
+class Declared(NamedTuple):
+    """A declaration."""
+
+    text: str
+    """The content of a tables file."""
+    catalogue: Catalogue
+    """What it declares, not made by what reads such a file."""
+
+
+class Entry(NamedTuple):
+    """A part of a declaration: as in the file, and what it declares."""
+
+    written: Any
+    meant: Any
 
 
 @st.composite
-def columns(draw: st.DrawFn) -> list[Column]:
-    """Columns of a table: any types, one of them required at least."""
-    metrics = draw(st.lists(st.sampled_from(METRICS), min_size=1, max_size=3, unique=True))
-    names = draw(st.permutations(NAMES))
-    required = draw(st.lists(st.booleans(), min_size=len(metrics), max_size=len(metrics)))
-    required[draw(st.integers(0, len(metrics) - 1))] = True
-    found: list[Column] = []
-    for name, metric, needed in zip(names, metrics, required, strict=False):
-        kind = TYPES[draw(st.sampled_from(sorted(TYPES)))]
-        codes = draw(st.sampled_from(["error_codes", "states"])) if kind is CODE else None
-        found.append(Column(name, metric, kind, required=needed, codes=codes))
-    return found
+def columns(draw: st.DrawFn, name: str, metric: str, *, required: bool) -> Entry:
+    """Draw a column that holds the samples of a metric."""
+    kind = draw(st.sampled_from(sorted(TYPES)))
+    word, _, more = kind.partition(" in ")
+    written: dict[str, Any] = {"metric": metric, "type": word.removeprefix("special ")}
+    codes = draw(st.sampled_from(CODE_TABLES)) if word == "code" else None
+    if codes is not None:
+        written["codes"] = codes
+    if more and (more != "seconds" or draw(st.booleans())):
+        written["unit"] = more
+    if word.startswith("special"):
+        written["special"] = True
+    if not required or draw(st.booleans()):
+        written["required"] = required
+    return Entry(written, Column(name, metric, TYPES[kind], required=required, codes=codes))
 
 
 @st.composite
-def tables(draw: st.DrawFn, name: str = "readings") -> Table:
-    """A table of any columns, of any series, with or without label columns."""
-    ignoring = draw(st.sets(st.sampled_from(sorted(LABELS))))
-    copied = draw(st.lists(st.sampled_from(sorted(LABELS)), unique=True))
-    return Table(
+def label_columns(draw: st.DrawFn, name: str) -> Entry:
+    """Draw a column that holds the value of a label, which may be called as the column is."""
+    type_ = draw(st.sampled_from(["text", "bigint"]))
+    if name in LABELS and draw(st.booleans()):
+        return Entry(type_, LabelColumn(name, name, type_))
+    label = draw(st.sampled_from(LABELS))
+    written = {"label": label} if type_ == "text" else {"label": label, "type": type_}
+    return Entry(written, LabelColumn(name, label, type_))
+
+
+@st.composite
+def tables(draw: st.DrawFn, name: str, max_columns: int) -> Entry:
+    """Draw a table; some of its columns may be optional, and one at least is required."""
+    metrics = draw(
+        st.lists(st.sampled_from(METRICS), min_size=1, max_size=max_columns, unique=True)
+    )
+    pool = st.sampled_from(sorted({*COLUMN_NAMES, *LABELS}))
+    count = len(metrics) + draw(st.integers(0, 2))
+    names = draw(st.lists(pool, min_size=count, max_size=count, unique=True))
+    optional = draw(st.sets(st.sampled_from(metrics))) - {draw(st.sampled_from(metrics))}
+    held = {
+        column: draw(columns(column, metric, required=metric not in optional))
+        for column, metric in zip(names, metrics, strict=False)
+    }
+    copied = {column: draw(label_columns(column)) for column in names[len(metrics) :]}
+    copied_labels = {entry.meant.label for entry in copied.values()}
+    ignored = draw(st.sets(st.sampled_from(LABELS), max_size=2)) - copied_labels
+    match = draw(st.dictionaries(st.sampled_from(LABELS), st.sampled_from(EXPRESSIONS), max_size=2))
+    waits = draw(st.none() | st.integers(1, 10_000).map(lambda count: timedelta(seconds=count)))
+    compress_after, retention = draw(st.none() | ages), draw(st.none() | ages)
+    written = {
+        "match": match,
+        "ignoring": sorted(ignored),
+        "labels": {name: entry.written for name, entry in copied.items()},
+        "columns": {name: entry.written for name, entry in held.items()},
+        "pair_timeout": waits and write_duration(waits),
+        "compress_after": write_duration(compress_after) if compress_after else "off",
+        "retention": retention and write_duration(retention),
+    }
+    meant = Table(
         name,
-        draw(columns()),
-        labels=[
-            LabelColumn(f"of {label}", label, draw(st.sampled_from(["text", "bigint"])))
-            for label in copied
-            if label not in ignoring
-        ],
-        match=draw(
-            st.one_of(
-                st.just({}),
-                st.dictionaries(st.sampled_from(sorted(LABELS)), st.sampled_from(EXPRESSIONS)),
-            )
-        ),
-        ignoring=frozenset(ignoring),
+        [entry.meant for entry in held.values()],
+        labels=[entry.meant for entry in copied.values()],
+        match=match,
+        ignoring=frozenset(ignored),
+        pair_timeout=waits or timedelta(hours=2),
+        compress_after=compress_after,
+        retention=retention,
     )
+    return Entry({key: value for key, value in written.items() if value}, meant)
 
 
 @st.composite
-def catalogues(draw: st.DrawFn, most: int = 3) -> Catalogue:
-    """Some tables, which may share metrics."""
-    names = draw(st.permutations(["readings", "user", "라인", "Z"]))
-    count = draw(st.integers(1, most))
-    return Catalogue([draw(tables(name)) for name in names[:count]])
-
-
-# --- samples --------------------------------------------------------------------------------------
-
-
-class Point(NamedTuple):
-    """A sample as it is sent."""
-
-    metric: str
-    labels: Mapping[str, str]
-    timestamp: int
-    value: float
-
-
-label_sets: SearchStrategy[dict[str, str]] = st.fixed_dictionaries(
-    {}, optional={label: st.sampled_from(values) for label, values in LABELS.items()}
-)
-usual_values: SearchStrategy[float] = st.one_of(
-    st.integers(0, 1).map(float),
-    st.sampled_from([-1.0, 2.0, -0.0, 0.5, float("inf"), 1e18, -(2.0**31)]),
-    st.sampled_from([float("nan"), -float("nan"), STALE]),
-    # As times that are less than a microsecond apart, some of them.
-    st.integers(0, 3).map(lambda step: NOW / 1000 + step * 2.0**-21),
-)
-usual_times: SearchStrategy[int] = st.integers(NOW, NOW + 2)
-any_times: SearchStrategy[int] = st.one_of(usual_times, usual_times, strategies.timestamps)
-any_values: SearchStrategy[float] = st.one_of(usual_values, usual_values, strategies.values)
-
-
-points: SearchStrategy[Point] = st.builds(
-    Point, st.sampled_from(METRICS), label_sets, usual_times, any_values
-)
-
-
-def divide(points: Sequence[Point], cuts: Sequence[int]) -> list[list[Point]]:
-    """The same samples in several requests."""
-    return [list(points[start:end]) for start, end in pairwise([0, *cuts, len(points)])]
-
-
-@st.composite
-def arrivals(
-    draw: st.DrawFn,
-    times: SearchStrategy[int] = usual_times,
-    values: SearchStrategy[float] = usual_values,
-    most: int = 30,
-) -> list[list[Point]]:
-    """Requests whose samples meet in rows, for they are of few series and times."""
-    pools = (
-        st.just(METRICS),
-        st.lists(label_sets, min_size=1, max_size=2),
-        st.lists(times, min_size=1, max_size=2),
-        st.lists(values, min_size=1, max_size=3),
+def catalogues(draw: st.DrawFn, max_tables: int = 5, max_columns: int = 6) -> Declared:
+    """Draw a valid declaration of one to a few tables with any kind of column and name."""
+    names = draw(
+        st.lists(st.sampled_from(TABLE_NAMES), min_size=1, max_size=max_tables, unique=True)
     )
-    some = st.builds(Point, *(st.sampled_from(draw(pool)) for pool in pools))
-    found = draw(st.lists(some, max_size=most))
-    cuts = draw(st.lists(st.integers(0, len(found)), max_size=4).map(sorted))
-    return divide(found, cuts)
-
-
-# --- rows -----------------------------------------------------------------------------------------
-
-finite: SearchStrategy[float] = st.floats(allow_nan=False, allow_infinity=False)
-TAKEN: Final[Mapping[str, SearchStrategy[float]]] = {
-    "code": st.one_of(st.integers(-(2**31), 2**31 - 1).map(float), st.just(-0.0)),
-    "bigint": st.one_of(
-        st.integers(-(2**62), 2**62).map(float), st.sampled_from([-0.0, -(2.0**63), 2.0**63 - 1024])
-    ),
-    "double": finite,
-    "special": st.one_of(finite, strategies.values.filter(lambda value: not is_stale(value))),
-    "boolean": st.sampled_from([0.0, 1.0, -0.0]),
-    "seconds": st.one_of(st.floats(-1e11, 9e12), st.just(NOW / 1000)),
-    "milliseconds": st.one_of(st.floats(-1e14, 8e15), st.just(float(NOW))),
-}
-"""Values that a column of each type takes."""
-
-
-def taken_by(column: Column) -> SearchStrategy[float]:
-    """A value that a column takes."""
-    return TAKEN[next(name for name, kind in TYPES.items() if kind is column.type)]
-
-
-@st.composite
-def sources_of(draw: st.DrawFn, table: Table) -> list[Source]:
-    """Some sources of a table with their ids, whose labels fit its columns."""
-    found = []
-    for number in range(draw(st.integers(1, 3))):
-        labels = {**draw(label_sets), "machine": str(number)}
-        source = Source(table, telling(table, labels))
-        if source.misfit is None:
-            source.id = draw(st.integers(1, 2**31 - 1))
-            found.append(source)
-    return found
-
-
-@st.composite
-def rows_of(
-    draw: st.DrawFn, table: Table, *, complete: bool = True, most: int = 5
-) -> list[Row]:
-    """Rows of a table, no two of the same source and time; incomplete ones have a sample at least."""
-    sources = draw(sources_of(table))
-    if not sources or not (complete or table.width > 1):
-        return []
-    keys = st.tuples(usual_times, st.sampled_from(sources))
-    return [
-        (timestamp, source, draw(values_of(table, complete=complete)))
-        for timestamp, source in draw(st.lists(keys, max_size=most, unique=True))
-    ]
-
-
-@st.composite
-def values_of(draw: st.DrawFn, table: Table, *, complete: bool = True) -> Values:
-    """The samples of a row that is complete, or lacks one that is required."""
-    values: Values = [
-        draw(taken_by(column) if column.required else st.one_of(st.none(), taken_by(column)))
-        for column in table.columns
-    ]
-    if complete:
-        return values
-    lacking = draw(st.integers(0, table.required - 1))
-    kept = draw(st.integers(0, table.width - 1).filter(lambda slot: slot != lacking))
-    for slot, column in enumerate(table.columns):
-        if slot == lacking or (slot != kept and draw(st.booleans())):
-            values[slot] = None
-        elif slot == kept and values[slot] is None:
-            values[slot] = draw(taken_by(column))
-    return values
-
-
-# --- what they mean -------------------------------------------------------------------------------
-
-
-def belongs(table: Table, labels: Mapping[str, str]) -> bool:
-    """Whether a series with these labels is one of the table's."""
-    return all(
-        re.fullmatch(expression, labels.get(label, ""), re.DOTALL)
-        for label, expression in table.match.items()
+    entries = {name: draw(tables(name, max_columns)) for name in names}
+    content = {"tables": {name: entry.written for name, entry in entries.items()}}
+    text = yaml.safe_dump(
+        content,
+        allow_unicode=draw(st.booleans()),
+        default_flow_style=draw(st.booleans()),
+        sort_keys=False,
+        width=draw(st.sampled_from([80, 10_000])),
     )
-
-
-def telling(table: Table, labels: Mapping[str, str]) -> Labels:
-    """The labels that tell the table's rows apart."""
-    return tuple(sorted(pair for pair in labels.items() if pair[0] not in table.ignoring))
-
-
-def feeds(catalogue: Catalogue, point: Point) -> Iterator[tuple[Table, Column]]:
-    """Yield every column of a table that a sample belongs to."""
-    for table in catalogue.tables:
-        for column in table.columns:
-            if column.metric == point.metric and belongs(table, point.labels):
-                yield table, column
-
-
-def is_stale(value: float) -> bool:
-    return bits(value) == 0x7FF0000000000002
-
-
-def reading(kind: ColumnType, value: float) -> Any:  # noqa: ANN401  what a column holds
-    """What a column of this type holds for a value, or the reason why it takes none."""
-    if kind is SPECIAL_DOUBLE:
-        return Reason.NOT_A_NUMBER if is_stale(value) else value
-    if math.isnan(value):
-        return Reason.NOT_A_NUMBER
-    if math.isinf(value):
-        return Reason.INFINITE
-    if kind is DOUBLE:
-        return value
-    for unit, of_unit in TIMESTAMPS.items():
-        if kind is of_unit:
-            return time_of(Fraction(value) * UNITS[unit])
-    return whole_of(kind, Fraction(value))
-
-
-def time_of(microseconds: Fraction) -> int | Reason:
-    """A Unix time, rounded, halves up, as what TIMESTAMPTZ holds."""
-    rounded = math.floor(microseconds + Fraction(1, 2)) + UNIX_EPOCH
-    return rounded if FIRST <= rounded < END else Reason.OUT_OF_RANGE
-
-
-def whole_of(kind: ColumnType, exact: Fraction) -> int | bool | Reason:
-    """A whole number of a type."""
-    low, high = {CODE: (-(2**31), 2**31 - 1), BIGINT: (-(2**63), 2**63 - 1), BOOLEAN: (0, 1)}[kind]
-    if exact.denominator != 1:
-        return Reason.NOT_WHOLE
-    if not low <= exact <= high:
-        return Reason.OUT_OF_RANGE
-    return bool(exact) if kind is BOOLEAN else int(exact)
-
-
-def alike(one: Any, other: Any) -> bool:  # noqa: ANN401  what a column holds
-    """Whether a column holds the same."""
-    return bool(one == other) or (one != one and other != other)  # noqa: PLR0124  NaN
+    return Declared(text, Catalogue([entry.meant for entry in entries.values()]))

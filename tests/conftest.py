@@ -53,10 +53,12 @@ async def fresh_database(server_url: str) -> AsyncIterator[str]:
     """A database with nothing in it, dropped in the end."""
     name = f"receiver_test_{secrets.token_hex(6)}"
     server = await asyncpg.connect(server_url)
-    await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
-    yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
-    await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await server.close()
+    try:
+        await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+        yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await server.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from receiver.config.settings import Settings
 from receiver.process.app import build_app
 from receiver.process.server import running
-from receiver.security.guard import IDENTITY
+from receiver.security.identity import IDENTITY
 from tests.logs import add_logs, add_sources, logs, seconds
 from tests.receivers import Running
 

@@ -10,10 +10,11 @@ import snappy
 from aiohttp import web
 
 from receiver.config.settings import Settings
+from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import STORE, TLS, build_app
 from receiver.process.server import running
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
-from receiver.write import WRITE_PATH, Record
+from receiver.write import Record
 from tests.waiting import until
 
 HEADERS = {

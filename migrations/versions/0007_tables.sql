@@ -188,9 +188,9 @@ BEGIN
     END IF;
     -- What the check of a foreign key does for each row; in the order in which all lock codes.
     FOR code_table, code_keys IN
-        SELECT of_column.value ->> 'table', array_agg(DISTINCT key::int)
+        SELECT of_column.value ->> 'table', array_agg(DISTINCT wanted.code::int)
         FROM jsonb_each(codes) AS of_column,
-            jsonb_array_elements_text(of_column.value -> 'keys') AS key
+            jsonb_array_elements_text(of_column.value -> 'keys') AS wanted (code)
         GROUP BY 1 ORDER BY (of_column.value ->> 'table') COLLATE "C"
     LOOP
         EXECUTE format('SELECT FROM %I WHERE code = ANY($1) ORDER BY code FOR KEY SHARE', code_table)

@@ -1,1 +1,1 @@
-"""Talks to other servers, and replays what they sent."""
+"""Clients of Prometheus and of other receivers."""

@@ -1,4 +1,4 @@
-"""Reads the history that a Prometheus still has, window by window, into the database."""
+"""Copies the history in a Prometheus into the database, window by window."""
 
 from __future__ import annotations
 
@@ -26,55 +26,55 @@ from receiver.rows.tables import Catalogue
 from receiver.storage.writing.backfills import Progress
 from receiver.write import Storage
 
-PATIENCE: Final = 120.0
-"""Seconds for which Prometheus or the database may be away."""
+RETRY_TIME: Final = 120.0
+"""Seconds of retries while Prometheus or the database cannot be reached."""
 FIRST_SPAN: Final = 5 * 60_000
 LONGEST_SPAN: Final = 24 * 3_600_000
 SHORTEST_SPAN: Final = 1_000
-"""Milliseconds of one window; a day is at most two chunks to create in one transaction."""
+"""Milliseconds of the longest window: a day needs at most two new chunks in a transaction."""
 SAMPLES_AT_ONCE: Final = 100_000
 CACHE_SIZE: Final = 64 * MIB
 
 
 Found: TypeAlias = tuple[list[Sample], Counter[str]]
-"""The samples of a window, and how many there are of each metric, by its name."""
+"""The samples of a window, and their number by name of the metric."""
 
 Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
-"""Remembers how far it came, after all up to there is committed."""
+"""Saves the progress, after everything up to it is committed."""
 
 
-class Source(Protocol):
-    """Where samples are read."""
+class History(Protocol):
+    """Reads samples of the past."""
 
     async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
-        """The samples of a metric after `begin`, until `end`."""
+        """Return the samples of a metric after `begin`, up to `end`."""
 
 
 class Window(NamedTuple):
-    """What was read and stored of one stretch of time."""
+    """The samples read and stored of one range of time."""
 
     progress: Progress
     read: Counter[str]
-    """Samples of each metric, by its name."""
+    """Number of samples by name of the metric."""
     outcomes: Outcomes
 
 
 class Backfill:
-    """Copies samples from a Prometheus into storage, by the path that pushed samples take.
+    """Copies samples from a Prometheus into storage, in the same way as received samples.
 
-    All metrics of a window are read before it is stored, so rows are whole; what is stored already
-    is left as it is.
+    All metrics of a window are read before it is stored, so that rows are complete; existing rows
+    are not changed.
 
     Args:
-        source: Where samples are read.
-        storage: Where they go.
-        catalogue: The tables, which say which metrics are read.
-        external_labels: What the source adds to all it pushes; a series' own labels win.
+        source: Reads the samples.
+        storage: Stores the samples.
+        catalogue: The tables, which name the metrics to read.
+        external_labels: Labels that Prometheus adds when it sends; a series' own labels win.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: History,
         storage: Storage,
         catalogue: Catalogue,
         external_labels: Mapping[str, str],
@@ -89,19 +89,19 @@ class Backfill:
         self._retrying = AsyncRetrying(
             retry=retry_if_exception(is_temporary),
             wait=wait_exponential(multiplier=0.1, max=5),
-            stop=stop_after_delay(PATIENCE),
+            stop=stop_after_delay(RETRY_TIME),
             reraise=True,
         )
 
     async def run(self, progress: Progress, keep: Keep) -> AsyncIterator[Window]:
-        """Read and store from where it stands to the end; each window as it is committed.
+        """Read and store from the current position to the end; yield each committed window.
 
         Args:
-            progress: Where it stands.
-            keep: Remembers where it stands after each window.
+            progress: The current position.
+            keep: Saves the position after each window.
 
         Raises:
-            UnavailableError: Prometheus or the database is away for too long, or refuses.
+            UnavailableError: Prometheus or the database cannot be reached for too long, or refuses.
         """
         span = FIRST_SPAN
         while progress.done < progress.end:
@@ -148,13 +148,13 @@ class Backfill:
 
 
 def is_temporary(error: BaseException) -> bool:
-    """Whether to try the same again."""
+    """Return whether the same request may succeed later."""
     lasting = (TooMuchAtOnceError, RefusedByPrometheusError)
     return isinstance(error, UnavailableError) and not isinstance(error, lasting)
 
 
 def next_span(span: int, samples: int) -> int:
-    """The length of the next window, so that about `SAMPLES_AT_ONCE` are read at once."""
+    """Return the length of the next window, so that about `SAMPLES_AT_ONCE` samples are read."""
     if samples > SAMPLES_AT_ONCE:
         return max(SHORTEST_SPAN, span // 2)
     if samples < SAMPLES_AT_ONCE // 4:
@@ -163,20 +163,20 @@ def next_span(span: int, samples: int) -> int:
 
 
 def to_milliseconds(moment: datetime) -> int:
-    """A time in milliseconds since the Unix epoch."""
+    """Return a time in milliseconds since the Unix epoch."""
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 def to_text(milliseconds: int) -> str:
-    """A time as people read it, in the local time zone."""
+    """Return a time as text, in the local time zone."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().isoformat(" ", "seconds")
 
 
 async def find_external_labels(prometheus: Prometheus) -> dict[str, str]:
-    """What Prometheus adds to all it pushes.
+    """Return the labels that Prometheus adds when it sends.
 
     Raises:
-        RefusedByPrometheusError: it does not tell; the message says what to do.
+        RefusedByPrometheusError: it does not report them; the message states what to do.
         UnavailableError: it cannot be reached.
     """
     try:
@@ -184,5 +184,5 @@ async def find_external_labels(prometheus: Prometheus) -> dict[str, str]:
     except RefusedByPrometheusError as error:
         raise RefusedByPrometheusError(
             f"its external labels cannot be read: {error}; if the URL and the password are right, "
-            "give them with --external-label NAME=VALUE, or say --no-external-labels"
+            "give them with --external-label NAME=VALUE, or use --no-external-labels"
         ) from error

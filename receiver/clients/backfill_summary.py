@@ -1,4 +1,4 @@
-"""What came of a backfill: how much of it is rows, and why it may be none."""
+"""The result of a backfill: how many rows, and why there may be none."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from receiver.rows.tables import Catalogue
 
 
 class Copied(NamedTuple):
-    """What was read, and what became of it."""
+    """The samples that were read, and their outcomes."""
 
     read: Counter[str]
-    """Samples of each metric, by its name."""
+    """Number of samples by name of the metric."""
     outcomes: Outcomes
 
     def has_rows(self, waiting: int) -> bool:
-        """Whether any sample is part of a row, where so many wait for the other one."""
+        """Return whether any sample is in a row, given the number in incomplete rows."""
         accepted = self.outcomes.accepted
         return not accepted or waiting < accepted
 
     def summary(self, waiting: int) -> str:
-        """What became of the samples, in one line."""
+        """Return the outcomes of the samples in one line."""
         accepted = self.outcomes.accepted
         parts = [f"{max(0, accepted - waiting)} in rows, now or before"]
         if waiting:
@@ -40,7 +40,7 @@ def require_metrics(read: Counter[str], catalogue: Catalogue, span: str) -> None
     """Check that samples of all required columns of a table were read.
 
     Raises:
-        SetupError: no table has them: nothing became a row.
+        SetupError: no table has them, so there are no rows.
     """
     wanted = [
         [column.metric for column in table.columns if column.required] for table in catalogue.tables

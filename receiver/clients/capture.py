@@ -1,4 +1,4 @@
-"""Recorded requests: one file a run, in it one request a line, as JSON."""
+"""Records requests: a file per run, with a request per line as JSON."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ HEADERS: Final = (
 
 
 REPLAY_HEADER: Final = "X-Receiver-Replay"
-"""What a replay says with each of its requests."""
+"""Header that marks the requests of a replay."""
 
 
 class ReplayIntoCaptureError(BadRequestError):
-    """This receiver records requests: a replay into it would feed on itself."""
+    """This receiver records requests: a replay into it would read what it records."""
 
     status = HTTPStatus.CONFLICT
 
@@ -46,10 +46,10 @@ class CaptureError(SetupError):
 
 
 def decode_body(text: object) -> bytes:
-    """Read a body back.
+    """Decode a recorded body.
 
     Raises:
-        ValueError: it is no base64.
+        ValueError: it is not base64.
     """
     if not isinstance(text, str):
         raise ValueError("must be text")  # noqa: TRY004  pydantic explains this one
@@ -57,7 +57,7 @@ def decode_body(text: object) -> bytes:
 
 
 def encode_body(body: bytes) -> str:
-    """Write a body as text."""
+    """Encode a body as text."""
     return base64.b64encode(body).decode()
 
 
@@ -66,7 +66,7 @@ Body = Annotated[bytes, PlainValidator(decode_body), PlainSerializer(encode_body
 
 @dataclass(frozen=True, slots=True)
 class CapturedRequest:
-    """A request as it came, but for the headers that are not kept."""
+    """A request as received, with some of its headers."""
 
     received_at: AwareDatetime
     path: str
@@ -78,10 +78,10 @@ LINE: Final = TypeAdapter(CapturedRequest)
 
 
 class Recorder:
-    """Appends requests to a new file, from `with` to its end.
+    """Appends requests to a new file within a `with` block.
 
     Args:
-        directory: Where the file is to be; made if it is not there.
+        directory: The directory of the file; created if it does not exist.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -91,7 +91,7 @@ class Recorder:
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Without a buffer, so that a kill leaves no half line behind.
+            # Unbuffered, so that a killed process leaves no incomplete line.
             self._file: BinaryIO = self.path.open("ab", buffering=0)
         except OSError as error:
             raise CaptureError(f"cannot record into {self.path}: {error.strerror}") from error
@@ -104,10 +104,10 @@ class Recorder:
         self._file.close()
 
     async def record(self, request: web.Request, body: bytes) -> None:
-        """Return when the request is in the file, or when that has failed and is logged.
+        """Return when the request is written, or when the failure to write it is logged.
 
         Raises:
-            ReplayIntoCaptureError: a replay sends it, which may read this very file.
+            ReplayIntoCaptureError: a replay sends it, which may read this same file.
         """
         if REPLAY_HEADER in request.headers:
             raise ReplayIntoCaptureError
@@ -126,17 +126,17 @@ class Recorder:
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:
-    """Write to a file without a buffer, which may take less than it is given."""
+    """Write all of the data to an unbuffered file, which may take only a part at a time."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
 
 
 def read_capture(path: Path) -> Iterator[CapturedRequest]:
-    """Read the requests of a file, in their order.
+    """Read the requests of a file in order.
 
     Raises:
-        CaptureError: the file cannot be read, or a line of it is broken.
+        CaptureError: the file cannot be read, or a line is malformed.
     """
     try:
         with path.open("rb") as file:
@@ -147,13 +147,13 @@ def read_capture(path: Path) -> Iterator[CapturedRequest]:
 
 
 def read_line(line: bytes, place: str) -> CapturedRequest:
-    """Read a request back.
+    """Decode a recorded request.
 
     Raises:
-        CaptureError: it is broken; the message names the place.
+        CaptureError: it is malformed; the message names the line.
     """
     if not line.endswith(b"\n"):
-        raise CaptureError(f"{place}: the line ends too early; remove it if the rest is to do")
+        raise CaptureError(f"{place}: the line is incomplete; remove it to replay the others")
     try:
         return LINE.validate_json(line)
     except ValidationError as error:

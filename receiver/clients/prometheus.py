@@ -1,4 +1,4 @@
-"""Asks a Prometheus, over its HTTP API and its own `/metrics`; nothing needs to be set there."""
+"""Reads from a Prometheus, by its HTTP API and its own `/metrics`; no setting there is needed."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ T = TypeVar("T")
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 
 MAX_ANSWER: Final = 16 * 1024**2
-"""Bytes of an answer: some 500,000 samples, which take ten times as much memory."""
+"""Maximum size of an answer in bytes: about 500,000 samples, which take ten times the memory."""
 
 QUERY_TIMEOUT: Final = "30s"
-"""How long Prometheus may work at one window, before a shorter one is asked for."""
+"""Time that Prometheus may take for a window, before a shorter one is requested."""
 
-# Unprocessable: too many samples for one query. Gateway timeout: a proxy had no patience.
+# Unprocessable: too many samples for one query. Gateway timeout: it took a proxy too long.
 TOO_MUCH: Final = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.GATEWAY_TIMEOUT)
 PASSING: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 QUEUE: Final = "prometheus_remote_storage_"
 
 QueueMetrics: TypeAlias = dict[str, dict[str, float]]
-"""Metrics about remote write: by name without prefix, and by URL ("" for what is of no queue)."""
+"""Metrics of remote write: by name without prefix, and by URL ("" for those of no queue)."""
 
 
 class TooMuchAtOnceError(UnavailableError):
-    """Prometheus does not give so much in one answer."""
+    """Prometheus refuses to return so many samples in one answer."""
 
 
 class Prometheus(NamedTuple):
@@ -63,21 +63,21 @@ class Prometheus(NamedTuple):
 
     session: aiohttp.ClientSession
     url: str
-    """Where it is, with its route prefix if it has one."""
+    """The address, with the route prefix if there is one."""
 
     async def get(self, path: str, **parameters: str) -> str:
-        """The text it answers.
+        """Request a path and return the text of the answer.
 
         Raises:
-            TooMuchAtOnceError: the answer is too large, or took it too long.
-            RefusedByPrometheusError: the same request will not do later either.
-            UnavailableError: it cannot be reached, or fails.
+            TooMuchAtOnceError: the answer is too large, or took too long.
+            RefusedByPrometheusError: the same request would fail later, too.
+            UnavailableError: Prometheus cannot be reached, or fails.
         """
         url = self.url.rstrip("/") + path
         try:
             async with self.session.get(url, params=parameters) as response:
                 text = await read_text(response)
-        # A ValueError is a host's name, or where it redirects to, that can be none.
+        # A ValueError is an invalid host name, or an invalid redirect.
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             said = shorten(str(error)) or "no answer in time"
             raise UnavailableError(f"Prometheus cannot be reached: {said}") from error
@@ -86,15 +86,15 @@ class Prometheus(NamedTuple):
         return text
 
     async def api(self, kind: type[Answer[T]], path: str, **parameters: str) -> Answer[T]:
-        """The answer to a call to its API.
+        """Call the HTTP API and return the answer.
 
         Raises:
-            UnavailableError: as `get` does, or what answers is no Prometheus.
+            UnavailableError: as `get`, or the answer is not one of Prometheus.
         """
         return read_answer(kind, await self.get(f"/api/v1{path}", **parameters))
 
     async def version(self) -> str:
-        """Its version, or that it does not say so.
+        """Return the version, or a text if it is not reported.
 
         Raises:
             UnavailableError: as `api` does.
@@ -102,7 +102,7 @@ class Prometheus(NamedTuple):
         return (await self.api(Answer[BuildInfo], "/status/buildinfo")).data.version
 
     async def count_series(self, expression: str) -> int:
-        """How many series an expression gives.
+        """Return the number of series that an expression selects.
 
         Raises:
             UnavailableError: as `api` does.
@@ -111,10 +111,10 @@ class Prometheus(NamedTuple):
         return sum(int(count.value[1]) for count in answer.data.result)
 
     async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
-        """The samples of a metric's series after `begin`, until `end`: with their own timestamps.
+        """Return the samples of a metric after `begin`, up to `end`, with their own timestamps.
 
-        A range selector gives the samples themselves, where `query_range` would give values at
-        steps. Prometheus 2 answers a sample at `begin` too, which is left out.
+        A range selector returns the samples themselves, `query_range` would return values at steps.
+        Prometheus 2 includes a sample at `begin`, which is left out.
 
         Args:
             metric: Its name.
@@ -122,8 +122,8 @@ class Prometheus(NamedTuple):
             end: The same.
 
         Raises:
-            TooMuchAtOnceError: it refuses so many at once.
-            UnavailableError: as `api` does, or it answers only a part of them.
+            TooMuchAtOnceError: Prometheus refuses to return so many at once.
+            UnavailableError: as `api`, or only a part of them is returned.
         """
         answer = await self.api(
             Answer[Matrix],
@@ -134,7 +134,7 @@ class Prometheus(NamedTuple):
         )
         if answer.is_partial or answer.warnings:
             said = ", ".join(answer.warnings) or "a part of its storage does not answer"
-            raise UnavailableError(f"Prometheus does not answer all samples: {shorten(said)}")
+            raise UnavailableError(f"Prometheus returns only part of the samples: {shorten(said)}")
         return [
             Points(
                 series.metric,
@@ -148,7 +148,7 @@ class Prometheus(NamedTuple):
         ]
 
     async def external_labels(self) -> dict[str, str]:
-        """The labels that it adds to all it sends.
+        """Return the labels that Prometheus adds when it sends.
 
         Raises:
             UnavailableError: as `api` does.
@@ -157,7 +157,7 @@ class Prometheus(NamedTuple):
         return (common and common.external_labels) or {}
 
     async def remote_writes(self) -> list[RemoteWrite]:
-        """Where it is configured to send to.
+        """Return the configured remote writes.
 
         Raises:
             UnavailableError: as `api` does.
@@ -169,7 +169,7 @@ class Prometheus(NamedTuple):
         return read_configuration(answer.data.yaml)
 
     async def targets(self) -> list[Target]:
-        """What it scrapes.
+        """Return the scrape targets.
 
         Raises:
             UnavailableError: as `api` does.
@@ -177,10 +177,10 @@ class Prometheus(NamedTuple):
         return (await self.api(Answer[Targets], "/targets", state="active")).data.active
 
     async def queue_metrics(self) -> QueueMetrics:
-        """Its metrics about what it sends.
+        """Return Prometheus' metrics of its remote writes.
 
         Raises:
-            UnavailableError: as `get` does, or what answers is no Prometheus.
+            UnavailableError: as `get`, or the answer is not one of Prometheus.
         """
         found: QueueMetrics = {}
         text = await self.get("/metrics")
@@ -199,7 +199,7 @@ class Prometheus(NamedTuple):
 async def opened(
     url: str, limits: aiohttp.ClientTimeout = TIMEOUT, token: str | None = None
 ) -> AsyncIterator[Prometheus]:
-    """A session with the Prometheus at `url`, with a bearer token if it wants one."""
+    """Open a session with the Prometheus at `url`, with a bearer token if it needs one."""
     headers = bearing(token) if token else {}
     connector = aiohttp.TCPConnector(ssl=client_context())
     async with aiohttp.ClientSession(
@@ -209,24 +209,24 @@ async def opened(
 
 
 async def read_text(response: aiohttp.ClientResponse) -> str:
-    """The body of an answer.
+    """Read the body of an answer.
 
     Raises:
-        TooMuchAtOnceError: it is too large for memory.
+        TooMuchAtOnceError: it is too large.
     """
     body = bytearray()
     async for part in response.content.iter_any():
         body += part
         if len(body) > MAX_ANSWER:
             response.close()
-            raise TooMuchAtOnceError(f"Prometheus answers more than {MAX_ANSWER >> 20} MiB at once")
+            raise TooMuchAtOnceError(f"Prometheus returns more than {MAX_ANSWER >> 20} MiB at once")
     return body.decode(errors="replace")
 
 
 def failure(status: int, path: str, text: str) -> UnavailableError:
-    """What an answer other than 200 means: to ask for less, again, or no more."""
+    """Return the error for an answer other than 200: ask for less, ask again, or give up."""
     said = f"Prometheus answers {status} to {path}: {reason(text)}"
-    # A Prometheus that starts answers 503 too, but not of this type.
+    # A starting Prometheus answers 503 too, but with another type.
     if status in TOO_MUCH or '"errorType":"timeout"' in text:
         return TooMuchAtOnceError(said)
     if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in PASSING:
@@ -235,12 +235,12 @@ def failure(status: int, path: str, text: str) -> UnavailableError:
 
 
 def selector(metric: str) -> str:
-    """What selects a metric's series, whatever its name has in it."""
+    """Return a selector of a metric's series, for any name."""
     return f"{{__name__={json.dumps(metric, ensure_ascii=False)}}}"
 
 
 def public(url: str) -> str:
-    """A URL without credentials, as far as it is one."""
+    """Return a URL without its credentials."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a Prometheus answers, as far as it is read; whatever else answers there fails to be this."""
+"""The parts of Prometheus' answers that are read; validation fails for other servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from receiver.errors import UnavailableError
 T = TypeVar("T")
 
 MAX_REASON: Final = 200
-"""Characters of an answer that are shown."""
+"""Maximum number of characters of an answer that are shown."""
 
 RE2: Final = re2.Options()
 RE2.log_errors = False
@@ -47,11 +47,11 @@ class Answer(BaseModel, Generic[T]):
     data: T
     warnings: list[str] = []
     is_partial: bool = Field(default=False, alias="isPartial")
-    """What VictoriaMetrics says when a part of its storage did not answer."""
+    """Set by VictoriaMetrics if a part of its storage did not answer."""
 
 
 class BuildInfo(BaseModel):
-    """What answers; VictoriaMetrics does not tell."""
+    """The version; VictoriaMetrics does not report one."""
 
     version: str = "of an unknown version"
 
@@ -82,7 +82,7 @@ class Matrix(BaseModel):
 
 
 class Target(BaseModel):
-    """What is scraped."""
+    """A scrape target."""
 
     health: str
     scrape_url: str = Field(alias="scrapeUrl")
@@ -90,38 +90,38 @@ class Target(BaseModel):
 
 
 class Targets(BaseModel):
-    """What is scraped, and what was left out."""
+    """The scrape targets, active and dropped."""
 
     active: list[Target] = Field(alias="activeTargets")
 
 
-# YAML has no value for a section without any; and every scalar is read as the text it is.
+# An empty section has no value in YAML; every scalar is read as text.
 Optional = BeforeValidator(lambda value: value or None)
 Regex = BeforeValidator(lambda value: "|".join(value) if isinstance(value, list) else value)
 
 
 class RelabelRule(BaseModel):
-    """One of `write_relabel_configs`; VictoriaMetrics takes several expressions in one."""
+    """One of `write_relabel_configs`; VictoriaMetrics allows several expressions in one."""
 
     source_labels: list[str] | str = []
     regex: Annotated[str, Regex] = "(.*)"
     action: Annotated[str, AfterValidator(str.lower)] = "replace"
 
     def drops(self, name: str) -> bool:
-        """Whether a rule that looks at nothing but the metric's name drops a metric.
+        """Return whether a rule that depends on the metric's name only drops a metric.
 
         Raises:
-            ValueError: its expression is none of RE2's, which are what Prometheus takes.
+            ValueError: its expression is not valid for RE2, which Prometheus uses.
         """
         if self.source_labels not in (["__name__"], "__name__"):
             return False
         if self.action not in {"keep", "drop"}:
             return False
         try:
-            # As Prometheus has it: anchored, and a dot is any character.
+            # As in Prometheus: anchored, and a dot matches any character.
             found = re2.compile(f"(?s:{self.regex})", options=RE2).fullmatch(name)
         except re2.error as error:
-            raise ValueError(f"no regular expression of RE2: {self.regex!r}") from error
+            raise ValueError(f"not a regular expression of RE2: {self.regex!r}") from error
         return (found is not None) == (self.action == "drop")
 
 
@@ -136,7 +136,7 @@ class RemoteWrite(BaseModel):
     )
 
     def says(self, name: str) -> bool:
-        """Whether it has a section or setting of that name."""
+        """Return whether it has a section or setting of that name."""
         return name in (self.model_extra or {})
 
 
@@ -154,7 +154,7 @@ class Configuration(BaseModel):
 
 
 class ConfigurationText(BaseModel):
-    """Where the configuration stands in an answer."""
+    """The part of an answer that holds the configuration."""
 
     yaml: str
 
@@ -163,7 +163,7 @@ def read_answer(kind: type[Answer[T]], text: str) -> Answer[T]:
     """Read an answer of the HTTP API.
 
     Raises:
-        RefusedByPrometheusError: it is none, or says what went wrong.
+        RefusedByPrometheusError: it is malformed, or reports an error.
     """
     try:
         return kind.model_validate_json(text)
@@ -171,32 +171,32 @@ def read_answer(kind: type[Answer[T]], text: str) -> Answer[T]:
         said = read_error(text)
         if said is not None:
             raise RefusedByPrometheusError(f"Prometheus answers: {shorten(said)}") from None
-        raise RefusedByPrometheusError("what answers there is no Prometheus") from error
+        raise RefusedByPrometheusError("the server that answers is not Prometheus") from error
 
 
 def read_configuration(text: str) -> Configuration:
     """Read a configuration.
 
     Raises:
-        RefusedByPrometheusError: it is none.
+        RefusedByPrometheusError: it is malformed.
     """
     try:
-        # Every scalar as the text it is: YAML 1.1 would take some for other things, such as `=`.
+        # Every scalar as text: YAML 1.1 would read some as other types, such as `=`.
         content = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  makes only text
         return Configuration.model_validate(content or {})
     except (yaml.YAMLError, ValidationError, RecursionError, ValueError) as error:
         raise RefusedByPrometheusError(
-            "Prometheus answers a configuration that cannot be read"
+            "the configuration that Prometheus returns cannot be read"
         ) from error
 
 
 def reason(text: str) -> str:
-    """What an answer says of its failure, in short."""
+    """Return the error in an answer, shortened."""
     return shorten(read_error(text) or text)
 
 
 def read_error(text: str) -> str | None:
-    """What an answer gives as its error, None if it gives none."""
+    """Return the error in an answer, None if it has none."""
     try:
         answer: Any = from_json(text)
     except ValueError:
@@ -206,7 +206,7 @@ def read_error(text: str) -> str | None:
 
 
 def shorten(text: str) -> str:
-    """The beginning of a text in one line, without what a terminal would obey."""
+    """Return the beginning of a text in one line, safe to show on a terminal."""
     start = text[: 10 * MAX_REASON]
     printable = "".join(char if char.isprintable() else " " for char in start)
     return " ".join(printable.split())[:MAX_REASON]

@@ -1,4 +1,4 @@
-"""Sends captured requests once more, as patiently as Prometheus does."""
+"""Sends captured requests again, with the retries of Prometheus."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_ANSWER: Final = 0
 
 
 class Answer(NamedTuple):
-    """What came of a request."""
+    """The result of a request."""
 
     status: int
     text: str
@@ -41,23 +41,23 @@ class Answer(NamedTuple):
 
     @property
     def temporary(self) -> bool:
-        """Whether another try may have another answer."""
+        """Whether a retry may succeed."""
         return self.status == NO_ANSWER or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
     @property
     def final(self) -> bool:
-        """Whether the requests that follow would be answered the same."""
+        """Whether the following requests would be answered the same."""
         return self.temporary or self.status == ReplayIntoCaptureError.status
 
 
 class Sender:
-    """Sends requests, several at once.
+    """Sends several requests at once.
 
     Args:
-        url: Where to.
-        connections: How many at once.
-        retry_for: Seconds after which a request is not sent again.
-        access: What lets it in there.
+        url: The address to send to.
+        connections: Number of connections.
+        retry_for: Seconds after which a request is not retried.
+        access: Headers and TLS settings.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Sender:
     async def send(
         self, requests: Iterator[CapturedRequest], heard: Callable[[Answer], None]
     ) -> None:
-        """Send until there are no more requests, or one could not be delivered."""
+        """Send requests until there are no more, or until one cannot be delivered."""
         connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._access.context())
-        # What a request does not say, it did not say when it was captured.
+        # Headers that aiohttp would add, which the captured request did not have.
         omitted = ("Content-Type", "User-Agent")
         async with aiohttp.ClientSession(
             connector=connector,
@@ -103,7 +103,7 @@ class Sender:
 
 
 def result(state: RetryCallState) -> Any:  # noqa: ANN401  as tenacity has it
-    """What the last try returned."""
+    """Return the result of the last try."""
     assert state.outcome is not None  # noqa: S101  there was a try
     return state.outcome.result()
 
@@ -126,7 +126,7 @@ async def post(session: aiohttp.ClientSession, url: str, request: CapturedReques
 
 
 def header_number(response: aiohttp.ClientResponse, header: str) -> int:
-    """A header that is a number, 0 if it is not."""
+    """Return the number in a header, 0 if it is not one."""
     text = response.headers.get(header, "")
     return int(text) if text.isdecimal() else 0
 
@@ -135,7 +135,7 @@ class Tally:
     """Counts answers.
 
     Args:
-        total: How many there should be.
+        total: The expected number.
     """
 
     def __init__(self, total: int) -> None:
@@ -158,11 +158,11 @@ class Tally:
 
     @property
     def rate(self) -> str:
-        """How fast it goes."""
+        """Return the rate of samples and requests."""
         return f"{self.counts.total() / (self._seconds or 1.0):,.1f} requests/s"
 
     def summary(self) -> str:
-        """What came of the requests, in one line."""
+        """Return the results in one line."""
         sent = self.counts.total()
         parts = [f"{count} × {name(status)}" for status, count in sorted(self.counts.items())]
         if sent < self.total:
@@ -172,5 +172,5 @@ class Tally:
 
 
 def name(status: int) -> str:
-    """A status in words."""
+    """Return a status as text."""
     return "no answer" if status == NO_ANSWER else str(status)

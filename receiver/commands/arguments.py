@@ -1,4 +1,4 @@
-"""What several commands take on the command line."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def base_url(text: str, example: str = "http://localhost:9090") -> str:
 
     Args:
         text: The URL.
-        example: One that would do.
+        example: A valid one, for the error message.
 
     Raises:
-        ArgumentTypeError: nothing can be asked there.
+        ArgumentTypeError: it is not an HTTP URL.
     """
     try:
         parts = urlsplit(text)
@@ -37,10 +37,10 @@ def base_url(text: str, example: str = "http://localhost:9090") -> str:
 
 
 def duration(text: str) -> timedelta:
-    """Read a time of some length, in Prometheus' notation.
+    """Read a duration in Prometheus' format.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is malformed.
     """
     try:
         return cast("timedelta", parse_duration(text))
@@ -52,7 +52,7 @@ def read_token(file: Path) -> str:
     """Read a file that holds a bearer token.
 
     Raises:
-        SetupError: it cannot be read, or holds something else; nothing of it is shown.
+        SetupError: it cannot be read, or holds something else; the message shows no content.
     """
     token = read_text(file).strip(BLANKS)
     if not re.fullmatch(r"[!-~]+", token):
@@ -61,10 +61,10 @@ def read_token(file: Path) -> str:
 
 
 def label(text: str) -> tuple[str, str]:
-    """Read a label.
+    """Read a label, NAME=VALUE.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is malformed.
     """
     name, equals, value = decode_argument(text).partition("=")
     if not (name and equals and is_unicode_text(value)):
@@ -73,10 +73,10 @@ def label(text: str) -> tuple[str, str]:
 
 
 def decode_argument(value: str) -> str:
-    """Read an argument in UTF-8 although the locale says otherwise.
+    """Decode an argument as UTF-8 even if the locale has another encoding.
 
-    In a locale such as C or Latin-1 that a terminal in UTF-8 runs with, Korean text would be stored
-    as what it is not. Text of another encoding is hardly ever valid UTF-8 by chance.
+    In a locale such as C or Latin-1 with a terminal in UTF-8, Korean text would be stored wrongly.
+    Text of another encoding is hardly ever valid UTF-8 by chance.
     """
     encoding = sys.getfilesystemencoding().lower()
     if value.isascii() or encoding.startswith("utf"):
@@ -88,7 +88,7 @@ def decode_argument(value: str) -> str:
 
 
 def past(text: str) -> str:
-    """Check a time, or how long ago it was; it is read when now is known.
+    """Check a time, or a duration before now; `moment` converts it later.
 
     Raises:
         ArgumentTypeError: it is neither.
@@ -101,7 +101,7 @@ def past(text: str) -> str:
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """Read a time, or how long ago it was.
+    """Convert a time, or a duration before `now`.
 
     Raises:
         SetupError: it is neither.

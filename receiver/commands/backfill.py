@@ -1,10 +1,10 @@
-r"""Read the history that a Prometheus still has into the database, as if it had been pushed.
+r"""Copy the history in a Prometheus into the database, as if it had been sent.
 
-What is stored already stays as it is, so it may run at any time, beside receivers, and twice. After
-Ctrl-C or a fault the same command goes on where it stopped. What answers as Prometheus does will
-do: for VictoriaMetrics, say which labels its senders add, or --no-external-labels.
+Existing rows are not changed, so it may run at any time, beside receivers, and repeatedly. After
+Ctrl-C or an error the same command continues where it stopped. Other servers with Prometheus' API
+work, too: for VictoriaMetrics, name the labels that its senders add, or use --no-external-labels.
 
-The exit code is 1 if nothing became a row.
+The exit code is 1 if no rows were written.
 
 Examples:
     receiver backfill --from-url http://localhost:9090 --start 15d
@@ -14,7 +14,6 @@ Examples:
 
 from __future__ import annotations
 
-import asyncio
 import json
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -38,12 +37,11 @@ from receiver.clients.backfill import (
 from receiver.clients.backfill_summary import Copied, require_metrics
 from receiver.clients.prometheus import opened, public
 from receiver.commands.arguments import base_url, label, moment, past, read_token
-from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console, say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
+from receiver.embedded.running import shared_database
 from receiver.errors import SetupError, UsageError
-from receiver.process.serve import database
 from receiver.rows.batch import Outcomes
 from receiver.storage.store import Store
 from receiver.storage.writing.backfills import Bookmark, count_waiting
@@ -54,7 +52,7 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=120)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """From where, and of which time."""
+    """Add the source and the time range."""
     parser.add_argument(
         "--from-url",
         metavar="URL",
@@ -67,7 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="TIME",
         type=past,
         required=True,
-        help="2026-11-01T00:00:00Z, or how long ago, such as 7d",
+        help="2026-11-01T00:00:00Z, or a duration before now, such as 7d",
     )
     parser.add_argument(
         "--end", metavar="TIME", type=past, default="0s", help="the same (default: now)"
@@ -78,7 +76,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=label,
         action="append",
         default=[],
-        help="a label that Prometheus adds to what it sends; by default its configuration tells",
+        help="a label that Prometheus adds when it sends (default: as in its configuration)",
     )
     parser.add_argument(
         "--no-external-labels", action="store_true", help="add no labels to those of the series"
@@ -87,23 +85,22 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--bearer-token-file", metavar="FILE", type=Path, help="file with a token for Prometheus"
     )
     parser.add_argument(
-        "--restart", action="store_true", help="begin anew, wherever an earlier run has stopped"
+        "--restart", action="store_true", help="start from the beginning, even after an earlier run"
     )
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Copy, and say what came of it.
+    """Copy the samples, and print the result.
 
     Raises:
         SetupError: an argument is wrong, or there is nothing to copy.
-        UnavailableError: Prometheus or the database is away for too long, or refuses.
+        UnavailableError: Prometheus or the database cannot be reached for too long, or refuses.
     """
     asked, token = begin(arguments), find_token(arguments)
     catalogue = settings.catalogue
     names = list(catalogue.by_metric)
-    shared = await asyncio.to_thread(share_embedded, settings)
     async with (
-        database(shared) as reachable,
+        shared_database(settings) as reachable,
         opened(arguments.from_url, TIMEOUT, token) as prometheus,
         Store(without_limits(reachable), lambda: 0) as store,
     ):
@@ -114,7 +111,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         identity = (arguments.start, arguments.end, *names, json.dumps(labels, sort_keys=True))
         bookmark = Bookmark(store.database, public(arguments.from_url), identity)
         found = None if arguments.restart else await bookmark.read()
-        # The end anew: if it is now, it has moved on since the earlier run.
+        # The end again: if it is now, it has moved since the earlier run.
         position = found._replace(end=asked.end) if found else asked
         windows = Backfill(prometheus, store, catalogue, labels, settings.limits).run(
             position, bookmark.write
@@ -130,7 +127,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def without_limits(settings: Settings) -> Settings:
-    """Return the settings for history that a person asked for, of whatever age and size."""
+    """Return settings without limits for the age and number of samples."""
     limits = (
         "max_sample_age",
         "max_sample_lead",
@@ -142,25 +139,25 @@ def without_limits(settings: Settings) -> Settings:
 
 
 def begin(arguments: Namespace) -> Position:
-    """Where to begin.
+    """Return the start of the copy, from the arguments or where an earlier run stopped.
 
     Raises:
-        UsageError: there is nothing between the two times.
+        UsageError: the start is not before the end.
     """
     now = datetime.now(UTC)
     start, end = (to_milliseconds(moment(text, now)) for text in (arguments.start, arguments.end))
     end = min(end, to_milliseconds(now))
     if start >= end:
         raise UsageError(f"--start ({to_text(start)}) must lie before --end ({to_text(end)})")
-    # A window begins after its first millisecond.
+    # The start of a window is not included.
     return Position(start, end, start - 1)
 
 
 def find_token(arguments: Namespace) -> str | None:
-    """The bearer token, if there is one.
+    """Return the bearer token, if there is one.
 
     Raises:
-        SetupError: its file cannot be read, or there is a user in the URL, too.
+        SetupError: its file cannot be read, or the URL names a user, too.
     """
     if arguments.bearer_token_file is None:
         return None
@@ -170,7 +167,7 @@ def find_token(arguments: Namespace) -> str | None:
 
 
 async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
-    """Copy what is left, showing how far it is."""
+    """Copy the remaining samples, and show the progress."""
     read, outcomes = Counter[str](), Outcomes()
     with open_progress() as progress:
         bar = progress.add_task("", total=position.end - position.start, at="")
@@ -193,7 +190,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
 
 
 def open_progress() -> Progress:
-    """A progress bar on standard error, if that is a terminal."""
+    """Return a progress bar on standard error, hidden if that is not a terminal."""
     console = Console(stderr=True, highlight=False)
     return Progress(
         BarColumn(),

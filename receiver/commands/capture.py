@@ -1,6 +1,6 @@
 """Receive and store as `receiver serve` does, and record each write request for `receiver replay`.
 
-Of the headers only those are recorded that a replay needs, never a credential.
+Only the headers that a replay needs are recorded, never a credential.
 
 Example:
     receiver capture captures
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Where to record."""
+    """Add the directory."""
     parser.add_argument(
         "directory", metavar="DIRECTORY", type=Path, help="where the file of this run is put"
     )
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Serve and record until told to stop."""
+    """Serve and record until a signal ends the program."""
     with Recorder(arguments.directory) as recorder:
         logger.info("recording into %s", recorder.path)
         await serve(settings, recorder.record)

@@ -1,4 +1,4 @@
-"""List the error codes, add one, or rename one, such as UNREGISTERED_<code>; nothing restarts.
+"""List, add or rename error codes, such as UNREGISTERED_<code>; no restart is needed.
 
 Examples:
     receiver codes list
@@ -35,7 +35,7 @@ LOWEST, HIGHEST = -(2**31), 2**31 - 1
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to do, and to which code."""
+    """Add the actions with their arguments."""
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="ACTION", help="what to do"
     )
@@ -50,7 +50,7 @@ def add_arguments(parser: ArgumentParser) -> None:
             metavar="DESCRIPTION",
             type=text,
             nargs="?",
-            help="one line (default: none; of a code that is renamed, the one that it has)",
+            help="one line (default: none; when renaming, the existing one)",
         )
     for action in (listing, add, rename):
         # A setting may stand behind the action as well as before it.
@@ -61,7 +61,7 @@ def int32(value: str) -> int:
     """Read a code.
 
     Raises:
-        ArgumentTypeError: no app_status can have that value.
+        ArgumentTypeError: it is not a 32-bit integer.
     """
     try:
         code = int(value)
@@ -89,7 +89,7 @@ def text(value: str) -> str:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Do it."""
+    """Run the action."""
     async with connected(settings) as connection:
         if arguments.action == "list":
             open_console().print(codes_table(await list_codes(connection)))
@@ -103,7 +103,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def codes_table(codes: Iterable[Code]) -> Table:
-    """Error codes as a table for `rich`."""
+    """Return error codes as a table."""
     table = new_table(*Code._fields)
     language = terminal_language()
     for code in codes:

@@ -1,6 +1,6 @@
-r"""Print a script that makes a shell complete `receiver`, its commands, flags and files.
+r"""Print a script with which a shell completes the commands, flags and files of `receiver`.
 
-Put it once where the shell looks for such scripts, and again after an upgrade:
+Write it to where the shell looks for such scripts, and again after each upgrade:
 
     receiver completion bash \
         > ~/.local/share/bash-completion/completions/receiver
@@ -28,15 +28,15 @@ FILES: Final = {"FILE": shtab.FILE, "DIRECTORY": shtab.DIRECTORY, "DIR": shtab.D
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which shell."""
-    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell that is to complete")
+    """Add the shell."""
+    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell to complete for")
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Print it."""
+    """Print the script."""
     del settings
     parser, _ = build_parser(*COMMANDS)
-    # Without a command it serves, so its flags are those of `serve`.
+    # Without a command, `serve` runs, so its flags are valid.
     add_settings(parser)
     complete_values(parser)
     sys.stdout.write(shtab.complete(parser, arguments.shell))
@@ -44,7 +44,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def complete_values(parser: ArgumentParser) -> None:
-    """Have values completed: words to choose from, and files where the placeholder says so."""
+    """Add the completion of values: choices, and files by their placeholder."""
     for action in parser._actions:  # noqa: SLF001  argparse has no other way to its arguments
         if isinstance(action, _SubParsersAction):
             for subparser in action.choices.values():
@@ -56,6 +56,6 @@ def complete_values(parser: ArgumentParser) -> None:
 
 
 def words_of(setting: str) -> tuple[str, ...]:
-    """The words that a setting is one of; empty if it is no such setting."""
+    """Return the choices of a setting; empty if it has none."""
     field = Settings.model_fields.get(setting)
     return () if field is None else choices(field)

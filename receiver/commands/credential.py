@@ -2,10 +2,10 @@
 
 `user NAME` asks for a password, or reads it as a line from standard input, for `basic_auth` of
 Prometheus and for browsers. `token` makes a random token, for `authorization`: the token itself
-goes to standard error, so that what is redirected into the file is just its digest.
+goes to standard error, so that only its digest is redirected into the file.
 
-`--append FILE` makes the file if need be, keeps what is in it, and refuses a name that it has
-already. A running receiver reads the changed file within a second or two.
+`--append FILE` creates the file if it does not exist, keeps its content, and refuses a name that
+exists already. A running receiver reads the changed file within a second or two.
 
 Examples:
     receiver credential user prometheus --append credentials.yml
@@ -41,7 +41,7 @@ SETTINGS: Final[tuple[Section, ...]] = ()
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Of which kind, and whose."""
+    """Add the kind of credential and its options."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", help="what to make")
     user = kinds.add_parser("user", help="a user with a password")
     user.add_argument("name", metavar="NAME", type=user_name, help="such as prometheus")
@@ -59,7 +59,7 @@ def user_name(text: str) -> str:
     """Read a user's name.
 
     Raises:
-        ArgumentTypeError: no request can carry it.
+        ArgumentTypeError: it cannot be sent in a header.
     """
     if not text or ":" in text or not text.isprintable():
         raise ArgumentTypeError("must be printable text without a colon")
@@ -67,7 +67,7 @@ def user_name(text: str) -> str:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Make one, and print it as YAML or add it to a file.
+    """Make a credential, and print it as YAML or add it to a file.
 
     Raises:
         SetupError: the password cannot be used, or the file cannot be changed.
@@ -78,7 +78,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         add = partial(append_entry, arguments.append)
     if arguments.kind == "user":
         if arguments.append is not None:
-            # Before the password is asked for.
+            # Checked before asking for the password.
             place = str(arguments.append)
             require_new(parse_text(look(arguments.append), place), arguments.name, place)
         add({arguments.name: hash_password(read_password())})
@@ -90,7 +90,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def print_entry(entry: Entry) -> None:
-    """Print what a credentials file that has only this entry holds."""
+    """Print the content of a credentials file with only this entry."""
     print(dump({key_of(entry): entry}), end="")  # noqa: T201  the command's result
 
 
@@ -105,10 +105,10 @@ def append_entry(file: Path, entry: Entry) -> None:
 
 
 def read_password() -> bytes:
-    """Ask for a password twice, without showing it, or read it where nobody can be asked.
+    """Ask for a password twice, without showing it, or read it if standard input is not a terminal.
 
     Raises:
-        SetupError: the two differ, or there is no text to read.
+        SetupError: the two differ, or standard input is empty.
     """
     if not sys.stdin.isatty():
         try:
@@ -125,7 +125,7 @@ def read_password() -> bytes:
 
 
 def as_sent(text: str, encoding: str | None) -> bytes:
-    """Return a password in UTF-8, as senders and browsers bring it.
+    """Return a password in UTF-8, as senders and browsers encode it.
 
     Text in UTF-8 is often read in a locale of another encoding.
     """
@@ -137,17 +137,17 @@ def as_sent(text: str, encoding: str | None) -> bytes:
 
 
 def hash_password(password: bytes) -> str:
-    """What is kept of a password.
+    """Return the bcrypt hash of a password.
 
     Raises:
-        SetupError: it is empty, or bcrypt does not take it.
+        SetupError: it is empty, or too long for bcrypt.
     """
     if not password:
         raise SetupError(
             "the password is empty; without a terminal, it is read from standard input"
         )
     if len(password) > LONGEST:
-        raise SetupError(f"the password has {len(password)} bytes; bcrypt takes up to {LONGEST}")
+        raise SetupError(f"the password has {len(password)} bytes; bcrypt allows up to {LONGEST}")
     if b"\0" in password:
         raise SetupError("the password has a NUL byte; is it text in UTF-16?")
     return bcrypt.hashpw(password, bcrypt.gensalt()).decode()

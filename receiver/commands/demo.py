@@ -1,13 +1,13 @@
-"""Show it all on this machine: database, receiver, two sample applications, sender, newest rows.
+"""Run everything on this machine: database, receiver, two sample applications, sender, newest rows.
 
-Nothing has to be there before: without a database URL the rows go to an embedded database of the
+Nothing needs to be installed: without a database URL the rows go to an embedded database of the
 demo's own, below the data directory. Ctrl-C ends it.
 
 Examples:
     receiver demo
     receiver demo --duration 30s --scrape-interval 1s
 
-With --duration the exit code is 1 if no rows have come.
+With --duration the exit code is 1 if no rows were written.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from receiver.demo.prometheus import prometheus
 from receiver.demo.sender import Configuration, Sender, load_configuration, redirect
 from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
-from receiver.process.signals import heard
+from receiver.process.signals import ending_signals
 from receiver.storage.reading.tables import connect, logs_since
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """How long, how often, and who sends."""
+    """Add the duration, the scrape interval and the sender."""
     parser.add_argument(
         "--duration",
         metavar="DURATION",
         type=some_time,
-        help="end after this time, with exit code 0 if rows have come (default: run until Ctrl-C)",
+        help="end after this time, with exit code 0 if there are rows (default: run until Ctrl-C)",
     )
     parser.add_argument(
         "--scrape-interval",
@@ -53,15 +53,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--sender",
         choices=("auto", "prometheus", "builtin"),
         default="auto",
-        help="auto: Prometheus if it is on PATH, else the one built in (default: %(default)s)",
+        help="auto: Prometheus if it is on PATH, else the built-in one (default: %(default)s)",
     )
 
 
 def some_time(text: str) -> timedelta:
-    """Read a duration that is not 0.
+    """Read a duration of at least 1ms.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is malformed or shorter.
     """
     value = duration(text)
     if value < timedelta(milliseconds=1):
@@ -72,7 +72,7 @@ def some_time(text: str) -> timedelta:
 async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the demo until Ctrl-C or for its duration."""
     stop = asyncio.Event()
-    for number in heard():
+    for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     console = open_console()
     set_up_log(console, settings)
@@ -85,12 +85,12 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             return 0
         async with connect(stage.settings) as connection:
             rows = len(await logs_since(connection, started))
-    say(console, f"{rows} rows have come")
+    say(console, f"{rows} rows were written")
     return 0 if rows else 1
 
 
 def set_up_log(console: Console, settings: Settings) -> None:
-    """Log what is wrong only, unless told otherwise: where things are is printed anyway."""
+    """Log only warnings and errors, unless a log level is set."""
     if "log_level" not in settings.model_fields_set:
         logging.getLogger().setLevel(logging.WARNING)
     if console.is_terminal:
@@ -98,10 +98,10 @@ def set_up_log(console: Console, settings: Settings) -> None:
 
 
 async def perform(console: Console, stage: Stage, arguments: Namespace) -> None:
-    """Send, and show the newest rows, as soon as the receiver can store.
+    """Send samples and show the newest rows, as soon as the receiver can store them.
 
     Raises:
-        SetupError: the database cannot be used, or there is no such sender.
+        SetupError: the database cannot be used, or the sender is not installed.
     """
     await asyncio.wait({stage.opening})
     stage.opening.result()
@@ -118,7 +118,7 @@ async def perform(console: Console, stage: Stage, arguments: Namespace) -> None:
 
 
 async def find_sender(choice: str, configuration: Configuration) -> Sender:
-    """Prometheus or the sender that is built in, as chosen.
+    """Return the chosen sender: Prometheus, or the built-in one.
 
     Raises:
         SetupError: Prometheus is chosen and cannot be run.
@@ -132,7 +132,7 @@ async def find_sender(choice: str, configuration: Configuration) -> Sender:
 
 
 async def first_of(*work: Coroutine[Any, Any, object], seconds: float | None = None) -> None:
-    """Do all of it until the first ends, or for some seconds; the others are cancelled."""
+    """Run coroutines until the first ends, or for some seconds; then cancel the others."""
     tasks = {asyncio.create_task(coroutine) for coroutine in work}
     try:
         done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What the demo shows: where things are, and the newest rows."""
+"""The demo's output: addresses and the newest rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.commands.terminal import say
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError
 from receiver.storage.reading.tables import connect, newest_logs
-from receiver.telemetry.log import MessageFormatter
+from receiver.telemetry.messages import MessageFormatter
 
 logger = logging.getLogger(__name__)
 
@@ -25,24 +25,24 @@ ROWS: Final = 10
 REFRESH: Final = 1.0
 """Seconds between two tables in a terminal."""
 PRINT: Final = 5.0
-"""Seconds between two tables elsewhere."""
+"""Seconds between two tables in other outputs."""
 
 
 def log_above_table(console: Console) -> None:
-    """Let log messages scroll by above the table that stays in place."""
+    """Print log messages above the table, which stays in place."""
     handler = RichHandler(console=console, show_path=False)
     handler.setFormatter(MessageFormatter())
     logging.getLogger().handlers = [handler]
 
 
 def print_places(console: Console, places: dict[str, str]) -> None:
-    """Say where things are, each in one line that can be copied whole."""
+    """Print addresses and paths, one per line."""
     for name, place in places.items():
         say(console, f"{name:<13}{place}")
 
 
 async def show_newest(console: Console, settings: Settings) -> None:
-    """Show the newest rows, without end: in place in a terminal, else one table after another."""
+    """Show the newest rows until cancelled: in place in a terminal, else as repeated tables."""
     if not console.is_terminal:
         await follow(settings, PRINT, console.print)
         return
@@ -51,7 +51,7 @@ async def show_newest(console: Console, settings: Settings) -> None:
 
 
 async def follow(settings: Settings, pause: float, show: Callable[[Table], None]) -> None:
-    """Hand over the newest rows again and again; the database may come and go."""
+    """Pass the newest rows to `show` repeatedly, also after an outage of the database."""
     while True:
         try:
             async with connect(settings) as connection:

@@ -1,7 +1,7 @@
-"""Look for what is wrong, or will be, and say what to do; nothing is changed.
+"""Look for problems, and report what to do; nothing is changed.
 
-Looks at the settings, at the database and, with --prometheus, at what Prometheus sends. Give it the
-receiver's own settings. One line a finding: ok, note, warning or problem.
+Checks the settings, the database and, with --prometheus, what Prometheus sends. Run it with the
+receiver's own settings. Prints one line per finding: ok, note, warning or problem.
 
 Examples:
     receiver doctor
@@ -20,14 +20,13 @@ from rich.console import Console
 from rich.text import Text
 
 from receiver.commands.arguments import base_url
-from receiver.commands.connection import share_embedded
 from receiver.commands.terminal import open_console
 from receiver.config.settings import Settings
 from receiver.doctor import own, prometheus
 from receiver.embedded import EmbeddedPostgres
+from receiver.embedded.running import database, share_embedded
 from receiver.errors import ReceiverError
 from receiver.printable import is_unicode, printable, to_json
-from receiver.process.serve import database
 from receiver.storage import diagnosis
 from receiver.storage.diagnosis.findings import Finding, Level, Report, note, problem
 
@@ -40,18 +39,18 @@ STYLES: Final = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which Prometheus, and how to show what is found."""
+    """Add the address of Prometheus and the output format."""
     parser.add_argument(
         "--prometheus",
         metavar="URL",
         type=base_url,
-        help="look at this Prometheus too, such as http://localhost:9090",
+        help="check this Prometheus, too, such as http://localhost:9090",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Look, and show each finding as it comes."""
+    """Run the checks, and print each finding at once."""
     console = open_console()
     findings = []
     async for topic, finding in examine(settings, arguments.prometheus):
@@ -65,7 +64,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 async def examine(settings: Settings, prometheus_url: str | None) -> Report:
-    """All that can be looked at, one side after the other."""
+    """Run all checks in order, and yield the findings."""
     async for found in own.diagnose(settings):
         yield found
     async for found in examine_database(settings):
@@ -76,12 +75,12 @@ async def examine(settings: Settings, prometheus_url: str | None) -> Report:
 
 
 async def examine_database(settings: Settings) -> Report:
-    """The database, also an embedded one that nobody runs; but none is made for it."""
+    """Check the database; an embedded one is started if it exists, but not created."""
     try:
         shared = await asyncio.to_thread(share_embedded, settings)
         if shared.database_url is None and not EmbeddedPostgres(settings.data_dir).exists:
             found = f"RECEIVER_DATABASE_URL is not set, and {settings.data_dir} has no database"
-            yield "database", note(found, "`receiver serve` makes an embedded one there")
+            yield "database", note(found, "`receiver serve` creates an embedded one there")
             return
         async with database(shared) as reachable:
             async for report in diagnosis.diagnose(reachable):
@@ -91,7 +90,7 @@ async def examine_database(settings: Settings) -> Report:
 
 
 def show(console: Console, topic: str, finding: Finding) -> None:
-    """Print a finding as one line, whatever characters it was made of."""
+    """Print a finding as one line, with unsafe characters escaped."""
     arrow = "→" if is_unicode(console.file) else "->"
     line = f"{topic}: {finding.found}" + (f" {arrow} {finding.advice}" if finding.advice else "")
     level = (f"{finding.level:<8} ", STYLES[finding.level])

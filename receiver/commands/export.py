@@ -1,9 +1,8 @@
 """Write a range of the logs to a CSV or Parquet file, with the names of codes and all labels.
 
-Rows are streamed, so a range may be larger than memory. A file appears under its name when it is
-whole. Parquet takes pyarrow: pip install 'receiver[parquet]'; a time after the year 294246, which
-its 64 bits do not hold, is null there. Label sets that take more than 64 KiB are left out, and
-match nothing.
+Rows are streamed, so a range may be larger than memory. The file appears under its name when it is
+complete. Parquet needs pyarrow: pip install 'receiver[parquet]'; times after the year 294246, which
+its 64 bits cannot hold, are null. Label sets of more than 64 KiB are left out and match nothing.
 
 Examples:
     receiver export -o today.csv
@@ -47,7 +46,7 @@ FORMATS: Final = ("csv", "parquet")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Which rows, and where to."""
+    """Add the time range, the filter and the output."""
     parser.add_argument(
         "-o",
         "--output",
@@ -61,7 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="TIME",
         type=past,
         default="1d",
-        help="2026-11-01T00:00:00Z, or how long ago, such as 7d (default: 1d)",
+        help="2026-11-01T00:00:00Z, or a duration before now, such as 7d (default: 1d)",
     )
     parser.add_argument(
         "--end",
@@ -76,12 +75,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=label,
         action="append",
         default=[],
-        help="only sources with this label; again for another one they must have too",
+        help="only sources with this label; repeat it for sources with several labels",
     )
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Write, and say how much.
+    """Write the file, and print the number of rows.
 
     Raises:
         SetupError: an argument is wrong, or the file cannot be written.
@@ -100,10 +99,10 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def select(arguments: Namespace) -> Selection:
-    """Which rows were asked for.
+    """Return the selected rows.
 
     Raises:
-        UsageError: there is nothing between the two times.
+        UsageError: the start is not before the end.
     """
     now = datetime.now(UTC)
     start, end = (moment(text, now) for text in (arguments.start, arguments.end))
@@ -114,7 +113,7 @@ def select(arguments: Namespace) -> Selection:
 
 
 def report(rows: int, selection: Selection, found: Sources) -> Iterator[str]:
-    """What was written, and why it may be less than was meant."""
+    """Return the number of rows, and why it may be less than expected."""
     yield f"{rows} rows"
     if not found.matching:
         wanted = " and ".join(f"{name}={value}" for name, value in selection.labels.items())
@@ -126,10 +125,10 @@ def report(rows: int, selection: Selection, found: Sources) -> Iterator[str]:
 
 
 def choose_format(arguments: Namespace) -> str:
-    """The format that was asked for, or that the file's name says.
+    """Return the chosen format, or the one of the file name's extension.
 
     Raises:
-        UsageError: it says none.
+        UsageError: the extension is unknown.
     """
     kind = arguments.format or Path(arguments.output).suffix.removeprefix(".").lower()
     if kind not in FORMATS:
@@ -140,12 +139,12 @@ def choose_format(arguments: Namespace) -> str:
 
 
 async def write_csv(connection: Connection, selection: Selection, output: BinaryIO) -> int:
-    """Write CSV as PostgreSQL makes it; returns how many rows."""
+    """Write CSV by PostgreSQL's COPY; return the number of rows."""
     return await copy_csv(connection, selection, output.write)
 
 
 async def write_parquet(connection: Connection, selection: Selection, output: BinaryIO) -> int:
-    """Write Parquet, a row group at a time; returns how many rows."""
+    """Write Parquet, a row group at a time; return the number of rows."""
     import pyarrow as pa  # noqa: PLC0415  an extra
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -164,7 +163,7 @@ async def write_parquet(connection: Connection, selection: Selection, output: Bi
 
 
 def parquet_schema() -> pa.Schema:
-    """The columns; times in microseconds, UTC."""
+    """Return the schema of Parquet files; times are in microseconds, UTC."""
     import pyarrow as pa  # noqa: PLC0415  an extra
 
     time = pa.timestamp("us", tz="UTC")
@@ -180,10 +179,10 @@ def parquet_schema() -> pa.Schema:
 
 
 def require_pyarrow() -> None:
-    """Check that it is installed.
+    """Check that pyarrow is installed.
 
     Raises:
         SetupError: it is not.
     """
     if find_spec("pyarrow") is None:
-        raise SetupError("Parquet takes pyarrow: pip install 'receiver[parquet]'")
+        raise SetupError("Parquet needs pyarrow: pip install 'receiver[parquet]'")

@@ -1,7 +1,7 @@
 """Show the newest rows of app_logs with the names of their error codes.
 
-Times are those of the local time zone (TZ). Into a file or pipe, --follow writes one row a line,
-with tabs between its values.
+Times are in the local time zone (TZ). To a file or pipe, --follow writes a row per line, with tabs
+between the values.
 
 Examples:
     receiver logs -n 50
@@ -30,24 +30,22 @@ from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE,)
 INTERVAL: Final = 1.0
-"""Seconds between two looks."""
+"""Seconds between two queries."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """How many rows, and whether to go on."""
+    """Add the number of rows, and --follow."""
     parser.add_argument(
         "-n", dest="rows", metavar="N", type=positive, default=10, help="rows to show (default: 10)"
     )
-    parser.add_argument(
-        "--follow", action="store_true", help="go on showing what comes, until Ctrl-C"
-    )
+    parser.add_argument("--follow", action="store_true", help="show new rows until Ctrl-C")
 
 
 def positive(text: str) -> int:
-    """Read a number of things there must be.
+    """Read a number of at least 1.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is not.
     """
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
         raise ArgumentTypeError(f"must be a whole number from 1 to 999999999, not {text!r}")
@@ -55,7 +53,7 @@ def positive(text: str) -> int:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Show rows once or, following, for ever."""
+    """Show rows once, or continuously with --follow."""
     console = open_console()
     async with connected(settings) as connection:
         if not arguments.follow:
@@ -68,7 +66,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def logs_table(logs: Iterable[Log]) -> Table:
-    """Rows as a table for `rich`."""
+    """Return rows as a table."""
     table = new_table(*Log._fields)
     for log in logs:
         add_row(table, *readable(log))
@@ -78,7 +76,7 @@ def logs_table(logs: Iterable[Log]) -> Table:
 
 
 def readable(log: Log) -> Log:
-    """The row with its times in the local time zone, and our own texts in the local language."""
+    """Return a row with times in the local time zone and built-in texts in the local language."""
     return log._replace(
         created_at=local_time(log.created_at),
         ocr_value=local_time(log.ocr_value),
@@ -87,7 +85,7 @@ def readable(log: Log) -> Log:
 
 
 async def refresh(console: Console, connection: Connection, rows: int) -> None:
-    """Show the newest rows in place, again and again."""
+    """Show the newest rows in place, and refresh them."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(logs_table(await newest_logs(connection, rows)), refresh=True)
@@ -95,7 +93,7 @@ async def refresh(console: Console, connection: Connection, rows: int) -> None:
 
 
 async def append(console: Console, connection: Connection, rows: int) -> None:
-    """Print the newest rows, then each new one; not those that come after `rows` later ones."""
+    """Print the newest rows, then each new one, except those followed by `rows` newer ones."""
     logs = await newest_logs(connection, rows)
     printed: set[int] = set()
     while True:

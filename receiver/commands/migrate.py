@@ -1,7 +1,7 @@
-"""Bring the database schema up to date; safe to run at any time, by several at once.
+"""Bring the database schema up to date; safe to run at any time, also several times at once.
 
-`receiver serve` does so by itself unless told --no-migrate-on-start. Compression and retention are
-set up as the settings say, too.
+`receiver serve` does so itself unless --no-migrate-on-start is set. Compression and retention are
+set up by the settings, too.
 
 Example:
     receiver migrate --database-url postgresql://owner@db.example.com/factory
@@ -14,19 +14,19 @@ from typing import Final
 
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
-from receiver.process.serve import database
+from receiver.embedded.running import database
 from receiver.storage.schema.revisions import migrate
 
 SETTINGS: Final = (Section.DATABASE, Section.STORAGE)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """It has no arguments but the settings."""
+    """Add nothing: the command has no arguments but the settings."""
     del parser
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Migrate."""
+    """Migrate the database."""
     del arguments
     async with database(settings) as reachable:
         await migrate(reachable)

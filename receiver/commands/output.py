@@ -1,4 +1,4 @@
-"""Files that commands write: whole or not at all, and never where a link leads."""
+"""Writes output files atomically, and never through a symbolic link."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STANDARD_OUTPUT: Final = "-"
 
 @contextmanager
 def opened(name: str) -> Iterator[BinaryIO]:
-    """Open a file that gets its name when the block ends well, or `-`, standard output.
+    """Open a file that gets its name when the block succeeds, or `-`, standard output.
 
     Raises:
         SetupError: it cannot be written, or is a symbolic link.
@@ -25,7 +25,7 @@ def opened(name: str) -> Iterator[BinaryIO]:
     path = Path(name)
     with naming(name):
         if name == STANDARD_OUTPUT:
-            # Not its own buffer: what cannot be written would be tried again at the end.
+            # Without Python's buffer, which would be flushed again at the end after a failure.
             with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
                 yield output
         elif path.is_symlink():
@@ -41,12 +41,12 @@ def opened(name: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file beside another one, which it replaces when the block ends well.
+    """Open a new file beside an existing one, which it replaces when the block succeeds.
 
     Raises:
         OSError: it cannot be written.
     """
-    # Under a name where nobody can have laid a link, and with the rights that any new file has.
+    # With a random name, so that no link can exist there, and the usual rights of a new file.
     unfinished = path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.unfinished")
     try:
         with unfinished.open("xb") as output:
@@ -58,10 +58,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Name the file that cannot be written.
+    """Translate errors of writing a file.
 
     Raises:
-        SetupError: it cannot.
+        SetupError: it cannot be written; the message names it.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Parses command lines, and says what is wrong with one in a line that names what was meant."""
+"""Parses command lines, and reports mistakes in one line with a suggestion."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ WORDS: Final = {
     "expected one argument": "needs a value",
     "ignored explicit argument": "takes no value, so not",
 }
-"""What argparse says, and what we say."""
+"""Wordings of argparse, and their replacements."""
 
 
 class ManualFormatter(HelpFormatter):
-    """Fills paragraphs, but leaves those as they are that have indented lines: examples."""
+    """Fills paragraphs, except for those with indented lines, such as examples."""
 
     def __init__(self, prog: str, **options: Any) -> None:  # noqa: ANN401  argparse's
         super().__init__(prog, **options)
-        # The longest command: argparse forgets that commands are indented once more.
+        # The width of the longest command: argparse ignores the indentation of commands.
         self._action_max_length = len("    completion")
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -40,7 +40,7 @@ class ManualFormatter(HelpFormatter):
 
 
 class Commands(_SubParsersAction):  # type: ignore[type-arg]  # generic for type checkers only
-    """Commands of a parser: the text of one is at least its line in their list."""
+    """Commands whose description defaults to their line in the list."""
 
     def add_parser(self, name: str, **options: Any) -> Any:  # noqa: ANN401  argparse's
         """Add a command."""
@@ -48,29 +48,29 @@ class Commands(_SubParsersAction):  # type: ignore[type-arg]  # generic for type
 
 
 class Parser(ArgumentParser):
-    """Parses a command line, with the same words for a wrong one under every version of Python.
+    """Parses a command line, with the same messages on every version of Python.
 
-    It ends the process with exit code 2 and one line on standard error.
+    A mistake ends the process with exit code 2 and one line on standard error.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  argparse's
         super().__init__(*arguments, **{"formatter_class": ManualFormatter, **options})
         self.register("action", "parsers", Commands)
-        # Python 3.14 colours help, and suggests in its own way.
+        # Python 3.14 colours the help, and makes its own suggestions.
         self.color = False
         self.suggest_on_error = False
 
     def parse_known_args(  # type: ignore[override]  # we have no namespace of our own
         self, args: Sequence[str] | None = None, namespace: Namespace | None = None
     ) -> tuple[Namespace, list[str]]:
-        """Parse, also as the parser of a command; what is not known is an error right here."""
+        """Parse arguments; unknown ones are an error of the command's own parser."""
         parsed, rest = super().parse_known_args(args, namespace)
         if rest:
             self.error(self._explain(rest))
         return parsed, rest
 
     def _explain(self, rest: Sequence[str]) -> str:
-        # Only the name: a value may be a secret, though its flag is misspelt.
+        # Only the name: the value of a misspelt flag may be a secret.
         names = [word.partition("=")[0] for word in rest if word.startswith("-")]
         if names:
             return (
@@ -92,12 +92,12 @@ class Parser(ArgumentParser):
         raise ArgumentError(action, f"must be {words}, not {value!r}{did_you_mean(value, known)}")
 
     def error(self, message: str) -> NoReturn:
-        """End with a line that says what is wrong, and where to read more."""
+        """End with a line that states the mistake and where to read more."""
         text = message.removeprefix("argument ")
         for theirs, ours in WORDS.items():
             text = text.replace(theirs, ours)
-        self.fail(f"{text}; `{self.prog} --help` tells more")
+        self.fail(f"{text}; `{self.prog} --help` shows more")
 
     def fail(self, message: str) -> NoReturn:
-        """End with a line that says what is wrong."""
+        """End with a line that states the mistake."""
         self.exit(2, f"{self.prog.partition(' ')[0]}: {printable(message)}\n")

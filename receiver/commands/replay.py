@@ -1,7 +1,7 @@
-"""Send the requests of captured files once more, in their order.
+"""Send the requests of captured files again, in their order.
 
-As from Prometheus, a request answered 5xx or not at all is sent again until --retry-for has passed;
-then the replay ends. A receiver that captures takes none: the replay would feed on itself.
+As by Prometheus, a request answered 5xx or not at all is retried until --retry-for has passed; then
+the replay ends. A receiver that captures refuses them: the replay would read what it records.
 
 Example:
     receiver replay captures/*.jsonl --to http://127.0.0.1:9201/api/v1/write
@@ -28,15 +28,15 @@ from receiver.commands.terminal import open_console, say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import SetupError
+from receiver.http import paths
 from receiver.security.access import PUBLIC, Access, bearing, own_access
 from receiver.security.contexts import client_context
-from receiver.write import WRITE_PATH
 
 SETTINGS: Final = (Section.SERVER,)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to send, and where."""
+    """Add the files and the address to send to."""
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="made by capture")
     parser.add_argument(
         "--to", metavar="URL", type=target, help="where to send (default: the address of --listen)"
@@ -51,54 +51,54 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--client-cert-file",
         metavar="FILE",
         type=Path,
-        help="client certificate with its key (PEM), for a receiver that wants one",
+        help="client certificate with its key (PEM), for a receiver that requires one",
     )
     parser.add_argument(
         "--connections",
         metavar="N",
         type=positive,
         default=4,
-        help="requests in flight at once; with 1, each waits for the one before (default: 4)",
+        help="requests in flight at once; with 1, they are sent one after the other (default: 4)",
     )
     parser.add_argument(
         "--retry-for",
         metavar="DURATION",
         type=seconds,
         default="60s",
-        help="how long a request is tried again (default: 60s)",
+        help="how long a request is retried (default: 60s)",
     )
 
 
 def target(url: str) -> str:
-    """Check a URL.
+    """Check a URL to send to.
 
     Raises:
-        ArgumentTypeError: nothing can be sent there.
+        ArgumentTypeError: it is not an HTTP URL.
     """
-    return base_url(url, f"http://host:9201{WRITE_PATH}")
+    return base_url(url, f"http://host:9201{paths.WRITE}")
 
 
 def seconds(text: str) -> float:
-    """Read a duration.
+    """Read a duration in seconds.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is malformed.
     """
     return duration(text).total_seconds()
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Send all requests and say what came of them.
+    """Send all requests, and print the results.
 
     Raises:
-        CaptureError: a file is broken; then nothing is sent.
+        CaptureError: a file is malformed; nothing is sent then.
         SetupError: the token or the certificate cannot be read.
     """
     access = find_access(settings, arguments)
     tally = Tally(sum(1 for file in arguments.files for _ in read_capture(file)))
     requests = chain.from_iterable(map(read_capture, arguments.files))
     sender = Sender(
-        arguments.to or f"{settings.own_url}{WRITE_PATH}",
+        arguments.to or f"{settings.own_url}{paths.WRITE}",
         arguments.connections,
         arguments.retry_for,
         access,
@@ -119,7 +119,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def find_access(settings: Settings, arguments: Namespace) -> Access:
-    """What to bring along; what the settings have is for the receiver of the settings only.
+    """Return headers and TLS settings; those of the settings only for the receiver in the settings.
 
     Raises:
         SetupError: a file cannot be read.
@@ -148,7 +148,7 @@ def load_client_certificate(context: ssl.SSLContext, file: Path) -> None:
 
 
 def open_progress() -> Progress:
-    """A progress bar on standard error, if that is a terminal."""
+    """Return a progress bar on standard error, hidden if that is not a terminal."""
     console = Console(stderr=True, highlight=False)
     return Progress(
         BarColumn(),

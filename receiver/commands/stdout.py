@@ -1,4 +1,4 @@
-"""Standard output that cannot be written: its reader has left, or its disk is full."""
+"""Handles a standard output that cannot be written: a closed pipe, or a full disk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.E
 
 @contextmanager
 def writing_output() -> Iterator[None]:
-    """End in one line if the output cannot be written, in none if nobody reads it any more.
+    """End with one line if the output cannot be written, or silently if its pipe is closed.
 
     Raises:
-        SystemExit: it cannot.
+        SystemExit: it cannot be written.
     """
     try:
         yield
@@ -34,7 +34,7 @@ def writing_output() -> Iterator[None]:
 
 
 def discard_output() -> None:
-    """Let what is still in buffers go nowhere, or Python would try again at its end."""
+    """Discard buffered output, which Python would try to write again at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""How commands show tables: within a terminal's width, or whole where the output is none."""
+"""Prints tables: within a terminal's width, or at full width to files and pipes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDE: Final = 10_000
 
 
 def open_console() -> Console:
-    """Standard output; in a file or pipe nothing wraps."""
+    """Open standard output; lines do not wrap in a file or pipe."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
@@ -25,7 +25,7 @@ def open_console() -> Console:
 
 
 def new_table(*columns: str) -> Table:
-    """A table without rows; its values wrap rather than being cut short."""
+    """Make a table without rows; its values wrap rather than being truncated."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -33,33 +33,33 @@ def new_table(*columns: str) -> Table:
 
 
 def add_row(table: Table, *values: object) -> None:
-    """Add a row; what is not there stays empty, and nothing is taken for markup."""
+    """Add a row; None is empty, and values are not read as markup."""
     table.add_row(*(Text(shown(value)) for value in values))
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """Print a line as it is, however long: what it quotes is neither markup nor a command."""
+    """Print a line without wrapping; its text is not read as markup, and is safe to show."""
     console.print(Text(printable(text), style), soft_wrap=True)
 
 
 def print_fields(console: Console, *values: object) -> None:
-    """Print values as one line, tabs between them."""
+    """Print values as one line, separated by tabs."""
     line = "\t".join(shown(value) for value in values)
-    # As a segment, for rich makes spaces of the tabs in a text.
+    # As a segment, since rich replaces tabs in a text by spaces.
     console.print(Segments([Segment(f"{line}\n")]), crop=False)
 
 
 def shown(value: object) -> str:
-    """A value as one line of harmless text; what is not there is empty."""
+    """Return a value as one line that is safe to show; None is empty."""
     return "" if value is None else printable(" ".join(str(value).split()))
 
 
 def local_time(text: str) -> str:
-    """A time that PostgreSQL wrote, in the local time zone if Python's calendar holds it."""
+    """Return a time of PostgreSQL in the local time zone, if it is in the range of `datetime`."""
     try:
         time = datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         return text
     precision = "microseconds" if time.microsecond % 1000 else "milliseconds"
-    # The offset as PostgreSQL shortens it: in 80 columns there is no room to spare.
+    # The offset as PostgreSQL shortens it, to fit into 80 columns.
     return time.isoformat(" ", precision).removesuffix(":00")

@@ -1,7 +1,7 @@
-"""Reads the database's URL as libpq does, since providers hand them out for libpq.
+"""Reads the database's URL as libpq does, since providers issue URLs for libpq.
 
-The parameters that matter are taken; those that change nothing here are ignored, and named so that
-this can be logged. All others are settings of the server, which refuses those that it lacks.
+The relevant parameters are used; those without any effect are ignored and reported, so that this
+can be logged. All others are settings of the server, which refuses unknown ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TLS: Final = frozenset(
         *("ssl_min_protocol_version", "ssl_max_protocol_version"),
     }
 )
-"""Parameters of TLS that asyncpg takes as they are."""
+"""Parameters of TLS that are passed on to asyncpg."""
 
 HOST_PARAMETERS: Final = frozenset({"host", "hostaddr", "port"})
 
@@ -51,13 +51,13 @@ OWN: Final = (
 
 IGNORED: Final = frozenset(
     {
-        # Of libpq. Text is always UTF-8, and a connection that hangs meets a timeout.
+        # Of libpq. Text is always UTF-8, and connections have other timeouts.
         *("channel_binding", "client_encoding", "fallback_application_name", "gssdelegation"),
         *("gssencmode", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
         *("max_protocol_version", "min_protocol_version", "replication", "require_auth"),
         *("requiressl", "sslcertmode", "sslcompression", "sslkeylogfile", "sslsni"),
         *("tcp_user_timeout", "authtype", "tty"),
-        # Of pools, and of other drivers.
+        # Of poolers and other drivers.
         *("command_timeout", "connection_limit", "default_query_exec_mode", "max_overflow"),
         *("pgbouncer", "pool_health_check_period", "pool_max_conn_idle_time"),
         *("pool_max_conn_lifetime", "pool_max_conns", "pool_min_conns", "pool_pre_ping"),
@@ -67,10 +67,10 @@ IGNORED: Final = frozenset(
         *("binary_parameters", "uselibpqcompat", "workaround"),
     }
 )
-"""Parameters that change nothing here."""
+"""Parameters without any effect."""
 
 INSTEAD: Final = {"schema": "search_path", "currentSchema": "search_path", "sslcrldir": "sslcrl"}
-"""Parameters of others that must not be ignored, and what to write for them."""
+"""Parameters of other drivers that must not be ignored, and their replacements."""
 
 VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
@@ -86,28 +86,28 @@ ONE_OF: Final = {
         *("any", "primary", "standby", "prefer-standby", "read-write", "read-only"),
     ),
 }
-"""The values of parameters that can be what these say only."""
+"""The allowed values of some parameters."""
 
 
 @dataclass(frozen=True)
 class DatabaseAddress:
-    """What a database's URL says."""
+    """The parts of a database URL."""
 
     hosts: tuple[tuple[str, int | None], ...]
-    """Hosts or directories of Unix sockets, with their ports; what is empty is the default one."""
+    """Hosts or directories of Unix sockets, with their ports; empty ones are the defaults."""
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     database: str | None = None
     parameters: dict[str, str] = field(default_factory=dict, repr=False)
-    """Those of `OWN`."""
+    """The parameters in `OWN`."""
     settings: dict[str, str] = field(default_factory=dict)
     """Settings of the server."""
     ignored: tuple[str, ...] = ()
-    """Names of parameters that change nothing."""
+    """Names of parameters without any effect."""
 
     @property
     def place(self) -> str:
-        """Hosts and database, without anything that is secret."""
+        """Hosts and database, without secrets."""
         hosts = (
             (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
             for host, port in self.hosts
@@ -120,10 +120,10 @@ def parse_database_url(url: str, defaults: Mapping[str, str] | None = None) -> D
 
     Args:
         url: The URL.
-        defaults: Parameters that hold where the URL says nothing, by their names in libpq.
+        defaults: Default values of parameters, by their names in libpq.
 
     Raises:
-        ValueError: it is none; the message shows nothing that may be secret.
+        ValueError: it is malformed; the message shows no secrets.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -139,7 +139,7 @@ def parse_database_url(url: str, defaults: Mapping[str, str] | None = None) -> D
     user, _, password = login.partition(":")
     named = {"user": user, "password": password, "dbname": path[1:]}
     decoded = {name: decode(text) for name, text in named.items() if text}
-    # An empty password is one: none is looked for anywhere else.
+    # An empty password is a password: no other source is searched.
     empty = {"password": ""} if login.endswith(":") else {}
     given = empty | decoded | given
     fallback = {k: v for k, v in (defaults or {}).items() if not (hosts and k in HOST_PARAMETERS)}
@@ -147,7 +147,7 @@ def parse_database_url(url: str, defaults: Mapping[str, str] | None = None) -> D
 
 
 def split(rest: str) -> tuple[str, str, str]:
-    """Split what comes after the scheme into authority, path and query."""
+    """Split the URL after the scheme into authority, path and query."""
     rest, _, query = rest.partition("?")
     authority, slash, path = rest.partition("/")
     return authority, slash + path, query
@@ -157,7 +157,7 @@ def parse_hosts(authority: str) -> list[tuple[str, int | None]]:
     """Read HOST:PORT,HOST:PORT, where a host may be an IPv6 address in brackets.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is malformed.
     """
     if not authority:
         return []
@@ -172,7 +172,7 @@ def parse_port(text: str) -> int:
     """Read a port.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a port.
     """
     if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or not 0 < int(text) < 65536:
         raise ValueError(SHAPE)
@@ -180,7 +180,7 @@ def parse_port(text: str) -> int:
 
 
 def parse_query(query: str) -> dict[str, str]:
-    """Read the parameters; of several with one name the last counts.
+    """Read the parameters; of several with the same name the last one counts.
 
     Raises:
         ValueError: one has no name or no value.
@@ -196,10 +196,10 @@ def parse_query(query: str) -> dict[str, str]:
 
 
 def decode(text: str) -> str:
-    """Decode what is encoded by percent signs.
+    """Decode percent-encoded text.
 
     Raises:
-        ValueError: it is no text that PostgreSQL could hold.
+        ValueError: it is not text that PostgreSQL can store.
     """
     try:
         decoded = unquote(text, errors="strict")
@@ -211,14 +211,14 @@ def decode(text: str) -> str:
 
 
 def address(given: dict[str, str], hosts: list[tuple[str, int | None]]) -> DatabaseAddress:
-    """Sort out parameters.
+    """Sort the parameters by their use.
 
     Args:
         given: All parameters, by their names in libpq.
-        hosts: The hosts that are named elsewhere.
+        hosts: The hosts in the authority of the URL.
 
     Raises:
-        ValueError: one cannot be what it is; the message names it.
+        ValueError: one has a wrong value; the message names it.
     """
     check(given)
     own = {name: value for name, value in given.items() if name in OWN}
@@ -241,13 +241,13 @@ def address(given: dict[str, str], hosts: list[tuple[str, int | None]]) -> Datab
 
 
 def check(given: dict[str, str]) -> None:
-    """Check the parameters that are no settings of the server.
+    """Check the parameters that are not settings of the server.
 
     Raises:
         ValueError: one is wrong; the message names it.
     """
     for name in given.keys() & INSTEAD.keys():
-        raise ValueError(f"the parameter {name} is not taken: write {INSTEAD[name]}=…")
+        raise ValueError(f"the parameter {name} is not supported: write {INSTEAD[name]}=…")
     for name in given.keys() & ONE_OF.keys():
         if given[name] not in ONE_OF[name]:
             raise ValueError(f"the parameter {name} must be one of {', '.join(ONE_OF[name])}")
@@ -258,8 +258,7 @@ def check(given: dict[str, str]) -> None:
 def parse_options(options: str) -> dict[str, str] | None:
     """Read `-c NAME=VALUE` and `--NAME=VALUE` into settings; None if there is anything else.
 
-    Some providers take their own words there, such as `endpoint=…`: they go to the server as they
-    are.
+    Some providers use their own syntax there, such as `endpoint=…`, which is passed on unchanged.
     """
     settings: dict[str, str] = {}
     rest = options.strip()
@@ -275,10 +274,10 @@ def parse_options(options: str) -> dict[str, str] | None:
 def choose_hosts(
     hosts: list[tuple[str, int | None]], own: dict[str, str]
 ) -> list[tuple[str, int | None]]:
-    """Return the hosts that parameters name, or else the given ones; the same for ports.
+    """Return the hosts in the parameters, else the given ones; the same for ports.
 
     Raises:
-        ValueError: there are other numbers of hosts and ports.
+        ValueError: the numbers of hosts and ports differ.
     """
     hosts = hosts or [("", None)]
     names, ports = [host for host, _ in hosts], [port for _, port in hosts]

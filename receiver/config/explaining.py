@@ -1,4 +1,4 @@
-"""Says what is wrong with a setting, what it may be, and how one writes it."""
+"""Explains what is wrong with a setting and which values are allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from receiver.config.suggestions import did_you_mean
 from receiver.config.value_types import SIZES, write_duration, write_size
 
 LONGEST: Final = 100
-"""Characters of a wrong value that are shown."""
+"""Maximum number of characters of a wrong value in a message."""
 NOUNS: Final[dict[object, str]] = {
     int: "a whole number",
     float: "a number",
@@ -27,15 +27,15 @@ NOUNS: Final[dict[object, str]] = {
 def explain(
     fault: ErrorDetails, field: FieldInfo | None, *, secret: bool = False, place: str = ""
 ) -> str:
-    """Say in one sentence which setting is wrong, its value unless secret, and what is allowed.
+    """Return one sentence with the setting, its value unless secret, and what is allowed.
 
     Args:
-        fault: What pydantic found.
-        field: The setting; None if the fault is not of a single one, and says itself of which.
+        fault: The error of pydantic.
+        field: The setting; None if the error is about several, which its text names.
         secret: Whether the value must not be shown.
-        place: The file and line that the value stands in, if it is in a file.
+        place: File and line of the value, if it is from a file.
     """
-    # Our own validators say what is allowed; pydantic says it in words of Python.
+    # The receiver's validators state what is allowed; pydantic's messages are for programmers.
     own = fault["type"] == "value_error"
     reason = fault["msg"].removeprefix("Value error, ") if own else ""
     if field is None:
@@ -48,14 +48,14 @@ def explain(
 
 
 def show(value: object) -> str:
-    """Write a wrong value in one line, long enough to know it again."""
+    """Return a wrong value in one line, long enough to recognize it."""
     text = str(value)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     return text if text.isprintable() else repr(text)
 
 
 def allowed(field: FieldInfo) -> str:
-    """Say what a setting may be, with its default as an example of what has bounds or a unit."""
+    """Describe the allowed values, with the default as an example if there are bounds or a unit."""
     if words := choices(field):
         return f"must be {', '.join(words[:-1])} or {words[-1]}"
     kind, default = kind_of(field), default_text(field)
@@ -65,20 +65,20 @@ def allowed(field: FieldInfo) -> str:
 
 
 def kind_of(field: FieldInfo) -> object:
-    """The type of a setting's value where it has one."""
+    """Return the type of a setting's value, other than None."""
     kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
     return kinds[0] if kinds else field.annotation
 
 
 def choices(field: FieldInfo) -> tuple[str, ...]:
-    """The words that a setting may be; empty if it is no choice among words."""
+    """Return the choices of a setting; empty if it has none."""
     if field.annotation is bool:
         return "true", "false"
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
 def bounds(field: FieldInfo) -> str:
-    """The limits of a setting's value, in words that follow a noun; empty without any."""
+    """Describe the limits of a setting's value, to follow a noun; empty if there are none."""
     limits = field.metadata
     write = write_bytes if kind_of(field) is ByteSize else write_value
     lower = [f" above {write(limit.gt)}" for limit in limits if isinstance(limit, Gt)]
@@ -88,19 +88,19 @@ def bounds(field: FieldInfo) -> str:
 
 
 def write_bytes(size: Any) -> str:  # noqa: ANN401  a limit may be of any type
-    """Write a size, always with a unit."""
+    """Return a size with a unit."""
     return f"{size}B" if size < min(SIZES.values()) else write_size(size)
 
 
 def default_text(field: FieldInfo) -> str:
-    """A setting's default as one would write it; empty if there is none to write."""
+    """Return a setting's default in the format of its values; empty if there is none."""
     if field.default is None and field.annotation in {timedelta | None, int | None}:
         return "off"
     return "" if field.default in {None, PydanticUndefined} else write_value(field.default)
 
 
 def write_value(value: object) -> str:
-    """Write a value as it is set."""
+    """Return a value in the format of settings."""
     if isinstance(value, timedelta):
         return write_duration(value)
     if isinstance(value, ByteSize):

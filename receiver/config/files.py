@@ -1,7 +1,7 @@
-"""Reads the files that settings come from, `.env` and secrets, however an editor left them.
+"""Reads the files with settings: `.env` and secrets.
 
-Text is UTF-8, with or without a byte order mark, or UTF-16 with one; lines end as they like. What
-cannot be meant is refused with file and line; no message shows a value, for it may be a secret.
+Text is UTF-8, with or without a byte order mark, or UTF-16 with one; line ends may be of any kind.
+Mistakes are refused with file and line; no message shows a value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from receiver.printable import printable
 
 PREFIX: Final = "RECEIVER_"
 KUBERNETES: Final = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)")
-"""Variables that Kubernetes sets in every pod beside a service called receiver or receiver-…"""
+"""Variables that Kubernetes sets in every pod if a service is called receiver or receiver-…"""
 LIKENESS: Final = 0.85
-"""How much a name is like a setting's where the beginning that all of them have is misspelt."""
+"""Similarity to a setting's name from which a name with a misspelt prefix is reported."""
 BEHIND_PREFIX: Final = 0.75
-"""How much it is where that beginning is right."""
+"""Similarity from which a name with the right prefix is taken for a setting's."""
 LARGEST: Final = 2**20
-"""Bytes of a file; settings never need that many."""
+"""Maximum size of a file in bytes."""
 OURS: Final = re.compile(rf"\s*(?:export\s+)?['\"]?({PREFIX}\w*)", re.IGNORECASE)
 SINGLE_QUOTED: Final = re.compile(r"[^=]*=\s*'")
 
 
 class Line(NamedTuple):
-    """A setting, or what looks like one, in a `.env` file."""
+    """A line NAME=VALUE in a `.env` file."""
 
     name: str
-    """In capitals."""
+    """The name in capitals."""
     value: str
     place: str
     """File and line."""
@@ -51,19 +51,19 @@ class Ignored(NamedTuple):
 
 
 class EnvFile(NamedTuple):
-    """What a `.env` file says."""
+    """The content of a `.env` file."""
 
     lines: list[Line]
-    """Each `NAME=VALUE`, whosever it is; of several with the same name the last one holds."""
+    """All lines `NAME=VALUE`, also of other programs; of several with one name the last one."""
     ignored: list[Ignored]
 
 
 def read_env_file(file: Path) -> EnvFile:
-    """Read a `.env` file; one that is not there says nothing.
+    """Read a `.env` file; a missing one is empty.
 
     Raises:
-        SettingsError: it cannot be read, or a line that names a setting has no value, or one that
-            other readers of the same file would change.
+        SettingsError: it cannot be read, or a line with a setting has no value, or one that other
+        programs would read differently.
     """
     lines: dict[str, Line] = {}
     ignored: list[Ignored] = []
@@ -82,7 +82,7 @@ def read_env_file(file: Path) -> EnvFile:
 
 
 def read_if_there(file: Path) -> str:
-    """Read a file; one that is not there is empty.
+    """Read a file; a missing one is empty.
 
     Raises:
         SettingsError: as `read_text`.
@@ -91,7 +91,7 @@ def read_if_there(file: Path) -> str:
         return read_text(file)
     except SettingsError as error:
         missing = isinstance(error.__cause__, FileNotFoundError)
-        # A virtual environment of Python is often called .env too.
+        # Virtual environments of Python are often called .env, too.
         if missing or (file.is_dir() and (file / "pyvenv.cfg").exists()):
             return ""
         raise
@@ -107,10 +107,10 @@ def numbered(text: str, file: Path) -> Iterator[tuple[str, Binding]]:
 
 
 def unreadable(binding: Binding, place: str) -> list[Ignored]:
-    """Judge an entry that is no `NAME=VALUE`.
+    """Report an entry that is not `NAME=VALUE`.
 
     Raises:
-        SettingsError: it names a setting: whoever wrote it takes it for set.
+        SettingsError: it names a setting, which somebody meant to set.
     """
     written = binding.original.string.strip()
     if named := OURS.match(written):
@@ -124,7 +124,7 @@ def unreadable(binding: Binding, place: str) -> list[Ignored]:
 
 
 def check_line(line: Line, binding: Binding) -> None:
-    """Check that the value of a setting is the same for whoever reads the file.
+    """Check that other programs read the same value of a setting.
 
     Raises:
         SettingsError: it is not text, or docker compose would put a variable into it.
@@ -138,10 +138,10 @@ def check_line(line: Line, binding: Binding) -> None:
 
 
 def judge_names(names: Iterable[tuple[str, str]], known: Collection[str]) -> list[Ignored]:
-    """Find the names that look like a setting's and are none.
+    """Find the names that look like settings but are not.
 
     Args:
-        names: Each in capitals, and where it stands in words that follow it, if they are needed.
+        names: Each name in capitals, and its place as text to follow it, if needed.
         known: The names of all settings, in capitals.
     """
     ignored = []
@@ -149,11 +149,11 @@ def judge_names(names: Iterable[tuple[str, str]], known: Collection[str]) -> lis
         if name in known or KUBERNETES.fullmatch(name):
             continue
         ours = name.startswith(PREFIX)
-        # Their common beginning would make all of them alike.
+        # Their common prefix would make all of them similar.
         likeness = BEHIND_PREFIX if ours else LIKENESS
         if (meant := closest(name, known, likeness)) or ours:
             advice = f"did you mean {meant}?" if meant else "`receiver serve --help` lists all"
-            ignored.append(Ignored(f"{name}{place} is no setting", advice))
+            ignored.append(Ignored(f"{name}{place} is not a setting", advice))
     return ignored
 
 
@@ -161,7 +161,7 @@ def read_secret(directory: Path, name: str) -> tuple[str, Path] | None:
     """Read the file of a setting in a directory of secrets, named in lower case or capitals.
 
     Returns:
-        The text without the blanks around it, and its file; None if there is none.
+        The text without surrounding blanks, and the file; None if there is none.
 
     Raises:
         SettingsError: it cannot be read, or is not text.
@@ -175,7 +175,7 @@ def read_secret(directory: Path, name: str) -> tuple[str, Path] | None:
 
 
 def secret_files(directory: Path) -> list[Path]:
-    """List what lies in a directory of secrets that begins as a setting's name.
+    """List the files in a directory of secrets that begin with the prefix of settings.
 
     Raises:
         SettingsError: it cannot be read.
@@ -191,7 +191,7 @@ def read_text(file: Path) -> str:
     """Read a whole file; bytes that are not text become lone surrogates.
 
     Raises:
-        SettingsError: it cannot be read, is too large, or holds what no text does.
+        SettingsError: it cannot be read, is too large, or is not text.
     """
     try:
         with file.open("rb") as opened:
@@ -199,11 +199,11 @@ def read_text(file: Path) -> str:
     except OSError as error:
         raise SettingsError(f"cannot read {printable(str(file))}: {error.strerror}") from error
     if len(data) > LARGEST:
-        raise SettingsError(f"{file} is too large: 1 MiB is the most that is read")
+        raise SettingsError(f"{file} is larger than 1 MiB")
     try:
         text = decode(data)
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{file} is broken UTF-16; save it as UTF-8") from error
+        raise SettingsError(f"{file} is malformed UTF-16; save it as UTF-8") from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise SettingsError(
@@ -217,11 +217,11 @@ def decode(data: bytes) -> str:
     """Decode UTF-8 or, where a byte order mark says so, UTF-16.
 
     Raises:
-        UnicodeDecodeError: it is UTF-16 and broken.
+        UnicodeDecodeError: it is malformed UTF-16.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
-    # In a comment, or in what is not ours, it does no harm that it is not UTF-8.
+    # Comments and other programs' lines need not be UTF-8.
     return data.decode("utf-8-sig", "surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""How settings look on the command line: in sections, their values as one writes them."""
+"""Adds settings to the command line as flags, in sections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLACEHOLDERS: Final[dict[object, str]] = {
     int | None: "N|off",
 }
 SETTING: Final = "[SETTING ...]"
-"""What stands for all of them in a usage."""
+"""Stands for all settings in a usage line."""
 MANUAL: Final = """\
 Each setting is a flag, an environment variable (--pair-timeout is RECEIVER_PAIR_TIMEOUT), a line in
 the file .env of the working directory, or a file of the variable's name in /run/secrets; the first
@@ -39,17 +39,17 @@ is wrong; 130, ended by Ctrl-C.
 
 
 def placeholder(name: str, field: FieldInfo) -> str:
-    """What stands for a setting's value in help."""
+    """Return the placeholder of a setting's value in the help."""
     if name == "listen":
         return "HOST:PORT"
     return PLACEHOLDERS.get(field.annotation) or name.rpartition("_")[2].upper()
 
 
 def write_usage(parser: ArgumentParser) -> str:
-    """A command's usage with its settings at the end, in a line of their own if it is full."""
+    """Return a command's usage line with the settings at its end."""
     usage = parser.format_usage().strip()
     last = usage.rpartition("\n")[2]
-    # What argparse leaves free at the right.
+    # argparse leaves two columns free at the right.
     full = len(f"{last} {SETTING}") > shutil.get_terminal_size().columns - 2
     gap = "\n" + " " * len(f"usage: {parser.prog} ") if full else " "
     return f"{usage.removeprefix('usage: ')}{gap}{SETTING}"
@@ -58,10 +58,10 @@ def write_usage(parser: ArgumentParser) -> str:
 def add_settings(
     parser: ArgumentParser, shown: Collection[Section] = tuple(Section)
 ) -> CliSettingsSource[Settings]:
-    """Let a command take every setting as a flag; its help lists those of some sections.
+    """Add every setting to a command as a flag; its help lists those of some sections.
 
     Args:
-        parser: The command's, with all of its own arguments.
+        parser: The command's parser, with all of its own arguments.
         shown: The sections that its help lists.
     """
     parser.usage = write_usage(parser)

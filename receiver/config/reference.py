@@ -1,20 +1,22 @@
 """Generates the tables of docs/configuration.md; run it as `python -m receiver.config.reference`.
 
-Their text is that of the settings class, in Korean that of docs/configuration.ko.yaml. With
-`--check` it writes nothing and fails where the committed tables are not what it would write.
+The texts are those of the settings class, in Korean those of docs/configuration.ko.yaml. The schema
+and the reference of the tables file are generated, too. With `--check` nothing is written, and it
+fails if a committed file is not current.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import yaml
 from pydantic.fields import FieldInfo
 
+from receiver.config import tables_reference
 from receiver.config.explaining import choices, default_text
 from receiver.config.flags import placeholder
 from receiver.config.sections import SECTIONS
@@ -26,7 +28,7 @@ TABLES: Final = re.compile(r"(?<=<!-- settings -->\n).*(?=<!-- end of settings -
 
 
 class Language(NamedTuple):
-    """What a document's tables are made of, beside the settings themselves."""
+    """The texts of a document's tables in one language."""
 
     document: Path
     head: tuple[str, str, str, str]
@@ -35,10 +37,10 @@ class Language(NamedTuple):
 
 
 def languages() -> list[Language]:
-    """English, whose text is in the code, and Korean.
+    """Return the texts in English, from the code, and in Korean.
 
     Raises:
-        SystemExit: a section or a setting has no Korean text, or a text belongs to none.
+        SystemExit: a section or setting has no Korean text, or a text has no setting.
     """
     korean = yaml.safe_load(KOREAN_TEXTS.read_text(encoding="utf-8"))
     described = {name: field.description or "" for name, field in Settings.model_fields.items()}
@@ -62,10 +64,10 @@ def languages() -> list[Language]:
 
 
 def require_same(kind: str, code: Set[str], korean: Set[str]) -> None:
-    """Check that each has a Korean text, and each text one it is for.
+    """Check that each name has a Korean text, and each text a name.
 
     Raises:
-        SystemExit: they have not.
+        SystemExit: one is missing.
     """
     if missing := code - korean:
         raise SystemExit(f"{KOREAN_TEXTS.name}: {kind} without Korean text: {sorted(missing)}")
@@ -74,7 +76,7 @@ def require_same(kind: str, code: Set[str], korean: Set[str]) -> None:
 
 
 def write_tables(language: Language) -> str:
-    """All settings, a table for each section."""
+    """Return a table of settings for each section."""
     tables = (
         f"\n### {language.sections[section]}\n\n{write_table(language, names)}\n"
         for section, names in SECTIONS.items()
@@ -83,7 +85,7 @@ def write_tables(language: Language) -> str:
 
 
 def write_table(language: Language, names: tuple[str, ...]) -> str:
-    """The settings of one section."""
+    """Return the table of one section."""
     rows = [language.head, ("---",) * 4]
     for name in names:
         field = Settings.model_fields[name]
@@ -100,13 +102,13 @@ def write_table(language: Language, names: tuple[str, ...]) -> str:
 
 
 def write_form(name: str, field: FieldInfo) -> str:
-    """How a value is written: its choices, or what stands for it in help."""
+    """Return the format of a value: its choices, or its placeholder in the help."""
     words = choices(field) or placeholder(name, field).split("|")
     return ", ".join(f"`{word}`" for word in words)
 
 
 def generate(language: Language) -> str:
-    """The document with current tables.
+    """Return the document with current tables.
 
     Raises:
         SystemExit: it has no place for them.
@@ -119,19 +121,30 @@ def generate(language: Language) -> str:
     return TABLES.sub(lambda _: write_tables(language), text)
 
 
+def documents() -> Iterator[tuple[Path, str]]:
+    """Yield each generated file with its current text.
+
+    Raises:
+        SystemExit: a text or the place for one is missing.
+    """
+    for language in languages():
+        yield language.document, generate(language)
+    yield from tables_reference.documents()
+
+
 def main() -> None:
     """Write the documents, or check them.
 
     Raises:
         SystemExit: one is not current.
     """
-    for language in languages():
-        current = generate(language)
+    for document, current in documents():
         if "--check" not in sys.argv:
-            language.document.write_text(current, encoding="utf-8")
-        elif current != language.document.read_text(encoding="utf-8"):
-            name = language.document.name
-            raise SystemExit(f"{name} is not current, run python -m receiver.config.reference")
+            document.write_text(current, encoding="utf-8")
+        elif current != document.read_text(encoding="utf-8"):
+            raise SystemExit(
+                f"{document.name} is not current, run python -m receiver.config.reference"
+            )
 
 
 if __name__ == "__main__":

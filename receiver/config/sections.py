@@ -1,4 +1,4 @@
-"""Which settings belong together, in help and in the reference."""
+"""The sections of settings in the help and the reference."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Section(StrEnum):
-    """Settings that belong together."""
+    """A section of settings."""
 
     SERVER = "Server"
     SECURITY = "Security"
@@ -83,5 +83,5 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
 
 
 def section_of(name: str) -> Section:
-    """Where a setting belongs."""
+    """Return the section of a setting."""
     return next((section for section, names in SECTIONS.items() if name in names), Section.OTHER)

@@ -69,33 +69,33 @@ from receiver.rows.tables import Catalogue
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
 SECRETS = frozenset({"database_url", "database_password", "bearer_token"})
-"""Settings whose values are never shown."""
+"""Settings whose values are secret."""
 SECRETS_DIR = Path("/run/secrets")
 ENV_FILE = Path(".env")
 
 
 def reachable_host(host: str, port: int) -> str:
-    """The HOST:PORT at which this machine reaches a server that listens on an address."""
+    """Return the HOST:PORT by which this machine reaches a server that listens on an address."""
     host = ANY_ADDRESS.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def default_data_dir() -> Path:
-    """Where state lies when nobody says otherwise: a place the running user may write."""
+    """Return the default directory for state, which the running user may write to."""
     given = Path(os.environ.get("XDG_DATA_HOME", ""))
     try:
         home = given if given.is_absolute() else Path.home() / ".local/share"
     except RuntimeError:
-        # A user of whom the system knows no more than a number.
+        # A user without a name and a home directory.
         home = Path("/var/lib")
     return (Path("/var/lib") if os.geteuid() == 0 else home) / "receiver"
 
 
 class Files(PydanticBaseSettingsSource):
-    """The files `.env` and, for what nothing else says, those in the directory of secrets."""
+    """Settings in `.env`, and in the directory of secrets for those without any other value."""
 
     def __call__(self) -> dict[str, str]:
-        """Read them.
+        """Read the files.
 
         Raises:
             SettingsError: one cannot be read.
@@ -109,13 +109,13 @@ class Files(PydanticBaseSettingsSource):
         return found
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Find a single value; pydantic-settings has every source do so, but nothing asks."""
+        """Return a single value; required by pydantic-settings, but not called."""
         del field
         return self().get(field_name), field_name, False
 
 
 class Settings(BaseSettings):
-    """What the receiver can be told."""
+    """The settings of the receiver."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         "Unset: an embedded PostgreSQL under the data directory.",
     )
     database_password: CliSuppress[SecretStr | None] = Field(
-        None, description="Password for the database, where it is not part of the URL."
+        None, description="Password for the database, if it is not part of the URL."
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -146,31 +146,31 @@ class Settings(BaseSettings):
     )
     bearer_token: CliSuppress[Tokens | None] = Field(
         None,
-        description="Token that requests must bring, or several of them, one a line. "
+        description="Token that requests must have, or several, one per line. "
         "With this or a credentials file, requests without credentials are refused.",
     )
     credentials_file: Path | None = Field(
         None,
-        description="YAML file of digests of tokens and passwords that requests may bring, "
-        "made by `receiver credential`; read anew when it changes.",
+        description="YAML file with digests of accepted tokens and passwords, "
+        "made by `receiver credential`; reloaded when it changes.",
     )
     allowed_hosts: HostNames | None = Field(
         None,
         description="Names, separated by commas, by which browsers reach a receiver without "
-        "credentials, such as that of a proxy; addresses and names without a dot always do.",
+        "credentials, such as that of a proxy; addresses and names without a dot always work.",
     )
     tls_cert_file: Path | None = Field(
         None,
         description="Certificate (PEM, with its chain) to serve HTTPS with; "
-        "read anew when it changes, as are the two files below.",
+        "reloaded when it changes, as are the two files below.",
     )
     tls_key_file: Path | None = Field(
-        None, description="Private key of the certificate, where it is not in the same file."
+        None, description="Private key of the certificate, if it is not in the same file."
     )
     tls_client_ca_file: Path | None = Field(
         None,
-        description="Certificates (PEM) of the authorities whose client certificates "
-        "requests must bring.",
+        description="Certificates (PEM) of the authorities that sign the client certificates "
+        "which requests must present.",
     )
     tables_file: Path | None = Field(
         None,
@@ -178,33 +178,36 @@ class Settings(BaseSettings):
         "`receiver tables check` reads it. Unset: app_logs, filled by the metrics below.",
     )
     status_metric: MetricName = Field(
-        "app_status", description="Metric that holds the error code, a whole number."
+        "app_status", description="Metric with the error code, a whole number."
     )
-    ocr_metric: MetricName = Field("ocr_value", description="Metric that holds a Unix timestamp.")
+    ocr_metric: MetricName = Field("ocr_value", description="Metric with a Unix timestamp.")
     ocr_unit: Annotated[Literal["seconds", "milliseconds"], Word] = Field(
         "seconds", description="Unit of the Unix timestamp."
     )
     pair_timeout: PositiveDuration = Field(
         timedelta(hours=2),
-        description="How long a sample waits for the other one before it is rejected as unpaired.",
+        description="How long an incomplete row waits for its other samples before its own are "
+        "rejected as unpaired.",
     )
     pair_linger: Duration = Field(
         timedelta(milliseconds=5),
-        description="How long a commit waits for the other sample of a lone one "
-        "while other requests are in flight.",
+        description="Batching delay: how long a commit waits for the other samples of an "
+        "incomplete row while other requests are in flight.",
     )
     maintenance_interval: PositiveDuration = Field(
-        timedelta(seconds=30), description="Time between two searches for unpaired samples."
+        timedelta(seconds=30),
+        description="Pause between two rounds of maintenance: rejecting samples of incomplete "
+        "rows, refreshing metrics of the database, deleting old rows.",
     )
     migrate_on_start: bool = Field(True, description="Bring the schema up to date at start.")
     chunk_interval: PositiveDuration = Field(
-        timedelta(days=1), description="Time range of one chunk of the hypertable (TimescaleDB)."
+        timedelta(days=1), description="Time range of a chunk of a hypertable (TimescaleDB)."
     )
     compress_after: Age = Field(
         timedelta(days=7),
-        description="Age at which logs are compressed (TimescaleDB); off: never.",
+        description="Age at which rows are compressed (TimescaleDB); off: never.",
     )
-    retention: Age = Field(None, description="Age at which logs are deleted; off: never.")
+    retention: Age = Field(None, description="Age at which rows are deleted; off: never.")
     rejected_retention: Age = Field(
         timedelta(days=30), description="Age at which rejected samples are deleted; off: never."
     )
@@ -213,130 +216,133 @@ class Settings(BaseSettings):
         ge=1,
         le=1000,
         description="Processes that serve the address together, to use more than one core. "
-        "What may be in flight is divided among them; each has its own writers.",
+        "Limits of requests in flight are divided among them; each has its own writers.",
     )
     reference_checks: Annotated[Literal["batch", "row"], Word] = Field(
         "batch",
-        description="Whether the error codes and sources of rows are checked once a batch, where "
+        description="Whether the error codes and sources of rows are checked once per batch, if "
         "the role and the table allow it, or row by row.",
     )
     writers: int = Field(
-        2, ge=1, le=1000, description="Transactions that may commit at the same time."
+        2, ge=1, le=1000, description="Maximum number of transactions that commit at the same time."
     )
     max_body_size: Size = Field(
-        ByteSize(16 * 2**20), description="Largest request body, compressed."
+        ByteSize(16 * 2**20), description="Maximum size of a request body, compressed."
     )
     max_message_size: Size = Field(
-        ByteSize(64 * 2**20), description="Largest request, decompressed."
+        ByteSize(64 * 2**20), description="Maximum size of a request, decompressed."
     )
     max_in_flight_requests: Count = Field(
-        1000, description="Complete requests in flight at once; one more is answered 503."
+        1000,
+        description="Maximum number of complete requests in flight; further ones are answered 503.",
     )
     max_in_flight_size: Size = Field(
         ByteSize(128 * 2**20),
-        description="Decompressed size of all requests in flight; above it they are answered 503.",
+        description="Maximum decompressed size of all requests in flight; further ones are "
+        "answered 503.",
     )
     max_arriving_size: Size = Field(
         ByteSize(64 * 2**20),
-        description="Size of all request bodies that are still arriving; above it the one that has "
-        "held most for longest is answered 503.",
+        description="Maximum size of all request bodies that are still arriving; above it the one "
+        "that has occupied the most memory for the longest time is answered 503.",
     )
     max_connections: Count = Field(
         2500,
-        description="Connections at once; for one more the longest idle one is closed. "
-        "Lower where `ulimit -n` allows fewer.",
+        description="Maximum number of connections; a further one replaces the longest idle one. "
+        "Lower if `ulimit -n` allows fewer.",
     )
     min_body_rate: Size = Field(
         ByteSize(512),
-        description="Bytes a second at which a request body must arrive; below it, for 10s, "
-        "it is answered 503.",
+        description="Minimum rate of a request body in bytes per second; a body below it for 10s "
+        "is answered 503.",
     )
     max_sample_age: Age = Field(
         timedelta(days=3650),
-        description="Age above which a sample is rejected as too old; off: none is.",
+        description="Age above which a sample is rejected as too old; off: no limit.",
     )
     max_sample_lead: Lead = Field(
         None,
-        description="Time by which a sample may lie in the future; above it, it is rejected; "
-        "off: none is.",
+        description="Time that a sample may be in the future; later ones are rejected; "
+        "off: no limit.",
     )
     max_new_sources: Limit = Field(
         20_000,
-        description="Label sets that one process adds to `sources` in an hour; samples of more "
-        "are rejected; off: any number.",
+        description="Maximum number of label sets that one process adds to `sources` in an hour; "
+        "samples of further ones are rejected; off: no limit.",
     )
     max_new_codes: Limit = Field(
         1_000,
-        description="Unknown error codes that one process registers in an hour; samples with more "
-        "are rejected; off: any number.",
+        description="Maximum number of unknown error codes that one process registers in an hour; "
+        "samples with further ones are rejected; off: no limit.",
     )
     max_new_chunks: Limit = Field(
         500,
-        description="Chunks of other days that one process creates in an hour (TimescaleDB); "
-        "samples in more are rejected; off: any number.",
+        description="Maximum number of chunks of other days that one process creates in an hour "
+        "(TimescaleDB); samples in further ones are rejected; off: no limit.",
     )
     max_decoded_size: Size = Field(
         ByteSize(DEFAULTS.max_decoded_size),
-        description="Memory that one request may take once it is decoded: its samples, "
-        "new label sets and, of 2.0, symbols; above it the request is refused.",
+        description="Maximum memory of one decoded request: samples, new label sets and, for 2.0, "
+        "symbols; a larger one is refused.",
     )
     max_request_series: Count = Field(
         DEFAULTS.max_request_series,
-        description="Series of one request, metadata entries included; "
-        "above it the request is refused.",
+        description="Maximum number of series in a request, including metadata entries; "
+        "a request with more is refused.",
     )
     max_request_samples: Count = Field(
         DEFAULTS.max_request_samples,
-        description="Samples, histograms and exemplars of one request; "
-        "above it the request is refused.",
+        description="Maximum number of samples, histograms and exemplars in a request; "
+        "a request with more is refused.",
     )
     max_series_labels: Count = Field(
         DEFAULTS.max_series_labels,
-        description="Labels of one series or exemplar; above it the series is invalid, "
-        "and the others of the request are stored.",
+        description="Maximum number of labels of a series or exemplar; a series with more is "
+        "invalid, and the others of the request are stored.",
     )
     max_label_set_size: Size = Field(
         ByteSize(DEFAULTS.max_label_set_size),
-        description="Size of the label names and values of one series; "
-        "above it the series is invalid.",
+        description="Maximum size of the label names and values of a series; "
+        "a larger series is invalid.",
     )
     max_element_size: Size = Field(
         ByteSize(DEFAULTS.max_element_size),
-        description="Size of one histogram, exemplar or other element of a series; "
-        "above it the series is invalid.",
+        description="Maximum size of a histogram, exemplar or other element of a series; "
+        "a series with a larger one is invalid.",
     )
     series_cache_size: CacheSize = Field(
         ByteSize(64 * MIB),
-        description="Memory in which the labels of series are remembered, "
-        "so that they parse at once; at least 1MiB.",
+        description="Memory for the labels of known series, which need not be parsed again; "
+        "at least 1MiB.",
     )
     read_timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="Time within which a request body must arrive."
     )
     idle_timeout: PositiveDuration = Field(
         timedelta(seconds=75),
-        description="Time a connection may take until the headers of its next request are there.",
+        description="Time within which the headers of a connection's next request must arrive.",
     )
     commit_timeout: PositiveDuration = Field(
         timedelta(seconds=20),
-        description="Time within which a transaction must commit; after it the answer is 503.",
+        description="Time within which a transaction must commit; after it the request is "
+        "answered 503.",
     )
     retry_after: Duration = Field(
-        timedelta(seconds=5), description="What a 503 tells the sender to wait."
+        timedelta(seconds=5), description="Time that a 503 asks the sender to wait."
     )
     shutdown_delay: Duration = Field(
         timedelta(0),
-        description="Time between telling not ready and refusing connections at shutdown, "
+        description="Time between reporting not ready and refusing connections at shutdown, "
         "for a load balancer to notice.",
     )
     shutdown_timeout: PositiveDuration = Field(
         timedelta(seconds=30), description="Time to finish accepted requests at shutdown."
     )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Word] = Field(
-        "info", description="Least severe message that is logged."
+        "info", description="Lowest severity of messages that are logged."
     )
     log_format: Annotated[Literal["text", "json"], Word] = Field(
-        "text", description="How log messages look: for people, or one JSON object a line."
+        "text", description="Format of log messages: text for people, or one JSON object per line."
     )
 
     @field_validator("*", mode="before")
@@ -384,37 +390,37 @@ class Settings(BaseSettings):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port to listen on, an IPv6 host without its brackets."""
+        """The host and port to listen on, an IPv6 host without brackets."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
 
     @property
     def own_url(self) -> str:
-        """Where a receiver that listens there is reached from this machine."""
+        """The URL by which the receiver is reached from this machine."""
         scheme = "http" if self.tls_cert_file is None else "https"
         return f"{scheme}://{reachable_host(*self.address)}"
 
     @property
     def bearer_tokens(self) -> list[str]:
-        """The tokens that requests may bring, as they are."""
+        """The accepted bearer tokens."""
         if self.bearer_token is None:
             return []
         return self.bearer_token.get_secret_value().split()
 
     @property
     def allowed_host_names(self) -> list[str]:
-        """The names by which browsers may reach it, beside those that always do."""
+        """The additional names by which browsers may reach the receiver."""
         return (self.allowed_hosts or "").replace(",", " ").split()
 
     @property
-    def guarded(self) -> bool:
-        """Whether requests need credentials, of whichever kind."""
+    def requires_credentials(self) -> bool:
+        """Whether requests need credentials of any kind."""
         kinds = (self.bearer_token, self.credentials_file, self.tls_client_ca_file)
         return any(kind is not None for kind in kinds)
 
     @property
     def listens_beyond_loopback(self) -> bool:
-        """Whether other machines may reach it; a name other than localhost may be any address."""
+        """Whether other machines may reach the receiver, also by a name other than localhost."""
         host, _ = self.address
         try:
             return not ipaddress.ip_address(host).is_loopback
@@ -423,10 +429,15 @@ class Settings(BaseSettings):
 
     @property
     def database_place(self) -> str:
-        """Host, port and name of the database, without anything that is secret."""
+        """The host, port and name of the database, without secrets."""
         if self.database_url is None:
             return "embedded"
         return parse_database_url(self.database_url.get_secret_value()).place
+
+    @property
+    def durations(self) -> Durations:
+        """Return what holds for a table that does not say it itself."""
+        return Durations(self.pair_timeout, self.compress_after, self.retention)
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -435,12 +446,11 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: the tables file cannot be read, or is wrong: a `TablesFileError`.
         """
-        durations = Durations(self.pair_timeout, self.compress_after, self.retention)
         if self.tables_file is None:
-            return built_in(self.status_metric, self.ocr_metric, self.ocr_unit, durations)
+            return built_in(self.status_metric, self.ocr_metric, self.ocr_unit, self.durations)
         from receiver.config.tables_reader import read_catalogue  # noqa: PLC0415  loads YAML
 
-        return read_catalogue(self.tables_file, durations)
+        return read_catalogue(self.tables_file, self.durations)
 
     @property
     def limits(self) -> Limits:
@@ -465,8 +475,8 @@ class Settings(BaseSettings):
         """Read all sources; the flags win, then `values`.
 
         Raises:
-            SettingsError: names every setting that is wrong, with its value, or a file that cannot
-                be read.
+            SettingsError: settings are wrong, or a file cannot be read; the message names all of
+                    them with their values.
         """
         try:
             return cls(_cli_settings_source=flags, **values)
@@ -483,22 +493,22 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read files by our own sources, which can say which line of which file is wrong."""
+        """Read files by the receiver's own source, which reports file and line of mistakes."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, Files(settings_cls)
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"{PREFIX}{name.upper()}"
 
 
 def explain_all(error: ValidationError, given: Collection[str]) -> Iterator[str]:
-    """Say of each wrong setting what is wrong.
+    """Yield an explanation of each wrong setting.
 
     Args:
-        error: What pydantic found.
-        given: The settings that come neither from the environment nor from a file.
+        error: The error of pydantic.
+        given: The settings that are neither from the environment nor from a file.
     """
     for fault in error.errors():
         name = str(fault["loc"][0]) if fault["loc"] else ""
@@ -511,7 +521,7 @@ def explain_all(error: ValidationError, given: Collection[str]) -> Iterator[str]
 
 
 def find_place(name: str) -> str:
-    """The file, and in `.env` the line, that a setting comes from; empty if it comes from none."""
+    """Return the file, and for `.env` the line, of a setting; empty if it is from no file."""
     if any(key.upper() == variable(name) and value for key, value in os.environ.items()):
         return ""
     for line in read_env_file(ENV_FILE).lines:
@@ -522,7 +532,7 @@ def find_place(name: str) -> str:
 
 
 def find_ignored() -> list[Ignored]:
-    """What looks like a setting, in the environment or in a file, and has no effect.
+    """Find names in the environment and in files that look like settings but have no effect.
 
     Raises:
         SettingsError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""Guesses what was meant by a word that is none of those there are."""
+"""Suggests a known word for a misspelt one."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from difflib import get_close_matches
 
 
 def closest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
-    """The known word that is most like another one, if any is like it at all.
+    """Return the known word that is most similar to a word, if any is similar enough.
 
     Args:
-        word: What was written.
-        known: What could have been meant.
-        likeness: How much alike they must be, from 0 to 1 for the same.
+        word: The misspelt word.
+        known: The known words.
+        likeness: The minimum similarity, from 0 to 1 for equal words.
     """
-    # What is long is no slip of the pen, and to compare it takes long.
+    # A long word is not a misspelling, and comparing it takes long.
     found = get_close_matches(word[:100], list(known), n=1, cutoff=likeness)
     return found[0] if found else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Ask it, as the end of a sentence; empty if no known word is like this one."""
+    """Return a question with the suggestion, to end a sentence; empty if there is none."""
     found = closest(word, known)
     return f" (did you mean {found}?)" if found else ""

@@ -11,16 +11,9 @@ from pydantic_core import ErrorDetails
 
 from receiver.config.explaining import show
 from receiver.config.suggestions import did_you_mean
-from receiver.config.table_file import (
-    TYPES,
-    ColumnEntry,
-    Entry,
-    LabelEntry,
-    TableEntry,
-    TablesFile,
-    one_of,
-)
+from receiver.config.table_file import ColumnEntry, Entry, LabelEntry, TableEntry, TablesFile
 from receiver.config.table_names import derived
+from receiver.config.table_values import TYPES, one_of
 from receiver.config.yaml_tree import Fault, Path, Tree
 
 MAX_COLUMNS: Final = 500

@@ -2,148 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from receiver.config.table_values import (
+    Boolean,
+    CodesName,
+    ColumnName,
+    Expression,
+    LabelKey,
+    LabelName,
+    LabelType,
+    MetricName,
+    RowAge,
+    TableName,
+    TypeName,
+    Unit,
+    Wait,
+    read_label,
+    read_type,
 )
 
-from receiver.config.suggestions import did_you_mean
-from receiver.config.table_names import (
-    ERROR_CODES,
-    MAX_COLUMN,
-    MAX_TABLE,
-    METRIC_LABEL,
-    OWN_COLUMNS,
-    OWN_TABLES,
-    SYSTEM_COLUMNS,
-    check_codes,
-    check_column,
-    check_label,
-    check_table,
-)
-from receiver.config.value_types import Age, PositiveDuration, parse_metric
-from receiver.config.yaml_tree import Plain
-from receiver.rows.tables import compile_expression
-
-TypeName: TypeAlias = Literal["code", "bigint", "double", "boolean", "timestamp"]
-LabelType: TypeAlias = Literal["text", "bigint"]
-Unit: TypeAlias = Literal["seconds", "milliseconds"]
 T = TypeVar("T")
-TYPES: Final[tuple[TypeName, ...]] = get_args(TypeName)
-
-INSTEAD: Final = {
-    "float": "double",
-    "real": "double",
-    "int": "bigint",
-    "integer": "bigint",
-    "bool": "boolean",
-    "timestamptz": "timestamp",
-    "counter": "double",
-    "gauge": "double",
-}
-"""Names that a type has elsewhere."""
-NO_SINGLE_VALUE: Final = {
-    "histogram": "a histogram is no single value: declare its _count and _sum as columns, or "
-    "record a quantile with a rule and declare that",
-    "summary": "a summary is no single value: declare its _count and _sum as columns, or each "
-    "quantile in a table of its own by `match`",
-}
-DURATION: Final = r"([0-9]+(\.[0-9]+)?(ms|[smhdwy]))+"
-
-
-def one_of(words: Sequence[str]) -> str:
-    """Say which words a value may be."""
-    return f"must be {', '.join(words[:-1])} or {words[-1]}"
-
-
-def read_type(value: object) -> object:
-    """Refuse what is no type of a column, and say what could be meant.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if not isinstance(value, str) or value in TYPES:
-        return value
-    word = value.lower()
-    if word in NO_SINGLE_VALUE:
-        raise ValueError(NO_SINGLE_VALUE[word])
-    meant = INSTEAD.get(word)
-    hint = f" (did you mean {meant}?)" if meant else did_you_mean(word, TYPES)
-    raise ValueError(f"{one_of(TYPES)}{hint}")
-
-
-def read_boolean(value: object) -> object:
-    """Read `true` and `false`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, bool):
-        return value
-    if not isinstance(value, Plain) or value.lower() not in {"true", "false"}:
-        raise ValueError("must be true or false, without quotes")
-    return value.lower() == "true"
-
-
-def read_label(value: object) -> object:
-    """Take a mere type for a label that is called as its column is."""
-    return {"type": value} if isinstance(value, str) else value
-
-
-def check_metric(value: str) -> str:
-    """Check the name of a metric.
-
-    Raises:
-        ValueError: no metric can have it.
-    """
-    if not value.isprintable():
-        raise ValueError("must be the name of a metric, in printable text")
-    return parse_metric(value)
-
-
-def check_expression(value: str) -> str:
-    """Check a regular expression.
-
-    Raises:
-        ValueError: it is none of RE2's; the message says why.
-    """
-    compile_expression(value)
-    return value
-
-
-def schema(**keywords: Any) -> WithJsonSchema:  # noqa: ANN401  JSON
-    """Say what a text may be, as far as a JSON schema can say it."""
-    # What YAML takes for a number or a boolean is text all the same.
-    return WithJsonSchema({"type": ["string", "number", "boolean"], **keywords})
-
-
-def key(longest: int, reserved: Iterable[str]) -> WithJsonSchema:
-    """Say which names in the database a key may be."""
-    return schema(type="string", minLength=1, maxLength=longest, **{"not": {"enum": [*reserved]}})
-
-
-TableName = Annotated[str, AfterValidator(check_table), key(MAX_TABLE, [*OWN_TABLES, ERROR_CODES])]
-CodesName = Annotated[str, AfterValidator(check_codes), schema(minLength=1, maxLength=MAX_TABLE)]
-ColumnName = Annotated[
-    str, AfterValidator(check_column), key(MAX_COLUMN, [*OWN_COLUMNS, *SYSTEM_COLUMNS])
-]
-LabelName = Annotated[
-    str, AfterValidator(check_label), schema(minLength=1, **{"not": {"const": METRIC_LABEL}})
-]
-MetricName = Annotated[str, AfterValidator(check_metric), schema(pattern=r"^[^{}]+$")]
-Expression = Annotated[str, AfterValidator(check_expression), schema()]
-Boolean = Annotated[bool, BeforeValidator(read_boolean)]
-Wait = Annotated[PositiveDuration, schema(type="string", pattern=rf"^{DURATION}$")]
-RowAge = Annotated[Age, schema(type="string", pattern=rf"^({DURATION}|[Oo][Ff][Ff])$")]
 
 
 def only_for(type_: TypeName, *keys: str) -> dict[str, Any]:
@@ -250,7 +131,7 @@ class TableEntry(Entry):
         min_length=1,
         description="The columns that hold samples, by name; at least one of them is required.",
     )
-    match: dict[LabelName, Expression] = Field(
+    match: dict[LabelKey, Expression] = Field(
         {},
         min_length=1,
         description="Which series belong to the table: label: regular expression (RE2), which the "
@@ -297,6 +178,6 @@ class TableEntry(Entry):
 
 
 class TablesFile(Entry):
-    """Tables that receiver fills, and of which metrics."""
+    """The tables that the receiver fills, and the metrics that fill them."""
 
     tables: dict[TableName, TableEntry] = Field(min_length=1, description="The tables, by name.")

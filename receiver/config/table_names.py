@@ -28,6 +28,19 @@ SUFFIXES: Final = ("_now", "_intervals", "_pkey", "_id_seq", "_created_at_idx")
 """What is appended to a table's name to name its views, indexes and sequence."""
 
 
+def derived(table: str) -> list[str]:
+    """Return the names of what belongs to a table in the database."""
+    return [f"{table}{suffix}" for suffix in SUFFIXES]
+
+
+TAKEN: Final = frozenset(
+    (
+        *OWN_TABLES,
+        *(name for table in (*OWN_TABLES, ERROR_CODES, APP_LOGS) for name in derived(table)),
+    )
+)
+
+
 def check_name(name: str, longest: int) -> str:
     """Check that a name can be seen, and that PostgreSQL would not cut it off.
 
@@ -53,7 +66,7 @@ def check_column(name: str) -> str:
     if name in OWN_COLUMNS:
         raise ValueError("every table has a column of this name already: choose another name")
     if name in SYSTEM_COLUMNS:
-        raise ValueError("PostgreSQL has this name for itself: choose another name")
+        raise ValueError("PostgreSQL uses this name itself: choose another name")
     return check_name(name, MAX_COLUMN)
 
 
@@ -61,12 +74,12 @@ def check_relation(name: str) -> str:
     """Check the name of a table, whatever it holds.
 
     Raises:
-        ValueError: PostgreSQL or the receiver has the name for itself.
+        ValueError: PostgreSQL or the receiver uses the name itself.
     """
-    if name in OWN_TABLES or name.startswith(OWN_PREFIXES) or name in derived(APP_LOGS):
-        raise ValueError("the receiver has this name for itself: choose another name")
+    if name in TAKEN or name.startswith(OWN_PREFIXES):
+        raise ValueError("the receiver uses this name itself: choose another name")
     if name.startswith(SYSTEM_PREFIX):
-        raise ValueError("PostgreSQL has names with pg_ for itself: choose another name")
+        raise ValueError("PostgreSQL uses names that begin with pg_ itself: choose another name")
     return check_name(name, MAX_TABLE)
 
 
@@ -103,8 +116,3 @@ def check_label(name: str) -> str:
     if not name:
         raise ValueError("a label must have a name")
     return name
-
-
-def derived(table: str) -> list[str]:
-    """Return the names of what belongs to a table in the database."""
-    return [f"{table}{suffix}" for suffix in SUFFIXES]

@@ -1,4 +1,4 @@
-"""How the values of settings are written: durations, sizes, addresses, URLs, tokens."""
+"""The types of values of settings: durations, sizes, addresses, URLs, tokens."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from receiver.config.database_url import parse_database_url
 
 DURATION = re.compile(r"(?:([0-9]+(?:\.[0-9]+)?)(ms|[smhdwy]))")
 BLANKS = "\ufeff \t\r\n\v\f\u00a0\u3000"
-"""What editors, shells and copied text leave around a value."""
+"""Characters that editors, shells and copied text leave around a value."""
 SHORTEST_AGE = timedelta(hours=1)
 LONGEST = timedelta(days=365_000)
-"""A date that lies so far from now is still one, for Python and for PostgreSQL."""
+"""The longest duration: Python and PostgreSQL still have dates at that distance from now."""
 SIZES = {"EiB": 2**60, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -40,16 +40,16 @@ UNITS = {
 
 
 def tidy(value: object, *, one_line: bool = True, may_be_quoted: bool = False) -> object:
-    """Remove blanks around a value, and refuse what no value has but a mistake leaves in it.
+    """Remove blanks around a value, and refuse control characters and misplaced quotes.
 
     Args:
-        value: As it was given; what is not text stays as it is.
-        one_line: Whether it must have no line breaks and other control characters.
-        may_be_quoted: Whether quotes around it can be part of it, as of a password.
+        value: The given value; one that is not text is not changed.
+        one_line: Whether line breaks and other control characters are refused.
+        may_be_quoted: Whether quotes around it can be part of it, as in a password.
 
     Raises:
-        ValueError: it has control characters, or quotes around it, which docker's `--env-file` and
-            YAML keep.
+        ValueError: it has control characters, or quotes around it, as docker's `--env-file` and
+                YAML keep them.
     """
     if not isinstance(value, str):
         return value
@@ -62,12 +62,12 @@ def tidy(value: object, *, one_line: bool = True, may_be_quoted: bool = False) -
 
 
 def is_unicode_text(value: str) -> bool:
-    """Whether a text came from bytes that were text; of others, lone surrogates are left."""
+    """Return whether a text was decoded without errors, which leave lone surrogates."""
     return not re.search("[\ud800-\udfff]", value)
 
 
 def parse_duration(value: object) -> object:
-    """Read a duration in Prometheus' notation, such as `5s`, `1h30m` or `250ms`.
+    """Read a duration in Prometheus' format, such as `5s`, `1h30m` or `250ms`.
 
     Raises:
         ValueError: the text is not such a duration, or longer than 1000 years.
@@ -87,7 +87,7 @@ def parse_duration(value: object) -> object:
 
 
 def write_duration(duration: timedelta) -> str:
-    """Write a duration in Prometheus' notation, in the largest unit that makes it whole."""
+    """Write a duration in Prometheus' format, in the largest unit that makes it whole."""
     for unit in ("d", "h", "m", "s") if duration else ("s",):
         if not duration % UNITS[unit]:
             return f"{duration // UNITS[unit]}{unit}"
@@ -95,10 +95,10 @@ def write_duration(duration: timedelta) -> str:
 
 
 def parse_age(value: object) -> object:
-    """Read the age at which something is done to rows, or `off` for never.
+    """Read an age of rows, or `off` for never.
 
     Raises:
-        ValueError: the text is neither, or so short that it must be a mistake: 3m for 3 months.
+        ValueError: it is malformed, or so short that it must be a mistake, such as 3m for 3 months.
     """
     if isinstance(value, str) and value.lower() == "off":
         return None
@@ -112,12 +112,12 @@ def parse_age(value: object) -> object:
 
 
 def parse_off(value: object) -> object:
-    """Read `off` as no limit, and leave anything else as it is."""
+    """Read `off` as no limit; other values are not changed."""
     return None if isinstance(value, str) and value.lower() == "off" else value
 
 
 def parse_lead(value: object) -> object:
-    """Read how far something may lie ahead, or `off` for any time.
+    """Read a maximum lead, or `off` for no limit.
 
     Raises:
         ValueError: the text is neither a duration nor `off`.
@@ -130,7 +130,7 @@ def parse_lead(value: object) -> object:
 
 
 def complete_unit(value: object) -> object:
-    """Take the units of Kubernetes, such as `16Mi`, for those of `ByteSize`."""
+    """Replace the units of Kubernetes, such as `16Mi`, by those of `ByteSize`."""
     return re.sub(r"(?i)(?<=[kmgt]i)$", "B", value) if isinstance(value, str) else value
 
 
@@ -143,7 +143,7 @@ def write_size(size: int) -> str:
 
 
 def fold_case(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Take a word in capitals for the same in lower case; a wrong one is shown as it was given."""
+    """Read a choice in lower case; messages show a wrong one as given."""
     if isinstance(value, str):
         with suppress(ValidationError):
             return validate(value.lower())
@@ -166,21 +166,21 @@ def parse_address(value: str) -> str:
 
 
 def is_host(text: str) -> bool:
-    """Whether a text can be a name or an address to listen on."""
+    """Return whether a text can be a name or an address to listen on."""
     if text.startswith("[") and text.endswith("]"):
         try:
             return bool(IPv6Address(text[1:-1]))
         except ValueError:
             return False
     try:
-        # What a resolver is asked: labels that are empty or too long make it raise UnicodeError.
+        # In a resolver, empty or too long labels raise UnicodeError.
         return bool(re.fullmatch(r"[\w.-]+", text)) and bool(text.encode("idna"))
     except UnicodeError:
         return False
 
 
 def parse_metric(value: str) -> str:
-    """Check that a metric can have this name; Prometheus 3 allows nearly every text.
+    """Check that a metric can have this name; Prometheus 3 allows nearly any text.
 
     Raises:
         ValueError: it is empty, or a selector.
@@ -191,17 +191,17 @@ def parse_metric(value: str) -> str:
 
 
 def check_database_url(url: SecretStr) -> SecretStr:
-    """Check that a URL's parts are where they should be.
+    """Check that a URL is well-formed.
 
     Raises:
-        ValueError: they are not; the message shows nothing of them, for a password is among them.
+        ValueError: it is not; the message shows no part of it, which may be the password.
     """
     parse_database_url(url.get_secret_value())
     return url
 
 
 def has_password(url: str) -> bool:
-    """Whether a database URL has its password in it; one that cannot be read may have."""
+    """Return whether a database URL has a password; a malformed one may have."""
     try:
         return bool(parse_database_url(url).password)
     except ValueError:
@@ -209,10 +209,10 @@ def has_password(url: str) -> bool:
 
 
 def check_tokens(tokens: SecretStr) -> SecretStr:
-    """Check that each line is a token that a header can carry.
+    """Check that each line is a token that a header can hold.
 
     Raises:
-        ValueError: one is not; the message shows nothing of it.
+        ValueError: one is not; the message does not show it.
     """
     lines = [line.strip() for line in tokens.get_secret_value().splitlines()]
     if not any(lines) or not all(re.fullmatch(r"[!-~]*", line) for line in lines):
@@ -221,10 +221,10 @@ def check_tokens(tokens: SecretStr) -> SecretStr:
 
 
 def check_hosts(value: str) -> str:
-    """Check that a text is names of hosts, separated by commas or blanks.
+    """Check that a text is a list of host names, separated by commas or blanks.
 
     Raises:
-        ValueError: one of them is no name.
+        ValueError: one of them is not a name.
     """
     names = value.replace(",", " ").split()
     if not names or not all(re.fullmatch(r"[\w-]+(\.[\w-]+)*", name, re.ASCII) for name in names):
@@ -240,7 +240,7 @@ PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
 Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
 Lead = Annotated[timedelta | None, BeforeValidator(parse_lead)]
 Size = Annotated[ByteSize, BeforeValidator(complete_unit), Ge(1), Le(2**60)]
-# The same setting was a number of series once: such a number is refused rather than taken as bytes.
+# The setting was a number of series once: such a number is refused rather than read as bytes.
 CacheSize = Annotated[ByteSize, BeforeValidator(complete_unit), Ge(2**20), Le(2**60)]
 Count = Annotated[int, Ge(1), Le(10**9)]
 Limit = Annotated[int | None, Ge(1), Le(10**9), BeforeValidator(parse_off)]

@@ -6,7 +6,7 @@ So nothing depends on what YAML takes for a number or, as `on` and `no`, for a b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import yaml
 
@@ -71,10 +71,8 @@ class Loader(yaml.SafeLoader):
         """Read one value."""
         if self.check_event(yaml.AliasEvent):
             event: yaml.AliasEvent = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(
-                problem=f"aliases such as *{event.anchor} are not supported: write it out",
-                problem_mark=event.start_mark,
-            )
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise NotYamlError(line, f"has an alias, *{event.anchor}: write out what it stands for")
         return super().compose_node(parent, index)
 
 
@@ -127,7 +125,7 @@ class Walk:
         if isinstance(node, yaml.SequenceNode):
             items = (self.read(item, (*path, place)) for place, item in enumerate(node.value))
             return [item for item in items if item is not None]
-        return self._read_scalar(node, path)
+        return self._read_scalar(cast("yaml.ScalarNode", node), path)
 
     def _read_items(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
         seen: set[str] = set()
@@ -148,7 +146,7 @@ class Walk:
             if (read := self.read(value, below)) is not None:
                 yield name, read
 
-    def _read_scalar(self, node: yaml.Node, path: Path) -> str | None:
+    def _read_scalar(self, node: yaml.ScalarNode, path: Path) -> str | None:
         if node.tag == NULL and node.style is None:
             if path:
                 self._faults.append(Fault(path, "has no value: write one, or leave it out"))

@@ -1,1 +1,1 @@
-"""What `receiver demo` needs besides the receiver: applications to scrape, and a sender."""
+"""Parts of `receiver demo`: sample applications and senders."""

@@ -1,4 +1,4 @@
-"""A sample application: a camera station that reads text and tells how it is in two gauges.
+"""A sample application: a camera station that reads text and exposes its state as two gauges.
 
 Run it as `python -m receiver.demo.application [--listen HOST:PORT]`.
 """
@@ -20,19 +20,19 @@ from receiver.config.value_types import parse_address
 
 LISTEN: Final = "127.0.0.1:9101"
 
-# How often each code is drawn. 7 is in nobody's table of codes: the receiver registers it.
+# How often each code is drawn. 7 is an unknown code, which the receiver registers.
 STATUSES: Final = {0: 80, 1: 7, 2: 7, 99: 4, 7: 2}
 OK: Final = 0
 LONGEST_HOLD: Final = 6
-"""Scrapes for which a status stays, at most."""
+"""Maximum number of scrapes for which a status stays."""
 
 
 class Station:
-    """The state of the camera; it moves on with every scrape.
+    """The state of the camera; it changes with every scrape.
 
     Args:
-        random: Draws statuses and how long they stay.
-        clock: Tells the time in seconds since the Unix epoch.
+        random: Draws statuses and their durations.
+        clock: Returns the time in seconds since the Unix epoch.
     """
 
     def __init__(self, random: Random, clock: Callable[[], float]) -> None:
@@ -43,7 +43,7 @@ class Station:
         self.last_reading = clock()
 
     def work(self) -> None:
-        """Live until the next scrape; while something is wrong no text is read."""
+        """Advance to the next scrape; with a status other than OK no text is read."""
         if self._held == 0:
             self.status = self._random.choices(list(STATUSES), list(STATUSES.values()))[0]
             self._held = self._random.randint(1, LONGEST_HOLD)
@@ -55,7 +55,7 @@ class Station:
 def build_application(
     random: Random | None = None, clock: Callable[[], float] = time.time
 ) -> web.Application:
-    """The application, with a camera and a registry of its own."""
+    """Build the application, with its own camera and registry."""
     station = Station(random or Random(), clock)  # noqa: S311  it only plays a camera
     registry = CollectorRegistry()
     status = Gauge("app_status", "Error code of the station, 0 when all is well", registry=registry)
@@ -76,7 +76,7 @@ def build_application(
 
 @asynccontextmanager
 async def applications(count: int) -> AsyncIterator[list[str]]:
-    """Run some applications on free ports; gives their HOST:PORT."""
+    """Run some applications on free ports; yield their HOST:PORT."""
     runners = [web.AppRunner(build_application(), access_log=None) for _ in range(count)]
     try:
         for runner in runners:

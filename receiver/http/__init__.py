@@ -1,1 +1,1 @@
-"""Takes requests over HTTP: bodies, limits, connections and answers."""
+"""HTTP: request bodies, limits, connections and answers."""

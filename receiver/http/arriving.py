@@ -1,4 +1,4 @@
-"""Bodies that are not complete yet: how much they may hold, and which of them gives way."""
+"""Limits the memory of request bodies that are still arriving."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from receiver.errors import OverloadedError
 
 
 class Arriving:
-    """Bounds the bytes of all bodies that still arrive.
+    """Limits the total size of the bodies that are still arriving.
 
-    Above the limit the body gives way that has held most for longest, by bytes times seconds: that
-    is whoever stalls or trickles, not the newcomer whose body comes at once.
+    Above the limit the body with the highest cost (bytes times seconds held) is evicted: that of
+    a sender that stalls or trickles, not one that arrives at once.
 
     Args:
-        max_size: Bytes of all of them; a body that is alone may have more.
+        max_size: Maximum total size in bytes; a single body may be larger.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -32,8 +32,8 @@ class Arriving:
         """Count a body while it arrives.
 
         Args:
-            give_way: Is called when the body has to give way to others; it is counted no more, and
-                whoever reads it must end soon.
+            give_way: Called when the body is evicted: it is not counted any more, and its reader
+                must stop soon.
         """
         body = Body(self, give_way)
         self._bodies.add(body)
@@ -43,7 +43,7 @@ class Arriving:
             self.forget(body)
 
     def grow(self, size: int) -> None:
-        """Take room for bytes that have come, from other bodies if need be."""
+        """Count bytes that have arrived; evict other bodies if there is no room."""
         self.size += size
         while self.size > self._max_size and len(self._bodies) > 1:
             now = time.monotonic()
@@ -51,22 +51,22 @@ class Arriving:
             most.evict()
 
     def forget(self, body: Body) -> None:
-        """Count a body no more."""
+        """Stop counting a body."""
         if body in self._bodies:
             self._bodies.remove(body)
             self.size -= body.size
 
     @property
     def refusal(self) -> OverloadedError:
-        """What to answer to those that gave way."""
+        """The error for senders whose bodies were evicted."""
         return OverloadedError(
             f"the bodies that are still arriving exceed {self._max_size} bytes, and this one has "
-            "held most for longest (RECEIVER_MAX_ARRIVING_SIZE)"
+            "occupied the most memory for the longest time (RECEIVER_MAX_ARRIVING_SIZE)"
         )
 
 
 class Body:
-    """What has come of one body."""
+    """The part of one body that has arrived."""
 
     def __init__(self, arriving: Arriving, give_way: Callable[[], None]) -> None:
         self._arriving = arriving
@@ -79,7 +79,7 @@ class Body:
         """Count bytes that have come.
 
         Raises:
-            OverloadedError: the body has given way to others.
+            OverloadedError: the body was evicted.
         """
         if not self.evicted:
             self.size += size
@@ -87,19 +87,19 @@ class Body:
         self.check()
 
     def check(self) -> None:
-        """Check that the body has not given way to others.
+        """Check that the body was not evicted.
 
         Raises:
-            OverloadedError: it has.
+            OverloadedError: it was.
         """
         if self.evicted:
             raise self._arriving.refusal
 
     def cost(self, now: float) -> float:
-        """How much it has held for how long, in bytes times seconds."""
+        """The memory held so far, in bytes times seconds."""
         return self.size * (now - self._since)
 
     def evict(self) -> None:
-        """Make way for others."""
+        """Give up the memory for other bodies."""
         self.evicted = True
         self._give_way()

@@ -19,16 +19,16 @@ from receiver.errors import (
 from receiver.http.arriving import Arriving
 
 WINDOW: Final = 10.0
-"""Seconds over which a body's rate is judged: longer than the network's usual gaps."""
+"""Seconds over which the rate of a body is measured: longer than the usual gaps of a network."""
 
 
 class BodyLimits(NamedTuple):
-    """What a body may be like."""
+    """Limits of a request body."""
 
     max_size: int
     """Bytes."""
     time: timedelta
-    """From the headers to the last byte."""
+    """Time from the headers to the last byte."""
     min_rate: int
     """Bytes a second."""
 
@@ -38,11 +38,11 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
 
     Raises:
         LengthRequiredError: the headers do not say where the body ends.
-        TooLargeError: it has more bytes than it may.
-        RequestTimeoutError: it did not arrive within the time.
-        SlowSenderError: it came too slowly, or stopped.
-        OverloadedError: it had to give way to other bodies.
-        BadRequestError: it broke off.
+        TooLargeError: it is larger than allowed.
+        RequestTimeoutError: it did not arrive within the time limit.
+        SlowSenderError: it arrived too slowly, or stopped arriving.
+        OverloadedError: it was evicted for other bodies.
+        BadRequestError: the connection ended within it.
     """
     check_announced_size(request, limits.max_size)
     content = bytearray()
@@ -50,7 +50,7 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
     with arriving.body(pace.stop) as body:
         try:
             async with pace.timeout:
-                await tell_to_continue(request)
+                await send_continue(request)
                 async for part in request.content.iter_any():
                     check_size(len(content) + len(part), limits.max_size)
                     body.grow(len(part))
@@ -60,20 +60,20 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
             body.check()
             raise pace.fault from error
         except (web.RequestPayloadError, aiohttp.ClientError, ConnectionError) as error:
-            raise BadRequestError(f"the body broke off after {len(content)} bytes") from error
+            raise BadRequestError(f"the connection was lost after {len(content)} bytes") from error
         except RuntimeError as error:
-            # aiohttp's, where the connection was gone before anybody waited for more.
+            # Raised by aiohttp if the connection was lost before more of the body was awaited.
             if request.transport is not None:
                 raise
-            raise BadRequestError(f"the body broke off after {len(content)} bytes") from error
+            raise BadRequestError(f"the connection was lost after {len(content)} bytes") from error
     return bytes(content)
 
 
 class Pace:
-    """The time a body has: each part of it by the minimum rate, and all of it in the end.
+    """The deadline of a body: extended while it arrives at the minimum rate, up to the time limit.
 
     Args:
-        limits: How long, and how fast.
+        limits: The time limit and the minimum rate.
     """
 
     def __init__(self, limits: BodyLimits) -> None:
@@ -89,35 +89,35 @@ class Pace:
         return min(self._end, self._now() + WINDOW)
 
     def advance(self, size: int) -> None:
-        """Grant another window if enough has come in this one."""
+        """Extend the deadline if enough bytes arrived within the window."""
         self._missing -= size
         if self._missing <= 0:
             self._missing = self._share
             self.timeout.reschedule(self._next)
 
     def stop(self) -> None:
-        """Let the time run out now."""
+        """Let the deadline pass now."""
         if not self.timeout.expired():
             self.timeout.reschedule(self._now())
 
     @property
     def fault(self) -> RequestTimeoutError | SlowSenderError:
-        """What to say when it has run out."""
+        """The error for a body that missed the deadline."""
         if (self.timeout.when() or 0) >= self._end:
             return RequestTimeoutError(
                 f"the body did not arrive within {self._limits.time} (RECEIVER_READ_TIMEOUT)"
             )
         return SlowSenderError(
-            f"the body came slower than {self._limits.min_rate} bytes a second for {WINDOW:g} s "
+            f"the body arrived slower than {self._limits.min_rate} bytes a second for {WINDOW:g} s "
             "(RECEIVER_MIN_BODY_RATE)"
         )
 
 
 def check_announced_size(request: web.Request, limit: int) -> None:
-    """Check what the headers say of the body, before any of it is read.
+    """Check the body's size by the headers, before any of it is read.
 
     Raises:
-        LengthRequiredError: they say nothing (RFC 9110, section 15.5.12).
+        LengthRequiredError: they do not state it (RFC 9110, section 15.5.12).
         TooLargeError: it is above the limit.
     """
     if request.content_length is not None:
@@ -126,22 +126,22 @@ def check_announced_size(request: web.Request, limit: int) -> None:
         raise LengthRequiredError
 
 
-async def tell_to_continue(request: web.Request) -> None:
-    """Ask for the body if the sender waits for that (RFC 9110, section 10.1.1)."""
+async def send_continue(request: web.Request) -> None:
+    """Send 100 Continue if the sender waits for it (RFC 9110, section 10.1.1)."""
     expected = request.headers.get("Expect", "").lower() == "100-continue"
     if expected and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # What follows is a response of its own.
+        # The final response follows separately.
         request.writer.output_size = 0
 
 
 async def leave_to_handler(request: web.Request) -> None:
-    """Keep aiohttp from asking for a body that the handler may refuse by its headers."""
+    """Keep aiohttp from sending 100 Continue: the handler may refuse the request by its headers."""
     del request
 
 
 def check_size(size: int, limit: int) -> None:
-    """Check a body, or what has come of it, against the limit.
+    """Check the size of a body, or of its first part, against the limit.
 
     Raises:
         TooLargeError: it is above the limit.

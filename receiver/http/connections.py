@@ -1,9 +1,8 @@
-"""The open connections of a process, and which of them makes room for a newer one.
+"""Limits the open connections of a process.
 
-Whoever connects gets in: at the limit the connection is closed that has been idle longest, or has
-taken longest to complete its request. So nobody keeps others out by holding connections, and each
-has the time in which as many others connect as the limit allows. A complete write request is never
-closed before it is answered.
+A new connection is always accepted: at the limit it replaces the one that has been idle longest or
+has taken longest to complete its request. So holding connections does not keep others out. The
+connection of a complete write request is never closed before the request is answered.
 """
 
 from __future__ import annotations
@@ -18,38 +17,38 @@ from typing import Final, Protocol
 from aiohttp import web
 
 MAX_RATE: Final = 1000
-"""Connections a second that may replace others: more would leave nobody the time for a request."""
+"""Maximum number of replaced connections per second: more would leave no time for a request."""
 
 
 class Cause(StrEnum):
     """Why the receiver closes a connection."""
 
     ROOM = "room"
-    """A newer one needs its place."""
+    """A newer connection replaces it."""
     HANDSHAKE = "handshake"
-    """Its TLS handshake failed, or took too long."""
+    """The TLS handshake failed or took too long."""
     HEADERS = "headers"
-    """The headers of its request are too large."""
+    """The request headers are too large."""
     CHUNKS = "chunks"
-    """Its request's body comes in chunks of a few bytes."""
+    """The request body has chunks of a few bytes."""
     UNREAD = "unread"
-    """The other side does not take its answer."""
+    """The client does not read the answer."""
 
 
 class Closable(Protocol):
-    """One connection."""
+    """A connection that can be closed."""
 
     def hang_up(self) -> None:
         """Close it at once."""
 
 
 class Connections:
-    """All connections.
+    """Counts the open connections, and closes idle ones for newer ones.
 
     Args:
-        limit: How many there may be.
-        time_limit: Seconds after which one that completes nothing is closed.
-        count_closed: Is given why one is closed.
+        limit: Maximum number of connections.
+        time_limit: Seconds after which a connection that completes nothing is closed.
+        count_closed: Called with the cause when one is closed.
     """
 
     def __init__(
@@ -59,16 +58,16 @@ class Connections:
         self._time_limit = time_limit
         self.count_closed = count_closed
         self.on_room: Callable[[], None] = lambda: None
-        """Is called when there is, or can be made, room for another."""
+        """Called when another connection can be accepted."""
         self._idle: OrderedDict[Closable, float] = OrderedDict()
-        """Those that may be closed, with the time since when; that of the first is the oldest."""
+        """Connections that may be closed, and since when they are idle; the oldest first."""
         self._kept: set[Closable] = set()
 
     def __len__(self) -> int:
         return len(self._idle) + len(self._kept)
 
     def wait(self) -> float | None:
-        """Seconds until another one may come, if only for one that goes; None if none can go."""
+        """Return the seconds until another one can be accepted; None if none can be replaced."""
         if len(self) < self._limit:
             return 0
         if not self._idle:
@@ -77,26 +76,26 @@ class Connections:
         return max(0, oldest + self._limit / MAX_RATE - asyncio.get_running_loop().time())
 
     def add(self, connection: Closable) -> None:
-        """Count a new one; the oldest idle one makes room if there are too many."""
+        """Count a new connection; close the oldest idle one if there are too many."""
         self._idle[connection] = asyncio.get_running_loop().time()
         if len(self) > self._limit:
             self.close_oldest(Cause.ROOM)
 
     def remove(self, connection: Closable) -> None:
-        """Count one no more."""
+        """Stop counting a connection."""
         self._idle.pop(connection, None)
         self._kept.discard(connection)
         self.on_room()
 
     def refresh(self, connection: Closable) -> None:
-        """Make one the last to be closed, for it has completed something."""
+        """Note that a connection has completed something, so that it is the last to be closed."""
         if connection in self._idle:
             self._idle[connection] = asyncio.get_running_loop().time()
             self._idle.move_to_end(connection)
 
     @contextmanager
     def kept(self, connection: Closable) -> Iterator[None]:
-        """Keep one from being closed."""
+        """Keep a connection from being closed within this context."""
         if self._idle.pop(connection, None) is not None:
             self._kept.add(connection)
         try:
@@ -108,7 +107,7 @@ class Connections:
                 self.on_room()
 
     def close_oldest(self, cause: Cause) -> None:
-        """Close the one that has been idle longest, if any is idle."""
+        """Close the connection that has been idle longest, if any is idle."""
         oldest = next(iter(self._idle), None)
         if oldest is not None:
             self.remove(oldest)
@@ -116,7 +115,7 @@ class Connections:
             oldest.hang_up()
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
-        """Close those that have stalled, while the application runs."""
+        """Close stalled connections while the application runs."""
 
         async def keep_closing() -> None:
             while True:
@@ -128,10 +127,10 @@ class Connections:
         closing.cancel()
 
     def close_stalled(self) -> None:
-        """Close those that have completed nothing for too long.
+        """Close connections that have completed nothing for too long.
 
-        aiohttp closes by itself what waits for a request, and the body has a time limit of its own:
-        what is left does not read its answer.
+        aiohttp itself closes connections that wait for a request, and bodies have their own time
+        limit: what remains are clients that do not read their answers.
         """
         before = asyncio.get_running_loop().time() - self._time_limit
         while self._idle and next(iter(self._idle.values())) < before:

@@ -1,4 +1,4 @@
-"""How much may be in flight at once: bodies that still arrive, and requests that are complete."""
+"""Limits the requests in flight: bodies that are still arriving, and complete requests."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from receiver.http.arriving import Arriving
 
 
 class InFlight:
-    """Counts the requests in flight and refuses the ones too many.
+    """Counts the requests in flight, and refuses those above the limits.
 
-    A request takes a place when its body is there: whoever sends slowly keeps none from others.
+    A request counts when its body is complete, so that slow senders take no place.
 
     Args:
-        max_requests: Complete requests at once.
-        max_size: Bytes of all of them, compressed and decompressed.
-        max_arriving_size: Bytes of the bodies that are not complete yet.
+        max_requests: Maximum number of complete requests.
+        max_size: Maximum total size in bytes, compressed and decompressed.
+        max_arriving_size: Maximum total size in bytes of the bodies that are not complete yet.
     """
 
     def __init__(self, max_requests: int, max_size: int, max_arriving_size: int) -> None:
@@ -30,14 +30,14 @@ class InFlight:
 
     @property
     def arriving(self) -> int:
-        """Requests whose samples are not known yet."""
+        """Number of requests that are not decoded yet."""
         return len(self.bodies) + self._undecoded
 
     def check(self) -> None:
-        """Check that there is a place, before any of a request's body is read.
+        """Check that another request is allowed, before any of its body is read.
 
         Raises:
-            OverloadedError: there is none.
+            OverloadedError: too many requests are in flight.
         """
         if self.requests >= self._max_requests:
             raise OverloadedError(
@@ -47,10 +47,10 @@ class InFlight:
 
     @contextmanager
     def admit(self) -> Iterator[Admission]:
-        """Count a complete request in, and out again when it is answered.
+        """Count a complete request until the end of this context.
 
         Raises:
-            OverloadedError: there are too many.
+            OverloadedError: too many requests are in flight.
         """
         self.check()
         admission = Admission(self)
@@ -64,10 +64,14 @@ class InFlight:
             self.size -= admission.size
 
     def claim(self, size: int, held: int) -> None:
-        """Take room for more bytes of a request that holds some already.
+        """Count more bytes of a request.
+
+        Args:
+            size: The bytes to add.
+            held: The bytes of the request that are counted already.
 
         Raises:
-            OverloadedError: there is none; a request that is alone always gets it.
+            OverloadedError: the limit is exceeded, and other requests are in flight.
         """
         if self.size > held and self.size + size > self._max_size:
             raise OverloadedError(
@@ -77,12 +81,12 @@ class InFlight:
         self.size += size
 
     def decoded(self) -> None:
-        """Count a request whose samples are known now."""
+        """Note that a request is decoded."""
         self._undecoded -= 1
 
 
 class Admission:
-    """One complete request's part of what is in flight."""
+    """The share of one complete request in what is in flight."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
@@ -90,16 +94,16 @@ class Admission:
         self.size = 0
 
     def claim(self, size: int) -> None:
-        """Take room for bytes of the request, before they are there.
+        """Count bytes of the request, before they are allocated.
 
         Raises:
-            OverloadedError: there is none.
+            OverloadedError: the limit is exceeded.
         """
         self._in_flight.claim(size, self.size)
         self.size += size
 
     def arrive(self) -> None:
-        """Say that the request's samples are known: nobody needs to wait for them any more."""
+        """Note that the request is decoded, so that no commit waits for its samples."""
         if not self._arrived:
             self._arrived = True
             self._in_flight.decoded()

@@ -1,4 +1,4 @@
-"""One connection of a sender: aiohttp's, which makes room for others and bounds what it takes."""
+"""The HTTP connection of one client: aiohttp's, with limits of its own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MAX_HEAD: Final = 32 * 1024
 HEAD_END: Final = b"\r\n\r\n"
 LINE_END: Final = b"\r\n"
 MIN_LINE: Final = 32
-"""Bytes that each line of a chunked body should have: a chunk is two lines, and one of a few bytes
-costs a hundred times what its bytes do."""
+"""Bytes that a line of a chunked body should have at least: a chunk is two lines, and a chunk of a
+few bytes costs a hundred times as much as its bytes."""
 SHORT_LINES: Final = 4_000
-"""How many shorter ones a request may have."""
+"""Maximum number of shorter lines in a request."""
 TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -32,9 +32,9 @@ class Peer(web.RequestHandler):
     """A connection, from when it is accepted to its end.
 
     Args:
-        server: What answers its requests.
-        connections: Where it is counted.
-        arguments: Those of aiohttp's protocol.
+        server: Answers the requests.
+        connections: Counts the connection.
+        arguments: Passed on to aiohttp's protocol.
     """
 
     __slots__ = (
@@ -51,21 +51,21 @@ class Peer(web.RequestHandler):
     def __init__(self, server: web.Server, connections: Connections, **arguments: Any) -> None:  # noqa: ANN401  aiohttp's
         super().__init__(server, loop=asyncio.get_running_loop(), **arguments)
         self.opening: asyncio.Task[None] | None = None
-        """Opens it, and ends when TLS handshakes are done."""
+        """Opens the connection; ends after the TLS handshake."""
         self._connections = connections
         self._line: asyncio.Transport | None = None
         self._rest: StreamReader | None = None
-        """Of an answered request: what may still come of its body."""
+        """The body of an answered request, of which more may arrive."""
         self._expect_head()
         connections.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to speak HTTP."""
+        """Start to read requests."""
         self._line = cast("asyncio.Transport", transport)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, unless it costs more than it may."""
+        """Pass data on to aiohttp, unless headers are too large or chunks too small."""
         if self._rest is not None and self._rest.is_eof():
             self._expect_head()
         if self._in_head and self._read_head(data):
@@ -80,31 +80,31 @@ class Peer(web.RequestHandler):
             super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End, whoever hung up."""
+        """Stop counting the connection, whoever closed it."""
         self._connections.remove(self)
         super().connection_lost(exc)
 
     def hang_up(self) -> None:
-        """Close it at once, without waiting for the other side to take or say anything."""
+        """Close the connection at once, without waiting for the client."""
         if self._line is not None:
             self._line.abort()
         elif self.opening is not None:
             self.opening.cancel()
 
     def begin(self) -> None:
-        """Note that a request's headers are complete."""
+        """Note that the headers of a request are complete."""
         self._in_head = False
         self._rest = None
         self._connections.refresh(self)
 
     def end(self, body: StreamReader) -> None:
-        """Note that a request has its answer: the next one may come, after the rest of its body."""
+        """Note that a request is answered: the rest of its body and the next request may follow."""
         self._rest = body
         self._connections.refresh(self)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Keep it from making room for others while its request is in flight."""
+        """Keep the connection from being replaced while its request is in flight."""
         with self._connections.kept(self):
             yield
 
@@ -116,7 +116,7 @@ class Peer(web.RequestHandler):
         self._rest = None
 
     def _read_head(self, data: bytes) -> bool:
-        """Look for the end of the headers; say whether they are too large."""
+        """Look for the end of the headers; return whether they are too large."""
         most = MAX_HEAD + len(HEAD_END)
         self._head += data[: most - len(self._head)]
         head, end, _ = self._head.partition(HEAD_END)
@@ -128,14 +128,14 @@ class Peer(web.RequestHandler):
         return False
 
     def _has_short_lines(self, data: bytes) -> bool:
-        """Count the lines that are too short; say whether there are too many."""
+        """Count the lines that are too short; return whether there are too many."""
         self._short += max(0, data.count(LINE_END) - len(data) // MIN_LINE)
         return self._short > SHORT_LINES
 
 
 @web.middleware
 async def follow(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a request's connection know of its beginning and its end."""
+    """Notify the connection when a request begins and ends."""
     peer = request.protocol
     if not isinstance(peer, Peer):
         return await handler(request)
@@ -148,7 +148,7 @@ async def follow(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @contextmanager
 def kept(request: web.Request) -> Iterator[None]:
-    """Keep a request's connection from making room for others."""
+    """Keep the connection of a request from being replaced within this context."""
     peer = request.protocol
     if isinstance(peer, Peer):
         with peer.kept():

@@ -1,4 +1,4 @@
-"""What a request is called, in its answer and in the log: the sender's own word or one of ours."""
+"""The id of a request, for its answer and the log: the sender's, or a generated one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 
 def request_id(request: web.BaseRequest) -> str:
-    """The request's id: from its header if that is sane, else made; it stays the same."""
+    """Return the id of a request: from its header if that is safe to show, else a generated one."""
     found = request.get(REQUEST_ID)
     if found is None:
         given = request.headers.get(HEADER, "")
@@ -24,5 +24,5 @@ def request_id(request: web.BaseRequest) -> str:
 
 
 async def answer_request_id(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Put the id on the answer; for `on_response_prepare`."""
+    """Add the request's id to the answer; for `on_response_prepare`."""
     response.headers[HEADER] = request_id(request)

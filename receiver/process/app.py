@@ -1,10 +1,9 @@
-"""The aiohttp application: routes, and what lives as long as it does."""
+"""The aiohttp application: its routes, and the parts that live as long as it does."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,8 @@ from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError, ShuttingDownError
+from receiver.http import paths
+from receiver.http.answers import not_ready
 from receiver.http.body import leave_to_handler
 from receiver.http.connections import Connections
 from receiver.http.limits import InFlight
@@ -21,7 +22,6 @@ from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
 from receiver.protocol.scheduling import Decoder
 from receiver.protocol.series import SeriesCache
-from receiver.security.guard import Guard
 from receiver.security.headers import add_headers
 from receiver.security.origin import SameSite
 from receiver.security.refuser import Refuser
@@ -29,26 +29,26 @@ from receiver.security.tls import ServerTLS
 from receiver.storage.store import Store
 from receiver.telemetry.metrics import CONTENT_TYPE, Metrics, State
 from receiver.web.routes import routes
-from receiver.write import WRITE_PATH, Record, WriteHandler
+from receiver.write import Record, WriteHandler
 
 METRICS: Final = web.AppKey("metrics", Metrics)
 STORE: Final = web.AppKey("store", Store)
 TLS: Final = web.AppKey("tls", ServerTLS)
-"""There if it serves HTTPS."""
+"""Present if the receiver serves HTTPS."""
 IN_FLIGHT: Final = web.AppKey("in_flight", InFlight)
 CONNECTIONS: Final = web.AppKey("connections", Connections)
 EXPOSING: Final = web.AppKey("exposing", asyncio.Lock)
 DRAINING: Final = web.AppKey("draining", asyncio.Event)
-"""Set as soon as the receiver is to stop: it still works, but should get no new work."""
+"""Set during the shutdown delay: requests are still answered, but `/-/ready` fails."""
 
 
 def build_app(
     settings: Settings, record: Record | None = None, shared_metrics: Path | None = None
 ) -> web.Application:
-    """Put the parts together; nothing is opened before the application starts.
+    """Build the application; files and connections are opened when it starts.
 
     Raises:
-        SettingsError: the files of credentials or of TLS cannot be used.
+        SettingsError: the files for credentials or TLS cannot be used.
     """
     in_flight = InFlight(
         settings.max_in_flight_requests, settings.max_in_flight_size, settings.max_arriving_size
@@ -75,29 +75,32 @@ def build_app(
     app.on_response_prepare.append(answer_request_id)
     write = WriteHandler(settings, decoders, store, in_flight, metrics)
     write.record = record
-    app.router.add_post(WRITE_PATH, write.handle, expect_handler=leave_to_handler)
-    app.router.add_get("/metrics", expose_metrics)
-    app.router.add_get("/-/healthy", tell_healthy)
-    app.router.add_get("/-/ready", tell_ready)
+    app.router.add_post(paths.WRITE, write.handle, expect_handler=leave_to_handler)
+    app.router.add_get(paths.METRICS, expose_metrics)
+    app.router.add_get(paths.HEALTHY, answer_healthy)
+    app.router.add_get(paths.READY, answer_ready)
     app.router.add_routes(routes(settings))
     return app
 
 
 def count_connections(settings: Settings, metrics: Metrics) -> Connections:
-    """What counts the connections; none may complete nothing for longer than both timeouts."""
+    """Build the limit of connections; stalled ones are closed after both timeouts together."""
     timeouts = settings.idle_timeout + settings.read_timeout
     return Connections(settings.max_connections, timeouts.total_seconds(), metrics.count_closed)
 
 
 def secure(app: web.Application, settings: Settings) -> None:
-    """Add what keeps others out and from listening, as far as the settings ask for it."""
+    """Add authentication, TLS and security headers, as the settings state."""
     app.on_response_prepare.append(add_headers)
     app.middlewares.append(SameSite(settings, Refuser(settings, app[METRICS])).middleware)
     if settings.tls_cert_file is not None:
         app[TLS] = ServerTLS(settings)
         app.cleanup_ctx.append(app[TLS].run)
-    if settings.guarded:
-        guard = Guard(settings, app[METRICS], app.get(TLS))
+    if settings.requires_credentials:
+        # Brings PyYAML and bcrypt, 1.5 MiB in each process.
+        from receiver.security.authentication import Authentication  # noqa: PLC0415
+
+        guard = Authentication(settings, app[METRICS], app.get(TLS))
         app.cleanup_ctx.append(guard.run)
         app.middlewares.append(guard.middleware)
 
@@ -109,7 +112,7 @@ async def run_store(app: web.Application) -> AsyncIterator[None]:
 
 
 async def show_state(app: web.Application) -> AsyncIterator[None]:
-    """Write down every second how things stand, while the application runs."""
+    """Update the metrics of the process's state every second while the application runs."""
 
     async def keep_showing() -> None:
         while True:
@@ -123,7 +126,7 @@ async def show_state(app: web.Application) -> AsyncIterator[None]:
 
 
 def state(app: web.Application) -> State:
-    """How things stand."""
+    """Return the current state of the process."""
     store = app[STORE]
     return State(
         store.queue.requests,
@@ -137,27 +140,25 @@ def state(app: web.Application) -> State:
 
 
 async def expose_metrics(request: web.Request) -> web.Response:
-    """`GET /metrics`."""
-    # One in each turn of the event loop: it takes milliseconds, which a write request needs too.
+    """Answer `GET /metrics`."""
+    # One scrape at a time: it keeps the event loop from write requests for some milliseconds.
     async with request.app[EXPOSING]:
         metrics = request.app[METRICS]
         metrics.show(state(request.app))
     return web.Response(body=metrics.expose(), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def tell_healthy(_: web.Request) -> web.Response:
-    """`GET /-/healthy`: the process answers."""
+async def answer_healthy(_: web.Request) -> web.Response:
+    """Answer `GET /-/healthy`: the process is alive."""
     return web.Response(text="The receiver is healthy.\n")
 
 
-async def tell_ready(request: web.Request) -> web.Response:
-    """`GET /-/ready`: samples can be stored now."""
+async def answer_ready(request: web.Request) -> web.Response:
+    """Answer `GET /-/ready`: whether samples can be stored now."""
     try:
         if request.app[DRAINING].is_set():
             raise ShuttingDownError
         await request.app[STORE].check()
     except ReceiverError as error:
-        return web.Response(
-            status=HTTPStatus.SERVICE_UNAVAILABLE, text=f"The receiver is not ready: {error}\n"
-        )
+        return not_ready(error)
     return web.Response(text="The receiver is ready.\n")

@@ -1,6 +1,6 @@
-"""Listens, and accepts connections as long as there is room for them.
+"""Listens, and accepts connections up to the limit.
 
-asyncio's own server accepts whatever comes, and logs each time that descriptors have run out.
+asyncio's own server has no limit, and logs an error for each connection without a file descriptor.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from receiver.http.connections import Cause, Connections
 from receiver.http.peer import Peer
 
 BACKLOG: Final = 4096
-"""Connections that may wait to be accepted: what is too much is tried again after seconds."""
+"""Connections that may wait to be accepted; clients of further ones retry after seconds."""
 AT_ONCE: Final = 16
-"""Connections that are accepted before others have their turn."""
+"""Connections that are accepted before other tasks run."""
 PAUSE: Final = 0.1
-"""Seconds without accepting when the system has nothing left for another connection."""
+"""Seconds until the next try when the system has no resources for another connection."""
 GOODBYE: Final = 5.0
-"""Seconds to wait for the other side's end of a TLS session."""
+"""Seconds to wait until the client ends a TLS session."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +33,10 @@ class Listener:
     """Accepts connections.
 
     Args:
-        sockets: Bound, not listening yet.
-        connections: What counts them.
-        make_peer: Makes what speaks HTTP.
-        tls: What to encrypt with, if at all.
+        sockets: The bound sockets, which do not listen yet.
+        connections: Counts the connections.
+        make_peer: Makes the HTTP protocol of a connection.
+        tls: The context for HTTPS; None: HTTP.
         handshake_timeout: Seconds a TLS handshake may take.
     """
 
@@ -63,10 +63,10 @@ class Listener:
         self._paused = True
 
     def start(self) -> None:
-        """Begin to listen.
+        """Start to listen.
 
         Raises:
-            OSError: somebody else listens there.
+            OSError: another process listens there.
         """
         for one in self.sockets:
             one.listen(BACKLOG)
@@ -74,7 +74,7 @@ class Listener:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more; connections that are open stay."""
+        """Stop accepting; open connections are kept."""
         self._connections.on_room = lambda: None
         self._pause()
         for one in self.sockets:
@@ -112,7 +112,7 @@ class Listener:
 
     def _wait_for_room(self, seconds: float | None) -> None:
         logger.warning(
-            "%d connections are open, all of them young or with a request in flight: others wait "
+            "%d connections are open, all new or with a request in flight: further ones wait "
             "(RECEIVER_MAX_CONNECTIONS)",
             len(self._connections),
             extra={"fault": "connections"},
@@ -153,31 +153,31 @@ class Listener:
 
 
 class Site(web.BaseSite):
-    """A listener among what a runner starts and stops.
+    """A listener that an aiohttp runner starts and stops.
 
     Args:
-        runner: What answers.
-        listener: What listens.
+        runner: Answers the requests.
+        listener: Accepts the connections.
     """
 
     __slots__ = ("_listener",)
 
     def __init__(self, runner: web.AppRunner, listener: Listener) -> None:
         super().__init__(runner)
-        # What aiohttp asks of a server: its sockets, and to close.
+        # The part of a server that aiohttp uses: its sockets, and `close`.
         self._server = cast("asyncio.AbstractServer", listener)
         self._listener = listener
 
     @property
     def name(self) -> str:
-        """Where it listens."""
+        """The address that it listens on."""
         return ", ".join(str(one.getsockname()) for one in self._listener.sockets)
 
     async def start(self) -> None:
-        """Begin to listen.
+        """Start to listen.
 
         Raises:
-            OSError: somebody else listens there.
+            OSError: another process listens there.
         """
         await super().start()
         self._listener.start()

@@ -1,28 +1,27 @@
-"""How coroutines are run, in commands and in workers."""
+"""Runs coroutines, in commands and workers."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 from asyncio import sslproto
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from receiver.process.signals import heard
+from receiver.process.signals import ending_signals
 
 T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, on uvloop where it is installed (`receiver[fast]`).
+    """Run a coroutine to its end, on uvloop if that is installed (`receiver[fast]`).
 
-    A signal that ends the program cancels the work, unless that has handlers of its own: what it
-    holds is given back, such as an embedded database.
+    A signal that ends the program cancels the coroutine, unless it has its own handlers, so that it
+    can clean up, for example stop the embedded database.
 
     Raises:
-        SystemExit: such a signal came, and was not the work's own.
+        SystemExit: such a signal arrived.
     """
     received: list[signal.Signals] = []
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -35,7 +34,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def cancelled_by_signals(work: Coroutine[Any, Any, T], received: list[signal.Signals]) -> T:
-    """Do some work, and cancel it once if a signal comes."""
+    """Await a coroutine, and cancel it once if a signal arrives."""
     task = asyncio.current_task()
 
     def end(number: signal.Signals) -> None:
@@ -43,13 +42,13 @@ async def cancelled_by_signals(work: Coroutine[Any, Any, T], received: list[sign
             task.cancel()
         received.append(number)
 
-    for number in heard():
+    for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     return await work
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Uvloop where it is installed, else the standard loop."""
+    """Return an event loop of uvloop if that is installed, else of asyncio."""
     try:
         import uvloop  # noqa: PLC0415  optional
     except ImportError:
@@ -57,19 +56,9 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def collect_garbage_seldom() -> None:
-    """Let a batch come and go between two searches for cycles.
-
-    Samples and rows are in none, but are made by the ten thousand: at Python's defaults the
-    searches would take a quarter of the time.
-    """
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-
-
 def use_small_tls_buffers() -> None:
-    """Let a TLS connection cost 32 KiB of buffer in place of 256 KiB, which asyncio fills at once.
+    """Reduce a TLS connection's buffer from 256 KiB, which asyncio allocates at once, to 32 KiB.
 
-    The largest record has 16 KiB. uvloop has buffers of its own, which cost what is used of them.
+    The largest record has 16 KiB. uvloop has its own buffers, which grow as needed.
     """
     sslproto.SSLProtocol.max_size = 32 * 1024

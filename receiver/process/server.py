@@ -1,4 +1,4 @@
-"""One process that serves, from its start to its orderly end."""
+"""Runs one serving process, from its start to its graceful end."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from aiohttp import web
 from receiver import __version__
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
+from receiver.http import paths
 from receiver.http.peer import Peer
 from receiver.process.app import CONNECTIONS, DRAINING, STORE, TLS, build_app
+from receiver.process.garbage import collect_garbage_seldom
 from receiver.process.listening import Listener, Site
-from receiver.process.loop import collect_garbage_seldom, use_small_tls_buffers
-from receiver.process.signals import heard
+from receiver.process.loop import use_small_tls_buffers
+from receiver.process.signals import ending_signals
 from receiver.process.sockets import bind
 from receiver.security.headers import hide_versions
-from receiver.write import WRITE_PATH, Record
+from receiver.write import Record
 
 OWN_FILES: Final = 64
-"""Open files besides the connections of senders: the database's, metrics, logs, certificates."""
+"""Open files besides the connections of clients: database, metrics, logs, certificates."""
 FEWEST_CONNECTIONS: Final = 16
 HANDSHAKE: Final = 10.0
 """Seconds a TLS handshake may take."""
 READ_BUFFER: Final = 64 * 1024
-"""Bytes of a body that wait to be read before no more of it is taken from its sender."""
+"""Bytes of a body that are buffered before reading from the sender pauses."""
 
 logger = logging.getLogger(__name__)
 
 
 def stop_signal() -> asyncio.Event:
-    """What the signals set that end the program."""
+    """Return an event that is set by the signals that end the program."""
     stop = asyncio.Event()
-    for number in heard():
+    for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
@@ -53,19 +55,19 @@ async def work(
     shared_metrics: Path | None = None,
     ready_first: bool = False,
 ) -> None:
-    """Serve until told to stop; what was accepted by then is finished and answered.
+    """Serve until the event `stop` is set; accepted requests are finished and answered.
 
     Args:
-        settings: All of them, with a database.
-        stop: Set when it is to end.
-        record: Is given each request.
-        shared_metrics: Where the workers of one receiver share their metrics; without it, this is
-            the only process.
-        ready_first: Whether to listen only when samples can be stored; else it answers at once,
-            and tells that it is not ready.
+        settings: All settings, with a database.
+        stop: Ends the serving when it is set.
+        record: Called with each request.
+        shared_metrics: Directory in which the workers of a receiver share their metrics; None:
+            this is the only process.
+        ready_first: Whether to listen only when samples can be stored; else requests are answered
+            503 until then.
 
     Raises:
-        SetupError: something is set up wrongly.
+        SetupError: settings or database are not set up correctly.
     """
     settings = settings.model_copy(
         update={"max_connections": allow_connections(settings, quiet=ready_first)}
@@ -80,14 +82,14 @@ async def work(
         await asyncio.wait({stopping, opening}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if opening.done():
-            # Nothing that is set up wrongly gets better by waiting.
+            # A wrong setup does not become right by waiting.
             opening.result()
 
-    # Of several workers' start and end, the process that runs them tells.
+    # With several workers, their parent process logs start and end.
     alone = shared_metrics is None
     async with AsyncExitStack() as stack:
         if alone:
-            stack.enter_context(told(settings))
+            stack.enter_context(start_and_end_logged(settings))
         runner = await stack.enter_async_context(web_runner(app, settings))
         if ready_first:
             await opened()
@@ -100,7 +102,7 @@ async def work(
 
 
 @contextmanager
-def told(settings: Settings) -> Iterator[None]:
+def start_and_end_logged(settings: Settings) -> Iterator[None]:
     """Log the start and the end of the receiver."""
     about = {
         "version": __version__,
@@ -117,14 +119,14 @@ def allow_connections(settings: Settings, *, quiet: bool = False) -> int:
     """Raise the limit of open files as far as needed: every connection is one.
 
     Args:
-        settings: How many connections there may be.
-        quiet: Whether another worker of the same receiver reports that there can be fewer.
+        settings: State the maximum number of connections.
+        quiet: Whether another worker of the same receiver logs the warning.
 
     Returns:
-        How many there can be.
+        The possible number of connections.
 
     Raises:
-        SettingsError: the system allows next to none.
+        SettingsError: the system allows too few open files.
     """
     needed = settings.max_connections + OWN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -148,7 +150,7 @@ def allow_connections(settings: Settings, *, quiet: bool = False) -> int:
 
 @asynccontextmanager
 async def running(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
-    """Listen, and in the end answer what was accepted.
+    """Listen within this context; at its end, accepted requests are answered.
 
     Raises:
         SettingsError: the address cannot be listened on.
@@ -160,9 +162,9 @@ async def running(app: web.Application, settings: Settings) -> AsyncIterator[web
 
 @asynccontextmanager
 async def web_runner(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
-    """Start the application, and end it when what was accepted is answered."""
+    """Run the application within this context; at its end, accepted requests are answered."""
     hide_versions()
-    # aiohttp waits for so long, and then as long again.
+    # aiohttp waits for this time twice.
     runner = web.AppRunner(app, shutdown_timeout=settings.shutdown_timeout.total_seconds() / 2)
     await runner.setup()
     try:
@@ -172,12 +174,12 @@ async def web_runner(app: web.Application, settings: Settings) -> AsyncIterator[
 
 
 async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = False) -> None:
-    """Listen at the address that the settings say.
+    """Listen on the address in the settings.
 
     Args:
-        runner: What answers.
-        settings: Where.
-        shared: Whether other processes listen there too.
+        runner: Answers the requests.
+        settings: State the address.
+        shared: Whether other processes listen on the same address.
 
     Raises:
         SettingsError: the address cannot be listened on.
@@ -198,19 +200,19 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
         raise cannot_listen(settings, error) from error
     for address in runner.addresses:
         scheme = "http" if context is None else "https"
-        url = f"{scheme}://{address[0]}:{address[1]}{WRITE_PATH}"
+        url = f"{scheme}://{address[0]}:{address[1]}{paths.WRITE}"
         logger.info("listening on %s", url, extra={"event": "listening"})
 
 
 def make_peer(runner: web.AppRunner, idle_timeout: float) -> Peer:
-    """Make what speaks HTTP with one sender."""
+    """Make the HTTP protocol of one connection."""
     assert runner.server is not None  # noqa: S101  it is set up
     return Peer(
         runner.server,
         runner.app[CONNECTIONS],
         access_log=None,
-        # A content encoding is ours to judge: aiohttp would answer 400 to those it cannot read,
-        # where senders that can fall back to snappy wait for 415.
+        # aiohttp would answer unknown content encodings with 400; senders that can fall back to
+        # snappy wait for 415.
         auto_decompress=False,
         keepalive_timeout=idle_timeout,
         read_bufsize=READ_BUFFER,
@@ -218,8 +220,8 @@ def make_peer(runner: web.AppRunner, idle_timeout: float) -> Peer:
 
 
 def cannot_listen(settings: Settings, error: OSError) -> SettingsError:
-    """What to say of an address that cannot be listened on."""
-    # asyncio puts more around the system's words; those of a resolver have no number above 0.
+    """Return the error for an address that cannot be listened on."""
+    # asyncio adds text to the system's message; errors of a resolver have no number above 0.
     number = error.errno or 0
     reason = os.strerror(number) if number > 0 else error.strerror
     return SettingsError(

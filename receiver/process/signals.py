@@ -1,4 +1,4 @@
-"""The signals that end the program in order."""
+"""The signals that end the program gracefully."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def heard() -> list[signal.Signals]:
-    """Those of them that whoever started the program has not told it to ignore.
+def ending_signals() -> list[signal.Signals]:
+    """Return the ending signals that were not ignored when the program was started.
 
     `nohup` ignores SIGHUP, a shell's background SIGINT and SIGQUIT.
     """

@@ -1,4 +1,4 @@
-"""Sockets to listen at, bound but not listening yet."""
+"""Binds the sockets to listen on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import socket
 from typing import Any, Final
 
 KERNEL_BUFFER: Final = 256 * 1024
-"""Bytes that a connection may hold in the kernel each way, where it would allow megabytes."""
+"""Size of the kernel's buffers of a connection; the default allows megabytes."""
 UNAVAILABLE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Bind a socket to each address that a host has; `::` is every address, of IPv4 too.
+    """Bind a socket to each address of a host; `::` is every address, including IPv4.
 
     Args:
         host: A name or an address, an IPv6 one without brackets.
-        port: 0 for any that is free.
-        shared: Whether other processes bind there too.
+        port: 0 for any free port.
+        shared: Whether other processes bind to the same address.
 
     Raises:
-        OSError: there is no such host, or no address of it can be had.
+        OSError: the host does not exist, or none of its addresses can be bound.
     """
     found = await asyncio.get_running_loop().getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -29,12 +29,12 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):
-        # All at the port that the first one was given.
+        # All at the port of the first one.
         place = (address[0], sockets[0].getsockname()[1] if sockets else port, *address[2:])
         try:
             sockets.append(bind_one(family, place, shared=shared, dual=host == "::"))
         except OSError as error:
-            # A name may have an IPv6 address where the machine has none.
+            # A name may have an IPv6 address although the machine has none.
             if error.errno in UNAVAILABLE:
                 missing = error
                 continue

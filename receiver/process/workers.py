@@ -1,4 +1,4 @@
-"""Several processes that serve one address, so that a receiver uses more than one core."""
+"""Runs several processes that serve one address, to use more than one core."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from receiver.config.settings import Settings
 from receiver.errors import ReceiverError, SetupError
 from receiver.printable import printable, replace_what_cannot_be_written
 from receiver.process.loop import run
-from receiver.process.server import cannot_listen, stop_signal, told, work
+from receiver.process.server import cannot_listen, start_and_end_logged, stop_signal, work
 from receiver.process.signals import ENDING
 from receiver.process.sockets import bind
-from receiver.telemetry.log import set_up_logging
+from receiver.telemetry.messages import set_up_logging
 from receiver.telemetry.shared_metrics import shared_metrics
 
 logger = logging.getLogger(__name__)
 
 SET_UP_WRONGLY: Final = 3
-"""Exit code of a worker that starting again would not help."""
+"""Exit code of a worker that would fail again after a restart."""
 PAUSE: Final = 1.0
-"""Seconds until a worker that has died is started again."""
+"""Seconds until a worker that has died is restarted."""
 GRACE: Final = 5.0
-"""Seconds that a worker may take to end beyond what its settings allow."""
+"""Seconds that a worker may take to end in addition to its shutdown timeouts."""
 
 
 async def supervise(settings: Settings, stop: asyncio.Event) -> None:
-    """Keep `settings.workers` processes running until told to stop, then let them end in order.
+    """Keep `settings.workers` processes running until `stop` is set, then end them gracefully.
 
     Raises:
         SettingsError: the address cannot be listened on.
-        SetupError: something is set up wrongly; the worker has said what.
+        SetupError: settings or database are not set up correctly; the worker has logged why.
     """
     async with reserved(settings) as reserved_settings:
-        with shared_metrics() as shared, told(reserved_settings):
+        with shared_metrics() as shared, start_and_end_logged(reserved_settings):
             await keep_all_running(reserved_settings, shared, stop)
 
 
 async def keep_all_running(settings: Settings, shared: Path, stop: asyncio.Event) -> None:
-    """Run the workers until told to stop.
+    """Keep all workers running until `stop` is set.
 
     Raises:
-        SetupError: something is set up wrongly; the worker has said what.
+        SetupError: settings or database are not set up correctly; the worker has logged why.
     """
     share = divide(settings)
     try:
@@ -64,15 +64,15 @@ async def keep_all_running(settings: Settings, shared: Path, stop: asyncio.Event
 
 @asynccontextmanager
 async def reserved(settings: Settings) -> AsyncIterator[Settings]:
-    """Hold the address for the workers, who bind it too; a port of 0 becomes a real one.
+    """Reserve the address for the workers, which bind it too; a port of 0 is replaced.
 
     Raises:
-        SettingsError: it cannot be listened on.
+        SettingsError: the address cannot be listened on.
     """
     host, port = settings.address
     with ExitStack() as holders:
         try:
-            # First alone, or another receiver's workers would let us share their port.
+            # First exclusively: else the port of another receiver's workers could be shared.
             with ExitStack() as alone:
                 for one in await bind(host, port):
                     alone.enter_context(one).listen()
@@ -85,7 +85,7 @@ async def reserved(settings: Settings) -> AsyncIterator[Settings]:
 
 
 def divide(settings: Settings) -> Settings:
-    """What one worker may take of the limits that hold for all together."""
+    """Return the settings of one worker, with its share of the limits for all of them."""
     limits = (
         "max_in_flight_requests",
         "max_in_flight_size",
@@ -99,19 +99,19 @@ def divide(settings: Settings) -> Settings:
 
 
 async def keep_running(number: int, settings: Settings, shared: Path, stop: asyncio.Event) -> None:
-    """Run one worker, again and again if it dies.
+    """Run one worker, and restart it if it dies.
 
     Raises:
-        SetupError: it says that something is set up wrongly.
+        SetupError: the worker ended because of a wrong setup.
     """
     while not stop.is_set():
         async with worker(number, settings, shared) as (process, ended):
             await first_of(stop, ended)
         if process.exitcode == SET_UP_WRONGLY:
-            raise SetupError("the workers cannot start; the message above says why")
+            raise SetupError("the workers cannot start; see the message above")
         if not stop.is_set():
             logger.error(
-                "worker %d ended (exit code %s): starting it again",
+                "worker %d ended (exit code %s): it is restarted",
                 number,
                 process.exitcode,
                 extra={"fault": f"worker {number}"},
@@ -123,7 +123,7 @@ async def keep_running(number: int, settings: Settings, shared: Path, stop: asyn
 async def worker(
     number: int, settings: Settings, shared: Path
 ) -> AsyncIterator[tuple[SpawnProcess, asyncio.Event]]:
-    """A worker's process, and what is done when it has ended; at the latest, it ends with this."""
+    """Run a worker's process within this context; return it and an event that is set at its end."""
     process = multiprocessing.get_context("spawn").Process(
         target=run_worker, args=(number, settings, shared), name=f"worker-{number}"
     )
@@ -146,9 +146,9 @@ async def worker(
 
 
 def start(process: SpawnProcess, shared: Path) -> None:
-    """Start a worker, whatever becomes of the directory for temporary files meanwhile."""
+    """Start a worker, and restore the directory of metrics if it was removed."""
     shared.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A signal to all processes waits until the new one has handlers.
+    # A signal to all processes is blocked until the new one has handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         process.start()
@@ -157,7 +157,7 @@ def start(process: SpawnProcess, shared: Path) -> None:
 
 
 async def first_of(*events: asyncio.Event) -> None:
-    """Wait until one of them is set."""
+    """Wait until one of the events is set."""
     waiting = [asyncio.create_task(event.wait()) for event in events]
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
@@ -165,7 +165,7 @@ async def first_of(*events: asyncio.Event) -> None:
 
 
 def run_worker(number: int, settings: Settings, shared: Path) -> None:
-    """What a worker's process does."""
+    """Run in a worker's process."""
     replace_what_cannot_be_written()
     set_up_logging(settings.log_level, settings.log_format, worker=number)
     try:
@@ -178,11 +178,11 @@ def run_worker(number: int, settings: Settings, shared: Path) -> None:
 
 
 async def work_until_orphaned(number: int, settings: Settings, shared: Path) -> None:
-    """Serve until told to stop, or until the process that would say so is gone."""
+    """Serve until a signal ends the worker, or until its parent process is gone."""
     stop = stop_signal()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if parent := multiprocessing.parent_process():
         asyncio.get_running_loop().add_reader(parent.sentinel, stop.set)
-    # The first one tells how things are; the others join when they can store, so that what has been
-    # called ready is.
+    # The first worker answers while the database is away; the others listen when they can store, so
+    # that a receiver that was reported ready is ready.
     await work(settings, stop, shared_metrics=shared, ready_first=number > 1)

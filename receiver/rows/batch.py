@@ -136,7 +136,7 @@ class Batch:
                 self._incomplete += table.required > 1 or not column.required
             elif (other := values[column.slot]) is None:
                 values[column.slot] = value
-                if column.required and not source.table.lacks(values):
+                if column.required and (None not in values or not source.table.lacks(values)):
                     self._incomplete -= 1
             elif other == value or column.agree(other, value):
                 self.repeated[source.table.name] += 1
@@ -200,6 +200,8 @@ class Batch:
 
     def rows(self) -> dict[Table, list[Row]]:
         """Return the complete rows of each table, in no particular order."""
+        if not self._incomplete:
+            return by_table(self._all())
         return by_table(row for row in self._all() if not row[1].table.lacks(row[2]))
 
     def incomplete(self) -> dict[Table, list[Row]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from receiver.rows.reasons import Reason
@@ -46,6 +47,8 @@ class ColumnType(NamedTuple):
     """Its name in PostgreSQL."""
     check: Check
     read: Read
+    read_all: Callable[[Iterable[float]], Iterable[Any]]
+    """Reads many values, where a call for each would take longer than the reading."""
 
 
 class CachedCheck(dict[float, "Reason | None"]):
@@ -108,7 +111,20 @@ def timestamp(unit: int) -> ColumnType:
             return Reason.OUT_OF_RANGE
         return reason
 
-    return ColumnType("timestamp", "timestamptz", check, read)
+    def read_all(values: Iterable[float]) -> list[int]:
+        return [
+            (number := int(value)) * unit + int((value - number) * unit + 0.5) - POSTGRES_EPOCH
+            if EXACT_FROM <= value < EXACT_TO
+            else read(value)
+            for value in values
+        ]
+
+    return ColumnType("timestamp", "timestamptz", check, read, read_all)
+
+
+def simple(name: str, sql: str, check: Check, read: Read) -> ColumnType:
+    """Return a type whose values are read one by one."""
+    return ColumnType(name, sql, check, read, partial(map, read))
 
 
 def same(value: float) -> float:
@@ -116,9 +132,9 @@ def same(value: float) -> float:
     return value
 
 
-CODE: Final = ColumnType("code", "integer", CachedCheck(whole(-(2**31), 2**31)).__getitem__, int)
-BIGINT: Final = ColumnType("bigint", "bigint", whole(-(2**63), 2**63), int)
-BOOLEAN: Final = ColumnType("boolean", "boolean", CachedCheck(whole(0, 2)).__getitem__, bool)
-DOUBLE: Final = ColumnType("double", "double precision", check_finite, same)
-SPECIAL_DOUBLE: Final = ColumnType("double", "double precision", check_number, same)
+CODE: Final = simple("code", "integer", CachedCheck(whole(-(2**31), 2**31)).__getitem__, int)
+BIGINT: Final = simple("bigint", "bigint", whole(-(2**63), 2**63), int)
+BOOLEAN: Final = simple("boolean", "boolean", CachedCheck(whole(0, 2)).__getitem__, bool)
+DOUBLE: Final = simple("double", "double precision", check_finite, same)
+SPECIAL_DOUBLE: Final = simple("double", "double precision", check_number, same)
 """A double that may be NaN, +Inf or -Inf."""

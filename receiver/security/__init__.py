@@ -1,1 +1,1 @@
-"""Who may talk to the receiver, and how: credentials, TLS, and the headers of every answer."""
+"""Access to the receiver: credentials, TLS, and the security headers of every answer."""

@@ -1,4 +1,4 @@
-"""How the receiver's own commands are let in by a receiver."""
+"""How the receiver's own commands authenticate to a receiver."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from receiver.security.tls import own_tls
 
 
 class Access(NamedTuple):
-    """What a client brings along."""
+    """Headers and TLS settings of a client."""
 
     headers: dict[str, str]
     tls: ssl.SSLContext | None
-    """For HTTPS: what it trusts; None: whatever the system does."""
+    """The trusted certificates for HTTPS; None: those of the system."""
 
     def context(self) -> ssl.SSLContext:
-        """Return what aiohttp takes as `ssl`."""
+        """Return the context for aiohttp's argument `ssl`."""
         return self.tls or client_context()
 
 
 PUBLIC: Final = Access({}, tls=None)
-"""To a receiver that wants no credentials."""
+"""For a receiver without authentication."""
 
 
 def bearing(token: str) -> dict[str, str]:
-    """The header that brings a token."""
+    """Return the header for a bearer token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 def own_access(settings: Settings) -> Access:
-    """To the receiver that runs with the same settings on this machine.
+    """Return the access to the receiver that runs with the same settings on this machine.
 
-    Where they hold digests only, it has no token to bring.
+    Without a token if the settings hold digests only.
 
     Raises:
         SettingsError: the certificate cannot be read.

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def verify_alike(context: ssl.SSLContext) -> None:
-    """Set which certificates pass, whatever the defaults of this Python are.
+    """Set the checks of certificates, independently of Python's defaults.
 
     Python 3.13 made `create_default_context` refuse certificates that lack extensions of RFC 5280,
     as many private authorities issue them, and accept intermediate authorities as trusted.
@@ -20,10 +20,10 @@ def verify_alike(context: ssl.SSLContext) -> None:
 
 
 def client_context(trusted: str | None = None) -> ssl.SSLContext:
-    """Return a client's context.
+    """Return a context for clients.
 
     Args:
-        trusted: Certificates in PEM form; None: those that the system trusts.
+        trusted: Trusted certificates (PEM); None: those of the system.
 
     Raises:
         ssl.SSLError: the certificates are broken.
@@ -34,13 +34,13 @@ def client_context(trusted: str | None = None) -> ssl.SSLContext:
 
 
 class Handshake(ssl.SSLObject):
-    """A server's end of a connection; it logs why a handshake fails, which asyncio does not."""
+    """The server's side of a TLS connection; logs why a handshake fails, which asyncio does not."""
 
     def do_handshake(self) -> None:
-        """Go on with the handshake.
+        """Continue the handshake.
 
         Raises:
-            ssl.SSLError: it fails, or data of the other end is missing.
+            ssl.SSLError: it fails, or more data of the client is needed.
         """
         try:
             super().do_handshake()
@@ -53,7 +53,7 @@ class Handshake(ssl.SSLObject):
 
 
 def describe(error: ssl.SSLError) -> str:
-    """Say why a handshake failed, for whoever runs the server."""
+    """Return why a handshake failed, for the server's log."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate is refused: {error.verify_message}"
     if error.reason == "HTTP_REQUEST":
@@ -65,11 +65,11 @@ def describe(error: ssl.SSLError) -> str:
 
 
 class ServerContext(ssl.SSLContext):
-    """What a server offers and trusts at a time; no TLS session can be resumed in another one."""
+    """A server's TLS context; no session can be resumed in another one."""
 
     sslobject_class = Handshake
     authorities: frozenset[str] = frozenset()
-    """The certificates in PEM form of those that may sign clients' certificates."""
+    """The certificates (PEM) of the authorities that may sign client certificates."""
 
 
 def server_context() -> ServerContext:
@@ -84,10 +84,10 @@ def server_context() -> ServerContext:
 
 
 class LatestContext(ssl.SSLContext):
-    """Stands for whichever context is the latest when a connection is made.
+    """A context that uses the latest one for each new connection.
 
-    So a change is whole or not at all, and a session of before, which OpenSSL keeps in the context
-    that it began with, is unknown afterwards: the client must show its certificate again.
+    So all files change together, and a session of an older context, where OpenSSL keeps it, is
+    unknown afterwards: the client must present its certificate again.
     """
 
     latest: Callable[[], ServerContext]
@@ -100,5 +100,5 @@ class LatestContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """Begin a connection in the latest context."""
+        """Open a connection in the latest context."""
         return self.latest().wrap_bio(incoming, outgoing, server_side, server_hostname, session)

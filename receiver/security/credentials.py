@@ -1,13 +1,13 @@
-"""The credentials that requests may bring: only digests of them are kept.
+"""The credentials of clients, kept as digests only.
 
-The file is in the habit of Prometheus' `web.yml`:
+The file has the format of Prometheus' `web.yml`, with tokens:
 
     basic_auth_users:
       NAME: bcrypt hash
     bearer_tokens:
       - SHA-256 digest, in hexadecimal
 
-A key that stands there twice, as appending makes it, counts with all its values.
+A key may occur twice, as happens when entries are appended; all its values count.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ NAME: Final = "RECEIVER_CREDENTIALS_FILE"
 
 
 class Credentials(NamedTuple):
-    """What is compared with what requests bring."""
+    """The accepted credentials."""
 
     users: dict[str, bytes]
     """The bcrypt hash of each user's password."""
     tokens: tuple[bytes, ...]
-    """SHA-256 digests; enough for tokens, which are too long to guess."""
+    """SHA-256 digests of tokens, which are too long to guess."""
 
 
 def must_match(pattern: str, fault: str) -> AfterValidator:
-    """Check a text without ever showing it."""
+    """Return a validator whose error does not show the text."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -50,7 +50,7 @@ def must_match(pattern: str, fault: str) -> AfterValidator:
 
 
 def or_empty(kind: Callable[[], object]) -> BeforeValidator:
-    """Take a key without a value for an empty one."""
+    """Return a validator that accepts a key without a value."""
     return BeforeValidator(lambda value: value or kind())
 
 
@@ -81,10 +81,10 @@ class CredentialsFile(BaseModel):
 
 
 def read_credentials(settings: Settings) -> Credentials:
-    """All credentials: those of the file, and the tokens that the settings have themselves.
+    """Read all credentials: those of the file, and the tokens in the settings.
 
     Raises:
-        SettingsError: the file cannot be read, or is broken; the message shows no value of it.
+        SettingsError: the file cannot be read or is invalid; the message shows none of its values.
     """
     tokens = tuple(digest_token(token) for token in settings.bearer_tokens)
     if settings.credentials_file is None:
@@ -100,13 +100,13 @@ def parse(file: Path) -> CredentialsFile:
     """Read a credentials file.
 
     Raises:
-        SettingsError: it cannot be read, is broken, or has no credentials.
+        SettingsError: it cannot be read, is invalid, or has no credentials.
     """
     content = parse_text(read_text(NAME, file), f"{NAME}={file}")
     if not (content.basic_auth_users or content.bearer_tokens):
         raise SettingsError(
             f"{NAME}={file}: has no credentials; `receiver credential` makes one, "
-            f"and without {NAME} nobody needs any"
+            f"and without {NAME} no credentials are needed"
         )
     return content
 
@@ -116,10 +116,10 @@ def parse_text(text: str, place: str) -> CredentialsFile:
 
     Args:
         text: The content.
-        place: Where it is from, for errors.
+        place: The file's name, for errors.
 
     Raises:
-        SettingsError: it is broken; the message shows no value of it.
+        SettingsError: it is invalid; the message shows none of its values.
     """
     try:
         data = yaml.load(text, Loader=MergingLoader)  # noqa: S506  builds only text
@@ -136,7 +136,7 @@ def parse_text(text: str, place: str) -> CredentialsFile:
 
 
 def describe_duplicate(error: DuplicateKeyError) -> str:
-    """Say which lines have the same key, but not which."""
+    """Describe a duplicate key by its two lines, without showing it."""
     assert error.problem_mark is not None  # noqa: S101  the loader sets both
     assert error.context_mark is not None  # noqa: S101
     return (
@@ -146,7 +146,7 @@ def describe_duplicate(error: DuplicateKeyError) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """Say where the first fault is and what, but no value."""
+    """Describe the first error and its place, without showing a value."""
     fault = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(str(part) for part in fault["loc"] if part != "[key]")
     reason = fault["msg"].removeprefix("Value error, ")
@@ -154,5 +154,5 @@ def explain(error: ValidationError) -> str:
 
 
 def digest_token(token: str) -> bytes:
-    """What is kept of a token."""
+    """Return the SHA-256 digest of a token."""
     return hashlib.sha256(token.encode()).digest()

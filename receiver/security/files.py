@@ -1,4 +1,4 @@
-"""Files that are read anew when they change, so that credentials are replaced without a restart."""
+"""Reloads files when they change, so that credentials are replaced without a restart."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from receiver.errors import SettingsError
 logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 T = TypeVar("T")
 State: TypeAlias = list[tuple[int, int, int] | None]
 
 
 class Reloaded(Generic[T]):
-    """What some files say, up to date while `kept_up` is entered.
+    """The value of some files, kept up to date while `kept_up` is entered.
 
     Args:
         files: The files.
-        read: Reads them; if it fails, that ends the start, and later leaves all as it was.
+        read: Reads them; an error ends the start, or later leaves the last value.
     """
 
     def __init__(self, files: Sequence[Path], read: Callable[[], T]) -> None:
         self._files = files
         self._read = read
-        # The state first: what changes in between is read twice rather than never.
+        # The state first: a change in between is read twice rather than never.
         self._state = state_of(files)
         self.value = read()
 
     @asynccontextmanager
     async def kept_up(self) -> AsyncIterator[None]:
-        """Look for changes until the end of this."""
+        """Check for changes until the end of this context."""
         task = asyncio.create_task(self._keep_up()) if self._files else None
         try:
             yield
@@ -53,7 +53,7 @@ class Reloaded(Generic[T]):
             await self.look()
 
     async def look(self) -> None:
-        """Read the files if they have changed since they were read last."""
+        """Read the files if they have changed since the last time."""
         state = state_of(self._files)
         if state == self._state:
             return
@@ -61,18 +61,18 @@ class Reloaded(Generic[T]):
         try:
             self.value = await asyncio.to_thread(self._read)
         except Exception as error:  # noqa: BLE001  whatever it is, the next change must be seen
-            logger.error("%s; what was read before stays in use", error)  # noqa: TRY400  a user's file is no bug
+            logger.error("%s; the values read before stay in use", error)  # noqa: TRY400  a user's file is no bug
         else:
             logger.info("read anew: %s", ", ".join(map(str, self._files)))
 
 
 def state_of(files: Sequence[Path]) -> State:
-    """What changes with a file's content, or if another takes its place; None: it is away."""
+    """Return what changes with a file or its replacement; None: it is missing."""
     return [state_of_one(file) for file in files]
 
 
 def state_of_one(file: Path) -> tuple[int, int, int] | None:
-    """The same of one file."""
+    """Return that state of a single file."""
     try:
         status = file.stat()
     except OSError:
@@ -81,14 +81,14 @@ def state_of_one(file: Path) -> tuple[int, int, int] | None:
 
 
 def read_text(name: str, file: Path) -> str:
-    """The content of the file that a setting names.
+    """Read the file that a setting names.
 
     Raises:
-        SettingsError: it cannot be read; the message shows nothing of it.
+        SettingsError: it cannot be read; the message shows none of its content.
     """
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{name}={file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise SettingsError(f"{name}={file}: is no text") from None
+        raise SettingsError(f"{name}={file}: is not text") from None

@@ -1,4 +1,4 @@
-"""Headers that every answer has, for browsers that should take nothing for what it is not."""
+"""Security headers of every answer, for browsers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""A handler may set others, as the page does."""
+"""Default headers; a handler may set others, as the page does."""
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Signal `on_response_prepare`: add what the handler has not set itself."""
+    """Add the headers that the handler has not set; for `on_response_prepare`."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
 
 
 def hide_versions() -> None:
-    """Let no answer tell which software of which version it comes from.
+    """Keep name and version of the server software out of all answers.
 
-    Not by the signal: what is no HTTP, aiohttp answers without it.
+    Not by the signal, since aiohttp answers malformed requests without it.
     """
     web_response.SERVER_SOFTWARE = "receiver"  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Inserts an entry into the text of a credentials file, so that comments and layout stay."""
+"""Inserts an entry into the text of a credentials file; comments and layout are kept."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Entry: TypeAlias = dict[str, str] | list[str]
 
 
 def insert(text: str, entry: Entry, place: str) -> str:
-    """Return the text of a credentials file with one entry more.
+    """Return the text of a credentials file with another entry.
 
     Args:
         text: The content so far, which may be empty.
         entry: What to add.
-        place: Where the text is from, for errors.
+        place: The file's name, for errors.
 
     Raises:
-        SettingsError: there is such a user, or the text is no credentials file; the message shows
-            no value of it.
+        SettingsError: the user exists already, or the text is not a credentials file; the message
+            shows none of its values.
     """
     content = parse_text(text, place)
     for name in entry if isinstance(entry, dict) else ():
@@ -39,15 +39,15 @@ def insert(text: str, entry: Entry, place: str) -> str:
         with suppress(SettingsError):
             if parse_text(candidate, place) == wanted:
                 return candidate
-    # Written in an unusual way: the comments are lost, the credentials are not.
+    # In an unusual layout: the comments are lost, the credentials are not.
     return dump(wanted.model_dump())
 
 
 def require_new(content: CredentialsFile, name: str, place: str) -> None:
-    """Check that there is no user of that name.
+    """Check that no user has that name.
 
     Raises:
-        SettingsError: there is one.
+        SettingsError: one has.
     """
     if name in content.basic_auth_users:
         raise SettingsError(
@@ -57,24 +57,24 @@ def require_new(content: CredentialsFile, name: str, place: str) -> None:
 
 
 def extend(content: CredentialsFile, entry: Entry) -> CredentialsFile:
-    """Return the credentials with one entry more."""
+    """Return the credentials with another entry."""
     if isinstance(entry, dict):
         return content.model_copy(update={USERS: content.basic_auth_users | entry})
     return content.model_copy(update={TOKENS: content.bearer_tokens + entry})
 
 
 def key_of(entry: Entry) -> str:
-    """Return the key under which an entry stands."""
+    """Return the key for entries of that kind."""
     return USERS if isinstance(entry, dict) else TOKENS
 
 
 def insert_at_end(text: str, entry: Entry) -> str:
-    """Return the text with the entry under a key of its own at the end."""
+    """Return the text with the entry under a new key at the end."""
     return insert_lines(text, len(text), dump({key_of(entry): entry}))
 
 
 def insert_at_key(text: str, entry: Entry) -> str:
-    """Return the text with the entry behind the others of its kind, or at the end."""
+    """Return the text with the entry after the others of its kind, or at the end."""
     root = yaml.compose(text, Loader=yaml.BaseLoader)
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
     values = [value for key, value in pairs if key.value == key_of(entry)]
@@ -91,7 +91,7 @@ def insert_at_key(text: str, entry: Entry) -> str:
 
 
 def insert_lines(text: str, index: int, lines: str) -> str:
-    """Return the text with lines behind the line that has the index."""
+    """Return the text with lines added after the line with that index."""
     end = text.find("\n", index)
     before, after = (text, "") if end < 0 else (text[: end + 1], text[end + 1 :])
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -101,7 +101,7 @@ def insert_lines(text: str, index: int, lines: str) -> str:
 
 
 def insert_into_flow(text: str, node: yaml.Node, entry: Entry) -> str:
-    """Return the text with the entry behind the others between brackets."""
+    """Return the text with the entry after the others within the brackets."""
     written = yaml.safe_dump(entry, allow_unicode=True, default_flow_style=True, width=sys.maxsize)
     items = node.value if isinstance(node, yaml.CollectionNode) else []
     if items:

@@ -1,4 +1,4 @@
-"""Reads YAML in which a key may stand twice, since people append to such files."""
+"""Reads YAML in which a key may occur twice, since people append to such files."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import yaml
 
 
 class DuplicateKeyError(yaml.MarkedYAMLError):
-    """A key stands in a map twice, and its two values cannot be merged.
+    """A key occurs twice in a map, and its two values cannot be merged.
 
-    `problem_mark` is where the second one begins, `context_mark` where the first one does.
+    `problem_mark` is the start of the second one, `context_mark` of the first one.
     """
 
 
 class MergingLoader(yaml.BaseLoader):
-    """Reads every scalar as the text it is, and merges the values of a key that stands twice.
+    """Reads every scalar as text, and merges the values of a key that occurs twice.
 
     Lists are joined, and so are maps, whose keys must differ. A plain loader would keep the last
-    value and drop the others in silence.
+    value and drop the others silently.
 
     Raises:
-        DuplicateKeyError: there is more than one value, and they are neither.
+        DuplicateKeyError: a key has several values that are neither lists nor maps.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -41,7 +41,7 @@ def merge(pairs: Pairs) -> Pairs:
     """
     found: dict[object, tuple[yaml.Node, yaml.Node]] = {}
     for key, value in pairs:
-        # What is no scalar cannot be a key; the loader says so itself.
+        # Only a scalar can be a key; the loader itself reports others.
         name = key.value if isinstance(key, yaml.ScalarNode) else key
         first = found.get(name)
         found[name] = (key, value) if first is None else (first[0], join(first, (key, value)))
@@ -49,7 +49,7 @@ def merge(pairs: Pairs) -> Pairs:
 
 
 def join(first: tuple[yaml.Node, yaml.Node], second: tuple[yaml.Node, yaml.Node]) -> yaml.Node:
-    """Return one value made of two that have the same key.
+    """Merge two values of the same key.
 
     Raises:
         DuplicateKeyError: they are neither two lists nor two maps, and none of them is empty.
@@ -66,5 +66,5 @@ def join(first: tuple[yaml.Node, yaml.Node], second: tuple[yaml.Node, yaml.Node]
 
 
 def is_empty(node: yaml.Node) -> bool:
-    """Whether nothing stands after a key's colon."""
+    """Return whether a key has no value."""
     return isinstance(node, yaml.ScalarNode) and node.style is None and not node.value

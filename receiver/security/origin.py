@@ -1,11 +1,11 @@
-"""Keeps pages of other sites from using a receiver through the browser of somebody who reaches it.
+"""Keeps pages of other sites from using the receiver through a visitor's browser.
 
-Two ways are closed. A page may send requests to any address, without seeing the answers: such a
-request says where it comes from (`Origin`, `Sec-Fetch-Site`), and must not change anything. Or its
-own name comes to stand for the receiver's address (DNS rebinding): then it sees the answers too, so
-where no credentials are needed, the name by which a browser asks must be one of the receiver's.
+Two attacks are prevented. A page may send requests to any address, without seeing the answers:
+such a request states its origin (`Origin`, `Sec-Fetch-Site`), and must not change anything. Or the
+page's own name is made to resolve to the receiver's address (DNS rebinding), and the page sees the
+answers too: without authentication, the host in a browser's request must be one of the receiver's.
 
-Programs that are no browsers are not judged: Prometheus would drop what is refused.
+Requests of other programs are not checked: Prometheus would drop what is refused.
 """
 
 from __future__ import annotations
@@ -23,47 +23,48 @@ from multidict import CIMultiDictProxy
 
 from receiver.config.settings import Settings
 from receiver.errors import ForeignPageError
+from receiver.http import paths
 from receiver.security.refuser import Refuser
 
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
 STRICTER: Final = frozenset({"/codes"})
-"""Forms whose handlers demand a proof of where they come from, and answer people by a page."""
+"""Forms whose handlers check the origin themselves, and answer with a page."""
 
 OWN_SITES: Final = frozenset({"same-origin", "none"})
-"""Values of `Sec-Fetch-Site`: a page of this receiver, or a person without any page."""
+"""Values of `Sec-Fetch-Site` for a page of this receiver, or an address typed by a person."""
 
 LOCAL_NAME: Final = re.compile(r"[a-z0-9_-]+|([a-z0-9_-]+\.)*localhost")
-"""Names that nobody can register: those without a dot are of a network, such as Compose's."""
+"""Names that cannot be registered: those without a dot belong to a network, such as Compose's."""
 
 PORT: Final = re.compile(r":\d*$")
 DEFAULT_PORT: Final = re.compile(r":(80|443)?$")
 
 MOST_SHOWN: Final = 100
-"""Characters of a host in an error."""
+"""Maximum length of a host in an error message."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class SameSite:
-    """Refuses what pages of other sites ask.
+    """Refuses requests from pages of other sites.
 
     Args:
-        settings: Which names the receiver has, and whether it needs credentials.
-        refuse: Makes the answers.
+        settings: The receiver's names, and whether it authenticates clients.
+        refuse: Builds the answers.
     """
 
     def __init__(self, settings: Settings, refuse: Refuser) -> None:
         self._refuse = refuse
-        # A page of another site has no credentials to bring under a name of its own.
-        self._checks_names = not settings.guarded
+        # Under its own name, a page of another site has no credentials of the receiver.
+        self._checks_names = not settings.requires_credentials
         self._names = {*settings.allowed_host_names, settings.address[0], socket.gethostname()}
         self._names = {name.lower() for name in self._names}
 
     @property
     def middleware(self) -> Middleware:
-        """What stands before every handler."""
+        """The middleware that runs before every handler."""
 
         @web.middleware
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -76,22 +77,22 @@ class SameSite:
         return check
 
     def check(self, request: web.Request) -> None:
-        """Judge a request by its headers.
+        """Check a request by its headers.
 
         Raises:
-            ForeignPageError: a page of another site asks.
+            ForeignPageError: a page of another site sends it.
         """
         hosts = find_hosts(request)
         changes = request.method not in READING and request.path not in STRICTER
         if changes and is_foreign(request.headers, hosts):
             raise ForeignPageError(
                 "a page of another site must not send this; if it is the receiver's own page "
-                "behind a proxy, let the proxy pass the header Host on"
+                "behind a proxy, the proxy must pass on the header Host"
             )
         if self._checks_names and is_for_people(request) and not self._are_ours(hosts):
             named = ", ".join(sorted(hosts))[:MOST_SHOWN] or "no host"
             raise ForeignPageError(
-                f"{named!r} is not known as a name of this receiver: add it to "
+                f"{named!r} is not a known name of this receiver: add it to "
                 "RECEIVER_ALLOWED_HOSTS, or set credentials"
             )
 
@@ -106,7 +107,7 @@ class SameSite:
 
 
 def find_hosts(request: web.Request) -> set[str]:
-    """Return all names, with their ports, by which a request says it asks; there should be one."""
+    """Return all hosts in a request, with their ports; there should be one."""
     hosts = request.headers.getall("Host", [])
     # A whole URL takes precedence over the header (RFC 9112, section 3.2.2).
     target = [] if request.raw_path.startswith("/") else [host_of(request.raw_path)]
@@ -122,33 +123,33 @@ def host_of(url: str) -> str:
 
 
 def without_default_port(host: str) -> str:
-    """Return a host as browsers write it, whichever scheme a proxy has."""
+    """Return a host without a default port, as browsers write it."""
     return DEFAULT_PORT.sub("", host.strip().lower())
 
 
 def is_foreign(headers: CIMultiDictProxy[str], hosts: set[str]) -> bool:
-    """Whether a browser says that a request comes from a page of another site."""
+    """Return whether the headers of a browser name a page of another site."""
     sites = headers.getall("Sec-Fetch-Site", [])
     if any(site not in OWN_SITES for site in sites):
         return True
     if "same-origin" in sites:
-        # A proxy may have changed the host since; the browser compared them before.
+        # A proxy may have changed the host; the browser compared the original ones.
         return False
     origins = {without_default_port(host_of(text)) for text in headers.getall("Origin", [])}
     return bool(origins) and not (origins == hosts and all(hosts))
 
 
 def is_for_people(request: web.Request) -> bool:
-    """Whether a request is for a page, or a browser has made it; health is for everybody."""
+    """Return whether a request is for a page or comes from a browser, other than a health check."""
     if request.path.startswith("/-/"):
         return False
-    for_programs = request.path.startswith("/api/") or request.path == "/metrics"
+    for_programs = request.path.startswith("/api/") or request.path == paths.METRICS
     return not for_programs or is_from_browser(request.headers)
 
 
 def is_from_browser(headers: CIMultiDictProxy[str]) -> bool:
-    """Whether a browser has made a request; a page can change these headers, but remove none."""
-    # Some libraries of programs send `*`.
+    """Return whether a browser sends a request; pages can change these headers, not remove them."""
+    # Some HTTP libraries send `*`.
     languages = headers.get("Accept-Language", "*").strip()
     return (
         "Origin" in headers
@@ -159,7 +160,7 @@ def is_from_browser(headers: CIMultiDictProxy[str]) -> bool:
 
 
 def is_address(name: str) -> bool:
-    """Whether a host is an IP address, which cannot come to stand for another."""
+    """Return whether a host is an IP address, which cannot be made to resolve to another one."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

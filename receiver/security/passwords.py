@@ -1,4 +1,4 @@
-"""Checks passwords beside the event loop: bcrypt takes its time, which is the point of it."""
+"""Checks passwords in a thread, since bcrypt is slow on purpose."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ from receiver.errors import OverloadedError
 from receiver.security.turns import Turns
 
 MOST_WAITING: Final = 1024
-"""Maximum number of checks that wait; further ones are refused."""
+"""Maximum number of waiting checks; further ones are refused."""
 
 LONGEST_WAIT: Final = 20.0
-"""Seconds until a request whose check has not ended is refused; a sender sends it again."""
+"""Seconds until a request whose check has not ended is refused; its sender retries."""
 
 MOST_REMEMBERED: Final = 1024
-"""Maximum number of wrong passwords that are remembered; the least used goes first."""
+"""Maximum number of remembered wrong passwords; the least recently used is dropped first."""
 
 LONGEST: Final = 72
 """Maximum length of a password in bytes; bcrypt has never hashed a longer one."""
 
 
 class Attempt(NamedTuple):
-    """What a request brings, and whom it comes from."""
+    """The credentials of a request, and its sender."""
 
     user: bytes
     password: bytes
     hashed: bytes
     """The bcrypt hash to compare with."""
     genuine: bool
-    """Whether the hash is the user's own; a name that nobody has is compared with some other."""
+    """Whether the hash is the user's own; an unknown user is compared with another one's."""
     address: str = ""
     is_wanted: Callable[[], bool] = lambda: True
-    """Whether the sender still waits for the answer."""
+    """Returns whether the sender still waits for the answer."""
 
 
 class Check:
-    """A check that waits or runs, for all attempts that bring the same."""
+    """A waiting or running check, for all attempts with the same credentials."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempts = [attempt]
         self.outcome: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        """None: it is given up."""
+        """The result; None if the check is given up."""
 
 
 class PasswordChecker:
-    """Compares passwords with bcrypt hashes, each case once as long as it is remembered.
+    """Compares passwords with bcrypt hashes, and remembers the results.
 
-    One thread does it, of the lowest priority, and without the interpreter's lock. Right passwords
-    are remembered for as long as their hashes are in use: however many wrong ones come, they cannot
-    displace them. Those that are not known yet take turns by address and by user.
+    A single thread compares them, with the lowest priority and without the interpreter's lock.
+    Right passwords are remembered as long as their hashes are in use, however many wrong ones
+    arrive. Passwords that are not remembered take turns by address and by user.
     """
 
     def __init__(self) -> None:
@@ -74,19 +74,19 @@ class PasswordChecker:
         self._running = False
 
     def close(self) -> None:
-        """End, without waiting for checks that have not begun."""
+        """Stop, without waiting for checks that have not begun."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         while self._turns:
             self._give_up(self._turns.take())
 
     async def matches(self, attempt: Attempt) -> bool:
-        """Whether the hash was made of the password, and is the user's own.
+        """Return whether the hash is of the password and is the user's own.
 
-        The user's name tells outcomes apart that are remembered: else a quick answer to an unknown
-        name would tell that somebody else has the password.
+        Results are remembered by user: else a quick answer to an unknown name would reveal that
+        another user has the password.
 
         Raises:
-            OverloadedError: too many others are to be checked first.
+            OverloadedError: too many other passwords are waiting.
         """
         if len(attempt.password) > LONGEST:
             return False
@@ -99,7 +99,7 @@ class PasswordChecker:
         found = self._find(case, attempt)
         try:
             async with asyncio.timeout(LONGEST_WAIT):
-                # Others may wait for the same one.
+                # Other requests may wait for the same check.
                 matches = await asyncio.shield(found.outcome)
         except TimeoutError:
             matches = None
@@ -129,7 +129,7 @@ class PasswordChecker:
         self._checks.pop(case).outcome.set_result(None)
 
     def _go_on(self) -> None:
-        """Begin the next check that somebody waits for, unless one is running."""
+        """Begin the next check that a sender still waits for, unless one is running."""
         while self._turns and not self._running:
             case = self._turns.take()
             attempts = self._checks[case].attempts
@@ -164,7 +164,7 @@ class PasswordChecker:
 
 
 def check(password: bytes, hashed: bytes) -> bool:
-    """Whether the hash was made of the password, in a time that only the hash decides."""
+    """Return whether the hash is of the password, in a time that depends on the hash only."""
     try:
         return bcrypt.checkpw(password, hashed)
     except ValueError:
@@ -173,7 +173,7 @@ def check(password: bytes, hashed: bytes) -> bool:
 
 
 def step_back() -> None:
-    """Let this thread run when no other wants to; only Linux gives threads a priority."""
+    """Give this thread the lowest priority; only Linux has priorities of threads."""
     if sys.platform == "linux":
         with suppress(OSError):  # a sandbox may forbid it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

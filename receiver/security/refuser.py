@@ -1,4 +1,4 @@
-"""Answers requests that are refused before a handler has seen them."""
+"""Answers requests that are refused before they reach a handler."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
+from receiver.http import paths
+from receiver.http.answers import refusal
 from receiver.http.request_id import request_id
 from receiver.telemetry.metrics import Metrics
-from receiver.write import WRITE_PATH, refusal
 
 
 class Refuser:
-    """Makes the answers.
+    """Answers refused requests.
 
     Args:
-        settings: How long a sender should wait.
-        metrics: Where to count the write requests that are refused.
+        settings: State how long a sender should wait.
+        metrics: Counts the write requests that are refused.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -24,9 +25,9 @@ class Refuser:
         self._retry_after = settings.retry_after
 
     def __call__(self, request: web.Request, error: ReceiverError, hint: str = "") -> web.Response:
-        """Return the answer to a request; a hint is for people, so not for those who write."""
+        """Return the answer to a request; a hint, for people, is not added to write requests."""
         response = refusal(error, self._retry_after, request_id(request))
-        if request.path == WRITE_PATH:
+        if request.path == paths.WRITE:
             self._metrics.count_refused(error)
             self._metrics.requests.labels(error.status, "unknown").inc()
         elif hint:

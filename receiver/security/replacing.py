@@ -1,4 +1,4 @@
-"""Replaces a file's content as a whole, by one process at a time."""
+"""Replaces the content of a file atomically, by one process at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from receiver.errors import SetupError
 
 
 def edit(file: Path, change: Callable[[str], str]) -> None:
-    """Replace a file by a changed one: readers see the old content or the new, never half of it.
+    """Replace the content of a file: readers see the old content or the new one.
 
-    Mode, owner and extended attributes stay; a file that is made is its owner's alone (0600). Of a
-    symbolic link, the file that it names is replaced.
+    Mode, owner and extended attributes are kept; a new file is readable by its owner only (0600).
+    Of a symbolic link, the target is replaced.
 
     Args:
         file: The file, which need not exist.
-        change: Returns the new content for the old one; what it raises leaves the file as it was.
+        change: Returns the new content for the old one; if it raises, the file is not changed.
 
     Raises:
         SetupError: the file cannot be read or written.
@@ -45,7 +45,7 @@ def look(file: Path) -> str:
 
 @contextmanager
 def faults_named(file: Path) -> Iterator[None]:
-    """Raise SetupError, with the file's name, for what the operating system refuses."""
+    """Raise SetupError, with the file's name, for errors of the operating system."""
     try:
         yield
     except UnicodeDecodeError:
@@ -55,19 +55,19 @@ def faults_named(file: Path) -> Iterator[None]:
 
 
 def reason(error: OSError | RuntimeError) -> str:
-    """Say why a file cannot be replaced."""
+    """Return why a file cannot be replaced."""
     if not isinstance(error, OSError):
         return str(error)
     if error.errno == errno.EBUSY:
-        # A container's file from outside: to replace it there would not change the one outside.
+        # A file mounted into a container: replacing it would not change the original.
         return "it is mounted by itself; change it on the host"
     return error.strerror or str(error)
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Wait until nobody else edits a file of the directory in this way."""
-    # Not the file: it is another one as soon as it is replaced.
+    """Wait until no other process edits a file of the directory."""
+    # Not the file itself, which is another one after it is replaced.
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

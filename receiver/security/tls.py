@@ -1,4 +1,4 @@
-"""HTTPS, with files that are replaced without a restart, and client certificates."""
+"""HTTPS with files that can be replaced without a restart, and client certificates."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 class ServerTLS:
-    """What a server that speaks TLS listens with, for as long as it runs.
+    """The TLS state of a server, kept up to date while it runs.
 
     Args:
-        settings: With a certificate.
+        settings: Name a certificate.
 
     Raises:
-        SettingsError: the files cannot be used; the message says which, and why.
+        SettingsError: a file cannot be used; the message states which one and why.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -49,7 +49,7 @@ class ServerTLS:
             yield
 
     def trusts_still(self, connection: ssl.SSLObject) -> bool:
-        """Whether all authorities that were trusted when a connection was made still are."""
+        """Return whether all authorities trusted when a connection was made are still trusted."""
         context = connection.context
         return (
             isinstance(context, ServerContext)
@@ -58,10 +58,10 @@ class ServerTLS:
 
 
 def build_context(settings: Settings) -> ServerContext:
-    """Read the files that the settings name, and try them.
+    """Read the files that the settings name, and check them.
 
     Raises:
-        SettingsError: as above.
+        SettingsError: a file cannot be used.
     """
     assert settings.tls_cert_file is not None  # noqa: S101  as ServerTLS demands
     context = server_context()
@@ -75,7 +75,7 @@ def load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> N
     """Load a certificate with its chain and its key.
 
     Raises:
-        SettingsError: they cannot be read, do not fit each other, or are of no use now.
+        SettingsError: they cannot be read, do not match, or are not valid now.
     """
     place = f"{CERT}={cert}"
     certificate = first_certificate(read_text(CERT, cert), place)
@@ -96,9 +96,9 @@ def load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> N
 
 
 def load_authorities(context: ServerContext, file: Path) -> None:
-    """Take client certificates that an authority of the file has signed.
+    """Accept client certificates signed by an authority in the file.
 
-    Whether one must be shown is the guard's to say: health checks have none.
+    `Authentication` decides whether a certificate is required: health checks have none.
 
     Raises:
         SettingsError: the file cannot be read, or has no certificate.
@@ -109,7 +109,7 @@ def load_authorities(context: ServerContext, file: Path) -> None:
     try:
         context.load_verify_locations(cadata=text)
     except ssl.SSLError:
-        raise SettingsError(f"{place}: has a broken certificate") from None
+        raise SettingsError(f"{place}: has a malformed certificate") from None
     found = (part.partition(END)[0] for part in text.split(BEGIN)[1:])
     context.authorities = frozenset("".join(pem.split()) for pem in found)
     context.verify_mode = ssl.CERT_OPTIONAL
@@ -125,10 +125,10 @@ def refuse_encrypted(place: str) -> str:
 
 
 def first_certificate(text: str, place: str) -> str:
-    """The server's own certificate; those that signed it follow in the file.
+    """Return the server's own certificate; its chain follows it in the file.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: the file has none.
     """
     _, begin, rest = text.partition(BEGIN)
     body, end, _ = rest.partition(END)
@@ -138,10 +138,10 @@ def first_certificate(text: str, place: str) -> str:
 
 
 def trusting(certificate: str) -> ssl.SSLContext:
-    """What a client uses that trusts this very certificate, whoever signed it and for which host.
+    """Return a client context that trusts exactly this certificate, for any host.
 
     Raises:
-        ssl.SSLError: it is broken.
+        ssl.SSLError: it is malformed.
     """
     context = client_context(certificate)
     context.check_hostname = False
@@ -149,7 +149,7 @@ def trusting(certificate: str) -> ssl.SSLContext:
 
 
 def find_fault(server: ssl.SSLContext, certificate: str) -> str:
-    """What keeps clients from taking the certificate, such as its age; empty: nothing."""
+    """Return why clients would not accept the certificate, such as its age; empty: they would."""
     try:
         shake_hands(server, trusting(certificate))
     except ssl.SSLCertVerificationError as error:
@@ -160,10 +160,10 @@ def find_fault(server: ssl.SSLContext, certificate: str) -> str:
 
 
 def read_expiry(settings: Settings) -> float:
-    """When the server's certificate expires, in seconds since the Unix epoch.
+    """Return when the server's certificate expires, in seconds since the Unix epoch.
 
     Raises:
-        SettingsError: the files cannot be used; it has expired, for instance.
+        SettingsError: a file cannot be used, for instance because it has expired.
     """
     assert settings.tls_cert_file is not None  # noqa: S101  as ServerTLS demands
     server = build_context(settings)
@@ -173,10 +173,10 @@ def read_expiry(settings: Settings) -> float:
 
 
 def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
-    """Let two ends in memory shake hands; the client's end has seen the server's certificate.
+    """Perform a handshake in memory; return the client side, which has the server certificate.
 
     Raises:
-        ssl.SSLError: they do not agree.
+        ssl.SSLError: it fails.
     """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     one = client.wrap_bio(to_client, to_server)
@@ -192,7 +192,7 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject
 
 
 def own_tls(settings: Settings) -> ssl.SSLContext | None:
-    """What trusts the receiver of the same settings on this machine; None: it serves no HTTPS.
+    """Return a context that trusts the receiver with the same settings; None: it serves HTTP.
 
     Raises:
         SettingsError: the certificate cannot be read.

@@ -1,4 +1,4 @@
-"""A queue in which nobody waits longer because another one asks for more."""
+"""A fair queue: no sender waits longer because another one sends more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Turns(Generic[T]):
-    """Gives turns to addresses, one after the other, and within an address to its users.
+    """Takes turns between addresses, and within an address between users.
 
     Args:
         limit: Maximum number of entries.
@@ -27,8 +27,8 @@ class Turns(Generic[T]):
         """Add an entry.
 
         Returns:
-            The entry that has to leave for it, if the queue is full: the latest one of whoever
-            has the most, which may be the new one itself.
+            The entry that is dropped if the queue is full: the latest one of the address and user
+            with the most entries, which may be the new one itself.
         """
         self._waiting.setdefault(address, OrderedDict()).setdefault(user, deque()).append(entry)
         self._length += 1
@@ -38,13 +38,13 @@ class Turns(Generic[T]):
         """Remove the entry whose turn it is.
 
         Raises:
-            LookupError: there is none.
+            LookupError: the queue is empty.
         """
         address, users = self._waiting.popitem(last=False)
         user, entries = users.popitem(last=False)
         entry = entries.popleft()
         self._length -= 1
-        # Whoever has had a turn goes to the end.
+        # After its turn, an address goes to the end.
         if entries:
             users[user] = entries
         if users:
@@ -52,7 +52,7 @@ class Turns(Generic[T]):
         return entry
 
     def _drop(self) -> T:
-        # Of several that have the most, the last to have its turn.
+        # Of several with the most entries, the one whose turn is last.
         address, users = max(reversed(self._waiting.items()), key=lambda item: count(item[1]))
         user, entries = max(reversed(users.items()), key=lambda item: len(item[1]))
         entry = entries.pop()

@@ -19,6 +19,7 @@ from receiver.rows.model import Sample
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Database, translated
 from receiver.storage.reading.observing import observe
+from receiver.storage.schema.declaration import declaration_obstacle
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate
 from receiver.storage.writing.group_commit import Batching, GroupCommit
@@ -161,7 +162,9 @@ class Store:
         number = next(self._rehearsals)
         # One transaction for each table: a change of several must not end in a deadlock.
         async with self.database.connection() as connection:
-            trouble = await rehearse(connection, self._settings.catalogue)
+            catalogue = self._settings.catalogue
+            trouble = await declaration_obstacle(connection, catalogue)
+            trouble = trouble or await rehearse(connection, catalogue)
         if trouble is None and self._refused:
             # One at a time: two that both have a chunk made would wait for each other.
             async with self._writing_back, self.database.transaction() as connection:

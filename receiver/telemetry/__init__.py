@@ -1,1 +1,1 @@
-"""Reports how the receiver does: logs and metrics."""
+"""Logs and metrics of the receiver."""

@@ -1,8 +1,8 @@
-"""What `/metrics` tells about the receiver itself; docs/metrics.md explains each of them.
+"""The receiver's own metrics; docs/metrics.md explains each of them.
 
-What happens is counted where it happens, once a request or a transaction. How things stand
-(`show`) is written down every second, for of several workers only one answers a scrape. What the
-database holds is the same for all of them: the one that answers tells what it saw last.
+Counters are incremented where the event happens, once per request or transaction. The state of a
+process (`show`) is set every second, since only one of several workers answers a scrape. The state
+of the database is the same for all workers: the one that answers exposes what it read last.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ REFUSALS: Final = (
     SlowSenderError,
     DatabaseUnavailableError,
 )
-"""What a request is refused for most often."""
+"""The most frequent causes of refused requests."""
 ROW_BUCKETS: Final = (0, 1, 10, 100, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000)
 
 
 class State(NamedTuple):
-    """How things stand in a process."""
+    """The state of a process."""
 
     queue_requests: int
     queue_seconds: float
@@ -72,17 +72,16 @@ class State(NamedTuple):
 
 
 class Metrics:
-    """The receiver's own metrics, in a registry of their own.
+    """The receiver's metrics, in their own registry.
 
     Args:
-        shared: The directory through which the workers of one receiver share their metrics, if
-            there are several. The library must have found it in its environment when it was
-            imported.
-        workers: How many there are.
+        shared: Directory in which the workers of a receiver share their metrics; None: there is one
+            process. prometheus_client must have found it in the environment when it was imported.
+        workers: The number of processes.
     """
 
     def __init__(self, shared: Path | None = None, workers: int = 1) -> None:
-        # Prometheus' text format has no place for them: each would be a series of its own.
+        # In Prometheus' text format, each would be another series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._shared = shared
         self._files = None if shared is None else KeptFiles(shared)
@@ -97,7 +96,7 @@ class Metrics:
         self._observed = ObservedCollector()
         info = gauge(
             "receiver_build_info",
-            "The version of the receiver and of Python, and how many processes serve.",
+            "Constant 1, with the versions of the receiver and Python and the number of processes.",
             registry,
             ("version", "python", "workers"),
             "livemax",
@@ -169,65 +168,67 @@ class Metrics:
         )
         self._samples = Counter(
             "receiver_samples",
-            "Samples by what became of them; those of incomplete rows that wait are not in it yet.",
+            "Samples by outcome and table, without those of incomplete rows that still wait.",
             ["outcome", "reason", "table"],
             registry=registry,
         )
         self.count_acknowledged(0, 0, {})
         self._batch_rows = Histogram(
             "receiver_batch_rows",
-            "Rows that a batch brought, repeated ones too.",
+            "Rows in a batch, including repeated ones.",
             buckets=ROW_BUCKETS,
             registry=registry,
         )
         self._commit_seconds = Histogram(
             "receiver_commit_duration_seconds",
-            "Time it took to commit a batch.",
+            "Duration of the commit of a batch.",
             buckets=COMMIT_BUCKETS,
             registry=registry,
         )
         self._failed_batches = Counter(
-            "receiver_batches_failed", "Batches that were not committed.", registry=registry
+            "receiver_batches_failed", "Batches that could not be committed.", registry=registry
         )
 
     def _make_state(self, registry: CollectorRegistry) -> None:
         self._queue = gauge(
-            "receiver_queue_requests", "Requests that wait for their commit.", registry
+            "receiver_queue_requests", "Write requests waiting for their commit.", registry
         )
         self._queue_seconds = gauge(
             "receiver_queue_oldest_age_seconds",
-            "How long the first of them has waited.",
+            "Time that the oldest request in the queue has waited for its commit.",
             registry,
             mode="livemax",
         )
         self._connections = gauge(
             "receiver_pool_connections",
-            "Connections to the database, by what they do.",
+            "Connections in the pool to the database, by state.",
             registry,
             ("state",),
         )
         self._max_connections = gauge(
-            "receiver_pool_connections_limit", "How many there may be.", registry
+            "receiver_pool_connections_limit",
+            "Maximum number of connections in the pool.",
+            registry,
         )
         self._database_up = gauge(
             "receiver_database_up",
-            "Whether rows could be stored in the database when last tried, by all workers.",
+            "1 if the last attempts of all workers to store rows succeeded, else 0.",
             registry,
             mode="livemin",
         )
 
     def set_tables(self, catalogue: Catalogue) -> None:
-        """Show the counters of each table before they count, so that their first step is seen."""
+        """Expose the counters of each table at 0, so that `rate` shows the first increment."""
         for table in catalogue.tables:
             for fate in (*Fate, *Reason):
                 self._samples.labels(*labels_of(fate), table.name)
             self._samples.labels("stale", "", table.name)
 
     def set_limits(self, settings: Settings, connections: int) -> None:
-        """Show how much there may be at once.
+        """Set the metrics of limits.
 
         Args:
-            settings: Those of this process.
+            settings: The settings of this process.
             connections: Maximum number of connections to the database.
         """
         self._max_in_flight.set(settings.max_in_flight_requests)
@@ -252,15 +253,15 @@ class Metrics:
             self._samples.labels("stale", "", table).inc(count)
 
     def count_fates(self, fates: Fates) -> None:
-        """Count what a transaction did."""
-        # `+` leaves out what is below zero, which a counter refuses: no count may make it seem that
-        # a commit has failed.
+        """Count what became of the samples of a transaction."""
+        # `+` drops negative counts, which a counter refuses: a wrong count must not make a commit
+        # seem failed.
         for (table, fate), count in (+fates).items():
             self._samples.labels(*labels_of(fate), table).inc(count)
 
     @contextmanager
     def time_commit(self, rows: int) -> Iterator[None]:
-        """Measure a batch, which is committed within this context."""
+        """Measure the commit of a batch within this context."""
         start = time.perf_counter()
         try:
             yield
@@ -271,7 +272,7 @@ class Metrics:
         self._batch_rows.observe(rows)
 
     def show(self, state: State) -> None:
-        """Tell how things stand."""
+        """Set the metrics of the process's state."""
         self._queue.set(state.queue_requests)
         self._queue_seconds.set(state.queue_seconds)
         self._in_flight_size.set(state.in_flight_size)
@@ -282,16 +283,16 @@ class Metrics:
             self._connections.labels(name).set(count)
 
     def keep_files(self) -> None:
-        """See that the files are there by which the other workers know this one's metrics."""
+        """Restore the files with this worker's metrics if they were removed."""
         if self._files is not None:
             self._files.keep()
 
     def show_observed(self, observed: Observed) -> None:
-        """Tell what the database holds."""
+        """Set the metrics of the database's content."""
         self._observed.take(observed)
 
     def expose(self) -> bytes:
-        """All metrics in Prometheus' text format, of all workers together."""
+        """Return the metrics of all workers in Prometheus' text format."""
         self.keep_files()
         everyone = self._registry
         if self._shared is not None:
@@ -303,7 +304,7 @@ class Metrics:
 
 
 def labels_of(fate: Fate | Reason) -> tuple[str, str]:
-    """Outcome and reason, as the metric of samples has them."""
+    """Return the labels outcome and reason of `receiver_samples_total`."""
     if isinstance(fate, Reason) and fate is not Reason.UNPAIRED:
         return "rejected", fate
     return fate, ""
@@ -316,5 +317,5 @@ def gauge(
     labels: Iterable[str] = (),
     mode: str = "livesum",
 ) -> Gauge:
-    """A gauge, and how those of several workers make one."""
+    """Make a gauge; `mode` states how the values of several workers are combined."""
     return Gauge(name, meaning, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Metrics of what the database holds.
+"""Metrics of the database's content.
 
-They are made anew for each scrape rather than set: a source that is gone has none any more, which
-prometheus_client's files for several processes do not allow for.
+They are collected at each scrape rather than set, so that those of removed sources disappear, which
+the files of prometheus_client's multiprocess mode do not support.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from receiver.rows.model import Newest, Observed
 
 
 class ObservedCollector(Collector):
-    """Tells what was seen last; nothing, as long as nothing was seen."""
+    """Collects the values that were read last; none before the first reading."""
 
     def __init__(self) -> None:
         self._observed: Observed | None = None
         self._at = 0.0
 
     def take(self, observed: Observed) -> None:
-        """Remember what was seen just now."""
+        """Set the values to collect."""
         self._observed, self._at = observed, time.monotonic()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The metrics."""
+        """Return the metrics."""
         observed = self._observed
         if observed is None:
             return
@@ -40,8 +40,12 @@ class ObservedCollector(Collector):
                 "How long the oldest incomplete row has waited for its missing samples.",
                 waited,
             ),
-            ("receiver_sources", "Label sets that have ever come.", observed.sources),
-            ("receiver_sources_unlisted", "Sources too many to be watched.", observed.unlisted),
+            ("receiver_sources", "Number of stored label sets.", observed.sources),
+            (
+                "receiver_sources_unlisted",
+                "Number of sources without a metric of their own, above the limit.",
+                observed.unlisted,
+            ),
         ):
             yield GaugeMetricFamily(name, meaning, value)
         yield newest_samples(observed.newest)
@@ -60,7 +64,7 @@ def pending_rows(pending: dict[str, int]) -> GaugeMetricFamily:
 
 
 def newest_samples(newest: list[Newest]) -> GaugeMetricFamily:
-    """The time of each source's newest row."""
+    """Return the metric of each source's newest row."""
     family = GaugeMetricFamily(
         "receiver_source_newest_sample_timestamp_seconds",
         "Timestamp of the newest row of each source that does not lie in the future.",

@@ -1,4 +1,4 @@
-"""The directory in which the metrics of several workers come together, and what removes it."""
+"""The directory in which several workers share their metrics."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Final
 from receiver.errors import SetupError
 
 SHARED_METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Where prometheus_client finds its directory, when it is imported."""
+"""Variable in which prometheus_client finds its directory when it is imported."""
 OPEN_FILES: Final = Path("/proc/self/fd")
 DELETED: Final = " (deleted)"
-"""What the kernel puts after the name of an open file that has none any more."""
+"""Suffix that the kernel shows for an open file that was removed."""
 
 
 @contextmanager
 def shared_metrics() -> Iterator[Path]:
-    """A directory for the metrics of the workers that are started meanwhile.
+    """Make a directory for the metrics of workers that are started within this context.
 
     Raises:
-        SetupError: there is nowhere to make one.
+        SetupError: it cannot be made.
     """
     try:
         temporary = tempfile.TemporaryDirectory(prefix="receiver-metrics-")
@@ -42,23 +42,23 @@ def shared_metrics() -> Iterator[Path]:
 
 
 class KeptFiles:
-    """Writes this process' files anew after somebody has removed them, as cleaners of /tmp do.
+    """Restores this process's files after they were removed, as cleaners of /tmp do.
 
-    The process still counts in the files that have no name any more, so from then on their content
-    is copied. Where there is no /proc, nothing is done.
+    The process still counts in the removed files, so from then on their content is copied. Without
+    /proc, nothing is done.
 
     Args:
-        directory: Where the files are.
+        directory: The directory of the files.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.resolve()
         self._names: set[str] = set()
         self._lost: dict[Path, Path] = {}
-        """Where a file should be, and by what it is still open."""
+        """Path of each removed file, and the path by which it is still open."""
 
     def keep(self) -> None:
-        """Look whether all files are there, and copy those that are not."""
+        """Check that all files exist, and copy those that were removed."""
         with suppress(OSError):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             there = {path.name for path in self._directory.glob(f"*_{os.getpid()}.db")}

@@ -1,34 +1,38 @@
-"""What every page has in common: its reader's language, its links, its headers, its faults."""
+"""What all pages share: the reader's language, links, headers and error pages."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
+from datetime import timedelta
+from functools import cache, partial
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlencode
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from receiver.errors import ReceiverError, RefusedByDatabaseError
-from receiver.security.guard import IDENTITY
+from receiver.errors import BadRequestError, ReceiverError, RefusedByDatabaseError
+from receiver.http.answers import retry_header
+from receiver.security.identity import IDENTITY
 from receiver.web import display
 from receiver.web.descriptions import describe, is_ours
 from receiver.web.languages import Language, preferred
-from receiver.web.parameters import BadParameterError, read_choice
+from receiver.web.parameters import PageError, read_choice
 from receiver.web.texts import say
 from receiver.web.timeline import look
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 logger = logging.getLogger(__name__)
 
 POLICY: Final = "; ".join(
     (
         *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self' data:"),
-        # For the page's own updates.
+        # For the updates of the page.
         "connect-src 'self'",
         *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
     )
@@ -37,7 +41,7 @@ HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # With no-referrer, a browser would say of a form that it comes from nowhere.
+    # With no-referrer, a browser would send the origin "null" with a form.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -47,27 +51,42 @@ STATIC: Final = {
     "icon.svg": "image/svg+xml",
 }
 
-AT_ONCE: Final = 200
-"""Parts of a page that are made in one go: about a millisecond."""
-
-TEMPLATES: Final = Environment(
-    loader=PackageLoader("receiver.web"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-TEMPLATES.filters |= {
-    "moment": display.moment,
-    "milliseconds": display.milliseconds,
-    "label_text": display.label_text,
-    "look": look,
+MESSAGES: Final = {
+    HTTPStatus.BAD_REQUEST: "bad_form",
+    HTTPStatus.SERVICE_UNAVAILABLE: "busy",
 }
-TEMPLATES.tests["ours"] = is_ours
+"""Text for an error that is not a `PageError`, by its status."""
+RETRY_AFTER: Final = timedelta(seconds=5)
+
+AT_ONCE: Final = 200
+"""Parts of a page that are rendered before other tasks run: about a millisecond."""
+
+
+@cache
+def templates() -> Environment:
+    """Load the page's templates."""
+    # Takes 2 MiB, and most receivers never show a page.
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+
+    made = Environment(
+        loader=PackageLoader("receiver.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "moment": display.moment,
+        "milliseconds": display.milliseconds,
+        "label_text": display.label_text,
+        "look": look,
+    }
+    made.tests["ours"] = is_ours
+    return made
 
 
 class View:
-    """A request for a page, and how it is answered.
+    """A request for a page, and its answer.
 
     Args:
         request: The request.
@@ -77,7 +96,7 @@ class View:
         self.request = request
         self.query: dict[str, str] = {name: request.query[name] for name in request.query}
         self.identity: str | None = request.get(IDENTITY)
-        """Who has shown a credential."""
+        """The authenticated user; None without authentication."""
         chosen = self.query.get("lang", "")
         self._chosen = Language(chosen) if chosen in set(Language) else None
         self.language = self._chosen or preferred(request.headers.get("Accept-Language", ""))
@@ -86,14 +105,14 @@ class View:
         """Check the parameter `lang`.
 
         Raises:
-            BadParameterError: there is no such language.
+            BadParameterError: the language is unknown.
         """
         read_choice(self.query, "lang", dict.fromkeys(Language), self.language)
 
     def link(self, path: str = "", /, **parameters: object) -> str:
-        """The address of a page, relative to this one, in the language that was chosen.
+        """Return the address of a page, relative to this one, in the chosen language.
 
-        Parameters may have any name; what UTF-8 cannot encode in them is left out.
+        Parameters may have any name; characters that UTF-8 cannot encode are left out.
         """
         given = {name: value for name, value in parameters.items() if value is not None}
         if self._chosen:
@@ -102,23 +121,27 @@ class View:
         return f"{path or './'}?{query}" if query else path or "./"
 
     def same(self, /, **changes: object) -> str:
-        """The address of this page with other parameters; None takes one away."""
+        """Return the address of this page with changed parameters; None removes one."""
         path = self.request.path.rpartition("/")[2]
         return self.link(path, **{**self.query, **changes})
 
     async def render(
         self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: object
     ) -> web.Response:
-        """Answer with a page."""
-        page = TEMPLATES.get_template(template).generate(
-            view=self,
-            t=self.say,
-            age=partial(display.age, language=self.language),
-            count=partial(display.count, language=self.language),
-            describe=partial(describe, language=self.language),
-            **values,
+        """Answer with a rendered template."""
+        page = (
+            templates()
+            .get_template(template)
+            .generate(
+                view=self,
+                t=self.say,
+                age=partial(display.age, language=self.language),
+                count=partial(display.count, language=self.language),
+                describe=partial(describe, language=self.language),
+                **values,
+            )
         )
-        text = "".join([part async for part in patiently(page)])
+        text = "".join([part async for part in in_parts(page)])
         headers = {
             **HEADERS,
             "Cache-Control": "no-store",
@@ -127,23 +150,29 @@ class View:
         }
         return web.Response(status=status, text=text, content_type="text/html", headers=headers)
 
-    async def fault(self, status: HTTPStatus, message: str, detail: str = "") -> web.Response:
-        """Answer that something is wrong."""
-        title = f"fault_{status.value}"
+    async def explain(self, error: ReceiverError) -> web.Response:
+        """Answer with a page about an error, with the status of its class."""
+        if isinstance(error, PageError):
+            message, detail = self.say(error.key, **error.values), ""
+        else:
+            message, detail = self.say(MESSAGES.get(error.status, "unknown_fault")), str(error)
         response = await self.render(
-            "fault.html", status, title=title, message=message, detail=detail
+            "fault.html",
+            error.status,
+            title=f"fault_{error.status.value}",
+            message=message,
+            detail=detail,
         )
-        if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            response.headers["Retry-After"] = "5"
+        response.headers.update(retry_header(error, RETRY_AFTER))
         return response
 
     def say(self, key: str, **values: object) -> str:
-        """A text in the reader's language."""
+        """Return a text in the reader's language."""
         return say(self.language, key, **values)
 
 
-async def patiently(parts: Iterator[str]) -> AsyncIterator[str]:
-    """Make a page bit by bit: those who write have their turns in between."""
+async def in_parts(parts: Iterator[str]) -> AsyncIterator[str]:
+    """Yield a page in parts, and let write requests run in between."""
     for number, part in enumerate(parts):
         yield part
         if number % AT_ONCE == 0:
@@ -154,31 +183,32 @@ Handler: TypeAlias = Callable[[View], Awaitable[web.StreamResponse]]
 
 
 def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """A handler as aiohttp calls it; every failure becomes a page here."""
+    """Return a handler for aiohttp, which turns every exception into a page."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         view = View(request)
         try:
             view.check_language()
             return await handler(view)
-        except BadParameterError as error:
-            return await view.fault(HTTPStatus.BAD_REQUEST, view.say(error.key, **error.values))
+        except PageError as error:
+            return await view.explain(error)
         except RefusedByDatabaseError as error:
-            return await view.fault(HTTPStatus.BAD_REQUEST, view.say("bad_form"), str(error))
+            # The sender is not to blame for a sample that the database refuses; for a form it is.
+            return await view.explain(BadRequestError(str(error)))
         except ReceiverError as error:
             fault = {"fault": f"page {type(error).__name__}"}
             logger.warning("the page %s cannot be shown: %s", request.path, error, extra=fault)
-            return await view.fault(HTTPStatus.SERVICE_UNAVAILABLE, view.say("busy"), str(error))
+            return await view.explain(error)
         except Exception as error:
             fault = {"fault": f"page {type(error).__name__}"}
             logger.exception("the page %s failed", request.path, extra=fault)
-            return await view.fault(HTTPStatus.INTERNAL_SERVER_ERROR, view.say("unknown_fault"))
+            return await view.explain(ReceiverError())
 
     return answer
 
 
 async def send_static(request: web.Request) -> web.Response:
-    """`GET /static/…`: one of the page's own files."""
+    """Answer `GET /static/…` with one of the page's files."""
     name = request.match_info["name"]
     if name not in STATIC:
         raise web.HTTPNotFound

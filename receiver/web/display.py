@@ -1,4 +1,4 @@
-"""How times, ages, labels and numbers are written."""
+"""Formats times, ages, labels and numbers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from receiver.web.texts import say
 
 POSTGRES_TIME: Final = re.compile(r"(\d{4})-(\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d+)?\+00")
 LONGEST: Final = 160
-"""Characters of a label set that are shown."""
+"""Maximum number of characters of a label set."""
 UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def moment(text: str) -> Markup:
-    """A time as PostgreSQL writes it, for the browser to show in its own zone.
+    """Return a time of PostgreSQL as HTML, which the browser shows in its own zone.
 
-    What lies beyond the year 9999 or before the year 1 is shown as it is.
+    Times after the year 9999 or before the year 1 are shown unchanged.
     """
     found = POSTGRES_TIME.fullmatch(text)
     if found is None:
@@ -34,12 +34,12 @@ def moment(text: str) -> Markup:
 
 
 def postgres_text(time: datetime) -> str:
-    """A time as PostgreSQL writes it."""
+    """Return a time in the format of PostgreSQL."""
     return time.astimezone(UTC).isoformat(" ").removesuffix(":00")
 
 
 def milliseconds(since_epoch: int) -> Markup | str:
-    """A sample's timestamp, as a time if it is one of these centuries."""
+    """Return a sample's timestamp, as a time if `datetime` can hold it."""
     try:
         time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=since_epoch)
     except OverflowError:
@@ -48,7 +48,7 @@ def milliseconds(since_epoch: int) -> Markup | str:
 
 
 def age(seconds: float, language: Language) -> str:
-    """How long ago something was, in its largest unit."""
+    """Return an age in its largest unit."""
     size = abs(seconds)
     length, unit = next(((n, u) for n, u in UNITS if size >= n), UNITS[-1])
     text = say(language, unit, number=f"{size / length:,.0f}")
@@ -56,13 +56,13 @@ def age(seconds: float, language: Language) -> str:
 
 
 def count(number: int, language: Language) -> str:
-    """A number that was counted no further than `MOST`."""
+    """Return a number that was counted up to `MOST` only."""
     text = f"{number:,}"
     return say(language, "more_than", number=text) if number >= MOST else text
 
 
 def label_text(labels: Mapping[str, str]) -> str:
-    """A label set in one line, `instance` first."""
+    """Return a label set in one line, `instance` first."""
     names = sorted(labels, key=lambda name: (name != "instance", name))
     text = " ".join(f"{name}={labels[name]}" for name in names)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

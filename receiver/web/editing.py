@@ -1,8 +1,8 @@
-"""Changing error codes: the only page that changes anything.
+"""Changes error codes: the only page that changes anything.
 
-Who may: whoever has shown a credential, so nobody where none is set. A browser shows it by itself,
-for a form of another site too, so each form must prove that it comes from this page: by where the
-browser says it comes from, and by a token that is also in a cookie, which other sites cannot read.
+Only authenticated users may, so nobody without authentication. A browser sends credentials by
+itself, also with forms of other sites, so each form must prove that it comes from this page: by its
+origin in the headers, and by a token that is also in a cookie, which other sites cannot read.
 """
 
 from __future__ import annotations
@@ -18,44 +18,45 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 
 from receiver.config.settings import Settings
-from receiver.errors import BadRequestError, ReceiverError, TooLargeError
+from receiver.errors import ErrorCodeError, ForbiddenError, ReceiverError, TooLargeError
 from receiver.http.arriving import Arriving
 from receiver.http.body import BodyLimits, read_body
-from receiver.storage.reading.tables import (
-    ErrorCodeError,
-    add_code,
-    connect,
-    find_namesake,
-    rename_code,
-)
+from receiver.storage.reading.tables import add_code, connect, find_namesake, rename_code
 from receiver.web.answers import View
-from receiver.web.parameters import BadParameterError, Values, read_choice, read_number, read_text
+from receiver.web.parameters import (
+    BadParameterError,
+    PageError,
+    Values,
+    read_choice,
+    read_number,
+    read_text,
+)
 
 COOKIE: Final = "receiver_form"
 LARGEST: Final = 16 * 1024
-"""Bytes of a form."""
+"""Maximum size of a form in bytes."""
 LARGEST_TOGETHER: Final = 64 * LARGEST
-"""Bytes of the forms that arrive at the same time."""
+"""Maximum size in bytes of all forms that are arriving."""
 TIMEOUT: Final = "5s"
 ACTIONS: Final = {"add": add_code, "rename": rename_code}
 MISTAKES: Final = {"add": "exists", "rename": "missing"}
 
 
 def token(view: View) -> str | None:
-    """What the page's forms prove themselves by; None for those who may change nothing."""
+    """Return the token for the page's forms; None for users who may not change anything."""
     if view.identity is None:
         return None
     return view.request.cookies.get(COOKIE) or secrets.token_urlsafe(32)
 
 
 def is_proven(form: Values, request: web.Request) -> bool:
-    """Whether a form has the token that is in the cookie; without a cookie, none is right."""
+    """Return whether a form has the token in the cookie."""
     cookie = request.cookies.get(COOKIE, "")
     return bool(cookie) and hmac.compare_digest(form.get("token", "").encode(), cookie.encode())
 
 
 def remember(response: web.Response, view: View, value: str | None) -> web.Response:
-    """Have the browser keep the token."""
+    """Set the cookie with the token."""
     if value is not None:
         response.set_cookie(
             COOKIE, value, httponly=True, samesite="Strict", secure=view.request.secure
@@ -63,8 +64,20 @@ def remember(response: web.Response, view: View, value: str | None) -> web.Respo
     return response
 
 
+class RejectedFormError(PageError, ForbiddenError):
+    """The form comes from another page, or from somebody who may not change anything."""
+
+
+class LargeFormError(PageError, TooLargeError):
+    """The form is too large."""
+
+
+class ConflictingFormError(PageError, ErrorCodeError):
+    """The error code exists already, or does not exist."""
+
+
 class Editing:
-    """Takes forms.
+    """Accepts forms.
 
     Args:
         settings: Name the database.
@@ -77,31 +90,29 @@ class Editing:
         self._one_at_a_time = asyncio.Lock()
 
     async def change(self, view: View) -> web.Response:
-        """`POST /codes`: add a code, or give one another name."""
+        """Answer `POST /codes`: add or rename a code."""
         if view.identity is None:
-            return await view.fault(HTTPStatus.FORBIDDEN, view.say("read_only"))
+            raise RejectedFormError("read_only")
         if not from_here(view.request.headers, view.request.host):
-            return await view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
-        try:
-            form = await self._read(view.request)
-        except ReceiverError as error:
-            large = isinstance(error, TooLargeError)
-            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
-            return await view.fault(status, view.say("bad_form"))
+            raise RejectedFormError("not_from_here")
+        form = await self._read(view.request)
         if not is_proven(form, view.request):
-            return await view.fault(HTTPStatus.FORBIDDEN, view.say("not_from_here"))
+            raise RejectedFormError("not_from_here")
         return await self._apply(view, form)
 
     async def _read(self, request: web.Request) -> Values:
-        body = await read_body(request, self._limits, self._arriving)
         try:
+            body = await read_body(request, self._limits, self._arriving)
             return dict(
                 parse_qsl(
                     body.decode("ascii"), keep_blank_values=True, max_num_fields=10, errors="strict"
                 )
             )
-        except ValueError:
-            raise BadRequestError from None
+        except TooLargeError:
+            raise LargeFormError("bad_form") from None
+        except (ReceiverError, ValueError):
+            # Browsers retry by themselves after a 408.
+            raise BadParameterError("bad_form") from None
 
     async def _apply(self, view: View, form: Values) -> web.Response:
         action = read_choice(form, "action", ACTIONS, "add")
@@ -109,7 +120,7 @@ class Editing:
         if code is None:
             raise BadParameterError("bad_number", name="code", lowest="-2³¹", highest="2³¹-1")
         name = read_text(form, "name", needed=True)
-        # None would leave a code that is there with the description that it has.
+        # None would keep the description of an existing code.
         nothing = None if action == "add" else ""
         description = read_text(form, "description", needed=False) or nothing
         try:
@@ -120,8 +131,8 @@ class Editing:
                 await ACTIONS[action](connection, code, name, description)
                 namesake = await find_namesake(connection, code, name)
         except ErrorCodeError:
-            return await view.fault(HTTPStatus.CONFLICT, view.say(MISTAKES[action], code=code))
-        # So that to load the page anew sends nothing again.
+            raise ConflictingFormError(MISTAKES[action], code=code) from None
+        # So that reloading the page does not send the form again.
         return web.Response(
             status=HTTPStatus.SEE_OTHER,
             headers={
@@ -136,10 +147,10 @@ class Editing:
 
 
 def from_here(headers: Mapping[str, str], host: str) -> bool:
-    """Whether a browser says that a form comes from this very page.
+    """Return whether a form comes from this page, by the browser's headers.
 
-    `Sec-Fetch-Site` is what it says where the connection is secure, `Origin` is the other way; it
-    has no scheme in common with this side where a proxy ends TLS.
+    `Sec-Fetch-Site` is sent over secure connections, `Origin` over others; its scheme differs from
+    the receiver's where a proxy terminates TLS.
     """
     site = headers.get("Sec-Fetch-Site")
     if site is not None:

@@ -1,4 +1,4 @@
-"""Which language a reader is answered in."""
+"""Chooses the reader's language."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from enum import StrEnum
 
 
 class Language(StrEnum):
-    """A language that all texts are there in."""
+    """A language of the page."""
 
     ENGLISH = "en"
     KOREAN = "ko"
 
 
 def preferred(accept_language: str) -> Language:
-    """The language that `Accept-Language` (RFC 9110, section 12.5.4) likes best; else English."""
+    """Return the preferred language by `Accept-Language` (RFC 9110, section 12.5.4)."""
     best, best_weight = Language.ENGLISH, 0.0
     for entry in accept_language.split(","):
         tag, _, parameter = entry.partition(";")
@@ -25,7 +25,7 @@ def preferred(accept_language: str) -> Language:
 
 
 def read_weight(parameter: str) -> float:
-    """The weight that `q=` gives, 1 without it, 0 where it is none."""
+    """Return the weight in `q=`: 1 without it, 0 if malformed."""
     name, _, value = parameter.strip().partition("=")
     if not name:
         return 1.0

@@ -1,4 +1,4 @@
-"""The pages that are only looked at, one handler each."""
+"""The read-only pages, one handler each."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from receiver.web.parameters import (
 from receiver.web.timeline import draw
 
 MOST_SOURCES: Final = 10
-"""On one page."""
+"""Maximum number of sources on a page."""
 SOURCE_HOURS: Final = 240
-"""What one timeline spans at most, so that the rows it is made of are not too many."""
+"""Maximum number of source hours of a timeline, which limits the rows that are read."""
 MOST_INTERVALS: Final = 100
-"""That are drawn of each source."""
+"""Maximum number of intervals drawn per source."""
 ROWS: Final = 50
-"""Of a table on one page."""
+"""Rows of a table on a page."""
 SUGGESTIONS: Final = 100
-"""Sources and codes that a filter offers."""
+"""Sources and codes offered by a filter."""
 
 
 class Pages:
-    """Answers those who look.
+    """Answers requests for pages.
 
     Args:
         settings: Name the database.
@@ -47,7 +47,7 @@ class Pages:
         self._viewer = Viewer(settings)
 
     async def overview(self, view: View) -> web.Response:
-        """`GET /`: whether data arrives, the newest row and the states of each source."""
+        """Answer `GET /`: whether data arrives, the newest row and the states of each source."""
         window = read_window(view.query, RANGES, "1h")
         after = read_number(view.query, "after", lowest=0) or 0
         length = RANGES[window.name]
@@ -77,12 +77,12 @@ class Pages:
         )
 
     async def logs(self, view: View) -> web.Response:
-        """`GET /logs`: the newest rows, by source, code and range."""
+        """Answer `GET /logs`: the newest rows, by source, code and range."""
         window = read_window(view.query, LONG_RANGES, "24h")
         place = read_place(view.query, "before")
         length = LONG_RANGES[window.name]
         until = window.until or datetime.now(UTC)
-        # By the database's clock, as everything that shows what is newest; all there is, is all.
+        # By the database's clock, as for all newest rows; "all" includes times in the future.
         now = "infinity" if length is None else "now"
         wanted = logs.Filter(
             since="-infinity" if length is None else (until - length).isoformat(),
@@ -107,7 +107,7 @@ class Pages:
         )
 
     async def rejected(self, view: View) -> web.Response:
-        """`GET /rejected`: what was rejected, and why."""
+        """Answer `GET /rejected`: the rejected samples and the reasons."""
         before = read_number(view.query, "before", lowest=0, highest=rejected.NEWEST)
         start = rejected.NEWEST if before is None else before
         async with self._viewer.connection() as connection:
@@ -117,12 +117,12 @@ class Pages:
             samples=found[:ROWS],
             more=len(found) > ROWS,
             first=before is None,
-            # A newer receiver beside this one may know others.
+            # A newer receiver on the same database may have other reasons.
             reasons=set(Reason),
         )
 
     async def codes(self, view: View) -> web.Response:
-        """`GET /codes`: what each status means."""
+        """Answer `GET /codes`: the error codes."""
         start = read_number(view.query, "from")
         saved = read_number(view.query, "saved")
         namesake = read_number(view.query, "namesake")
@@ -143,5 +143,5 @@ class Pages:
 
 
 def iso(time: datetime) -> str:
-    """A time as the parameter `until` takes it."""
+    """Return a time in the format of the parameter `until`."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,4 +1,4 @@
-"""What a page is asked to show: each parameter checked, each fault with its text."""
+"""Reads and checks the parameters of pages and forms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from receiver.errors import BadRequestError
+from receiver.errors import BadRequestError, ReceiverError
 from receiver.storage.reading import logs
 
 MIN_INT32: Final = -(2**31)
@@ -27,15 +27,15 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TEXT: Final = 500
 
 Values = Mapping[str, str]
-"""A query or a form: one value a name; one that is empty is as good as none."""
+"""A query or a form: one value per name; an empty value counts as none."""
 
 
-class BadParameterError(BadRequestError):
-    """A parameter of the page has a wrong value.
+class PageError(ReceiverError):
+    """A page cannot be shown, or a form cannot be accepted.
 
     Args:
-        key: The text that says so.
-        values: What that text has in braces.
+        key: The text in `web.texts` that tells the reader why.
+        values: The values for the braces of that text.
     """
 
     def __init__(self, key: str, **values: object) -> None:
@@ -44,17 +44,21 @@ class BadParameterError(BadRequestError):
         self.values = values
 
 
+class BadParameterError(PageError, BadRequestError):
+    """A parameter of the page has a wrong value."""
+
+
 class Window(NamedTuple):
-    """A range of time as it was asked for."""
+    """A requested range of time."""
 
     name: str
-    """The length, a key of the ranges to choose from."""
+    """The length: a key of the offered ranges."""
     until: datetime | None
-    """Its end; None is now."""
+    """The end; None: now."""
 
 
 def read_window(values: Values, ranges: Mapping[str, object], default: str) -> Window:
-    """The parameters `range` and `until`.
+    """Read the parameters `range` and `until`.
 
     Raises:
         BadParameterError: one of them is wrong.
@@ -63,10 +67,10 @@ def read_window(values: Values, ranges: Mapping[str, object], default: str) -> W
 
 
 def read_choice(values: Values, name: str, choices: Mapping[str, object], default: str) -> str:
-    """One of some words.
+    """Read one of some words.
 
     Raises:
-        BadParameterError: it is another one.
+        BadParameterError: it is another word.
     """
     chosen = values.get(name) or default
     if chosen not in choices:
@@ -77,10 +81,10 @@ def read_choice(values: Values, name: str, choices: Mapping[str, object], defaul
 def read_number(
     values: Values, name: str, lowest: int = MIN_INT32, highest: int = END_INT32 - 1
 ) -> int | None:
-    """A whole number, None where there is none.
+    """Read a whole number; None if it is missing.
 
     Raises:
-        BadParameterError: it is none, or beyond the limits.
+        BadParameterError: it is malformed, or outside of the limits.
     """
     text = values.get(name, "").strip()
     if not text:
@@ -91,10 +95,10 @@ def read_number(
 
 
 def read_time(values: Values, name: str) -> datetime | None:
-    """A time in ISO 8601, in UTC unless it says otherwise; None where there is none.
+    """Read a time in ISO 8601, by default in UTC; None if it is missing.
 
     Raises:
-        BadParameterError: it is none, or before 1970, or after what `datetime` holds.
+        BadParameterError: it is malformed, before 1970, or outside of the range of `datetime`.
     """
     text = values.get(name, "").strip()
     if not text:
@@ -104,17 +108,17 @@ def read_time(values: Values, name: str) -> datetime | None:
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         time = EPOCH
-    # The longest range must still fit before it, and as much behind.
+    # The longest range must fit before and after it.
     if not EPOCH + timedelta(days=40) <= time <= datetime(9999, 1, 1, tzinfo=UTC):
         raise BadParameterError("bad_time", name=name)
     return time
 
 
 def read_place(values: Values, name: str) -> logs.Place:
-    """After which row a page of logs begins; before the newest without it.
+    """Read the row after which a page of logs begins; without it, the page begins with the newest.
 
     Raises:
-        BadParameterError: it is no row's place.
+        BadParameterError: it is malformed.
     """
     text = values.get(name)
     if not text:
@@ -126,10 +130,10 @@ def read_place(values: Values, name: str) -> logs.Place:
 
 
 def read_text(values: Values, name: str, *, needed: bool) -> str:
-    """One line of printable text.
+    """Read one line of printable text.
 
     Raises:
-        BadParameterError: it is none, too long, or missing where it is needed.
+        BadParameterError: it is malformed, too long, or missing although needed.
     """
     text = values.get(name, "").strip()
     if (needed and not text) or not text.isprintable() or len(text) > MAX_TEXT:

@@ -1,4 +1,4 @@
-"""Which page is where."""
+"""The addresses of the pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from receiver.web.pages import Pages
 
 
 def routes(settings: Settings) -> list[web.RouteDef]:
-    """All pages; nothing is opened before somebody looks at one."""
+    """Return the routes of all pages; connections are opened with the first request."""
     pages, editing = Pages(settings), Editing(settings)
     return [
         web.get("/", answering(pages.overview)),

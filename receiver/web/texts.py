@@ -1,4 +1,4 @@
-"""All that the page says, in each language: English, Korean."""
+"""The texts of the page in each language: English, Korean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "updated": ("Updated {time}", "{time} 갱신"),
     "pause": ("Pause updates", "갱신 멈춤"),
     "not_updated": (
-        "The page could not be updated; it tries again.",
+        "The page could not be updated; trying again.",
         "페이지를 갱신하지 못했습니다. 다시 시도합니다.",
     ),
     "older": ("Older", "이전 항목"),
@@ -31,14 +31,14 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "arriving": ("Is data arriving?", "데이터가 들어오고 있습니까?"),
     "arriving_yes": ("Yes, data is arriving.", "예, 데이터가 들어오고 있습니다."),
     "arriving_no": (
-        "No row is of the last minute.",
+        "No rows in the last minute.",
         "최근 1분 동안의 행이 없습니다.",
     ),
-    "arriving_never": ("No row has come yet.", "아직 들어온 행이 없습니다."),
-    "newest_row": ("The newest row is of", "가장 최근 행:"),
-    "rows_minute": ("Rows of the last minute", "최근 1분의 행"),
+    "arriving_never": ("No rows yet.", "아직 들어온 행이 없습니다."),
+    "newest_row": ("Newest row:", "가장 최근 행:"),
+    "rows_minute": ("Rows in the last minute", "최근 1분의 행"),
     "rows_second": ("Rows per second", "초당 행"),
-    "pending": ("Samples waiting for the other one", "짝을 기다리는 샘플"),
+    "pending": ("Samples of incomplete rows", "완성되지 않은 행의 샘플"),
     "rejected_minute": ("Rejected in the last minute", "최근 1분 동안 거부됨"),
     "more_than": ("more than {number}", "{number} 초과"),
     "sources": ("Newest sample of each source", "소스별 최신 샘플"),
@@ -56,7 +56,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     # --- timeline ---
     "timeline": ("State timeline", "상태 타임라인"),
     "timeline_hint": (
-        "Point at a stretch, or go to a line with the Tab key and along it with the arrow keys.",
+        "Point at an interval, or use the Tab key for a line and the arrow keys within it.",
         "구간을 가리키거나, Tab 키로 줄에 이동한 뒤 화살표 키로 구간을 옮겨 다니십시오.",
     ),
     "timeline_range": ("Time range of the timeline", "타임라인 기간"),
@@ -75,10 +75,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "unnamed": ("without a name", "이름 없음"),
     "line": ("{source}: states, newest {state}", "{source}: 상태, 최신 {state}"),
     "cut": (
-        "Only the newest {number} stretches are drawn. Choose a shorter range for more.",
+        "Only the newest {number} intervals are drawn. Choose a shorter range for more.",
         "최신 구간 {number}개만 그렸습니다. 더 보려면 짧은 기간을 고르십시오.",
     ),
-    "as_table": ("The stretches as a table", "구간을 표로 보기"),
+    "as_table": ("The intervals as a table", "구간을 표로 보기"),
     "from": ("From", "시작"),
     "to": ("To", "끝"),
     "rows": ("Rows", "행 수"),
@@ -90,12 +90,12 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "time": ("Time", "시각"),
     "description": ("Description", "설명"),
     "no_logs": ("There are no logs in this range.", "이 기간에 로그가 없습니다."),
-    "all_times": ("Look in all times", "전체 기간에서 찾기"),
+    "all_times": ("Search all times", "전체 기간에서 찾기"),
     "looked_at": (
-        "{number} rows were looked through, back to",
+        "{number} rows were searched, back to",
         "{number}개 행을 살펴보았습니다. 여기까지:",
     ),
-    "go_on": ("Look further back", "더 이전까지 찾기"),
+    "go_on": ("Search further back", "더 이전까지 찾기"),
     # --- rejected samples ---
     "rejected_caption": ("Rejected samples, newest first", "거부된 샘플, 최신순"),
     "rejected_at": ("Rejected at", "거부된 시각"),
@@ -108,19 +108,26 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "reason_infinite": ("infinite", "무한대"),
     "reason_not_whole": ("not a whole number", "정수가 아님"),
     "reason_out_of_range": (
-        "outside of what the column can hold",
+        "outside of the column's range",
         "열에 담을 수 있는 범위를 벗어남",
     ),
     "reason_timestamp_out_of_range": (
-        "its time is outside of what the column can hold",
+        "its time is outside of the column's range",
         "시각이 열에 담을 수 있는 범위를 벗어남",
     ),
     "reason_conflict": (
         "another value was stored for the same time and source",
         "같은 시각과 소스에 다른 값이 이미 저장됨",
     ),
-    "reason_unpaired": ("its other sample did not come in time", "짝이 제시간에 오지 않음"),
-    "reason_other_sample_rejected": ("its other sample was rejected", "짝이 거부됨"),
+    "reason_unpaired": ("its row was not completed in time", "행이 제시간에 완성되지 않음"),
+    "reason_other_sample_rejected": (
+        "another sample of its row was rejected",
+        "같은 행의 다른 샘플이 거부됨",
+    ),
+    "reason_label_does_not_fit": (
+        "a label does not fit its column",
+        "레이블이 열에 맞지 않음",
+    ),
     "reason_too_old": ("its time is too long ago", "시각이 너무 오래됨"),
     "reason_too_far_ahead": ("its time is too far in the future", "시각이 너무 먼 미래임"),
     "reason_too_many_new_sources": (
@@ -171,11 +178,11 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "missing": ("There is no code {code}.", "코드 {code}이(가) 없습니다."),
     # --- faults ---
-    "fault_400": ("This address cannot be shown", "표시할 수 없는 주소입니다"),
+    "fault_400": ("This request is not valid", "올바르지 않은 요청입니다"),
     "fault_403": ("This is not allowed", "허용되지 않습니다"),
-    "fault_409": ("This cannot be changed like that", "그렇게 변경할 수 없습니다"),
-    "fault_413": ("Too much was sent", "보낸 내용이 너무 큽니다"),
-    "fault_500": ("The page could not be made", "페이지를 만들지 못했습니다"),
+    "fault_409": ("This change is not possible", "그렇게 변경할 수 없습니다"),
+    "fault_413": ("The form is too large", "보낸 내용이 너무 큽니다"),
+    "fault_500": ("The page could not be rendered", "페이지를 만들지 못했습니다"),
     "fault_503": ("The database cannot be read now", "지금은 데이터베이스를 읽을 수 없습니다"),
     "bad_choice": (
         "{name} must be one of {choices}.",
@@ -201,20 +208,20 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "{name} must not be empty, and be one line of text of at most {most} characters.",
         "{name}은(는) 비어 있지 않은 {most}자 이하의 한 줄 텍스트여야 합니다.",
     ),
-    "bad_form": ("What was sent could not be read.", "보낸 내용을 읽을 수 없습니다."),
+    "bad_form": ("The form could not be read.", "보낸 내용을 읽을 수 없습니다."),
     "not_from_here": (
-        "The form did not come from this page, or is too old. Open the page anew and try again.",
+        "The form is not from this page, or is too old. Reload the page and try again.",
         "이 페이지에서 보낸 양식이 아니거나 너무 오래되었습니다. "
         "페이지를 새로 열고 다시 시도하십시오.",
     ),
     "unknown_fault": (
-        "Something went wrong; the receiver's log has more.",
+        "Something went wrong; see the receiver's log.",
         "문제가 생겼습니다. 자세한 내용은 receiver의 로그에 있습니다.",
     ),
     "busy": (
-        "The database does not answer, or not in time. Rows are still taken in when it is back; "
+        "The database does not answer in time. Senders keep their samples meanwhile; "
         "this page tries again by itself.",
-        "데이터베이스가 응답하지 않거나 제시간에 응답하지 않습니다. 돌아오면 행을 계속 받아들이며, "
+        "데이터베이스가 제시간에 응답하지 않습니다. 그동안 송신기가 샘플을 보관하며, "
         "이 페이지는 스스로 다시 시도합니다.",
     ),
     "back": ("To the overview", "개요로"),
@@ -236,5 +243,5 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
 
 
 def say(language: Language, key: str, **values: object) -> str:
-    """A text with values for what it has in braces."""
+    """Return a text in a language, with values for its braces."""
     return TEXTS[key][ORDER.index(language)].format_map(values)

@@ -1,4 +1,4 @@
-"""Where the stretches of a state timeline are drawn."""
+"""Calculates where the intervals of a state timeline are drawn."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Final, NamedTuple
 from receiver.storage.reading.intervals import Interval
 
 PATTERNS: Final = 8
-"""How many looks there are for codes that are not 0."""
+"""Number of patterns for codes other than 0."""
 NARROWEST: Final = 0.25
-"""Per cent of the width, so that every stretch is seen."""
+"""Minimum width of an interval in per cent, so that every interval is visible."""
 GAP: Final = 300.0
-"""Seconds without a row after which nobody knows the state; as `app_status_intervals` has it."""
+"""Seconds without a row after which the state is unknown, as in `app_status_intervals`."""
 
 
 class Segment(NamedTuple):
-    """A stretch, in per cent of the timeline's width."""
+    """An interval, in per cent of the timeline's width."""
 
     left: float
     width: float
     look: int
-    """Which colour and pattern."""
+    """The colour and pattern."""
     labelled: bool
-    """Whether the code fits into it."""
+    """Whether the code fits into the drawn interval."""
     interval: Interval
 
 
 def look(code: int) -> int:
-    """The colour and pattern of a code: 0 for 0, the same for a code at all times."""
+    """Return the colour and pattern of a code: 0 for 0, and always the same for a code."""
     return 0 if code == 0 else code % PATTERNS or PATTERNS
 
 
 def draw(
     intervals: Iterable[Interval], since: datetime, until: datetime
 ) -> dict[int, list[Segment]]:
-    """The segments of each source that has any; intervals come by source and time."""
+    """Return the segments by source, from intervals sorted by source and time."""
     return {
         source: draw_line(list(line), since.timestamp(), until.timestamp())
         for source, line in groupby(intervals, key=lambda interval: interval.source_id)
@@ -45,12 +45,12 @@ def draw(
 
 
 def draw_line(line: Sequence[Interval], since: float, until: float) -> list[Segment]:
-    """The segments of one source."""
+    """Return the segments of one source."""
     following = [*(interval.start for interval in line[1:]), None]
     scale = 100 / (until - since)
     segments = []
     for interval, start in zip(line, following, strict=True):
-        # A state goes on until another one is seen, unless there was silence in between.
+        # A state lasts until the next one, unless there is a gap between them.
         goes_on = start is not None and start - interval.end <= GAP
         end = start if goes_on and start is not None else interval.end
         left = (interval.start - since) * scale

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from receiver.write import WRITE_PATH
+from receiver.http.paths import WRITE as WRITE_PATH
 from tests.end_to_end.test_prometheus import (
     CONFIGURATION,
     Application,

@@ -20,7 +20,7 @@ from tests.certificates import issue
 from tests.conftest import MakeSettings
 from tests.end_to_end.test_prometheus import Application, prometheus
 from tests.faults.processes import Replica, free_port, replicas
-from tests.integration.test_guard import write_credentials
+from tests.integration.test_authentication import write_credentials
 from tests.programs import require_program
 from tests.receivers import receiving
 from tests.waiting import until

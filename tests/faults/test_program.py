@@ -125,7 +125,7 @@ async def test_an_embedded_database_that_dies_is_started_again(
         assert (await post(one.port, request(0))).status == 204
         before = postmaster(data_dir)
         os.kill(before, signal.SIGKILL)
-        await until(lambda: "starting it again" in one.log)
+        await until(lambda: "and is restarted" in one.log)
 
         async def served() -> bool:
             return (await post(one.port, request(1))).status == 204

@@ -73,7 +73,7 @@ async def test_one_that_is_killed_is_replaced(database: Database, tmp_path: Path
         after = workers(one)
         assert len(after) == WORKERS
         assert before[0] not in after
-        assert "ended (exit code -9): starting it again" in one.log
+        assert "ended (exit code -9): it is restarted" in one.log
         answers = await asyncio.gather(*(post(one.port, request(n)) for n in range(REQUESTS)))
         assert {answer.status for answer in answers} == {204}
         # A worker that is gone has no request under way any more.

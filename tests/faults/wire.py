@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import NamedTuple, Self
 
-from receiver.write import WRITE_PATH
+from receiver.http.paths import WRITE as WRITE_PATH
 from tests.receivers import HEADERS
 
 HOST = "127.0.0.1"

@@ -126,9 +126,9 @@ async def test_a_part_of_the_samples_is_not_taken_for_all(
     monkeypatch: pytest.MonkeyPatch,
     more: dict[str, object],
 ) -> None:
-    monkeypatch.setattr(backfill, "PATIENCE", 0.2)
+    monkeypatch.setattr(backfill, "RETRY_TIME", 0.2)
     async with history(BOTH, **more) as url:
-        with pytest.raises(UnavailableError, match="does not answer all samples: "):
+        with pytest.raises(UnavailableError, match="returns only part of the samples: "):
             await run(url)
     assert not await connection.fetchval("SELECT count(*) FROM app_logs")
 

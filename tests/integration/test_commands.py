@@ -27,12 +27,11 @@ from aiohttp.test_utils import TestServer
 from receiver.clients.capture import CaptureError, read_capture
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
-from receiver.errors import DatabaseUnavailableError, SchemaError
+from receiver.errors import DatabaseUnavailableError, ErrorCodeError, SchemaError
+from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import STORE, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
-from receiver.storage.reading.tables import ErrorCodeError
 from receiver.storage.writing.codes import STATEMENTS
-from receiver.write import WRITE_PATH
 from tests.conftest import MakeSettings
 
 DEADLINE = 20.0

@@ -20,7 +20,7 @@ from receiver.commands import credential
 from receiver.errors import SetupError
 from receiver.security.credentials import parse_text
 from tests.conftest import MakeSettings
-from tests.integration.test_guard import NO_DATABASE, basic, status
+from tests.integration.test_authentication import NO_DATABASE, basic, status
 from tests.receivers import receiving
 
 

@@ -462,7 +462,7 @@ async def test_no_secret_is_shown(
     monkeypatch.setenv("RECEIVER_DATABASE_PASSWORT", "hunter2")
     assert await tell(settings, "--prometheus", "http://u:hunter2@127.0.0.1:1") == 1
     shown = capsys.readouterr()
-    assert "note     settings: RECEIVER_DATABASE_PASSWORT is no setting" in shown.out
+    assert "note     settings: RECEIVER_DATABASE_PASSWORT is not a setting" in shown.out
     assert "problem  prometheus: Prometheus cannot be reached" in shown.out
     assert "hunter2" not in shown.out + shown.err
 

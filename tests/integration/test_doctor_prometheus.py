@@ -167,7 +167,7 @@ async def test_relabeling_that_drops_a_metric(
         ({"highest_timestamp_in_seconds": NOW + 7200}, Level.PROBLEM, "2h behind, 3 samples"),
         ({"queue_highest_sent_timestamp_seconds": 0}, Level.PROBLEM, "nothing has been sent yet"),
         ({"samples_failed_total": 12}, Level.WARNING, "12 samples lost"),
-        ({"samples_retried_total": 7}, Level.NOTE, "7 samples were sent again"),
+        ({"samples_retried_total": 7}, Level.NOTE, "7 samples were retried"),
         ({"shards_desired": 9.5}, Level.WARNING, "wants 10 shards and may have 8"),
         # Nothing new has been scraped: not the queue's fault.
         ({"highest_timestamp_in_seconds": NOW + 7200, "samples_pending": 0}, Level.OK, "1 shards"),
@@ -230,7 +230,7 @@ async def test_what_is_no_prometheus(make_settings: MakeSettings) -> None:
     async with TestServer(app) as server:
         found = await found_at(str(server.make_url("/")), make_settings)
         elsewhere = await found_at(str(server.make_url("/elsewhere")), make_settings)
-    assert found["prometheus"][0].found == "what answers there is no Prometheus"
+    assert found["prometheus"][0].found == "the server that answers is not Prometheus"
     assert "answers 404 to /api/v1/status/buildinfo" in elsewhere["prometheus"][0].found
     assert found.keys() == elsewhere.keys() == {"prometheus"}
 
@@ -245,7 +245,7 @@ async def test_a_rule_that_nobody_can_read(make_settings: MakeSettings) -> None:
         async with prometheus([remote(URL, bad)]) as url:
             found = (await found_at(url, make_settings))["relabeling"]
         assert {finding.level for finding in found} == {Level.WARNING}
-        assert "no regular expression of RE2: " in found[0].found
+        assert "not a regular expression of RE2: " in found[0].found
         assert len(found[0].found) < 400
 
 

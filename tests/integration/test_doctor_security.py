@@ -25,7 +25,7 @@ async def look(make_settings: MakeSettings, topic: str, **values: object) -> lis
     ("values", "levels", "said"),
     [
         ({}, [Level.OK], "only this machine"),
-        ({"listen": "0.0.0.0:1"}, [Level.WARNING], "whoever reaches this machine"),
+        ({"listen": "0.0.0.0:1"}, [Level.WARNING], "anyone who reaches this machine"),
         ({"bearer_token": f"{LONG}\n{LONG}"}, [Level.OK], "(users: 0, tokens: 2)"),
         ({"bearer_token": "hunter2"}, [Level.OK, Level.WARNING], "less than 16 characters"),
         ({"bearer_token": LONG, "listen": "0.0.0.0:1"}, [Level.OK, Level.NOTE], "unencrypted"),
@@ -54,12 +54,12 @@ async def test_credentials(
     [
         ("key.pem", 0o600, None),
         ("key.pem", 0o640, None),
-        ("key.pem", 0o644, "everybody may read the private key"),
-        ("key.pem", 0o620, "others may write to it"),
+        ("key.pem", 0o644, "every user can read the private key"),
+        ("key.pem", 0o620, "other users can write to it"),
         ("cert.pem", 0o644, None),
-        ("cert.pem", 0o646, "others may write to it"),
+        ("cert.pem", 0o646, "other users can write to it"),
         ("credentials.yml", 0o644, None),
-        ("credentials.yml", 0o664, "others may write to it"),
+        ("credentials.yml", 0o664, "other users can write to it"),
     ],
 )
 async def test_files(

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple, Self
 
 import pytest
 
+from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.http.peer import HEAD_END, MAX_HEAD
-from receiver.write import WRITE_PATH
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
 from tests.receivers import Running, receiving

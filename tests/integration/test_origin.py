@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from receiver.write import WRITE_PATH
+from receiver.http.paths import WRITE as WRITE_PATH
 from tests.conftest import MakeSettings
-from tests.integration.test_guard import GOOD, guarded
+from tests.integration.test_authentication import GOOD, guarded
 from tests.receivers import Running
 
 BROWSER = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0"
@@ -183,7 +183,7 @@ async def test_pages_are_shown_under_a_known_name_only(
 ) -> None:
     status, text = await ask(receiver, "Host: evil.example", agent, target=target)
     assert status == 403
-    assert "'evil.example' is not known" in text
+    assert "'evil.example' is not a known name" in text
     assert "RECEIVER_ALLOWED_HOSTS" in text
     status, _ = await ask(receiver, "Host: localhost:9201", agent, target=target)
     assert status in {200, 404, 503}

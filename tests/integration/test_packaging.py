@@ -188,4 +188,4 @@ async def test_the_demo_runs(installed: Path, empty_database_url: str, tmp_path:
         tmp_path,
         {"RECEIVER_DATABASE_URL": empty_database_url},
     )
-    assert "rows have come" in shown
+    assert "rows were written" in shown

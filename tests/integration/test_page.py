@@ -76,11 +76,11 @@ async def test_the_overview_tells_that_data_arrives(receiver: Running, database_
 async def test_the_overview_tells_when_data_came_last(
     receiver: Running, connection: asyncpg.Connection
 ) -> None:
-    assert "No row has come yet." in words(await look(receiver, "/"))
+    assert "No rows yet." in words(await look(receiver, "/"))
     await add_sources(connection, 1)
     await add_logs(connection, logs(1, [0, 0]))
     text = words(await look(receiver, "/"))
-    assert "No row is of the last minute. The newest row is of 2025-03-03 09:00:05.000" in text
+    assert "No rows in the last minute. Newest row: 2025-03-03 09:00:05.000" in text
 
 
 async def test_sources_come_page_by_page(receiver: Running, database_url: str) -> None:
@@ -122,7 +122,7 @@ async def test_a_line_has_no_more_stretches_than_can_be_seen(
     await add_logs(connection, logs(1, [0, 1] * 150))
     page = await look(receiver, "/?range=1h&until=2025-03-03T10:00")
     assert page.count("<title>") == 1 + 100
-    assert "Only the newest 100 stretches are drawn." in words(page)
+    assert "Only the newest 100 intervals are drawn." in words(page)
 
 
 async def test_logs_come_page_by_page_and_each_once(
@@ -166,7 +166,7 @@ async def test_logs_are_filtered(
     page = await look(receiver, f"/logs?{urlencode({'range': 'all', **query})}")
     assert page.count("<tr><td>") == rows
     if query.get("range") == "15m" and rows == 0:
-        assert "range=all" in link(page, "Look in all times")
+        assert "range=all" in link(page, "Search all times")
 
 
 async def test_a_rare_code_is_looked_for_step_by_step(
@@ -175,10 +175,10 @@ async def test_a_rare_code_is_looked_for_step_by_step(
     await add_sources(connection, 1)
     await add_logs(connection, logs(1, [2] + [0] * 20_500))
     page = await look(receiver, "/logs?range=all&code=2")
-    assert "20,000 rows were looked through, back to 2025-03-03 09:41:45.000" in words(page)
-    page = await look(receiver, "/" + link(page, "Look further back"))
+    assert "20,000 rows were searched, back to 2025-03-03 09:41:45.000" in words(page)
+    page = await look(receiver, "/" + link(page, "Search further back"))
     assert page.count("<tr><td>") == 1
-    assert "looked through" not in page
+    assert "were searched" not in page
 
 
 async def test_rejected_samples_tell_why(receiver: Running, database_url: str) -> None:
@@ -190,7 +190,7 @@ async def test_rejected_samples_tell_why(receiver: Running, database_url: str) -
     text = words(first) + words(second)
     for shown in ("not a number (NaN) not_a_number", "1e+300", "inf", "4611686018427387904 ms"):
         assert shown in text
-    assert "its other sample did not come in time" in text
+    assert "its row was not completed in time" in text
 
 
 def test_every_reason_has_its_text() -> None:

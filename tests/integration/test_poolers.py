@@ -11,12 +11,11 @@ import pytest
 
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
-from receiver.errors import SetupError
+from receiver.errors import ErrorCodeError, SetupError
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.diagnosis.findings import Level
 from receiver.storage.reading.tables import (
-    ErrorCodeError,
     add_code,
     connect,
     newest_logs,

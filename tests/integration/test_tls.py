@@ -16,14 +16,15 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding
 from cryptography.hazmat.primitives.serialization import PrivateFormat as Format
 
+from receiver.clients import health
 from receiver.clients.capture import LINE, CapturedRequest
-from receiver.commands import health, replay
+from receiver.commands import replay
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
+from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import CONNECTIONS, METRICS
 from receiver.security.contexts import client_context
 from receiver.security.tls import ServerTLS
-from receiver.write import WRITE_PATH
 from tests.certificates import Certificate, issue
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
@@ -209,7 +210,7 @@ async def test_a_broken_change_changes_nothing(
                 (tmp_path / "cert.pem").write_text("nonsense")
             case "expired":
                 issue("server", expires_in=timedelta(seconds=-1)).write(tmp_path)
-        await until(lambda: "stays in use" in caplog.text)
+        await until(lambda: "stay in use" in caplog.text)
         assert await client.get() == 200
         # Nor is it the last change.
         issue("server").write(tmp_path)

@@ -19,7 +19,7 @@ from receiver import __version__
 from receiver.commands.cli import COMMANDS
 from receiver.config.settings import Settings
 from receiver.demo import application
-from receiver.write import WRITE_PATH
+from receiver.http.paths import WRITE as WRITE_PATH
 from tests.programs import require_program
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +116,7 @@ def test_the_wheel_holds_what_runs_outside_the_repository(tmp_path: Path) -> Non
         if path.is_dir():
             shutil.copytree(path, tmp_path / source, dirs_exist_ok=True)
         elif path.exists():
+            (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, tmp_path / source)
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", "out"]
     subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
@@ -133,6 +134,7 @@ def test_the_wheel_holds_what_runs_outside_the_repository(tmp_path: Path) -> Non
     assert found.stdout.split() == [str(package / "prometheus.yml"), str(package / "migrations")]
     rules = {path.name for path in (ROOT / "deploy/prometheus/rules").iterdir()}
     assert {path.name for path in (package / "rules").iterdir()} == rules
+    assert (package / "tables.schema.json").exists()
     pages = [path for kind in ("templates", "static") for path in WEB.glob(f"{kind}/*")]
     assert len(pages) > 5
     assert all((package / "web" / path.relative_to(WEB)).exists() for path in pages)

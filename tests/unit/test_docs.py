@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.unit.test_architecture import LEVELS
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
@@ -104,13 +106,19 @@ def test_the_readmes_lead_to_every_document(readme: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["docs/architecture.md", "docs/architecture.ko.md"])
-def test_the_architecture_follows_the_code(name: str) -> None:
-    text = (ROOT / name).read_text()
-    modules = set(re.findall(r"`(receiver/\w+\.py)`", text))
-    assert modules
-    assert not [module for module in modules if not (ROOT / module).exists()]
-    packages = {f"receiver/{path.parent.name}/" for path in ROOT.glob("receiver/*/__init__.py")}
-    assert not [package for package in packages if f"`{package}`" not in text]
+def test_the_map_shows_the_rooms_that_there_are(name: str) -> None:
+    """Each room has a line, the highest floor first, and names modules that exist."""
+    shown = re.findall(
+        r"^\| `(receiver[\w/.]*)` \| .+ \| (.*) ?\|$", (ROOT / name).read_text(), re.MULTILINE
+    )
+    places = [place for place, _ in shown]
+    rooms = [place.removesuffix(".py").replace("/", ".") for place in places]
+    assert set(rooms) == set(LEVELS) - {"receiver", "receiver.read"}
+    levels = [LEVELS[room] for room in rooms]
+    assert levels == sorted(levels, reverse=True)
+    for place, modules in shown:
+        paths = [place, *(f"{place}/{module}" for module in re.findall(r"`(.+?)`", modules))]
+        assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize(

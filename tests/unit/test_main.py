@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -28,3 +30,38 @@ def test_a_user_with_a_name_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "somebody")
     name_user()
     assert os.environ["LOGNAME"] == "somebody"
+
+
+HEAVY = {"aiohttp", "alembic", "bcrypt", "google", "jinja2", "numpy", "prometheus_client"}
+HEAVY |= {"pyarrow", "re2", "snappy", "sqlalchemy", "tenacity", "yaml"}
+SETTINGS = {"asyncio", "asyncpg", "pydantic", "pydantic_settings", "rich", "ssl"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept_out"),
+    [
+        (["--help"], HEAVY | SETTINGS),
+        (["health", "--help"], HEAVY | {"asyncpg", "rich"}),
+        (["logs", "--help"], HEAVY),
+        (["codes", "--help"], HEAVY),
+        (["export", "--help"], HEAVY),
+        (["migrate", "--help"], HEAVY),
+        (
+            ["serve", "--help"],
+            {"alembic", "sqlalchemy", "jinja2", "numpy", "bcrypt", "yaml", "re2"},
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "-",
+)
+def test_a_command_imports_only_what_it_needs(arguments: list[str], kept_out: set[str]) -> None:
+    code = (
+        "import sys; from receiver.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert "usage: receiver" in ended.stdout
+    assert kept_out & set(ended.stderr.split()) == set()

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
+from receiver.http.answers import acknowledgement, refusal
 from receiver.printable import is_unicode, printable, to_json
 from receiver.rows.model import Faults, WriteRequest
-from receiver.write import acknowledgement, refusal
 
 BAD = ["\x00", "\x07", "\x08", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b", "\u200e", "\u200f"]
 BAD += [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)]
@@ -58,7 +58,7 @@ def test_json_holds_what_was_written(value: object) -> None:
 def test_no_answer_has_a_line_or_a_command_of_what_was_sent() -> None:
     faults = Faults(1, 2, ["series 0 {a\n=1}: no __name__\x1b[2J"])
     for response in (
-        acknowledgement(WriteRequest([], 0, 0, 0, faults), "id"),
+        acknowledgement(WriteRequest([], 0, 0, 0, 0, faults), "id"),
         refusal(BadRequestError("a\nb\x1b[2J"), timedelta(), "id"),
     ):
         assert response.text is not None

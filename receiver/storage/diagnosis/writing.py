@@ -10,7 +10,7 @@ from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.storage.connection.database import Connection, describe, translated
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem
-from receiver.storage.writing.rehearsal import HAS_KEY, no_key, REHEARSALS
+from receiver.storage.writing.rehearsal import HAS_KEY, REHEARSALS, no_key
 
 WRITTEN: Final = {
     "error_codes": ("code", "name", "description"),

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from receiver.config.settings import Settings
-from receiver.errors import DuplicateRowError, SchemaError, SetupError
+from receiver.errors import DuplicateRowError, ErrorCodeError, SchemaError
 from receiver.storage.connection.database import Connection, session, used
 
 BEGINNING: Final = "-infinity"
@@ -49,10 +49,6 @@ FIND_NAMESAKE = """
 SELECT code, name, description, created_at FROM error_codes
 WHERE lower(name) = lower($1) AND code <> $2 ORDER BY code LIMIT 1
 """
-
-
-class ErrorCodeError(SetupError):
-    """The error code cannot be changed like that."""
 
 
 # Times are as PostgreSQL writes them, in UTC: TIMESTAMPTZ holds years that datetime does not, and

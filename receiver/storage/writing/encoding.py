@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain, repeat
 from typing import Any, Final, TypeAlias
 
@@ -35,25 +36,39 @@ Fields: TypeAlias = Sequence[bytes]
 def encode_copy(table: Table, records: Sequence[Record]) -> memoryview:
     """Encode a whole binary COPY into the columns that `Statements` lists."""
     created_at, source_ids, values, sources = zip(*records, strict=True)
-    number = 2 + table.width + len(table.labels)
-    keys = map(KEY.pack, repeat(number), repeat(8), created_at, repeat(4), source_ids)
-    columns = [
-        encode_samples(column, samples)
-        for column, samples in zip(table.columns, zip(*values, strict=True), strict=True)
-    ]
-    if table.labels:
+    keys = repeat(8), created_at, repeat(4), source_ids
+    samples = list(zip(*values, strict=True))
+    rows: Iterable[bytes]
+    if table.optional or table.labels:
+        number = 2 + table.width + len(table.labels)
+        columns = list(map(encode_samples, table.columns, samples))
         columns += encode_labels([source.label_values for source in sources])
-    rows = chain.from_iterable(zip(keys, *columns, strict=True))
+        heads = map(KEY.pack, repeat(number), *keys)
+        rows = chain.from_iterable(zip(heads, *columns, strict=True))
+    else:
+        rows = map(row_of(table).pack, repeat(2 + table.width), *keys, *read_all(table, samples))
     # asyncpg takes bytes for the name of a file, a view for what to send.
     return memoryview(b"".join((HEADER, *rows, TRAILER)))
+
+
+@cache
+def row_of(table: Table) -> struct.Struct:
+    """Return the format of a row that has a sample of each column, and no labels."""
+    fields = (FIELDS[column.type.sql].format.removeprefix(">") for column in table.columns)
+    return struct.Struct(KEY.format + "".join(fields))
+
+
+def read_all(table: Table, samples: Sequence[Sequence[float]]) -> Iterator[Iterable[Any]]:
+    """Yield for each column the size of its fields and what they hold, for each row."""
+    for column, some in zip(table.columns, samples, strict=True):
+        yield repeat(FIELDS[column.type.sql].size - LENGTH.size)
+        yield column.type.read_all(some)
 
 
 def encode_samples(column: Column, samples: Sequence[float | None]) -> Fields:
     """Encode a column of samples."""
     field = FIELDS[column.type.sql]
     pack, read, size = field.pack, column.read, field.size - LENGTH.size
-    if column.required:
-        return list(map(pack, repeat(size), map(read, samples)))  # type: ignore[arg-type]
     return [NULL if sample is None else pack(size, read(sample)) for sample in samples]
 
 

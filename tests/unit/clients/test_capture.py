@@ -121,7 +121,7 @@ def test_a_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
         (line(headers={"Content-Type": 5}), "headers: Content-Type: .*string"),
         (line(received_at="yesterday"), "received_at: "),
         (line(received_at="2026-02-03T04:05:06"), "received_at: .*timezone"),
-        (line()[:-20], "ends too early"),
+        (line()[:-20], "is incomplete"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, broken: str, message: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import receiver.config.settings
 from receiver import __version__
-from receiver.commands import cli
+from receiver.commands import running
 from receiver.commands.cli import COMMANDS, build_parser, load_command, main
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SettingsError
@@ -29,7 +29,7 @@ def alone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path
     """Nothing around the test changes settings, and the test does not change logging."""
     del make_settings
     monkeypatch.setattr(receiver.config.settings, "SECRETS_DIR", tmp_path / "no secrets")
-    monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
+    monkeypatch.setattr(running, "set_up_logging", lambda *_: None)
 
 
 class Calls(list[tuple[str, Settings]]):
@@ -114,47 +114,47 @@ def test_an_interrupted_command_says_so(calls: Calls) -> None:
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["unknown"], "there is no command 'unknown'; `receiver --help` tells more"),
+        (["unknown"], "there is no command 'unknown'; `receiver --help` shows more"),
         (
             ["serv"],
-            "there is no command 'serv' (did you mean serve?); `receiver --help` tells more",
+            "there is no command 'serv' (did you mean serve?); `receiver --help` shows more",
         ),
-        (["\x1b[31m"], r"there is no command '\x1b[31m'; `receiver --help` tells more"),
-        ([""], "there is no command ''; `receiver --help` tells more"),
-        (["--unknown"], "there is no flag --unknown; `receiver serve --help` tells more"),
+        (["\x1b[31m"], r"there is no command '\x1b[31m'; `receiver --help` shows more"),
+        ([""], "there is no command ''; `receiver --help` shows more"),
+        (["--unknown"], "there is no flag --unknown; `receiver serve --help` shows more"),
         (
             ["serve", "--databse-url=hunter2"],
             "there is no flag --databse-url (did you mean --database-url?); "
-            "`receiver serve --help` tells more",
+            "`receiver serve --help` shows more",
         ),
         (
             ["--bearer-tokn", "hunter2"],
             "there is no flag --bearer-tokn (did you mean --bearer-token?); "
-            "`receiver serve --help` tells more",
+            "`receiver serve --help` shows more",
         ),
-        (["serve", "--listen"], "--listen: needs a value; `receiver serve --help` tells more"),
+        (["serve", "--listen"], "--listen: needs a value; `receiver serve --help` shows more"),
         (
             ["--migrate-on-start=x"],
             "--migrate-on-start/--no-migrate-on-start: takes no value, so not 'x'; "
-            "`receiver serve --help` tells more",
+            "`receiver serve --help` shows more",
         ),
         (
             ["--log-level=debug", "logs"],
             "'logs' is one argument too many; a command stands before all flags, and what has "
-            "blanks in quotes; `receiver serve --help` tells more",
+            "blanks in quotes; `receiver serve --help` shows more",
         ),
         (
             ["codes", "lst"],
-            "there is no action 'lst' (did you mean list?); `receiver codes --help` tells more",
+            "there is no action 'lst' (did you mean list?); `receiver codes --help` shows more",
         ),
         (
             ["codes", "list", "--listn", "x"],
             "there is no flag --listn (did you mean --listen?); "
-            "`receiver codes list --help` tells more",
+            "`receiver codes list --help` shows more",
         ),
         (
             ["completion", "fish"],
-            "shell: must be bash or zsh, not 'fish'; `receiver completion --help` tells more",
+            "shell: must be bash or zsh, not 'fish'; `receiver completion --help` shows more",
         ),
         (["--listen", "x"], f"--listen=x: {HOST}"),
         (["codes", "list", "--listen=\x1b"], rf"--listen='\x1b': {CONTROL}"),
@@ -162,7 +162,7 @@ def test_an_interrupted_command_says_so(calls: Calls) -> None:
             ["--log-level", "inof"],
             "--log-level=inof: must be debug, info, warning or error (did you mean info?)",
         ),
-        (["--database-url="], "--database-url: needs a value; `receiver --help` tells more"),
+        (["--database-url="], "--database-url: needs a value; `receiver --help` shows more"),
         (["--data-dir", "  "], "--data-dir=  : must not be empty: leave it out instead"),
     ],
 )
@@ -201,8 +201,8 @@ def test_what_has_no_effect_is_logged_at_start(
     assert exit_code() == 0
     assert exit_code("doctor") == 0
     assert caplog.messages == [
-        "RECEIVER_LISTN is no setting: did you mean RECEIVER_LISTEN?",
-        "RECEIVER_WORKRS (.env line 1) is no setting: did you mean RECEIVER_WORKERS?",
+        "RECEIVER_LISTN is not a setting: did you mean RECEIVER_LISTEN?",
+        "RECEIVER_WORKRS (.env line 1) is not a setting: did you mean RECEIVER_WORKERS?",
     ]
     assert len(calls) == 2
 

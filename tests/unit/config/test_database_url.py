@@ -132,7 +132,7 @@ def test_parameters_that_change_nothing_are_named() -> None:
     ("query", "message"),
     [
         ("sslmode=on", "sslmode must be one of disable, allow"),
-        ("schema=plant", "schema is not taken: write search_path="),
+        ("schema=plant", "schema is not supported: write search_path="),
         ("gssencmode=require", "gssencmode must be one of"),
         ("replication=database", "replication must be one of"),
         ("connect_timeout=10s", "connect_timeout must be a number of seconds"),

@@ -79,12 +79,12 @@ def test_an_env_file_is_read_however_it_was_saved(content: bytes) -> None:
         ),
         (b"RECEIVER_LISTEN=h\0:1\n", ".env line 1: has a NUL byte"),
         ("\nRECEIVER_LISTEN=h:1\n".encode("utf-16-le"), ".env line 2: has a NUL byte, as UTF-16"),
-        (b"\xff\xfeR", ".env is broken UTF-16; save it as UTF-8"),
+        (b"\xff\xfeR", ".env is malformed UTF-16; save it as UTF-8"),
         (
             "A=1\nRECEIVER_DATABASE_PASSWORD=공장hunter2".encode("cp949"),
             ".env line 2: RECEIVER_DATABASE_PASSWORD is not UTF-8 text; save the file as UTF-8",
         ),
-        (b"#" * (LARGEST + 1), ".env is too large: 1 MiB is the most that is read"),
+        (b"#" * (LARGEST + 1), ".env is larger than 1 MiB"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_file_and_line(content: bytes, message: str) -> None:

@@ -36,7 +36,7 @@ def test_every_setting_stands_in_one_section() -> None:
     placed = [name for names in SECTIONS.values() for name in names]
     missing = Settings.model_fields.keys() - set(placed)
     assert not missing, f"put {missing} into a section of receiver/config/sections.py"
-    assert not set(placed) - Settings.model_fields.keys(), "a section names what is no setting"
+    assert not set(placed) - Settings.model_fields.keys(), "a section names what is not a setting"
     assert len(placed) == len(set(placed))
 
 

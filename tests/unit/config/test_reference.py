@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from receiver.config import reference
+from receiver.config import reference, tables_reference
 from receiver.config.settings import Settings
 
 
@@ -18,6 +18,7 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in reference.DOCS.glob("configuration*"):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(reference, "DOCS", tmp_path)
+    monkeypatch.setattr(tables_reference, "documents", lambda: iter(()))
     monkeypatch.setattr(reference, "KOREAN_TEXTS", tmp_path / reference.KOREAN_TEXTS.name)
     return tmp_path
 
@@ -38,7 +39,7 @@ def test_a_stale_document_is_named_and_made_anew(
     document = documents / name
     current = document.read_text()
     document.write_text(current.replace("| `RECEIVER_LISTEN` |", "| `RECEIVER_LISTENS` |"))
-    with pytest.raises(SystemExit, match=rf"^{name} is not current, run python -m receiver.ref"):
+    with pytest.raises(SystemExit, match=rf"^{name} is not current, run python -m receiver.config"):
         run(monkeypatch, "--check")
     run(monkeypatch)
     assert document.read_text() == current

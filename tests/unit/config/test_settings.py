@@ -21,7 +21,7 @@ import receiver.config.settings
 from receiver.config.settings import SECRETS, Settings, default_data_dir, find_ignored
 from receiver.config.value_types import parse_address, parse_duration
 from receiver.errors import SettingsError
-from receiver.rows.model import Metric
+from receiver.rows.columns import POSTGRES_EPOCH
 
 SECRET = "postgresql://user:hunter2@db/logs"
 
@@ -55,7 +55,7 @@ def test_the_contract_of_defaults() -> None:
     assert settings.listen == "127.0.0.1:9201"
     assert settings.address == ("127.0.0.1", 9201)
     assert settings.database_url is None
-    assert settings.metric_names == {Metric.STATUS: "app_status", Metric.OCR: "ocr_value"}
+    assert list(settings.catalogue.by_metric) == ["app_status", "ocr_value"]
     assert settings.ocr_unit == "seconds"
     assert settings.pair_timeout == timedelta(hours=2)
     assert settings.compress_after == timedelta(days=7)
@@ -272,7 +272,8 @@ def test_a_size(text: str, size: int) -> None:
 
 @pytest.mark.parametrize(("unit", "factor"), [("seconds", 1_000_000), ("milliseconds", 1_000)])
 def test_the_unit_of_the_ocr_metric(unit: str, factor: int) -> None:
-    assert Settings.load(ocr_unit=unit).ocr_unit_microseconds == factor
+    column = Settings.load(ocr_unit=unit).catalogue.tables[0].columns[1]
+    assert column.read(1.0) + POSTGRES_EPOCH == factor
 
 
 # --- wrong values ---------------------------------------------------------------------------------
@@ -509,7 +510,7 @@ def test_tokens_are_one_a_line(secrets_dir: Path, text: str, tokens: list[str]) 
     (secrets_dir / "receiver_bearer_token").write_text(text)
     settings = Settings.load()
     assert settings.bearer_tokens == tokens
-    assert settings.guarded
+    assert settings.requires_credentials
 
 
 @pytest.mark.parametrize("text", ["hun ter2", "hunter2\nhun ter2", "hünter2", "hun\0"])
@@ -525,7 +526,7 @@ def test_what_is_no_token(text: str) -> None:
 def test_which_settings_make_requests_need_credentials(name: str) -> None:
     values: dict[str, Any] = {name: "x", "tls_cert_file": "x"}
     settings = Settings.load(**values)
-    assert settings.guarded is (name != "tls_cert_file")
+    assert settings.requires_credentials is (name != "tls_cert_file")
     assert settings.own_url == "https://127.0.0.1:9201"
 
 
@@ -575,12 +576,12 @@ def test_a_misspelt_name_is_known_wherever_it_stands(
     Path(".env").write_text("PUBLISH_RECEIVER=1\nRECEIVER_LISTN=h:2\nRECEIVER_QQQ=1\n")
     (secrets_dir / "receiver_bearer_tokn").write_text("hunter2")
     assert find_ignored() == [
-        ("RECEIVER_DATABSE_URL is no setting", "did you mean RECEIVER_DATABASE_URL?"),
-        ("RECIEVER_WORKERS is no setting", "did you mean RECEIVER_WORKERS?"),
-        ("RECEIVER_LISTN (.env line 2) is no setting", "did you mean RECEIVER_LISTEN?"),
-        ("RECEIVER_QQQ (.env line 3) is no setting", "`receiver serve --help` lists all"),
+        ("RECEIVER_DATABSE_URL is not a setting", "did you mean RECEIVER_DATABASE_URL?"),
+        ("RECIEVER_WORKERS is not a setting", "did you mean RECEIVER_WORKERS?"),
+        ("RECEIVER_LISTN (.env line 2) is not a setting", "did you mean RECEIVER_LISTEN?"),
+        ("RECEIVER_QQQ (.env line 3) is not a setting", "`receiver serve --help` lists all"),
         (
-            f"RECEIVER_BEARER_TOKN ({secrets_dir / 'receiver_bearer_tokn'}) is no setting",
+            f"RECEIVER_BEARER_TOKN ({secrets_dir / 'receiver_bearer_tokn'}) is not a setting",
             "did you mean RECEIVER_BEARER_TOKEN?",
         ),
     ]

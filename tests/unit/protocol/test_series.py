@@ -26,8 +26,8 @@ from receiver.protocol.tally import SAMPLE_SIZE, Tally, for_each_table
 from receiver.rows.columns import DOUBLE
 from receiver.rows.model import Series, Source
 from receiver.rows.tables import Catalogue, Column, LabelColumn, Table
-from tests import catalogues, strategies
-from tests.catalogues import Point, feeds, telling
+from tests import random_rows, strategies
+from tests.random_rows import Point, feeds, telling
 from tests.meanings import KEPT, SHARING
 from tests.messages import NOW
 
@@ -282,7 +282,7 @@ def test_close_label_sets_are_different_sources(one: dict[str, str], other: dict
 # --- several tables -------------------------------------------------------------------------------
 
 
-@given(catalogues.catalogues(), st.lists(catalogues.points, max_size=12))
+@given(random_rows.catalogues(), st.lists(random_rows.points, max_size=12))
 def test_a_series_is_of_every_table_that_declares_it(
     catalogue: Catalogue, points: list[Point]
 ) -> None:

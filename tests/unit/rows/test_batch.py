@@ -23,8 +23,8 @@ from receiver.rows.columns import BIGINT, BOOLEAN, CODE, DOUBLE, SPECIAL_DOUBLE
 from receiver.rows.model import Key, Labels, Rejected, Row, Sample, Series, Source
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue, Column, Table
-from tests import catalogues, strategies
-from tests.catalogues import END_MS, FIRST_MS, Point, alike, feeds, is_stale, reading, telling
+from tests import random_rows, strategies
+from tests.random_rows import END_MS, FIRST_MS, Point, alike, feeds, is_stale, reading, telling
 from tests.messages import NOW, STALE, bits
 from tests.rows import LOGS, OCR, STATUS
 
@@ -190,7 +190,7 @@ def batch_of(*requests: Collection[Sample]) -> tuple[Batch, Outcomes]:
     return batch, outcomes
 
 
-any_arrivals = catalogues.arrivals(catalogues.any_times, catalogues.any_values)
+any_arrivals = random_rows.arrivals(random_rows.any_times, random_rows.any_values)
 
 
 def chained(requests: list[list[Point]]) -> list[Point]:
@@ -198,7 +198,7 @@ def chained(requests: list[list[Point]]) -> list[Point]:
 
 
 @hypothesis_settings(max_examples=300)
-@given(catalogues.catalogues(), any_arrivals)
+@given(random_rows.catalogues(), any_arrivals)
 def test_rows_are_what_the_model_says(catalogue: Catalogue, requests: list[list[Point]]) -> None:
     model, senders, batch = Model(catalogue), Senders(catalogue), Batch()
     outcomes = Outcomes()
@@ -215,7 +215,7 @@ def test_rows_are_what_the_model_says(catalogue: Catalogue, requests: list[list[
     assert contents(batch) == model.contents()
 
 
-@given(catalogues.catalogues(), any_arrivals)
+@given(random_rows.catalogues(), any_arrivals)
 def test_every_sample_is_accounted_for(catalogue: Catalogue, requests: list[list[Point]]) -> None:
     """What is accepted is in a row or repeats one that is; nothing is lost, nothing doubled."""
     senders = Senders(catalogue)
@@ -253,8 +253,8 @@ def test_every_sample_is_accounted_for(catalogue: Catalogue, requests: list[list
 
 
 @given(
-    catalogues.catalogues(),
-    st.one_of(st.lists(catalogues.points, max_size=30), any_arrivals.map(chained)),
+    random_rows.catalogues(),
+    st.one_of(st.lists(random_rows.points, max_size=30), any_arrivals.map(chained)),
     st.data(),
 )
 def test_neither_order_nor_division_matters(
@@ -279,7 +279,7 @@ def test_neither_order_nor_division_matters(
     assert not batch.repeated
 
 
-@given(catalogues.catalogues(), catalogues.arrivals(), st.data())
+@given(random_rows.catalogues(), random_rows.arrivals(), st.data())
 def test_what_is_passed_on_is_neither_lost_nor_doubled(
     catalogue: Catalogue, requests: list[list[Point]], data: st.DataObject
 ) -> None:

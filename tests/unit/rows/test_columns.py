@@ -29,7 +29,7 @@ from receiver.rows.columns import (
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column
 from tests import strategies
-from tests.catalogues import END, END_MS, FIRST, FIRST_MS, TYPES, UNIX_EPOCH, alike, reading
+from tests.random_rows import END, END_MS, FIRST, FIRST_MS, TYPES, UNIX_EPOCH, alike, reading
 from tests.messages import NOW, STALE, bits, from_bits
 
 SECONDS, MILLISECONDS = TIMESTAMPS["seconds"], TIMESTAMPS["milliseconds"]

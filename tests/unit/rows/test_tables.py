@@ -21,8 +21,8 @@ from receiver.rows.tables import (
     compile_expression,
     compile_match,
 )
-from tests import catalogues
-from tests.catalogues import belongs
+from tests import random_rows
+from tests.random_rows import belongs
 
 
 def double(name: str, *, required: bool = True) -> Column:
@@ -41,7 +41,7 @@ def test_required_columns_come_first_in_the_order_of_the_declaration() -> None:
     assert table.empty == [None] * 4
 
 
-@given(catalogues.tables(), st.data())
+@given(random_rows.tables(), st.data())
 def test_a_row_lacks_a_required_column_only(table: Table, data: st.DataObject) -> None:
     values: Values = data.draw(
         st.tuples(*[st.sampled_from([None, 0.0, float("nan")])] * table.width).map(list)
@@ -99,7 +99,7 @@ def test_a_table_without_a_match_asks_nothing() -> None:
     assert compile_match({})({}) is True
 
 
-@given(catalogues.tables(), catalogues.label_sets)
+@given(random_rows.tables(), random_rows.label_sets)
 def test_a_table_matches_what_the_model_says(table: Table, labels: dict[str, str]) -> None:
     found = table.matches is None or table.matches(labels)
     assert found == belongs(table, labels)
@@ -156,7 +156,7 @@ def test_a_text_column_holds_any_label(text: str) -> None:
     assert LabelColumn("line", "line", "text").read(text) == text
 
 
-@given(catalogues.tables(), catalogues.label_sets)
+@given(random_rows.tables(), random_rows.label_sets)
 def test_a_source_has_its_label_values_or_says_which_does_not_fit(
     table: Table, labels: dict[str, str]
 ) -> None:
@@ -187,7 +187,7 @@ def test_a_source_has_its_label_values_or_says_which_does_not_fit(
 # --- catalogues -----------------------------------------------------------------------------------
 
 
-@given(catalogues.catalogues())
+@given(random_rows.catalogues())
 def test_a_catalogue_knows_every_column_of_a_metric(catalogue: Catalogue) -> None:
     assert [table.name for table in catalogue.tables] == sorted(catalogue.by_name)
     columns = [(table, column) for table in catalogue.tables for column in table.columns]

@@ -99,7 +99,7 @@ def test_what_is_appended_counts_as_well(
         ("a: b\n  hunter2: [", "line 2: is not YAML"),
         ("hunter2: \x00", "is not YAML"),
         ("[" * 1000, "is not YAML"),
-        (b"hunter2 \xff", "is no text"),
+        (b"hunter2 \xff", "is not text"),
     ],
 )
 def test_a_fault_is_named_and_no_value_shown(

@@ -8,8 +8,8 @@ from datetime import datetime
 
 import pytest
 
-from receiver.telemetry import log
-from receiver.telemetry.log import GroupingHandler, set_up_logging
+from receiver.telemetry import messages as log
+from receiver.telemetry.messages import GroupingHandler, set_up_logging
 from tests.waiting import until
 
 logger = logging.getLogger("tests.something")

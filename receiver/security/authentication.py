@@ -1,4 +1,4 @@
-"""Lets requests in that bring valid credentials, before anything else is made of them."""
+"""Authenticates requests before anything else is done with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 from aiohttp import web
@@ -18,35 +17,31 @@ from aiohttp.typedefs import Middleware
 
 from receiver.config.settings import Settings
 from receiver.errors import OutdatedConnectionError, ReceiverError, UnauthorizedError
+from receiver.http import paths
 from receiver.security.credentials import Credentials, read_credentials
 from receiver.security.files import Reloaded
+from receiver.security.identity import IDENTITY
 from receiver.security.passwords import Attempt, PasswordChecker
 from receiver.security.refuser import Refuser
 from receiver.security.tls import ServerTLS
 from receiver.telemetry.metrics import Metrics
 
-OPEN: Final = frozenset({"/-/healthy", "/-/ready"})
-"""What everybody may ask: load balancers and container engines have no credentials."""
-
 BROWSERS: Final = (
     "A browser cannot send a token. To let it in, add a user, for whom it will ask: "
     "`receiver credential user NAME --append FILE`, with RECEIVER_CREDENTIALS_FILE=FILE."
 )
-"""For those who look at the page where only tokens are set."""
-
-IDENTITY: Final = web.RequestKey("identity", str)
-"""Of a request that was let in: the user's name, or `token`, or the name in the certificate."""
+"""Hint for people who open the page where only tokens are set."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Guard:
-    """Refuses every request without valid credentials, those for `OPEN` aside.
+class Authentication:
+    """Refuses every request without valid credentials, except for health checks.
 
     Args:
-        settings: Which credentials there are; all kinds that they name must be brought at once.
-        metrics: Where to count the write requests that are refused.
-        tls: What is served with, if that is HTTPS.
+        settings: The credentials; a client must present every kind that is set.
+        metrics: Counts the write requests that are refused.
+        tls: The TLS state of the server, if it serves HTTPS.
 
     Raises:
         SettingsError: the credentials cannot be read.
@@ -68,7 +63,7 @@ class Guard:
 
     @property
     def middleware(self) -> Middleware:
-        """What stands before every handler."""
+        """The middleware that runs before every handler."""
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -86,17 +81,17 @@ class Guard:
         return guard
 
     async def identify(self, request: web.Request) -> str | None:
-        """Who asks; None if the credentials do not do.
+        """Return who sends a request; None if the credentials are missing or wrong.
 
         Raises:
-            OutdatedConnectionError: the client's certificate may not be valid any more.
+            OutdatedConnectionError: the client's certificate has expired or lost its authority.
             OverloadedError: too many passwords are being checked.
         """
         certified = self._find_subject(request) if self._wants_certificate else ""
         credentials = self._credentials.value
         if certified is None or not any(credentials):
             return certified
-        # With several, this side and a proxy might each go by another one.
+        # With several headers, a proxy might have checked another one.
         if len(brought := request.headers.getall("Authorization", [])) != 1:
             return None
         scheme, _, given = brought[0].partition(" ")
@@ -108,9 +103,9 @@ class Guard:
         return None
 
     def _find_subject(self, request: web.Request) -> str | None:
-        """Whose certificate it is that the client showed; None if it showed none.
+        """Return the common name in the client's certificate; None if there is no certificate.
 
-        One that no authority of ours has signed does not get so far.
+        One that no trusted authority has signed fails in the handshake.
         """
         certificate = request.get_extra_info("peercert")
         connection = request.get_extra_info("ssl_object")
@@ -130,7 +125,7 @@ class Guard:
         if not credentials.users:
             return None
         name = user.decode(errors="replace")
-        # A name that nobody has takes the time of one that somebody has.
+        # Checking an unknown name takes as long as checking a known one.
         hashed = credentials.users.get(name, next(iter(credentials.users.values())))
         attempt = Attempt(
             user=user,
@@ -143,12 +138,12 @@ class Guard:
         return name if await self._passwords.matches(attempt) else None
 
     def _answer(self, request: web.Request, error: ReceiverError) -> web.Response:
-        """Refuse, the same way whatever was wrong; the body is neither asked for nor read."""
+        """Refuse a request, without showing what was wrong and without reading its body."""
         hint = ""
-        if error.status == HTTPStatus.UNAUTHORIZED and not self._credentials.value.users:
+        if isinstance(error, UnauthorizedError) and not self._credentials.value.users:
             hint = BROWSERS if self._credentials.value.tokens else ""
         response = self._refuse(request, error, hint)
-        if error.status == HTTPStatus.UNAUTHORIZED:
+        if isinstance(error, UnauthorizedError):
             for scheme in schemes(self._credentials.value):
                 response.headers.add("WWW-Authenticate", f'{scheme} realm="receiver"')
         if isinstance(error, OutdatedConnectionError):
@@ -157,12 +152,12 @@ class Guard:
 
 
 def has_expired(certificate: dict[str, Any]) -> bool:
-    """Whether a client's certificate was valid when the connection was made and is not now."""
+    """Return whether a client's certificate has expired since the connection was made."""
     return ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time()
 
 
 def network(address: str) -> str:
-    """Whom an address belongs to: in IPv6, one machine has a whole network of them."""
+    """Return the network of an IPv6 address, since a machine has a whole one; else the address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -173,25 +168,25 @@ def network(address: str) -> str:
 
 
 def schemes(credentials: Credentials) -> list[str]:
-    """Ways to bring credentials, for `WWW-Authenticate`."""
+    """Return the accepted schemes, for `WWW-Authenticate`."""
     found = ["Basic"] * bool(credentials.users) + ["Bearer"] * bool(credentials.tokens)
     return found or ["Certificate"]
 
 
 def is_open(request: web.Request) -> bool:
-    """Whether everybody may have what is asked for."""
+    """Return whether a request needs no credentials."""
     resource = request.match_info.route.resource
-    return resource is not None and resource.canonical in OPEN
+    return resource is not None and resource.canonical in paths.UNAUTHENTICATED
 
 
 def is_token(given: str, credentials: Credentials) -> bool:
-    """Whether a token is a valid one, in a time that does not depend on which."""
+    """Return whether a token is valid, in a time that does not depend on the token."""
     digest = hashlib.sha256(given.encode(errors="surrogateescape")).digest()
     return sum(hmac.compare_digest(digest, known) for known in credentials.tokens) > 0
 
 
 def split_basic(given: str) -> tuple[bytes, bytes]:
-    """Name and password of the scheme Basic (RFC 7617); empty if there are none."""
+    """Return name and password of the scheme Basic (RFC 7617); empty if malformed."""
     try:
         user, _, password = base64.b64decode(given, validate=True).partition(b":")
     except ValueError:

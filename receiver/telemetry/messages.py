@@ -1,7 +1,7 @@
-"""How log messages look: to standard error, one line each, for people or as JSON.
+"""Formats log messages for standard error: one line each, as text or JSON.
 
-What a message is about beside its text is given as `extra`. One of these fields has a meaning of
-its own: messages with the same `fault` are told once, and then once a minute how often they came.
+`extra` holds the fields of a message. The field `fault` groups messages: those with the same one
+are logged once, and then once a minute with their number.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ LogFormat = Literal["text", "json"]
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 SAID_ALREADY: Final = frozenset({"event", "fault", "status"})
-"""Fields for programs: the text says the same to people."""
+"""Fields for programs only: the text states the same."""
 PERIOD: Final = 60.0
-"""Seconds in which a fault is told once."""
+"""Seconds in which a fault is logged once."""
 
 
 class IgnoreMalformedRequests(logging.Filter):
-    """Drops what aiohttp logs with a traceback about requests that are not HTTP."""
+    """Drops aiohttp's messages about requests that are not HTTP."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to keep the record."""
+        """Return whether to keep the record."""
         kinds = record.exc_info[0].__mro__ if record.exc_info and record.exc_info[0] else ()
-        # By name: commands that serve nothing need not import it.
+        # By name, so that only serving commands import it.
         return not any(kind.__qualname__ == "HttpProcessingError" for kind in kinds)
 
 
 class GroupUnexpectedErrors(logging.Filter):
-    """Makes a fault of what aiohttp logs with a traceback about a handler that failed."""
+    """Groups aiohttp's messages about failed handlers by the exception."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record."""
@@ -60,20 +60,20 @@ class AddFields(logging.Filter):
 
 
 class MessageFormatter(logging.Formatter):
-    """The message alone, whatever it quotes: no part of it is a line or a command of its own."""
+    """Formats the message alone, with control characters and line breaks escaped."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
         """Format the line, without a traceback."""
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802  logging's
-        """Format the traceback, indented: an error may quote what looks like a line of the log."""
+        """Format the traceback, indented, since an error may quote text like a line of the log."""
         lines = super().formatException(ei).splitlines()
         return "\n".join(f"    {printable(line)}" for line in lines)
 
 
 class TextFormatter(MessageFormatter):
-    """A line for people: time, level, message, and the fields at its end."""
+    """Formats a line of text: time, level, message and fields."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s")
@@ -89,10 +89,10 @@ class TextFormatter(MessageFormatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line: time (RFC 3339, UTC), level, logger, message, and the fields.
+    """Formats a JSON object per line: time (RFC 3339, UTC), level, logger, message and fields.
 
     Args:
-        ascii_only: Escape all but ASCII, for an output that is not Unicode.
+        ascii_only: Whether to escape all but ASCII, for an output that is not Unicode.
     """
 
     def __init__(self, *, ascii_only: bool = False) -> None:
@@ -100,7 +100,7 @@ class JsonFormatter(logging.Formatter):
         self._ascii_only = ascii_only
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format the record as one line."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         content = {
             "time": time.replace("+00:00", "Z"),
@@ -115,15 +115,15 @@ class JsonFormatter(logging.Formatter):
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What the record was given as `extra`."""
+    """Return the fields given as `extra`."""
     return {name: value for name, value in vars(record).items() if name not in STANDARD}
 
 
 class GroupingHandler(logging.StreamHandler[Any]):
-    """Writes to standard error; a fault that comes again and again once a minute.
+    """Writes to standard error; repeated messages of a fault once a minute.
 
-    The line after a minute is the last one of its kind, and `repeated` says how many there were.
-    Outside of a running event loop, where nobody would tell that, everything is written.
+    After a minute the last one is written, with their number as `repeated`. Outside of a running
+    event loop, every message is written.
     """
 
     def __init__(self) -> None:
@@ -137,11 +137,11 @@ class GroupingHandler(logging.StreamHandler[Any]):
             super().emit(record)
 
     def _is_known(self, record: logging.LogRecord, key: tuple[str, int, object]) -> bool:
-        """Whether the fault was told already; if so, it is counted."""
+        """Return whether the fault was logged already; if so, count it."""
         if key in self._again:
             again = self._again[key]
             record.repeated = 1 + (vars(again[0])["repeated"] if again else 0)
-            # As text: the error that it is about holds what the request brought.
+            # As text, since the exception keeps the request in memory.
             record.msg, record.args, record.exc_info = record.getMessage(), None, None
             again[:] = [record]
             return True
@@ -154,7 +154,7 @@ class GroupingHandler(logging.StreamHandler[Any]):
         return False
 
     def _end_period(self, loop: asyncio.AbstractEventLoop, key: tuple[str, int, object]) -> None:
-        """Tell the last of those that were counted; if there was none, forget the fault."""
+        """Log the last counted message; if none was counted, forget the fault."""
         self.acquire()
         try:
             if again := self._again.get(key):
@@ -166,7 +166,7 @@ class GroupingHandler(logging.StreamHandler[Any]):
             self.release()
 
     def close(self) -> None:
-        """Tell what has been counted and not told."""
+        """Log what has been counted only."""
         for again in self._again.values():
             for record in again:
                 super().emit(record)
@@ -175,11 +175,11 @@ class GroupingHandler(logging.StreamHandler[Any]):
 
 
 def set_up_logging(level: str, form: LogFormat = "text", **common: object) -> None:
-    """Log messages of `level` and above; the libraries' own only when something is wrong.
+    """Log messages of `level` and above; those of libraries from warnings on.
 
     Args:
         level: The least severe level.
-        form: For people or for programs.
+        form: Text or JSON.
         common: Fields of every message.
     """
     handler = GroupingHandler()

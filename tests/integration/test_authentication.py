@@ -18,10 +18,10 @@ import pytest
 import yaml
 from aiohttp import web
 
+from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import build_app
-from receiver.process.serve import warn_of_open_door
-from receiver.security.guard import IDENTITY
-from receiver.write import WRITE_PATH
+from receiver.process.serve import warn_if_unauthenticated
+from receiver.security.identity import IDENTITY
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
 from tests.receivers import Running, receiving
@@ -337,7 +337,7 @@ async def test_a_broken_file_leaves_the_credentials_as_they_were(
     receiver: Running, credentials: Path, caplog: pytest.LogCaptureFixture, content: str
 ) -> None:
     await asyncio.to_thread(credentials.write_text, content)
-    await until(lambda: "stays in use" in caplog.text)
+    await until(lambda: "stay in use" in caplog.text)
     assert f"RECEIVER_CREDENTIALS_FILE={credentials}" in caplog.text
     assert "hunter2" not in caplog.text
     assert await status(receiver, "Bearer old-token") == 204
@@ -395,15 +395,15 @@ async def test_nothing_secret_is_told(receiver: Running, caplog: pytest.LogCaptu
         ("127.0.0.1:0", None, False),
     ],
 )
-def test_an_open_door_is_told_of_aloud(
+def test_missing_authentication_is_logged(
     make_settings: MakeSettings,
     caplog: pytest.LogCaptureFixture,
     listen: str,
     token: str | None,
     warned: bool,
 ) -> None:
-    warn_of_open_door(make_settings(listen=listen, bearer_token=token))
-    assert ("WHOEVER REACHES THIS ADDRESS" in caplog.text) is warned
+    warn_if_unauthenticated(make_settings(listen=listen, bearer_token=token))
+    assert ("ANYONE WHO REACHES THIS ADDRESS" in caplog.text) is warned
 
 
 async def test_the_page_may_edit_for_whoever_has_shown_a_credential(

@@ -1,0 +1,13 @@
+"""Paths that senders, scrapers and health checks request; `web.routes` has those of the pages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+WRITE: Final = "/api/v1/write"
+METRICS: Final = "/metrics"
+HEALTHY: Final = "/-/healthy"
+READY: Final = "/-/ready"
+
+UNAUTHENTICATED: Final = frozenset({HEALTHY, READY})
+"""Answered without credentials: load balancers and container engines have none."""

@@ -1,0 +1,10 @@
+"""Who has sent a request, as its credentials say."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+IDENTITY: Final = web.RequestKey("identity", str)
+"""The user's name, `token`, or the name in the client certificate; absent without credentials."""
