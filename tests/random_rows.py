@@ -1,7 +1,7 @@
 """Small random catalogues, samples that meet in their rows, and slow, obvious models of them.
 
-Nothing here shares code with the receiver but the plain types; `tests.catalogues` draws declarations
-of any kind and name.
+Nothing here shares code with the receiver but the plain types. `tests.catalogues` draws
+declarations of any kind and name.
 """
 
 from __future__ import annotations
@@ -196,10 +196,8 @@ def sources_of(draw: st.DrawFn, table: Table) -> list[Source]:
 
 
 @st.composite
-def rows_of(
-    draw: st.DrawFn, table: Table, *, complete: bool = True, most: int = 5
-) -> list[Row]:
-    """Rows of a table, no two of the same source and time; incomplete ones have a sample at least."""
+def rows_of(draw: st.DrawFn, table: Table, *, complete: bool = True, most: int = 5) -> list[Row]:
+    """Rows of a table, no two of the same source and time; none is empty."""
     sources = draw(sources_of(table))
     if not sources or not (complete or table.width > 1):
         return []

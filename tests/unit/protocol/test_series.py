@@ -27,9 +27,9 @@ from receiver.rows.columns import DOUBLE
 from receiver.rows.model import Series, Source
 from receiver.rows.tables import Catalogue, Column, LabelColumn, Table
 from tests import random_rows, strategies
-from tests.random_rows import Point, feeds, telling
 from tests.meanings import KEPT, SHARING
 from tests.messages import NOW
+from tests.random_rows import Point, feeds, telling
 
 STATUS = "app_status"
 OCR = "ocr_value"

@@ -24,8 +24,8 @@ from receiver.rows.model import Key, Labels, Rejected, Row, Sample, Series, Sour
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue, Column, Table
 from tests import random_rows, strategies
-from tests.random_rows import END_MS, FIRST_MS, Point, alike, feeds, is_stale, reading, telling
 from tests.messages import NOW, STALE, bits
+from tests.random_rows import END_MS, FIRST_MS, Point, alike, feeds, is_stale, reading, telling
 from tests.rows import LOGS, OCR, STATUS
 
 NAN = float("nan")

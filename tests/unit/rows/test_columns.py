@@ -29,8 +29,8 @@ from receiver.rows.columns import (
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column
 from tests import strategies
-from tests.random_rows import END, END_MS, FIRST, FIRST_MS, TYPES, UNIX_EPOCH, alike, reading
 from tests.messages import NOW, STALE, bits, from_bits
+from tests.random_rows import END, END_MS, FIRST, FIRST_MS, TYPES, UNIX_EPOCH, alike, reading
 
 SECONDS, MILLISECONDS = TIMESTAMPS["seconds"], TIMESTAMPS["milliseconds"]
 INFINITY = float("inf")
