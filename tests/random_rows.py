@@ -185,26 +185,29 @@ def taken_by(column: Column) -> SearchStrategy[float]:
 @st.composite
 def sources_of(draw: st.DrawFn, table: Table) -> list[Source]:
     """Some sources of a table with their ids, whose labels fit its columns."""
+    numbers = {column.label for column in table.labels if column.type == "bigint"}
     found = []
     for number in range(draw(st.integers(1, 3))):
-        labels = {**draw(label_sets), "machine": str(number)}
-        source = Source(table, telling(table, labels))
-        if source.misfit is None:
-            source.id = draw(st.integers(1, 2**31 - 1))
-            found.append(source)
+        labels = {
+            name: str(number) if name in numbers else value
+            for name, value in draw(label_sets).items()
+        }
+        found.append(Source(table, telling(table, labels)))
+        found[-1].id = draw(st.integers(1, 2**31 - 1))
     return found
 
 
 @st.composite
-def rows_of(draw: st.DrawFn, table: Table, *, complete: bool = True, most: int = 5) -> list[Row]:
+def rows_of(
+    draw: st.DrawFn, table: Table, *, complete: bool = True, least: int = 0, most: int = 5
+) -> list[Row]:
     """Rows of a table, no two of the same source and time; none is empty."""
-    sources = draw(sources_of(table))
-    if not sources or not (complete or table.width > 1):
+    if not complete and table.width == 1:
         return []
-    keys = st.tuples(usual_times, st.sampled_from(sources))
+    keys = st.tuples(usual_times, st.sampled_from(draw(sources_of(table))))
     return [
         (timestamp, source, draw(values_of(table, complete=complete)))
-        for timestamp, source in draw(st.lists(keys, max_size=most, unique=True))
+        for timestamp, source in draw(st.lists(keys, min_size=least, max_size=most, unique=True))
     ]
 
 
