@@ -203,6 +203,14 @@ def test_a_timestamp_is_exact_to_the_microsecond(unit: str, value: float) -> Non
         assert found is Reason.OUT_OF_RANGE
 
 
+@pytest.mark.parametrize("kind", TYPES.values(), ids=TYPES)
+@given(st.lists(st.one_of(edges, strategies.values)))
+@example([7478.8734015, math.nextafter(2.0**43, 0), 2.0**43, -1 / 128, NOW / 1000])
+def test_many_values_are_read_as_each_of_them_is(kind: ColumnType, values: list[float]) -> None:
+    taken = [value for value in values if kind.check(value) is None]
+    assert list(map(repr, kind.read_all(taken))) == [repr(kind.read(value)) for value in taken]
+
+
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001  hypothesis wants naive bounds
 def test_a_time_is_what_its_float_says(time: datetime) -> None:
     found = SECONDS.read(time.timestamp())
