@@ -59,8 +59,9 @@ async def fill(database_url: str) -> None:
         await add_logs(connection, logs(source, healthy, start=start + seconds(0.1 * source)))
     await connection.executemany(
         """
-        INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
-        VALUES ($1, $2, $3, $4, $5)
+        INSERT INTO rejected_samples
+            (source_id, metric, timestamp_ms, value, reason, table_name, column_name)
+        VALUES ($1, $2, $3, $4, $5, 'app_logs', $2)
         """,
         [
             (1, "app_status", int(now.timestamp() * 1000) - number, value, reason)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -14,15 +15,16 @@ from tenacity import (
     wait_exponential,
 )
 
-from receiver.clients.prometheus import Prometheus, TooMuchAtOnceError
+from receiver.clients.prometheus import Prometheus, TooMuchAtOnceError, selector
 from receiver.clients.prometheus_model import Points, RefusedByPrometheusError
 from receiver.errors import SetupError, UnavailableError
 from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
 from receiver.protocol.series import FILTERED, SeriesCache, join
 from receiver.protocol.tally import describe, for_each_table
 from receiver.rows.batch import Outcomes
-from receiver.rows.model import Sample
-from receiver.rows.tables import Catalogue
+from receiver.rows.model import Sample, Series
+from receiver.rows.model import Source as SourceLabels
+from receiver.rows.tables import Catalogue, Column, Table
 from receiver.storage.writing.backfills import Progress
 from receiver.write import Storage
 
@@ -33,11 +35,26 @@ LONGEST_SPAN: Final = 24 * 3_600_000
 SHORTEST_SPAN: Final = 1_000
 """Milliseconds of the longest window: a day needs at most two new chunks in a transaction."""
 SAMPLES_AT_ONCE: Final = 100_000
+MOST_AT_ONCE: Final = 10 * SAMPLES_AT_ONCE
+"""Maximum number of samples of a window; with more, a shorter window is read."""
+LABEL_NAME: Final = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 CACHE_SIZE: Final = 64 * MIB
 
 
-Found: TypeAlias = tuple[list[Sample], Counter[str]]
-"""The samples of a window, and their number by name of the metric."""
+Fed: TypeAlias = tuple[str, str]
+"""The name of a table, and that of one of its metrics."""
+
+
+class Found(NamedTuple):
+    """The samples of a window."""
+
+    samples: list[Sample]
+    """One for each column that a sample of Prometheus belongs to."""
+    kept: int
+    """Number of samples of Prometheus that belong to a table."""
+    read: Counter[Fed]
+    """Number of samples by table and metric."""
+
 
 Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
 """Saves the progress, after everything up to it is committed."""
@@ -46,24 +63,26 @@ Keep: TypeAlias = Callable[[Progress], Awaitable[None]]
 class History(Protocol):
     """Reads samples of the past."""
 
-    async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
-        """Return the samples of a metric after `begin`, up to `end`."""
+    async def samples(self, selected: str, begin: int, end: int) -> list[Points]:
+        """Return the samples of the selected series after `begin`, up to `end`."""
 
 
 class Window(NamedTuple):
     """The samples read and stored of one range of time."""
 
     progress: Progress
-    read: Counter[str]
-    """Number of samples by name of the metric."""
+    kept: int
+    """Number of samples that belong to a table."""
+    read: Counter[Fed]
+    """Number of samples by table and metric."""
     outcomes: Outcomes
 
 
 class Backfill:
     """Copies samples from a Prometheus into storage, in the same way as received samples.
 
-    All metrics of a window are read before it is stored, so that rows are complete; existing rows
-    are not changed.
+    All metrics of all tables of a window are read before it is stored, so that rows are complete;
+    existing rows are not changed.
 
     Args:
         source: Reads the samples.
@@ -82,7 +101,11 @@ class Backfill:
     ) -> None:
         self._source = source
         self._storage = storage
-        self._metrics = list(catalogue.by_metric)
+        self._selectors = [
+            selected
+            for metric in catalogue.by_metric
+            for selected in find_selectors(catalogue, metric, external_labels)
+        ]
         self._external_labels = external_labels
         self._limits = limits
         self._series = SeriesCache(catalogue, CACHE_SIZE, limits)
@@ -113,24 +136,27 @@ class Backfill:
                     raise
                 span = max(SHORTEST_SPAN, span // 2)
                 continue
-            samples, read = found
             outcomes = Outcomes()
-            if samples:
-                outcomes = await self._retrying(self._storage.store, samples)
+            if found.samples:
+                outcomes = await self._retrying(self._storage.store, found.samples)
             progress = progress._replace(done=until)
             await self._retrying(keep, progress)
-            yield Window(progress, read, outcomes)
-            span = next_span(span, len(samples))
+            yield Window(progress, found.kept, found.read, outcomes)
+            span = next_span(span, len(found.samples))
 
     async def _read(self, begin: int, end: int) -> Found:
-        samples: list[Sample] = []
-        read: Counter[str] = Counter()
-        for name in self._metrics:
-            for points in await self._source.samples(name, begin, end):
+        found = Found([], 0, Counter())
+        for selected in self._selectors:
+            for points in await self._source.samples(selected, begin, end):
                 kept = self._kept(points)
-                samples += for_each_table(kept)
-                read[name] += len(kept)
-        return samples, read
+                found.samples.extend(for_each_table(kept))
+                found = found._replace(kept=found.kept + len(kept))
+                if kept:
+                    for column, source in fed_by(kept[0][0]):
+                        found.read[source.table.name, column.metric] += len(kept)
+            if len(found.samples) > MOST_AT_ONCE and end - begin > SHORTEST_SPAN:
+                raise TooMuchAtOnceError(f"Prometheus has {len(found.samples)} samples at once")
+        return found
 
     def _kept(self, points: Points) -> list[Sample]:
         labels = {**self._external_labels, **points.labels}
@@ -145,6 +171,40 @@ class Backfill:
         if series is FILTERED:
             return []
         return [(series, timestamp, value) for timestamp, value in points.values]
+
+
+def fed_by(series: Series) -> Iterator[tuple[Column, SourceLabels]]:
+    """Yield the columns of all tables that a series belongs to, each with its source."""
+    for column, source, _ in (series, *series.others):
+        yield column, source
+
+
+def find_selectors(
+    catalogue: Catalogue, metric: str, external_labels: Mapping[str, str]
+) -> list[str]:
+    """Return selectors of a metric's series, so that no series is read twice.
+
+    They may select series that belong to no table: the cache of series filters these.
+    """
+    wanted = {
+        selector(metric, usable_match(table, external_labels))
+        for table, _ in catalogue.by_metric[metric]
+    }
+    # Overlapping selectors would return a series twice.
+    return [selector(metric)] if len(wanted) > 1 else list(wanted)
+
+
+def usable_match(table: Table, external_labels: Collection[str]) -> dict[str, str]:
+    """Return the part of a table's `match` that a selector can contain.
+
+    Prometheus adds external labels only when it sends, and only some versions can select by labels
+    of any name.
+    """
+    return {
+        label: expression
+        for label, expression in sorted(table.match.items())
+        if LABEL_NAME.fullmatch(label) and label not in external_labels
+    }
 
 
 def is_temporary(error: BaseException) -> bool:

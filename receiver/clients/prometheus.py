@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -110,14 +111,14 @@ class Prometheus(NamedTuple):
         answer = await self.api(Answer[Vector], "/query", query=f"count({expression})")
         return sum(int(count.value[1]) for count in answer.data.result)
 
-    async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
-        """Return the samples of a metric after `begin`, up to `end`, with their own timestamps.
+    async def samples(self, selected: str, begin: int, end: int) -> list[Points]:
+        """Return the samples of series after `begin`, up to `end`, with their own timestamps.
 
         A range selector returns the samples themselves, `query_range` would return values at steps.
         Prometheus 2 includes a sample at `begin`, which is left out.
 
         Args:
-            metric: Its name.
+            selected: A selector, as `selector` returns it.
             begin: Milliseconds since the Unix epoch.
             end: The same.
 
@@ -128,7 +129,7 @@ class Prometheus(NamedTuple):
         answer = await self.api(
             Answer[Matrix],
             "/query",
-            query=f"{selector(metric)}[{end - begin}ms]",
+            query=f"{selected}[{end - begin}ms]",
             time=f"{end / 1000:.3f}",
             timeout=QUERY_TIMEOUT,
         )
@@ -234,9 +235,21 @@ def failure(status: int, path: str, text: str) -> UnavailableError:
     return UnavailableError(said)
 
 
-def selector(metric: str) -> str:
-    """Return a selector of a metric's series, for any name."""
-    return f"{{__name__={json.dumps(metric, ensure_ascii=False)}}}"
+def selector(metric: str, match: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return a selector of a metric's series, for any name.
+
+    Args:
+        metric: The name.
+        match: Regular expressions that labels must match, by label.
+    """
+    matchers = [f"__name__={text(metric)}"]
+    matchers += [f"{label}=~{text(expression)}" for label, expression in match.items()]
+    return f"{{{','.join(matchers)}}}"
+
+
+def text(value: str) -> str:
+    """Return a string literal of PromQL."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def public(url: str) -> str:

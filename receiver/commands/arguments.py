@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import re
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
 from receiver.config.files import read_text
+from receiver.config.settings import Settings
+from receiver.config.suggestions import did_you_mean
 from receiver.config.value_types import BLANKS, is_unicode_text, parse_duration
-from receiver.errors import SetupError
+from receiver.errors import SetupError, UsageError
+from receiver.rows.tables import Table
+from receiver.storage.reading.selecting import default_table
 
 
 def base_url(text: str, example: str = "http://localhost:9090") -> str:
@@ -58,6 +62,33 @@ def read_token(file: Path) -> str:
     if not re.fullmatch(r"[!-~]+", token):
         raise SetupError(f"{file}: must hold one token, without spaces")
     return token
+
+
+def add_table(parser: ArgumentParser) -> None:
+    """Let a command be about one of the declared tables."""
+    parser.add_argument(
+        "--table",
+        metavar="NAME",
+        type=decode_argument,
+        help="the table; `receiver tables` lists them (default: app_logs, else the first)",
+    )
+
+
+def find_table(settings: Settings, name: str | None) -> Table:
+    """Return the declared table of a name; without one app_logs, or the first if that is none.
+
+    Raises:
+        UsageError: no such table is declared.
+        SettingsError: the tables file cannot be read, or is wrong.
+    """
+    catalogue = settings.catalogue
+    if name is None:
+        return default_table(catalogue)
+    if name not in catalogue.by_name:
+        tables = ", ".join(catalogue.by_name)
+        meant = did_you_mean(name, catalogue.by_name)
+        raise UsageError(f"--table={name}: no such table is declared{meant}; there is {tables}")
+    return catalogue.by_name[name]
 
 
 def label(text: str) -> tuple[str, str]:

@@ -29,23 +29,27 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from receiver.clients.backfill import (
     Backfill,
+    Fed,
     Window,
     find_external_labels,
     to_milliseconds,
     to_text,
 )
-from receiver.clients.backfill_summary import Copied, require_metrics
+from receiver.clients.backfill_summary import Copied, require_metrics, summarize_tables
 from receiver.clients.prometheus import opened, public
 from receiver.commands.arguments import base_url, label, moment, past, read_token
 from receiver.commands.terminal import open_console, say
+from receiver.config.catalogue import digest
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.embedded.running import shared_database
 from receiver.errors import SetupError, UsageError
 from receiver.rows.batch import Outcomes
+from receiver.rows.reasons import Fates
 from receiver.storage.store import Store
 from receiver.storage.writing.backfills import Bookmark, count_waiting
 from receiver.storage.writing.backfills import Progress as Position
+from receiver.telemetry.metrics import Metrics
 
 SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 TIMEOUT: Final = aiohttp.ClientTimeout(total=120)
@@ -98,18 +102,25 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """
     asked, token = begin(arguments), find_token(arguments)
     catalogue = settings.catalogue
-    names = list(catalogue.by_metric)
+    counted = CountedFates()
     async with (
         shared_database(settings) as reachable,
         opened(arguments.from_url, TIMEOUT, token) as prometheus,
-        Store(without_limits(reachable), lambda: 0) as store,
+        Store(without_limits(reachable), lambda: 0, counted) as store,
     ):
         labels = dict(arguments.external_label)
         if not (labels or arguments.no_external_labels):
             labels = await find_external_labels(prometheus)
         await store.opening
-        identity = (arguments.start, arguments.end, *names, json.dumps(labels, sort_keys=True))
-        bookmark = Bookmark(store.database, public(arguments.from_url), identity)
+        bookmark = Bookmark(
+            store.database,
+            public(arguments.from_url),
+            # With other tables the same samples make other rows.
+            (
+                *(arguments.start, arguments.end),
+                *(json.dumps(labels, sort_keys=True), digest(catalogue).hex()),
+            ),
+        )
         found = None if arguments.restart else await bookmark.read()
         # The end again: if it is now, it has moved since the earlier run.
         position = found._replace(end=asked.end) if found else asked
@@ -122,8 +133,24 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     span = f"from {to_text(position.done + 1)} to {to_text(position.end)}"
     if found is None:
         require_metrics(copied.read, catalogue, span)
-    say(open_console(), f"{copied.read.total()} samples {span}: {copied.summary(waiting)}")
-    return 0 if copied.has_rows(waiting) else 1
+    console, total = open_console(), waiting.total()
+    say(console, f"{copied.kept} samples {span}: {copied.summary(total)}")
+    if len(catalogue.tables) > 1:
+        for line in summarize_tables(copied.read, counted.fates, waiting, catalogue):
+            say(console, line)
+    return 0 if copied.has_rows(total) else 1
+
+
+class CountedFates(Metrics):
+    """Counts the outcomes of samples in the database, by table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fates: Fates = Counter()
+
+    def count_fates(self, fates: Fates) -> None:
+        """Count the outcomes of a transaction."""
+        self.fates += fates
 
 
 def without_limits(settings: Settings) -> Settings:
@@ -168,7 +195,7 @@ def find_token(arguments: Namespace) -> str | None:
 
 async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
     """Copy the remaining samples, and show the progress."""
-    read, outcomes = Counter[str](), Outcomes()
+    kept, read, outcomes = 0, Counter[Fed](), Outcomes()
     with open_progress() as progress:
         bar = progress.add_task("", total=position.end - position.start, at="")
         if position.done >= position.start:
@@ -176,6 +203,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
         try:
             async for window in windows:
                 position = window.progress
+                kept += window.kept
                 read += window.read
                 outcomes = outcomes.plus(window.outcomes)
                 progress.update(
@@ -186,7 +214,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
                 f"stopped at {to_text(position.done)}: the same command goes on there"
             )
             raise
-    return Copied(read, outcomes)
+    return Copied(kept, read, outcomes)
 
 
 def open_progress() -> Progress:

@@ -4,11 +4,12 @@ Examples:
     receiver codes list
     receiver codes add 7 LENS_DIRTY 'the lens needs cleaning'
     receiver codes rename 7 LENS_FOGGED
+    receiver codes list --table machine_states
 """
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from typing import Final
 
@@ -21,8 +22,12 @@ from receiver.commands.terminal import add_row, local_time, new_table, open_cons
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
+from receiver.config.suggestions import did_you_mean
+from receiver.config.table_names import ERROR_CODES
 from receiver.config.value_types import BLANKS
-from receiver.storage.reading.tables import Code, add_code, find_namesake, list_codes, rename_code
+from receiver.errors import UsageError
+from receiver.storage.reading.codes import Code, CodeTable, code_tables
+from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE,)
@@ -42,8 +47,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     listing, add, rename = (
         actions.add_parser(name, help=summary) for name, summary in ACTIONS.items()
     )
+    add_table(parser, None)
+    for action in (listing, add, rename):
+        # May stand after the action too; without it there, keep the one before the action.
+        add_table(action, SUPPRESS)
     for action in (add, rename):
-        action.add_argument("code", metavar="CODE", type=int32, help="value of app_status")
+        action.add_argument("code", metavar="CODE", type=int32, help="value of the metric")
         action.add_argument("name", metavar="NAME", type=text, help="such as LENS_DIRTY")
         action.add_argument(
             "description",
@@ -55,6 +64,33 @@ def add_arguments(parser: ArgumentParser) -> None:
     for action in (listing, add, rename):
         # A setting may stand behind the action as well as before it.
         add_settings(action, SETTINGS)
+
+
+def add_table(parser: ArgumentParser, default: str | None) -> None:
+    """Add the flag for another table of codes."""
+    parser.add_argument(
+        "--table",
+        metavar="NAME",
+        type=decode_argument,
+        default=default,
+        help="a table that the tables file names as `codes` (default: error_codes)",
+    )
+
+
+def find_table(settings: Settings, name: str | None) -> CodeTable:
+    """Return the table of codes with a name.
+
+    Raises:
+        UsageError: no such table of codes is declared.
+    """
+    known = code_tables(settings.catalogue)
+    if name is not None and name not in known:
+        meant = did_you_mean(name, known)
+        raise UsageError(
+            f"--table={name}: no such table of codes is declared{meant}; there is "
+            f"{', '.join(known)}"
+        )
+    return CodeTable(name or ERROR_CODES)
 
 
 def int32(value: str) -> int:
@@ -89,14 +125,22 @@ def text(value: str) -> str:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Run the action."""
+    """Run the action.
+
+    Raises:
+        UsageError: no such table of codes is declared.
+        SchemaError: the table does not exist yet.
+        ErrorCodeError: the code exists already, or does not exist.
+    """
+    table = find_table(settings, arguments.table)
     async with connected(settings) as connection:
+        await require_table(connection, table.name)
         if arguments.action == "list":
-            open_console().print(codes_table(await list_codes(connection)))
+            open_console().print(codes_table(await table.all(connection)))
             return 0
-        change = add_code if arguments.action == "add" else rename_code
+        change = table.add if arguments.action == "add" else table.rename
         await change(connection, arguments.code, arguments.name, arguments.description)
-        namesake = await find_namesake(connection, arguments.code, arguments.name)
+        namesake = await table.find_namesake(connection, arguments.code, arguments.name)
     if namesake is not None:
         say(Console(stderr=True), f"note: code {namesake.code} is called {namesake.name} too")
     return 0

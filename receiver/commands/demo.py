@@ -1,7 +1,8 @@
 """Run everything on this machine: database, receiver, two sample applications, sender, newest rows.
 
 Nothing needs to be installed: without a database URL the rows go to an embedded database of the
-demo's own, below the data directory. Ctrl-C ends it.
+demo's own, below the data directory. Ctrl-C ends it. The demo declares its own tables, app_logs and
+press_readings: do not run it on the database of a receiver with other tables.
 
 Examples:
     receiver demo
@@ -32,7 +33,8 @@ from receiver.demo.sender import Configuration, Sender, load_configuration, redi
 from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
 from receiver.process.signals import ending_signals
-from receiver.storage.reading.tables import connect, logs_since
+from receiver.storage.reading.listing import Listing
+from receiver.storage.reading.tables import connect
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -84,7 +86,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         if stop.is_set():
             return 0
         async with connect(stage.settings) as connection:
-            rows = len(await logs_since(connection, started))
+            tables = [Listing(table) for table in stage.settings.catalogue.tables]
+            rows = sum([len(await table.since(connection, started)) for table in tables])
     say(console, f"{rows} rows were written")
     return 0 if rows else 1
 
@@ -111,6 +114,7 @@ async def perform(console: Console, stage: Stage, arguments: Namespace) -> None:
         url=stage.url,
         interval=arguments.scrape_interval,
         token=stage.token,
+        metrics=stage.settings.catalogue.by_metric,
     )
     sender = await find_sender(arguments.sender, configuration)
     print_places(console, {"sender": sender.description})

@@ -1,4 +1,4 @@
-"""Write a range of the logs to a CSV or Parquet file, with the names of codes and all labels.
+"""Write a range of a table to a CSV or Parquet file, with the names of codes and all labels.
 
 Rows are streamed, so a range may be larger than memory. The file appears under its name when it is
 complete. Parquet needs pyarrow: pip install 'receiver[parquet]'; times after the year 294246, which
@@ -7,6 +7,7 @@ its 64 bits cannot hold, are null. Label sets of more than 64 KiB are left out a
 Examples:
     receiver export -o today.csv
     receiver export -o line-3.parquet --start 90d --match instance=line-3:9101
+    receiver export -o presses.parquet --table press_readings
 """
 
 from __future__ import annotations
@@ -21,22 +22,24 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rich.console import Console
 
-from receiver.commands.arguments import label, moment, past
+from receiver.commands.arguments import add_table, find_table, label, moment, past
 from receiver.commands.connection import connected
 from receiver.commands.output import opened
 from receiver.commands.terminal import say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import SetupError, UsageError
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading.exporting import (
-    COLUMNS,
     Selection,
     Sources,
     copy_csv,
+    exported_fields,
     find_sources,
     read_batches,
 )
+from receiver.storage.reading.tables import require_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +49,8 @@ FORMATS: Final = ("csv", "parquet")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the time range, the filter and the output."""
+    """Add the table, the time range, the filter and the output."""
+    add_table(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -83,14 +87,15 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Write the file, and print the number of rows.
 
     Raises:
-        SetupError: an argument is wrong, or the file cannot be written.
+        SetupError: an argument is wrong, the table is not there yet, or the file cannot be written.
     """
     kind = choose_format(arguments)
-    selection = select(arguments)
+    selection = select(settings, arguments)
     write = write_parquet if kind == "parquet" else write_csv
     if kind == "parquet":
         require_pyarrow()
     async with connected(settings) as connection:
+        await require_table(connection, selection.table.name)
         found = await find_sources(connection, selection)
         with opened(arguments.output) as output:
             rows = await write(connection, selection, output)
@@ -98,18 +103,19 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     return 0
 
 
-def select(arguments: Namespace) -> Selection:
+def select(settings: Settings, arguments: Namespace) -> Selection:
     """Return the selected rows.
 
     Raises:
-        UsageError: the start is not before the end.
+        UsageError: no such table is declared, or the start is not before the end.
     """
+    table = find_table(settings, arguments.table)
     now = datetime.now(UTC)
     start, end = (moment(text, now) for text in (arguments.start, arguments.end))
     if start >= end:
         times = f"--start ({start.isoformat()}) must lie before --end ({end.isoformat()})"
         raise UsageError(times)
-    return Selection(start, end, dict(arguments.match))
+    return Selection(table, start, end, dict(arguments.match))
 
 
 def report(rows: int, selection: Selection, found: Sources) -> Iterator[str]:
@@ -148,7 +154,7 @@ async def write_parquet(connection: Connection, selection: Selection, output: Bi
     import pyarrow as pa  # noqa: PLC0415  an extra
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    total, schema = 0, parquet_schema()
+    total, schema = 0, parquet_schema(selection.table)
     with pq.ParquetWriter(output, schema) as writer:
         async with aclosing(read_batches(connection, selection)) as batches:
             async for rows in batches:
@@ -162,20 +168,19 @@ async def write_parquet(connection: Connection, selection: Selection, output: Bi
     return total
 
 
-def parquet_schema() -> pa.Schema:
+def parquet_schema(table: Table) -> pa.Schema:
     """Return the schema of Parquet files; times are in microseconds, UTC."""
     import pyarrow as pa  # noqa: PLC0415  an extra
 
-    time = pa.timestamp("us", tz="UTC")
     types = {
-        **dict.fromkeys(COLUMNS, pa.string()),
-        "id": pa.int64(),
-        "created_at": time,
-        "ocr_value": time,
-        "app_status": pa.int32(),
-        "source_id": pa.int32(),
+        "bigint": pa.int64(),
+        "integer": pa.int32(),
+        "double precision": pa.float64(),
+        "boolean": pa.bool_(),
+        "timestamptz": pa.timestamp("us", tz="UTC"),
+        "text": pa.string(),
     }
-    return pa.schema([(name, types[name]) for name in COLUMNS])
+    return pa.schema([(field.name, types[field.type]) for field in exported_fields(table)])
 
 
 def require_pyarrow() -> None:

@@ -1,4 +1,4 @@
-"""Show the newest rows of app_logs with the names of their error codes.
+"""Show the newest rows of a table with the names of their codes.
 
 Times are in the local time zone (TZ). To a file or pipe, --follow writes a row per line, with tabs
 between the values.
@@ -6,6 +6,7 @@ between the values.
 Examples:
     receiver logs -n 50
     receiver logs --follow
+    receiver logs --table press_readings
 """
 
 from __future__ import annotations
@@ -13,19 +14,29 @@ from __future__ import annotations
 import asyncio
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from receiver.commands.arguments import add_table, find_table
 from receiver.commands.connection import connected
-from receiver.commands.terminal import add_row, local_time, new_table, open_console, print_fields
+from receiver.commands.terminal import (
+    add_row,
+    local_time,
+    new_table,
+    open_console,
+    print_fields,
+    short_labels,
+)
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading.tables import BEGINNING, Log, logs_since, newest_logs
+from receiver.storage.reading.listing import BEGINNING, Entry, Listing
+from receiver.storage.reading.selecting import Field, Kind
+from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE,)
@@ -34,7 +45,8 @@ INTERVAL: Final = 1.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the number of rows, and --follow."""
+    """Add the table, the number of rows, and --follow."""
+    add_table(parser)
     parser.add_argument(
         "-n", dest="rows", metavar="N", type=positive, default=10, help="rows to show (default: 10)"
     )
@@ -53,54 +65,76 @@ def positive(text: str) -> int:
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Show rows once, or continuously with --follow."""
+    """Show rows once, or continuously with --follow.
+
+    Raises:
+        UsageError: no such table is declared.
+        SchemaError: the table does not exist yet.
+    """
+    listing = Listing(find_table(settings, arguments.table))
     console = open_console()
     async with connected(settings) as connection:
+        await require_table(connection, listing.table.name)
         if not arguments.follow:
-            console.print(logs_table(await newest_logs(connection, arguments.rows)))
+            console.print(show(listing, await listing.newest(connection, arguments.rows)))
         elif console.is_terminal:
-            await refresh(console, connection, arguments.rows)
+            await refresh(console, connection, listing, arguments.rows)
         else:
-            await append(console, connection, arguments.rows)
+            await append(console, connection, listing, arguments.rows)
     return 0
 
 
-def logs_table(logs: Iterable[Log]) -> Table:
-    """Return rows as a table."""
-    table = new_table(*Log._fields)
-    for log in logs:
-        add_row(table, *readable(log))
+def show(listing: Listing, entries: Iterable[Entry]) -> Table:
+    """Return rows as a table for `rich`."""
+    table = new_table(*(field.name for field in listing.fields))
+    for entry in entries:
+        add_row(table, *readable(listing, entry))
     if not table.rows:
         table.caption = "no rows yet"
     return table
 
 
-def readable(log: Log) -> Log:
-    """Return a row with times in the local time zone and built-in texts in the local language."""
-    return log._replace(
-        created_at=local_time(log.created_at),
-        ocr_value=local_time(log.ocr_value),
-        description=describe(log.description, terminal_language()),
-    )
+def readable(listing: Listing, entry: Entry) -> Iterator[object]:
+    """Yield the values of a row as text or numbers for people."""
+    columns = {column.label for column in listing.table.labels}
+    for field, value in zip(listing.fields, entry.values, strict=True):
+        yield value if value is None else readable_value(field, value, columns)
 
 
-async def refresh(console: Console, connection: Connection, rows: int) -> None:
+def readable_value(field: Field, value: Any, columns: set[str]) -> object:  # noqa: ANN401  of any type
+    """Return a value with times in the local time zone and built-in texts in the local language.
+
+    Args:
+        field: The field that the value is of.
+        value: The value.
+        columns: Labels that have their own column.
+    """
+    if field.kind is Kind.LABELS:
+        return short_labels({name: text for name, text in value.items() if name not in columns})
+    if field.kind is Kind.DESCRIPTION:
+        return describe(value, terminal_language())
+    if field.type == "timestamptz":
+        return local_time(value)
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+async def refresh(console: Console, connection: Connection, listing: Listing, rows: int) -> None:
     """Show the newest rows in place, and refresh them."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(logs_table(await newest_logs(connection, rows)), refresh=True)
+            live.update(show(listing, await listing.newest(connection, rows)), refresh=True)
             await asyncio.sleep(INTERVAL)
 
 
-async def append(console: Console, connection: Connection, rows: int) -> None:
+async def append(console: Console, connection: Connection, listing: Listing, rows: int) -> None:
     """Print the newest rows, then each new one, except those followed by `rows` newer ones."""
-    logs = await newest_logs(connection, rows)
+    entries = await listing.newest(connection, rows)
     printed: set[int] = set()
     while True:
-        for log in reversed(logs):
-            if log.id not in printed:
-                print_fields(console, *readable(log))
-        printed = {log.id for log in logs}
-        since = logs[:rows][-1].created_at if logs else BEGINNING
+        for entry in reversed(entries):
+            if entry.id not in printed:
+                print_fields(console, *readable(listing, entry))
+        printed = {entry.id for entry in entries}
+        since = entries[:rows][-1].created_at if entries else BEGINNING
         await asyncio.sleep(INTERVAL)
-        logs = await logs_since(connection, since)
+        entries = await listing.since(connection, since)

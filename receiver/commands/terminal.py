@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -63,3 +64,12 @@ def local_time(text: str) -> str:
     precision = "microseconds" if time.microsecond % 1000 else "milliseconds"
     # The offset as PostgreSQL shortens it, to fit into 80 columns.
     return time.isoformat(" ", precision).removesuffix(":00")
+
+
+def short_labels(labels: Mapping[str, str]) -> str:
+    """Write what tells a source from others: its instance if it has one, without its job."""
+    instance = labels.get("instance")
+    if not instance:
+        return " ".join(f"{name}={value}" for name, value in labels.items())
+    others = (f"{name}={labels[name]}" for name in labels if name not in {"instance", "job"})
+    return " ".join((instance, *others))

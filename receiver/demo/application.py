@@ -1,4 +1,4 @@
-"""A sample application: a camera station that reads text and exposes its state as two gauges.
+"""A sample application: a camera station that reads text, and a press.
 
 Run it as `python -m receiver.demo.application [--listen HOST:PORT]`.
 """
@@ -10,10 +10,11 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
+from string import ascii_uppercase
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from receiver.config.value_types import parse_address
@@ -25,6 +26,10 @@ STATUSES: Final = {0: 80, 1: 7, 2: 7, 99: 4, 7: 2}
 OK: Final = 0
 LONGEST_HOLD: Final = 6
 """Maximum number of scrapes for which a status stays."""
+NORMAL_PRESSURE: Final = 120.0
+"""In bar, of a press that runs."""
+SWITCHES: Final = 0.1
+"""Probability that a press stops or starts at a scrape."""
 
 
 class Station:
@@ -52,22 +57,87 @@ class Station:
             self.last_reading = self._clock() - self._random.uniform(0, 1)
 
 
+class Press:
+    """The state of a press; it moves on with every scrape.
+
+    Args:
+        random: Draws what it does.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.pressure = NORMAL_PRESSURE
+        """In bar."""
+        self.running = True
+        self.strokes = 0
+        self._random = random
+
+    def work(self) -> None:
+        """Move on to the next scrape: sometimes it stops, and then it makes no strokes."""
+        if self._random.random() < SWITCHES:
+            self.running = not self.running
+        self.strokes += self._random.randint(2, 5) if self.running else 0
+        wanted = NORMAL_PRESSURE if self.running else 0.0
+        drift = (wanted - self.pressure) / 4 + self._random.uniform(-0.5, 0.5)
+        self.pressure = round(max(0.0, self.pressure + drift), 2)
+
+
+class Exposition:
+    """Exposes the state of a station and a press.
+
+    Args:
+        line: The production line, a label of the press's metrics.
+        station: The station.
+        press: The press.
+    """
+
+    def __init__(self, line: str, station: Station, press: Press) -> None:
+        self._station, self._press = station, press
+        self._registry = registry = CollectorRegistry()
+        self._status = Gauge(
+            "app_status", "Error code of the station, 0 when all is well", registry=registry
+        )
+        self._reading = Gauge(
+            "ocr_value", "Unix time of the last OCR reading, seconds", registry=registry
+        )
+        self._pressure, self._running = (
+            Gauge(name, meaning, ["line"], registry=registry).labels(line)
+            for name, meaning in (
+                ("press_pressure_bar", "Pressure in the cylinder"),
+                ("press_running", "Whether the press runs: 0 or 1"),
+            )
+        )
+        self._strokes = Counter(
+            "press_strokes", "Strokes of the press", ["line"], registry=registry
+        ).labels(line)
+
+    def scrape(self) -> bytes:
+        """Move both on, and return their state in Prometheus' text format."""
+        before = self._press.strokes
+        self._station.work()
+        self._press.work()
+        self._status.set(self._station.status)
+        self._reading.set(self._station.last_reading)
+        self._pressure.set(self._press.pressure)
+        self._running.set(self._press.running)
+        self._strokes.inc(self._press.strokes - before)
+        return generate_latest(self._registry)
+
+
 def build_application(
-    random: Random | None = None, clock: Callable[[], float] = time.time
+    random: Random | None = None, clock: Callable[[], float] = time.time, line: str = "A"
 ) -> web.Application:
-    """Build the application, with its own camera and registry."""
-    station = Station(random or Random(), clock)  # noqa: S311  it only plays a camera
-    registry = CollectorRegistry()
-    status = Gauge("app_status", "Error code of the station, 0 when all is well", registry=registry)
-    reading = Gauge("ocr_value", "Unix time of the last OCR reading, seconds", registry=registry)
+    """Build the application, with its own camera, press and registry.
+
+    Args:
+        random: Draws what the camera and the press do.
+        clock: Returns the time in seconds since the Unix epoch.
+        line: The production line, a label of the press's metrics.
+    """
+    chance = random or Random()  # noqa: S311  it only plays
+    exposition = Exposition(line, Station(chance, clock), Press(chance))
 
     async def expose(_: web.Request) -> web.Response:
-        station.work()
-        status.set(station.status)
-        reading.set(station.last_reading)
-        return web.Response(
-            body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        return web.Response(body=exposition.scrape(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.router.add_get("/metrics", expose)
@@ -77,7 +147,8 @@ def build_application(
 @asynccontextmanager
 async def applications(count: int) -> AsyncIterator[list[str]]:
     """Run some applications on free ports; yield their HOST:PORT."""
-    runners = [web.AppRunner(build_application(), access_log=None) for _ in range(count)]
+    lines = ascii_uppercase[:count]
+    runners = [web.AppRunner(build_application(line=line), access_log=None) for line in lines]
     try:
         for runner in runners:
             await runner.setup()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -35,15 +35,25 @@ def load_configuration() -> Configuration:
     return configuration
 
 
-def redirect(
+def redirect(  # noqa: PLR0913  what the demo changes
     configuration: Configuration,
     *,
     targets: Sequence[str],
     url: str,
     interval: timedelta | None = None,
     token: str | None = None,
+    metrics: Collection[str] = (),
 ) -> Configuration:
-    """Return the configuration with other targets, another receiver and another interval."""
+    """Return the configuration with other targets, another receiver and another interval.
+
+    Args:
+        configuration: The content of a `prometheus.yml`.
+        targets: HOST:PORT of each application.
+        url: The receiver's write endpoint.
+        interval: Time between two scrapes; None: as configured.
+        token: Bearer token, if the receiver needs credentials.
+        metrics: Metrics that are sent; none: as configured.
+    """
     changed = copy.deepcopy(configuration)
     changed["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
     remote = changed["remote_write"][0]
@@ -51,6 +61,10 @@ def redirect(
     if url.startswith("https:"):
         # On this machine, so the certificate's names need not match.
         remote["tls_config"] = {"insecure_skip_verify": True}
+    if metrics:
+        remote["write_relabel_configs"] = [
+            {"source_labels": ["__name__"], "regex": "|".join(metrics), "action": "keep"}
+        ]
     if token is not None:
         remote["authorization"] = {"credentials": token}
     if interval is not None:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from receiver.config.settings import Settings
 from receiver.demo.application import applications
+from receiver.demo.tables import tables_file
 from receiver.embedded.running import embedded_database
 from receiver.errors import SettingsError
 from receiver.http import paths
@@ -20,8 +21,6 @@ from receiver.process.app import STORE, build_app
 from receiver.process.server import running
 
 APPLICATIONS: Final = 2
-METRICS: Final = {"status_metric": "app_status", "ocr_metric": "ocr_value", "ocr_unit": "seconds"}
-"""The metrics of the sample applications, instead of those in the settings."""
 
 
 class Stage(NamedTuple):
@@ -47,8 +46,10 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
     Raises:
         SetupError: one of them cannot be started.
     """
-    authenticated, token = let_sender_in(settings.model_copy(update=METRICS))
     async with AsyncExitStack() as stack:
+        # Of the metrics of the sample applications, instead of those in the settings.
+        tables = stack.enter_context(tables_file())
+        authenticated, token = let_sender_in(settings.model_copy(update={"tables_file": tables}))
         reachable, places = await stack.enter_async_context(database(authenticated))
         app = build_app(reachable)
         runner = await stack.enter_async_context(running(app, reachable))
@@ -57,6 +58,7 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
         places |= {
             "receiver": url,
             "page": url.removesuffix(paths.WRITE) + "/",
+            "tables": str(tables),
             "applications": " ".join(f"http://{target}/metrics" for target in targets),
         }
         yield Stage(reachable, app[STORE].opening, targets, url, places, token)

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
-from receiver.clients.prometheus import Prometheus, opened, public, selector
+from receiver.clients.prometheus import Prometheus, opened, public
 from receiver.clients.prometheus_model import RefusedByPrometheusError, RemoteWrite, shorten
 from receiver.config.settings import Settings
 from receiver.doctor.queues import Queue, judge
+from receiver.doctor.table_series import TableSeries, check_table
 from receiver.errors import UnavailableError
 from receiver.http import paths
 from receiver.storage.diagnosis.findings import Finding, Report, carry_out, ok, problem, warning
@@ -84,7 +85,7 @@ def lacks_credentials(remote: RemoteWrite, settings: Settings) -> bool:
 
 
 async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[Finding]:
-    """Check whether `write_relabel_configs` keep both metrics."""
+    """Check whether `write_relabel_configs` keep the metrics of all tables."""
     return [
         finding
         for remote in to_us(await prometheus.remote_writes(), settings)
@@ -142,25 +143,15 @@ async def check_queues(prometheus: Prometheus, settings: Settings) -> list[Findi
 
 async def check_metrics(prometheus: Prometheus, settings: Settings) -> list[Finding]:
     """Check whether Prometheus has the metrics of each table, with the same label sets."""
-    selectors = {name: selector(name) for name in settings.catalogue.by_metric}
-    counts = {name: await prometheus.count_series(selector) for name, selector in selectors.items()}
-    findings = [
-        problem(
-            f"Prometheus has no series {name} now",
-            "is the application scraped (Status > Targets)? Is the metric's name right?",
-        )
-        for name, count in counts.items()
-        if not count
+    try:
+        added = await prometheus.external_labels()
+    except RefusedByPrometheusError:
+        added = {}
+    return [
+        finding
+        for table in settings.catalogue.tables
+        for finding in await check_table(prometheus, TableSeries(table, added))
     ]
-    if findings:
-        return findings
-    for name, twin in (list(counts), list(counts)[::-1]):
-        alone = await prometheus.count_series(f"{selectors[name]} unless {selectors[twin]}")
-        if alone:
-            found = f"{alone} of {counts[name]} series {name} have no {twin} with the same labels"
-            findings.append(warning(found, f"to look: {name} unless {twin}"))
-    status, ocr = counts
-    return findings or [ok(f"{counts[status]} series {status}, each with its {ocr}")]
 
 
 CHECKS: Final = {

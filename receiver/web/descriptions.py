@@ -12,7 +12,7 @@ from typing import Final
 from receiver.web.languages import Language
 from receiver.web.texts import say
 
-OURS: Final = re.compile(r"Seen in (\S+) before it was registered")
+OURS: Final = re.compile("Seen in (.+) before it was registered")
 LOCALE: Final = ("LC_ALL", "LC_MESSAGES", "LANG")
 """Variables that name the language of messages; the first one that is set counts (POSIX, 8.2)."""
 

@@ -21,7 +21,8 @@ from receiver.config.settings import Settings
 from receiver.errors import ErrorCodeError, ForbiddenError, ReceiverError, TooLargeError
 from receiver.http.arriving import Arriving
 from receiver.http.body import BodyLimits, read_body
-from receiver.storage.reading.tables import add_code, connect, find_namesake, rename_code
+from receiver.storage.reading.codes import CodeTable, code_tables
+from receiver.storage.reading.tables import connect
 from receiver.web.answers import View
 from receiver.web.parameters import (
     BadParameterError,
@@ -38,7 +39,7 @@ LARGEST: Final = 16 * 1024
 LARGEST_TOGETHER: Final = 64 * LARGEST
 """Maximum size in bytes of all forms that are arriving."""
 TIMEOUT: Final = "5s"
-ACTIONS: Final = {"add": add_code, "rename": rename_code}
+ACTIONS: Final = {"add": CodeTable.add, "rename": CodeTable.rename}
 MISTAKES: Final = {"add": "exists", "rename": "missing"}
 
 
@@ -85,6 +86,7 @@ class Editing:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._tables = code_tables(settings.catalogue)
         self._limits = BodyLimits(LARGEST, settings.read_timeout, settings.min_body_rate)
         self._arriving = Arriving(LARGEST_TOGETHER)
         self._one_at_a_time = asyncio.Lock()
@@ -116,6 +118,7 @@ class Editing:
 
     async def _apply(self, view: View, form: Values) -> web.Response:
         action = read_choice(form, "action", ACTIONS, "add")
+        table = CodeTable(read_choice(form, "table", dict.fromkeys(self._tables), self._tables[0]))
         code = read_number(form, "code")
         if code is None:
             raise BadParameterError("bad_number", name="code", lowest="-2³¹", highest="2³¹-1")
@@ -128,8 +131,8 @@ class Editing:
                 self._one_at_a_time,
                 connect(self._settings, statement_timeout=TIMEOUT) as connection,
             ):
-                await ACTIONS[action](connection, code, name, description)
-                namesake = await find_namesake(connection, code, name)
+                await ACTIONS[action](table, connection, code, name, description)
+                namesake = await table.find_namesake(connection, code, name)
         except ErrorCodeError:
             raise ConflictingFormError(MISTAKES[action], code=code) from None
         # So that reloading the page does not send the form again.
@@ -138,6 +141,7 @@ class Editing:
             headers={
                 "Location": view.link(
                     "codes",
+                    table=None if table.name == self._tables[0] else table.name,
                     saved=code,
                     namesake=namesake and namesake.code,
                     **{"from": form.get("from")},

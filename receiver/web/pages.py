@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.rows.reasons import Reason
+from receiver.rows.tables import Catalogue, Table
 from receiver.storage.reading import arrivals, codes, intervals, logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
+from receiver.storage.reading.newest import NewestRows
+from receiver.storage.reading.selecting import default_table
 from receiver.web.answers import View
 from receiver.web.display import postgres_text
 from receiver.web.editing import remember, token
@@ -18,8 +21,10 @@ from receiver.web.parameters import (
     LONG_RANGES,
     MAX_TEXT,
     RANGES,
+    read_choice,
     read_number,
     read_place,
+    read_text,
     read_window,
 )
 from receiver.web.timeline import draw
@@ -45,9 +50,34 @@ class Pages:
 
     def __init__(self, settings: Settings) -> None:
         self._viewer = Viewer(settings)
+        self._catalogue = settings.catalogue
+        self._default = find_default(self._catalogue)
+
+    def _table(self, view: View) -> Table:
+        """Return the table in the query.
+
+        Raises:
+            BadParameterError: there is no such table.
+        """
+        tables = self._catalogue.by_name
+        return tables[read_choice(view.query, "table", tables, self._default.name)]
+
+    def _common(self, table: Table) -> dict[str, Any]:
+        """Return the values that templates need to show a table and links to the others."""
+        return {
+            "table": table,
+            # The query parameter of links; the default table needs none.
+            "in_table": None if table is self._default else table.name,
+            "tables": [
+                None if one is self._default else one.name for one in self._catalogue.tables
+            ],
+            "default": self._default.name,
+        }
 
     async def overview(self, view: View) -> web.Response:
         """Answer `GET /`: whether data arrives, the newest row and the states of each source."""
+        table = self._table(view)
+        newest = NewestRows(table)
         window = read_window(view.query, RANGES, "1h")
         after = read_number(view.query, "after", lowest=0) or 0
         length = RANGES[window.name]
@@ -55,12 +85,16 @@ class Pages:
         since = until - length
         limit = max(1, min(MOST_SOURCES, timedelta(hours=SOURCE_HOURS) // length))
         async with self._viewer.connection() as connection:
-            arrived = await arrivals.arrivals(connection)
-            shown = await sources.newest(connection, after, limit + 1)
+            arrived = await arrivals.arrivals(connection, self._catalogue)
+            shown = await newest.page(connection, after, limit + 1)
             ids = [source.id for source in shown[:limit]]
-            found = await intervals.intervals(connection, since, until, ids, MOST_INTERVALS)
+            found = await intervals.intervals(
+                connection, table, (since, until), ids, MOST_INTERVALS
+            )
         return await view.render(
             "overview.html",
+            **self._common(table),
+            columns=newest.columns,
             arrived=arrived,
             sources=shown[:limit],
             more=len(shown) > limit,
@@ -77,7 +111,9 @@ class Pages:
         )
 
     async def logs(self, view: View) -> web.Response:
-        """Answer `GET /logs`: the newest rows, by source, code and range."""
+        """Answer `GET /logs`: the newest rows of a table, by source, code and range."""
+        table = self._table(view)
+        rows = logs.Logs(table)
         window = read_window(view.query, LONG_RANGES, "24h")
         place = read_place(view.query, "before")
         length = LONG_RANGES[window.name]
@@ -91,11 +127,16 @@ class Pages:
             code=read_number(view.query, "code"),
         )
         async with self._viewer.connection() as connection:
-            page = await logs.page(connection, wanted, place, ROWS)
+            page = await rows.page(connection, wanted, place, ROWS)
             known_sources = await sources.first_sources(connection, SUGGESTIONS)
-            known_codes = await codes.codes(connection, codes.FIRST, SUGGESTIONS)
+            known_codes = []
+            if table.codes:
+                of_table = codes.CodeTable(table.codes[0].codes or "")
+                known_codes = await of_table.page(connection, codes.FIRST, SUGGESTIONS)
         return await view.render(
             "logs.html",
+            **self._common(table),
+            columns=rows.columns,
             page=page,
             first=place == logs.NEWEST,
             wanted=wanted,
@@ -107,31 +148,45 @@ class Pages:
         )
 
     async def rejected(self, view: View) -> web.Response:
-        """Answer `GET /rejected`: the rejected samples and the reasons."""
+        """Answer `GET /rejected`: the rejected samples, of one table or of all."""
+        # A table that is no longer declared may have rejected samples too.
+        table = read_text(view.query, "table", needed=False) or None
         before = read_number(view.query, "before", lowest=0, highest=rejected.NEWEST)
         start = rejected.NEWEST if before is None else before
         async with self._viewer.connection() as connection:
-            found = await rejected.rejected(connection, start, ROWS + 1)
+            page = await rejected.rejected(connection, start, ROWS, table)
+        known = self._catalogue.by_name
         return await view.render(
             "rejected.html",
-            samples=found[:ROWS],
-            more=len(found) > ROWS,
+            page=page,
             first=before is None,
+            wanted=table,
+            tables=sorted({*known, table or self._default.name}),
+            links={name: None if one is self._default else name for name, one in known.items()},
+            looked_at=rejected.LOOKED_AT,
             # A newer receiver on the same database may have other reasons.
             reasons=set(Reason),
         )
 
     async def codes(self, view: View) -> web.Response:
-        """Answer `GET /codes`: the error codes."""
+        """Answer `GET /codes`: the codes of a table of codes."""
+        known = codes.code_tables(self._catalogue)
+        name = read_choice(view.query, "table", dict.fromkeys(known), known[0])
         start = read_number(view.query, "from")
         saved = read_number(view.query, "saved")
         namesake = read_number(view.query, "namesake")
         async with self._viewer.connection() as connection:
-            found = await codes.codes(connection, codes.FIRST if start is None else start, ROWS + 1)
+            first = codes.FIRST if start is None else start
+            found = await codes.CodeTable(name).page(connection, first, ROWS + 1)
         proof = token(view)
         response = await view.render(
             "codes.html",
             codes=found[:ROWS],
+            name=name,
+            in_table=None if name == known[0] else name,
+            tables=[None, *known[1:]],
+            default=known[0],
+            logs_of=self._logs_of(name),
             start=start,
             following=found[ROWS].code if len(found) > ROWS else None,
             saved=saved,
@@ -140,6 +195,21 @@ class Pages:
             most=MAX_TEXT,
         )
         return remember(response, view, proof)
+
+    def _logs_of(self, codes_table: str) -> dict[str, str | None] | None:
+        """Return the query of links to the rows with codes of a table; None if no table has any."""
+        first = (self._default, *self._catalogue.tables)
+        for table in first:
+            if table.codes and table.codes[0].codes == codes_table:
+                return {"table": None if table is self._default else table.name}
+        return None
+
+
+def find_default(catalogue: Catalogue) -> Table:
+    """Return the table that is shown by default: app_logs, else one with codes, if any."""
+    table = default_table(catalogue)
+    states = (one for one in catalogue.tables if one.codes)
+    return table if table.codes else next(states, table)
 
 
 def iso(time: datetime) -> str:

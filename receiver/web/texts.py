@@ -26,6 +26,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "페이지를 갱신하지 못했습니다. 다시 시도합니다.",
     ),
     "older": ("Older", "이전 항목"),
+    "table": ("Table", "테이블"),
+    "tables": ("Tables", "테이블 목록"),
+    "all_tables": ("all", "전체"),
     "newest": ("Newest", "최신 항목"),
     # --- overview ---
     "arriving": ("Is data arriving?", "데이터가 들어오고 있습니까?"),
@@ -38,7 +41,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "newest_row": ("Newest row:", "가장 최근 행:"),
     "rows_minute": ("Rows in the last minute", "최근 1분의 행"),
     "rows_second": ("Rows per second", "초당 행"),
-    "pending": ("Samples of incomplete rows", "완성되지 않은 행의 샘플"),
+    "pending": ("Incomplete rows", "완성되지 않은 행"),
     "rejected_minute": ("Rejected in the last minute", "최근 1분 동안 거부됨"),
     "more_than": ("more than {number}", "{number} 초과"),
     "sources": ("Newest sample of each source", "소스별 최신 샘플"),
@@ -53,6 +56,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "first_sources": ("First sources", "처음 소스"),
     "no_sources": ("There are no sources here.", "여기에는 소스가 없습니다."),
     "no_row": ("no row yet", "아직 행 없음"),
+    "no_row_here": ("no row in this table", "이 테이블에는 행 없음"),
     # --- timeline ---
     "timeline": ("State timeline", "상태 타임라인"),
     "timeline_hint": (
@@ -95,11 +99,16 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "{number} rows were searched, back to",
         "{number}개 행을 살펴보았습니다. 여기까지:",
     ),
+    "samples_looked_at": (
+        "{number} rejected samples were searched.",
+        "거부된 샘플 {number}개를 살펴보았습니다.",
+    ),
     "go_on": ("Search further back", "더 이전까지 찾기"),
     # --- rejected samples ---
     "rejected_caption": ("Rejected samples, newest first", "거부된 샘플, 최신순"),
     "rejected_at": ("Rejected at", "거부된 시각"),
     "metric": ("Metric", "메트릭"),
+    "column": ("Column", "열"),
     "sample_time": ("Sample's time", "샘플 시각"),
     "value": ("Value", "값"),
     "reason": ("Reason", "이유"),

@@ -56,7 +56,7 @@ def draw_line(line: Sequence[Interval], since: float, until: float) -> list[Segm
         left = (interval.start - since) * scale
         width = max((end - interval.start) * scale, NARROWEST)
         left = min(left, 100 - width)
-        fits = width >= 1.5 + 2.5 * len(str(interval.app_status))
-        code = interval.app_status
+        fits = width >= 1.5 + 2.5 * len(str(interval.code))
+        code = interval.code
         segments.append(Segment(round(left, 3), round(width, 3), look(code), fits, interval))
     return segments

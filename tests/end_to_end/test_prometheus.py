@@ -117,7 +117,7 @@ async def test_every_scrape_is_a_row(
             "JOIN sources s ON s.id = l.source_id"
         )
         assert await connection.fetchval("SELECT count(*) FROM app_logs") == len(rows)
-        assert await connection.fetchval("SELECT count(*) FROM pending_halves") == 0
+        assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
         await connection.close()
     assert_every_scrape_is_a_row(rows, dict(zip(targets, applications, strict=True)))

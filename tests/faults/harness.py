@@ -237,7 +237,7 @@ async def ended_in_copy(world: World, holder: asyncpg.Connection) -> bool:
 
 
 async def table_locked(world: World) -> None:
-    table = world.chance.choice(("app_logs", "app_logs", "pending_halves", "sources"))
+    table = world.chance.choice(("app_logs", "app_logs", "pending_rows", "sources"))
     async with locked(world, table, "ACCESS EXCLUSIVE"):
         await asyncio.sleep(2)
     await world.sender.more()

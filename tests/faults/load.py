@@ -99,7 +99,7 @@ class Truth:
                 return int(await connection.fetchval(COUNT.format(table=table), self.job))
 
             async def nothing_waits() -> bool:
-                return await count("pending_halves") == 0
+                return await count("pending_rows") == 0
 
             with suppress(TimeoutError):  # the verdict will tell
                 await until(nothing_waits, seconds=10)
@@ -121,7 +121,7 @@ class Truth:
                 doubled=len(found) - len(keys),
                 foreign=len(set(found) - self.pairs),
                 without_code=sum(not row["joined"] for row in rows),
-                pending=await count("pending_halves"),
+                pending=await count("pending_rows"),
                 rejected=await count("rejected_samples"),
             )
         finally:

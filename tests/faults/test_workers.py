@@ -50,7 +50,9 @@ async def test_they_serve_one_address_and_count_together(
             metrics = (await get(one.port, "/metrics")).text
             counted = exposed(metrics)
             assert counted['receiver_requests_total{code="204",version="1.0"}'] == REQUESTS
-            assert counted['receiver_samples_total{outcome="stored"}'] == 2 * REQUESTS
+            assert (
+                counted['receiver_samples_total{outcome="stored",table="app_logs"}'] == 2 * REQUESTS
+            )
             assert counted["receiver_samples_received_total"] == 2 * REQUESTS
             assert counted["receiver_batch_rows_sum"] == REQUESTS
             assert counted["receiver_requests_in_flight_limit"] == IN_FLIGHT_LIMIT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -16,7 +17,9 @@ from receiver.clients import backfill
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError, SetupError, UnavailableError
+from receiver.storage.writing import backfills
 from tests.messages import NOW
+from tests.tables import write_tables
 
 START, END = "2023-11-14T22:12:20+00:00", "2023-11-14T22:15:20+00:00"
 
@@ -51,7 +54,7 @@ async def history(found: Mapping[str, list[dict[str, Any]]], **more: object) -> 
     """Answers as a Prometheus that has these series, by metric."""
 
     async def query(request: web.Request) -> web.Response:
-        match = re.fullmatch(r'\{__name__="(\w+)"\}\[(\d+)ms\]', request.query["query"])
+        match = re.fullmatch(r'\{__name__="(\w+)".*\}\[(\d+)ms\]', request.query["query"])
         assert match is not None
         end = float(request.query["time"])
         begin = end - int(match[2]) / 1000
@@ -81,7 +84,7 @@ async def test_rows_and_what_waits_are_told_apart(
         assert await run(url) == 0
         shown = capsys.readouterr().out
         assert shown.startswith("8 samples from")
-        assert ": 6 in rows, now or before; 2 without the other sample of their row (" in shown
+        assert ": 6 in rows, now or before; 2 of incomplete rows (" in shown
         assert shown.endswith("; 0 rejected (rejected_samples says why)\n")
     async with history(BOTH) as url:
         assert await run(url, "--restart") == 0
@@ -92,12 +95,12 @@ async def test_rows_and_what_waits_are_told_apart(
     [
         (
             {"app_status": [series(4, job="a")]},
-            r"no samples of ocr_value .*; the 4 samples of app_status wait for it in "
-            r"pending_halves and become no rows: .*RECEIVER_OCR_METRIC\)",
+            r"no samples of ocr_value .*; the 4 samples of app_status wait for them in "
+            r"pending_rows and become no rows: .*RECEIVER_OCR_METRIC,",
         ),
         (
             {"ocr_value": [series(4, job="a")]},
-            r"no samples of app_status .*: is its name right \(RECEIVER_STATUS_METRIC\)",
+            r"no samples of app_status .*: are the names right \(RECEIVER_STATUS_METRIC ",
         ),
         ({}, "no samples of app_status or ocr_value"),
     ],
@@ -114,7 +117,7 @@ async def test_labels_that_differ_fail(run: Backfill, capsys: pytest.CaptureFixt
     found = {**BOTH, "ocr_value": [series(3, job="b")]}
     async with history(found) as url:
         assert await run(url) == 1
-    assert ": 0 in rows, now or before; 6 without the other sample" in capsys.readouterr().out
+    assert ": 0 in rows, now or before; 6 of incomplete rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -155,3 +158,63 @@ async def test_what_is_no_prometheus_is_one_line(run: Backfill, answer: str) -> 
                 await run(str(server.make_url("/")), *words)
             assert str(raised.value).isprintable()
             assert len(str(raised.value)) < 400
+
+
+PRESSES = {
+    "press_pressure_bar": [series(3, job="plc", line="A", press_id="1", sensor="p")],
+    "press_running": [
+        series(4, job="plc", line="A", press_id="1", sensor="r"),
+        series(4, job="plc", line="C"),
+    ],
+}
+
+
+async def test_all_metrics_of_all_tables_come_in_one_pass(
+    run: Backfill,
+    connection: asyncpg.Connection,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    tables = write_tables(tmp_path)
+    async with history({**BOTH, **PRESSES}) as url:
+        assert await run(url, f"--tables-file={tables}") == 0
+        first, *lines = capsys.readouterr().out.splitlines()
+        assert first.startswith("13 samples from")
+        assert ": 12 in rows, now or before; 1 of incomplete rows (" in first
+        assert lines == [
+            "app_logs: 6 stored, 0 there before, 0 of incomplete rows, 0 rejected",
+            "press_readings: 6 stored, 0 there before, 1 of incomplete rows, 0 rejected",
+            "robots: no rows: Prometheus has no samples of robot_state",
+        ]
+        assert await run(url, f"--tables-file={tables}") == 0
+        assert "app_logs: 0 stored, 6 there before" in capsys.readouterr().out
+    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM press_readings)"
+    assert tuple(await connection.fetchrow(counts)) == (3, 3)
+
+
+async def test_another_declaration_begins_anew(
+    run: Backfill,
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """The run before has stopped behind rows that the wider tables have, too."""
+    monkeypatch.setattr(backfill, "FIRST_SPAN", 1_000)
+    monkeypatch.setattr(backfill, "next_span", lambda *_: 1_000)
+    write = backfills.Bookmark.write
+
+    async def stop(self: backfills.Bookmark, progress: backfills.Progress) -> None:
+        await write(self, progress)
+        if progress.done > NOW + 1_000:
+            raise UnavailableError("stopped")
+
+    monkeypatch.setattr(backfill, "PATIENCE", 0.2)
+    monkeypatch.setattr(backfills.Bookmark, "write", stop)
+    async with history({**BOTH, **PRESSES}) as url:
+        with pytest.raises(UnavailableError):
+            await run(url)
+        monkeypatch.setattr(backfills.Bookmark, "write", write)
+        assert await run(url, f"--tables-file={write_tables(tmp_path)}") == 0
+    assert "going on at" not in capfd.readouterr().err
+    assert await connection.fetchval("SELECT count(*) FROM press_readings") == 3

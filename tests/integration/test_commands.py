@@ -31,7 +31,7 @@ from receiver.errors import DatabaseUnavailableError, ErrorCodeError, SchemaErro
 from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import STORE, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
-from receiver.storage.writing.codes import STATEMENTS
+from receiver.storage.writing.codes import statements_for
 from tests.conftest import MakeSettings
 
 DEADLINE = 20.0
@@ -433,7 +433,7 @@ async def test_our_own_descriptions_are_in_the_language_of_the_locale(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await connection.execute(STATEMENTS.add, [7])
+    await connection.execute(statements_for("error_codes", "app_status").add, [7])
     await insert_log(connection, "2026-02-03 04:00:00+00", code=7)
     monkeypatch.setenv("LC_ALL", locale)
     monkeypatch.setenv("LC_MESSAGES", "")

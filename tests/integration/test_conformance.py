@@ -1102,7 +1102,7 @@ class Tables:
         self._connection = connection
 
     async def clear(self) -> None:
-        await self._connection.execute("TRUNCATE app_logs, pending_halves, rejected_samples")
+        await self._connection.execute("TRUNCATE app_logs, pending_rows, rejected_samples")
 
     async def read(self) -> Stored:
         rows = await self._connection.fetch(
@@ -1114,7 +1114,7 @@ class Tables:
             "SELECT metric, reason FROM rejected_samples ORDER BY metric, timestamp_ms"
         )
         waiting = await self._connection.fetchval(
-            "SELECT coalesce(sum(num_nonnulls(app_status, ocr_value)), 0) FROM pending_halves"
+            "SELECT count(*) FROM pending_rows, jsonb_object_keys(samples)"
         )
         return Stored(
             [

@@ -51,8 +51,8 @@ async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         + logs(2, [0], start=START + seconds(600)),
     )
     await connection.execute(
-        "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, rejected_at)"
-        " VALUES (1, 'app_status', 0, 'NaN', 'not_a_number', $1)",
+        "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, rejected_at,"
+        " table_name) VALUES (1, 'app_status', 0, 'NaN', 'not_a_number', $1, 'app_logs')",
         START,
     )
     yield connection
@@ -166,7 +166,7 @@ async def test_what_is_set_aside_is_counted_by_reason(grafana: asyncpg.Connectio
 @pytest.mark.parametrize(
     "statement",
     [
-        "SELECT * FROM pending_halves",
+        "SELECT * FROM pending_rows",
         "SELECT * FROM backfills",
         "INSERT INTO error_codes VALUES (7, 'X')",
         "DELETE FROM app_logs",
@@ -202,7 +202,7 @@ async def test_every_expression_names_what_the_receiver_exposes(
     async with receiving(settings) as receiver:
         # The last to come: it is looked up in the database.
         async def complete() -> bool:
-            return "receiver_pending_halves " in (await receiver.get("/metrics"))[1]
+            return "receiver_pending_rows{" in (await receiver.get("/metrics"))[1]
 
         await until(complete)
         text = (await receiver.get("/metrics"))[1]

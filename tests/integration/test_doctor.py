@@ -20,7 +20,9 @@ from receiver.storage import diagnosis
 from receiver.storage.diagnosis import diagnose, timescale
 from receiver.storage.diagnosis.findings import Finding, Level
 from receiver.storage.schema import requirements
+from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
+from tests.declaring import APP_LOGS, PRESSES, declare, with_columns
 from tests.logs import stop_refreshing
 from tests.receivers import receiving
 from tests.roles import as_role, execute, plain_role
@@ -31,10 +33,14 @@ Found = dict[str, list[Finding]]
 Tell = Callable[..., Awaitable[int]]
 SOURCE = "INSERT INTO sources (labels, digest) VALUES ('{}', '');"
 ROW = SOURCE + "INSERT INTO app_logs (created_at, app_status, ocr_value, source_id)"
-HALF = SOURCE + "INSERT INTO pending_halves (created_at, arrived_at, source_id, app_status)"
-REJECT = SOURCE + (
-    "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, rejected_at)"
+WAITING = SOURCE + (
+    "INSERT INTO pending_rows (created_at, arrived_at, source_id, samples, table_name)"
 )
+REJECT = SOURCE + (
+    "INSERT INTO rejected_samples "
+    "(source_id, metric, timestamp_ms, value, reason, rejected_at, table_name)"
+)
+STATUS = """'{"app_status": "0"}', 'app_logs'"""
 MY_SOURCE = "(SELECT id FROM sources LIMIT 1)"
 
 
@@ -106,48 +112,86 @@ FAULTS = [
     ),
     (f"{ROW} SELECT now(), 0, now() - interval '1h', {MY_SOURCE}", "unit", Level.OK, "seconds"),
     (
-        f"{HALF} SELECT now(), now(), {MY_SOURCE}, 0",
+        f"{WAITING} SELECT now(), now(), {MY_SOURCE}, {STATUS}",
         "pending",
         Level.OK,
-        "other sample: 1 app_status, 0 ocr_value",
+        "incomplete rows of app_logs: 1, the oldest for 0s; they lack ocr_value (1) →",
     ),
     (
-        f"{HALF} SELECT now(), now() - interval '10m', {MY_SOURCE}, 0",
+        f"{WAITING} SELECT now(), now() - interval '10m', {MY_SOURCE}, {STATUS}",
         "pending",
         Level.WARNING,
-        "→ the two metrics must have the same labels",
+        "→ the metrics of a row must have the same labels",
     ),
     (
-        f"{HALF} SELECT now(), now() - interval '3h', {MY_SOURCE}, 0",
+        f"{WAITING} SELECT now(), now() - interval '3h', {MY_SOURCE}, {STATUS}",
         "pending",
         Level.WARNING,
         "is `receiver serve` running",
     ),
     (
-        f"{REJECT} SELECT {MY_SOURCE}, 'app_status', i, i, 'conflict', now() "
-        f"FROM generate_series(1, 3) AS i UNION ALL SELECT {MY_SOURCE}, 'ocr_value', 1, 1, "
-        "'out_of_range', now()",
+        f"{WAITING} SELECT now(), now(), {MY_SOURCE}, '{{}}', 'other'",
+        "pending",
+        Level.WARNING,
+        "rows of other: 1, the oldest for 0s; the table is not declared any more",
+    ),
+    (
+        f"{REJECT} SELECT {MY_SOURCE}, 'app_status', i, i, 'conflict', now(), "
+        f"'app_logs' FROM generate_series(1, 3) AS i UNION ALL SELECT {MY_SOURCE}, 'ocr_value', 1, "
+        "1, 'out_of_range', now(), 'app_logs'",
         "rejected",
         Level.WARNING,
         "3 conflict, 1 out_of_range (4 in all) → two senders",
     ),
     (
-        f"{REJECT} SELECT {MY_SOURCE}, 'a', 1, 1, 'conflict', now() - interval '2 days'",
+        f"{REJECT} SELECT {MY_SOURCE}, 'a', 1, 1, 'conflict', now() - interval '2 days', 'x'",
         "rejected",
         Level.OK,
         "(1 in all)",
     ),
     (
+        f"{REJECT} SELECT {MY_SOURCE}, 'a', 1, 1, 'unpaired', now(), 'other'",
+        "rejected",
+        Level.WARNING,
+        "in the last day: 1 unpaired of other (1 in all)",
+    ),
+    (
+        "DROP VIEW app_logs_now; DROP FUNCTION app_logs_intervals_between",
+        "tables",
+        Level.WARNING,
+        "are gone or lack columns: app_logs_now, app_logs_intervals_between",
+    ),
+    (
+        "ALTER TABLE app_logs RENAME COLUMN app_status TO status",
+        "tables",
+        Level.NOTE,
+        'ALTER TABLE "app_logs" ADD COLUMN "app_status" integer',
+    ),
+    (
+        "UPDATE receiver_tables SET digest = '', declared_by = 'her@office', "
+        "declaration = jsonb_set(declaration, '{tables,app_logs,columns,ocr_value,metric}', "
+        "'\"t\"')",
+        "declaration",
+        Level.WARNING,
+        "column app_logs.ocr_value has metric t there, ocr_value here",
+    ),
+    (
+        "DELETE FROM receiver_tables",
+        "declaration",
+        Level.PROBLEM,
+        "no declaration of tables is in force → run `receiver migrate`",
+    ),
+    (
         "DROP INDEX app_logs_created_at_idx",
         "indexes",
         Level.PROBLEM,
-        "→ CREATE INDEX ON app_logs (created_at)",
+        '→ CREATE INDEX ON "app_logs" (created_at)',
     ),
     (
-        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'pending_halves_pkey'::regclass",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'pending_rows_pkey'::regclass",
         "indexes",
         Level.PROBLEM,
-        "REINDEX INDEX CONCURRENTLY pending_halves_pkey",
+        "REINDEX INDEX CONCURRENTLY pending_rows_pkey",
     ),
     (
         "UPDATE receiver_schema_version SET version_num = '9999'",
@@ -186,6 +230,48 @@ async def test_a_fault_is_found(
     text = " | ".join(f"{finding.found} → {finding.advice}" for finding in found[topic])
     assert message in text
     assert worst(found[topic]) is level
+
+
+async def test_every_declared_table_is_looked_at(
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
+) -> None:
+    settings = declare(make_settings, database_url, app_logs=APP_LOGS, **{"Press Line": PRESSES})
+    found = await found_in(settings)
+    (finding,) = found["tables"]
+    assert finding.level is Level.NOTE
+    assert 'CREATE TABLE "press_states"' in finding.found
+    left_to_others = settings.model_copy(update={"migrate_on_start": False})
+    found = await found_in(left_to_others)
+    for topic in ("tables", "declaration"):
+        assert worst(found[topic]) is Level.PROBLEM
+    await migrate(settings)
+    await connection.execute(
+        f"""
+        {SOURCE};
+        INSERT INTO press_states VALUES (7, 'UNREGISTERED_7');
+        INSERT INTO "Press Line" (created_at, pressure, state, source_id)
+        SELECT now() - INTERVAL '2 hours', 1, 7, id FROM sources;
+        DROP INDEX "Press Line_created_at_idx"
+        """
+    )
+    found = await found_in(settings)
+    text = {
+        topic: " | ".join(f"{finding.found} → {finding.advice}" for finding in findings)
+        for topic, findings in found.items()
+    }
+    assert "with their columns and views: Press Line, app_logs" in text["tables"]
+    assert "codes of press_states that nobody has named: 7" in text["codes"]
+    assert "the newest row of Press Line is 2h old" in text["rows"]
+    assert "app_logs has no rows yet" in text["rows"]
+    assert 'CREATE INDEX ON "Press Line" (created_at)' in text["indexes"]
+    assert "this receiver's" in text["declaration"]
+    changed = with_columns(PRESSES, strokes={"metric": "s", "type": "double"})
+    (finding,) = (await found_in(declare(make_settings, database_url, **{"Press Line": changed})))[
+        "tables"
+    ]
+    assert finding.level is Level.PROBLEM
+    assert "column strokes of table Press Line is bigint" in finding.found
+    assert 'RENAME COLUMN "strokes" TO "strokes_old"' in finding.advice
 
 
 async def test_each_worker_takes_connections(
@@ -250,7 +336,7 @@ async def test_what_may_not_be_looked_at_hides_nothing_else(
         assert "could not be checked: the database answered: permission denied" in finding.found
     (rights,) = found["rights"]
     assert rights.level is Level.PROBLEM
-    assert "DELETE on pending_halves" in rights.found
+    assert "DELETE on pending_rows" in rights.found
     assert worst(found["rows"]) is Level.NOTE
 
 

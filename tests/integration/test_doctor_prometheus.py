@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -12,8 +15,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from receiver.doctor.prometheus import diagnose
+from receiver.doctor.table_series import TableSeries
 from receiver.storage.diagnosis.findings import Finding, Level
 from tests.conftest import MakeSettings
+from tests.programs import require_program
+from tests.tables import catalogue, write_tables
 
 URL = "http://receiver.example:9201/api/v1/write"
 NOW = 1_700_000_000
@@ -50,6 +56,7 @@ async def prometheus(
     metrics: str = "",
     series: Mapping[str, int] = SERIES,
     targets: object = None,
+    external_labels: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[str]:
     """Answers as a Prometheus does."""
 
@@ -60,7 +67,9 @@ async def prometheus(
         return data({"version": "3.7.3"})
 
     async def config(_: web.Request) -> web.Response:
-        content = {"global": {}} | ({"remote_write": remote_write} if remote_write else {})
+        content = {"global": {"external_labels": dict(external_labels)}} | (
+            {"remote_write": remote_write} if remote_write else {}
+        )
         return data({"yaml": yaml.safe_dump(content)})
 
     async def query(request: web.Request) -> web.Response:
@@ -86,9 +95,9 @@ async def prometheus(
         yield str(server.make_url("/prefix/"))
 
 
-async def found_at(url: str, make_settings: MakeSettings) -> dict[str, list[Finding]]:
+async def found_at(url: str, make_settings: MakeSettings, **more: str) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
-    async for topic, finding in diagnose(url, make_settings(listen="0.0.0.0:9201")):
+    async for topic, finding in diagnose(url, make_settings(listen="0.0.0.0:9201", **more)):
         found.setdefault(topic, []).append(finding)
     return found
 
@@ -219,6 +228,96 @@ async def test_the_two_metrics(
     async with prometheus([remote()], series=series) as url:
         found = await found_at(url, make_settings)
     assert (found["metrics"][0].level, message in found["metrics"][0].found) == (level, True)
+
+
+PRESSURE = '{__name__="press_pressure_bar",job=~"plc",line=~"A|B"}'
+RUNNING = '{__name__="press_running",job=~"plc",line=~"A|B"}'
+STROKES = '{__name__="press_strokes_total",job=~"plc",line=~"A|B"}'
+FITTING = {
+    **SERIES,
+    **{f"count({name})": 4 for name in (PRESSURE, RUNNING, STROKES)},
+    **{f'count({{__name__="robot_{name}"}})': 2 for name in ("state", "note", "seen_ms")},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "message"),
+    [
+        ({}, Level.OK, "press_readings: 4 series press_pressure_bar, each with its press_running"),
+        (
+            {f"count({RUNNING})": 0},
+            Level.PROBLEM,
+            f"Prometheus has no series {RUNNING} now, so press_readings gets no rows",
+        ),
+        (
+            {f"count({STROKES})": 0},
+            Level.NOTE,
+            f"no series {STROKES} now, so column strokes of press_readings stays NULL",
+        ),
+        (
+            {f"count({RUNNING} unless ignoring(sensor) {PRESSURE})": 3},
+            Level.WARNING,
+            "press_readings: 3 of 4 series press_running have no press_pressure_bar with the same",
+        ),
+        (
+            {f"count(count without(sensor) ({PRESSURE}) > 1)": 2},
+            Level.WARNING,
+            "press_readings: 2 rows get several series press_pressure_bar that differ only in sens",
+        ),
+        (
+            {'count({__name__="robot_state"})': 0},
+            Level.PROBLEM,
+            "no series robot_state now, so robots gets no rows",
+        ),
+    ],
+)
+async def test_the_metrics_of_every_table(
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    changed: dict[str, int],
+    level: Level,
+    message: str,
+) -> None:
+    tables = write_tables(tmp_path)
+    async with prometheus([remote()], series={**FITTING, **changed}) as url:
+        found = (await found_at(url, make_settings, tables_file=tables))["metrics"]
+    (finding,) = [finding for finding in found if message in finding.found]
+    assert finding.level is level
+    assert {one.level for one in found} <= {Level.OK, level}
+    assert ("app_logs: 3 series app_status, each with its ocr_value") in found[0].found
+
+
+async def test_labels_that_are_added_are_not_looked_for(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    tables = write_tables(tmp_path)
+    series = {name.replace('job=~"plc",', ""): count for name, count in FITTING.items()}
+    added = {"job": "plc"}
+    async with prometheus([remote()], series=series, external_labels=added) as url:
+        found = (await found_at(url, make_settings, tables_file=tables))["metrics"]
+    assert {finding.level for finding in found} == {Level.OK}
+
+
+def test_prometheus_understands_every_expression(tmp_path: Path) -> None:
+    promtool = require_program("promtool")
+    tables = catalogue(
+        "tables: {t: {match: {a: 'x\\d|\"'}, ignoring: [b, c], columns: {"
+        + ", ".join(f"c{n}: {{metric: 'm:{n}', type: double}}" for n in range(4))
+        + "}}}"
+    ).tables
+    series = TableSeries(tables[0], ())
+    expressions = [
+        expression
+        for column in series.required
+        for expression in (series.select(column), series.alone(column), series.several(column))
+    ]
+    rules = [{"record": f"r:{n}", "expr": text} for n, text in enumerate(expressions)]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}))
+    ran = subprocess.run(
+        [promtool, "check", "rules", file], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 async def test_what_is_no_prometheus(make_settings: MakeSettings) -> None:

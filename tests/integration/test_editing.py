@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from yarl import URL
 
-from receiver.storage.writing.codes import STATEMENTS
+from receiver.storage.writing.codes import statements_for
 from tests.conftest import MakeSettings
 from tests.pages import MARKUP, showing
 from tests.receivers import Running
@@ -81,7 +81,7 @@ async def test_a_name_that_another_code_has_is_taken_with_a_warning(receiver: Ru
 async def test_our_own_descriptions_are_in_the_language_of_the_reader(
     receiver: Running, connection: asyncpg.Connection
 ) -> None:
-    await connection.execute(STATEMENTS.add, [7])
+    await connection.execute(statements_for("error_codes", "app_status").add, [7])
     for language, shown in (
         ("ko", "등록되기 전에 app_status에서 나타남"),
         ("en", "Seen in app_status before it was registered"),

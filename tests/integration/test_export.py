@@ -25,11 +25,14 @@ from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import RefusedByDatabaseError, SetupError
 from receiver.storage.reading import exporting
-from receiver.storage.reading.exporting import COLUMNS, IncompleteExportError
-from receiver.storage.reading.exporting import SELECT_AS_TEXT as ALL
+from receiver.storage.reading.exporting import IncompleteExportError, select_as_text
 
 FIRST = datetime(2026, 11, 1, 9, 0, 0, 1, tzinfo=UTC)
 ROWS = 250
+COLUMNS = (
+    *("id", "created_at", "app_status", "error_name", "description", "ocr_value", "source_id"),
+    "labels",
+)
 
 FILL = """
 INSERT INTO sources (labels, digest)
@@ -187,7 +190,11 @@ async def test_a_file_that_was_not_finished_does_not_appear(
 ) -> None:
     file = tmp_path / "logs.csv"
     file.write_text("before")
-    monkeypatch.setattr(exporting, "SELECT_AS_TEXT", f"SELECT 1 / (9 - id) FROM ({ALL}) AS logs")
+    monkeypatch.setattr(
+        exporting,
+        "select_as_text",
+        lambda table: f"SELECT 1 / (9 - id) FROM ({select_as_text(table)}) AS logs",
+    )
     with pytest.raises(RefusedByDatabaseError, match="division by zero"):
         await export("-o", str(file), *RANGE)
     assert file.read_text() == "before"

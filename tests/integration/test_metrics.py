@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -15,9 +17,11 @@ from tests.conftest import MakeSettings
 from tests.messages import NOW, STALE
 from tests.metrics import exposed
 from tests.receivers import HEADERS, Point, Running, encode, receiving
+from tests.tables import camera, press, robot, write_tables
 from tests.waiting import until
 
 NAN = float("nan")
+PENDING = "SELECT count(*) FROM pending_rows, jsonb_object_keys(samples)"
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def outcomes(counted: dict[str, float]) -> dict[str, float]:
     """Samples by their outcome, or by their reason if they were rejected."""
     prefix = "receiver_samples_total{outcome="
     found = {
-        name.removeprefix(prefix).removesuffix("}").replace('"', ""): value
+        re.sub(',table=.*|[}"]', "", name.removeprefix(prefix)): value
         for name, value in counted.items()
         if name.startswith(prefix) and value
     }
@@ -119,7 +123,7 @@ async def agrees(receiver: Running, connection: asyncpg.Connection) -> None:
     async def agree() -> bool:
         counted = await metrics(receiver)
         by_outcome = outcomes(counted)
-        pending = await connection.fetchval("SELECT count(*) FROM pending_halves")
+        pending = await connection.fetchval(PENDING)
         rows = await connection.fetchval("SELECT count(*) FROM app_logs")
         aside = dict(
             await connection.fetch("SELECT reason, count(*) FROM rejected_samples GROUP BY 1")
@@ -130,7 +134,7 @@ async def agrees(receiver: Running, connection: asyncpg.Connection) -> None:
             by_outcome.get("stored", 0) == 2 * rows
             and rejected == aside
             and total == counted["receiver_samples_received_total"]
-            and counted.get("receiver_pending_halves") == pending
+            and counted.get('receiver_pending_rows{table="app_logs"}') == pending
         )
 
     await until(agree, 10)
@@ -156,7 +160,7 @@ async def test_every_sample_of_random_traffic_has_one_outcome(
     await agrees(receiver, connection)
 
 
-async def test_a_sample_without_its_twin_ends_as_unpaired(
+async def test_a_sample_of_a_row_that_stays_incomplete_ends_as_unpaired(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
     settings = make_settings(
@@ -168,7 +172,8 @@ async def test_a_sample_without_its_twin_ends_as_unpaired(
         async def waits() -> bool:
             counted = await metrics(receiver)
             age = counted.get("receiver_pending_oldest_age_seconds", 0)
-            return counted.get("receiver_pending_halves") == 1 and 0.1 < age < 30
+            waiting = counted.get('receiver_pending_rows{table="app_logs"}')
+            return waiting == 1 and 0.1 < age < 30
 
         await until(waits)
 
@@ -255,7 +260,7 @@ async def test_the_database_is_down_until_it_answers(make_settings: MakeSettings
     async with receiving(settings, wait=False) as receiver:
         counted = await metrics(receiver)
         assert counted["receiver_database_up"] == 0
-        assert "receiver_pending_halves" not in counted
+        assert not any(name.startswith("receiver_pending_rows") for name in counted)
 
 
 async def test_the_newest_sample_of_each_source(
@@ -314,3 +319,38 @@ async def test_a_request_id_is_taken_made_and_told(
     assert [vars(record).get("request_id") for record in caplog.records if "400" in record.message]
     async with receiver.session.get(receiver.url("/nothing")) as response:
         assert len(response.headers["X-Request-ID"]) == 16
+
+
+async def test_every_table_is_counted_by_itself(
+    database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    tables = write_tables(tmp_path)
+    settings = make_settings(
+        database_url=database_url, tables_file=tables, maintenance_interval="100ms"
+    )
+    now = int(time.time() * 1000)
+    async with receiving(settings) as receiver:
+        await receiver.send(*camera(now, 0), *press(now, 1.0, 1), *press(now, 1.0, 0.5)[1:])
+        await receiver.send(*press(now + 1, 1.0, 1)[:1], *robot(now, 3))
+
+        async def counted() -> bool:
+            found = await metrics(receiver)
+            return {name: found.get(name, 0) for name in EXPECTED} == EXPECTED
+
+        await until(counted)
+        newest = 'receiver_source_newest_sample_timestamp_seconds{source_id="'
+        shown = [name for name in await metrics(receiver) if name.startswith(newest)]
+        tables_shown = {name.partition('table="')[2].partition('"')[0] for name in shown}
+        assert tables_shown == {"app_logs", "press_readings", "robots"}
+
+
+EXPECTED = {
+    'receiver_samples_total{outcome="stored",table="app_logs"}': 2,
+    'receiver_samples_total{outcome="stored",table="press_readings"}': 2,
+    'receiver_samples_total{outcome="stored",table="robots"}': 1,
+    'receiver_samples_total{outcome="rejected",reason="not_whole",table="press_readings"}': 1,
+    'receiver_samples_total{outcome="rejected",reason="not_whole",table="app_logs"}': 0,
+    'receiver_pending_rows{table="app_logs"}': 0,
+    'receiver_pending_rows{table="press_readings"}': 1,
+    'receiver_pending_rows{table="robots"}': 0,
+}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from receiver.rows.model import Fate, Reason
+from receiver.rows.reasons import Fate, Reason
 from tests.conftest import MakeSettings
 from tests.metrics import exposed
 from tests.receivers import Running, receiving

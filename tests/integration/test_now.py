@@ -10,23 +10,26 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection
 
+from receiver.config.catalogue import built_in
 from receiver.config.settings import Settings
 from receiver.storage import diagnosis
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis.findings import Level
-from receiver.storage.queries import LOGS_SINCE, NEWEST_LOGS, NEWEST_ROWS
-from receiver.storage.reading import arrivals, logs, sources
-from receiver.storage.reading.observing import GONE, MAX_SOURCES, observe
-from receiver.storage.reading.tables import connect, logs_since, newest_logs
+from receiver.storage.reading import arrivals, logs
+from receiver.storage.reading.listing import Listing
+from receiver.storage.reading.newest import NewestRows
+from receiver.storage.reading.observing import GONE, MAX_SOURCES, newest_rows, observe
+from receiver.storage.reading.tables import connect
 from receiver.storage.schema import summary
 from receiver.storage.schema.migrations import alembic_config, run_async, run_in_transaction
+from receiver.storage.schema.policies import set_up_policies
 from receiver.storage.schema.revisions import migrate
-from receiver.storage.schema.timescale import set_up_hypertable
 from tests.conftest import MakeSettings
 from tests.logs import HAS_SUMMARY, Log, add_logs, add_sources, refresh, seconds, stop_refreshing
 from tests.logs import logs as scrapes
 from tests.plans import NOW, ROWS, SOURCES, add_many, rows_read, scans_of_logs
 
+LISTING = Listing(built_in().tables[0])
 MINUTE = timedelta(minutes=1)
 YEARS = timedelta(days=3650)
 EARLIER = timedelta(days=30)
@@ -136,7 +139,7 @@ async def test_the_metric_tells_of_the_past(
     await add_logs(connection, [*past(now), *(r for n in (1, 2, 3, 4) for r in ahead(n, now))])
     database = Database(settings)
     await database.open()
-    newest = (await observe(database)).newest
+    newest = (await observe(database, settings.catalogue)).newest
     await database.close()
     assert [row.source_id for row in newest] == [1, 2]
     times = [(now - seconds(3)).timestamp(), (now - 10 * MINUTE).timestamp()]
@@ -147,9 +150,9 @@ async def test_logs_show_the_past(connection: asyncpg.Connection, settings: Sett
     now = datetime.now(UTC)
     await add_logs(connection, [*past(now), *(r for n in (1, 4) for r in ahead(n, now))])
     async with connect(settings) as reader:
-        shown = await newest_logs(reader, 10)
-        assert [log.error_name for log in shown] == ["NETWORK_ERROR", "OK", "OK", "DB_ERROR"]
-        assert await logs_since(reader, shown[-1].created_at) == shown
+        shown = await LISTING.newest(reader, 10)
+        assert [log.values[3] for log in shown] == ["NETWORK_ERROR", "OK", "OK", "DB_ERROR"]
+        assert await LISTING.since(reader, shown[-1].created_at) == shown
 
 
 async def test_a_row_is_followed_when_its_time_has_come(
@@ -158,12 +161,12 @@ async def test_a_row_is_followed_when_its_time_has_come(
     now = datetime.now(UTC)
     await add_logs(connection, [*past(now), (4, now + MINUTE, 99, seconds(1))])
     async with connect(settings) as reader:
-        since = (await newest_logs(reader, 1))[0].created_at
-        assert len(await logs_since(reader, since)) == 1
+        since = (await LISTING.newest(reader, 1))[0].created_at
+        assert len(await LISTING.since(reader, since)) == 1
         await connection.execute(
             "UPDATE app_logs SET created_at = $1 WHERE source_id = 4", datetime.now(UTC)
         )
-        assert [log.error_name for log in await logs_since(reader, since)] == [
+        assert [log.values[3] for log in await LISTING.since(reader, since)] == [
             *("UNKNOWN_ERROR", "NETWORK_ERROR"),
         ]
 
@@ -174,16 +177,20 @@ async def test_the_page_shows_the_past(connection: asyncpg.Connection, settings:
         connection, [*scrapes(2, [0], start=now - 10 * MINUTE), *ahead(1, now), *ahead(2, now)]
     )
     async with connect(settings) as reader:
-        arrived = await arrivals.arrivals(reader)
+        arrived = await arrivals.arrivals(reader, settings.catalogue)
         assert arrived.newest is not None
         assert datetime.fromisoformat(arrived.newest) == now - 10 * MINUTE
-        states = [source.app_status for source in await sources.newest(reader, 0, 4)]
+        states = [
+            source.cells[0].value for source in await NewestRows(LISTING.table).page(reader, 0, 4)
+        ]
         assert states == [None, 0, None, None]
-        page = await logs.page(reader, logs.Filter("-infinity", "now"), logs.NEWEST, 10)
-        assert [(log.source_id, log.app_status) for log in page.logs] == [(2, 0)]
+        page = await logs.Logs(LISTING.table).page(
+            reader, logs.Filter("-infinity", "now"), logs.NEWEST, 10
+        )
+        assert [(log.source_id, log.cells[0].value) for log in page.logs] == [(2, 0)]
         # Who asks for what is ahead gets it.
         asked = logs.Filter("-infinity", "infinity", source=1)
-        assert len((await logs.page(reader, asked, logs.NEWEST, 10)).logs) == 2
+        assert len((await logs.Logs(LISTING.table).page(reader, asked, logs.NEWEST, 10)).logs) == 2
 
 
 async def test_doctor_sees_silence_behind_rows_to_come(
@@ -193,8 +200,8 @@ async def test_doctor_sees_silence_behind_rows_to_come(
     await add_logs(connection, scrapes(2, [0], start=now - 3 * 60 * MINUTE) + ahead(1, now))
     found = [finding async for topic, finding in diagnosis.diagnose(settings) if topic == "rows"]
     assert [finding.level for finding in found] == [Level.WARNING, Level.WARNING]
-    assert found[0].found == "the newest row is 3h old"
-    assert found[1].found.startswith("rows that lie in the future: 2, the newest by ")
+    assert found[0].found == "the newest row of app_logs is 3h old"
+    assert found[1].found.startswith("rows of app_logs that lie in the future: 2, the newest by ")
 
 
 @pytest.mark.parametrize(
@@ -202,10 +209,13 @@ async def test_doctor_sees_silence_behind_rows_to_come(
     [
         # With one row of each chunk of the last week.
         pytest.param("SELECT * FROM app_status_now", (), 3 * (SOURCES + 4), id="now"),
-        pytest.param(NEWEST_ROWS, (MAX_SOURCES, GONE), 3 * (SOURCES + 4), id="metric"),
-        pytest.param(NEWEST_LOGS, (10,), 60, id="logs"),
-        pytest.param(LOGS_SINCE, (NOW - MINUTE,), 100, id="following"),
-        pytest.param(arrivals.NEWEST, (), 10, id="arrivals"),
+        pytest.param("SELECT * FROM app_logs_now", (), 3 * (SOURCES + 4), id="table"),
+        pytest.param(
+            newest_rows(LISTING.table), (MAX_SOURCES, GONE), 3 * (SOURCES + 4), id="metric"
+        ),
+        pytest.param(LISTING.newest_statement, (10,), 60, id="logs"),
+        pytest.param(LISTING.since_statement, (NOW - MINUTE,), 100, id="following"),
+        pytest.param(arrivals.newest_of(built_in()), (), 10, id="arrivals"),
     ],
 )
 async def test_what_is_to_come_is_not_read(
@@ -266,7 +276,7 @@ async def test_a_database_of_before_is_mended(
 def upgrade_to_revision_of_before(connection: Connection, settings: Settings) -> None:
     """Do what `migrate` did; where TimescaleDB keeps the summary, with its form of the view."""
     command.upgrade(alembic_config(connection), "0004")
-    run_async(connection, lambda driver: set_up_hypertable(driver, settings.chunk_interval))
+    run_async(connection, lambda driver: set_up_policies(driver, settings))
     run_async(connection, use_summary_of_before)
 
 

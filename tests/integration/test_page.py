@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 import asyncpg
 import pytest
 
-from receiver.rows.model import Reason
+from receiver.rows.reasons import Reason
 from receiver.web.texts import TEXTS
 from tests.conftest import MakeSettings
 from tests.logs import START, add_logs, add_sources, logs
@@ -204,8 +204,8 @@ async def test_a_reason_of_a_later_release_is_shown(
 ) -> None:
     await add_sources(connection, 1)
     await connection.execute(
-        "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason) "
-        "VALUES (1, 'app_status', 0, 0, 'too_loud')"
+        "INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, table_name) "
+        "VALUES (1, 'app_status', 0, 0, 'too_loud', 'app_logs')"
     )
     assert "too_loud" in words(await look(receiver, "/rejected"))
 

@@ -10,11 +10,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+from receiver.config.catalogue import built_in
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SchemaError
 from receiver.storage.connection.database import translated
 from receiver.storage.reading import arrivals, codes, intervals, logs, rejected, sources
 from receiver.storage.reading.connection import CONNECTIONS, Viewer
+from receiver.storage.reading.newest import NewestRows
 from receiver.storage.schema.revisions import migrate
 from receiver.web.pages import MOST_INTERVALS, MOST_SOURCES, ROWS
 from tests.conftest import MakeSettings, fresh_database
@@ -22,6 +24,9 @@ from tests.logs import add_sources, stop_refreshing
 from tests.plans import BEGINNING, NOW, SOURCES, add_many, explain
 from tests.waiting import until
 
+APP_LOGS = built_in().tables[0]
+LOGS = logs.Logs(APP_LOGS)
+NEWEST = NewestRows(APP_LOGS)
 HOUR = timedelta(hours=1)
 PER_SOURCE = 2 * 24 * 3600 / 1.44 / SOURCES
 MANY = 20_000
@@ -58,11 +63,12 @@ async def fill(url: str) -> None:
         INSERT INTO sources (labels, digest)
         SELECT jsonb_build_object('instance', i), i::text::bytea
         FROM generate_series(1000, 1000 + {MANY}) AS i;
-        INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
-        SELECT 1 + i % 40, 'app_status', i, 'NaN', 'not_a_number'
+        INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, table_name)
+        SELECT 1 + i % 40, 'app_status', i, 'NaN', 'not_a_number', 'app_logs'
         FROM generate_series(1, {MANY}) AS i;
-        INSERT INTO pending_halves (source_id, created_at, app_status)
-        SELECT 1 + i % 40, now() - i * INTERVAL '1 s', 0 FROM generate_series(1, {MANY}) AS i;
+        INSERT INTO pending_rows (table_name, source_id, created_at, samples)
+        SELECT 'app_logs', 1 + i % 40, now() - i * INTERVAL '1 s', '{{"app_status": "0"}}'
+        FROM generate_series(1, {MANY}) AS i;
         """
     )
     # Of all rows: a sample may lead to another plan each time.
@@ -79,7 +85,7 @@ def of_logs(source: int | None = None, code: int | None = None, **others: object
 
     async def ask(connection: asyncpg.Connection) -> object:
         wanted = logs.Filter(since, end, source, code)
-        return await logs.page(connection, wanted, after, ROWS)
+        return await LOGS.page(connection, wanted, after, ROWS)
 
     return ask
 
@@ -92,17 +98,21 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
 @pytest.mark.parametrize(
     ("ask", "most"),
     [
-        # The last minute; up to so many halves; and those rejected, which are all of this minute.
-        pytest.param(arrivals.arrivals, 2 * MANY + 100, id="arrivals"),
+        # The last minute; up to so many incomplete rows; and what was rejected this minute.
         pytest.param(
-            lambda connection: sources.newest(connection, 0, MOST_SOURCES + 1),
+            lambda connection: arrivals.arrivals(connection, built_in()),
+            2 * MANY + 100,
+            id="arrivals",
+        ),
+        pytest.param(
+            lambda connection: NEWEST.page(connection, 0, MOST_SOURCES + 1),
             # For each source: itself, its newest row, what that row's code means, its last minute;
             # with TimescaleDB, one row of each of the chunks too.
             16 * (MOST_SOURCES + 1),
             id="sources",
         ),
         pytest.param(
-            lambda connection: sources.newest(connection, MANY, MOST_SOURCES + 1),
+            lambda connection: NEWEST.page(connection, MANY, MOST_SOURCES + 1),
             16 * (MOST_SOURCES + 1),
             id="sources without rows",
         ),
@@ -111,7 +121,7 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
         ),
         pytest.param(
             lambda connection: intervals.intervals(
-                connection, NOW - 6 * HOUR, NOW, FIRST, MOST_INTERVALS
+                connection, APP_LOGS, (NOW - 6 * HOUR, NOW), FIRST, MOST_INTERVALS
             ),
             # The rows of these sources and the intervals that they make.
             MOST_SOURCES * (PER_SOURCE / 8 + 2 * MOST_INTERVALS),
@@ -121,7 +131,7 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
         pytest.param(of_logs(after=MIDDLE), 4 * (ROWS + 1) + 50, id="older logs"),
         pytest.param(of_logs(source=7), 4 * (ROWS + 1) + 50, id="logs of a source"),
         pytest.param(
-            lambda connection: logs.page(connection, OLD, logs.NEWEST, ROWS),
+            lambda connection: LOGS.page(connection, OLD, logs.NEWEST, ROWS),
             4 * (ROWS + 1),
             id="logs of a source long gone",
         ),
@@ -130,12 +140,20 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
         # Where a range has but a little of a chunk, its index on the time is the shorter way.
         pytest.param(of_logs(source=7, code=99), 4 * PER_SOURCE, id="logs of a source with a code"),
         pytest.param(
-            lambda connection: rejected.rejected(connection, rejected.NEWEST, ROWS + 1),
+            lambda connection: rejected.rejected(connection, rejected.NEWEST, ROWS),
             4 * (ROWS + 1),
             id="rejected",
         ),
+        # Looked for twice: for the table, and for where the search ends.
         pytest.param(
-            lambda connection: codes.codes(connection, 5000, ROWS + 1), ROWS + 1, id="codes"
+            lambda connection: rejected.rejected(connection, rejected.NEWEST, ROWS, "none"),
+            2 * rejected.LOOKED_AT,
+            id="rejected of a table",
+        ),
+        pytest.param(
+            lambda connection: codes.CodeTable().page(connection, 5000, ROWS + 1),
+            ROWS + 1,
+            id="codes",
         ),
     ],
 )

@@ -109,7 +109,7 @@ async def test_captured_requests_become_their_rows(
         "SELECT s.labels, l.* FROM app_logs l JOIN sources s ON s.id = l.source_id"
     )
     left = await connection.fetch(
-        "SELECT FROM pending_halves UNION ALL SELECT FROM rejected_samples"
+        "SELECT FROM pending_rows UNION ALL SELECT FROM rejected_samples"
     )
     await connection.close()
     found = {

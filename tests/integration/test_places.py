@@ -25,11 +25,11 @@ from tests.timescale import require_compression
 NOW = 1_700_000_000_000
 SCHEMAS = """
 SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relname IN ('app_logs', 'error_codes', 'sources', 'pending_halves', 'rejected_samples',
-    'backfills', 'receiver_schema_version', 'app_status_now', 'app_status_hourly',
-    'app_status_hourly_stored')
+WHERE c.relname IN ('app_logs', 'error_codes', 'sources', 'pending_rows', 'rejected_samples',
+    'backfills', 'receiver_schema_version', 'receiver_tables', 'app_status_now', 'app_logs_now',
+    'app_status_hourly', 'app_status_hourly_stored')
 UNION SELECT n.nspname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE p.proname LIKE 'app\\_status\\_%' OR p.proname = 'receiver_run_for_each'
+WHERE p.proname ~ '^app_(status|logs)_' OR p.proname ~ '^receiver_'
 """
 JOBS = """
 SELECT proc_name, (config ->> 'drop_after')::interval FROM timescaledb_information.jobs
@@ -83,7 +83,7 @@ async def test_a_hypertable_stays_one_when_a_schema_comes_before_it(
     await migrate(make_settings(database_url=empty_database_url, retention="30d"))
     await require_compression(connection)
     await add_own_schema(connection)
-    assert await is_hypertable(connection)
+    assert await is_hypertable(connection, "app_logs")
     settings = make_settings(database_url=empty_database_url, retention="60d")
     await migrate(settings)
     jobs = dict(await connection.fetch(JOBS))

@@ -15,11 +15,11 @@ from receiver.errors import ErrorCodeError, SetupError
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.diagnosis.findings import Level
+from receiver.storage.reading.codes import CodeTable
+from receiver.storage.reading.listing import Listing
+from receiver.storage.reading.selecting import default_table
 from receiver.storage.reading.tables import (
-    add_code,
     connect,
-    newest_logs,
-    rename_code,
 )
 from receiver.storage.schema.revisions import migrate
 from receiver.storage.writing.backfills import Bookmark, Progress
@@ -47,7 +47,7 @@ BEGIN
     RETURN NULL;
 END $$;
 """
-WATCHED = ("app_logs", "pending_halves", "sources", "error_codes", "rejected_samples", "backfills")
+WATCHED = ("app_logs", "pending_rows", "sources", "error_codes", "rejected_samples", "backfills")
 
 # What a session of the server must be for the next client, which may be anybody.
 SETTINGS = """
@@ -108,7 +108,7 @@ async def test_all_that_writes_works_through_a_pooler(
         metrics = (await receiver.get("/metrics"))[1]
         assert "receiver_database_up 1.0" in metrics
         assert await receiver.ready()
-    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM pending_halves)"
+    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM pending_rows)"
     assert tuple((await ask(pooled_url, counts))[0]) == (2 * CLIENTS, 0)
     await migrate(settings)
 
@@ -120,13 +120,13 @@ async def test_all_that_reads_works_through_a_pooler(
     async with receiving(settings) as receiver:
         await send_all_kinds(receiver)
     async with connect(settings) as connection:
-        logs = await newest_logs(connection, 100)
+        logs = await Listing(default_table(settings.catalogue)).newest(connection, 100)
         assert len(logs) == 2 * CLIENTS
         assert logs[0].created_at.endswith("+00")
-        await add_code(connection, 500, "NEW", None)
+        await CodeTable().add(connection, 500, "NEW", None)
         with pytest.raises(ErrorCodeError, match="registered already"):
-            await add_code(connection, 500, "NEW", None)
-        await rename_code(connection, 500, "RENAMED", "renamed")
+            await CodeTable().add(connection, 500, "NEW", None)
+        await CodeTable().rename(connection, 500, "RENAMED", "renamed")
     found = await ask(pooled_url, "SELECT name FROM error_codes WHERE code = 500")
     assert found[0][0] == "RENAMED"
     for kind in ("csv", "parquet"):
@@ -181,9 +181,9 @@ async def test_every_commit_is_durable_whatever_the_default(
         async with receiving(settings) as receiver:
             await send_all_kinds(receiver)
         async with connect(settings) as session:
-            await add_code(session, 500, "NEW", None)
+            await CodeTable().add(session, 500, "NEW", None)
     async with connect(make_settings(database_url=empty_database_url)) as session:
-        await add_code(session, 501, "NEWER", None)
+        await CodeTable().add(session, 501, "NEWER", None)
     modes = await ask(empty_database_url, "SELECT DISTINCT relation, mode FROM commits")
     assert {mode for _, mode in modes} == {wanted}
     assert {relation for relation, _ in modes} == {*WATCHED} - {"backfills"}

@@ -23,8 +23,9 @@ TRIGGER = (
     "CREATE TRIGGER broken AFTER INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION broken()"
 )
 VIEWS = (
-    "DROP VIEW app_status_now, app_status_intervals, app_status_hourly CASCADE;"
-    "DROP FUNCTION app_status_intervals_between;"
+    "DROP VIEW app_status_now, app_status_intervals, app_status_hourly, app_logs_now, "
+    "app_logs_intervals CASCADE;"
+    "DROP FUNCTION app_status_intervals_between, app_logs_intervals_between;"
 )
 
 
@@ -81,9 +82,9 @@ async def change(connection: asyncpg.Connection, statement: str) -> None:
             "rejected_samples",
         ),
         (
-            "REVOKE DELETE ON pending_halves FROM {role}",
-            "GRANT DELETE ON pending_halves TO {role}",
-            "pending_halves",
+            "REVOKE DELETE ON pending_rows FROM {role}",
+            "GRANT DELETE ON pending_rows TO {role}",
+            "pending_rows",
         ),
         (
             "ALTER TABLE app_logs RENAME TO app_logs_2026",
@@ -190,7 +191,7 @@ async def test_a_trigger_that_fails_for_every_row_keeps_all_from_being_stored(
     assert caplog.text.count("no row can be stored") == 1
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 1
     assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 1
-    assert await connection.fetchval("SELECT count(*) FROM pending_halves") == 0
+    assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
     assert await connection.fetchval("SELECT count(*) FROM sources") == 2
 
 
@@ -234,7 +235,7 @@ async def test_where_rows_can_be_stored_they_are(
         assert await receiver.ready()
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 3
     assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 1
-    assert await connection.fetchval("SELECT count(*) FROM pending_halves") == 0
+    assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
 
 
 async def test_a_column_that_takes_no_row_is_named(

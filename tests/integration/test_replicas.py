@@ -71,7 +71,7 @@ async def test_every_pair_is_one_row_however_it_comes(
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
 
         async def nothing_pending() -> bool:
-            return not await connection.fetchval("SELECT count(*) FROM pending_halves")
+            return not await connection.fetchval("SELECT count(*) FROM pending_rows")
 
         await until(nothing_pending)
         await connection.close()

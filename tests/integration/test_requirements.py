@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from receiver.config.catalogue import built_in
 from receiver.config.settings import Settings
 from receiver.errors import SetupError
 from receiver.process.app import STORE
 from receiver.process.serve import serve
 from receiver.storage.connection.database import session
 from receiver.storage.schema import requirements, timescale
-from receiver.storage.schema.requirements import RIGHTS
+from receiver.storage.schema.requirements import rights
 from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
 from tests.receivers import Point, receiving
@@ -258,7 +259,10 @@ async def grant(database_url: str, role: str) -> None:
     """What is required of a role, no more."""
     await execute(
         database_url,
-        *(f"GRANT {', '.join(rights)} ON {name} TO {role}" for name, rights in RIGHTS.items()),
+        *(
+            f"GRANT {', '.join(granted)} ON {name} TO {role}"
+            for name, granted in rights(built_in()).items()
+        ),
     )
 
 
@@ -318,7 +322,7 @@ async def send_everything(settings: Settings) -> None:
         await receiver.send(*pair(3, 0.5))
 
         async def settled() -> bool:
-            waiting = await connection.fetchval("SELECT count(*) FROM pending_halves")
+            waiting = await connection.fetchval("SELECT count(*) FROM pending_rows")
             rejected = await connection.fetchval("SELECT count(*) FROM rejected_samples")
             return (waiting, rejected) == (0, 3)
 

@@ -10,14 +10,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from receiver.errors import DatabaseUnavailableError
-from receiver.storage import queries
+from receiver.errors import DatabaseUnavailableError, RefusedByDatabaseError
 from receiver.storage.connection.database import Database
+from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.schema import retention
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import migrate
 from receiver.storage.schema.timescale import is_hypertable
 from tests.conftest import MakeSettings
+from tests.declaring import declare
 from tests.receivers import receiving
 from tests.timescale import require_timescaledb
 from tests.waiting import until
@@ -30,8 +31,9 @@ SELECT now() - minute * INTERVAL '1 minute', 0, now(), id
 FROM generate_series(1, 2880) AS minute, sources;
 """
 REJECT = """
-INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, rejected_at)
-SELECT (SELECT min(id) FROM sources), 'app_status', day, 0.5, 'not_whole',
+INSERT INTO rejected_samples
+    (source_id, table_name, metric, timestamp_ms, value, reason, rejected_at)
+SELECT (SELECT min(id) FROM sources), 'app_logs', 'app_status', day, 0.5, 'not_whole',
     now() - day * INTERVAL '1 day'
 FROM generate_series(60, 1, -1) AS day
 """
@@ -58,7 +60,7 @@ async def database(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 
 async def require_plain_table(connection: asyncpg.Connection) -> None:
-    if await is_hypertable(connection):
+    if await is_hypertable(connection, "app_logs"):
         pytest.skip("app_logs is a hypertable here")
 
 
@@ -177,12 +179,54 @@ async def test_a_row_that_somebody_works_on_is_not_waited_for(
     await worker.close()
 
 
+async def test_each_table_keeps_its_rows_as_long_as_it_says(
+    connection: asyncpg.Connection,
+    database: Database,
+    database_url: str,
+    make_settings: MakeSettings,
+) -> None:
+    await require_plain_table(connection)
+    columns = {"heat": {"metric": "heat", "type": "double"}}
+    settings = declare(
+        make_settings,
+        database_url,
+        Short={"columns": columns, "retention": "1d"},
+        forever={"columns": columns},
+        long={"columns": columns, "retention": "36h"},
+    )
+    await migrate(settings)
+    for name in settings.catalogue.by_name:
+        await connection.execute(
+            f'INSERT INTO "{name}" (created_at, heat, source_id) '
+            "SELECT created_at, 1, source_id FROM app_logs"
+        )
+    # What goes wrong with one keeps nothing from the others.
+    await connection.execute(
+        """
+        CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
+        CREATE TRIGGER stay BEFORE DELETE ON "Short" EXECUTE FUNCTION stay()
+        """
+    )
+    with pytest.raises(RefusedByDatabaseError):
+        await delete_old(database, settings)
+    spans = {
+        name: (await connection.fetchrow(SPAN.replace("app_logs", f'"{name}"')))[1]
+        for name in settings.catalogue.by_name
+    }
+    assert spans["Short"] >= 2880
+    assert spans["forever"] >= 2880
+    assert spans["long"] <= 36 * 60 + 1
+    await connection.execute('DROP TRIGGER stay ON "Short"')
+    await delete_old(database, settings)
+    assert (await connection.fetchrow(SPAN.replace("app_logs", '"Short"')))[1] <= 1441
+
+
 async def test_only_one_replica_deletes_at_a_time(
     connection: asyncpg.Connection, database: Database, make_settings: MakeSettings
 ) -> None:
     await connection.execute(REJECT)
     async with connection.transaction():
-        assert await connection.fetchval(queries.TRY_MAINTENANCE_LOCK)
+        assert await connection.fetchval(TRY_MAINTENANCE_LOCK)
         await delete_old(database, make_settings())
     assert await rejected(connection) == 60
 

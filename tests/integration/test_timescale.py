@@ -11,7 +11,7 @@ import pytest
 from receiver.rows.model import Source
 from receiver.rows.reasons import Fate
 from receiver.storage.connection.database import Database
-from receiver.storage.reading.tables import rename_code
+from receiver.storage.reading.codes import CodeTable
 from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
@@ -153,7 +153,7 @@ async def test_a_unique_index_of_the_users_may_have_batches_decompressed(
 async def test_renaming_a_code_leaves_compressed_rows_alone(
     connection: asyncpg.Connection, sources: list[Source]
 ) -> None:
-    await rename_code(connection, 0, "FINE", None)
+    await CodeTable().rename(connection, 0, "FINE", None)
     await connection.execute("UPDATE error_codes SET name = 'GOOD' WHERE code = 0")
     assert await statuses(connection) == {0: len(sources) * ROWS}
     compressed = (

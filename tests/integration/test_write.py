@@ -226,8 +226,8 @@ async def test_a_request_takes_no_place_before_its_body_is_there(
 async def test_metrics_and_health(receiver: Running) -> None:
     await receiver.send(status(1), ocr(), other("up"))
     _, text = await receiver.get("/metrics")
-    assert 'receiver_samples_total{outcome="stored",reason=""} 2.0' in text
-    assert 'receiver_samples_total{outcome="filtered",reason=""} 1.0' in text
+    assert 'receiver_samples_total{outcome="stored",reason="",table="app_logs"} 2.0' in text
+    assert 'receiver_samples_total{outcome="filtered",reason="",table=""} 1.0' in text
     assert 'receiver_requests_total{code="204",version="1.0"} 1.0' in text
     assert (await receiver.get("/-/healthy"))[0] == 200
     assert (await receiver.get("/-/ready"))[0] == 200

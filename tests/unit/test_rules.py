@@ -38,10 +38,13 @@ def on(name: str, **labels: str) -> str:
 UP = on("up")
 DATABASE_UP = on("receiver_database_up")
 RECEIVED = on("receiver_samples_received_total")
-STORED = on("receiver_samples_total", outcome="stored", reason="")
-REJECTED = on("receiver_samples_total", outcome="rejected", reason="not_whole")
-FLOODED = on("receiver_samples_total", outcome="rejected", reason="too_many_new_sources")
-UNPAIRED = on("receiver_samples_total", outcome="unpaired", reason="")
+STORED = on("receiver_samples_total", outcome="stored", reason="", table="app_logs")
+FILTERED = on("receiver_samples_total", outcome="filtered", reason="", table="")
+REJECTED = on("receiver_samples_total", outcome="rejected", reason="not_whole", table="app_logs")
+FLOODED = on(
+    "receiver_samples_total", outcome="rejected", reason="too_many_new_sources", table="app_logs"
+)
+UNPAIRED = on("receiver_samples_total", outcome="unpaired", reason="", table="app_logs")
 PENDING_AGE = on("receiver_pending_oldest_age_seconds")
 ACKNOWLEDGED = on("receiver_requests_total", code="204", version="1.0")
 REFUSED = on("receiver_requests_total", code="503", version="1.0")
@@ -57,6 +60,7 @@ FAILED = on("receiver_batches_failed_total")
 COUNT = on("receiver_commit_duration_seconds_count")
 SOURCE = on(
     "receiver_source_newest_sample_timestamp_seconds",
+    table="app_logs",
     source_id="1",
     source_job="factory",
     source_instance="cam-1",
@@ -83,6 +87,7 @@ HEALTHY: Values = {
     DATABASE_UP: "1x90",
     RECEIVED: STEADY,
     STORED: STEADY,
+    FILTERED: STEADY,
     REJECTED: "0x90",
     FLOODED: "0x90",
     UNPAIRED: "0x90",
@@ -133,11 +138,21 @@ CASES: list[tuple[str, Values, set[str]]] = [
     ),
     ("many are rejected", {REJECTED: "0+1x90"}, {"ReceiverSamplesRejected"}),
     ("a flood is limited", {FLOODED: "0x50 0+10x40"}, {"ReceiverFloodLimited"}),
-    ("many find no twin", {UNPAIRED: "0+1x90"}, {"ReceiverSamplesRejected"}),
+    (
+        "all of a small table are rejected",
+        {STORED: "0+60000x90", REJECTED.replace("app_logs", "presses"): "0+1x90"},
+        {"ReceiverSamplesRejected"},
+    ),
+    (
+        "a source is silent in one table",
+        {SOURCE.replace("app_logs", "presses"): "0+60x45 2700x40"},
+        {"ReceiverSourceSilent"},
+    ),
+    ("many rows stay incomplete", {UNPAIRED: "0+1x90"}, {"ReceiverSamplesRejected"}),
     ("all are rejected", {STORED: "0x90", REJECTED: STEADY}, {"ReceiverSamplesRejected"}),
     ("a few are rejected", {REJECTED: "0+0.5x90"}, set()),
-    ("a half waits for long", {PENDING_AGE: "0+60x90"}, {"ReceiverPendingAgeing"}),
-    ("halves of a backlog wait", {PENDING_AGE: "600x90"}, set()),
+    ("a row is incomplete for long", {PENDING_AGE: "0+60x90"}, {"ReceiverPendingAgeing"}),
+    ("rows of a backlog are incomplete", {PENDING_AGE: "600x90"}, set()),
     ("commits are slow", commits(0.95), {"ReceiverCommitSlow"}),
     ("a commit is slow", commits(0.995), set()),
     ("requests are turned away", {OVERLOADED: "0+1x90"}, {"ReceiverQueueFull"}),

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.storage.connection.database import Connection, session, translated, used
-from receiver.storage.diagnosis import contents, schema, server, timescale, writing
+from receiver.storage.diagnosis import contents, rows, schema, server, tables, timescale, writing
 from receiver.storage.diagnosis.findings import Report, carry_out, problem
 from receiver.storage.schema.revisions import HAS_VERSION
 
@@ -25,7 +25,13 @@ TIMEOUT: Final = "10s"
 READ_ONLY: Final = "SET default_transaction_read_only = on"
 
 ALWAYS: Final = {**server.CHECKS, **schema.CHECKS, **timescale.CHECKS}
-WITH_TABLES: Final = {**schema.CHECKS_OF_TABLES, **writing.CHECKS, **contents.CHECKS}
+WITH_TABLES: Final = {
+    **schema.CHECKS_OF_TABLES,
+    **tables.CHECKS,
+    **writing.CHECKS,
+    **contents.CHECKS,
+    **rows.CHECKS,
+}
 
 
 async def diagnose(settings: Settings) -> Report:

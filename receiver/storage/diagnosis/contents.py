@@ -1,34 +1,53 @@
-"""Do rows come in, and do they make sense?"""
+"""What waits, what was rejected, and what nobody has named."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import asyncpg
+
 from receiver.config.settings import Settings
+from receiver.config.table_names import ERROR_CODES
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Connection
-from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
+from receiver.storage.connection.places import quote
+from receiver.storage.diagnosis.findings import Finding, note, ok, spell, warning
 
-PATIENCE: Final = timedelta(minutes=5)
-"""A twin that has not come by then, or a row, is worth a word."""
+DELAY: Final = timedelta(minutes=5)
+"""A sample or a row that has not come by then is reported."""
 
 SKEW: Final = timedelta(seconds=60)
-"""Clocks further apart than that are worth a word."""
+"""Clocks further apart than that are reported."""
 
-# Halves that wait, those of them that are OCR values, and how long the oldest has waited.
+# Incomplete rows by table, and how long the oldest has waited.
 PENDING: Final = """
-SELECT count(*) AS total, count(*) FILTER (WHERE app_status IS NULL) AS ocr,
-    now() - min(arrived_at) AS age
-FROM pending_halves
+SELECT table_name, count(*) AS total, now() - min(arrived_at) AS age
+FROM pending_rows GROUP BY table_name ORDER BY table_name
 """
 
-# Why samples were rejected in the last day, by reason; the newest 100,000 samples tell enough.
+# How many of the first incomplete rows have a sample for each column.
+PENDING_SAMPLES: Final = """
+SELECT table_name, NULL AS column_name, count(*)
+FROM (SELECT table_name FROM pending_rows LIMIT 100000) AS first GROUP BY 1
+UNION ALL
+SELECT table_name, column_name, count(*)
+FROM (SELECT table_name, samples FROM pending_rows LIMIT 100000) AS first,
+    jsonb_object_keys(samples) AS column_name
+GROUP BY 1, 2
+"""
+
+# Why samples were rejected in the last day, by reason and table; the newest 100,000 samples tell
+# enough.
 REJECTED: Final = """
-SELECT reason, count(*) AS number
-FROM (SELECT reason, rejected_at FROM rejected_samples ORDER BY id DESC LIMIT 100000) AS newest
+SELECT reason, table_name, count(*) AS number
+FROM (
+    SELECT reason, table_name, rejected_at FROM rejected_samples ORDER BY id DESC LIMIT 100000
+) AS newest
 WHERE rejected_at > now() - interval '1 day'
-GROUP BY reason ORDER BY number DESC, reason
+GROUP BY reason, table_name ORDER BY number DESC, reason, table_name
 """
 
 # How many there are at all, as far as counting is quick.
@@ -37,56 +56,28 @@ SELECT count(*) FROM (SELECT FROM rejected_samples LIMIT 1000000) AS first_milli
 """
 
 UNREGISTERED: Final = """
-SELECT code FROM error_codes WHERE name = 'UNREGISTERED_' || code ORDER BY code
-"""
-
-# Seconds since the time of the newest row up to now, by the database's clock.
-NEWEST_AGE: Final = """
-SELECT EXTRACT(EPOCH FROM now() - created_at)::double precision
-FROM app_logs WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1
-"""
-
-# Rows that lie in the future by more than $1, as far as counting is quick, and by how many seconds
-# the last of them does.
-FUTURE: Final = """
-SELECT (
-        SELECT count(*) FROM (
-            SELECT FROM app_logs WHERE created_at > now() + $1::interval LIMIT 100000
-        ) AS future
-    ) AS number, (
-        SELECT EXTRACT(EPOCH FROM created_at - now())::double precision
-        FROM app_logs ORDER BY created_at DESC LIMIT 1
-    ) AS lead
-"""
-
-# By what order of magnitude the newest rows' OCR times miss their own times.
-FACTORS: Final = """
-SELECT count(*) AS total,
-    count(*) FILTER (WHERE factor BETWEEN 100 AND 10000) AS large,
-    count(*) FILTER (WHERE factor BETWEEN 0.0001 AND 0.01) AS small
-FROM (
-    SELECT EXTRACT(EPOCH FROM ocr_value) / NULLIF(EXTRACT(EPOCH FROM created_at), 0) AS factor
-    FROM app_logs WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1000
-) AS newest
+SELECT code FROM {codes} WHERE name = 'UNREGISTERED_' || code ORDER BY code
 """
 
 LOOK_AT_PENDING: Final = (
-    "SELECT left(s.labels::text, 200) AS labels, p.* FROM pending_halves p "
+    "SELECT left(s.labels::text, 200) AS labels, p.* FROM pending_rows p "
     "JOIN sources s ON s.id = p.source_id ORDER BY p.arrived_at LIMIT 10"
 )
 
 REMEDIES: Final = {
     Reason.CONFLICT: "two senders use the same labels and time: tell them apart by a label",
-    Reason.UNPAIRED: "the two metrics must be scraped together and have the same labels",
-    Reason.OUT_OF_RANGE: "if it is the OCR metric, RECEIVER_OCR_UNIT may be another",
+    Reason.UNPAIRED: "the metrics of a row must be scraped together and have the same labels",
+    Reason.OUT_OF_RANGE: "if it is a timestamp, its unit may be another: RECEIVER_OCR_UNIT, or "
+    "`unit` of the column",
     Reason.TIMESTAMP_OUT_OF_RANGE: "set the clock of Prometheus or of the application",
-    Reason.WITH_OTHER: "the other sample of the pair was rejected; look for the reason of that one",
+    Reason.WITH_OTHER: "another sample of the row was rejected; look for the reason of that one",
+    Reason.LABEL: "a label's value does not fit its column: declare it as text, or drop it from "
+    "`labels`",
     Reason.TOO_OLD: "set the sender's clock, or raise RECEIVER_MAX_SAMPLE_AGE",
     Reason.TOO_FAR_AHEAD: "set the sender's clock, or raise RECEIVER_MAX_SAMPLE_LEAD",
     Reason.TOO_MANY_SOURCES: "drop labels that change with each scrape (write_relabel_configs), or "
     "raise RECEIVER_MAX_NEW_SOURCES",
-    Reason.TOO_MANY_CODES: "look whether the status metric holds error codes, or raise "
-    "RECEIVER_MAX_NEW_CODES",
+    Reason.TOO_MANY_CODES: "look whether the metric holds codes, or raise RECEIVER_MAX_NEW_CODES",
     Reason.TOO_MANY_CHUNKS: "set the senders' clocks, load history with `receiver backfill`, or "
     "raise RECEIVER_MAX_NEW_CHUNKS",
     Reason.REFUSED: "a constraint, trigger or policy refuses it; the column detail says which",
@@ -95,31 +86,60 @@ REMEDIES: Final = {
 
 
 async def check_pending(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether samples wait for the other one longer than a moment."""
-    found = await connection.fetchrow(PENDING)
-    if not found["total"]:
-        return [ok("no sample waits for the other sample")]
-    state = (
-        f"samples that wait for the other sample: {found['total'] - found['ocr']} "
-        f"{settings.status_metric}, {found['ocr']} {settings.ocr_metric}, the oldest for "
-        f"{spell(found['age'])}"
-    )
-    if found["age"] > settings.pair_timeout + settings.maintenance_interval + PATIENCE:
+    """Whether incomplete rows wait for longer than a moment."""
+    waiting = await connection.fetch(PENDING)
+    if not waiting:
+        return [ok("no row waits for a sample")]
+    came: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
+    for table, column, count in await connection.fetch(PENDING_SAMPLES):
+        came[table][column] = count
+    return [judge_pending(row, came[row["table_name"]], settings) for row in waiting]
+
+
+def judge_pending(
+    waiting: asyncpg.Record, came: Mapping[str | None, int], settings: Settings
+) -> Finding:
+    """Say of the incomplete rows of a table what they lack, and whether they wait too long.
+
+    Args:
+        waiting: A row of `PENDING`.
+        came: How many samples came for each column, and under None how many rows were looked at.
+        settings: All of them.
+    """
+    name, total, age = waiting
+    state = f"incomplete rows of {name}: {total}, the oldest for {spell(age)}"
+    table = settings.catalogue.by_name.get(name)
+    if table is None:
+        return warning(
+            f"{state}; the table is not declared any more", f"to look: {LOOK_AT_PENDING}"
+        )
+    lacking = {
+        column.name: came.get(None, 0) - came.get(column.name, 0)
+        for column in table.columns
+        if column.required
+    }
+    listed = ", ".join(f"{column} ({count})" for column, count in lacking.items() if count > 0)
+    state += f"; they lack {listed}" if listed else ""
+    if age > table.pair_timeout + settings.maintenance_interval + DELAY:
         advice = "they should have been rejected long ago: is `receiver serve` running?"
-        return [warning(state, advice)]
-    if found["age"] > PATIENCE:
-        advice = "the two metrics must have the same labels and both be sent; to look"
-        return [warning(state, f"{advice}: {LOOK_AT_PENDING}")]
-    return [ok(state)]
+        return warning(state, advice)
+    if age > DELAY:
+        advice = "the metrics of a row must have the same labels and all be sent; to look"
+        return warning(state, f"{advice}: {LOOK_AT_PENDING}")
+    return ok(state)
 
 
-async def check_rejected(connection: Connection, _: Settings) -> list[Finding]:
+async def check_rejected(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether samples were rejected of late, and why."""
     in_all = await connection.fetchval(REJECTED_IN_ALL)
     reasons = await connection.fetch(REJECTED)
     if not reasons:
         return [ok(f"no sample was rejected in the last day ({in_all} in all)")]
-    counts = ", ".join(f"{number} {reason}" for reason, number in reasons)
+    several = settings.catalogue.by_name.keys() | {row["table_name"] for row in reasons}
+    counts = ", ".join(
+        f"{number} {reason}" + (f" of {table}" if len(several) > 1 else "")
+        for reason, table, number in reasons
+    )
     default = "the application exposes a value that makes no row; to look: rejected_samples"
     return [
         warning(
@@ -129,14 +149,22 @@ async def check_rejected(connection: Connection, _: Settings) -> list[Finding]:
     ]
 
 
-async def check_codes(connection: Connection, _: Settings) -> list[Finding]:
+async def check_codes(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether there are codes that nobody has given a name."""
-    codes = [str(row["code"]) for row in await connection.fetch(UNREGISTERED)]
-    if not codes:
-        return [ok("every error code has a name")]
-    shown = ", ".join(codes[:10]) + (", …" if len(codes) > 10 else "")
-    advice = "receiver codes rename CODE NAME [DESCRIPTION]"
-    return [note(f"error codes that nobody has named: {shown}", advice)]
+    findings = []
+    for name in settings.catalogue.code_tables:
+        rows = await connection.fetch(UNREGISTERED.format(codes=quote(name)))
+        codes = [str(row["code"]) for row in rows]
+        if codes:
+            shown = ", ".join(codes[:10]) + (", …" if len(codes) > 10 else "")
+            what = "error codes" if name == ERROR_CODES else f"codes of {name}"
+            advice = (
+                "receiver codes rename CODE NAME [DESCRIPTION]"
+                if name == ERROR_CODES
+                else f"UPDATE {quote(name)} SET name = NAME WHERE code = CODE"
+            )
+            findings.append(note(f"{what} that nobody has named: {shown}", advice))
+    return findings or [ok("every code has a name")]
 
 
 async def check_clock(connection: Connection, _: Settings) -> list[Finding]:
@@ -151,66 +179,9 @@ async def check_clock(connection: Connection, _: Settings) -> list[Finding]:
     return [ok("the database's clock agrees with this machine's")]
 
 
-async def check_newest(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether rows come in, with times that are neither old nor yet to come."""
-    seconds = await connection.fetchval(NEWEST_AGE)
-    return [judge_newest(seconds), *await find_future(connection)]
-
-
-def judge_newest(seconds: float | None) -> Finding:
-    """What to say of the age of the newest row up to now."""
-    if seconds is None:
-        advice = "`receiver doctor --prometheus URL` tells whether anything is sent"
-        return note("app_logs has no rows yet", advice)
-    age = as_span(seconds)
-    if age > PATIENCE:
-        return warning(
-            f"the newest row is {spell(age)} old",
-            "nothing comes in, or clocks are wrong; `receiver doctor --prometheus URL` tells",
-        )
-    return ok(f"the newest row is {spell(age)} old")
-
-
-async def find_future(connection: Connection) -> list[Finding]:
-    """Whether there are rows that lie in the future, which nothing that shows the newest shows."""
-    found = await connection.fetchrow(FUTURE, SKEW)
-    if not found["number"]:
-        return []
-    return [
-        warning(
-            f"rows that lie in the future: {found['number']}, the newest by "
-            f"{spell(as_span(found['lead']))}",
-            "set the clocks of Prometheus, the applications and the database (NTP); until their "
-            "time comes they do not count as the newest",
-        )
-    ]
-
-
-def as_span(seconds: float) -> timedelta:
-    """Read a length of time; what a timedelta holds is less than what TIMESTAMPTZ does."""
-    return timedelta(seconds=max(min(seconds, 1e11), -1e11))
-
-
-async def check_unit(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether OCR times are off by the factor between the two units."""
-    found = await connection.fetchrow(FACTORS)
-    wrong = found["large"] if settings.ocr_unit == "seconds" else found["small"]
-    if wrong > found["total"] / 2:
-        other = "milliseconds" if settings.ocr_unit == "seconds" else "seconds"
-        return [
-            problem(
-                f"{wrong} of the newest {found['total']} OCR times are off by a factor of 1000",
-                f"set RECEIVER_OCR_UNIT={other}",
-            )
-        ]
-    return [ok(f"OCR times fit the unit {settings.ocr_unit}")] if found["total"] else []
-
-
 CHECKS: Final = {
     "pending": check_pending,
     "rejected": check_rejected,
     "codes": check_codes,
     "clock": check_clock,
-    "rows": check_newest,
-    "unit": check_unit,
 }

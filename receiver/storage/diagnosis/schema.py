@@ -6,24 +6,29 @@ from typing import Final
 
 from receiver.config.settings import Settings
 from receiver.errors import SchemaError
+from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection
+from receiver.storage.connection.places import quote
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
 from receiver.storage.schema.requirements import require_rights, require_room, require_schema
 from receiver.storage.schema.revisions import find_revision, newest_revision
 
-INDEXES: Final = (
-    ("UNIQUE INDEX", "error_codes", "code"),
+KEPT_INDEXES: Final = (
     ("UNIQUE INDEX", "sources", "digest"),
-    ("UNIQUE INDEX", "app_logs", "source_id, created_at"),
-    ("INDEX", "app_logs", "created_at"),
-    ("UNIQUE INDEX", "pending_halves", "source_id, created_at"),
-    ("UNIQUE INDEX", "rejected_samples", "source_id, metric, timestamp_ms, value, reason"),
+    ("UNIQUE INDEX", "pending_rows", "source_id, created_at, table_name"),
+    (
+        "UNIQUE INDEX",
+        "rejected_samples",
+        "source_id, metric, timestamp_ms, value, reason, table_name",
+    ),
 )
-"""The indexes that the receiver or the documented queries cannot do without."""
+"""The indexes of the receiver's own tables that it cannot do without."""
 
-TABLES: Final = [table for _, table, _ in INDEXES]
+FIND_TABLES: Final = """
+SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL
+"""
 
-# The valid indexes of these tables ($1), as in INDEXES.
+# The valid indexes of these tables ($1), as in `needed_indexes`.
 FIND_INDEXES: Final = """
 SELECT CASE WHEN i.indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END, t.relname, (
         SELECT string_agg(a.attname, ', ' ORDER BY key.place)
@@ -31,7 +36,7 @@ SELECT CASE WHEN i.indisunique THEN 'UNIQUE INDEX' ELSE 'INDEX' END, t.relname, 
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = key.number
     )
 FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
-WHERE i.indrelid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
+WHERE i.indrelid IN (SELECT to_regclass(quote_ident(name)) FROM unnest($1::text[]) AS name)
   AND i.indisvalid AND i.indisready AND i.indpred IS NULL
 """
 
@@ -41,9 +46,11 @@ FIND_INVALID: Final = """
 SELECT i.indexrelid::regclass::text AS index
 FROM pg_index i
 WHERE NOT (i.indisvalid AND i.indisready) AND i.indrelid IN (
-    SELECT to_regclass(name) FROM unnest($1::text[]) AS name
+    SELECT to_regclass(quote_ident(name)) FROM unnest($1::text[]) AS name
     UNION ALL
-    SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('app_logs')
+    SELECT inhrelid FROM pg_inherits WHERE inhparent IN (
+        SELECT to_regclass(quote_ident(name)) FROM unnest($1::text[]) AS name
+    )
 )
 ORDER BY 1 LIMIT 10
 """
@@ -67,27 +74,42 @@ async def check_revision(connection: Connection, settings: Settings) -> list[Fin
     return [problem(state, "run `receiver migrate`")]
 
 
-async def check_rights(connection: Connection, _: Settings) -> list[Finding]:
+async def check_rights(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether the role may work with the tables."""
     try:
-        await require_rights(connection)
+        await require_rights(connection, settings.catalogue)
     except SchemaError as error:
         return [problem(str(error))]
     role = await connection.fetchval("SELECT quote_ident(current_user)")
     return [ok(f"role {role} may read and write the tables")]
 
 
-async def check_indexes(connection: Connection, _: Settings) -> list[Finding]:
+def needed_indexes(catalogue: Catalogue) -> list[tuple[str, str, str]]:
+    """List the indexes that the receiver or the documented queries cannot do without."""
+    return [
+        *(("UNIQUE INDEX", name, "code") for name in catalogue.code_tables),
+        *(("UNIQUE INDEX", table.name, "source_id, created_at") for table in catalogue.tables),
+        *(("INDEX", table.name, "created_at") for table in catalogue.tables),
+        *KEPT_INDEXES,
+    ]
+
+
+async def check_indexes(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether the indexes are there and valid."""
-    found = [tuple(row) for row in await connection.fetch(FIND_INDEXES, TABLES)]
+    needed = needed_indexes(settings.catalogue)
+    names = list({table for _, table, _ in needed})
+    there = {name for (name,) in await connection.fetch(FIND_TABLES, names)}
+    found = [tuple(row) for row in await connection.fetch(FIND_INDEXES, names)]
     findings = [
-        problem(f"{table} has no index on ({columns})", f"CREATE {kind} ON {table} ({columns})")
-        for kind, table, columns in INDEXES
-        if (kind, table, columns) not in found
+        problem(
+            f"{table} has no index on ({columns})", f"CREATE {kind} ON {quote(table)} ({columns})"
+        )
+        for kind, table, columns in needed
+        if table in there and (kind, table, columns) not in found
     ]
     findings += [
         warning(f"index {row['index']} is invalid", f"REINDEX INDEX CONCURRENTLY {row['index']}")
-        for row in await connection.fetch(FIND_INVALID, TABLES)
+        for row in await connection.fetch(FIND_INVALID, names)
     ]
     return findings or [ok("all indexes are there and valid")]
 

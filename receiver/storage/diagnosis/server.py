@@ -109,7 +109,7 @@ async def check_connections(connection: Connection, settings: Settings) -> list[
 
 
 async def check_vacuum(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether the server tidies up: pending_halves is written and deleted all the time."""
+    """Whether the server tidies up: pending_rows is written and deleted all the time."""
     if await connection.fetchval("SHOW autovacuum") == "off":
         return [warning("autovacuum is off: tables and indexes will swell", "turn it on")]
     return [ok("autovacuum is on")]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import asyncpg
 
 from receiver.config.settings import Settings
 from receiver.storage.connection.database import Connection
-from receiver.storage.connection.places import LOGS, schema_of
+from receiver.storage.connection.places import OWN_SCHEMA, quote
 from receiver.storage.diagnosis.findings import Finding, note, ok, warning
-from receiver.storage.schema.timescale import FIND_HYPERTABLE, IS_LOADED, LOAD
+from receiver.storage.schema.timescale import IS_LOADED, LOAD, PLACE, is_hypertable
 
 OLDEST: Final = (2, 14)
 
@@ -29,7 +30,13 @@ LICENSE: Final = "SELECT current_setting('timescaledb.license', true)"
 DESCRIBE_HYPERTABLE: Final = f"""
 SELECT num_chunks, quote_ident(current_user) AS role, pg_has_role(owner, 'USAGE') AS owned
 FROM timescaledb_information.hypertables
-WHERE hypertable_schema = {schema_of(LOGS)} AND hypertable_name = 'app_logs'
+WHERE (hypertable_schema, hypertable_name) = {PLACE}
+"""
+
+# The policies of a hypertable ($1) and the age of the chunks that they treat.
+FIND_POLICIES: Final = f"""
+SELECT proc_name, COALESCE(config ->> 'compress_after', config ->> 'drop_after')
+FROM timescaledb_information.jobs WHERE (hypertable_schema, hypertable_name) = {PLACE}
 """
 
 # The jobs that belong to our schema, and how their last run ended. While a job runs, its next start
@@ -37,17 +44,16 @@ WHERE hypertable_schema = {schema_of(LOGS)} AND hypertable_name = 'app_logs'
 # holds it, depending on the version.
 FIND_JOBS: Final = f"""
 SELECT j.job_id, j.proc_name AS name, j.hypertable_name AS table, j.scheduled,
-    COALESCE(j.config ->> 'compress_after', j.config ->> 'drop_after') AS after,
     s.last_run_status = 'Failed' AS failed, (
         SELECT e.err_message FROM timescaledb_information.job_errors e
         WHERE e.job_id = j.job_id ORDER BY e.finish_time DESC LIMIT 1
     ) AS error,
     isfinite(s.next_start) AND s.next_start < now() - interval '1 hour' AS overdue
 FROM timescaledb_information.jobs j LEFT JOIN timescaledb_information.job_stats s USING (job_id)
-WHERE COALESCE(j.hypertable_schema, j.proc_schema) = {schema_of(LOGS)}
+WHERE COALESCE(j.hypertable_schema, j.proc_schema) = {OWN_SCHEMA}
     OR (j.hypertable_schema, j.hypertable_name) IN (
         SELECT materialization_hypertable_schema, materialization_hypertable_name
-        FROM timescaledb_information.continuous_aggregates WHERE view_schema = {schema_of(LOGS)}
+        FROM timescaledb_information.continuous_aggregates WHERE view_schema = {OWN_SCHEMA}
     )
 ORDER BY j.job_id
 """
@@ -57,7 +63,7 @@ async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
     """Whether the extension is there, and recent enough."""
     found = await connection.fetchrow(FIND_VERSIONS)
     if found is None:
-        return [note("the server does not offer TimescaleDB: app_logs is a plain table")]
+        return [note("the server does not offer TimescaleDB: all tables are plain")]
     offered, installed = found
     if not await connection.fetchval(IS_LOADED):
         found = f"the server has TimescaleDB {offered} but does not load it"
@@ -88,35 +94,39 @@ def as_numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
-async def check_hypertable(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether `app_logs` is a hypertable where it could be one."""
+async def check_hypertables(connection: Connection, settings: Settings) -> list[Finding]:
+    """Whether the declared tables are hypertables where they could be."""
     if not await connection.fetchval(HAS_EXTENSION):
         return []
-    found = await connection.fetchrow(DESCRIBE_HYPERTABLE)
-    if found and settings.migrate_on_start and not found["owned"]:
-        return [
-            warning(
-                f"role {found['role']} does not own app_logs, so it cannot see to its chunks",
-                "run `receiver migrate` as the owner, and `receiver serve --no-migrate-on-start`",
-            )
-        ]
-    if found:
-        return [ok(f"app_logs is a hypertable with {found['num_chunks']} chunks")]
-    if not await connection.fetchval("SELECT to_regclass('app_logs') IS NOT NULL"):
-        return []
     return [
-        warning(
-            "app_logs is a plain table, though TimescaleDB is there",
-            "`receiver migrate` converts it while it is empty, and says how if it is not",
-        )
+        await check_hypertable(connection, name, migrates=settings.migrate_on_start)
+        for name in settings.catalogue.by_name
+        if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", quote(name))
     ]
 
 
-async def check_policies(connection: Connection, _: Settings) -> list[Finding]:
+async def check_hypertable(connection: Connection, table: str, *, migrates: bool) -> Finding:
+    """Whether a table that is there is a hypertable."""
+    found = await connection.fetchrow(DESCRIBE_HYPERTABLE, table)
+    if found and migrates and not found["owned"]:
+        return warning(
+            f"role {found['role']} does not own {table}, so it cannot see to its chunks",
+            "run `receiver migrate` as the owner, and `receiver serve --no-migrate-on-start`",
+        )
+    if found:
+        return ok(f"{table} is a hypertable with {found['num_chunks']} chunks")
+    return warning(
+        f"{table} is a plain table, though TimescaleDB is there",
+        "`receiver migrate` converts it while it is empty, and says how if it is not",
+    )
+
+
+async def check_policies(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether there are policies for compression and retention, and whether their jobs work."""
     if not await connection.fetchval(HAS_EXTENSION):
         return []
-    if not await connection.fetchval(FIND_HYPERTABLE):
+    tables = [name for name in settings.catalogue.by_name if await is_hypertable(connection, name)]
+    if not tables:
         return []
     if await connection.fetchval(LICENSE) == "apache":
         return [
@@ -125,20 +135,29 @@ async def check_policies(connection: Connection, _: Settings) -> list[Finding]:
                 "timescaledb.license = timescale in postgresql.conf, if the packages have it",
             )
         ]
-    jobs = await connection.fetch(FIND_JOBS)
-    return [describe_policies(jobs), *filter(None, map(judge, jobs))]
+    findings = [
+        describe_policies(name, dict(await connection.fetch(FIND_POLICIES, name)))
+        for name in tables
+    ]
+    return findings + [
+        finding for finding in map(judge, await connection.fetch(FIND_JOBS)) if finding is not None
+    ]
 
 
-def describe_policies(jobs: list[asyncpg.Record]) -> Finding:
-    """Which policies `app_logs` has."""
-    after = {job["name"]: f"after {job['after']}" for job in jobs if job["table"] == "app_logs"}
+def describe_policies(table: str, ages: Mapping[str, str | None]) -> Finding:
+    """Which policies a table has."""
+    after = {name: f"after {age}" for name, age in ages.items()}
     compression = after.get("policy_compression")
     found = (
-        f"compression of app_logs: {compression or 'none'}, "
-        f"retention: {after.get('policy_retention', 'none')}; {len(jobs)} jobs in all"
+        f"compression of {table}: {compression or 'none'}, "
+        f"retention: {after.get('policy_retention', 'none')}"
     )
     if compression is None:
-        return note(found, "it saves most of the space: set RECEIVER_COMPRESS_AFTER, such as to 7d")
+        return note(
+            found,
+            "it saves most of the space: set RECEIVER_COMPRESS_AFTER, or compress_after of the "
+            "table, such as to 7d",
+        )
     return ok(found)
 
 
@@ -163,6 +182,6 @@ def judge(job: asyncpg.Record) -> Finding | None:
 
 CHECKS: Final = {
     "timescaledb": check_extension,
-    "hypertable": check_hypertable,
+    "hypertable": check_hypertables,
     "policies": check_policies,
 }

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import asyncpg
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
+from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Connection, describe, translated
+from receiver.storage.connection.places import quote
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem
-from receiver.storage.writing.rehearsal import HAS_KEY, REHEARSALS, no_key
+from receiver.storage.schema.table_statements import columns_of, sql_type
+from receiver.storage.writing.rehearsal import find_keyless, rehearsals
 
-WRITTEN: Final = {
-    "error_codes": ("code", "name", "description"),
+OWN: Final = {
     "sources": ("digest", "labels"),
-    "app_logs": ("created_at", "source_id", "app_status", "ocr_value"),
-    "pending_halves": ("created_at", "source_id"),
-    "rejected_samples": ("metric", "timestamp_ms", "value", "reason"),
+    "pending_rows": ("table_name", "created_at", "source_id", "samples"),
+    "rejected_samples": ("metric", "timestamp_ms", "value", "reason", "table_name"),
 }
-"""Columns that are given a value in each row."""
-
-COPIED: Final = {
-    "created_at": "timestamp with time zone",
-    "source_id": "integer",
-    "app_status": "integer",
-    "ocr_value": "timestamp with time zone",
-}
-"""Types of the columns of `app_logs` that COPY takes."""
+"""Columns of the receiver's own tables that are given a value in each row."""
 
 # Columns that must have a value, by table, but have no default.
 FIND_MANDATORY: Final = """
 SELECT c.relname AS table, a.attname AS column
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-WHERE a.attrelid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
+WHERE a.attrelid IN (SELECT to_regclass(quote_ident(name)) FROM unnest($1::text[]) AS name)
   AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef
   AND a.attidentity = ''
 ORDER BY c.relname, a.attnum
@@ -42,89 +36,138 @@ ORDER BY c.relname, a.attnum
 FIND_TYPES: Final = """
 SELECT attname AS column, format_type(atttypid, NULL) AS type
 FROM pg_attribute
-WHERE attrelid = to_regclass('app_logs') AND attname = ANY($1::text[]) AND NOT attisdropped
+WHERE attrelid = to_regclass(quote_ident($1)) AND attname = ANY($2::text[]) AND NOT attisdropped
 """
 
 FIND_POLICIES: Final = """
 SELECT name FROM unnest($1::text[]) AS name
-WHERE to_regclass(name) IS NOT NULL AND row_security_active(to_regclass(name)) ORDER BY name
+WHERE to_regclass(quote_ident(name)) IS NOT NULL
+  AND row_security_active(to_regclass(quote_ident(name)))
+ORDER BY name
 """
+
+
+FIND_OBSTACLE: Final = "SELECT receiver_references_obstacle($1, $2::jsonb)"
+
+
+def written(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
+    """Return the columns that are given a value in each row, by table."""
+    return {
+        **dict.fromkeys(catalogue.code_tables, ("code", "name", "description")),
+        **{table.name: tuple(copied(table)) for table in catalogue.tables},
+        **OWN,
+    }
+
+
+def copied(table: Table) -> dict[str, str]:
+    """Return the columns of a table that COPY takes, with their types."""
+    return {
+        "created_at": "timestamp with time zone",
+        "source_id": "integer",
+        **{column.name: sql_type(column) for column in columns_of(table)},
+    }
 
 
 async def check_writing(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether rows can be stored, and if not, what differs from the tables as they were made."""
+    catalogue = settings.catalogue
     findings = [
-        found for table in REHEARSALS if (found := await try_table(connection, table)) is not None
+        found
+        for table, statement in rehearsals(catalogue).items()
+        if (found := await try_table(connection, table, statement)) is not None
     ]
-    if not findings and not await connection.fetchval(HAS_KEY):
-        findings.append(problem(*no_key("app_logs").split(": ", 1)))
-    findings += await find_mandatory(connection)
+    if not findings and (keyless := await find_keyless(connection, catalogue)):
+        findings.append(problem(*keyless.split(": ", 1)))
+    findings += await find_mandatory(connection, catalogue)
     if findings:
         return findings
     return [ok("rows can be stored"), *await find_slow(connection, settings)]
 
 
-async def try_table(connection: Connection, table: str) -> Finding | None:
+async def try_table(connection: Connection, table: str, statement: str) -> Finding | None:
     """Go through what is done with a table to store rows."""
     try:
         with translated():
             async with connection.transaction():
                 # The session may only read; nothing of this writes anything.
                 await connection.execute("SET TRANSACTION READ WRITE")
-                await connection.execute(REHEARSALS[table])
+                await connection.execute(statement)
     except ReceiverError as error:
         cause = error.__cause__
         said = describe(cause) if isinstance(cause, asyncpg.PostgresError) else str(error)
         if getattr(cause, "sqlstate", None) == "42501":
             advice = (
-                f"let the owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO our role"
+                f"let the owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {quote(table)} TO our "
+                "role"
             )
         else:
-            advice = f"change {table} back to what it was: docs/architecture.md lists its columns"
+            advice = (
+                f"change {table} back to what it was: docs/architecture.md and `receiver tables` "
+                "list its columns"
+            )
         return problem(f"no row can be stored: {table}: {said}", advice)
     return None
 
 
-async def find_mandatory(connection: Connection) -> list[Finding]:
+async def find_mandatory(connection: Connection, catalogue: Catalogue) -> list[Finding]:
     """Find columns that the receiver does not know and that take no row without a value."""
+    known = written(catalogue)
     return [
         problem(
             f"{table}.{column} is NOT NULL without a default, so that every row is rejected",
-            f"ALTER TABLE {table} ALTER {column} SET DEFAULT …, or DROP NOT NULL",
+            f"ALTER TABLE {quote(table)} ALTER {quote(column)} SET DEFAULT …, or DROP NOT NULL",
         )
-        for table, column in await connection.fetch(FIND_MANDATORY, list(WRITTEN))
-        if column not in WRITTEN[table]
+        for table, column in await connection.fetch(FIND_MANDATORY, list(known))
+        if column not in known[table]
     ]
 
 
 async def find_slow(connection: Connection, settings: Settings) -> list[Finding]:
     """Find what makes storing rows take longer than it could."""
+    catalogue = settings.catalogue
     reasons = [
         f"row-level security is in force on {table}"
-        for (table,) in await connection.fetch(FIND_POLICIES, list(WRITTEN))
+        for (table,) in await connection.fetch(FIND_POLICIES, list(written(catalogue)))
     ]
-    reasons += [
-        f"app_logs.{column} is {type_}, not {COPIED[column]}"
-        for column, type_ in await connection.fetch(FIND_TYPES, list(COPIED))
-        if type_ != COPIED[column]
-    ]
+    for table in catalogue.tables:
+        types = copied(table)
+        reasons += [
+            f"{table.name}.{column} is {type_}, not {types[column]}"
+            for column, type_ in await connection.fetch(FIND_TYPES, table.name, list(types))
+            if type_ != types[column]
+        ]
     findings = [
         note(f"rows are stored by INSERT, slower than by COPY: {reason}") for reason in reasons
     ]
     if settings.reference_checks == "batch":
-        findings.append(await find_reference_check(connection))
+        findings += await find_reference_checks(connection, catalogue)
     return findings
 
 
-async def find_reference_check(connection: Connection) -> Finding:
-    """Say whether references are checked once a batch, and what grants it."""
-    obstacle = await connection.fetchval("SELECT receiver_references_obstacle()")
-    if obstacle is None:
-        return ok("codes and sources of rows are checked once a batch")
+async def find_reference_checks(connection: Connection, catalogue: Catalogue) -> list[Finding]:
+    """Say where references are checked once a batch, and what grants it elsewhere."""
     role = await connection.fetchval("SELECT quote_ident(current_user)")
     grant = f"GRANT SET ON PARAMETER session_replication_role TO {role} (PostgreSQL 15)"
-    advice = grant if "session_replication_role" in obstacle else ""
-    return note(f"codes and sources are checked row by row: {obstacle}", advice)
+    at_once: list[str] = []
+    obstacles: list[str] = []
+    for table in catalogue.tables:
+        codes = {column.name: {"table": column.codes} for column in table.codes}
+        obstacle = await connection.fetchval(FIND_OBSTACLE, table.name, json.dumps(codes))
+        if obstacle is None:
+            at_once.append(table.name)
+        elif obstacle not in obstacles:
+            obstacles.append(obstacle)
+    findings = [
+        note(
+            f"codes and sources are checked row by row: {obstacle}",
+            grant if "session_replication_role" in obstacle else "",
+        )
+        for obstacle in obstacles
+    ]
+    if at_once:
+        names = ", ".join(at_once)
+        findings.append(ok(f"codes and sources of rows are checked once a batch: {names}"))
+    return findings
 
 
 CHECKS: Final = {"writing": check_writing}

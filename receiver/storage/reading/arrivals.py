@@ -4,48 +4,60 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection, translated
+from receiver.storage.connection.places import quote
 
 MOST: Final = 200_000
 """What is counted no further than that."""
 
-# How many rows the last minute has, how many halves wait, and how many samples were rejected in
+# How many rows the last minute has, how many are incomplete, and how many samples were rejected in
 # the last minute; each up to $1.
-COUNT: Final = """
+_COUNT: Final = """
 SELECT
+    {rows} AS rows,
     (SELECT count(*) FROM (
-        SELECT FROM app_logs
-        WHERE created_at > now() - INTERVAL '1 minute' AND created_at <= now()
-        ORDER BY created_at DESC LIMIT $1
-    ) AS logs) AS rows,
-    (SELECT count(*) FROM (
-        SELECT FROM pending_halves ORDER BY source_id, created_at LIMIT $1
-    ) AS halves) AS pending,
+        SELECT FROM pending_rows ORDER BY source_id, created_at LIMIT $1
+    ) AS incomplete) AS pending,
     (SELECT count(*) FROM (
         SELECT rejected_at FROM rejected_samples ORDER BY id DESC LIMIT $1
     ) AS rejected WHERE rejected_at > now() - INTERVAL '1 minute') AS rejected
 """
 
-NEWEST: Final = """
-SELECT created_at FROM app_logs WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1
-"""
+_ROWS: Final = """
+(SELECT count(*) FROM (
+    SELECT FROM {} WHERE created_at > now() - INTERVAL '1 minute' AND created_at <= now()
+    ORDER BY created_at DESC LIMIT $1
+) AS logs)"""
+
+_NEWEST: Final = """
+(SELECT created_at FROM {} WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1)"""
 
 
 class Arrivals(NamedTuple):
     """What has come lately; no number is above `MOST`."""
 
     rows: int
-    """In the last minute."""
+    """In the last minute, of all tables."""
     pending: int
+    """Incomplete rows."""
     rejected: int
     """In the last minute."""
     newest: str | None
     """Time of the newest row up to now, where the last minute has none."""
 
 
-async def arrivals(connection: Connection) -> Arrivals:
+async def arrivals(connection: Connection, catalogue: Catalogue) -> Arrivals:
     """Count what has come lately."""
+    names = [quote(table.name) for table in catalogue.tables]
+    count = _COUNT.format(rows=" + ".join(_ROWS.format(name) for name in names))
     with translated():
-        counts = await connection.fetchrow(COUNT, MOST)
-        newest = None if counts["rows"] else await connection.fetchval(NEWEST)
-    return Arrivals(counts["rows"], counts["pending"], counts["rejected"], newest)
+        rows, pending, rejected = await connection.fetchrow(count, MOST)
+        newest = None if rows else await connection.fetchval(newest_of(catalogue))
+    return Arrivals(min(rows, MOST), pending, rejected, newest)
+
+
+def newest_of(catalogue: Catalogue) -> str:
+    """Write the statement for the time of the newest row of all tables."""
+    times = (_NEWEST.format(quote(table.name)) for table in catalogue.tables)
+    return f"SELECT greatest({', '.join(times)})"

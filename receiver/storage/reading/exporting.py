@@ -1,4 +1,4 @@
-"""Reads a range of `app_logs`, with what its codes and sources mean, as a stream."""
+"""Reads a range of a table, with what its codes and sources mean, as a stream."""
 
 from __future__ import annotations
 
@@ -11,24 +11,36 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from receiver.errors import ReceiverError
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection, used
+from receiver.storage.connection.places import quote
 from receiver.storage.reading.observing import LARGEST_LABELS
-
-COLUMNS: Final = (
-    *("id", "created_at", "app_status", "error_name", "description", "ocr_value", "source_id"),
-    "labels",
+from receiver.storage.reading.selecting import (
+    CREATED_AT,
+    ID,
+    SOURCE_ID,
+    Field,
+    Kind,
+    declared,
+    label_fields,
+    select,
+    value_fields,
 )
+from receiver.storage.schema.naming import unused
+
 AT_ONCE: Final = 20_000
 """Rows that are in memory, unless their labels are large."""
 FETCHED: Final = 1_000
+QUIET: Final = "SET LOCAL client_min_messages = error; SET LOCAL extra_float_digits = 1"
+"""Nothing but rows, and all digits of their numbers."""
 LABELS_AT_ONCE: Final = 32 * 1024**2
 """Characters of labels that are in memory, but for one fetch more."""
 
 # Not what is too large to be read. What somebody inserted may be no object, and contains not even
 # the empty one.
 _MATCHES: Final = f"""
-CASE WHEN {{labels}} = '{{{{}}}}' THEN true
-    WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels @> {{labels}}::text::jsonb
+CASE WHEN {{0}} = '{{{{}}}}' THEN true
+    WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels @> {{0}}::text::jsonb
     ELSE false END
 """
 
@@ -37,46 +49,55 @@ _TEXT: Final = f"""
 CASE WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels::text END
 """
 
-# In the order of an index, so that the first rows come at once. Labels of 30 MiB in each of a
-# million rows would be no file that anybody reads.
-_SELECT: Final = """
-SELECT l.id, {created_at} AS created_at, l.app_status, e.name AS error_name, e.description,
-    {ocr_value} AS ocr_value, l.source_id,
-    CASE WHEN octet_length(known.labels) <= {largest} THEN known.labels
-        ELSE '{{"…": "too large"}}' END AS labels
-FROM app_logs l
-JOIN error_codes e ON e.code = l.app_status
-JOIN sources s ON s.id = l.source_id
-CROSS JOIN LATERAL (SELECT {text} AS labels OFFSET 0) AS known
-WHERE l.created_at >= $1::text::timestamptz AND l.created_at < $2::text::timestamptz
-  AND {matches}
+# Labels of 30 MiB in each of a million rows would be no file that anybody reads.
+LABELS: Final = f"""
+CASE WHEN octet_length(known.labels) <= {LARGEST_LABELS} THEN known.labels
+    ELSE '{{"…": "too large"}}' END
+"""
+
+# In the order of an index, so that the first rows come at once.
+_REST: Final = f"""
+CROSS JOIN LATERAL (SELECT {_TEXT} AS labels OFFSET 0) AS known
+WHERE {_MATCHES.format("$3")}
 ORDER BY l.created_at, l.source_id
 """
-SELECT_AS_TEXT: Final = _SELECT.format(
-    created_at="l.created_at",
-    ocr_value="l.ocr_value",
-    text=_TEXT,
-    largest=LARGEST_LABELS,
-    matches=_MATCHES.format(labels="$3"),
-)
 
-# Times in microseconds since the Unix epoch; 64 bits end thirty years before TIMESTAMPTZ does.
-_MICROSECONDS: Final = """
-CASE WHEN l.{0} < '294247-01-01 00:00Z' THEN (EXTRACT(EPOCH FROM l.{0}) * 1000000)::bigint END
+_RANGE: Final = """
+SELECT * FROM {} WHERE created_at >= $1::text::timestamptz AND created_at < $2::text::timestamptz
 """
-SELECT_AS_NUMBERS: Final = _SELECT.format(
-    created_at=_MICROSECONDS.format("created_at"),
-    ocr_value=_MICROSECONDS.format("ocr_value"),
-    text=_TEXT,
-    largest=LARGEST_LABELS,
-    matches=_MATCHES.format(labels="$3"),
-)
+
+# Microseconds since the Unix epoch; 64 bits end thirty years before TIMESTAMPTZ does.
+_MICROSECONDS: Final = """
+CASE WHEN {0} < '294247-01-01 00:00Z' THEN (EXTRACT(EPOCH FROM {0}) * 1000000)::bigint END
+"""
 
 COUNT_MATCHING: Final = f"""
-SELECT count(*) FILTER (WHERE {_MATCHES.format(labels="$1")}) AS matching,
+SELECT count(*) FILTER (WHERE {_MATCHES.format("$1")}) AS matching,
     count(*) FILTER (WHERE (octet_length({_TEXT}) <= {LARGEST_LABELS}) IS NOT TRUE) AS large
 FROM sources s
 """
+
+
+def exported_fields(table: Table) -> list[Field]:
+    """Return the columns of a file."""
+    labels = Field(unused(declared(table), "labels"), "text", LABELS, Kind.LABELS)
+    return [ID, CREATED_AT, *label_fields(table), *value_fields(table), SOURCE_ID, labels]
+
+
+def select_as_text(table: Table) -> str:
+    """Write the statement that reads a range ($1, $2) of sources with labels ($3)."""
+    return select(table, exported_fields(table), _RANGE.format(quote(table.name)), _REST)
+
+
+def select_as_numbers(table: Table) -> str:
+    """Write the same statement, with times in microseconds since the Unix epoch."""
+    fields = [
+        field._replace(expression=_MICROSECONDS.format(field.expression))
+        if field.type == "timestamptz"
+        else field
+        for field in exported_fields(table)
+    ]
+    return select(table, fields, _RANGE.format(quote(table.name)), _REST)
 
 
 class IncompleteExportError(ReceiverError):
@@ -86,6 +107,7 @@ class IncompleteExportError(ReceiverError):
 class Selection(NamedTuple):
     """Which rows."""
 
+    table: Table
     start: datetime
     end: datetime
     """Not included."""
@@ -162,7 +184,11 @@ async def copy_csv(
     try:
         async with undisturbed(connection):
             status = await connection.copy_from_query(
-                SELECT_AS_TEXT, *selection.arguments(), output=write, format="csv", header=True
+                select_as_text(selection.table),
+                *selection.arguments(),
+                output=write,
+                format="csv",
+                header=True,
             )
     except Exception:
         if failures:
@@ -197,7 +223,7 @@ async def undisturbed(connection: Connection) -> AsyncIterator[None]:
         ReceiverError: as `translated` does.
     """
     async with used(connection), connection.transaction(readonly=True):
-        await connection.execute("SET LOCAL client_min_messages = error")
+        await connection.execute(QUIET)
         yield
 
 
@@ -212,10 +238,10 @@ async def read_batches(
     batch: list[asyncpg.Record] = []
     size = 0
     async with undisturbed(connection):
-        cursor = await connection.cursor(SELECT_AS_NUMBERS, *selection.arguments())
+        cursor = await connection.cursor(select_as_numbers(selection.table), *selection.arguments())
         while rows := await cursor.fetch(min(FETCHED, AT_ONCE)):
             batch += rows
-            size += sum(len(row["labels"]) for row in rows)
+            size += sum(len(row[-1]) for row in rows)
             if len(batch) >= AT_ONCE or size >= LABELS_AT_ONCE:
                 yield list(map(tuple, batch))
                 batch, size = [], 0

@@ -1,18 +1,23 @@
-"""Rows of `app_logs`, newest first, page by page."""
+"""Rows of a table, newest first, page by page."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection, translated
+from receiver.storage.connection.places import quote
+from receiver.storage.reading.selecting import CREATED_AT, SOURCE_ID, Field, Kind, select
+from receiver.storage.reading.shown import Cell, Columns
 from receiver.storage.reading.sources import LABELS, read_labels
 
 LOOKED_AT: Final = 20_000
 """Rows that are looked at for one page of those with one code: no index leads to a code."""
+LABELS_FIELD: Final = Field("source labels", "jsonb", LABELS, Kind.LABELS)
 
 # $1 and $2 are the range, $3 and $4 the row before the page; the first $5 rows are looked at.
 _RANGE: Final = """
-SELECT created_at, source_id, app_status, ocr_value FROM app_logs
+SELECT * FROM {table}
 WHERE created_at >= $1 AND created_at < $2
   AND created_at <= $3 AND (created_at, source_id) < ($3, $4)
 """
@@ -20,30 +25,19 @@ _OF_ALL: Final = f"{_RANGE} ORDER BY created_at DESC, source_id DESC LIMIT $5"
 # Not `=`, which would make the order by source_id void: then the planner may read the rows of all
 # others in search of a source that is long gone.
 _OF_ONE: Final = f"""
-{_RANGE} AND source_id >= $8 AND source_id <= $8
+{_RANGE} AND source_id >= {{source}} AND source_id <= {{source}}
 ORDER BY source_id DESC, created_at DESC LIMIT $5
 """
 
 # Of these at most $7, with the code $6 if that is not NULL.
-_PAGE: Final = f"""
-SELECT l.created_at, l.source_id, {LABELS} AS labels, l.app_status,
-    left(e.name, 500) AS error_name, left(e.description, 500) AS description, l.ocr_value
-FROM (
-    SELECT * FROM ({{}}) AS looked_at
-    WHERE $6::int IS NULL OR app_status = $6
-    ORDER BY created_at DESC, source_id DESC LIMIT $7
-) AS l
-JOIN sources s ON s.id = l.source_id
-LEFT JOIN error_codes e ON e.code = l.app_status
-ORDER BY l.created_at DESC, l.source_id DESC
+_PAGE: Final = """
+SELECT * FROM ({looked_at}) AS looked_at WHERE $6::int IS NULL OR {code} = $6
+ORDER BY created_at DESC, source_id DESC LIMIT $7
 """
-PAGE_OF_ALL: Final = _PAGE.format(_OF_ALL)
-PAGE_OF_ONE: Final = _PAGE.format(_OF_ONE)
+_ORDER: Final = "ORDER BY l.created_at DESC, l.source_id DESC"
 
 # The last of the rows that are looked at, if there are so many.
 _LAST: Final = "SELECT created_at, source_id FROM ({}) AS looked_at OFFSET $5 - 1"
-LAST_OF_ALL: Final = _LAST.format(_OF_ALL)
-LAST_OF_ONE: Final = _LAST.format(_OF_ONE.replace("$8", "$6"))
 
 
 class Filter(NamedTuple):
@@ -54,6 +48,7 @@ class Filter(NamedTuple):
     """Not included; "now" is a time too, by the database's clock."""
     source: int | None = None
     code: int | None = None
+    """Of the table's first column of codes."""
 
 
 class Place(NamedTuple):
@@ -68,15 +63,12 @@ NEWEST: Final = Place("infinity", 2**31 - 1)
 
 
 class Log(NamedTuple):
-    """A row with what its code and source mean."""
+    """A row with what its codes and its source mean."""
 
     created_at: str
     source_id: int
     labels: dict[str, str]
-    app_status: int
-    error_name: str | None
-    description: str | None
-    ocr_value: str
+    cells: list[Cell]
 
 
 class Page(NamedTuple):
@@ -89,20 +81,46 @@ class Page(NamedTuple):
     """Whether it has as many rows as it may, or there are no more."""
 
 
-async def page(connection: Connection, wanted: Filter, after: Place, limit: int) -> Page:
-    """So many rows that come after another one."""
-    looked_at = limit + 1 if wanted.code is None else LOOKED_AT
-    one = wanted.source is not None
-    source = [wanted.source] if one else []
-    bounds = [wanted.since, wanted.until, *after, looked_at]
-    with translated():
-        rows = await connection.fetch(
-            PAGE_OF_ONE if one else PAGE_OF_ALL, *bounds, wanted.code, limit + 1, *source
-        )
-        logs = [Log(**{**row, "labels": read_labels(row["labels"])}) for row in rows]
-        if len(logs) > limit:
-            return Page(logs[:limit], Place(*logs[limit - 1][:2]), whole=True)
-        if wanted.code is None:
-            return Page(logs, None, whole=True)
-        last = await connection.fetchrow(LAST_OF_ONE if one else LAST_OF_ALL, *bounds, *source)
-    return Page(logs, last and Place(*last), whole=last is None)
+class Logs:
+    """Reads the rows of a table.
+
+    Args:
+        table: The table.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.columns = Columns(table)
+
+    async def page(self, connection: Connection, wanted: Filter, after: Place, limit: int) -> Page:
+        """Return so many rows that come after another one."""
+        looked_at = limit + 1 if wanted.code is None else LOOKED_AT
+        source = [] if wanted.source is None else [wanted.source]
+        bounds = [wanted.since, wanted.until, *after, looked_at]
+        statement = self._page(of_one=bool(source))
+        with translated():
+            rows = await connection.fetch(statement, *bounds, wanted.code, limit + 1, *source)
+            logs = [self._read(row) for row in rows]
+            if len(logs) > limit:
+                return Page(logs[:limit], Place(*logs[limit - 1][:2]), whole=True)
+            if wanted.code is None:
+                return Page(logs, None, whole=True)
+            ends = _LAST.format(self._looked_at("$6" if source else None))
+            last = await connection.fetchrow(ends, *bounds, *source)
+        return Page(logs, last and Place(*last), whole=last is None)
+
+    def _read(self, row: tuple[Any, ...]) -> Log:
+        created_at, source, labels, *values = row
+        return Log(created_at, source, read_labels(labels), self.columns.read(values))
+
+    def _page(self, *, of_one: bool) -> str:
+        code = quote(self._table.codes[0].name) if self._table.codes else "NULL"
+        looked_at = self._looked_at("$8" if of_one else None)
+        rows = _PAGE.format(looked_at=looked_at, code=code)
+        fields = (CREATED_AT, SOURCE_ID, LABELS_FIELD, *self.columns.fields)
+        return select(self._table, fields, rows, _ORDER)
+
+    def _looked_at(self, source: str | None) -> str:
+        """Write the query for the rows that are looked at; of one source, if that is named."""
+        query = _OF_ALL if source is None else _OF_ONE
+        return query.format(table=quote(self._table.name), source=source)

@@ -27,8 +27,8 @@ SELECT CASE WHEN digest <> $1 THEN declaration::text END, declared_by,
 FROM receiver_tables
 """
 
-ALL: Final = 5
-"""Differences that are named; of more, their number is."""
+MAX_NAMED: Final = 5
+"""Differences that are named; of the others, their number is."""
 
 
 class InForce(NamedTuple):
@@ -87,8 +87,8 @@ ON CONFLICT ((true)) DO UPDATE SET digest = EXCLUDED.digest, declaration = EXCLU
 def difference(theirs: Declaration, ours: Declaration) -> str:
     """Say in one line what differs between the declaration in force and ours."""
     found = list(differences(theirs["tables"], ours["tables"]))
-    more = f", and {len(found) - ALL} more differences" if len(found) > ALL else ""
-    return ", ".join(found[:ALL]) + more
+    more = f", and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+    return ", ".join(found[:MAX_NAMED]) + more
 
 
 def differences(theirs: Declaration, ours: Declaration) -> Iterator[str]:

@@ -19,10 +19,10 @@ from receiver.config.settings import Settings
 from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefusedError
 from receiver.storage.connection.connecting import open_connection
 from receiver.storage.connection.database import translated
+from receiver.storage.connection.locks import MIGRATION_LOCK
 from receiver.storage.connection.places import LOOK_EVERYWHERE, VERSION_TABLE
 from receiver.storage.schema.requirements import require_room, require_schema
 from receiver.storage.schema.revisions import (
-    LOCK,
     find_revision,
     migrations_directory,
     newest_revision,
@@ -111,7 +111,7 @@ def apply(connection: Connection, settings: Settings) -> None:
 
     All in one transaction: a row that came in between would keep the table from being a hypertable.
     """
-    connection.exec_driver_sql(LOCK)
+    connection.exec_driver_sql(MIGRATION_LOCK)
     run_async(connection, lambda driver: driver.execute(LOOK_EVERYWHERE))
     run_async(connection, require_ground)
     command.upgrade(alembic_config(connection), "head")

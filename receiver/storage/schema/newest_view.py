@@ -23,15 +23,25 @@ class ViewColumn(NamedTuple):
 
 
 def now_columns(
-    table: Table, relation: Relation | None, *, everything: bool = False
+    table: Table,
+    relation: Relation | None,
+    view: Relation | None = None,
+    *,
+    everything: bool = False,
 ) -> list[ViewColumn]:
     """List the columns of `<table>_now`.
+
+    Columns of the table have their own names, and the view's others yield, but for those that are
+    in the view already.
 
     Args:
         table: The table.
         relation: What is there of it.
+        view: What is there of the view.
         everything: Whether to list those of columns that are not declared (any more) as well.
     """
+    # No column of a table has one of these types.
+    own = {column.type: name for name, column in view.columns.items()} if view is not None else {}
     declared = {column.name: sql_type(column) for column in columns_of(table)}
     there = {
         name: column
@@ -42,14 +52,17 @@ def now_columns(
     codes = {name: column.references[0] for name, column in there.items() if column.references}
     codes |= {column.name: column.codes for column in table.codes if column.codes}
     taken = {*types, "source_id", "created_at"}
+    labels = own.get("jsonb") or unused(taken, "labels")
+    age = own.get("interval") or unused(taken, "age")
     listed = [
         ViewColumn("source_id", "integer", "s.id"),
-        ViewColumn(unused(taken, "labels"), "jsonb", "s.labels"),
+        ViewColumn(labels, "jsonb", "s.labels"),
         ViewColumn("created_at", "timestamp with time zone", "newest.created_at"),
-        ViewColumn(unused(taken, "age"), "interval", "now() - newest.created_at"),
+        ViewColumn(age, "interval", "now() - newest.created_at"),
     ]
     for name, type_ in types.items():
-        columns = [ViewColumn(name, type_, f"newest.{quote(name)}", name)]
+        shown = unused(taken, name) if name in {labels, age} else name
+        columns = [ViewColumn(shown, type_, f"newest.{quote(name)}", name)]
         if name in codes:
             columns += [
                 ViewColumn(

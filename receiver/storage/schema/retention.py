@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from receiver.config.settings import Settings
+from receiver.errors import ReceiverError
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.connection.places import LOOK_EVERYWHERE, quote
@@ -82,11 +83,12 @@ WAIT_FOR_NOBODY: Final = "SET LOCAL lock_timeout = '200ms'"
 async def delete_old(database: Database, settings: Settings) -> None:
     """Delete what is too old; what has not been reached in a round's time waits for the next.
 
-    Each table has the same share of the round. Of several replicas only one deletes at a time; the
+    Each table has the same share of the round, and what goes wrong with one keeps nothing from the
+    others. Of several replicas only one deletes at a time; the
     others return at once.
 
     Raises:
-        ReceiverError: as `database.translated` does.
+        ReceiverError: the first that went wrong, as `database.translated` does.
     """
     steps: list[Step] = []
     if settings.rejected_retention is not None:
@@ -96,8 +98,14 @@ async def delete_old(database: Database, settings: Settings) -> None:
         for table in settings.catalogue.tables
         if table.retention is not None
     ]
+    failures: list[ReceiverError] = []
     for step in steps:
-        await repeat(database, step, settings.maintenance_interval / len(steps))
+        try:
+            await repeat(database, step, settings.maintenance_interval / len(steps))
+        except ReceiverError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 async def repeat(database: Database, step: Step, period: timedelta) -> None:

@@ -13,11 +13,23 @@ from pathlib import Path
 from typing import Final
 
 import asyncpg
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from receiver.config.settings import Settings
-from receiver.errors import RefusedByDatabaseError, SchemaError, StatementRefusedError
+from receiver.errors import (
+    ConflictingTransactionError,
+    RefusedByDatabaseError,
+    SchemaError,
+    StatementRefusedError,
+)
 from receiver.storage.connection.connecting import Session
 from receiver.storage.connection.database import session, translated
+from receiver.storage.connection.locks import MIGRATION_LOCK
 from receiver.storage.connection.places import LOOK_EVERYWHERE, VERSION_TABLE
 from receiver.storage.schema.declaration import declaration_obstacle
 from receiver.storage.schema.requirements import require_rights, require_server
@@ -25,8 +37,8 @@ from receiver.storage.schema.setting_up import plan_tables, set_up
 
 logger = logging.getLogger(__name__)
 
-# Replicas that start together migrate one after the other.
-LOCK: Final = "SELECT pg_advisory_xact_lock(7345190225)"
+ATTEMPTS: Final = 10
+"""How often a migration is run that deadlocks with writers."""
 
 FIRST_WITH_DECLARATION: Final = "0007"
 """The revision from which on the database knows which declaration of tables is in force."""
@@ -78,10 +90,24 @@ async def migrate(settings: Settings) -> None:
     Raises:
         SetupError: the database does not meet what is required of it, is newer than the code, or
             refuses a statement.
+        ConflictingTransactionError: it kept deadlocking with writers.
         DatabaseUnavailableError: the database cannot be reached.
     """
+    # Writers lock the tables in another order; of two that wait for each other, one gives way.
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(ConflictingTransactionError),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.1, max=5),
+        reraise=True,
+    ):
+        with attempt:
+            await migrate_once(settings)
+
+
+async def migrate_once(settings: Settings) -> None:
+    """Bring the schema up to date; raises what `migrate` does."""
     async with schema_transaction(settings) as connection:
-        await connection.execute(LOCK)
+        await connection.execute(MIGRATION_LOCK)
         await connection.execute(LOOK_EVERYWHERE)
         await require_server(connection)
         await require_rights(connection, settings.catalogue)

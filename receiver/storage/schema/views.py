@@ -57,13 +57,14 @@ def compare_now(
 ) -> Iterator[ViewChange]:
     """Compare the view of a table's newest rows with what is there."""
     name = f"{table.name}_now"
-    wanted = now_columns(table, relation)
+    wanted = now_columns(table, relation, view)
     if view is None:
         yield ViewChange(name, list(now_view(table, wanted, "CREATE VIEW")))
     elif view.kind != VIEW:
         yield in_the_way(name)
     elif any(column.name not in view.columns for column in wanted):
-        known = {column.name: column for column in now_columns(table, relation, everything=True)}
+        everything = now_columns(table, relation, view, everything=True)
+        known = {column.name: column for column in everything}
         kept = [known.get(column) for column in view.columns]
         if any(
             column is None or column.type != there.type

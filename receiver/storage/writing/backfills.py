@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -20,10 +21,11 @@ ON CONFLICT (digest) DO UPDATE SET
 
 REMOVE: Final = "DELETE FROM backfills WHERE digest = $1"
 
-# Samples of incomplete rows of a range of time; bounds in milliseconds.
+# Samples of incomplete rows of a range of time, by table; bounds in milliseconds.
 COUNT_WAITING: Final = """
-SELECT count(*) FROM pending_rows, jsonb_object_keys(samples)
+SELECT table_name, count(*) FROM pending_rows, jsonb_object_keys(samples)
 WHERE created_at BETWEEN to_timestamp($1::bigint / 1000.0) AND to_timestamp($2::bigint / 1000.0)
+GROUP BY table_name
 """
 
 
@@ -36,8 +38,8 @@ class Progress(NamedTuple):
     """Everything up to here is stored."""
 
 
-async def count_waiting(database: Database, start: int, end: int) -> int:
-    """Count the samples of incomplete rows of a range of time, whoever sent them.
+async def count_waiting(database: Database, start: int, end: int) -> Counter[str]:
+    """Count the samples of incomplete rows of a range of time by table, whoever sent them.
 
     Args:
         database: The one that is filled.
@@ -48,7 +50,7 @@ async def count_waiting(database: Database, start: int, end: int) -> int:
         ReceiverError: as `database.translated` does.
     """
     async with database.connection() as connection:
-        return int(await connection.fetchval(COUNT_WAITING, start, end))
+        return Counter(dict(await connection.fetch(COUNT_WAITING, start, end)))
 
 
 class Bookmark:
@@ -59,7 +61,7 @@ class Bookmark:
     Args:
         database: The one that is filled.
         url: Of the Prometheus, without credentials.
-        asked: What else tells this backfill from others: range, metrics, labels.
+        asked: What else tells this backfill from others: range, declaration, labels.
     """
 
     def __init__(self, database: Database, url: str, asked: Iterable[str]) -> None:

@@ -92,11 +92,16 @@ UPDATE {self._name} AS t SET {assigned}
 FROM (SELECT {self._elements(2 + table.width)} FROM unnest($1) AS entry) AS new ({samples})
 WHERE (t.source_id, t.created_at) = (new.source_id, new.created_at)
 """
-        # Fails where storing rows would, for all of them; writes nothing.
+        compared = " AND ".join(
+            f"{quote(name)} <> NULL::{type_}"
+            for name, type_ in zip(self.columns, self._types, strict=True)
+        )
+        # Fails where storing rows would, for all of them; writes nothing. A column of another type
+        # may be assigned a value and then not hold it, so it must compare with one, too.
         self.rehearse = f"""
 INSERT INTO {self._name} ({listed})
 SELECT {", ".join(f"NULL::{type_}" for type_ in self._types)} WHERE false;
-SELECT {self._results()} FROM {self._name} WHERE false
+SELECT {self._results()} FROM {self._name} WHERE {compared} AND false
 """
         given = ["now()", "max(id)", *map(any_value, table.columns), *["NULL"] * len(table.labels)]
         # A row of no meaning, to be taken back.

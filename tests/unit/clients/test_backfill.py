@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -17,6 +17,7 @@ from receiver.clients.backfill import (
     SAMPLES_AT_ONCE,
     SHORTEST_SPAN,
     Backfill,
+    find_selectors,
     next_span,
     to_milliseconds,
 )
@@ -24,12 +25,14 @@ from receiver.clients.prometheus import TooMuchAtOnceError
 from receiver.clients.prometheus_model import Points
 from receiver.commands.arguments import moment
 from receiver.errors import SetupError
-from receiver.rows.batch import Batch, Outcome
-from receiver.rows.model import Metric, Sample
+from receiver.config.catalogue import built_in
+from receiver.rows.batch import Batch, Outcomes
+from receiver.rows.model import Sample
 from receiver.storage.writing.backfills import Progress
 from tests.messages import NOW
+from tests.tables import catalogue
 
-NAMES = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
+SAMPLES_OF = re.compile(r'\{__name__="(\w+)"\}')
 
 
 class Series:
@@ -40,12 +43,14 @@ class Series:
         self.most = most
         self.asked: list[tuple[int, int]] = []
 
-    async def samples(self, metric: str, begin: int, end: int) -> list[Points]:
+    async def samples(self, selected: str, begin: int, end: int) -> list[Points]:
+        match = SAMPLES_OF.fullmatch(selected)
+        assert match is not None
         found = [(time, 0.0) for time in self.times if begin < time <= end]
         if len(found) > self.most:
             raise TooMuchAtOnceError
         self.asked.append((begin, end))
-        labels = {"__name__": metric, "instance": "a", "site": "own"}
+        labels = {"__name__": match[1], "instance": "a", "site": "own"}
         return [Points(labels, found)] if found else []
 
 
@@ -53,9 +58,9 @@ class Stored:
     """Pairs what it is given, as storage does."""
 
     def __init__(self) -> None:
-        self.batch = Batch(1_000_000)
+        self.batch = Batch()
 
-    async def store(self, samples: Collection[Sample]) -> Counter[Outcome]:
+    async def store(self, samples: Collection[Sample]) -> Outcomes:
         return self.batch.add(samples)
 
 
@@ -69,7 +74,7 @@ async def test_every_sample_of_the_range_is_read_once(
 ) -> None:
     source, stored = Series(times, most), Stored()
     end = NOW + length
-    backfill = Backfill(source, stored, NAMES, {"site": "added", "cluster": "c"})
+    backfill = Backfill(source, stored, built_in(), {"site": "added", "cluster": "c"})
     kept: list[Progress] = []
 
     async def keep(progress: Progress) -> None:
@@ -87,8 +92,9 @@ async def test_every_sample_of_the_range_is_read_once(
     assert kept == [window.progress for window in windows]
     assert all(one[1] == other[0] for one, other in pairwise(asked))
     assert all(begin < until <= begin + LONGEST_SPAN for begin, until in asked)
-    assert sorted(row[0] for row in stored.batch.rows) == sorted(t for t in times if t <= end)
-    labels = {row[1].labels for row in stored.batch.rows}
+    rows = [row for found in stored.batch.rows().values() for row in found]
+    assert sorted(row[0] for row in rows) == sorted(t for t in times if t <= end)
+    labels = {row[1].labels for row in rows}
     assert labels <= {(("cluster", "c"), ("instance", "a"), ("site", "own"))}
 
 
@@ -103,6 +109,48 @@ def test_the_next_window_is_longer_after_few_samples_and_shorter_after_many(
     if samples <= SAMPLES_AT_ONCE // 2:
         assert following >= span
     assert SHORTEST_SPAN < FIRST_SPAN < LONGEST_SPAN
+
+
+class Endless(Series):
+    """Has a sample a millisecond of each of many metrics."""
+
+    async def samples(self, selected: str, begin: int, end: int) -> list[Points]:
+        del selected
+        self.asked.append((begin, end))
+        return [Points({"__name__": "m"}, [(end, 0.0)] * (end - begin))]
+
+
+async def test_many_metrics_do_not_fill_memory_together() -> None:
+    columns = "".join(f"      c{n}: {{metric: m{n}, type: double}}\n" for n in range(20))
+    tables = catalogue(f"tables:\n  t:\n    columns:\n{columns}".replace("m0,", "m,"))
+    source, stored = Endless((), 0), Stored()
+    backfill = Backfill(source, stored, tables, {})
+
+    async def keep(progress: Progress) -> None:
+        del progress
+
+    async for window in backfill.run(Progress(NOW, NOW + 60_000, NOW - 1), keep):
+        assert window.kept <= 20 * SAMPLES_AT_ONCE
+    assert max(until - begin for begin, until in source.asked[-20:]) < FIRST_SPAN
+
+
+def test_only_series_that_a_table_wants_are_read() -> None:
+    tables = catalogue()
+    assert find_selectors(tables, "robot_state", {}) == ['{__name__="robot_state"}']
+    wanted = '{__name__="press_running",job=~"plc",line=~"A|B"}'
+    assert find_selectors(tables, "press_running", {}) == [wanted]
+    # What is added later is no label there yet.
+    without = '{__name__="press_running",job=~"plc"}'
+    assert find_selectors(tables, "press_running", {"line": "A"}) == [without]
+
+
+def test_a_metric_of_several_tables_is_read_once() -> None:
+    tables = catalogue(
+        "tables:\n"
+        "  one: {match: {job: a}, columns: {x: {metric: m, type: double}}}\n"
+        "  two: {match: {job: 'a|b', \"my.label\": '\\d\"'}, columns: {x: {metric: m, type: double}}}\n"
+    )
+    assert find_selectors(tables, "m", {}) == ['{__name__="m"}']
 
 
 def test_times() -> None:

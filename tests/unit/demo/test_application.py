@@ -7,7 +7,17 @@ from random import Random
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from receiver.demo.application import LONGEST_HOLD, OK, STATUSES, Station, build_application
+from receiver.config.tables_reader import parse_catalogue
+from receiver.demo.application import (
+    LONGEST_HOLD,
+    NORMAL_PRESSURE,
+    OK,
+    STATUSES,
+    Press,
+    Station,
+    build_application,
+)
+from receiver.demo.tables import TABLES
 
 NOW = 1_750_000_000.25
 
@@ -46,7 +56,19 @@ def test_nothing_is_read_while_something_is_wrong() -> None:
             assert station.last_reading == before
 
 
-async def test_the_two_gauges_are_exposed() -> None:
+def test_a_press_that_stands_makes_no_strokes() -> None:
+    press = Press(Random(1))
+    seen = set()
+    for _ in range(1_000):
+        before = press.strokes
+        press.work()
+        assert (press.strokes > before) == press.running
+        assert 0 <= press.pressure < 2 * NORMAL_PRESSURE
+        seen.add(press.running)
+    assert seen == {True, False}
+
+
+async def test_what_the_tables_of_the_demo_hold_is_exposed() -> None:
     server = TestServer(build_application(Random(1), lambda: NOW))
     async with TestClient(server) as client:
         response = await client.get("/metrics")
@@ -57,6 +79,7 @@ async def test_the_two_gauges_are_exposed() -> None:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    assert samples.keys() == {"app_status", "ocr_value"}
+    del samples["press_strokes_created"]
+    assert samples.keys() == parse_catalogue(TABLES).by_metric.keys()
     assert samples["app_status"] in STATUSES
     assert NOW - 1 <= samples["ocr_value"] <= NOW
