@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from receiver.config.catalogue import built_in
 from receiver.protocol import v1, v2
 from receiver.protocol.generated import remote_write_v1_pb2 as older
 from receiver.protocol.generated import remote_write_v2_pb2 as newer
-from receiver.rows.model import Labels, Metric
+from receiver.rows.columns import CODE, DOUBLE
+from receiver.rows.model import Labels
+from receiver.rows.tables import Catalogue, Column, Table
 from tests.messages import bits
 
-KEPT: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
+KEPT: Final = built_in()
+"""The catalogue of whoever declares no tables."""
 
-KeptSample = tuple[Metric, Labels, int, int]
-"""Metric, labels, timestamp, and the bits of the value."""
+Place = tuple[str, str]
+"""A table and one of its columns."""
+STATUS_COLUMN: Final[Place] = ("app_logs", "app_status")
+OCR_COLUMN: Final[Place] = ("app_logs", "ocr_value")
+
+SHARING: Final = Catalogue(
+    [
+        Table("everything", [Column("status", "app_status", DOUBLE)]),
+        Table(
+            "of_a",
+            [Column("up", "up", CODE), Column("status", "app_status", CODE, required=False)],
+            match={"instance": "a", "nothing": ""},
+        ),
+        Table(
+            "less",
+            [Column("ocr", "ocr_value", DOUBLE), Column("status", "app_status", DOUBLE)],
+            match={"z": "|.*é.*|\x12\x07.*"},
+            ignoring=frozenset({"z", "__name__"}),
+        ),
+    ]
+)
+"""A catalogue whose metrics feed several tables, of some series only."""
+
+KeptSample = tuple[Place, Labels, int, int]
+"""Where it belongs, labels, timestamp, and the bits of the value."""
 
 LabelList = list[tuple[str, str]]
 
@@ -30,20 +58,36 @@ class Meaning(NamedTuple):
     exemplars: int = 0
     invalid: int = 0
     total: int = 0
+    kept: int = 0
 
 
 def meaning(decoder: v1.Decoder | v2.Decoder, message: bytes) -> Meaning:
     """What a decoder reads."""
     request = decoder.decode(message)
     samples = Counter(
-        (kept.metric, kept.source.labels, timestamp, bits(value))
+        ((kept.source.table.name, kept.column.name), kept.source.labels, timestamp, bits(value))
         for kept, timestamp, value in request.samples
     )
     counts = request.received, request.histograms, request.exemplars
-    return Meaning(samples, *counts, *request.faults[:2])
+    return Meaning(samples, *counts, *request.faults[:2], request.kept)
 
 
-def read_older(message: bytes) -> Meaning | None:
+def belongings(catalogue: Catalogue, by_name: dict[str, str]) -> Iterator[tuple[Place, Labels]]:
+    """Where the samples of a valid series belong, by what the catalogue declares."""
+    labels = {name: value for name, value in by_name.items() if name != "__name__"}
+    for table in catalogue.tables:
+        if not all(
+            re.fullmatch(expression, labels.get(name, ""), re.DOTALL)
+            for name, expression in table.match.items()
+        ):
+            continue
+        telling = tuple(sorted((k, v) for k, v in labels.items() if k not in table.ignoring))
+        for column in table.columns:
+            if column.metric == by_name["__name__"]:
+                yield (table.name, column.name), telling
+
+
+def read_older(message: bytes, catalogue: Catalogue = KEPT) -> Meaning | None:
     """What a request of 1.0 means without any short cut, None if it is none.
 
     Where the whole parses, it is parsed whole; else each of its series is invalid or not.
@@ -69,10 +113,10 @@ def read_older(message: bytes) -> Meaning | None:
     labels = [
         [(label.name, label.value) for label in one.labels] if one else None for one in content
     ]
-    return add_up(content, labels)
+    return add_up(content, labels, catalogue)
 
 
-def read_newer(message: bytes) -> Meaning | None:
+def read_newer(message: bytes, catalogue: Catalogue = KEPT) -> Meaning | None:
     """What a request of 2.0 means without any short cut, None if it is none."""
     try:
         frame = newer.RequestFrame.FromString(message)
@@ -96,31 +140,32 @@ def read_newer(message: bytes) -> Meaning | None:
         else None
         for one in content
     ]
-    return add_up(content, labels)
+    return add_up(content, labels, catalogue)
 
 
 def add_up(
     content: Sequence[older.TimeSeries | newer.TimeSeries | None],
     labels: Sequence[LabelList | None],
+    catalogue: Catalogue,
 ) -> Meaning:
     """What series mean that have these labels; None is an invalid one."""
     samples = Counter[KeptSample]()
-    received = histograms = exemplars = invalid = 0
+    kept = received = histograms = exemplars = invalid = 0
     for one, pairs in zip(content, labels, strict=True):
         names = [name for name, _ in pairs or ()]
         by_name = {name: value for name, value in pairs or () if value}
-        metric = by_name.pop("__name__", "")
-        if one is None or not metric or "" in names or len(set(names)) < len(names):
+        if one is None or "__name__" not in by_name or "" in names or len(set(names)) < len(names):
             invalid += 1
             continue
         received += len(one.samples)
         histograms += len(one.histograms)
         exemplars += len(one.exemplars)
-        if metric in KEPT:
-            source = tuple(sorted(by_name.items()))
+        belong = list(belongings(catalogue, by_name))
+        kept += len(one.samples) * bool(belong)
+        for place, source in belong:
             for sample in one.samples:
-                samples[KEPT[metric], source, sample.timestamp, bits(sample.value)] += 1
-    return Meaning(samples, received, histograms, exemplars, invalid, len(content))
+                samples[place, source, sample.timestamp, bits(sample.value)] += 1
+    return Meaning(samples, received, histograms, exemplars, invalid, len(content), kept)
 
 
 def plain_labels(refs: Sequence[int], symbols: Sequence[str]) -> LabelList | None:

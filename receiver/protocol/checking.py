@@ -11,15 +11,15 @@ import numpy as np
 from receiver.protocol.columns import Integers, Symbols, check
 from receiver.protocol.limits import Limits
 from receiver.protocol.samples import Timestamps, read_samples
-from receiver.protocol.series import ENTRY_SIZE, SeriesCache, join
+from receiver.protocol.series import ENTRY_SIZE, Filtered, SeriesCache, join
 from receiver.rows.model import Sample, Series
 
 
 class Checker:
     """Checks series and finds those that are kept, whatever their symbols are.
 
-    Every text in the labels of a kept series gets a number that holds over many requests. So a
-    label set is known by the numbers of its texts, which costs less than to write it out.
+    Every text in the labels of a kept metric's series gets a number that holds over many requests.
+    So a label set is known by the numbers of its texts, which costs less than to write it out.
 
     Args:
         cache: Where series are remembered by their texts.
@@ -32,7 +32,8 @@ class Checker:
         self._limits = limits
         self._timestamps = timestamps
         self._numbers: dict[str, int] = {}
-        self._series: dict[bytes, Series] = {}
+        # Filtered ones, too: a metric may be kept of some series only.
+        self._series: dict[bytes, Series | Filtered] = {}
         self.size = 0
         """Memory that texts and series take, in bytes."""
 
@@ -67,8 +68,10 @@ class Checker:
         self._series.clear()
         self.size = 0
 
-    def _find(self, refs: Integers, counts: Integers, texts: Sequence[str]) -> list[Series | None]:
-        """Find kept series by their references, None for one that is new."""
+    def _find(
+        self, refs: Integers, counts: Integers, texts: Sequence[str]
+    ) -> list[Series | Filtered | None]:
+        """Find series of kept metrics by their references, None for one that is new."""
         if self.size > self._cache.size // 8:
             self.clear()
         numbers = np.zeros(len(texts), np.int32)
@@ -80,7 +83,7 @@ class Checker:
         keys = [
             encoded[start:end] for start, end in pairwise([0, *(numbers.itemsize * ends).tolist()])
         ]
-        found: list[Series | None] = list(map(self._series.get, keys))
+        found: list[Series | Filtered | None] = list(map(self._series.get, keys))
         if None in found:
             for place, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
                 if found[place] is None:
@@ -95,10 +98,9 @@ class Checker:
             self.size += ENTRY_SIZE + getsizeof(text)
         return number
 
-    def _recall(self, key: bytes, text: str) -> Series | None:
+    def _recall(self, key: bytes, text: str) -> Series | Filtered | None:
         known = self._cache.find(text)
-        if not known:
-            return None
-        self._series[key] = known
-        self.size += ENTRY_SIZE + getsizeof(key)
+        if known is not None:
+            self._series[key] = known
+            self.size += ENTRY_SIZE + getsizeof(key)
         return known

@@ -116,8 +116,9 @@ class SeriesCache:
     def _remember(self, key: Key, known: Series | Filtered) -> None:
         taken = ENTRY_SIZE + getsizeof(key)
         if known is not FILTERED:
-            size = SOURCE_SIZE + LABEL_SIZE * len(known.source.labels) + text_size(key)
-            taken += size * (1 + len(known.others))
+            # Each table's source has the labels that this table does not ignore.
+            sources = [known.source, *(other.source for other in known.others)]
+            taken += text_size(key) + sum(map(size_of, sources))
         if taken > self._most:
             return
         if self._taken + taken > self._most:
@@ -158,6 +159,11 @@ def join(texts: Iterable[str]) -> str:
 def text_size(key: Key) -> int:
     """Memory that the characters of a key take in strings, in bytes: at most four each."""
     return getsizeof(key) if isinstance(key, str) else len(key) * (1 if key.isascii() else 4)
+
+
+def size_of(source: Source) -> int:
+    """Return the memory that a source takes beside the characters of its labels, in bytes."""
+    return SOURCE_SIZE + LABEL_SIZE * len(source.labels) + SLOT_SIZE * len(source.label_values)
 
 
 def shorten(text: str) -> str:

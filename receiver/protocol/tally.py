@@ -109,9 +109,10 @@ class Tally:
         """Take the samples of kept series; they are counted already."""
         self._kept += len(samples)
         if self.cache.shares_metrics:
-            samples = list(for_each_table(samples))
+            # Before they are made: a metric may feed many tables.
+            self.spend(SAMPLE_SIZE * sum(len(series.others) for series, _, _ in samples))
         self.spend(SAMPLE_SIZE * len(samples))
-        self._samples += samples
+        self._samples += for_each_table(samples) if self.cache.shares_metrics else samples
 
     def fault(self, place: int, labels: Iterable[tuple[str, str]], error: Exception) -> None:
         """Count an invalid series; the first few are named."""

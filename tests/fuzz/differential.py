@@ -10,14 +10,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from receiver.errors import BadRequestError
 from receiver.protocol import reading, symbols, v1, v2, wire
 from receiver.protocol.series import SeriesCache
+from receiver.rows.tables import Catalogue
 from tests.fuzz.mutations import V1, V2, Mutator, Schema
-from tests.meanings import KEPT, Meaning, meaning, read_newer, read_older
+from tests.meanings import KEPT, SHARING, Meaning, meaning, read_newer, read_older
 from tests.messages import NOW, Request2, series, with_start, write_request
 
 CACHE_SIZE: Final = 2**20
@@ -39,7 +41,7 @@ class Version(NamedTuple):
     """How one version is decoded, and what its requests are made of and mean."""
 
     decoder: Callable[[SeriesCache], v1.Decoder | v2.Decoder]
-    read: Callable[[bytes], Meaning | None]
+    read: Callable[[bytes, Catalogue], Meaning | None]
     schema: Schema
     originals: list[bytes]
 
@@ -95,7 +97,13 @@ def small_parts(decoder: v1.Decoder | v2.Decoder) -> Iterator[None]:
         yield
 
 
-def compare(version: Version, mutations: int, seed: int, few: int = v2.FEW) -> None:
+def compare(
+    version: Version,
+    mutations: int,
+    seed: int,
+    few: int = v2.FEW,
+    catalogue: Catalogue = KEPT,
+) -> None:
     """Decode mutations and compare.
 
     Args:
@@ -103,24 +111,25 @@ def compare(version: Version, mutations: int, seed: int, few: int = v2.FEW) -> N
         mutations: How many to decode.
         seed: What they depend on.
         few: Series of a request from which on 2.0 checks them at once.
+        catalogue: Which series are kept.
 
     Raises:
         AssertionError: a decoder says something else than protobuf does.
     """
     with patch.object(v2, "FEW", few):
-        decode_mutations(version, mutations, seed)
+        decode_mutations(version, mutations, seed, catalogue)
 
 
-def decode_mutations(version: Version, mutations: int, seed: int) -> None:
+def decode_mutations(version: Version, mutations: int, seed: int, catalogue: Catalogue) -> None:
     """Decode mutations with decoders that know little or much, and compare."""
-    cache = SeriesCache(KEPT, CACHE_SIZE)
+    cache = SeriesCache(catalogue, CACHE_SIZE)
     warm = version.decoder(cache)
     mutator = Mutator(seed, version.schema, version.originals)
     for original, mutation in mutator.mutations(mutations):
         for _ in range(3):
             warm.decode(original)
-        expected = version.read(mutation)
-        cold = version.decoder(SeriesCache(KEPT, CACHE_SIZE))
+        expected = version.read(mutation, catalogue)
+        cold = version.decoder(SeriesCache(catalogue, CACHE_SIZE))
         # It knows the series, but not the symbols.
         fresh = version.decoder(cache)
         for kind, decoder in (
@@ -150,8 +159,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     for name, version in VERSIONS.items():
-        for few in (1, v2.FEW):
-            compare(version, arguments.mutations, arguments.seed, few)
+        for few, catalogue in product((1, v2.FEW), (KEPT, SHARING)):
+            compare(version, arguments.mutations, arguments.seed, few, catalogue)
         print(f"{name}: {arguments.mutations} mutations mean what protobuf says")  # noqa: T201
 
 

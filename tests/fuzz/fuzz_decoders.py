@@ -28,7 +28,7 @@ from receiver.protocol.generated import remote_write_v1_pb2 as older
 from receiver.protocol.generated import remote_write_v2_pb2 as newer
 from receiver.protocol.negotiation import Message, negotiate
 from receiver.protocol.series import SeriesCache
-from receiver.rows.model import Metric
+from tests.meanings import SHARING
 
 Decoders = Mapping[Message, v1.Decoder | v2.Decoder]
 
@@ -96,7 +96,7 @@ def seeds() -> Iterator[bytes]:
 
 def build_decoders() -> Decoders:
     """A decoder for each message; their cache is small enough to overflow."""
-    series = SeriesCache({"app_status": Metric.STATUS, "ocr_value": Metric.OCR}, 2**14)
+    series = SeriesCache(SHARING, 2**14)
     return {Message.V1: v1.Decoder(series), Message.V2: v2.Decoder(series)}
 
 
@@ -111,7 +111,8 @@ def read(data: bytes, decoders: Decoders) -> None:
         if not HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise
     else:
-        assert len(decoded.samples) <= decoded.received
+        assert decoded.kept <= decoded.received
+        assert decoded.kept <= len(decoded.samples) <= len(SHARING.tables) * decoded.kept
         assert decoded.faults.invalid <= decoded.faults.total
 
 

@@ -171,7 +171,11 @@ def reject(row: Row, refusal: Refusal) -> Iterable[Rejected]:
 
 
 def to_records(rows: Mapping[Table, Iterable[Row]]) -> Records:
-    """Turn rows into records, by table in the order in which tables are locked."""
+    """Turn rows into records, by table in the order in which tables are locked.
+
+    Raises:
+        RuntimeError: a source has no id, which must not be.
+    """
     found: Records = {}
     for table in sorted(rows, key=lambda table: table.name):
         # No function for each: this runs once a row on the hot path.
@@ -179,6 +183,9 @@ def to_records(rows: Mapping[Table, Iterable[Row]]) -> Records:
             ((timestamp - POSTGRES_EPOCH_MS) * 1000, source.id or 0, values, source)
             for timestamp, source, values in rows[table]
         ]
+        if 0 in map(itemgetter(1), records):
+            without = next(source for _, source, _ in rows[table] if not source.id)
+            raise RuntimeError(f"{without} has no id yet")
         if records:
             records.sort(key=KEY)
             found[table] = records

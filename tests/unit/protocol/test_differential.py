@@ -6,9 +6,10 @@ import pytest
 
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v1 import Decoder
+from receiver.protocol.v2 import FEW
 from tests.fuzz.differential import VERSIONS, Version, compare
 from tests.fuzz.mutations import encode, parse
-from tests.meanings import KEPT, meaning, read_older
+from tests.meanings import KEPT, SHARING, meaning, read_older
 from tests.messages import NOW, encoded_timestamp, field, framed, series, varint, write_request
 
 versions = pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
@@ -21,6 +22,14 @@ def test_mutations_mean_what_protobuf_says(version: Version) -> None:
 
 def test_mutations_mean_the_same_where_series_are_checked_at_once() -> None:
     compare(VERSIONS["2.0"], mutations=3000, seed=2, few=1)
+
+
+@versions
+@pytest.mark.parametrize("few", [1, FEW], ids=["at once", "usual"])
+def test_mutations_mean_the_same_where_metrics_feed_several_tables(
+    version: Version, few: int
+) -> None:
+    compare(version, mutations=1000, seed=3, few=few, catalogue=SHARING)
 
 
 @versions

@@ -14,7 +14,7 @@ from receiver.protocol.tally import Decoded, Steps
 from receiver.rows.model import Faults, WriteRequest
 from tests.messages import compress
 
-DECODED = Decoded(WriteRequest([], 0, 0, 0, Faults(0, 0, [])), 0)
+DECODED = Decoded(WriteRequest([], 0, 0, 0, 0, Faults(0, 0, [])), 0)
 
 
 class Slow:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receiver.errors import TooLargeError
 from receiver.protocol.limits import InvalidSeriesError, Limits
 from receiver.protocol.series import (
     FILTERED,
@@ -21,12 +22,17 @@ from receiver.protocol.series import (
     check_labels,
     join,
 )
-from receiver.rows.model import Metric, Series, Source
-from tests import strategies
+from receiver.protocol.tally import SAMPLE_SIZE, Tally, for_each_table
+from receiver.rows.columns import DOUBLE
+from receiver.rows.model import Series, Source
+from receiver.rows.tables import Catalogue, Column, LabelColumn, Table
+from tests import random_rows, strategies
+from tests.meanings import KEPT, SHARING
+from tests.messages import NOW
+from tests.random_rows import Point, feeds, telling
 
 STATUS = "app_status"
 OCR = "ocr_value"
-KEPT = {STATUS: Metric.STATUS, OCR: Metric.OCR}
 
 
 def add(cache: SeriesCache, labels: Mapping[str, str]) -> Series | Filtered:
@@ -53,18 +59,20 @@ def use(cache: SeriesCache, number: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "metric"), [(STATUS, Metric.STATUS), (OCR, Metric.OCR), ("up", None)]
+    ("name", "column"), [(STATUS, "app_status"), (OCR, "ocr_value"), ("up", None)]
 )
-def test_a_series_is_found_as_it_was_added(name: str, metric: Metric | None) -> None:
+def test_a_series_is_found_as_it_was_added(name: str, column: str | None) -> None:
     cache = SeriesCache(KEPT, 2**20)
     assert cache.find(b"key") is None
     added = cache.add(b"key", [("__name__", name), ("job", "x")])
     assert cache.find(b"key") is added
-    if metric is None:
+    if column is None:
         assert added is FILTERED
     else:
         assert added is not FILTERED
-        assert added.metric is metric
+        assert added.column.name == column
+        assert added.source.table.columns[added.column.slot] is added.column
+        assert added.others == ()
         assert added.source.labels == (("job", "x"),)
         assert added.source.id is None
 
@@ -82,15 +90,40 @@ def long_labels(number: int, size: int, name: str = STATUS) -> list[tuple[str, s
     return [("__name__", name), *((f"label {n}", f"{number} {n}" * size) for n in range(8))]
 
 
+def double(name: str, metric: str) -> Column:
+    return Column(name, metric, DOUBLE)
+
+
+MANY: Final = Catalogue(
+    [
+        Table(
+            f"table {number}",
+            [double("status", STATUS), double("up", "other")],
+            labels=[
+                LabelColumn(f"copy {label} {n}", f"label {label}", ("text", "bigint")[number % 2])
+                for label in range(8 - number, 8)
+                for n in range(number)
+            ],
+            ignoring=frozenset(f"label {label}" for label in range(8 - number)),
+        )
+        for number in range(0, 9, 2)
+    ]
+)
+"""Tables that share a metric; the first one ignores all labels, the last one none."""
+
+
+@pytest.mark.parametrize("catalogue", [KEPT, MANY], ids=["one table", "several tables"])
 @pytest.mark.parametrize("name", [STATUS, "up"])
 @pytest.mark.parametrize("size", [1, 20, 100], ids="labels of {} texts".format)
 @pytest.mark.parametrize("kind", ["bytes", "text", "wide text"])
-def test_the_memory_of_a_cache_is_bounded_in_bytes(name: str, size: int, kind: str) -> None:
+def test_the_memory_of_a_cache_is_bounded_in_bytes(
+    catalogue: Catalogue, name: str, size: int, kind: str
+) -> None:
     """Whatever the series are like: the measure is what Python takes, not what the cache says."""
     limit = 2**18
     tracemalloc.start()
     try:
-        cache = SeriesCache(KEPT, limit)
+        cache = SeriesCache(catalogue, limit)
         for number in range(3 * limit // (200 + 64 * size)):
             labels = long_labels(number, size, name)
             if kind == "wide text":
@@ -103,6 +136,30 @@ def test_the_memory_of_a_cache_is_bounded_in_bytes(name: str, size: int, kind: s
         tracemalloc.stop()
     assert len(cache) > 1
     # Labels that sources share are bounded too, but by themselves.
+    assert taken - pairs_of(cache) <= limit * 5 // 8
+
+
+def test_the_memory_is_that_of_the_table_that_ignores_least() -> None:
+    """Whichever comes first."""
+    names = [f"label {number}" for number in range(200)]
+    tables = [
+        Table("a", [double("status", STATUS)], ignoring=frozenset(names)),
+        Table("b", [double("status", STATUS)]),
+    ]
+    limit = 2**20
+    tracemalloc.start()
+    try:
+        cache = SeriesCache(Catalogue(tables), limit)
+        for number in range(100):
+            labels = {"__name__": STATUS, **{name: f"{number} {name[5:]}" for name in names}}
+            cache.add(
+                b"%d" % number, [(name[:1] + name[1:], value) for name, value in labels.items()]
+            )
+        del labels
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cache) > 1
     assert taken - pairs_of(cache) <= limit * 5 // 8
 
 
@@ -222,6 +279,103 @@ def test_close_label_sets_are_different_sources(one: dict[str, str], other: dict
     assert source(cache, one) is not source(cache, other)
 
 
+# --- several tables -------------------------------------------------------------------------------
+
+
+@given(random_rows.catalogues(), st.lists(random_rows.points, max_size=12))
+def test_a_series_is_of_every_table_that_declares_it(
+    catalogue: Catalogue, points: list[Point]
+) -> None:
+    cache = SeriesCache(catalogue, 2**20)
+    known: dict[tuple[str, tuple[tuple[str, str], ...]], Source] = {}
+    for point in points:
+        expected = list(feeds(catalogue, point))
+        assert cache.keeps(point.metric) >= bool(expected)
+        found = add(cache, {"__name__": point.metric, **point.labels})
+        if not expected:
+            assert found is FILTERED
+            continue
+        assert found is not FILTERED
+        assert cache.shares_metrics >= bool(found.others)
+        assert [(one.source.table, one.column) for one in (found, *found.others)] == expected
+        for one in (found, *found.others):
+            table, source = one.source.table, one.source
+            assert source.labels == telling(table, point.labels)
+            # All series of a row have the same source, and no other table's has.
+            assert known.setdefault((table.name, source.labels), source) is source
+            assert one.others == () or one is found
+    assert len(set(map(id, known.values()))) == len(known)
+
+
+def test_labels_that_are_ignored_do_not_tell_sources_apart() -> None:
+    table = Table("t", [double("x", "x"), double("y", "y")], ignoring=frozenset({"sensor"}))
+    cache = SeriesCache(Catalogue([table]), 2**20)
+    first = source(cache, {"line": "A", "sensor": "1"}, "x")
+    assert source(cache, {"line": "A", "sensor": "2"}, "y") is first
+    assert source(cache, {"line": "A"}, "y") is first
+    assert source(cache, {"line": "B", "sensor": "1"}, "x") is not first
+
+
+def test_a_label_that_is_ignored_may_decide_whether_a_series_matches() -> None:
+    table = Table("t", [double("x", "x")], match={"sensor": "1"}, ignoring=frozenset({"sensor"}))
+    cache = SeriesCache(Catalogue([table]), 2**20)
+    assert source(cache, {"line": "A", "sensor": "1"}, "x").labels == (("line", "A"),)
+    assert add(cache, {"__name__": "x", "line": "A", "sensor": "2"}) is FILTERED
+
+
+def test_a_sample_is_taken_once_for_each_table_and_counted_once() -> None:
+    cache = SeriesCache(SHARING, 2**20)
+    tally = Tally(Limits(), cache)
+    everywhere = tally.add(b"a", [("__name__", STATUS), ("instance", "a")])
+    alone = tally.add(b"b", [("__name__", STATUS), ("z", "x")])
+    assert everywhere is not FILTERED
+    assert alone is not FILTERED
+    assert (len(everywhere.others), len(alone.others)) == (2, 0)
+    before = tally.size
+    tally.count(2)
+    tally.keep([(everywhere, NOW, 1.0), (alone, NOW, 2.0)])
+    assert tally.size - before == 4 * SAMPLE_SIZE
+    request = tally.decoded().request
+    assert (request.kept, request.received) == (2, 2)
+    assert [(one.source.table.name, value) for one, _, value in request.samples] == [
+        ("everything", 1.0),
+        ("less", 1.0),
+        ("of_a", 1.0),
+        ("everything", 2.0),
+    ]
+
+
+def test_memory_is_counted_before_samples_are_taken_for_each_table() -> None:
+    """A metric of many tables would else take many times what the limit allows."""
+    cache = SeriesCache(MANY, 2**20)
+    tally = Tally(Limits(max_decoded_size=100 * SAMPLE_SIZE), cache)
+    known = cache.add(b"a", [("__name__", STATUS)])
+    assert known is not FILTERED
+    samples = [(known, NOW, 1.0)] * (10 * 1000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLargeError, match="RECEIVER_MAX_DECODED_SIZE"):
+            tally.keep(samples)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=20))
+def test_samples_are_repeated_for_the_other_tables_and_in_order(
+    drawn: list[tuple[int, int]],
+) -> None:
+    who = Source(KEPT.tables[0], ())
+    column = who.table.columns[0]
+    others = tuple(Series(column, Source(KEPT.tables[0], ())) for _ in range(4))
+    samples = [(Series(column, who, others[:number]), at, 0.0) for number, at in drawn]
+    found = list(for_each_table(samples))
+    assert [(series.source, at) for series, at, _ in found] == [
+        (one.source, at) for series, at, _ in samples for one in (series, *series.others)
+    ]
+
+
 # --- what is valid --------------------------------------------------------------------------------
 
 
@@ -301,3 +455,28 @@ def test_what_new_sources_take_is_counted() -> None:
     assert before > 1000
     add(cache, {"__name__": OCR, "a": "x" * 1000})
     assert cache.made == before
+
+
+def test_what_the_sources_of_several_tables_take_is_counted_for_each() -> None:
+    labels = {"__name__": STATUS, "label 7": "x" * 1000}
+    alone, sharing = SeriesCache(KEPT, 2**20), SeriesCache(MANY, 2**20)
+    add(alone, labels)
+    add(sharing, labels)
+    assert sharing.made > 3 * alone.made
+
+
+@pytest.mark.parametrize("labels", [1, 8], ids="{} labels".format)
+def test_what_new_sources_take_is_no_less_than_python_takes(labels: int) -> None:
+    for catalogue in (KEPT, MANY):
+        cache = SeriesCache(catalogue, 2**28)
+        found = []
+        tracemalloc.start()
+        try:
+            for number in range(500):
+                pairs = long_labels(number, 1)[: 1 + labels]
+                found.append(cache.add(b"%d" % number, pairs).source)  # type: ignore[union-attr]
+            cache._young.clear()
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken <= cache.made + 150_000

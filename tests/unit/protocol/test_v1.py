@@ -16,9 +16,9 @@ from receiver.protocol import samples, v1
 from receiver.protocol.generated.remote_write_v1_pb2 import Label, TimeSeries, WriteRequest
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v1 import Decoder
-from receiver.rows.model import Faults, Labels, Metric
+from receiver.rows.model import Faults, Labels
 from tests import strategies
-from tests.meanings import KEPT, Meaning, meaning, read_older
+from tests.meanings import KEPT, STATUS_COLUMN, Meaning, meaning, read_older
 from tests.messages import (
     NOW,
     STALE,
@@ -281,7 +281,7 @@ def test_an_unusual_encoding(encoded: bytes, expected: Sequence[tuple[float, int
         assert meaning(used, message) == plain_meaning(message)
     samples = meaning(used, framed(encoded)).samples
     assert samples == Counter(
-        (Metric.STATUS, SOURCE, timestamp, bits(value)) for value, timestamp in expected
+        (STATUS_COLUMN, SOURCE, timestamp, bits(value)) for value, timestamp in expected
     )
 
 
@@ -410,7 +410,7 @@ def test_an_invalid_series_leaves_the_others(invalid: bytes, fault: str) -> None
     message = framed(VALID, invalid, VALID)
     for _ in range(2):
         found = meaning(used, message)
-        assert found.samples == {(Metric.STATUS, SOURCE, NOW, bits(1.0)): 2}
+        assert found.samples == {(STATUS_COLUMN, SOURCE, NOW, bits(1.0)): 2}
         assert found.received == 2
         invalid_count, total, (sentence,) = used.decode(message).faults
         assert (invalid_count, total) == (1, 3)

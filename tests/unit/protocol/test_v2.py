@@ -26,9 +26,11 @@ from receiver.protocol.generated.remote_write_v2_pb2 import (
 )
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v2 import Decoder
-from receiver.rows.model import Labels, Metric
+from receiver.rows.columns import CODE
+from receiver.rows.model import Labels
+from receiver.rows.tables import Catalogue, Column, Table
 from tests import strategies
-from tests.meanings import KEPT, Meaning, meaning, read_newer
+from tests.meanings import KEPT, STATUS_COLUMN, Meaning, meaning, read_newer
 from tests.messages import (
     NOW,
     STALE,
@@ -173,6 +175,23 @@ def test_known_series_are_not_parsed_again_if_their_symbols_are_new(
         assert found.samples.total() == 40
 
 
+def test_series_that_no_table_matches_are_not_parsed_again_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though a metric of their name is kept."""
+    table = Table("some", [Column("status", "app_status", CODE)], match={"device": "1.?"})
+    catalogue = Catalogue([table])
+    used = Decoder(SeriesCache(catalogue, 2**20))
+    for number in range(50):
+        used.decode(rolling(number))
+    monkeypatch.setattr("receiver.protocol.v2.TimeSeries", None)
+    for number in range(50, 60):
+        message = rolling(number)
+        found = meaning(used, message)
+        assert found == read_newer(message, catalogue)
+        assert 0 < found.samples.total() < 20
+
+
 def test_numpy_is_loaded_only_for_requests_that_need_it() -> None:
     code = "import sys, receiver.process.app; sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -245,7 +264,7 @@ def test_the_same_references_mean_what_the_symbols_at_hand_say() -> None:
     for symbols in (*tables, *reversed(tables)):
         message = framed2(symbols, *[series.SerializeToString()] * 2)
         assert meaning(used, message).samples == {
-            (Metric.STATUS, (("instance", symbols[-1]),), NOW, bits(1.0)): 2
+            (STATUS_COLUMN, (("instance", symbols[-1]),), NOW, bits(1.0)): 2
         }
 
 
@@ -515,7 +534,7 @@ def test_unknown_fields_change_nothing_wherever_they_are() -> None:
     one.MergeFromString(unknown)
     other = request.add(UP)
     other.histograms.add().MergeFromString(unknown)
-    expected = Meaning(Counter({(Metric.STATUS, SOURCE, NOW, bits(1.0)): 1}), 1, 1, 1, 0, 2)
+    expected = Meaning(Counter({(STATUS_COLUMN, SOURCE, NOW, bits(1.0)): 1}), 1, 1, 1, 0, 2, 1)
     assert meaning(decoder(), request.encoded() + unknown) == expected
 
 
@@ -536,7 +555,7 @@ def test_symbols_mean_what_the_request_at_hand_says() -> None:
         request = Request2(symbols)
         request.add(STATUS, (1.0, NOW))
         assert meaning(used, request.encoded()).samples == {
-            (Metric.STATUS, SOURCE, NOW, bits(1.0)): 1
+            (STATUS_COLUMN, SOURCE, NOW, bits(1.0)): 1
         }
 
 
@@ -561,7 +580,7 @@ def test_everything_is_counted_exactly() -> None:
             labels_refs=request.refs([("trace_id", "x")]), value=1, timestamp=NOW
         )
     found = meaning(decoder(), request.encoded())
-    assert found[1:] == (4, 2, 4, 0, 4)
+    assert found[1:] == (4, 2, 4, 0, 4, 3)
     assert found.samples.total() == 3
 
 
@@ -787,8 +806,8 @@ def test_an_invalid_series_leaves_the_others(
     for _ in range(2):
         found = meaning(used, message)
         assert found == plain_meaning(message)
-        assert found.samples == {(Metric.STATUS, SOURCE, NOW, bits(1.0)): 1}
-        assert found[1:] == (2, 1, 1, 1, 4)
+        assert found.samples == {(STATUS_COLUMN, SOURCE, NOW, bits(1.0)): 1}
+        assert found[1:] == (2, 1, 1, 1, 4, 1)
         (sentence,) = used.decode(message).faults.first
         assert sentence.startswith("series 1 {")
         assert fault in sentence.partition("}: ")[2]
@@ -826,8 +845,8 @@ def test_a_series_that_breaks_off_leaves_the_others(invalid: bytes) -> None:
     message = framed2(SYMBOLS, VALID, invalid, VALID)
     for _ in range(2):
         found = meaning(used, message)
-        assert found.samples == {(Metric.STATUS, SOURCE, NOW, bits(1.0)): 2}
-        assert found[1:] == (2, 0, 0, 1, 3)
+        assert found.samples == {(STATUS_COLUMN, SOURCE, NOW, bits(1.0)): 2}
+        assert found[1:] == (2, 0, 0, 1, 3, 2)
         (sentence,) = used.decode(message).faults.first
         assert sentence.startswith("series 1 {")
         assert "Error parsing message" in sentence

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import time
 import weakref
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
@@ -16,36 +15,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.errors import DatabaseUnavailableError, ReceiverError, ShuttingDownError
-from receiver.rows.batch import Batch, Outcome
-from receiver.rows.model import Metric, Sample, Series, Source
+from receiver.rows.batch import Batch, Outcomes
+from receiver.rows.columns import DOUBLE
+from receiver.rows.model import Row, Sample, Series, Source
+from receiver.rows.tables import Column, Table
 from receiver.storage.writing.gathering import PARTS, PASSES
 from receiver.storage.writing.group_commit import Batching, GroupCommit
 from receiver.storage.writing.parting import MAX_CHUNKS, MAX_REFUSED
 from receiver.storage.writing.records import Contents
 from tests.messages import NOW, STALE
+from tests.rows import LOGS, OCR, STATUS
 from tests.waiting import until
 
-SOURCE = Source((("instance", "a"),))
+SOURCE = Source(LOGS, (("instance", "a"),))
 FOREVER = timedelta(hours=1)
 NO_TIME = timedelta()
 # Far longer than anything here takes, far shorter than what must not be waited for.
 SOON = 5.0
 
 
-def make_batch() -> Batch:
-    return Batch(1_000_000)
-
-
 def status(number: int = 0, value: float = 1.0) -> Sample:
-    return Series(Metric.STATUS, SOURCE), NOW + number, value
+    return Series(STATUS, SOURCE), NOW + number, value
 
 
 def ocr(number: int = 0) -> Sample:
-    return Series(Metric.OCR, SOURCE), NOW + number, NOW / 1000
+    return Series(OCR, SOURCE), NOW + number, NOW / 1000
 
 
 def pair(number: int = 0) -> list[Sample]:
     return [status(number), ocr(number)]
+
+
+def complete(contents: Contents) -> list[Row]:
+    return [row for rows in contents.rows.values() for row in rows]
+
+
+def incomplete(contents: Contents) -> list[Row]:
+    return [row for rows in contents.incomplete.values() for row in rows]
 
 
 class Writes:
@@ -71,7 +77,7 @@ class Writes:
 
     def numbers(self) -> list[list[int]]:
         """Which pairs each write had, by their numbers."""
-        return [[row[0] - NOW for row in contents.rows] for contents in self.contents]
+        return [[row[0] - NOW for row in complete(contents)] for contents in self.contents]
 
 
 class Traffic:
@@ -100,9 +106,9 @@ def traffic() -> Traffic:
 @pytest.fixture
 def opened(writes: Writes, traffic: Traffic) -> Opens:
     @asynccontextmanager
-    async def opened(linger: timedelta = FOREVER, writers: int = 1) -> AsyncIterator[GroupCommit]:
-        batching = Batching(linger, writers)
-        async with GroupCommit(writes, traffic, make_batch, batching) as group_commit:
+    async def opened(delay: timedelta = FOREVER, writers: int = 1) -> AsyncIterator[GroupCommit]:
+        batching = Batching(delay, writers)
+        async with GroupCommit(writes, traffic, Batch, batching) as group_commit:
             yield group_commit
 
     return opened
@@ -114,7 +120,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def outcome(task: asyncio.Task[Counter[Outcome]]) -> Counter[Outcome]:
+async def outcome(task: asyncio.Task[Outcomes]) -> Outcomes:
     async with asyncio.timeout(SOON):
         return await task
 
@@ -133,9 +139,11 @@ async def test_a_lone_request_commits_at_once(
 ) -> None:
     async with opened(writers=writers) as group_commit, asyncio.timeout(SOON):
         outcomes = await group_commit.store(samples)
-    assert outcomes.total() == len(samples)
+    assert outcomes.accepted + outcomes.rejected == len(samples)
     (contents,) = writes.contents
-    assert 2 * len(contents.rows) + len(contents.halves) + len(contents.rejected) == len(samples)
+    assert 2 * len(complete(contents)) + len(incomplete(contents)) + len(contents.rejected) == len(
+        samples
+    )
 
 
 async def test_a_lone_request_waits_for_no_timer(opened: Opens, writes: Writes) -> None:
@@ -149,7 +157,7 @@ async def test_a_lone_request_waits_for_no_timer(opened: Opens, writes: Writes) 
 async def test_one_request_after_another(opened: Opens, writes: Writes) -> None:
     async with opened() as group_commit, asyncio.timeout(SOON):
         for number in range(20):
-            assert await group_commit.store(pair(number)) == {Outcome.ACCEPTED: 2}
+            assert await group_commit.store(pair(number)) == Outcomes(accepted=2)
     assert writes.numbers() == [[number] for number in range(20)]
 
 
@@ -159,7 +167,7 @@ async def test_nothing_to_write_is_not_written(
 ) -> None:
     async with opened() as group_commit, asyncio.timeout(SOON):
         outcomes = await group_commit.store(samples)
-    assert outcomes.total() == outcomes[Outcome.STALE] == len(samples)
+    assert outcomes == Outcomes(stale={"app_logs": 1} if samples else {})
     assert not writes.contents
 
 
@@ -171,7 +179,7 @@ async def test_a_request_is_answered_after_its_commit_only(opened: Opens, writes
         assert writes.running == 1
         assert not task.done()
         writes.gate.set()
-        assert await outcome(task) == {Outcome.ACCEPTED: 2}
+        assert await outcome(task) == Outcomes(accepted=2)
 
 
 # --- together -------------------------------------------------------------------------------------
@@ -190,7 +198,7 @@ async def test_requests_that_arrive_during_a_write_share_the_next(
         assert writes.numbers() == [[0]]
         writes.gate.set()
         for task in tasks:
-            assert await outcome(task) == {Outcome.ACCEPTED: 2}
+            assert await outcome(task) == Outcomes(accepted=2)
     assert writes.numbers() == [[0], [1, 2, 3]]
 
 
@@ -203,9 +211,9 @@ async def test_each_request_learns_its_own_outcomes(opened: Opens, writes: Write
         third = asyncio.create_task(group_commit.store([*pair(2), status(3, value=STALE)]))
         await settle()
         writes.gate.set()
-        assert await outcome(first) == {Outcome.ACCEPTED: 2}
-        assert await outcome(second) == {Outcome.REJECTED: 1}
-        assert await outcome(third) == {Outcome.ACCEPTED: 2, Outcome.STALE: 1}
+        assert await outcome(first) == Outcomes(accepted=2)
+        assert await outcome(second) == Outcomes(rejected=1)
+        assert await outcome(third) == Outcomes(accepted=2, stale={"app_logs": 1})
     assert len(writes.contents) == 2
 
 
@@ -226,17 +234,17 @@ async def test_as_many_writes_at_once_as_there_are_writers(opened: Opens, writes
 async def test_many_requests_are_few_writes_and_none_is_lost(opened: Opens, writes: Writes) -> None:
     async with opened(writers=2) as group_commit, asyncio.timeout(SOON):
         results = await asyncio.gather(*(group_commit.store(pair(n)) for n in range(500)))
-    assert all(result == {Outcome.ACCEPTED: 2} for result in results)
+    assert all(result == Outcomes(accepted=2) for result in results)
     written = [number for numbers in writes.numbers() for number in numbers]
     assert sorted(written) == list(range(500))
     assert len(writes.contents) < 10
 
 
-# --- halves ---------------------------------------------------------------------------------------
+# --- incomplete rows ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("writers", [1, 2, 5])
-async def test_a_half_waits_for_the_twin_that_may_be_arriving(
+async def test_a_lone_sample_waits_for_the_other_one_that_may_be_arriving(
     writers: int, opened: Opens, writes: Writes, traffic: Traffic
 ) -> None:
     traffic.arriving = 1
@@ -245,13 +253,13 @@ async def test_a_half_waits_for_the_twin_that_may_be_arriving(
         await settle()
         assert not writes.contents
         second = asyncio.create_task(group_commit.store([ocr()]))
-        assert await outcome(first) == await outcome(second) == {Outcome.ACCEPTED: 1}
+        assert await outcome(first) == await outcome(second) == Outcomes(accepted=1)
     (contents,) = writes.contents
-    assert len(contents.rows) == 1
-    assert not contents.halves
+    assert len(complete(contents)) == 1
+    assert not contents.incomplete
 
 
-async def test_a_half_waits_no_longer_than_requests_are_arriving(
+async def test_a_lone_sample_waits_no_longer_than_requests_are_arriving(
     opened: Opens, writes: Writes, traffic: Traffic
 ) -> None:
     traffic.arriving = 2
@@ -263,67 +271,67 @@ async def test_a_half_waits_no_longer_than_requests_are_arriving(
         await outcome(first)
         await outcome(second)
     (contents,) = writes.contents
-    assert (len(contents.rows), len(contents.halves)) == (0, 2)
+    assert (len(complete(contents)), len(incomplete(contents))) == (0, 2)
 
 
-async def test_a_half_is_passed_on_so_that_others_are_answered(
+async def test_a_lone_sample_is_passed_on_so_that_others_are_answered(
     opened: Opens, writes: Writes, traffic: Traffic
 ) -> None:
     writes.gate.clear()
     traffic.arriving = 1
     async with opened() as group_commit:
-        half = asyncio.create_task(group_commit.store([status()]))
+        lone = asyncio.create_task(group_commit.store([status()]))
         again = asyncio.create_task(group_commit.store([status()]))
         await settle()
         traffic.arriving = 0
         complete = asyncio.create_task(group_commit.store(pair(1)))
         await settle()
         writes.gate.set()
-        assert await outcome(complete) == {Outcome.ACCEPTED: 2}
-        assert not half.done()
+        assert await outcome(complete) == Outcomes(accepted=2)
+        assert not lone.done()
         assert not again.done()
-        twin = asyncio.create_task(group_commit.store([ocr()]))
-        for task in (half, again, twin):
-            assert await outcome(task) == {Outcome.ACCEPTED: 1}
+        other = asyncio.create_task(group_commit.store([ocr()]))
+        for task in (lone, again, other):
+            assert await outcome(task) == Outcomes(accepted=1)
     assert writes.numbers() == [[1], [0]]
-    assert not any(contents.halves for contents in writes.contents)
-    assert [contents.repeated for contents in writes.contents] == [1, 0]
+    assert not any(contents.incomplete for contents in writes.contents)
+    assert [contents.repeated for contents in writes.contents] == [{"app_logs": 1}, {}]
 
 
-async def test_a_half_is_not_passed_on_for_ever(opened: Opens, writes: Writes) -> None:
+async def test_a_lone_sample_is_not_passed_on_for_ever(opened: Opens, writes: Writes) -> None:
     writes.gate.clear()
-    async with opened(linger=timedelta(milliseconds=1)) as group_commit:
+    async with opened(delay=timedelta(milliseconds=1)) as group_commit:
         others = [asyncio.create_task(group_commit.store(pair(1)))]
         await settle()
-        half = asyncio.create_task(group_commit.store([status()]))
+        lone = asyncio.create_task(group_commit.store([status()]))
         number = 1
-        while not half.done():
+        while not lone.done():
             number += 1
             others.append(asyncio.create_task(group_commit.store(pair(number))))
             await settle()
             writes.gate.set()
             await asyncio.wait(others)
-        assert await outcome(half) == {Outcome.ACCEPTED: 1}
-    assert sum(len(contents.halves) for contents in writes.contents) == 1
+        assert await outcome(lone) == Outcomes(accepted=1)
+    assert sum(len(incomplete(contents)) for contents in writes.contents) == 1
     assert len(writes.contents) <= PASSES + 3
 
 
-async def test_a_half_that_was_passed_on_learns_that_its_own_commit_failed(
+async def test_a_lone_sample_that_was_passed_on_learns_that_its_own_commit_failed(
     opened: Opens, writes: Writes, traffic: Traffic
 ) -> None:
     traffic.arriving = 1
     writes.outcomes = iter([None, DatabaseUnavailableError("gone")])
-    async with opened(linger=timedelta(milliseconds=1)) as group_commit:
-        half = asyncio.create_task(group_commit.store([status()]))
+    async with opened(delay=timedelta(milliseconds=1)) as group_commit:
+        lone = asyncio.create_task(group_commit.store([status()]))
         complete = asyncio.create_task(group_commit.store(pair(1)))
-        assert await outcome(complete) == {Outcome.ACCEPTED: 2}
+        assert await outcome(complete) == Outcomes(accepted=2)
         with pytest.raises(DatabaseUnavailableError):
-            await outcome(half)
+            await outcome(lone)
 
 
-async def test_nothing_is_passed_on_where_no_sample_lingers(opened: Opens, writes: Writes) -> None:
+async def test_nothing_is_passed_on_where_no_sample_waits(opened: Opens, writes: Writes) -> None:
     writes.gate.clear()
-    async with opened(linger=NO_TIME) as group_commit:
+    async with opened(delay=NO_TIME) as group_commit:
         first = asyncio.create_task(group_commit.store(pair(1)))
         await settle()
         others = [asyncio.create_task(group_commit.store(one)) for one in ([status()], pair(2))]
@@ -331,42 +339,74 @@ async def test_nothing_is_passed_on_where_no_sample_lingers(opened: Opens, write
         writes.gate.set()
         for task in (first, *others):
             await outcome(task)
-    assert [(len(one.rows), len(one.halves)) for one in writes.contents] == [(1, 0), (1, 1)]
+    assert [(len(complete(one)), len(incomplete(one))) for one in writes.contents] == [
+        (1, 0),
+        (1, 1),
+    ]
 
 
-KEYS = st.tuples(st.sampled_from(Metric), st.integers(0, 3))
+WIDE = Table(
+    "wide",
+    [
+        Column("pressure", "press_pressure_bar", DOUBLE),
+        Column("temperature", "press_temperature", DOUBLE),
+        Column("strokes", "press_strokes_total", DOUBLE, required=False),
+    ],
+)
+SINGLE = Table("single", [Column("level", "level", DOUBLE)])
+ALL_SOURCES = {table.name: Source(table, ()) for table in (LOGS, WIDE, SINGLE)}
+KEYS = st.tuples(
+    st.sampled_from(
+        [(name, slot) for name, one in ALL_SOURCES.items() for slot in range(one.table.width)]
+    ),
+    st.integers(0, 2),
+)
+SlotKey = tuple[tuple[str, int], int]
+"""Table and slot, number of the row."""
+
+
+def sample_of(key: SlotKey) -> Sample:
+    (name, slot), number = key
+    source = ALL_SOURCES[name]
+    return Series(source.table.columns[slot], source), NOW + number, 1.0
+
+
+def keys_of(contents: Contents) -> list[SlotKey]:
+    return [
+        ((source.table.name, column.slot), timestamp - NOW)
+        for timestamp, source, values in complete(contents) + incomplete(contents)
+        for column, _ in source.table.samples(values)
+    ]
 
 
 @given(
-    st.lists(st.tuples(st.lists(KEYS, min_size=1, max_size=4), st.booleans()), max_size=25),
+    st.lists(st.tuples(st.lists(KEYS, min_size=1, max_size=6), st.booleans()), max_size=25),
     st.lists(st.booleans(), max_size=25),
     st.integers(1, 3),
 )
 async def test_no_request_is_answered_before_all_of_it_is_committed(
-    requests: list[tuple[list[tuple[Metric, int]], bool]], failures: list[bool], writers: int
+    requests: list[tuple[list[SlotKey], bool]], failures: list[bool], writers: int
 ) -> None:
-    committed: set[tuple[Metric, int]] = set()
+    committed: set[SlotKey] = set()
     failing = iter(failures)
 
     async def write(contents: Contents) -> None:
         await asyncio.sleep(0)
+        found = keys_of(contents)
+        assert len(found) == len(set(found))
         if next(failing, False):
             raise DatabaseUnavailableError("gone")
-        for timestamp, *_ in contents.rows:
-            committed.update((metric, timestamp - NOW) for metric in Metric)
-        for timestamp, _, found, _, _ in contents.halves:
-            committed.add((Metric.OCR if found is None else Metric.STATUS, timestamp - NOW))
+        committed.update(found)
 
-    async def send(group_commit: GroupCommit, keys: list[tuple[Metric, int]]) -> None:
-        samples = [status(at) if metric is Metric.STATUS else ocr(at) for metric, at in keys]
+    async def send(group_commit: GroupCommit, keys: list[SlotKey]) -> None:
         with suppress(DatabaseUnavailableError):
-            await group_commit.store(samples)
+            await group_commit.store(list(map(sample_of, keys)))
             assert committed >= set(keys)
 
     async with (
         asyncio.timeout(SOON),
         GroupCommit(
-            write, lambda: 1, make_batch, Batching(timedelta(milliseconds=1), writers)
+            write, lambda: 1, Batch, Batching(timedelta(milliseconds=1), writers)
         ) as group_commit,
         asyncio.TaskGroup() as group,
     ):
@@ -374,6 +414,33 @@ async def test_no_request_is_answered_before_all_of_it_is_committed(
             group.create_task(send(group_commit, keys))
             if pause:
                 await asyncio.sleep(0)
+
+
+async def test_a_row_of_several_samples_waits_for_the_last_of_them(
+    opened: Opens, writes: Writes, traffic: Traffic
+) -> None:
+    traffic.arriving = 1
+    async with opened() as group_commit:
+        tasks = []
+        for slot in (2, 0, 1):
+            assert not writes.contents
+            one = sample_of((("wide", slot), 0))
+            tasks.append(asyncio.create_task(group_commit.store([one])))
+            await settle()
+        for task in tasks:
+            assert await outcome(task) == Outcomes(accepted=1)
+    (contents,) = writes.contents
+    assert contents.rows == {WIDE: [(NOW, ALL_SOURCES["wide"], [1.0, 1.0, 1.0])]}
+    assert not contents.incomplete
+
+
+async def test_a_row_of_one_column_waits_for_nothing(
+    opened: Opens, writes: Writes, traffic: Traffic
+) -> None:
+    traffic.arriving = 100
+    async with opened() as group_commit:
+        await outcome(asyncio.create_task(group_commit.store([sample_of((("single", 0), 0))])))
+    assert writes.contents[0].rows == {SINGLE: [(NOW, ALL_SOURCES["single"], [1.0])]}
 
 
 @pytest.mark.parametrize("samples", [pair(), [status(value=0.5)]], ids=["pair", "rejected"])
@@ -386,32 +453,32 @@ async def test_what_is_complete_waits_for_nothing(
     assert len(writes.contents) == 1
 
 
-async def test_a_half_lingers_and_then_commits_alone(
+async def test_a_lone_sample_waits_and_then_commits_alone(
     opened: Opens, writes: Writes, traffic: Traffic
 ) -> None:
     traffic.arriving = 1
     start = time.monotonic()
-    async with opened(linger=timedelta(milliseconds=50)) as group_commit:
+    async with opened(delay=timedelta(milliseconds=50)) as group_commit:
         await outcome(asyncio.create_task(group_commit.store([status()])))
     assert 0.04 <= time.monotonic() - start < SOON
-    ((rows, halves, *_),) = writes.contents
-    assert (len(rows), len(halves)) == (0, 1)
+    (contents,) = writes.contents
+    assert (len(complete(contents)), len(incomplete(contents))) == (0, 1)
 
 
-async def test_a_time_to_linger_of_zero(opened: Opens, writes: Writes, traffic: Traffic) -> None:
+async def test_a_batching_delay_of_zero(opened: Opens, writes: Writes, traffic: Traffic) -> None:
     traffic.arriving = 1
-    async with opened(linger=NO_TIME) as group_commit:
+    async with opened(delay=NO_TIME) as group_commit:
         await outcome(asyncio.create_task(group_commit.store([status()])))
     assert len(writes.contents) == 1
 
 
-async def test_new_halves_do_not_make_the_first_one_wait_longer(
+async def test_new_lone_samples_do_not_make_the_first_one_wait_longer(
     opened: Opens, traffic: Traffic
 ) -> None:
     traffic.arriving = 100
-    async with opened(linger=timedelta(milliseconds=100)) as group_commit:
+    async with opened(delay=timedelta(milliseconds=100)) as group_commit:
         first = asyncio.create_task(group_commit.store([status()]))
-        others: list[asyncio.Task[Counter[Outcome]]] = []
+        others: list[asyncio.Task[Outcomes]] = []
         async with asyncio.timeout(SOON):
             while not first.done():
                 others.append(asyncio.create_task(group_commit.store([status(len(others) + 1)])))
@@ -419,10 +486,10 @@ async def test_new_halves_do_not_make_the_first_one_wait_longer(
         await asyncio.gather(first, *others)
 
 
-async def test_a_half_waits_for_what_comes_after_the_commit_beside_it(
+async def test_a_lone_sample_waits_for_what_comes_after_the_commit_beside_it(
     opened: Opens, writes: Writes
 ) -> None:
-    """Who is answered sends its next request, and that may bring the twin."""
+    """Who is answered sends its next request, and that may bring the other sample."""
     writes.gate.clear()
     async with opened(writers=2) as group_commit:
         running = asyncio.create_task(group_commit.store(pair(0)))
@@ -435,45 +502,45 @@ async def test_a_half_waits_for_what_comes_after_the_commit_beside_it(
         await settle()
         assert not first.done()
         second = asyncio.create_task(group_commit.store([ocr(1)]))
-        assert await outcome(first) == await outcome(second) == {Outcome.ACCEPTED: 1}
+        assert await outcome(first) == await outcome(second) == Outcomes(accepted=1)
     assert writes.numbers() == [[0], [1]]
-    assert not writes.contents[1].halves
+    assert not writes.contents[1].incomplete
 
 
-async def test_a_half_waits_while_a_batch_is_committed_however_short_the_time_to_linger(
+async def test_a_lone_sample_waits_while_a_batch_is_committed_however_short_the_delay(
     opened: Opens, writes: Writes
 ) -> None:
     writes.gate.clear()
-    async with opened(writers=2, linger=NO_TIME) as group_commit:
+    async with opened(writers=2, delay=NO_TIME) as group_commit:
         running = asyncio.create_task(group_commit.store(pair(0)))
         await settle()
-        half = asyncio.create_task(group_commit.store([status(1)]))
+        lone = asyncio.create_task(group_commit.store([status(1)]))
         await settle()
         assert len(writes.contents) == 1
         writes.gate.set()
         await outcome(running)
-        await outcome(half)
+        await outcome(lone)
 
 
-async def test_a_half_does_not_wait_for_a_commit_that_hangs(
+async def test_a_lone_sample_does_not_wait_for_a_commit_that_hangs(
     opened: Opens, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("receiver.storage.writing.group_commit.LONGEST_WAIT", 0.02)
     writes.gate.clear()
-    async with opened(writers=2, linger=NO_TIME) as group_commit:
+    async with opened(writers=2, delay=NO_TIME) as group_commit:
         running = asyncio.create_task(group_commit.store(pair(0)))
         await settle()
-        half = asyncio.create_task(group_commit.store([status(1)]))
+        lone = asyncio.create_task(group_commit.store([status(1)]))
         await until(lambda: len(writes.contents) == 2)
         writes.gate.set()
         await outcome(running)
-        await outcome(half)
+        await outcome(lone)
 
 
-async def test_halves_that_come_one_by_one_do_not_wait(opened: Opens, writes: Writes) -> None:
+async def test_lone_samples_that_come_one_by_one_do_not_wait(opened: Opens, writes: Writes) -> None:
     async with opened(writers=2) as group_commit:
-        for half in (status(), ocr(), status(1), ocr(1)):
-            await outcome(asyncio.create_task(group_commit.store([half])))
+        for lone in (status(), ocr(), status(1), ocr(1)):
+            await outcome(asyncio.create_task(group_commit.store([lone])))
     assert len(writes.contents) == 4
 
 
@@ -487,7 +554,7 @@ async def test_a_failure_reaches_the_requests_of_its_batch_and_no_other(
     writes.outcomes = iter([None, failure, None])
     writes.gate.clear()
     async with opened() as group_commit:
-        batches: list[list[asyncio.Task[Counter[Outcome]]]] = []
+        batches: list[list[asyncio.Task[Outcomes]]] = []
         for numbers in ([0], [1, 2, 3], [4, 5]):
             batches.append(
                 [asyncio.create_task(group_commit.store(pair(number))) for number in numbers]
@@ -497,7 +564,7 @@ async def test_a_failure_reaches_the_requests_of_its_batch_and_no_other(
                 writes.gate.set()
                 await settle()
         for task in batches[0] + batches[2]:
-            assert await outcome(task) == {Outcome.ACCEPTED: 2}
+            assert await outcome(task) == Outcomes(accepted=2)
         for task in batches[1]:
             with pytest.raises(DatabaseUnavailableError) as refusal:
                 await outcome(task)
@@ -514,9 +581,9 @@ async def test_an_unknown_failure_is_never_the_senders_fault(
             await outcome(asyncio.create_task(group_commit.store(pair())))
         assert refusal.value.status == 500
         assert "a fault of ours" in caplog.text
-        assert await outcome(asyncio.create_task(group_commit.store(pair()))) == {
-            Outcome.ACCEPTED: 2
-        }
+        assert await outcome(asyncio.create_task(group_commit.store(pair()))) == Outcomes(
+            accepted=2
+        )
 
 
 async def test_the_writer_goes_on_after_failures(opened: Opens, writes: Writes) -> None:
@@ -558,7 +625,7 @@ async def test_who_hangs_up_does_not_take_the_others_along(
         with pytest.raises(asyncio.CancelledError):
             await outcome(gone)
         writes.gate.set()
-        assert await outcome(stays) == {Outcome.ACCEPTED: 2}
+        assert await outcome(stays) == Outcomes(accepted=2)
         if waiting:
             await outcome(first)
     assert writes.numbers()[-1] == [1, 2]
@@ -644,11 +711,11 @@ async def test_others_commit_between_the_parts_of_a_large_request(
         writes.gate.set()
         await outcome(other)
         assert not large.done()
-        assert await outcome(large) == {Outcome.ACCEPTED: 400}
-    stored = [row[0] for contents in writes.contents for row in contents.rows]
+        assert await outcome(large) == Outcomes(accepted=400)
+    stored = [row[0] for contents in writes.contents for row in complete(contents)]
     assert len(stored) == len(set(stored)) == 201
     for contents in writes.contents:
-        assert len({row[0] // DAY for row in contents.rows}) <= MAX_CHUNKS + 1
+        assert len({row[0] // DAY for row in complete(contents)}) <= MAX_CHUNKS + 1
 
 
 async def test_samples_that_may_be_refused_commit_in_small_parts(
@@ -658,11 +725,11 @@ async def test_samples_that_may_be_refused_commit_in_small_parts(
     many = [one for number in range(3 * MAX_REFUSED // 2) for one in pair(number)]
     batching = Batching(NO_TIME, 1)
     async with GroupCommit(
-        writes, traffic, make_batch, batching, lambda samples: samples is many
+        writes, traffic, Batch, batching, lambda samples: samples is many
     ) as group_commit:
-        assert await group_commit.store(many) == {Outcome.ACCEPTED: len(many)}
+        assert await group_commit.store(many) == Outcomes(accepted=len(many))
     assert len(writes.contents) == 3
-    assert {2 * len(contents.rows) for contents in writes.contents} == {MAX_REFUSED}
+    assert {2 * len(complete(contents)) for contents in writes.contents} == {MAX_REFUSED}
 
 
 async def test_a_batch_spans_few_chunks_however_many_requests_it_has(
@@ -677,7 +744,7 @@ async def test_a_batch_spans_few_chunks_however_many_requests_it_has(
         assert group_commit.requests == 300
         writes.gate.set()
         for task in tasks:
-            assert await outcome(task) == {Outcome.ACCEPTED: 2}
+            assert await outcome(task) == Outcomes(accepted=2)
     assert sum(map(len, writes.numbers())) == 300
     assert max(map(len, writes.numbers())) <= PARTS * MAX_CHUNKS
 
@@ -687,7 +754,7 @@ async def test_a_request_that_takes_too_long_is_to_be_sent_again(
 ) -> None:
     days = [one for number in range(100) for one in pair(number * DAY)]
     batching = Batching(NO_TIME, 1, time_limit=NO_TIME)
-    async with GroupCommit(writes, traffic, make_batch, batching) as group_commit:
+    async with GroupCommit(writes, traffic, Batch, batching) as group_commit:
         with pytest.raises(DatabaseUnavailableError, match="RECEIVER_COMMIT_TIMEOUT"):
             await group_commit.store(days)
     assert 1 <= len(writes.contents) < 4
@@ -709,23 +776,22 @@ async def test_closing_answers_those_that_found_no_room(opened: Opens, writes: W
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["stored", "failed"])
-@pytest.mark.parametrize("halves", [False, True], ids=["pairs", "halves"])
+@pytest.mark.parametrize("columns", [[STATUS, OCR], [STATUS]], ids=["complete", "incomplete"])
 async def test_finished_requests_leave_nothing_for_the_garbage_collector(
-    opened: Opens, writes: Writes, traffic: Traffic, *, fails: bool, halves: bool
+    opened: Opens, writes: Writes, traffic: Traffic, *, fails: bool, columns: list[Column]
 ) -> None:
     traffic.arriving = 1
     writes.outcomes = (DatabaseUnavailableError("gone") if fails else None for _ in range(100))
-    sources = [Source((("instance", str(number)),)) for number in range(50)]
+    sources = [Source(LOGS, (("instance", str(number)),)) for number in range(50)]
     alive = [weakref.ref(source) for source in sources]
     gc.collect()
     gc.disable()
     try:
-        async with opened(linger=timedelta(milliseconds=1), writers=2) as group_commit:
+        async with opened(delay=timedelta(milliseconds=1), writers=2) as group_commit:
             while sources:
                 some = [sources.pop(), sources.pop()]
                 samples = [
-                    [(Series(metric, source), NOW, 1.0) for metric in list(Metric)[: 2 - halves]]
-                    for source in some
+                    [(Series(column, source), NOW, 1.0) for column in columns] for source in some
                 ]
                 del some
                 answers = await asyncio.gather(

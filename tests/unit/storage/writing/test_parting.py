@@ -1,4 +1,4 @@
-"""Parts of a request: small, whole pairs, nothing lost."""
+"""Parts of a request: small, whole rows, nothing lost."""
 
 from __future__ import annotations
 
@@ -8,28 +8,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.rows.model import Metric, Sample, Series, Source
+from receiver.rows.columns import DOUBLE
+from receiver.rows.model import Sample, Series, Source
+from receiver.rows.tables import Column, Table
 from receiver.storage.writing import parting
 from receiver.storage.writing.parting import chunks_of, part
 from tests.messages import NOW
 
-SOURCES = [Source((("instance", str(number)),)) for number in range(5)]
+TABLES = [
+    Table(name, [Column(f"value {number}", f"value_{number}", DOUBLE) for number in range(width)])
+    for name, width in (("one", 1), ("pair", 2), ("eight", 8))
+]
+SOURCES = [Source(table, (("instance", str(number)),)) for table in TABLES for number in range(3)]
 DAY = 86_400_000
 
 
-def sample(metric: Metric, source: Source, timestamp: int) -> Sample:
-    return Series(metric, source), timestamp, 1.0
+def sample(column: int, source: Source, timestamp: int) -> Sample:
+    columns = source.table.columns
+    return Series(columns[column % len(columns)], source), timestamp, 1.0
 
 
-samples = st.lists(
-    st.builds(
-        sample,
-        st.sampled_from(Metric),
-        st.sampled_from(SOURCES),
-        st.integers(0, 12).map(lambda day: NOW + day * DAY // 2),
-    ),
-    max_size=60,
-)
+@st.composite
+def samples(draw: st.DrawFn) -> list[Sample]:
+    """Samples of many times, or of so few that those of one time have to be parted."""
+    days = st.integers(0, draw(st.sampled_from([0, 2, 12])))
+    times = days.map(lambda day: NOW + day * DAY // 2)
+    some = st.builds(sample, st.integers(0, 7), st.sampled_from(SOURCES), times)
+    return draw(st.lists(some, max_size=60))
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +43,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parting, "AT_ONCE", 7)
 
 
-@given(samples)
+@given(samples())
 async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> None:
     parts = [list(some) async for some in part(brought, DAY, 12)]
     assert Counter(one for some in parts for one in some) == Counter(brought)
@@ -48,7 +53,7 @@ async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> Non
         assert len(some) <= 12 or len({(one[0].source, one[1]) for one in some}) < len(some)
 
 
-@given(samples)
+@given(samples())
 async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sample]) -> None:
     parts = [list(some) async for some in part(brought, DAY, 4)]
     assert Counter(one for some in parts for one in some) == Counter(brought)
@@ -56,8 +61,8 @@ async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sa
         assert len(some) <= 4 or len({(one[0].source, one[1]) for one in some}) < len(some)
 
 
-@given(samples)
-async def test_the_samples_of_a_pair_stay_together_and_in_order(brought: list[Sample]) -> None:
+@given(samples())
+async def test_the_samples_of_a_row_stay_together_and_in_order(brought: list[Sample]) -> None:
     parts = [list(some) async for some in part(brought, DAY, 12)]
     places: dict[tuple[Source, int], int] = {}
     for number, some in enumerate(parts):
@@ -72,7 +77,7 @@ async def test_the_samples_of_a_pair_stay_together_and_in_order(brought: list[Sa
 
 
 async def test_a_small_request_is_one_part_and_is_not_copied() -> None:
-    brought = [sample(metric, SOURCES[0], NOW) for metric in Metric]
+    brought = [sample(column, SOURCES[-1], NOW) for column in range(8)]
     parts = [some async for some in part(brought, DAY, 12)]
     assert len(parts) == 1
     assert parts[0] is brought

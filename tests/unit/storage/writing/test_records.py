@@ -1,223 +1,246 @@
-"""Batches in the form of the tables, down to the bytes that PostgreSQL reads."""
+"""Batches in the form of the tables: sorted, whole, and nothing lost where they are divided."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import struct
-from collections import Counter
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from receiver.rows.batch import POSTGRES_EPOCH_MS, to_postgres_time
-from receiver.rows.model import Half, Metric, Reason, Rejected, Row, Source
+from receiver.rows.columns import BIGINT, CODE, DOUBLE, POSTGRES_EPOCH_MS
+from receiver.rows.model import Key, Labels, Rejected, Row, Source
+from receiver.rows.reasons import Reason
+from receiver.rows.tables import Column, Table
 from receiver.storage.writing.labels import cut, to_json
 from receiver.storage.writing.records import (
-    COPY_COLUMNS,
     Contents,
-    LogRecord,
     Refusal,
-    encode_copy,
-    half_records,
-    key_records,
-    log_records,
+    codes_of,
+    count_samples,
     pieces,
     rejected_records,
+    samples_of,
+    to_milliseconds,
+    to_records,
 )
-from tests import strategies
+from tests import random_rows, strategies
 from tests.messages import NOW, bits
+from tests.rows import LOGS, OCR, STATUS, to_postgres_time
 
 few = hypothesis_settings(max_examples=40)
-NAMES = {Metric.STATUS: "the_status", Metric.OCR: "the_ocr"}
+
+PRESSURE = Column("pressure", "press_pressure_bar", DOUBLE)
+STATE = Column("state", "press_state", CODE, codes="states", required=False)
+STROKES = Column("strokes", "press_strokes_total", BIGINT, required=False)
+FAULT = Column("fault", "press_fault", CODE, codes="error_codes")
+PRESS = Table("press", [PRESSURE, STATE, STROKES, FAULT])
 
 
-def source(number: int | None) -> Source:
-    made = Source((("instance", str(number)),))
+def source(number: int | None, table: Table = LOGS) -> Source:
+    made = Source(table, (("instance", str(number)),))
     made.id = number
     return made
 
 
 SOURCES = [source(number) for number in (1, 2, 3)]
 
-int32 = st.integers(-(2**31), 2**31 - 1)
-codes = st.one_of(int32.map(float), st.just(-0.0))
-int64 = st.integers(-(2**63), 2**63 - 1)
-finite = st.floats(allow_nan=False, allow_infinity=False)
-times = st.integers(NOW, NOW + 5)
-some_sources = st.sampled_from(SOURCES)
 
-rows: st.SearchStrategy[list[Row]] = st.lists(
-    st.tuples(times, some_sources, codes, int64, finite), max_size=5
-)
-halves: st.SearchStrategy[list[Half]] = st.lists(
-    st.one_of(
-        st.tuples(times, some_sources, codes, st.none(), st.none()),
-        st.tuples(times, some_sources, st.none(), int64, finite),
-    ),
-    max_size=5,
-    unique_by=lambda half: half[:2],
-)
-rejected: st.SearchStrategy[list[Rejected]] = st.lists(
-    st.builds(
-        Rejected,
-        some_sources,
-        st.sampled_from(Metric),
-        strategies.timestamps,
-        strategies.values,
-        st.sampled_from(Reason),
-    ),
-    max_size=5,
-)
-all_contents = st.builds(
-    Contents, rows, halves, rejected, st.lists(st.tuples(times, some_sources)), st.integers(0, 9)
-)
+# --- what is drawn --------------------------------------------------------------------------------
 
 
-# --- COPY -----------------------------------------------------------------------------------------
+@st.composite
+def rejected_of(draw: st.DrawFn, rows: Iterable[Row]) -> list[Rejected]:
+    """Rejected samples of the sources of these rows."""
+    found = []
+    for _, who, _ in rows:
+        for _ in range(draw(st.integers(0, 2))):
+            column = draw(st.sampled_from(who.table.columns))
+            reason = draw(st.sampled_from(Reason))
+            at, value = draw(strategies.timestamps), draw(strategies.values)
+            found.append(Rejected(who, column, at, value, reason))
+    return found
 
 
-def parse_copy(stream: bytes) -> list[list[bytes | None]]:
-    """Read PostgreSQL's binary format (documentation of COPY, "Binary Format")."""
-    signature, flags, extension = struct.unpack_from(">11sii", stream)
-    assert signature == b"PGCOPY\n\xff\r\n\0"
-    assert flags == 0
-    place = 19 + extension
-    tuples: list[list[bytes | None]] = []
-    while True:
-        (fields,) = struct.unpack_from(">h", stream, place)
-        place += 2
-        if fields == -1:
-            assert place == len(stream)
-            return tuples
-        values: list[bytes | None] = []
-        for _ in range(fields):
-            (size,) = struct.unpack_from(">i", stream, place)
-            place += 4
-            values.append(None if size == -1 else stream[place : place + size])
-            place += max(size, 0)
-        tuples.append(values)
-
-
-def number(field: bytes | None) -> int:
-    assert field is not None
-    return int.from_bytes(field, "big", signed=True)
-
-
-records: st.SearchStrategy[list[LogRecord]] = st.lists(
-    st.tuples(int64, int32, int32, int64, finite, finite), max_size=20
-)
-
-
-@few
-@given(records)
-def test_the_bytes_of_a_copy(logs: list[LogRecord]) -> None:
-    assert COPY_COLUMNS == ("created_at", "source_id", "app_status", "ocr_value")
-    parsed = parse_copy(bytes(encode_copy(logs)))
-    # TIMESTAMPTZ has 8 bytes, INT has 4.
-    assert all([len(field or b"") for field in row] == [8, 4, 4, 8] for row in parsed)
-    assert [tuple(number(field) for field in row) for row in parsed] == [log[:4] for log in logs]
-
-
-def test_a_copy_of_one_row_byte_by_byte() -> None:
-    expected = (
-        "5047434f50590aff0d0a00 00000000 00000000"
-        "0004"
-        "00000008 0000000000000001"
-        "00000004 00000002"
-        "00000004 ffffffff"
-        "00000008 fffffffffffffffe"
-        "ffff"
+@st.composite
+def all_contents(draw: st.DrawFn) -> Contents:
+    """Anything that a transaction may write, of some tables."""
+    tables = draw(random_rows.catalogues()).tables
+    rows = {table: draw(random_rows.rows_of(table)) for table in tables}
+    incomplete = {table: draw(random_rows.rows_of(table, complete=False)) for table in tables}
+    everything = [row for some in (*rows.values(), *incomplete.values()) for row in some]
+    return Contents(
+        {table: some for table, some in rows.items() if some},
+        {table: some for table, some in incomplete.items() if some},
+        draw(rejected_of(everything)),
+        [row[:2] for row in everything if draw(st.booleans())],
+        Counter({table.name: draw(st.integers(1, 9)) for table in tables}),
     )
-    assert bytes(encode_copy([(1, 2, -1, -2, -1.0, 0.0)])) == bytes.fromhex(expected)
 
 
-def test_a_copy_is_a_view_for_asyncpg() -> None:
-    assert isinstance(encode_copy([]), memoryview)
+Exact = tuple[str, Labels, int, str, int]
+"""A sample: table, labels, timestamp, column, bits of the value."""
+
+
+def exact(row: Row) -> list[Exact]:
+    timestamp, who, values = row
+    return [
+        (who.table.name, who.labels, timestamp, column.name, bits(value))
+        for column, value in zip(who.table.columns, values, strict=True)
+        if value is not None
+    ]
+
+
+def exact_rejected(one: Rejected) -> tuple[Exact, Reason, str | None]:
+    where = one.source.table.name, one.source.labels, one.timestamp
+    return (*where, one.column.name, bits(one.value)), one.reason, one.detail
+
+
+def all_rows(contents: Contents) -> list[Row]:
+    return [
+        row for some in (*contents.rows.values(), *contents.incomplete.values()) for row in some
+    ]
+
+
+def described(contents: Contents) -> Counter[str]:
+    """Everything in it, as text: a NaN is not equal to itself."""
+    found = Counter[str]()
+    for kind, some in (("row", contents.rows), ("incomplete", contents.incomplete)):
+        for table, rows in some.items():
+            assert all(row[1].table is table for row in rows)
+            found.update(repr((kind, exact(row))) for row in rows)
+    found.update(repr(exact_rejected(one)) for one in contents.rejected)
+    found.update(repr(("broken", at, who.labels, who.table.name)) for at, who in contents.broken)
+    return found
 
 
 # --- order ----------------------------------------------------------------------------------------
 
 
 @few
-@given(rows)
-def test_rows_are_sorted_by_their_key(batch: list[Row]) -> None:
-    found = log_records(batch)
-    assert [record[:2] for record in found] == sorted(record[:2] for record in found)
-    assert Counter(found) == Counter(
-        (to_postgres_time(timestamp), kept.id, int(status), ocr_value, status, sample)
-        for timestamp, kept, status, ocr_value, sample in batch
-    )
+@given(all_contents())
+def test_rows_are_sorted_by_their_key_and_tables_by_their_name(contents: Contents) -> None:
+    for rows in (contents.rows, contents.incomplete):
+        found = to_records(rows)
+        assert [table.name for table in found] == sorted(table.name for table in rows)
+        for table, records in found.items():
+            keys = [record[:2] for record in records]
+            assert keys == sorted(keys)
+            assert Counter(repr(record) for record in records) == Counter(
+                repr((to_postgres_time(timestamp), who.id, values, who))
+                for timestamp, who, values in rows[table]
+            )
 
 
-@few
-@given(halves)
-def test_halves_are_sorted_by_their_key(batch: list[Half]) -> None:
-    found = half_records(batch)
-    assert [record[:2] for record in found] == sorted(record[:2] for record in found)
-    assert Counter(found) == Counter(
-        (
-            *(to_postgres_time(timestamp), kept.id, None if status is None else int(status)),
-            *(status, ocr_value, sample),
-        )
-        for timestamp, kept, status, ocr_value, sample in batch
-    )
+def test_tables_without_rows_have_no_records() -> None:
+    assert to_records({PRESS: [], LOGS: []}) == {}
 
 
 def test_the_first_of_several_rows_with_one_key_stays_the_first() -> None:
-    batch = [(NOW, SOURCES[0], status, 0, 0.0) for status in (5.0, 3.0, 4.0)]
-    assert [record[2] for record in log_records(batch)] == [5, 3, 4]
+    batch: list[Row] = [(NOW, SOURCES[0], [status, 0.0]) for status in (5.0, 3.0, 4.0)]
+    assert [record[2][0] for record in to_records({LOGS: batch})[LOGS]] == [5, 3, 4]
 
 
 def test_time_comes_before_source() -> None:
     late, early = (NOW + 1, SOURCES[0]), (NOW, SOURCES[2])
     other = (NOW, SOURCES[1])
-    found = log_records([(*at, 0, 0, 0.0) for at in (late, early, other)])
-    assert [(record[0], record[1]) for record in found] == [
+    found = to_records({LOGS: [(*at, [0.0, 0.0]) for at in (late, early, other)]})[LOGS]
+    assert [record[:2] for record in found] == [
         (to_postgres_time(NOW), 2),
         (to_postgres_time(NOW), 3),
         (to_postgres_time(NOW + 1), 1),
     ]
 
 
-@pytest.mark.parametrize("timestamp", [0, -1, NOW, POSTGRES_EPOCH_MS, -62_135_596_800_000])
-def test_a_row_and_a_half_have_the_same_time(timestamp: int) -> None:
-    (log,) = log_records([(timestamp, SOURCES[0], 0, 0, 0.0)])
-    (half,) = half_records([(timestamp, SOURCES[0], 0, None, None)])
-    assert log[0] == half[0] == to_postgres_time(timestamp)
+LIMITS = (random_rows.FIRST_MS, random_rows.END_MS - 1)
+"""The first and the last time that TIMESTAMPTZ holds."""
+
+
+@pytest.mark.parametrize("timestamp", [0, -1, NOW, POSTGRES_EPOCH_MS, -62_135_596_800_000, *LIMITS])
+def test_a_time_is_exact(timestamp: int) -> None:
+    ((record,),) = to_records({LOGS: [(timestamp, SOURCES[0], [0.0, 0.0])]}).values()
+    assert record[0] == to_postgres_time(timestamp)
+    assert record[0] == timestamp * 1000 + random_rows.UNIX_EPOCH
+    assert to_milliseconds(record[0]) == timestamp
+
+
+def test_a_row_of_a_source_without_an_id_is_a_fault_of_ours() -> None:
+    with pytest.raises(RuntimeError, match=r"instance='None'.* has no id yet"):
+        to_records({LOGS: [(NOW, SOURCES[0], [0.0, 0.0]), (NOW, source(None), [0.0, None])]})
+
+
+# --- records --------------------------------------------------------------------------------------
 
 
 @few
-@given(rejected)
-def test_rejected_samples_keep_every_bit(batch: list[Rejected]) -> None:
-    found = rejected_records(batch, NAMES)
+@given(all_contents())
+def test_samples_are_counted(contents: Contents) -> None:
+    for rows in (contents.rows, contents.incomplete):
+        for table, records in to_records(rows).items():
+            samples = [one for row in rows[table] for one in exact(row)]
+            if rows is contents.rows or table.optional:
+                assert count_samples(table, records) == len(samples)
+            for column in table.codes:
+                codes = [row[2][column.slot] for row in rows[table]]
+                assert codes_of(column, records) == {int(one) for one in codes if one is not None}
+
+
+@few
+@given(all_contents(), st.data())
+def test_a_record_becomes_its_samples(contents: Contents, data: st.DataObject) -> None:
+    for table, records in to_records(contents.incomplete).items():
+        only = data.draw(st.sampled_from([None, *table.columns]))
+        for record in records:
+            found = list(samples_of(record, Reason.UNPAIRED, "why", only))
+            expected = [
+                (column, value)
+                for column, value in zip(table.columns, record[2], strict=True)
+                if value is not None and only in {None, column}
+            ]
+            assert [(one.column, one.metric, bits(one.value)) for one in found] == [
+                (column.name, column.metric, bits(value)) for column, value in expected
+            ]
+            for one in found:
+                assert (one.table, one.source_id) == (table.name, record[1])
+                assert to_postgres_time(one.timestamp) == record[0]
+                assert (one.reason, one.detail) == (Reason.UNPAIRED, "why")
+                assert (one.digest, one.labels) == (None, None)
+
+
+@few
+@given(all_contents())
+def test_rejected_samples_keep_every_bit(contents: Contents) -> None:
+    found = rejected_records(contents.rejected)
     assert [(*record[:5], bits(record[5]), *record[6:]) for record in found] == [
         (
-            *(one.source.id, None, None, NAMES[one.metric], one.timestamp),
+            *(one.source.id, None, None, one.column.metric, one.timestamp),
             *(bits(one.value), one.reason, one.detail),
+            *(one.source.table.name, one.column.name),
         )
-        for one in batch
+        for one in contents.rejected
     ]
 
 
 def test_a_rejected_sample_without_a_source_has_its_labels() -> None:
-    sample = Rejected(source(None), Metric.OCR, NOW, 0.0, Reason.TOO_MANY_SOURCES, "why")
-    ((source_id, key, labels, *rest),) = rejected_records([sample], NAMES)
+    sample = Rejected(source(None, PRESS), STATE, NOW, 0.0, Reason.TOO_MANY_SOURCES, "why")
+    ((source_id, key, labels, *rest),) = rejected_records([sample])
     assert source_id is None
     assert labels == '{"instance":"None"}'
     assert key == hashlib.sha256(labels.encode()).digest()
-    assert rest == ["the_ocr", NOW, 0.0, "too_many_new_sources", "why"]
+    assert rest == ["press_state", NOW, 0.0, "too_many_new_sources", "why", "press", "state"]
 
 
 def test_a_large_label_set_is_there_once_for_all_its_rejected_samples() -> None:
     """Else 150 KB of request become 600 MB of records."""
     labels = (("a" * 100, "b"), ("instance", "x"), ("z", "c" * 30_000), ("zz", "d"))
-    who = Source(labels)
-    samples = [Rejected(who, Metric.OCR, NOW + number, 0.0, Reason.REFUSED) for number in range(3)]
-    first, *others = rejected_records(samples, NAMES)
+    who = Source(LOGS, labels)
+    samples = [Rejected(who, OCR, NOW + number, 0.0, Reason.REFUSED) for number in range(3)]
+    first, *others = rejected_records(samples)
     assert json.loads(first[2] or "") == dict(labels)
     for other in others:
         assert other[1] == first[1]
@@ -243,84 +266,143 @@ def test_pieces_have_a_bounded_size_but_at_least_one_entry() -> None:
     assert not list(pieces([], int, 10))
 
 
-def test_a_half_of_a_source_without_an_id_is_a_fault_of_ours() -> None:
-    with pytest.raises(RuntimeError, match="has no id yet"):
-        half_records([(NOW, source(None), 0, None, None)])
-
-
 # --- contents -------------------------------------------------------------------------------------
 
 
-def entries(contents: Contents) -> Counter[str]:
-    """Everything in it, as text: a NaN is not equal to itself."""
-    values: list[tuple[Any, ...]] = [*contents.rows, *contents.halves, *contents.rejected]
-    return Counter(map(repr, values))
-
-
 @few
-@given(all_contents, st.sets(some_sources))
-def test_parting_loses_and_repeats_nothing(contents: Contents, chosen: set[Source]) -> None:
+@given(all_contents(), st.data())
+def test_parting_loses_and_repeats_nothing(contents: Contents, data: st.DataObject) -> None:
+    sources = sorted(contents.sources(), key=repr)
+    chosen = data.draw(st.sets(st.sampled_from(sources))) if sources else set[Source]()
     first, second = contents.part(chosen.__contains__)
-    assert entries(first) + entries(second) == entries(contents)
+    assert described(first) + described(second) == described(contents)
     assert first.size() + second.size() == contents.size()
-    assert first.repeated + second.repeated == contents.repeated
+    assert Counter(first.repeated) + Counter(second.repeated) == contents.repeated
     assert first.sources() <= chosen
     assert chosen.isdisjoint(second.sources())
+    # What is parted is written by itself, so no table may be there without rows.
+    for part in (first, second):
+        assert all([*part.rows.values(), *part.incomplete.values()])
 
 
 @few
-@given(all_contents)
-def test_the_size_and_the_sources(contents: Contents) -> None:
-    assert contents.size() == entries(contents).total()
-    pairs: list[Row | Half] = [*contents.rows, *contents.halves]
-    expected = {one[1] for one in pairs} | {one.source for one in contents.rejected}
-    assert contents.sources() == expected
-
-
-def exact(one: Rejected) -> tuple[Source, Metric, int, int, Reason, str | None]:
-    return one.source, one.metric, one.timestamp, bits(one.value), one.reason, one.detail
+@given(all_contents())
+def test_what_is_counted_and_looked_up(contents: Contents) -> None:
+    rows = all_rows(contents)
+    assert contents.size() == len(rows) + len(contents.rejected)
+    assert contents.row_count() == sum(len(some) for some in contents.rows.values())
+    assert contents.sources() == {row[1] for row in rows} | {
+        one.source for one in contents.rejected
+    }
+    times: defaultdict[Table, set[int]] = defaultdict(set)
+    codes: defaultdict[str, set[int]] = defaultdict(set)
+    for timestamp, who, values in rows:
+        times[who.table].add(timestamp)
+        for column, value in zip(who.table.columns, values, strict=True):
+            if column.codes is not None and value is not None:
+                codes[column.codes].add(int(value))
+    assert contents.timestamps() == times
+    assert {name: some for name, some in contents.codes().items() if some} == codes
 
 
 REFUSED = Refusal(Reason.REFUSED, "why")
 
 
 @few
-@given(all_contents)
+@given(all_contents())
 def test_everything_refused_is_every_sample_with_its_value(contents: Contents) -> None:
     refused = contents.without(lambda _: REFUSED)
-    assert not refused.rows
-    assert not refused.halves
-    assert refused.broken == [*contents.broken, *(half[:2] for half in contents.halves)]
-    pairs: list[Row | Half] = [*contents.rows, *contents.halves]
-    samples = [
-        Rejected(one[1], metric, one[0], value, Reason.REFUSED, "why")
-        for one in pairs
-        for metric, value in ((Metric.STATUS, one[2]), (Metric.OCR, one[4]))
-        if value is not None
+    assert not all_rows(refused)
+    assert refused.broken == [*contents.broken, *(row[:2] for row in all_rows(contents))]
+    expected = [
+        *map(exact_rejected, contents.rejected),
+        *((one, Reason.REFUSED, "why") for row in all_rows(contents) for one in exact(row)),
     ]
-    assert len(samples) == 2 * len(contents.rows) + len(contents.halves)
-    assert Counter(map(exact, refused.rejected)) == Counter(
-        map(exact, [*contents.rejected, *samples])
-    )
+    assert Counter(map(exact_rejected, refused.rejected)) == Counter(expected)
+    assert refused.repeated == contents.repeated
 
 
 @few
-@given(all_contents)
+@given(all_contents())
 def test_nothing_refused_is_the_same(contents: Contents) -> None:
-    assert entries(contents.without(lambda _: None)) == entries(contents)
+    assert described(contents.without(lambda _: None)) == described(contents)
 
 
-def test_the_other_sample_of_a_refused_one_is_rejected_with_it() -> None:
-    row = NOW, SOURCES[0], -0.0, to_postgres_time(NOW), NOW / 1000
-    refusal = Refusal(Reason.TOO_MANY_CODES, "why", Metric.STATUS)
-    status, ocr = Contents([row], [], []).without(lambda _: refusal).rejected
-    assert exact(status) == exact(
-        Rejected(SOURCES[0], Metric.STATUS, NOW, -0.0, Reason.TOO_MANY_CODES, "why")
+class Apart(NamedTuple):
+    """What becomes of the samples of a row of which some columns are refused, in this order."""
+
+    kept: list[Exact]
+    rejected: list[tuple[Exact, Reason, str | None]]
+    broken: bool
+
+
+def take_apart(row: Row, faults: Iterable[Column | None]) -> Apart:
+    kept, rejected = exact(row), list[tuple[Exact, Reason, str | None]]()
+    for column in faults:
+        refused = [one for one in kept if column is None or one[3] == column.name]
+        kept = [one for one in kept if one not in refused]
+        rejected += [(one, Reason.TOO_MANY_CODES, "why") for one in refused]
+        if column is None or column.required:
+            rejected += [(one, Reason.WITH_OTHER, None) for one in kept]
+            return Apart([], rejected, broken=True)
+        if not kept:
+            break
+    return Apart(kept, rejected, broken=False)
+
+
+@hypothesis_settings(max_examples=100)
+@given(all_contents(), st.data())
+def test_what_is_refused_takes_along_what_cannot_be_without_it(
+    contents: Contents, data: st.DataObject
+) -> None:
+    """Of each row any columns may be refused, or the whole."""
+    faults: dict[Key, list[Column | None]] = {}
+    for timestamp, who, values in all_rows(contents):
+        there = [column for column in who.table.columns if values[column.slot] is not None]
+        faults[timestamp, who] = data.draw(
+            st.lists(st.sampled_from([None, *there]), max_size=2, unique=True)
+        )
+
+    def refuse(row: Row) -> Refusal | None:
+        timestamp, who, values = row
+        for column in faults[timestamp, who]:
+            if column is None or values[column.slot] is not None:
+                return Refusal(Reason.TOO_MANY_CODES, "why", column)
+        return None
+
+    parts = [(row, take_apart(row, faults[row[:2]])) for row in all_rows(contents)]
+    found = contents.without(refuse)
+    assert Counter(map(exact_rejected, found.rejected)) == Counter(
+        [*map(exact_rejected, contents.rejected), *(one for _, apart in parts for one in apart[1])]
     )
-    assert ocr == Rejected(SOURCES[0], Metric.OCR, NOW, NOW / 1000, Reason.WITH_OTHER)
+    assert [exact(row) for row in all_rows(found)] == [one.kept for _, one in parts if one.kept]
+    assert found.broken == [*contents.broken, *(row[:2] for row, one in parts if one.broken)]
+    assert all(not table.lacks(row[2]) for table, rows in found.rows.items() for row in rows)
 
 
-def test_keys_are_sorted_and_have_sources() -> None:
-    keys = [(NOW + 1, SOURCES[1]), (NOW, SOURCES[2]), (NOW, source(None)), (NOW, SOURCES[0])]
-    at = to_postgres_time(NOW)
-    assert key_records(keys) == [(at, 1), (at, 3), (to_postgres_time(NOW + 1), 2)]
+def test_the_other_samples_of_a_refused_one_are_rejected_with_it() -> None:
+    row: Row = NOW, SOURCES[0], [-0.0, NOW / 1000]
+    refusal = Refusal(Reason.TOO_MANY_CODES, "why", STATUS)
+    status, ocr = Contents({LOGS: [row]}, {}, []).without(lambda _: refusal).rejected
+    assert exact_rejected(status) == exact_rejected(
+        Rejected(SOURCES[0], STATUS, NOW, -0.0, Reason.TOO_MANY_CODES, "why")
+    )
+    assert ocr == Rejected(SOURCES[0], OCR, NOW, NOW / 1000, Reason.WITH_OTHER)
+
+
+def test_a_row_is_stored_without_an_optional_sample_that_is_refused() -> None:
+    who = source(1, PRESS)
+    row: Row = NOW, who, [5.5, 0.0, 7.0, None]
+
+    def refuse(one: Row) -> Refusal | None:
+        refused = one[2][STATE.slot] is not None
+        return Refusal(Reason.TOO_MANY_CODES, "why", STATE) if refused else None
+
+    values: Mapping[Column, float] = {PRESSURE: 5.5, FAULT: 0.0, STATE: 7.0}
+    assert row[2] == [values.get(column) for column in PRESS.columns]
+    found = Contents({PRESS: [row]}, {}, []).without(refuse)
+    assert found.rows == {PRESS: [(NOW, who, [5.5, 0.0, None, None])]}
+    assert found.rejected == [Rejected(who, STATE, NOW, 7.0, Reason.TOO_MANY_CODES, "why")]
+    assert not found.broken
+    # The row that came is left as it is: it may have to be written again.
+    assert row[2] == [5.5, 0.0, 7.0, None]
