@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from aiohttp import web
@@ -10,15 +9,15 @@ from aiohttp import web
 from receiver.config.settings import Settings
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue, Table
-from receiver.storage.reading import arrivals, codes, intervals, logs, rejected, sources
+from receiver.storage.reading import codes, logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
-from receiver.storage.reading.newest import NewestRows
 from receiver.storage.reading.selecting import default_table
 from receiver.web.answers import View
-from receiver.web.display import postgres_text
 from receiver.web.editing import remember, token
+from receiver.web.floor import FloorReader
+from receiver.web.floor_pages import Overview, read_wanted
 from receiver.web.parameters import (
-    LONG_RANGES,
+    LOG_RANGES,
     MAX_TEXT,
     RANGES,
     read_choice,
@@ -27,17 +26,10 @@ from receiver.web.parameters import (
     read_text,
     read_window,
 )
-from receiver.web.timeline import draw
 
-MOST_SOURCES: Final = 10
-"""Maximum number of sources on a page."""
-SOURCE_HOURS: Final = 240
-"""Maximum number of source hours of a timeline, which limits the rows that are read."""
-MOST_INTERVALS: Final = 100
-"""Maximum number of intervals drawn per source."""
 ROWS: Final = 50
 """Rows of a table on a page."""
-SUGGESTIONS: Final = 100
+SUGGESTIONS: Final = 1000
 """Sources and codes offered by a filter."""
 
 
@@ -50,6 +42,8 @@ class Pages:
 
     def __init__(self, settings: Settings) -> None:
         self._viewer = Viewer(settings)
+        self._floor = FloorReader(settings)
+        self._template = settings.source_name or ""
         self._catalogue = settings.catalogue
         self._default = find_default(self._catalogue)
 
@@ -75,49 +69,22 @@ class Pages:
         }
 
     async def overview(self, view: View) -> web.Response:
-        """Answer `GET /`: whether data arrives, the newest row and the states of each source."""
+        """Answer `GET /`: the state of each source now, and over the last hours."""
         table = self._table(view)
-        newest = NewestRows(table)
-        window = read_window(view.query, RANGES, "1h")
-        after = read_number(view.query, "after", lowest=0) or 0
-        length = RANGES[window.name]
-        until = window.until or datetime.now(UTC)
-        since = until - length
-        limit = max(1, min(MOST_SOURCES, timedelta(hours=SOURCE_HOURS) // length))
+        window = read_window(view.query, RANGES, "24h", view.zone)
+        read_wanted(view)
         async with self._viewer.connection() as connection:
-            arrived = await arrivals.arrivals(connection, self._catalogue)
-            shown = await newest.page(connection, after, limit + 1)
-            ids = [source.id for source in shown[:limit]]
-            found = await intervals.intervals(
-                connection, table, (since, until), ids, MOST_INTERVALS
-            )
-        return await view.render(
-            "overview.html",
-            **self._common(table),
-            columns=newest.columns,
-            arrived=arrived,
-            sources=shown[:limit],
-            more=len(shown) > limit,
-            after=after,
-            window=window,
-            ranges=RANGES,
-            since=postgres_text(since),
-            until=postgres_text(until),
-            earlier=iso(since),
-            later=iso(until + length) if window.until else None,
-            lines=draw(found, since, until),
-            legend=sorted({i[1]: i for i in found}.items()),
-            most=MOST_INTERVALS,
-        )
+            floor = await self._floor.read(connection, table)
+            return await Overview(floor, view, window).answer(connection, self._common(table))
 
     async def logs(self, view: View) -> web.Response:
         """Answer `GET /logs`: the newest rows of a table, by source, code and range."""
         table = self._table(view)
         rows = logs.Logs(table)
-        window = read_window(view.query, LONG_RANGES, "24h")
+        window = read_window(view.query, LOG_RANGES, "24h", view.zone)
         place = read_place(view.query, "before")
-        length = LONG_RANGES[window.name]
-        until = window.until or datetime.now(UTC)
+        length = LOG_RANGES[window.name]
+        until = window.until or view.now
         # By the database's clock, as for all newest rows; "all" includes times in the future.
         now = "infinity" if length is None else "now"
         wanted = logs.Filter(
@@ -141,7 +108,7 @@ class Pages:
             first=place == logs.NEWEST,
             wanted=wanted,
             window=window,
-            ranges=LONG_RANGES,
+            ranges=LOG_RANGES,
             looked_at=logs.LOOKED_AT,
             known_sources=known_sources,
             known_codes=known_codes,
@@ -210,8 +177,3 @@ def find_default(catalogue: Catalogue) -> Table:
     table = default_table(catalogue)
     states = (one for one in catalogue.tables if one.codes)
     return table if table.codes else next(states, table)
-
-
-def iso(time: datetime) -> str:
-    """Return a time in the format of the parameter `until`."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from receiver.errors import BadRequestError, ReceiverError
 from receiver.storage.reading import logs
@@ -13,13 +14,18 @@ from receiver.storage.reading import logs
 MIN_INT32: Final = -(2**31)
 END_INT32: Final = 2**31
 RANGES: Final = {
-    "15m": timedelta(minutes=15),
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
     "24h": timedelta(hours=24),
     "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "90d": timedelta(days=90),
 }
-LONG_RANGES: Final = {**RANGES, "30d": timedelta(days=30), "all": None}
+CUSTOM: Final = "custom"
+"""The range from `since` to `until`."""
+LONGEST: Final = timedelta(days=92)
+SHORTEST: Final = timedelta(minutes=1)
+LOG_RANGES: Final = {"15m": timedelta(minutes=15), **RANGES, "all": None}
 MOMENT: Final = re.compile(
     r"infinity|[0-9]{4,6}(-[0-9]{2}){2} [0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,6})?\+00( BC)?"
 )
@@ -55,15 +61,30 @@ class Window(NamedTuple):
     """The length: a key of the offered ranges."""
     until: datetime | None
     """The end; None: now."""
+    since: datetime | None = None
+    """The start of a range of another length."""
+
+    def ends(self, now: datetime) -> tuple[datetime, datetime]:
+        """Return the start and the end of a range for a timeline."""
+        until = self.until or now
+        return self.since or until - RANGES[self.name], until
 
 
-def read_window(values: Values, ranges: Mapping[str, object], default: str) -> Window:
-    """Read the parameters `range` and `until`.
+def read_window(
+    values: Values, ranges: Mapping[str, object], default: str, zone: ZoneInfo
+) -> Window:
+    """Read the parameters `range` and `until`, and `since` for a range of any length.
 
     Raises:
         BadParameterError: one of them is wrong.
     """
-    return Window(read_choice(values, "range", ranges, default), read_time(values, "until"))
+    until = read_time(values, "until", zone)
+    if values.get("range") != CUSTOM or LOG_RANGES.keys() <= ranges.keys():
+        return Window(read_choice(values, "range", ranges, default), until)
+    since = read_time(values, "since", zone)
+    if since is None or until is None or not SHORTEST <= until - since <= LONGEST:
+        raise BadParameterError("bad_range")
+    return Window(CUSTOM, until, since)
 
 
 def read_choice(values: Values, name: str, choices: Mapping[str, object], default: str) -> str:
@@ -94,8 +115,8 @@ def read_number(
     raise BadParameterError("bad_number", name=name, lowest=lowest, highest=highest)
 
 
-def read_time(values: Values, name: str) -> datetime | None:
-    """Read a time in ISO 8601, by default in UTC; None if it is missing.
+def read_time(values: Values, name: str, zone: ZoneInfo) -> datetime | None:
+    """Read a time in ISO 8601, by default in the reader's zone; None if it is missing.
 
     Raises:
         BadParameterError: it is malformed, before 1970, or outside of the range of `datetime`.
@@ -105,12 +126,12 @@ def read_time(values: Values, name: str) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        time = (time.replace(tzinfo=zone) if time.tzinfo is None else time).astimezone(UTC)
     except (ValueError, OverflowError):
         time = EPOCH
     # The longest range must fit before and after it.
-    if not EPOCH + timedelta(days=40) <= time <= datetime(9999, 1, 1, tzinfo=UTC):
-        raise BadParameterError("bad_time", name=name)
+    if not EPOCH + timedelta(days=100) <= time <= datetime(9999, 1, 1, tzinfo=UTC):
+        raise BadParameterError("bad_time", name=name, zone=zone)
     return time
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from receiver.config.settings import Settings
-from receiver.web.answers import answering, send_static
+from receiver.web.answers import answering
 from receiver.web.editing import Editing
 from receiver.web.pages import Pages
+from receiver.web.statics import send_static
 
 
 def routes(settings: Settings) -> list[web.RouteDef]:

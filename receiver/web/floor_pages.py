@@ -1,0 +1,191 @@
+"""The pages about the states of sources."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from receiver.storage.connection.database import Connection
+from receiver.storage.reading.newest import NewestRows
+from receiver.storage.reading.states import State
+from receiver.storage.reading.stretches import Stretch, read_stretches
+from receiver.web import overview
+from receiver.web.answers import View
+from receiver.web.display import percent
+from receiver.web.floor import MOST_CODES, Floor
+from receiver.web.listing import ORDERS, Item, Wanted, choose, counts, group_labels
+from receiver.web.looks import look_of
+from receiver.web.parameters import (
+    CUSTOM,
+    RANGES,
+    Window,
+    read_choice,
+    read_number,
+    read_text,
+    read_window,
+)
+from receiver.web.ticks import ticks
+from receiver.web.zones import midnight
+
+PER_PAGE: Final = 50
+"""Sources of a list on a page."""
+STATES: Final = (State.FAILURE, State.SILENT, State.PLANNED, State.OK)
+"""Those that are counted; the last one counts sources without a row as silent are."""
+
+
+def read_wanted(view: View) -> Wanted:
+    """Read which sources are wanted.
+
+    Raises:
+        BadParameterError: a parameter is wrong.
+    """
+    state = read_choice(view.query, "state", {"": None, **dict.fromkeys(State)}, "")
+    return Wanted(
+        read_text(view.query, "q", needed=False),
+        State(state) if state else None,
+        read_number(view.query, "code"),
+        read_choice(view.query, "sort", ORDERS, "problems"),
+        read_text(view.query, "group", needed=False),
+    )
+
+
+class Overview:
+    """Answers `GET /`.
+
+    Args:
+        floor: All sources.
+        view: The request.
+        window: The range of the strips.
+    """
+
+    def __init__(self, floor: Floor, view: View, window: Window) -> None:
+        self.floor = floor
+        self.view = view
+        self.wanted = read_wanted(view)
+        self.window = window
+        self.since, self.until = window.ends(view.now)
+        self.newest = NewestRows(floor.table)
+        self.found = choose(floor.items, self.wanted)
+        self.pages = max(1, -(-len(self.found) // PER_PAGE))
+        self.page = min(read_number(view.query, "page", lowest=1) or 1, self.pages)
+        first = (self.page - 1) * PER_PAGE
+        self.shown = self.found[first : first + PER_PAGE]
+
+    async def answer(self, connection: Connection, common: dict[str, Any]) -> web.Response:
+        """Read what the page shows besides, and render it."""
+        ids = [item.source.id for item in self.shown]
+        gaps = {item.source.id: item.source.gap for item in self.shown}
+        table = self.floor.table
+        cells = await self.newest.cells(connection, ids)
+        lines = await read_stretches(connection, table, (self.since, self.until), gaps)
+        today = (midnight(self.view.now, self.view.zone), self.view.now)
+        figures = await read_stretches(connection, table, today, gaps)
+        drawing = self._drawing()
+        rows = []
+        for heading, item in overview.headed(self.shown, self.wanted):
+            id_ = item.source.id
+            line = lines.get(id_, [])
+            since, at_least = self._since(item, line)
+            failures, availability = overview.figures(
+                overview.keyed(figures.get(id_, []), self.floor.classes)
+            )
+            rows.append(
+                overview.Row(
+                    heading,
+                    item,
+                    cells.get(id_, []),
+                    overview.draw(line, drawing),
+                    since,
+                    at_least,
+                    "" if since is None else datetime.fromtimestamp(since, UTC).isoformat(),
+                    str(failures),
+                    "–" if availability is None else percent(availability),
+                )
+            )
+        return await self.view.render("overview.html", **common, **self._values(rows))
+
+    def _since(self, item: Item, line: list[Stretch]) -> tuple[float | None, bool]:
+        """Return since when a source is in its state, and whether that may be longer."""
+        source = item.source
+        if source.state is State.SILENT:
+            return source.at, False
+        if self.window.until or not line or source.state is State.NONE:
+            return item.since, False
+        begun = None
+        for stretch in reversed(line):
+            if stretch.code != source.code or (begun is not None and stretch.end < begun):
+                break
+            begun = stretch.start
+        return begun, begun is not None and begun <= self.since.timestamp() + source.gap
+
+    def _drawing(self) -> overview.Drawing:
+        floor = self.floor
+        words = {state: self.view.say(f"state_{state}") for state in State}
+        words[State.NONE] = self.view.say("unknown")
+        return overview.Drawing(
+            self.since.timestamp(),
+            self.until.timestamp(),
+            floor.classes,
+            floor.codes,
+            floor.places,
+            words,
+        )
+
+    def _values(self, rows: list[overview.Row]) -> dict[str, Any]:
+        floor, window, now = self.floor, self.window, self.view.now
+        length = self.until - self.since
+        tally = counts(floor.items)
+        first = (self.page - 1) * PER_PAGE
+        lines = [row.line for row in rows if row.line]
+        return {
+            "counts": tally,
+            "total": len(floor.items),
+            "cards": [(state, self._note(state, tally)) for state in STATES],
+            "shares": list(overview.starts(tally)),
+            "looks": {state: look_of(state) for state in State},
+            "look": lambda code: look_of(
+                overview.class_of(code, floor.classes), floor.places.get(code, 0)
+            ),
+            "flow": floor.flow,
+            "newest_at": floor.newest_at,
+            "arrived": floor.arrived,
+            "wanted": self.wanted,
+            "states": State,
+            "orders": ORDERS,
+            "groups": group_labels(floor.items),
+            "codes": list(floor.codes.values())[:MOST_CODES],
+            "columns": self.newest.columns,
+            "window": window,
+            "ranges": [*RANGES, CUSTOM] if window.name == CUSTOM else RANGES,
+            "earlier": iso(self.since),
+            "later": iso(min(self.until + length, now)),
+            "ticks": ticks(self.since, self.until, self.view.zone, 5),
+            "legend": overview.legend(lines),
+            "rows": rows,
+            "found": len(self.found),
+            "page": self.page,
+            "pages": self.pages,
+            "numbers": overview.numbers(self.page, self.pages),
+            "first": first + 1,
+            "last": first + len(rows),
+        }
+
+    def _note(self, state: State, tally: dict[State, int]) -> str:
+        """Return what stands below the number of sources in a state."""
+        view, items = self.view, [item for item in self.floor.items if item.state is state]
+        if state is State.OK:
+            return percent(tally[state] / len(self.floor.items)) if self.floor.items else ""
+        if state is State.SILENT and items:
+            newest = max(item.source.at or 0.0 for item in items)
+            return view.say("last_silent", age=view.length(view.now.timestamp() - newest))
+        begun = [item.since for item in items if item.since is not None]
+        if begun:
+            return view.say("longest", age=view.length(view.now.timestamp() - min(begun)))
+        return ""
+
+
+def iso(time: datetime) -> str:
+    """Return a time in the format of parameters."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
