@@ -401,6 +401,205 @@ COMMENT ON FUNCTION state_intervals IS
     'What each source was from since to before until, without a gap: up, down, planned or unknown. '
     'Of the sources with rows in the range or in the 30 days before it, unless some are named.';
 
+-- Reports -------------------------------------------------------------------------------------------
+
+CREATE FUNCTION shift_times(since TIMESTAMPTZ, until TIMESTAMPTZ) RETURNS TABLE (
+    shift TEXT, day DATE, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ
+)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT s.name, d.day::date, t.started_at, t.ended_at
+    FROM report_settings z
+    CROSS JOIN report_shifts s
+    CROSS JOIN LATERAL generate_series(
+        date_trunc('day', shift_times.since AT TIME ZONE z.time_zone) - INTERVAL '1 day',
+        shift_times.until AT TIME ZONE z.time_zone, INTERVAL '1 day'
+    ) AS d (day)
+    CROSS JOIN LATERAL (
+        SELECT (d.day + s.starts) AT TIME ZONE z.time_zone AS started_at,
+            (d.day + s.ends + CASE WHEN s.ends > s.starts THEN INTERVAL '0' ELSE INTERVAL '1 day' END)
+                AT TIME ZONE z.time_zone AS ended_at
+    ) AS t
+    WHERE t.started_at < shift_times.until AND t.ended_at > shift_times.since
+      AND EXTRACT(isodow FROM d.day)::int = ANY (s.days)
+      AND (s.on_holidays OR NOT EXISTS (SELECT FROM report_holidays h WHERE h.day = d.day::date))
+    ORDER BY t.started_at, s.name;
+END;
+
+COMMENT ON FUNCTION shift_times IS
+    'Each time that a shift takes place, wholly or in part from since to before until. day is the '
+    'day on which it starts.';
+
+CREATE FUNCTION receiver_figures(
+    table_name TEXT, span_names TEXT[], span_starts TIMESTAMPTZ[], span_ends TIMESTAMPTZ[],
+    sources INT[], code_column TEXT DEFAULT NULL
+) RETURNS TABLE (
+    span INT, source_id INT, up INTERVAL, down INTERVAL, planned INTERVAL, unknown INTERVAL,
+    failures BIGINT, micro_stops BIGINT, micro_stop_time INTERVAL
+)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH spans AS (
+        SELECT s.n::int AS n, s.name, s.starts, s.ends
+        FROM unnest(span_names, span_starts, span_ends) WITH ORDINALITY AS s (name, starts, ends, n)
+    ), names AS (
+        -- Spans of one name do not overlap, so that a time is looked up in their sorted starts.
+        SELECT array_agg(s.starts ORDER BY s.starts) AS starts,
+            array_agg(s.n ORDER BY s.starts) AS numbers
+        FROM spans s GROUP BY s.name
+    ), whole AS (
+        SELECT min(s.starts) AS starts, max(s.ends) AS ends, max(r.micro_stop) AS micro_stop
+        FROM spans s CROSS JOIN report_settings r
+    ), moments AS MATERIALIZED (
+        -- A moment before, which says whether a failure has begun already, and as long after as
+        -- tells a micro-stop from others.
+        SELECT i.source_id, i.state, i.started_at, i.ended_at
+        FROM whole w CROSS JOIN LATERAL state_intervals(
+            table_name, w.starts - INTERVAL '1 microsecond', w.ends + w.micro_stop, sources,
+            code_column => receiver_figures.code_column
+        ) AS i
+    ), times AS (
+        SELECT m.source_id, s.n,
+            sum(t.length) FILTER (WHERE m.state = 'up') AS up,
+            sum(t.length) FILTER (WHERE m.state = 'down') AS down,
+            sum(t.length) FILTER (WHERE m.state = 'planned') AS planned,
+            sum(t.length) FILTER (WHERE m.state = 'unknown') AS unknown
+        FROM moments m
+        CROSS JOIN names
+        CROSS JOIN LATERAL generate_series(
+            greatest(width_bucket(m.started_at, names.starts), 1),
+            width_bucket(m.ended_at, names.starts)
+        ) AS place
+        JOIN spans s ON s.n = names.numbers[place]
+        CROSS JOIN LATERAL (
+            SELECT least(m.ended_at, s.ends) - greatest(m.started_at, s.starts) AS length
+        ) AS t
+        WHERE t.length > '0'
+        GROUP BY 1, 2
+    ), stops AS (
+        -- Maximal stretches of down, whichever codes.
+        SELECT d.source_id, min(d.started_at) AS started_at, max(d.ended_at) - min(d.started_at) AS length
+        FROM (
+            SELECT b.*, count(*) FILTER (WHERE b.begins)
+                OVER (PARTITION BY b.source_id ORDER BY b.started_at) AS stop
+            FROM (
+                SELECT m.*, lag(m.state) OVER (PARTITION BY m.source_id ORDER BY m.started_at)
+                    IS DISTINCT FROM 'down' AS begins
+                FROM moments m
+            ) AS b
+            WHERE b.state = 'down'
+        ) AS d
+        GROUP BY d.source_id, d.stop
+    ), counts AS (
+        SELECT p.source_id, s.n, count(*) AS failures,
+            count(*) FILTER (WHERE p.length < w.micro_stop) AS micro_stops,
+            sum(p.length) FILTER (WHERE p.length < w.micro_stop) AS micro_stop_time
+        FROM stops p CROSS JOIN whole w CROSS JOIN names
+        JOIN spans s ON s.n = names.numbers[width_bucket(p.started_at, names.starts)]
+            AND p.started_at < s.ends
+        GROUP BY 1, 2
+    )
+    SELECT t.n, t.source_id, COALESCE(t.up, '0'), COALESCE(t.down, '0'), COALESCE(t.planned, '0'),
+        COALESCE(t.unknown, '0'), COALESCE(c.failures, 0), COALESCE(c.micro_stops, 0),
+        COALESCE(c.micro_stop_time, '0')
+    FROM times t LEFT JOIN counts c USING (source_id, n);
+END;
+
+COMMENT ON FUNCTION receiver_figures IS
+    'The times and counts of each source in each span; those of one name must not overlap.';
+
+CREATE FUNCTION report(
+    table_name TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ DEFAULT 'infinity',
+    by TEXT DEFAULT 'source', sources INT[] DEFAULT NULL, code_column TEXT DEFAULT NULL
+) RETURNS TABLE (
+    name TEXT, source_id INT, sources BIGINT, availability DOUBLE PRECISION, up INTERVAL,
+    down INTERVAL, planned INTERVAL, unknown INTERVAL, failures BIGINT, micro_stops BIGINT,
+    micro_stop_time INTERVAL, mttr INTERVAL, mttf INTERVAL, mtbf INTERVAL
+)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH whole AS (
+        SELECT r.starts, r.ends, COALESCE(
+            report.sources, receiver_reported_sources(table_name, r.starts, r.ends)) AS sources
+        FROM (SELECT since AS starts, least(until, now()) AS ends) AS r
+        WHERE r.starts < r.ends
+    ), spans AS (
+        SELECT s.shift AS name, greatest(s.started_at, w.starts) AS starts,
+            least(s.ended_at, w.ends) AS ends
+        FROM whole w CROSS JOIN LATERAL shift_times(w.starts, w.ends) AS s WHERE by = 'shift'
+        UNION ALL
+        SELECT '', w.starts, w.ends FROM whole w WHERE by <> 'shift'
+    ), numbered AS (
+        SELECT array_agg(s.name ORDER BY s.starts, s.name) AS names,
+            array_agg(s.starts ORDER BY s.starts, s.name) AS starts,
+            array_agg(s.ends ORDER BY s.starts, s.name) AS ends
+        FROM spans s
+    ), grouped AS (
+        SELECT CASE by WHEN 'source' THEN COALESCE(s.labels ->> 'instance', s.labels::text)
+                WHEN 'shift' THEN n.names[f.span] WHEN 'total' THEN ''
+                ELSE COALESCE(s.labels ->> by, '') END AS name,
+            CASE by WHEN 'source' THEN f.source_id END AS one, f.*
+        FROM whole w CROSS JOIN numbered n
+        CROSS JOIN LATERAL receiver_figures(
+            table_name, n.names, n.starts, n.ends, w.sources, report.code_column) AS f
+        JOIN sources s ON s.id = f.source_id
+        WHERE n.names IS NOT NULL
+    ), added AS (
+        SELECT g.name, g.one, count(DISTINCT g.source_id) AS sources, sum(g.up) AS up,
+            sum(g.down) AS down, sum(g.planned) AS planned, sum(g.unknown) AS unknown,
+            sum(g.failures)::bigint AS failures, sum(g.micro_stops)::bigint AS micro_stops,
+            sum(g.micro_stop_time) AS micro_stop_time
+        FROM grouped g GROUP BY g.name, g.one
+    )
+    SELECT a.name, a.one, a.sources,
+        (EXTRACT(EPOCH FROM a.up) / NULLIF(EXTRACT(EPOCH FROM a.up + a.down), 0))::double precision,
+        a.up, a.down, a.planned, a.unknown, a.failures, a.micro_stops, a.micro_stop_time,
+        a.down / NULLIF(a.failures, 0), a.up / NULLIF(a.failures, 0),
+        a.up / NULLIF(a.failures, 0) + a.down / NULLIF(a.failures, 0)
+    FROM added a ORDER BY a.name, a.one;
+END;
+
+COMMENT ON FUNCTION report IS
+    'What the states from since to before until say: times, availability = up / (up + down), '
+    'failures = stretches of down that begin in the range, mttr = down / failures, mttf = up / '
+    'failures, mtbf = mttf + mttr. by is source, shift, total, or the name of a label.';
+
+CREATE FUNCTION report_codes(
+    table_name TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ DEFAULT 'infinity',
+    sources INT[] DEFAULT NULL, code_column TEXT DEFAULT NULL
+) RETURNS TABLE (
+    code INT, name TEXT, times BIGINT, down INTERVAL, share DOUBLE PRECISION,
+    cumulative_share DOUBLE PRECISION
+)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH added AS (
+        SELECT i.code, max(i.code_name) AS name,
+            count(*) FILTER (WHERE i.started_at >= report_codes.since) AS times,
+            sum(i.ended_at - greatest(i.started_at, report_codes.since)) AS down
+        FROM state_intervals(
+            table_name, report_codes.since - INTERVAL '1 microsecond', report_codes.until,
+            COALESCE(report_codes.sources, receiver_reported_sources(
+                table_name, report_codes.since, least(report_codes.until, now()))),
+            code_column => report_codes.code_column
+        ) AS i
+        WHERE i.state = 'down' AND i.ended_at > report_codes.since
+        GROUP BY i.code
+    ), shared AS (
+        SELECT a.*, EXTRACT(EPOCH FROM a.down) AS seconds,
+            sum(EXTRACT(EPOCH FROM a.down)) OVER (ORDER BY a.down DESC, a.code) AS until_here,
+            sum(EXTRACT(EPOCH FROM a.down)) OVER () AS whole
+        FROM added a
+    )
+    SELECT s.code, s.name, s.times, s.down, (s.seconds / s.whole)::double precision,
+        (s.until_here / s.whole)::double precision
+    FROM shared s ORDER BY s.down DESC, s.code;
+END;
+
+COMMENT ON FUNCTION report_codes IS
+    'Pareto of down time: of each code how often it began from since to before until, how long it '
+    'lasted, its share of all down time, and the share of it and all that lasted longer.';
+
 -- Who may read the revision may read what reports go by; who may add codes may say what they mean.
 DO $$
 DECLARE
