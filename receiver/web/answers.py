@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlencode
 
 from aiohttp import web
+from aiohttp.typedefs import Handler as WebHandler
 
 from receiver.errors import BadRequestError, ReceiverError, RefusedByDatabaseError
 from receiver.http.answers import retry_header
+from receiver.printable import printable
 from receiver.security.identity import IDENTITY
 from receiver.web import display, zones
 from receiver.web.compressing import IN_THREAD, compress
@@ -170,6 +172,10 @@ class View:
         """Return a length of time in the reader's language."""
         return display.duration(seconds, self.language)
 
+    def hour(self, seconds: float) -> str:
+        """Return the time of the day, of seconds since the Unix epoch, in the reader's zone."""
+        return datetime.fromtimestamp(seconds, self.zone).strftime("%H:%M")
+
     def say(self, key: str, **values: object) -> str:
         """Return a text in the reader's language."""
         return say(self.language, key, **values)
@@ -184,6 +190,24 @@ async def in_parts(parts: Iterator[str]) -> AsyncIterator[str]:
 
 
 Handler: TypeAlias = Callable[[View], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def answer_unknown(request: web.Request, handler: WebHandler) -> web.StreamResponse:
+    """Answer a browser that asks for a page that does not exist with one that says so."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        if "text/html" not in request.headers.get("Accept", ""):
+            raise
+        view = View(request)
+        return await view.render(
+            "fault.html",
+            HTTPStatus.NOT_FOUND,
+            title="fault_404",
+            message=view.say("no_page", path=printable(request.path)[:200]),
+            detail="",
+        )
 
 
 def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -67,7 +67,7 @@ def age(seconds: float, language: Language) -> str:
 def duration(seconds: float, language: Language) -> str:
     """Return a length of time in its two largest units, such as 12 min 41 s."""
     left = max(0, int(seconds))
-    parts = []
+    parts: list[str] = []
     for length, unit in UNITS:
         number, left = divmod(left, length)
         if number or parts or unit == "s":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -44,20 +45,47 @@ MISTAKES: Final = {"add": "exists", "rename": "missing"}
 
 
 def token(view: View) -> str | None:
-    """Return the token for the page's forms; None for users who may not change anything."""
+    """Return the secret for the page's forms; None for users who may not change anything."""
     if view.identity is None:
         return None
     return view.request.cookies.get(COOKIE) or secrets.token_urlsafe(32)
 
 
+def mask(secret: str | None) -> str | None:
+    """Return what a form has of the secret: another text each time, so that its compressed size
+    says nothing about the secret (BREACH).
+    """
+    if secret is None:
+        return None
+    data = secret.encode()
+    pad = secrets.token_bytes(len(data))
+    return urlsafe_b64encode(pad + exclusive_or(pad, data)).decode()
+
+
+def unmask(text: str) -> bytes:
+    """Return the secret in a form's token; what is none if the token is malformed."""
+    try:
+        data = urlsafe_b64decode(text.encode())
+    except ValueError:
+        return b""
+    half = len(data) // 2
+    return exclusive_or(data[:half], data[half:])
+
+
+def exclusive_or(one: bytes, other: bytes) -> bytes:
+    """Combine two byte strings of the same length."""
+    return bytes(first ^ second for first, second in zip(one, other, strict=False))
+
+
 def is_proven(form: Values, request: web.Request) -> bool:
-    """Return whether a form has the token in the cookie."""
+    """Return whether a form has the secret in the cookie."""
     cookie = request.cookies.get(COOKIE, "")
-    return bool(cookie) and hmac.compare_digest(form.get("token", "").encode(), cookie.encode())
+    proof = unmask(form.get("token", ""))
+    return bool(cookie) and hmac.compare_digest(proof, cookie.encode())
 
 
 def remember(response: web.Response, view: View, value: str | None) -> web.Response:
-    """Set the cookie with the token."""
+    """Set the cookie with the secret."""
     if value is not None:
         response.set_cookie(
             COOKIE, value, httponly=True, samesite="Strict", secure=view.request.secure

@@ -10,8 +10,9 @@ from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import arrivals, codes, states
 from receiver.storage.reading.arrivals import Arrivals
+from receiver.storage.reading.began import read_began
 from receiver.storage.reading.codes import Code
-from receiver.storage.reading.states import SourceState, State
+from receiver.storage.reading.states import State
 from receiver.web.listing import Item, make_items
 from receiver.web.looks import places
 from receiver.web.names import name_sources
@@ -64,21 +65,12 @@ class FloorReader:
     async def read(self, connection: Connection, table: Table) -> Floor:
         """Read all sources with their states."""
         arrived = await arrivals.arrivals(connection, self._catalogue)
-        known: dict[int, Code] = {}
-        if table.codes:
-            of_table = codes.CodeTable(table.codes[0].codes or "")
-            known = {code.code: code for code in await of_table.page(
-                connection, codes.FIRST, 10 * MOST_CODES
-            )}
-        classes: dict[int, State] = {}
+        listed = await codes.of_table(connection, table, 10 * MOST_CODES)
+        known = {code.code: code for code in listed}
+        classes = await states.read_classes(connection, table)
         sources = await states.read_states(connection, table, classes)
-        looks = places(known)
-        return Floor(
-            table, self._name(sources, known, looks), known, looks, classes, arrived
-        )
-
-    def _name(
-        self, sources: list[SourceState], known: Mapping[int, Code], looks: Mapping[int, int]
-    ) -> list[Item]:
+        began = await read_began(connection, table, sources, classes)
         names = name_sources({source.id: source.labels for source in sources}, self._template)
-        return make_items(sources, names, known, looks, {})
+        looks = places(known)
+        items = make_items(sources, names, known, looks, began)
+        return Floor(table, items, known, looks, classes, arrived)

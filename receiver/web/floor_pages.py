@@ -8,15 +8,17 @@ from typing import Any, Final
 from aiohttp import web
 
 from receiver.storage.connection.database import Connection
+from receiver.storage.reading.began import LOOKED_BACK
 from receiver.storage.reading.newest import NewestRows
 from receiver.storage.reading.states import State
 from receiver.storage.reading.stretches import Stretch, read_stretches
 from receiver.web import overview
 from receiver.web.answers import View
-from receiver.web.display import percent
+from receiver.web.board import lay_out, usual_group
+from receiver.web.display import clock, percent
 from receiver.web.floor import MOST_CODES, Floor
 from receiver.web.listing import ORDERS, Item, Wanted, choose, counts, group_labels
-from receiver.web.looks import look_of
+from receiver.web.looks import look_of, looks_of
 from receiver.web.parameters import (
     CUSTOM,
     RANGES,
@@ -24,7 +26,6 @@ from receiver.web.parameters import (
     read_choice,
     read_number,
     read_text,
-    read_window,
 )
 from receiver.web.ticks import ticks
 from receiver.web.zones import midnight
@@ -76,21 +77,18 @@ class Overview:
     async def answer(self, connection: Connection, common: dict[str, Any]) -> web.Response:
         """Read what the page shows besides, and render it."""
         ids = [item.source.id for item in self.shown]
-        gaps = {item.source.id: item.source.gap for item in self.shown}
         table = self.floor.table
         cells = await self.newest.cells(connection, ids)
-        lines = await read_stretches(connection, table, (self.since, self.until), gaps)
+        lines = await read_stretches(connection, table, (self.since, self.until), ids)
         today = (midnight(self.view.now, self.view.zone), self.view.now)
-        figures = await read_stretches(connection, table, today, gaps)
+        figures = await read_stretches(connection, table, today, ids)
         drawing = self._drawing()
         rows = []
         for heading, item in overview.headed(self.shown, self.wanted):
             id_ = item.source.id
             line = lines.get(id_, [])
             since, at_least = self._since(item, line)
-            failures, availability = overview.figures(
-                overview.keyed(figures.get(id_, []), self.floor.classes)
-            )
+            failures, availability = overview.figures(figures.get(id_, []))
             rows.append(
                 overview.Row(
                     heading,
@@ -108,26 +106,25 @@ class Overview:
 
     def _since(self, item: Item, line: list[Stretch]) -> tuple[float | None, bool]:
         """Return since when a source is in its state, and whether that may be longer."""
-        source = item.source
-        if source.state is State.SILENT:
-            return source.at, False
-        if self.window.until or not line or source.state is State.NONE:
-            return item.since, False
+        back = LOOKED_BACK.total_seconds() - 2 * item.source.gap
+        if item.since is not None:
+            long = item.state is State.FAILURE and self.view.now.timestamp() - item.since > back
+            return item.since, long
+        if self.window.until or item.state is State.NONE:
+            return None, False
         begun = None
         for stretch in reversed(line):
-            if stretch.code != source.code or (begun is not None and stretch.end < begun):
+            if stretch.state is not item.state or (begun is not None and stretch.end < begun):
                 break
             begun = stretch.start
-        return begun, begun is not None and begun <= self.since.timestamp() + source.gap
+        return begun, begun is not None and begun <= self.since.timestamp() + item.source.gap
 
     def _drawing(self) -> overview.Drawing:
         floor = self.floor
-        words = {state: self.view.say(f"state_{state}") for state in State}
-        words[State.NONE] = self.view.say("unknown")
+        words = {**state_words(self.view), State.NONE: self.view.say("unknown")}
         return overview.Drawing(
             self.since.timestamp(),
             self.until.timestamp(),
-            floor.classes,
             floor.codes,
             floor.places,
             words,
@@ -145,9 +142,8 @@ class Overview:
             "cards": [(state, self._note(state, tally)) for state in STATES],
             "shares": list(overview.starts(tally)),
             "looks": {state: look_of(state) for state in State},
-            "look": lambda code: look_of(
-                overview.class_of(code, floor.classes), floor.places.get(code, 0)
-            ),
+            "look": looks_of(floor.codes, floor.classes),
+            "hour": self.view.hour,
             "flow": floor.flow,
             "newest_at": floor.newest_at,
             "arrived": floor.arrived,
@@ -180,10 +176,35 @@ class Overview:
         if state is State.SILENT and items:
             newest = max(item.source.at or 0.0 for item in items)
             return view.say("last_silent", age=view.length(view.now.timestamp() - newest))
+        if state is State.PLANNED and items:
+            ends = max(item.source.stop_ends or 0.0 for item in items)
+            if ends:
+                return view.say("planned_until", time=view.hour(ends))
         begun = [item.since for item in items if item.since is not None]
         if begun:
             return view.say("longest", age=view.length(view.now.timestamp() - min(begun)))
         return ""
+
+
+async def answer_board(floor: Floor, view: View, group: str) -> web.Response:
+    """Answer `GET /board`."""
+    label = group or usual_group(floor.items)
+    return await view.render(
+        "board.html",
+        board=lay_out(floor.items, label, view.now.timestamp(), state_words(view)),
+        counts=counts(floor.items),
+        total=len(floor.items),
+        states=STATES,
+        flow=floor.flow,
+        newest_at=floor.newest_at,
+        clock=clock,
+        hour=view.hour,
+    )
+
+
+def state_words(view: View) -> dict[State, str]:
+    """Return what the states are called."""
+    return {state: view.say(f"state_{state}") for state in State}
 
 
 def iso(time: datetime) -> str:

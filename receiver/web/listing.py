@@ -59,9 +59,8 @@ def make_items(
         look = look_of(source.state, places.get(number, 0) if number is not None else 0)
         name = code.name if code else "" if number is None else str(number)
         description = (code.description or "") if code else ""
-        items.append(
-            Item(source, names[source.id], look, name, description, since.get(source.id))
-        )
+        began = source.at if source.state is State.SILENT else since.get(source.id)
+        items.append(Item(source, names[source.id], look, name, description, began))
     return items
 
 

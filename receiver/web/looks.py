@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from receiver.storage.reading.states import State
+from receiver.storage.reading.states import State, class_of
 
 HUES: Final = 7
 """Colours of failures, `.f0` and so on in the style sheet; none is that of another state."""
@@ -39,18 +39,29 @@ def look_of(state: State, place: int = 0) -> Look:
 
 
 def places(codes: Iterable[int]) -> dict[int, int]:
-    """Return a place for each code: its own number's, or the next one that is free.
+    """Return a place for each code, which tells its colour and its pattern.
 
-    So a code keeps its look as long as no code with the same one comes before it; 63 codes look
-    different.
+    It is that of the code's own number if its colour is free, else the next one whose colour is,
+    and if none is, the next one that is free: so 63 codes look different.
     """
     taken: dict[int, int] = {}
-    most = HUES * PATTERNS
-    for code in sorted(set(codes), key=lambda code: (abs(code), code)):
-        place = code % most
-        used = set(taken.values())
-        if len(used) < most:
-            while place in used:
-                place = (place + 1) % most
-        taken[code] = place
+    used: set[int] = set()
+    for code in sorted(set(codes) - {0}, key=lambda code: (abs(code), code)):
+        around = [(code + step) % (HUES * PATTERNS) for step in range(HUES * PATTERNS)]
+        colours = {place % HUES for place in used}
+        free = [place for place in around if place not in used]
+        fresh = [place for place in free if place % HUES not in colours]
+        taken[code] = (fresh or free or around)[0]
+        used.add(taken[code])
     return taken
+
+
+def looks_of(codes: Iterable[int], classes: Mapping[int, State]) -> Callable[[int], Look]:
+    """Return a function that gives the look of a code.
+
+    Args:
+        codes: All codes there are.
+        classes: The states that codes mean.
+    """
+    known = places(codes)
+    return lambda code: look_of(class_of(code, classes), known.get(code, code % (HUES * PATTERNS)))

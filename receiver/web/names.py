@@ -67,7 +67,7 @@ def clashes(names: Mapping[int, str]) -> Iterable[list[int]]:
 
 
 def differing(sources: Mapping[int, Labels], template: str) -> list[str]:
-    """Return the labels in which sources differ, at most `MOST_ADDED`, those with most values first.
+    """Return at most `MOST_ADDED` labels in which sources differ, those with most values first.
 
     Labels that are in the name already are left out.
     """

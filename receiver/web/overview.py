@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from receiver.storage.reading.codes import Code
 from receiver.storage.reading.shown import Cell
-from receiver.storage.reading.states import State, class_of
+from receiver.storage.reading.states import State
 from receiver.storage.reading.stretches import Stretch
 from receiver.web import strips
 from receiver.web.display import percent
@@ -62,38 +62,30 @@ class Drawing(NamedTuple):
 
     since: float
     until: float
-    classes: Mapping[int, State]
     codes: Mapping[int, Code]
     places: Mapping[int, int]
     words: Mapping[State, str]
 
 
-def keyed(line: Iterable[Stretch], classes: Mapping[int, State]) -> list[strips.Stretch]:
-    """Return stretches of codes as stretches of states."""
-    return [
-        strips.Stretch(strips.Key(class_of(code, classes), code), start, end)
-        for code, start, end in line
-    ]
-
-
 def draw(line: Sequence[Stretch], drawing: Drawing, buckets: int = strips.BUCKETS) -> Line:
     """Draw the strip of one source."""
-    stretches = keyed(line, drawing.classes)
-    shares = strips.aggregate(stretches, drawing.since, drawing.until, buckets)
+    shares = strips.aggregate(line, drawing.since, drawing.until, buckets)
     drawn = [
         DrawnPath(look_of(key.state, drawing.places.get(key.code or 0, 0)), d, word(key, drawing))
         for key, d in strips.paths(shares)
     ]
-    return Line(buckets, drawing.since, drawing.until, drawn, describe(stretches, drawing))
+    return Line(buckets, drawing.since, drawing.until, drawn, describe(line, drawing))
 
 
 def word(key: strips.Key, drawing: Drawing) -> str:
     """Return what a path means."""
     code = drawing.codes.get(key.code) if key.code is not None else None
-    return f"{code.name} ({key.code})" if code else f"{drawing.words[key.state]} ({key.code})"
+    if code is None:
+        return drawing.words[key.state]
+    return f"{code.name} ({key.code})"
 
 
-def describe(stretches: Iterable[strips.Stretch], drawing: Drawing) -> str:
+def describe(stretches: Iterable[Stretch], drawing: Drawing) -> str:
     """Say in words which states a strip shows, with the share of each."""
     length = drawing.until - drawing.since
     found = strips.totals(stretches, drawing.since, drawing.until)
@@ -121,19 +113,19 @@ def legend(lines: Iterable[Line]) -> list[tuple[Look, str]]:
     return sorted(((look, text) for text, look in found.items()), key=lambda entry: entry[1])
 
 
-def figures(stretches: Sequence[strips.Stretch]) -> tuple[int, float | None]:
+def figures(stretches: Iterable[Stretch]) -> tuple[int, float | None]:
     """Return the number of failures, and the availability: up / (up + down), None without either.
 
     Stretches that follow one another without a gap are one failure, whatever their codes.
     """
     failures, up, down, before = 0, 0.0, 0.0, None
-    for key, start, end in stretches:
-        if key.state is State.FAILURE:
+    for state, _, start, end in stretches:
+        if state is State.FAILURE:
             down += end - start
             failures += before != (State.FAILURE, start)
-        elif key.state is State.OK:
+        elif state is State.OK:
             up += end - start
-        before = (key.state, end)
+        before = (state, end)
     return failures, up / (up + down) if up + down else None
 
 

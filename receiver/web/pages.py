@@ -12,10 +12,13 @@ from receiver.rows.tables import Catalogue, Table
 from receiver.storage.reading import codes, logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
 from receiver.storage.reading.selecting import default_table
+from receiver.storage.reading.states import classes_of, read_classes
 from receiver.web.answers import View
-from receiver.web.editing import remember, token
+from receiver.web.editing import mask, remember, token
 from receiver.web.floor import FloorReader
-from receiver.web.floor_pages import Overview, read_wanted
+from receiver.web.floor_pages import Overview, answer_board, read_wanted
+from receiver.web.looks import looks_of
+from receiver.web.names import name_sources
 from receiver.web.parameters import (
     LOG_RANGES,
     MAX_TEXT,
@@ -47,6 +50,9 @@ class Pages:
         self._catalogue = settings.catalogue
         self._default = find_default(self._catalogue)
 
+    def _names(self, labels: dict[int, dict[str, str]]) -> dict[int, str]:
+        return name_sources(labels, self._template)
+
     def _table(self, view: View) -> Table:
         """Return the table in the query.
 
@@ -77,6 +83,14 @@ class Pages:
             floor = await self._floor.read(connection, table)
             return await Overview(floor, view, window).answer(connection, self._common(table))
 
+    async def board(self, view: View) -> web.Response:
+        """Answer `GET /board`: the states of all sources, for a screen that many look at."""
+        table = self._table(view)
+        group = read_text(view.query, "group", needed=False)
+        async with self._viewer.connection() as connection:
+            floor = await self._floor.read(connection, table)
+        return await answer_board(floor, view, group)
+
     async def logs(self, view: View) -> web.Response:
         """Answer `GET /logs`: the newest rows of a table, by source, code and range."""
         table = self._table(view)
@@ -95,11 +109,12 @@ class Pages:
         )
         async with self._viewer.connection() as connection:
             page = await rows.page(connection, wanted, place, ROWS)
-            known_sources = await sources.first_sources(connection, SUGGESTIONS)
-            known_codes = []
-            if table.codes:
-                of_table = codes.CodeTable(table.codes[0].codes or "")
-                known_codes = await of_table.page(connection, codes.FIRST, SUGGESTIONS)
+            known = await sources.first_sources(connection, SUGGESTIONS + 1)
+            known_codes = await codes.of_table(connection, table, SUGGESTIONS)
+            classes = await read_classes(connection, table)
+        names = self._names({**known, **{log.source_id: log.labels for log in page.logs}})
+        if wanted.source is not None:
+            names.setdefault(wanted.source, f"#{wanted.source}")
         return await view.render(
             "logs.html",
             **self._common(table),
@@ -110,8 +125,11 @@ class Pages:
             window=window,
             ranges=LOG_RANGES,
             looked_at=logs.LOOKED_AT,
-            known_sources=known_sources,
+            names=names,
+            known_sources={id_: names[id_] for id_ in list(known)[:SUGGESTIONS]},
+            many_sources=len(known) > SUGGESTIONS,
             known_codes=known_codes,
+            look=looks_of((code.code for code in known_codes), classes),
         )
 
     async def rejected(self, view: View) -> web.Response:
@@ -122,9 +140,11 @@ class Pages:
         start = rejected.NEWEST if before is None else before
         async with self._viewer.connection() as connection:
             page = await rejected.rejected(connection, start, ROWS, table)
+            names = self._names(await sources.first_sources(connection, SUGGESTIONS))
         known = self._catalogue.by_name
         return await view.render(
             "rejected.html",
+            names=names,
             page=page,
             first=before is None,
             wanted=table,
@@ -145,10 +165,13 @@ class Pages:
         async with self._viewer.connection() as connection:
             first = codes.FIRST if start is None else start
             found = await codes.CodeTable(name).page(connection, first, ROWS + 1)
+            everything = await codes.CodeTable(name).page(connection, codes.FIRST, SUGGESTIONS)
+            classes = await classes_of(connection, name)
         proof = token(view)
         response = await view.render(
             "codes.html",
             codes=found[:ROWS],
+            look=looks_of((code.code for code in everything), classes),
             name=name,
             in_table=None if name == known[0] else name,
             tables=[None, *known[1:]],
@@ -158,7 +181,7 @@ class Pages:
             following=found[ROWS].code if len(found) > ROWS else None,
             saved=saved,
             namesake=namesake,
-            token=proof,
+            token=mask(proof),
             most=MAX_TEXT,
         )
         return remember(response, view, proof)

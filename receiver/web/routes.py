@@ -16,6 +16,7 @@ def routes(settings: Settings) -> list[web.RouteDef]:
     pages, editing = Pages(settings), Editing(settings)
     return [
         web.get("/", answering(pages.overview)),
+        web.get("/board", answering(pages.board)),
         web.get("/logs", answering(pages.logs)),
         web.get("/rejected", answering(pages.rejected)),
         web.get("/codes", answering(pages.codes)),

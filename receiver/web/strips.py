@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from receiver.storage.reading.states import SEVERITY, State
+from receiver.storage.reading.stretches import Stretch
 
 BUCKETS: Final = 480
 HEIGHT: Final = 24
@@ -18,19 +19,10 @@ STEPS: Final = 48
 
 
 class Key(NamedTuple):
-    """What a stretch shows."""
+    """What a part of a strip shows."""
 
     state: State
-    code: int | None = None
-
-
-class Stretch(NamedTuple):
-    """A time in which a source was in one state."""
-
-    key: Key
-    start: float
-    """Seconds since the Unix epoch, as is `end`."""
-    end: float
+    code: int | None
 
 
 Shares = dict[Key, float]
@@ -46,8 +38,9 @@ def aggregate(
     """
     width = (until - since) / buckets
     found: list[Shares] = [defaultdict(float) for _ in range(buckets)]
-    for key, start, end in stretches:
-        start, end = max(start, since), min(end, until)
+    for state, code, began, ended in stretches:
+        key = Key(state, code)
+        start, end = max(began, since), min(ended, until)
         if end <= start:
             continue
         first = min(int((start - since) / width), buckets - 1)
@@ -115,6 +108,6 @@ def by_severity(item: tuple[Key, object]) -> tuple[int, int]:
 def totals(stretches: Iterable[Stretch], since: float, until: float) -> dict[State, float]:
     """Return the seconds of each state within a range of time."""
     found: dict[State, float] = defaultdict(float)
-    for key, start, end in stretches:
-        found[key.state] += max(0.0, min(end, until) - max(start, since))
+    for state, _, start, end in stretches:
+        found[state] += max(0.0, min(end, until) - max(start, since))
     return found

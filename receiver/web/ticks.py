@@ -62,9 +62,7 @@ def dates(since: datetime, until: datetime, zone: ZoneInfo, step: int) -> Iterat
         day += timedelta(days=1)
 
 
-def place(
-    times: Iterator[datetime], since: datetime, until: datetime, form: str
-) -> list[Tick]:
+def place(times: Iterator[datetime], since: datetime, until: datetime, form: str) -> list[Tick]:
     """Return the ticks at these times."""
     found, shown = [], None
     for time in times:

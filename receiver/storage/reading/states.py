@@ -30,8 +30,6 @@ MOST_SOURCES: Final = 20_000
 """Sources that are read at once; no page has more."""
 HELD: Final = 3
 """Intervals of a source without a row after which it is silent."""
-SHORTEST_GAP: Final = 5.0
-"""Seconds; no source is silent sooner."""
 UNKNOWN_GAP: Final = 300.0
 """Seconds after which a source of one row is silent, as its interval is not known."""
 
@@ -41,7 +39,11 @@ _STATES: Final = f"""
 SELECT s.id, {LABELS} AS labels, newest.created_at,
     EXTRACT(EPOCH FROM newest.created_at)::double precision AS at,
     EXTRACT(EPOCH FROM now() - newest.created_at)::double precision AS age,
-    {{code}} AS code, rhythm.interval
+    {{code}} AS code,
+    COALESCE(
+        (SELECT EXTRACT(EPOCH FROM max_gap)::double precision FROM report_settings),
+        {HELD} * rhythm.interval
+    ) AS gap, stop.ends, stop.reason
 FROM (SELECT id, labels FROM sources ORDER BY id LIMIT {MOST_SOURCES}) AS s
 LEFT JOIN LATERAL (SELECT * FROM {{now}} n WHERE n.source_id = s.id LIMIT 1) AS newest ON true
 LEFT JOIN LATERAL (
@@ -57,8 +59,18 @@ LEFT JOIN LATERAL (
         ) AS l
     ) AS gaps
 ) AS rhythm ON true
+LEFT JOIN LATERAL (
+    SELECT EXTRACT(EPOCH FROM max(p.ended_at))::double precision AS ends,
+        left(string_agg(DISTINCT NULLIF(p.reason, ''), ', '), 500) AS reason
+    FROM planned_stops p
+    WHERE p.started_at <= now() AND p.ended_at > now()
+      AND (p.source_id IS NULL OR p.source_id = s.id) AND s.labels @> p.labels
+) AS stop ON true
 ORDER BY s.id
 """
+
+
+_CLASSES: Final = "SELECT code, class FROM code_classes WHERE code_table = $1"
 
 
 class SourceState(NamedTuple):
@@ -77,11 +89,9 @@ class SourceState(NamedTuple):
     """Seconds since then, by the database's clock."""
     gap: float
     """Seconds without a row after which it is silent."""
-
-
-def gap_of(interval: float | None) -> float:
-    """Return after how many seconds without a row a source is silent."""
-    return UNKNOWN_GAP if interval is None else max(HELD * interval, SHORTEST_GAP)
+    stop_ends: float | None = None
+    """When its planned stop ends, in seconds since the Unix epoch; None without one."""
+    stop_reason: str = ""
 
 
 def class_of(code: int, classes: Mapping[int, State]) -> State:
@@ -112,16 +122,29 @@ async def read_states(
 ) -> list[SourceState]:
     """Return the state of every source in a table, by id."""
     code = f"newest.{quote(table.codes[0].name)}" if table.codes else "NULL::int"
-    statement = _STATES.format(
-        code=code, now=quote(f"{table.name}_now"), table=quote(table.name)
-    )
+    statement = _STATES.format(code=code, now=quote(f"{table.name}_now"), table=quote(table.name))
     with translated():
         rows = await connection.fetch(statement)
     found = []
-    for id_, labels, created_at, at, age, number, interval in rows:
-        gap = gap_of(interval)
-        state = state_of(number, age, gap, classes)
+    for id_, labels, created_at, at, age, number, gap_, ends, reason in rows:
+        gap = UNKNOWN_GAP if gap_ is None else gap_
+        state = State.PLANNED if ends else state_of(number, age, gap, classes)
         found.append(
-            SourceState(id_, read_labels(labels), state, number, created_at, at, age, gap)
+            SourceState(
+                *(id_, read_labels(labels), state, number, created_at, at, age, gap),
+                *(ends, reason or ""),
+            )
         )
     return found
+
+
+async def read_classes(connection: Connection, table: Table) -> dict[int, State]:
+    """Return the states that people have given to codes of a table."""
+    return await classes_of(connection, table.codes[0].codes or "") if table.codes else {}
+
+
+async def classes_of(connection: Connection, code_table: str) -> dict[int, State]:
+    """Return the states that people have given to codes in a table of codes."""
+    with translated():
+        rows = await connection.fetch(_CLASSES, code_table)
+    return {code: State(class_) for code, class_ in rows}

@@ -1,37 +1,34 @@
-"""Which states sources were in over time, as stretches."""
+"""Which states sources were in over time, as stretches of `state_intervals`."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection, translated
-from receiver.storage.connection.places import quote
-from receiver.storage.reading.selecting import is_users
+from receiver.storage.reading.states import State
 
-FUNCTION: Final = "app_status_intervals_between"
-"""Of app_logs, which had it before there were other tables."""
+STATES: Final = {"up": State.OK, "down": State.FAILURE, "planned": State.PLANNED}
+"""The page's states by those of the function; the others are unknown."""
 
 _STRETCHES: Final = """
-SELECT i.source_id, i.code, EXTRACT(EPOCH FROM i.started_at)::double precision,
-    EXTRACT(EPOCH FROM i.ended_at)::double precision
-FROM unnest($3::int[]) AS source (id)
-CROSS JOIN LATERAL (
-    SELECT * FROM {function}($1, $2)
-        AS i (source_id, code, name, started_at, ended_at, rows, ongoing)
-    WHERE i.source_id = source.id
-) AS i
-ORDER BY i.source_id, i.started_at
+SELECT source_id, state, code, EXTRACT(EPOCH FROM started_at)::double precision,
+    EXTRACT(EPOCH FROM ended_at)::double precision
+FROM state_intervals($1, $2, $3, $4)
+WHERE state <> 'unknown'
+ORDER BY source_id, started_at
 """
 
 
 class Stretch(NamedTuple):
-    """A time in which a source had a code."""
+    """A time in which a source was in one state."""
 
-    code: int
+    state: State
+    code: int | None
+    """None while it was planned not to work."""
     start: float
     """Seconds since the Unix epoch, as is `end`."""
     end: float
@@ -41,20 +38,18 @@ async def read_stretches(
     connection: Connection,
     table: Table,
     window: tuple[datetime, datetime],
-    gaps: Mapping[int, float],
+    sources: Collection[int],
 ) -> dict[int, list[Stretch]]:
-    """Return the stretches of some sources within a range of time, by source and time."""
-    if not table.codes or not gaps:
+    """Return the stretches of some sources within a range of time, by source and time.
+
+    What lies between them is unknown.
+    """
+    if not table.codes or not sources:
         return {}
-    function = FUNCTION if is_users(table) else f"{table.name}_intervals_between"
-    statement = _STRETCHES.format(function=quote(function))
     since, until = (moment.isoformat() for moment in window)
     with translated():
-        rows = await connection.fetch(statement, since, until, list(gaps))
+        rows = await connection.fetch(_STRETCHES, table.name, since, until, list(sources))
     found: dict[int, list[Stretch]] = defaultdict(list)
-    for source, code, start, end in rows:
-        line = found[source]
-        if line and start - line[-1].end <= gaps[source]:
-            line[-1] = line[-1]._replace(end=start)
-        line.append(Stretch(code, start, end + gaps[source] / 3))
+    for source, state, code, start, end in rows:
+        found[source].append(Stretch(STATES[state], code, start, end))
     return found

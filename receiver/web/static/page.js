@@ -5,6 +5,7 @@ const root = document.documentElement;
 const TIMEOUT = 4_000; // milliseconds for one update
 const STALE = 10_000; // after which the page says that it is not of now
 const UNITS = document.body.dataset.units.split("|"); // days, hours, minutes, seconds
+const AGO = document.body.dataset.agoText;
 const ahead = Number(document.body.dataset.now) * 1000 - Date.now(); // of the receiver's clock
 
 const pad = (number) => String(number).padStart(2, "0");
@@ -31,6 +32,13 @@ function lasting(seconds) {
   return parts.join(" ");
 }
 
+function ago(seconds) {
+  const sizes = [86_400, 3_600, 60, 1], names = ["{d}", "{h}", "{m}", "{s}"];
+  const size = Math.max(0, seconds), place = Math.max(0, sizes.findIndex((length) => size >= length));
+  const unit = size < 1 ? 3 : place;
+  return AGO.replace("{age}", UNITS[unit].replace(names[unit], Math.round(size / sizes[unit]).toLocaleString("en")));
+}
+
 function stopwatch(seconds) {
   const all = Math.max(0, Math.floor(seconds));
   const [days, hours, minutes] = [Math.floor(all / 86_400), Math.floor(all / 3_600), Math.floor(all / 60) % 60];
@@ -41,6 +49,7 @@ function stopwatch(seconds) {
 function run() {
   const now = (Date.now() + ahead) / 1000;
   for (const part of document.querySelectorAll("[data-since]:not(svg)")) part.textContent = lasting(now - part.dataset.since);
+  for (const part of document.querySelectorAll("[data-ago]")) part.textContent = ago(now - part.dataset.ago);
   for (const part of document.querySelectorAll("[data-watch]")) part.textContent = stopwatch(now - part.dataset.watch);
   for (const part of document.querySelectorAll("[data-clock]")) {
     const time = new Date(now * 1000);
