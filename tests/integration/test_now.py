@@ -101,11 +101,8 @@ async def test_rows_to_come_end_nothing(connection: asyncpg.Connection, query: s
     assert found == [
         (1, 0, False),
         (1, 2, True),
-        (1, 99, False),
         (2, 0, False),
-        (2, 99, False),
         (3, 1, False),
-        (4, 99, False),
     ]
 
 
@@ -117,7 +114,7 @@ async def test_an_interval_that_goes_on_ahead_is_ongoing(
     now = datetime.now(UTC)
     await add_logs(connection, scrapes(1, [0, 2, 2, 2, 0], start=now - seconds(8)))
     found = [tuple(row) for row in await connection.fetch(ONGOING.format(query))]
-    assert found == [(1, 0, False), (1, 2, True), (1, 0, False)]
+    assert found == [(1, 0, False), (1, 2, True)]
 
 
 async def test_a_range_that_ends_ahead_shows_how_it_is_now(connection: asyncpg.Connection) -> None:
