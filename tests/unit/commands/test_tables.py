@@ -17,7 +17,7 @@ from tests.conftest import MakeSettings
 ROOT = Path(__file__).parents[3]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-DATABASE = {"asyncpg", "alembic", "sqlalchemy"}
+DATABASE = {"asyncpg"}
 
 
 @pytest.fixture(autouse=True)
