@@ -155,11 +155,15 @@ def shift_times(
     while day <= until.astimezone(local).date():
         if day.isoweekday() in days:
             last = day if ends > starts else day + DAY
-            start, end = (
-                datetime.combine(date, at, local).replace(fold=1).astimezone(UTC)
-                for date, at in ((day, starts), (last, ends))
-            )
+            start = instant(datetime.combine(day, starts, local))
+            end = instant(datetime.combine(last, ends, local))
             if max(start, since) < min(end, until):
                 found.append((max(start, since), min(end, until)))
         day += DAY
     return found
+
+
+def instant(local: datetime) -> datetime:
+    """Take a time of the clock that is there twice or not at all for one of standard time."""
+    folds = (local.replace(fold=fold) for fold in (0, 1))
+    return min(folds, key=lambda time: time.utcoffset() or NOTHING).astimezone(UTC)

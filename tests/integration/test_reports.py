@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, time, timedelta
 from functools import reduce
@@ -167,3 +166,64 @@ async def test_reports_say_what_the_model_says(
     assert {row[0]: model.Figures(*row[1:]) for row in found} == expected
     (total,) = await connection.fetch(FIGURES.format("name"), *bounds, "total", sources)
     assert model.Figures(*total[1:]) == reduce(model.add, expected.values())
+
+
+SHIFTS = {
+    "early": (time(6), time(14), (1, 2, 3, 4, 5)),
+    "night": (time(22), time(6), (1, 2, 3, 4, 5, 6, 7)),
+    "whole": (time(7, 30), time(7, 30), (6, 7)),
+    "odd": (time(2, 30), time(3, 10), (7,)),
+}
+
+
+@random_cases
+@given(histories, ranges, st.sampled_from(["Europe/Berlin", "Asia/Seoul", "America/St_Johns"]))
+async def test_time_is_split_between_shifts_and_failures_are_counted_once(
+    connection: asyncpg.Connection,
+    histories: dict[int, list[tuple[float, int, int]]],
+    bounds: list[datetime],
+    zone: str,
+) -> None:
+    rows = await fill(connection, histories, [], {})
+    await connection.execute("TRUNCATE report_shifts")
+    await connection.execute("UPDATE report_settings SET time_zone = $1", zone)
+    await connection.executemany(
+        "INSERT INTO report_shifts VALUES ($1, $2, $3, $4)",
+        [(name, *shift) for name, shift in SHIFTS.items()],
+    )
+    sources = list(rows)
+    found = await connection.fetch(FIGURES.format("name"), *bounds, "shift", sources)
+    expected = {}
+    for name, (starts, ends, days) in SHIFTS.items():
+        spans = model.shift_times(starts, ends, days, zone, *bounds)
+        if spans:
+            expected[name] = reduce(
+                model.add,
+                (
+                    model.figures(
+                        model.states(source, rows[source], START - 2 * HOUR, START + 9000 * HOUR),
+                        *span,
+                    )
+                    for source in sources
+                    for span in spans
+                ),
+            )
+    assert {row[0]: model.Figures(*row[1:]) for row in found} == expected
+
+
+async def test_a_night_shift_is_as_long_as_the_clocks_make_it(
+    connection: asyncpg.Connection,
+) -> None:
+    await connection.execute(
+        "UPDATE report_settings SET time_zone = 'Europe/Berlin';"
+        "INSERT INTO report_shifts (name, starts, ends) VALUES ('night', '22:00', '06:00');"
+        "INSERT INTO report_holidays VALUES ('2025-03-31', 'a holiday')"
+    )
+    found = await connection.fetch(
+        "SELECT day::text, ended_at - started_at FROM shift_times('2025-03-29 12:00Z', '2025-04-02Z')"
+    )
+    assert [tuple(row) for row in found] == [
+        ("2025-03-29", 7 * HOUR),
+        ("2025-03-30", 8 * HOUR),
+        ("2025-04-01", 8 * HOUR),
+    ]

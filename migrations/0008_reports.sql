@@ -116,7 +116,7 @@ FROM (
                       AND l.created_at < {since} AND l.created_at >= {since} - {reach}
                       AND l.created_at <= now()
                     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
-                ), {since}) AS first
+                ), {since}) AS first OFFSET 0
             ) AS range
             -- The days on which there are rows, each found from the one before.
             CROSS JOIN LATERAL (
@@ -197,9 +197,14 @@ FROM (
                                 ORDER BY f.source_id, f.created_at LIMIT 1
                             )) AS next
                         FROM {table} l
+                        -- The rows are compared as well, as only the primary key can: the planner
+                        -- may else read the rows of all other sources by the index on created_at.
                         WHERE l.source_id = s.id AND {valued}
                           AND l.created_at >= greatest(range.first, day.start)
                           AND l.created_at < least({until}, day.start + INTERVAL '24 hours')
+                          AND (l.source_id, l.created_at) >= (s.id, greatest(range.first, day.start))
+                          AND (l.source_id, l.created_at)
+                              < (s.id, least({until}, day.start + INTERVAL '24 hours'))
                           AND l.created_at <= now() AND {near}
                         WINDOW by_time AS (ORDER BY l.created_at)
                     ) AS n
@@ -258,7 +263,9 @@ CREATE FUNCTION receiver_code_runs(
 LANGUAGE plpgsql STABLE
 AS $function$
 BEGIN
-    RETURN QUERY EXECUTE receiver_runs_query(table_name, code_column, 'unnest($3) AS s (id)', '$1', '$2', '$4')
+    RETURN QUERY EXECUTE format(
+        'SELECT r.source_id, r.code::int, r.started_at, r.ended_at, r.rows, r.ongoing FROM (%s) AS r',
+        receiver_runs_query(table_name, code_column, 'unnest($3) AS s (id)', '$1', '$2', '$4'))
     USING greatest(since, '4700-01-01 00:00Z BC'), least(until, now() + INTERVAL '1 second'), sources,
         CASE WHEN max_gap IS NULL THEN (SELECT s.max_gap FROM report_settings s)
             ELSE least(max_gap, INTERVAL '1 day') END;
@@ -267,6 +274,80 @@ $function$;
 
 COMMENT ON FUNCTION receiver_code_runs IS
     'The runs of a code of these sources, cut at since and until.';
+
+-- Views and functions of each table's intervals -----------------------------------------------------
+
+CREATE FUNCTION receiver_make_intervals_view(
+    view_name TEXT, table_name TEXT, code_column TEXT, code_table TEXT, as_code TEXT, as_name TEXT
+) RETURNS VOID
+LANGUAGE plpgsql
+AS $function$
+BEGIN
+    EXECUTE format($view$CREATE OR REPLACE VIEW %I AS
+        SELECT r.source_id, r.code AS %I, e.name::text AS %I, r.started_at, r.ended_at, r.rows, r.ongoing
+        FROM (%s) AS r LEFT JOIN %I e ON e.code = r.code$view$,
+        view_name, as_code, as_name,
+        receiver_runs_query(table_name, code_column, 'sources s',
+            $$TIMESTAMPTZ '4700-01-01 00:00:00+00 BC'$$, 'now()',
+            '(SELECT g.max_gap FROM report_settings g)'),
+        code_table);
+    EXECUTE format($comment$COMMENT ON VIEW %I IS 'From when to when each source had which code. A row '
+        'holds until the next one if that comes within three intervals of its source (or '
+        'report_settings.max_gap), else for one interval.'$comment$, view_name);
+    EXECUTE format('COMMENT ON COLUMN %I.started_at IS %L', view_name,
+        'Time of the first row of the interval.');
+    EXECUTE format('COMMENT ON COLUMN %I.ended_at IS %L', view_name,
+        'Until when its last row holds; now, if it is ongoing.');
+    EXECUTE format('COMMENT ON COLUMN %I.rows IS %L', view_name,
+        'How many rows the interval is made of.');
+    EXECUTE format('COMMENT ON COLUMN %I.ongoing IS %L', view_name,
+        'Whether its last row still holds.');
+END;
+$function$;
+
+COMMENT ON FUNCTION receiver_make_intervals_view IS 'Makes or replaces the view of a table''s intervals.';
+
+CREATE FUNCTION receiver_make_intervals_function(
+    function_name TEXT, table_name TEXT, code_column TEXT, code_table TEXT, as_code TEXT, as_name TEXT,
+    code_type TEXT
+) RETURNS VOID
+LANGUAGE plpgsql
+AS $function$
+BEGIN
+    EXECUTE format($create$CREATE OR REPLACE FUNCTION %1$I(
+            since TIMESTAMPTZ, until TIMESTAMPTZ DEFAULT 'infinity', max_gap INTERVAL DEFAULT NULL
+        ) RETURNS TABLE (
+            source_id INT, %2$I %3$s, %4$I TEXT, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ,
+            rows BIGINT, ongoing BOOLEAN
+        )
+        LANGUAGE sql STABLE PARALLEL SAFE
+        BEGIN ATOMIC
+            SELECT r.source_id, r.code, e.name::text, r.started_at, r.ended_at, r.rows, r.ongoing
+            FROM (%5$s) AS r LEFT JOIN %6$I e ON e.code = r.code;
+        END$create$,
+        function_name, as_code, code_type, as_name,
+        receiver_runs_query(table_name, code_column, 'sources s',
+            format($$greatest(%I.since, TIMESTAMPTZ '4700-01-01 00:00:00+00 BC')$$, function_name),
+            format('%I.until', function_name),
+            format($$CASE WHEN %1$I.max_gap IS NULL THEN (SELECT g.max_gap FROM report_settings g)
+                ELSE least(%1$I.max_gap, INTERVAL '1 day') END$$, function_name)),
+        code_table);
+    EXECUTE format($comment$COMMENT ON FUNCTION %I(TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL) IS 'The '
+        'intervals from since to before until, cut there. A row holds until the next one if that '
+        'comes within max_gap (three intervals of its source, unless report_settings says '
+        'otherwise), else for one interval. Conditions on source_id use the index.'$comment$,
+        function_name);
+END;
+$function$;
+
+COMMENT ON FUNCTION receiver_make_intervals_function IS
+    'Makes or replaces the function of a table''s intervals.';
+
+SELECT receiver_make_intervals_view('app_status_intervals', 'app_logs', 'app_status', 'error_codes',
+    'app_status', 'error_name');
+
+SELECT receiver_make_intervals_function('app_status_intervals_between', 'app_logs', 'app_status',
+    'error_codes', 'app_status', 'error_name', 'INT');
 
 -- Each moment of a source: up, down, planned or unknown ----------------------------------------------
 
