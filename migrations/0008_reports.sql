@@ -284,13 +284,14 @@ LANGUAGE plpgsql
 AS $function$
 BEGIN
     EXECUTE format($view$CREATE OR REPLACE VIEW %I AS
-        SELECT r.source_id, r.code AS %I, e.name::text AS %I, r.started_at, r.ended_at, r.rows, r.ongoing
-        FROM (%s) AS r LEFT JOIN %I e ON e.code = r.code$view$,
-        view_name, as_code, as_name,
+        SELECT r.source_id, r.code AS %I,
+            (SELECT e.name::text FROM %I e WHERE e.code = r.code) AS %I,
+            r.started_at, r.ended_at, r.rows, r.ongoing
+        FROM (%s) AS r$view$,
+        view_name, as_code, code_table, as_name,
         receiver_runs_query(table_name, code_column, 'sources s',
             $$TIMESTAMPTZ '4700-01-01 00:00:00+00 BC'$$, 'now()',
-            '(SELECT g.max_gap FROM report_settings g)'),
-        code_table);
+            '(SELECT g.max_gap FROM report_settings g)'));
     EXECUTE format($comment$COMMENT ON VIEW %I IS 'From when to when each source had which code. A row '
         'holds until the next one if that comes within three intervals of its source (or '
         'report_settings.max_gap), else for one interval.'$comment$, view_name);
@@ -322,8 +323,9 @@ BEGIN
         )
         LANGUAGE sql STABLE PARALLEL SAFE
         BEGIN ATOMIC
-            SELECT r.source_id, r.code, e.name::text, r.started_at, r.ended_at, r.rows, r.ongoing
-            FROM (%5$s) AS r LEFT JOIN %6$I e ON e.code = r.code;
+            SELECT r.source_id, r.code, (SELECT e.name::text FROM %6$I e WHERE e.code = r.code),
+                r.started_at, r.ended_at, r.rows, r.ongoing
+            FROM (%5$s) AS r;
         END$create$,
         function_name, as_code, code_type, as_name,
         receiver_runs_query(table_name, code_column, 'sources s',
