@@ -110,10 +110,15 @@ class View:
         query = urlencode(given, errors="ignore")
         return f"{path or './'}?{query}" if query else path or "./"
 
-    def same(self, /, **changes: object) -> str:
-        """Return the address of this page with changed parameters; None removes one."""
-        path = self.request.path.rpartition("/")[2]
-        return self.link(path, **{**self.query, **changes})
+    def same(self, path: str | None = None, /, **changes: object) -> str:
+        """Return the address of this page with changed parameters; None removes one.
+
+        Args:
+            path: Another page, which gets the same parameters.
+            changes: The parameters that differ.
+        """
+        here = self.request.path.rpartition("/")[2]
+        return self.link(here if path is None else path, **{**self.query, **changes})
 
     async def render(
         self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: object

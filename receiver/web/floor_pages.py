@@ -82,7 +82,7 @@ class Overview:
         lines = await read_stretches(connection, table, (self.since, self.until), ids)
         today = (midnight(self.view.now, self.view.zone), self.view.now)
         figures = await read_stretches(connection, table, today, ids)
-        drawing = self._drawing()
+        drawing = make_drawing(self.floor, self.view, (self.since, self.until))
         rows = []
         for heading, item in overview.headed(self.shown, self.wanted):
             id_ = item.source.id
@@ -118,17 +118,6 @@ class Overview:
                 break
             begun = stretch.start
         return begun, begun is not None and begun <= self.since.timestamp() + item.source.gap
-
-    def _drawing(self) -> overview.Drawing:
-        floor = self.floor
-        words = {**state_words(self.view), State.NONE: self.view.say("unknown")}
-        return overview.Drawing(
-            self.since.timestamp(),
-            self.until.timestamp(),
-            floor.codes,
-            floor.places,
-            words,
-        )
 
     def _values(self, rows: list[overview.Row]) -> dict[str, Any]:
         floor, window, now = self.floor, self.window, self.view.now
@@ -184,6 +173,13 @@ class Overview:
         if begun:
             return view.say("longest", age=view.length(view.now.timestamp() - min(begun)))
         return ""
+
+
+def make_drawing(floor: Floor, view: View, ends: tuple[datetime, datetime]) -> overview.Drawing:
+    """Return what strips of a range of time are drawn with."""
+    words = {**state_words(view), State.NONE: view.say("unknown")}
+    since, until = (moment.timestamp() for moment in ends)
+    return overview.Drawing(since, until, floor.codes, floor.places, words)
 
 
 async def answer_board(floor: Floor, view: View, group: str) -> web.Response:

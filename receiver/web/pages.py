@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -12,23 +13,33 @@ from receiver.rows.tables import Catalogue, Table
 from receiver.storage.reading import codes, logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
 from receiver.storage.reading.selecting import default_table
-from receiver.storage.reading.states import classes_of, read_classes
+from receiver.storage.reading.states import class_of, classes_of, read_classes
 from receiver.web.answers import View
-from receiver.web.editing import mask, remember, token
 from receiver.web.floor import FloorReader
 from receiver.web.floor_pages import Overview, answer_board, read_wanted
+from receiver.web.forms import Forms, mask, remember, token
 from receiver.web.looks import looks_of
 from receiver.web.names import name_sources
 from receiver.web.parameters import (
+    CUSTOM,
     LOG_RANGES,
     MAX_TEXT,
     RANGES,
+    BadParameterError,
     read_choice,
     read_number,
     read_place,
     read_text,
     read_window,
 )
+from receiver.web.report_pages import (
+    Report,
+    ReportReader,
+    answer_csv,
+    answer_json,
+    answer_report,
+)
+from receiver.web.source_page import answer_source, change_comment
 
 ROWS: Final = 50
 """Rows of a table on a page."""
@@ -40,11 +51,14 @@ class Pages:
     """Answers requests for pages.
 
     Args:
-        settings: Name the database.
+        settings: State the tables, and how sources are named.
+        viewer: Opens connections for reading.
+        forms: Reads the forms.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._viewer = Viewer(settings)
+    def __init__(self, settings: Settings, viewer: Viewer, forms: Forms) -> None:
+        self._viewer = viewer
+        self._forms = forms
         self._floor = FloorReader(settings)
         self._template = settings.source_name or ""
         self._catalogue = settings.catalogue
@@ -91,18 +105,60 @@ class Pages:
             floor = await self._floor.read(connection, table)
         return await answer_board(floor, view, group)
 
+    async def source(self, view: View) -> web.Response:
+        """Answer `GET /source`: the states of one source over time."""
+        table = self._table(view)
+        window = read_window(view.query, RANGES, "24h", view.zone)
+        async with self._viewer.connection() as connection:
+            floor = await self._floor.read(connection, table)
+            common = self._common(table)
+            return await answer_source(floor, view, window, connection, common)
+
+    async def comment(self, view: View) -> web.Response:
+        """Answer `POST /source`: write about a state of a source."""
+        return await change_comment(view, self._forms, self._table(view))
+
+    async def reports(self, view: View) -> web.Response:
+        """Answer `GET /reports`: the figures of a period."""
+        return await answer_report(await self._report(view), view, self._common(self._coded(view)))
+
+    async def report_csv(self, view: View) -> web.Response:
+        """Answer `GET /reports.csv`."""
+        return answer_csv(await self._report(view), view)
+
+    async def report_json(self, view: View) -> web.Response:
+        """Answer `GET /reports.json`."""
+        return answer_json(await self._report(view), view)
+
+    async def _report(self, view: View) -> Report:
+        reader = ReportReader(view, self._coded(view), self._template)
+        async with self._viewer.connection() as connection:
+            return await reader.read(connection)
+
+    def _coded(self, view: View) -> Table:
+        """Return the table in the query.
+
+        Raises:
+            BadParameterError: it has no codes, of which there could be a report.
+        """
+        table = self._table(view)
+        if not table.codes:
+            raise BadParameterError("no_codes_column", table=table.name)
+        return table
+
     async def logs(self, view: View) -> web.Response:
         """Answer `GET /logs`: the newest rows of a table, by source, code and range."""
         table = self._table(view)
         rows = logs.Logs(table)
         window = read_window(view.query, LOG_RANGES, "24h", view.zone)
         place = read_place(view.query, "before")
-        length = LOG_RANGES[window.name]
+        length = LOG_RANGES.get(window.name)
         until = window.until or view.now
+        since = (until - length).isoformat() if length else "-infinity"
         # By the database's clock, as for all newest rows; "all" includes times in the future.
-        now = "infinity" if length is None else "now"
+        now = "infinity" if window.name == "all" else "now"
         wanted = logs.Filter(
-            since="-infinity" if length is None else (until - length).isoformat(),
+            since=window.since.isoformat() if window.since else since,
             until=window.until.isoformat() if window.until else now,
             source=read_number(view.query, "source", lowest=0),
             code=read_number(view.query, "code"),
@@ -123,7 +179,7 @@ class Pages:
             first=place == logs.NEWEST,
             wanted=wanted,
             window=window,
-            ranges=LOG_RANGES,
+            ranges=[*LOG_RANGES, CUSTOM] if window.since else LOG_RANGES,
             looked_at=logs.LOOKED_AT,
             names=names,
             known_sources={id_: names[id_] for id_ in list(known)[:SUGGESTIONS]},
@@ -172,6 +228,8 @@ class Pages:
             "codes.html",
             codes=found[:ROWS],
             look=looks_of((code.code for code in everything), classes),
+            classes=classes,
+            class_of=partial(class_of, classes=classes),
             name=name,
             in_table=None if name == known[0] else name,
             tables=[None, *known[1:]],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -30,6 +30,8 @@ MOMENT: Final = re.compile(
     r"infinity|[0-9]{4,6}(-[0-9]{2}){2} [0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,6})?\+00( BC)?"
 )
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+CLOCK: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 MAX_TEXT: Final = 500
 
 Values = Mapping[str, str]
@@ -79,10 +81,11 @@ def read_window(
         BadParameterError: one of them is wrong.
     """
     until = read_time(values, "until", zone)
-    if values.get("range") != CUSTOM or LOG_RANGES.keys() <= ranges.keys():
+    if values.get("range") != CUSTOM:
         return Window(read_choice(values, "range", ranges, default), until)
     since = read_time(values, "since", zone)
-    if since is None or until is None or not SHORTEST <= until - since <= LONGEST:
+    longest = timedelta.max if "all" in ranges else LONGEST
+    if since is None or until is None or not SHORTEST <= until - since <= longest:
         raise BadParameterError("bad_range")
     return Window(CUSTOM, until, since)
 
@@ -125,14 +128,44 @@ def read_time(values: Values, name: str, zone: ZoneInfo) -> datetime | None:
     if not text:
         return None
     try:
-        time = datetime.fromisoformat(text)
-        time = (time.replace(tzinfo=zone) if time.tzinfo is None else time).astimezone(UTC)
+        moment = datetime.fromisoformat(text)
+        moment = (moment.replace(tzinfo=zone) if moment.tzinfo is None else moment).astimezone(UTC)
     except (ValueError, OverflowError):
-        time = EPOCH
+        moment = EPOCH
     # The longest range must fit before and after it.
-    if not EPOCH + timedelta(days=100) <= time <= datetime(9999, 1, 1, tzinfo=UTC):
+    if not EPOCH + timedelta(days=100) <= moment <= datetime(9999, 1, 1, tzinfo=UTC):
         raise BadParameterError("bad_time", name=name, zone=zone)
-    return time
+    return moment
+
+
+def read_day(values: Values, name: str) -> date | None:
+    """Read a day such as 2026-11-25; None if it is missing.
+
+    Raises:
+        BadParameterError: it is malformed, before 1971 or after 9998.
+    """
+    text = values.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text) if DAY.fullmatch(text) else EPOCH.date()
+    except ValueError:
+        day = EPOCH.date()
+    if not EPOCH.year < day.year < 9999:
+        raise BadParameterError("bad_day", name=name)
+    return day
+
+
+def read_clock(values: Values, name: str) -> time:
+    """Read a time of the day such as 07:00.
+
+    Raises:
+        BadParameterError: it is malformed or missing.
+    """
+    text = values.get(name, "").strip()
+    if not CLOCK.fullmatch(text):
+        raise BadParameterError("bad_clock", name=name)
+    return time.fromisoformat(text)
 
 
 def read_place(values: Values, name: str) -> logs.Place:
