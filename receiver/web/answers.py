@@ -179,7 +179,17 @@ class View:
 
     def hour(self, seconds: float) -> str:
         """Return the time of the day, of seconds since the Unix epoch, in the reader's zone."""
-        return datetime.fromtimestamp(seconds, self.zone).strftime("%H:%M")
+        return self.day_and_time(seconds)[11:16]
+
+    def day_and_time(self, seconds: float) -> str:
+        """Return a time, of seconds since the Unix epoch, in the reader's zone.
+
+        "" if `datetime` cannot hold it.
+        """
+        try:
+            return datetime.fromtimestamp(seconds, self.zone).isoformat(" ", "seconds")
+        except (OverflowError, ValueError, OSError):
+            return ""
 
     def say(self, key: str, **values: object) -> str:
         """Return a text in the reader's language."""

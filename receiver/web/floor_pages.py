@@ -52,6 +52,15 @@ def read_wanted(view: View) -> Wanted:
     )
 
 
+def read_page(view: View) -> int:
+    """Read which page of the list is wanted.
+
+    Raises:
+        BadParameterError: it is no number.
+    """
+    return read_number(view.query, "page", lowest=1) or 1
+
+
 class Overview:
     """Answers `GET /`.
 
@@ -70,7 +79,7 @@ class Overview:
         self.newest = NewestRows(floor.table)
         self.found = choose(floor.items, self.wanted)
         self.pages = max(1, -(-len(self.found) // PER_PAGE))
-        self.page = min(read_number(view.query, "page", lowest=1) or 1, self.pages)
+        self.page = min(read_page(view), self.pages)
         first = (self.page - 1) * PER_PAGE
         self.shown = self.found[first : first + PER_PAGE]
 
@@ -97,7 +106,7 @@ class Overview:
                     overview.draw(line, drawing),
                     since,
                     at_least,
-                    "" if since is None else datetime.fromtimestamp(since, UTC).isoformat(),
+                    "" if since is None else self.view.day_and_time(since),
                     str(failures),
                     "–" if availability is None else percent(availability),
                 )

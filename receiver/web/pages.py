@@ -16,7 +16,7 @@ from receiver.storage.reading.selecting import default_table
 from receiver.storage.reading.states import class_of, classes_of, read_classes
 from receiver.web.answers import View
 from receiver.web.floor import FloorReader
-from receiver.web.floor_pages import Overview, answer_board, read_wanted
+from receiver.web.floor_pages import Overview, answer_board, read_page, read_wanted
 from receiver.web.forms import Forms, mask, remember, token
 from receiver.web.looks import looks_of
 from receiver.web.names import name_sources
@@ -39,7 +39,7 @@ from receiver.web.report_pages import (
     answer_json,
     answer_report,
 )
-from receiver.web.source_page import answer_source, change_comment
+from receiver.web.source_page import answer_source, change_comment, read_source
 
 ROWS: Final = 50
 """Rows of a table on a page."""
@@ -92,7 +92,9 @@ class Pages:
         """Answer `GET /`: the state of each source now, and over the last hours."""
         table = self._table(view)
         window = read_window(view.query, RANGES, "24h", view.zone)
+        # Before a connection is opened.
         read_wanted(view)
+        read_page(view)
         async with self._viewer.connection() as connection:
             floor = await self._floor.read(connection, table)
             return await Overview(floor, view, window).answer(connection, self._common(table))
@@ -108,6 +110,7 @@ class Pages:
     async def source(self, view: View) -> web.Response:
         """Answer `GET /source`: the states of one source over time."""
         table = self._table(view)
+        read_source(view)
         window = read_window(view.query, RANGES, "24h", view.zone)
         async with self._viewer.connection() as connection:
             floor = await self._floor.read(connection, table)

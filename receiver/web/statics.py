@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
+from receiver.web.compressing import use_gzip
 from receiver.web.headers import HEADERS
 
 STATIC: Final = {
@@ -43,5 +44,5 @@ async def send_static(request: web.Request) -> web.Response:
         charset="utf-8",
         headers={**HEADERS, "Cache-Control": kept, "Vary": "Accept-Encoding"},
     )
-    response.enable_compression()
+    use_gzip(response, request)
     return response
