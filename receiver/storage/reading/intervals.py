@@ -17,7 +17,8 @@ FUNCTION: Final = "app_status_intervals_between"
 # The newest $4 intervals of each source. LATERAL with LIMIT: each source's rows by the primary key.
 _INTERVALS: Final = """
 SELECT i.source_id, i.code, left(i.name, 500),
-    (SELECT left(e.description, 500) FROM {codes} e WHERE e.code = i.code), i.started_at, i.ended_at,
+    (SELECT left(e.description, 500) FROM {codes} e WHERE e.code = i.code),
+    i.started_at, i.ended_at,
     EXTRACT(EPOCH FROM i.started_at)::double precision AS start,
     EXTRACT(EPOCH FROM i.ended_at)::double precision AS end,
     i.rows
