@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from receiver.commands.arguments import decode_argument, one_line
-from receiver.commands.connection import connected
+from receiver.commands.connection import connected_to_calendar
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, say
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
@@ -126,7 +126,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         ErrorCodeError: the code exists already, or does not exist.
     """
     table = find_table(settings, arguments.table)
-    async with connected(settings) as connection:
+    async with connected_to_calendar(settings) as connection:
         await require_table(connection, table.name)
         if arguments.action == "list":
             codes = await table.all(connection)

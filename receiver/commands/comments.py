@@ -15,7 +15,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from receiver.commands.arguments import add_table, clock_time, find_table, one_line
-from receiver.commands.connection import connected
+from receiver.commands.connection import connected_to_calendar
 from receiver.commands.logs import positive
 from receiver.commands.terminal import add_row, new_table, open_console
 from receiver.config.flags import add_settings
@@ -45,7 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         )
         action.add_argument("time", metavar="TIME", type=clock_time, help="within the interval")
     add.add_argument("cause", metavar="CAUSE", type=one_line, help="in a few words")
-    add.add_argument("comment", metavar="COMMENT", type=one_line, nargs="?", default="")
+    add.add_argument("comment", metavar="COMMENT", type=one_line, nargs="?")
     for action in actions.choices.values():
         add_settings(action, SETTINGS)
 
@@ -58,7 +58,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         SetupError: there is no database, or it has no tables.
     """
     table = find_table(settings, arguments.table).name
-    async with connected(settings) as connection:
+    async with connected_to_calendar(settings) as connection:
         if arguments.action == "list":
             shown = new_table("source", "time", "cause", "comment")
             comments = await calendar.list_comments(connection, table, arguments.rows)
@@ -69,7 +69,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             return 0
         moment = await find_moment(connection, arguments.time)
         if arguments.action == "add":
-            written = Comment(arguments.source, moment, arguments.cause, arguments.comment)
+            written = Comment(arguments.source, moment, arguments.cause, arguments.comment or "")
             await calendar.comment(connection, table, written)
         elif not await calendar.remove_comment(connection, table, arguments.source, moment):
             raise UsageError(f"source {arguments.source} has no comment at {moment}")

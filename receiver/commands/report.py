@@ -32,7 +32,7 @@ from receiver.commands.arguments import (
     find_table,
     label,
 )
-from receiver.commands.connection import connected
+from receiver.commands.connection import connected_to_calendar
 from receiver.commands.output import STANDARD_OUTPUT, opened
 from receiver.commands.report_files import write_csv, write_json
 from receiver.commands.report_html import write_html
@@ -155,7 +155,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     table = find_table(settings, arguments.table)
     if not table.codes:
         raise UsageError(f"table {table.name} has no column of codes, and so no states to report")
-    async with connected(settings) as connection:
+    async with connected_to_calendar(settings) as connection:
         await require_table(connection, table.name)
         report = await read(connection, table, arguments)
     write(report, arguments)

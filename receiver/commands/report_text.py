@@ -48,7 +48,8 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "availability = up / (up + down); planned and unknown time is in neither. MTTR = down / "
         "failures, MTTF = up / failures, MTBF = MTTF + MTTR. Micro-stops are failures, too.",
         "가동률 = 가동 / (가동 + 고장 시간). 계획 정지와 모르는 시간은 넣지 않습니다. "
-        "MTTR = 고장 시간 / 고장, MTTF = 가동 / 고장, MTBF = MTTF + MTTR. 순간 정지도 고장에 듭니다.",
+        "MTTR = 고장 시간 / 고장, MTTF = 가동 / 고장, MTBF = MTTF + MTTR. "
+        "순간 정지도 고장에 듭니다.",
     ),
 }
 

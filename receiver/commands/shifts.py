@@ -19,7 +19,7 @@ from datetime import time
 from typing import Final
 
 from receiver.commands.arguments import calendar_day, decode_argument, duration, one_line
-from receiver.commands.connection import connected
+from receiver.commands.connection import connected_to_calendar
 from receiver.commands.terminal import add_row, new_table, open_console, say
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
@@ -134,7 +134,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         UsageError: there is no such shift, holiday or time zone.
         SetupError: there is no database, or it has no tables.
     """
-    async with connected(settings) as connection:
+    async with connected_to_calendar(settings) as connection:
         await ACTIONS[arguments.action](connection, arguments)
     return 0
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from receiver.commands.arguments import clock_time, label, one_line
-from receiver.commands.connection import connected
+from receiver.commands.connection import connected_to_calendar
 from receiver.commands.logs import positive
 from receiver.commands.terminal import add_row, new_table, open_console, say
 from receiver.config.flags import add_settings
@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = actions.add_parser("add", help="add a planned stop; its number is printed")
     add.add_argument("start", metavar="START", type=clock_time, help="such as 2026-11-28T12:00")
     add.add_argument("end", metavar="END", type=clock_time, help="not included")
-    add.add_argument("reason", metavar="REASON", type=one_line, nargs="?", default="")
+    add.add_argument("reason", metavar="REASON", type=one_line, nargs="?")
     add.add_argument(
         "--match",
         metavar="NAME=VALUE",
@@ -63,7 +63,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         UsageError: there is no such stop or source, or the stop does not end after its start.
         SetupError: there is no database, or it has no tables.
     """
-    async with connected(settings) as connection:
+    async with connected_to_calendar(settings) as connection:
         await ACTIONS[arguments.action](connection, arguments)
     return 0
 
@@ -91,7 +91,7 @@ async def add(connection: Connection, arguments: Namespace) -> None:
     number = await calendar.add_stop(
         connection,
         (start, end),
-        arguments.reason,
+        arguments.reason or "",
         source=arguments.source,
         labels=dict(arguments.match),
     )

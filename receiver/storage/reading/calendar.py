@@ -31,7 +31,7 @@ _ADD_HOLIDAY: Final = """
 INSERT INTO report_holidays VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET name = EXCLUDED.name
 """
 _STOPS: Final = """
-SELECT id, started_at, ended_at, source_id, labels::text, reason FROM planned_stops
+SELECT id, started_at, ended_at, source_id, labels::text AS labels, reason FROM planned_stops
 ORDER BY started_at DESC, id DESC LIMIT $1
 """
 _ADD_STOP: Final = """
@@ -156,7 +156,7 @@ async def list_stops(connection: Connection, limit: int) -> list[PlannedStop]:
     """Return so many planned stops, the latest first."""
     async with used(connection):
         rows = await connection.fetch(_STOPS, limit)
-    return [PlannedStop(*times, json.loads(labels), reason) for *times, labels, reason in rows]
+    return [PlannedStop(**{**row, "labels": json.loads(row["labels"])}) for row in rows]
 
 
 async def add_stop(

@@ -85,5 +85,5 @@ def find_fields(table: Table) -> Iterator[Field]:
         return
     by_name = {field.name: field for field in value_fields(table)}
     first = [by_name[name] for name in (OCR, "error_name", "description")]
-    yield from (ID, CREATED_AT, *first, *label_fields(table))
+    yield from (CREATED_AT, SOURCE, *first, *label_fields(table))
     yield from (field for field in values if field not in first and field.name != STATUS)
