@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Final, TypeAlias
 
 from aiohttp import web
 
+from receiver.errors import BadRequestError, UsageError
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar, sources
 from receiver.storage.reading.connection import Viewer
@@ -29,9 +30,11 @@ from receiver.web.zones import read_zone
 
 MOST_SOURCES: Final = 1000
 """Sources that a planned stop can be chosen for by name."""
+MOST: Final = 200
+"""Planned stops and holidays that are listed, the latest first."""
 DAY_SECONDS: Final = 86_400
 
-Change: TypeAlias = Callable[[Connection], Awaitable[None]]
+Change: TypeAlias = Callable[[Connection], Awaitable[object]]
 
 
 class CalendarPages:
@@ -51,17 +54,17 @@ class CalendarPages:
     async def show(self, view: View) -> web.Response:
         """Answer `GET /calendar`."""
         async with self._viewer.connection() as connection:
-            rules = await calendar.read_rules(connection)
-            shifts = await calendar.read_shifts(connection)
-            holidays = await calendar.read_holidays(connection)
-            stops = await calendar.read_stops(connection)
+            rules = await calendar.read_settings(connection)
+            shifts = await calendar.list_shifts(connection)
+            holidays = await calendar.list_holidays(connection)
+            stops = await calendar.list_stops(connection, MOST)
             known = await sources.first_sources(connection, MOST_SOURCES)
         secret = token(view)
         response = await view.render(
             "calendar.html",
             rules=rules,
             shifts=shifts,
-            holidays=holidays,
+            holidays=holidays[-MOST:],
             stops=stops,
             names=name_sources(known, self._template),
             token=mask(secret),
@@ -74,8 +77,11 @@ class CalendarPages:
         """Answer `POST /calendar`."""
         form = await self._forms.read(view)
         change = READERS[read_choice(form, "action", READERS, "")](form)
-        async with self._forms.connection() as connection:
-            await change(connection)
+        try:
+            async with self._forms.connection() as connection:
+                await change(connection)
+        except UsageError as error:
+            raise BadRequestError(str(error)) from error
         return go_to(view.link("calendar", saved=1))
 
 
@@ -84,8 +90,14 @@ def read_rules(form: Values) -> Change:
     zone = read_text(form, "time_zone", needed=True)
     if read_zone(zone) is None:
         raise BadParameterError("bad_zone", name="time_zone")
-    seconds = needed_number(form, "micro_stop", DAY_SECONDS)
-    return lambda connection: calendar.write_rules(connection, calendar.Rules(zone, seconds))
+    micro_stop = timedelta(seconds=needed_number(form, "micro_stop", DAY_SECONDS))
+
+    async def change(connection: Connection) -> None:
+        known = await calendar.read_settings(connection)
+        changed = known._replace(time_zone=zone, micro_stop=micro_stop)
+        await calendar.change_settings(connection, changed)
+
+    return change
 
 
 def read_shift(form: Values) -> Change:
@@ -100,7 +112,7 @@ def read_shift(form: Values) -> Change:
         days,
         bool(form.get("on_holidays")),
     )
-    return lambda connection: calendar.write_shift(connection, shift)
+    return lambda connection: calendar.add_shift(connection, shift)
 
 
 def read_removed_shift(form: Values) -> Change:
@@ -114,7 +126,7 @@ def read_holiday(form: Values) -> Change:
     day, name = read_day(form, "day"), read_text(form, "name", needed=False)
     if day is None:
         raise BadParameterError("bad_day", name="day")
-    return lambda connection: calendar.write_holiday(connection, day, name)
+    return lambda connection: calendar.add_holiday(connection, day, name)
 
 
 def read_removed_holiday(form: Values) -> Change:
@@ -136,12 +148,12 @@ def read_stop(form: Values) -> Change:
     label, equal, value = read_text(form, "label", needed=False).partition("=")
     if label and not (equal and label.strip()):
         raise BadParameterError("bad_label")
-    labels = json.dumps({label.strip(): value.strip()} if equal else {})
-    stop = calendar.Stop(
-        *(0, since.isoformat(), until.isoformat(), read_number(form, "source", lowest=0), labels),
-        read_text(form, "reason", needed=False),
+    labels = {label.strip(): value.strip()} if equal else {}
+    source, reason = read_number(form, "source", lowest=0), read_text(form, "reason", needed=False)
+    times = since.isoformat(), until.isoformat()
+    return lambda connection: calendar.add_stop(
+        connection, times, reason, source=source, labels=labels
     )
-    return lambda connection: calendar.add_stop(connection, stop)
 
 
 def read_removed_stop(form: Values) -> Change:

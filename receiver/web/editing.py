@@ -8,9 +8,9 @@ from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.errors import ErrorCodeError
-from receiver.storage.reading.calendar import write_class
+from receiver.storage.reading.calendar import CLASSES as STATES
+from receiver.storage.reading.calendar import classify, declassify
 from receiver.storage.reading.codes import CodeTable, code_tables
-from receiver.storage.reading.states import CLASSES as STATES
 from receiver.web.answers import View
 from receiver.web.forms import Forms, go_to
 from receiver.web.parameters import (
@@ -60,8 +60,10 @@ class Editing:
         try:
             async with self._forms.connection() as connection:
                 await ACTIONS[action](table, connection, code, name, description)
-                if class_ is not None:
-                    await write_class(connection, table.name, code, class_ or None)
+                if class_:
+                    await classify(connection, table.name, code, class_)
+                elif class_ is not None:
+                    await declassify(connection, table.name, code)
                 namesake = await table.find_namesake(connection, code, name)
         except ErrorCodeError:
             raise ConflictingFormError(MISTAKES[action], code=code) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from receiver.storage.reading.reporting import CodeFigures
+from receiver.storage.reading.reports import CodeTime
 from receiver.web.names import shorten
 
 WIDTH: Final = 860
@@ -37,7 +37,7 @@ class Bar(NamedTuple):
     """Whether the share is written below its point, since the bar's time stands above it."""
 
 
-def draw_pareto(codes: Sequence[CodeFigures], length: Callable[[float], str]) -> list[Bar]:
+def draw_pareto(codes: Sequence[CodeTime], length: Callable[[float], str]) -> list[Bar]:
     """Return the bars, the longest first.
 
     Args:
@@ -45,13 +45,13 @@ def draw_pareto(codes: Sequence[CodeFigures], length: Callable[[float], str]) ->
         length: Writes a length of time.
     """
     shown = codes[:MOST]
-    if not shown or shown[0].down <= 0:
+    if not shown or not shown[0].down:
         return []
     step = WIDTH / max(len(shown), 4)
     bars = []
     for place, code in enumerate(shown):
         height = HIGH * code.down / shown[0].down
-        point = TOP + HIGH * (1 - code.cumulative)
+        point = TOP + HIGH * (1 - code.cumulative_share)
         y = TOP + HIGH - height
         bars.append(
             Bar(
@@ -61,10 +61,10 @@ def draw_pareto(codes: Sequence[CodeFigures], length: Callable[[float], str]) ->
                 height=round(height, 1),
                 code=code.code,
                 name=shorten(code.name or "", int(step / CHARACTER)),
-                time=length(code.down),
+                time=length(code.down.total_seconds()),
                 times=code.times,
                 point=round(point, 1),
-                cumulative=f"{100 * code.cumulative:.0f}%",
+                cumulative=f"{100 * code.cumulative_share:.0f}%",
                 below=abs(point - y) < CLOSE,
             )
         )

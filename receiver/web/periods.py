@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from receiver.storage.reading.calendar import ShiftTime
+from receiver.storage.reading.periods import ShiftTime
 
 KINDS: Final = ("shift", "day", "week", "month", "custom")
 

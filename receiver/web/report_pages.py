@@ -14,8 +14,9 @@ from aiohttp import web
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading import calendar, reporting
-from receiver.storage.reading.reporting import CodeFigures, Figures, SourceFigures
+from receiver.storage.reading import calendar, reports, sources
+from receiver.storage.reading import periods as reported
+from receiver.storage.reading.reports import CodeTime, Figures
 from receiver.web import periods
 from receiver.web.answers import View
 from receiver.web.display import percent
@@ -26,11 +27,13 @@ from receiver.web.names import name_sources
 from receiver.web.parameters import BadParameterError, read_choice, read_day, read_text, read_time
 from receiver.web.pareto import draw_pareto
 from receiver.web.periods import KINDS, Period
+from receiver.web.sums import Sum
 from receiver.web.zones import DEFAULT, read_zone
 
 NEAR: Final = timedelta(days=16)
 """Around a day: where its shift, the one before and the one after are looked for."""
 LONGEST: Final = timedelta(days=366)
+MOST_SOURCES: Final = 20_000
 HEADINGS: Final = (
     *("name", "source_id", "sources", "availability", "up_s", "down_s", "planned_s", "unknown_s"),
     *("failures", "mttr_s", "mttf_s", "mtbf_s", "micro_stops", "micro_stop_s"),
@@ -45,8 +48,8 @@ class Line(NamedTuple):
     name: str
     source_id: int | None
     sources: int
-    figures: Figures
-    previous: Figures | None
+    figures: Sum
+    previous: Sum | None
 
 
 class Report(NamedTuple):
@@ -60,7 +63,7 @@ class Report(NamedTuple):
     filter: tuple[str, str] | None
     lines: list[Line]
     total: Line
-    codes: list[CodeFigures]
+    codes: list[CodeTime]
     labels: list[str]
     micro_stop: float
     shifts: list[str]
@@ -77,6 +80,7 @@ class ReportReader:
 
     def __init__(self, view: View, table: Table, template: str) -> None:
         self._view = view
+        self._labels: dict[int, dict[str, str]] = {}
         self._table = table
         self._template = template
         self._kind = read_choice(view.query, "kind", {"": None, **dict.fromkeys(KINDS)}, "")
@@ -92,24 +96,29 @@ class ReportReader:
         Raises:
             BadParameterError: the period is wrong.
         """
-        rules = await calendar.read_rules(connection)
-        shifts = [shift.name for shift in await calendar.read_shifts(connection)]
+        rules = await calendar.read_settings(connection)
+        shifts = [shift.name for shift in await calendar.list_shifts(connection)]
         kind = self._kind or ("shift" if shifts else "day")
         period, shift = await self._period(connection, kind, rules.time_zone)
+        self._labels = await sources.first_sources(connection, MOST_SOURCES)
         now = self._view.now
         window = (period.since, min(period.until, now))
-        current = self._wanted(await self._figures(connection, window))
-        before = period.previous
-        previous = self._wanted(await self._figures(connection, before)) if before else []
-        ids = None if self._filter is None else [one.source_id for one in current]
+        current = await self._figures(connection, window)
+        previous = await self._figures(connection, period.previous) if period.previous else None
+        ids = None if self._filter is None else [one.source_id or 0 for one in current]
         codes = []
         if window[0] < window[1]:
-            codes = await reporting.read_code_figures(connection, self._table, window, ids)
-        lines = self._lines(current, previous if before else None)
+            span = as_period(window)
+            codes = await reports.read_codes(connection, self._table, span, ids)
+        total = Line(
+            *("", None, len(current), Sum.of(current)),
+            None if previous is None else Sum.of(previous),
+        )
+        labels = [self._labels.get(one.source_id or 0, {}) for one in current]
         return Report(
-            *(kind, period, rules.time_zone, self._by, shift, self._filter, lines),
-            total_of(current, previous if before else None),
-            *(codes, group_labels(current), rules.micro_stop, shifts),
+            *(kind, period, rules.time_zone, self._by, shift, self._filter),
+            *(self._lines(current, previous), total, codes, group_labels(labels)),
+            *(rules.micro_stop.total_seconds(), shifts),
         )
 
     async def _period(
@@ -125,7 +134,7 @@ class ReportReader:
             return periods.of_range(since, until, zone), ""
         if kind == "shift":
             middle = periods.start_of(day, zone)
-            times = await calendar.read_shift_times(connection, middle - NEAR, middle + NEAR)
+            times = await reported.shift_times(connection, middle - NEAR, middle + NEAR)
             period = periods.of_shift(times, self._shift, self._day, now)
             if period is not None:
                 name = next(one.name for one in times if one.since == period.since)
@@ -135,61 +144,56 @@ class ReportReader:
 
     async def _figures(
         self, connection: Connection, window: tuple[datetime, datetime]
-    ) -> list[SourceFigures]:
+    ) -> list[Figures]:
         if window[0] >= window[1]:
             return []
-        return await reporting.read_figures(connection, self._table, window)
+        span = as_period(window)
+        found = await reports.read_figures(connection, self._table, span, reports.SOURCE)
+        return [one for one in found if self._is_wanted(one)]
 
-    def _wanted(self, found: list[SourceFigures]) -> list[SourceFigures]:
+    def _is_wanted(self, one: Figures) -> bool:
         if self._filter is None:
-            return found
+            return True
         label, value = self._filter
-        return [one for one in found if one.labels.get(label, "") == value]
+        return self._labels.get(one.source_id or 0, {}).get(label, "") == value
 
-    def _lines(
-        self, current: list[SourceFigures], previous: list[SourceFigures] | None
-    ) -> list[Line]:
-        labels = {one.source_id: one.labels for one in (*current, *(previous or ()))}
-        if self._by == "source":
-            names = name_sources(labels, self._template)
-            before = {one.source_id: one.figures for one in previous or ()}
-            lines = [
-                Line(names[id_], id_, 1, figures, before.get(id_)) for id_, _, figures in current
-            ]
-        else:
-            now, earlier = self._groups(current), self._groups(previous or [])
-            lines = [
-                Line(name, None, len(members), add(members), add(earlier.get(name, [])))
-                for name, members in now.items()
-            ]
+    def _lines(self, current: list[Figures], previous: list[Figures] | None) -> list[Line]:
+        now, earlier = self._groups(current), self._groups(previous or [])
+        ids = {one.source_id or 0 for one in current}
+        names: dict[int, str] = {}
+        if self._by == reports.SOURCE:
+            names = name_sources({id_: self._labels.get(id_, {}) for id_ in ids}, self._template)
+        lines = []
+        for group, members in now.items():
+            before = Sum.of(earlier[group]) if group in earlier else None
+            name, id_ = (names[group], group) if isinstance(group, int) else (group, None)
+            lines.append(Line(name, id_, len(members), Sum.of(members), before))
         return sorted(lines, key=lambda line: (-line.figures.down, line.name.casefold()))
 
-    def _groups(self, found: Iterable[SourceFigures]) -> dict[str, list[SourceFigures]]:
-        groups: dict[str, list[SourceFigures]] = defaultdict(list)
+    def _groups(self, found: Iterable[Figures]) -> dict[int | str, list[Figures]]:
+        """Return figures by source, by its id, or by the value of a label."""
+        groups: dict[int | str, list[Figures]] = defaultdict(list)
         for one in found:
-            groups[one.labels.get(self._by, "")].append(one)
+            id_ = one.source_id or 0
+            label = self._labels.get(id_, {}).get(self._by, "")
+            groups[id_ if self._by == reports.SOURCE else label].append(one)
         return groups
 
 
-def add(found: Iterable[SourceFigures]) -> Figures:
-    """Add the figures of several sources: times, never percentages."""
-    total = Figures()
-    for one in found:
-        total = total.plus(one.figures)
-    return total
+def as_period(window: tuple[datetime, datetime]) -> reported.Period:
+    """Return a range of time as the functions of reports take it."""
+    return reported.Period("", window[0].isoformat(), window[1].isoformat())
 
 
-def total_of(current: list[SourceFigures], previous: list[SourceFigures] | None) -> Line:
-    """Return the figures of all sources together."""
-    before = None if previous is None else add(previous)
-    return Line("", None, len(current), add(current), before)
+def group_labels(found: Iterable[dict[str, str]]) -> list[str]:
+    """Return the labels by which figures can be grouped.
 
-
-def group_labels(found: list[SourceFigures]) -> list[str]:
-    """Return the labels by which the figures can be grouped."""
+    Args:
+        found: The labels of each source.
+    """
     values: dict[str, set[str]] = defaultdict(set)
-    for one in found:
-        for name, value in one.labels.items():
+    for labels in found:
+        for name, value in labels.items():
             values[name].add(value)
     return sorted(name for name, known in values.items() if 1 <= len(known) <= MOST_GROUPS)
 
@@ -252,7 +256,7 @@ def answer_json(report: Report, _: View) -> web.Response:
         "by": report.by,
         "total": record(report.total),
         "lines": [record(line) for line in report.lines],
-        "codes": [code._asdict() for code in report.codes],
+        "codes": [{**code._asdict(), "down": code.down.total_seconds()} for code in report.codes],
     }
     body = json.dumps(found, ensure_ascii=False, indent=1).encode()
     return download(body, "application/json", file_name(report, "json"))

@@ -81,7 +81,9 @@ async def answer_source(
         raise MissingSourceError("no_source")
     since, until = window.ends(view.now)
     found = (await read_stretches(connection, floor.table, (since, until), [id_])).get(id_, [])
-    comments = await calendar.read_comments(connection, floor.table, id_, (since, until))
+    comments = await calendar.comments_on(
+        connection, floor.table.name, id_, since.isoformat(), until.isoformat()
+    )
     drawing = make_drawing(floor, view, (since, until))
     line = overview.draw(found, drawing, BUCKETS)
     failures, availability = overview.figures(found)
@@ -130,10 +132,15 @@ def list_states(
                 *(start, end, postgres_text(since), postgres_text(until)),
                 end >= now.timestamp() - 1,
                 since.isoformat(),
-                [one for one in comments if start <= one.at < end],
+                [one for one in comments if since <= read_moment(one.started_at) < until],
             )
         )
     return listed
+
+
+def read_moment(text: str) -> datetime:
+    """Read a time of PostgreSQL, which lies in a range that `datetime` holds."""
+    return datetime.fromisoformat(text)
 
 
 async def change_comment(view: View, forms: Forms, table: Table) -> web.Response:
@@ -143,11 +150,12 @@ async def change_comment(view: View, forms: Forms, table: Table) -> web.Response
     at = read_time(form, "at", view.zone)
     if at is None:
         raise BadParameterError("bad_time", name="at", zone=view.zone)
-    comment = Comment(
-        at.timestamp(),
-        read_text(form, "cause", needed=False),
-        read_text(form, "comment", needed=False),
-    )
+    cause = read_text(form, "cause", needed=False)
+    comment = read_text(form, "comment", needed=False)
     async with forms.connection() as connection:
-        await calendar.write_comment(connection, table, id_, comment)
+        if cause or comment:
+            written = Comment(id_, at.isoformat(), cause, comment)
+            await calendar.comment(connection, table.name, written)
+        else:
+            await calendar.remove_comment(connection, table.name, id_, at.isoformat())
     return go_to(view.same(saved=1))

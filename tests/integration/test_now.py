@@ -146,7 +146,7 @@ async def test_logs_show_the_past(connection: asyncpg.Connection, settings: Sett
     await add_logs(connection, [*past(now), *(r for n in (1, 4) for r in ahead(n, now))])
     async with connect(settings) as reader:
         shown = await LISTING.newest(reader, 10)
-        assert [log.values[3] for log in shown] == ["NETWORK_ERROR", "OK", "OK", "DB_ERROR"]
+        assert [log.values[4] for log in shown] == ["NETWORK_ERROR", "OK", "OK", "DB_ERROR"]
         assert await LISTING.since(reader, shown[-1].created_at) == shown
 
 
@@ -161,7 +161,7 @@ async def test_a_row_is_followed_when_its_time_has_come(
         await connection.execute(
             "UPDATE app_logs SET created_at = $1 WHERE source_id = 4", datetime.now(UTC)
         )
-        assert [log.values[3] for log in await LISTING.since(reader, since)] == [
+        assert [log.values[4] for log in await LISTING.since(reader, since)] == [
             *("UNKNOWN_ERROR", "NETWORK_ERROR"),
         ]
 

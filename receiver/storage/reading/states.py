@@ -24,8 +24,6 @@ class State(StrEnum):
     """No row yet."""
 
 
-CLASSES: Final = (State.OK, State.FAILURE, State.PLANNED)
-"""States that a code can mean."""
 SEVERITY: Final = {state: place for place, state in enumerate(State)}
 """Lower is worse."""
 MOST_SOURCES: Final = 20_000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.storage.reading.calendar import ShiftTime
+from receiver.storage.reading.periods import ShiftTime
 from receiver.web.periods import of_day, of_range, of_shift
 
 SEOUL, NEW_YORK = ZoneInfo("Asia/Seoul"), ZoneInfo("America/New_York")
