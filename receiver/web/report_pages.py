@@ -99,7 +99,7 @@ class ReportReader:
         rules = await calendar.read_settings(connection)
         shifts = [shift.name for shift in await calendar.list_shifts(connection)]
         kind = self._kind or ("shift" if shifts else "day")
-        period, shift = await self._period(connection, kind, rules.time_zone)
+        period, kind, shift = await self._period(connection, kind, rules.time_zone)
         self._labels = await sources.first_sources(connection, MOST_SOURCES)
         now = self._view.now
         window = (period.since, min(period.until, now))
@@ -123,7 +123,7 @@ class ReportReader:
 
     async def _period(
         self, connection: Connection, kind: str, zone_name: str
-    ) -> tuple[Period, str]:
+    ) -> tuple[Period, str, str]:
         zone, now = read_zone(zone_name) or DEFAULT, self._view.now
         day = self._day or now.astimezone(zone).date()
         if kind == "custom":
@@ -131,16 +131,16 @@ class ReportReader:
             until = read_time(self._view.query, "until", zone)
             if since is None or until is None or not timedelta(0) < until - since <= LONGEST:
                 raise BadParameterError("bad_report_range")
-            return periods.of_range(since, until, zone), ""
+            return periods.of_range(since, until, zone), kind, ""
         if kind == "shift":
             middle = periods.start_of(day, zone)
             times = await reported.shift_times(connection, middle - NEAR, middle + NEAR)
             period = periods.of_shift(times, self._shift, self._day, now)
             if period is not None:
                 name = next(one.name for one in times if one.since == period.since)
-                return period, self._shift or name
+                return period, kind, self._shift or name
             kind = "day"
-        return periods.of_day(kind, day, zone), ""
+        return periods.of_day(kind, day, zone), kind, ""
 
     async def _figures(
         self, connection: Connection, window: tuple[datetime, datetime]
