@@ -29,8 +29,12 @@ USUAL_GROUPS: Final = ("line", "area", "hall", "site", "zone", "group", "job")
 PORT: Final = re.compile(r":[0-9]+$")
 GRIDS: Final = ((1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (4, 2), (4, 3), (5, 3), (5, 4))
 """Columns and rows of large tiles."""
-LENGTHS: Final = (6, 9, 13, 18, 26)
-"""Characters up to which a text has a size of its own."""
+WIDTHS: Final = (4.0, 6.0, 9.0, 12.0, 24.0)
+"""Widths up to which a title has a size of its own, in heights of its letters."""
+END_LATIN: Final = 0x1100
+"""From here on, letters are wide: those of Korean, Chinese and Japanese."""
+NARROW: Final = 0.66
+"""Width of a Latin letter; others are as wide as high."""
 
 
 class Tile(NamedTuple):
@@ -83,7 +87,8 @@ def lay_out(items: Sequence[Item], group: str, now: float, words: Mapping[State,
     well = [item for item in ordered if item.state not in ALARMS]
     turns = max(1, ceil(len(urgent) / MOST_ALARMS))
     turn = int(now / TURN) % turns
-    shown = urgent[turn * MOST_ALARMS : (turn + 1) * MOST_ALARMS]
+    each = ceil(len(urgent) / turns)
+    shown = urgent[turn * each : (turn + 1) * each]
     columns, rows = grid(len(shown))
     small, groups, wide = [], [], fitting(well, group)
     if len(well) <= wide * MOST_ROWS:
@@ -129,7 +134,8 @@ def title_of(item: Item, words: Mapping[State, str]) -> str:
 def tile(item: Item, group: str, title: str) -> Tile:
     """Make a tile."""
     text = shorten(title, LONGEST)
-    size = next((place for place, most in enumerate(LENGTHS) if len(text) <= most), len(LENGTHS))
+    width = sum(NARROW if ord(letter) < END_LATIN else 1 for letter in text)
+    size = next((place for place, most in enumerate(WIDTHS) if width <= most), len(WIDTHS))
     return Tile(item, shorten(item.name, LONGEST), group_of(item, group), text, size)
 
 
