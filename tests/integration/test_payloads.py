@@ -108,9 +108,7 @@ async def test_captured_requests_become_their_rows(
     rows = await connection.fetch(
         "SELECT s.labels, l.* FROM app_logs l JOIN sources s ON s.id = l.source_id"
     )
-    left = await connection.fetch(
-        "SELECT FROM pending_rows UNION ALL SELECT FROM rejected_samples"
-    )
+    left = await connection.fetch("SELECT FROM pending_rows UNION ALL SELECT FROM rejected_samples")
     await connection.close()
     found = {
         (
