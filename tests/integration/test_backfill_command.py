@@ -209,7 +209,7 @@ async def test_another_declaration_begins_anew(
         if progress.done > NOW + 1_000:
             raise UnavailableError("stopped")
 
-    monkeypatch.setattr(backfill, "PATIENCE", 0.2)
+    monkeypatch.setattr(backfill, "RETRY_TIME", 0.2)
     monkeypatch.setattr(backfills.Bookmark, "write", stop)
     async with history({**BOTH, **PRESSES}) as url:
         with pytest.raises(UnavailableError):

@@ -179,7 +179,7 @@ WRONG: list[tuple[dict[str, str], int, str]] = [
     ({"name": "a\0b"}, 400, "name must not be empty"),
     ({"name": "x" * 501}, 400, "name must not be empty"),
     ({"description": "x" * 501}, 400, "description must be one line"),
-    ({"description": "x" * 20_000}, 413, "Too much was sent"),
+    ({"description": "x" * 20_000}, 413, "The form is too large"),
 ]
 
 

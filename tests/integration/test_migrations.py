@@ -8,8 +8,9 @@ import logging
 import asyncpg
 import pytest
 
+from receiver.config.catalogue import built_in
 from receiver.errors import SchemaError
-from receiver.storage.reading.tables import NEWEST_LOGS
+from receiver.storage.reading.listing import Listing
 from receiver.storage.schema.revisions import check_schema, migrate, migrations_directory
 from tests.conftest import MakeSettings
 from tests.logs import has_timescaledb, stop_refreshing
@@ -136,11 +137,13 @@ async def test_the_newest_logs_come_from_an_index(database_url: str) -> None:
         ANALYZE;
         """
     )
-    query = NEWEST_LOGS.replace("$1", "10")
+    query = Listing(built_in().tables[0]).newest_statement.replace("$1", "10")
     plan = "\n".join(line for (line,) in await connection.fetch(f"EXPLAIN {query}"))
     await connection.close()
-    assert "Index Scan" in plan
-    assert "Sort" not in plan
+    # What is sorted is no more than is shown.
+    found = plan.partition("Limit")[2]
+    assert "Index Scan" in found
+    assert "Sort" not in found
 
 
 def test_every_revision_has_its_script() -> None:

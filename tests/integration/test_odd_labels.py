@@ -16,11 +16,13 @@ from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.storage import diagnosis
 from receiver.storage.diagnosis.findings import Level
-from receiver.storage.queries import NEWEST_ROWS
 from receiver.storage.reading import logs, rejected, sources
+from receiver.storage.reading.newest import NewestRows
+from receiver.storage.reading.observing import newest_rows
 from receiver.storage.reading.tables import connect
 from tests.conftest import MakeSettings
 from tests.pages import showing
+from tests.rows import LOGS
 from tests.waiting import until
 
 LARGE = {"…": "a size"}
@@ -58,10 +60,10 @@ INSERT INTO sources (labels, digest) SELECT ({})::jsonb, $1;
 FILL = """
 INSERT INTO app_logs (source_id, created_at, app_status, ocr_value)
 SELECT id, now() - i * INTERVAL '1 s', 0, now() FROM sources, generate_series(1, 3) AS i;
-INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason)
-SELECT id, 'app_status', 0, 0.5, 'not_whole' FROM sources;
-INSERT INTO pending_halves (source_id, created_at, app_status)
-SELECT id, now() - INTERVAL '20 min', 0 FROM sources;
+INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, table_name)
+SELECT id, 'app_status', 0, 0.5, 'not_whole', 'app_logs' FROM sources;
+INSERT INTO pending_rows (table_name, source_id, created_at, samples)
+SELECT 'app_logs', id, now() - INTERVAL '20 min', '{"app_status": "0"}' FROM sources;
 """
 
 
@@ -79,8 +81,9 @@ async def settings(database_url: str, make_settings: MakeSettings) -> Settings:
 async def test_a_bounded_part_is_shown(settings: Settings) -> None:
     async with connect(settings) as connection:
         known = await sources.first_sources(connection, 100)
-        newest = await sources.newest(connection, 0, 100)
-        page = await logs.page(connection, logs.Filter("-infinity", "now"), logs.NEWEST, 100)
+        newest = await NewestRows(LOGS).page(connection, 0, 100)
+        wanted = logs.Filter("-infinity", "now")
+        page = await logs.Logs(LOGS).page(connection, wanted, logs.NEWEST, 100)
         aside = await rejected.rejected(connection, rejected.NEWEST, 100)
     for (name, (_, expected)), given in zip(ODD.items(), known.values(), strict=True):
         labels = copy.copy(given)
@@ -95,7 +98,7 @@ async def test_a_bounded_part_is_shown(settings: Settings) -> None:
     shown = [
         *(source.labels for source in newest),
         *(log.labels for log in page.logs),
-        *(sample.labels for sample in aside),
+        *(sample.labels for sample in aside.samples),
     ]
     assert len(shown) == len(ODD) * 5
     assert all(labels in known.values() for labels in shown)
@@ -104,7 +107,7 @@ async def test_a_bounded_part_is_shown(settings: Settings) -> None:
 async def test_metrics_carry_a_bounded_part(settings: Settings) -> None:
     async with connect(settings) as connection:
         await connection.execute("SET plan_cache_mode = force_custom_plan")
-        newest = await connection.fetch(NEWEST_ROWS, 300, timedelta(days=1))
+        newest = await connection.fetch(newest_rows(LOGS), 300, timedelta(days=1))
     assert len(newest) == len(ODD)
     assert all(len(text) <= 100 for _, job, instance, _ in newest for text in (job, instance))
 

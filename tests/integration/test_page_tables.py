@@ -93,7 +93,7 @@ async def test_app_logs_are_shown_unless_another_table_is_asked_for(receiver: Ru
     assert "NETWORK_ERROR" in overview
     assert "Yes, data is arriving." in overview
     # Of all tables.
-    assert "<dt>Rows of the last minute</dt><dd>5</dd>" in overview
+    assert "Rows in the last minute 5 " in words(overview)
     await look(receiver, "/logs?table=app_log", 400)
     await look(receiver, "/?table=app_log", 400)
 

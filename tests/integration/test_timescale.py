@@ -118,8 +118,9 @@ async def test_halves_find_their_row_in_a_compressed_chunk(
     assert await count(connection, "pending_rows") == 0
     # As of a transaction that did not see the row's.
     await connection.execute(
-        "INSERT INTO pending_rows (created_at, source_id, app_status) "
-        "SELECT created_at, source_id, 0 FROM app_logs LIMIT 10"
+        "INSERT INTO pending_rows (table_name, created_at, source_id, samples) "
+        "SELECT 'app_logs', created_at, source_id, '{\"app_status\": \"0.0\"}' "
+        "FROM app_logs LIMIT 10"
     )
     fates = await settle_waiting(database, CATALOGUE, make_settings().pair_timeout)
     assert fates == {("app_logs", Fate.DUPLICATE): 10}

@@ -45,7 +45,7 @@ SETTINGS = {"asyncio", "asyncpg", "pydantic", "pydantic_settings", "rich", "ssl"
         (["logs", "--help"], HEAVY),
         (["codes", "--help"], HEAVY),
         (["export", "--help"], HEAVY),
-        (["migrate", "--help"], HEAVY),
+        (["migrate", "--help"], HEAVY - {"tenacity"}),
         (
             ["serve", "--help"],
             {"alembic", "sqlalchemy", "jinja2", "numpy", "bcrypt", "yaml", "re2"},

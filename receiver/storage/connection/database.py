@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = asyncpg.Connection
 
+# For statements that find one row for each source by the primary key: where statistics say that a
+# table is nearly empty, all rows of a time would be read by the other index and sorted, for each.
+FOLLOW_KEY: Final = "SET LOCAL enable_sort = off"
+
 BY_INDEX: Final = {"enable_seqscan": "off", "jit_above_cost": "-1"}
 """Settings of the write path: it only looks up rows by their keys, and so do the checks of foreign
 keys, whose plans the server keeps. A table that was small when such a plan was made, or when its

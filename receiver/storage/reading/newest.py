@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
-from receiver.storage.reading.selecting import CREATED_AT, is_users, select
+from receiver.storage.reading.selecting import CREATED_AT, select
 from receiver.storage.reading.shown import Cell, Columns
 from receiver.storage.reading.sources import LABELS, read_labels
 
@@ -51,7 +51,7 @@ class NewestRows:
 
     def __init__(self, table: Table) -> None:
         self.columns = Columns(table)
-        rows = f"SELECT * FROM {quote(newest_view(table))} n WHERE n.source_id = s.id LIMIT 1"
+        rows = f"SELECT * FROM {quote(f'{table.name}_now')} n WHERE n.source_id = s.id LIMIT 1"
         newest = select(table, (CREATED_AT, *self.columns.fields), rows, "", with_source=False)
         self._statement = _NEWEST.format(newest=newest, table=quote(table.name))
 
@@ -63,10 +63,3 @@ class NewestRows:
             Source(id_, read_labels(labels), count, age, created_at, self.columns.read(values))
             for id_, labels, count, age, created_at, *values in rows
         ]
-
-
-def newest_view(table: Table) -> str:
-    """Return the view with the newest row of each source in the table."""
-    # This one knows the hourly summary, where TimescaleDB keeps it, but no other columns.
-    is_built_in = is_users(table) and len(table.columns) == 2 and not table.labels
-    return "app_status_now" if is_built_in else f"{table.name}_now"

@@ -7,7 +7,7 @@ from typing import Final
 
 from receiver.rows.model import Newest, Observed
 from receiver.rows.tables import Catalogue, Table
-from receiver.storage.connection.database import Database
+from receiver.storage.connection.database import FOLLOW_KEY, Database
 from receiver.storage.connection.places import quote
 
 MAX_SOURCES: Final = 300
@@ -26,10 +26,6 @@ FROM pending_rows GROUP BY table_name
 """
 
 COUNT_SOURCES: Final = "SELECT count(*) FROM sources"
-
-# Comes before `newest_rows`: where statistics say that a table is nearly empty, all rows of a time
-# would be read by the other index and sorted, for each source.
-FOLLOW_KEY: Final = "SET LOCAL enable_sort = off"
 
 
 def newest_rows(table: Table) -> str:

@@ -34,6 +34,8 @@ NOW: Final = 1_700_000_000_000
 EPOCH: Final = 946_684_800_000
 VALUES: Final = (0.0, 1.0, 2.0, 7.0, 0.5, 1_700_000_000.25, float("nan"), float("inf"), -3.0)
 
+DEADLOCKS: Final = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+
 Labels = tuple[tuple[str, str], ...]
 Sent = tuple[str, Labels, int, float]
 """Metric, labels, timestamp, value."""
@@ -234,6 +236,8 @@ async def test_every_row_is_there_once(
         connection = await asyncpg.connect(url)
         try:
             await compare(connection, declared.catalogue, model)
+            # Retries would hide them from the outcome.
+            assert await connection.fetchval(DEADLOCKS) == 0
         finally:
             await connection.close()
 

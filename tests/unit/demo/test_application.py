@@ -79,7 +79,8 @@ async def test_what_the_tables_of_the_demo_hold_is_exposed() -> None:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    del samples["press_strokes_created"]
+    # Not where another test has disabled these.
+    samples.pop("press_strokes_created", None)
     assert samples.keys() == parse_catalogue(TABLES).by_metric.keys()
     assert samples["app_status"] in STATUSES
     assert NOW - 1 <= samples["ocr_value"] <= NOW
