@@ -42,10 +42,14 @@ tables:
       status: {metric: app_status, type: double, special: true}
   pairs:
     ignoring: [a]
-    labels: {b: bigint, instance: text}
+    labels: {instance: text}
     columns:
       app_status: {metric: app_status, type: code, codes: states}
       ocr_value: {metric: ocr_value, type: timestamp, required: false}
+  numbered:
+    labels: {instance: bigint}
+    columns:
+      status: {metric: app_status, type: double}
   some:
     match: {instance: "a|good|"}
     columns:
