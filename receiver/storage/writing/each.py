@@ -2,7 +2,7 @@
 
 A user's constraint, trigger, rule or policy may refuse an entry. It is then found by running the
 statement over ever smaller parts, within the server and the same transaction
-(`receiver_run_for_each` in migrations/versions/0004_rejected.sql).
+(`receiver_run_for_each` in migrations/0004_rejected.sql).
 """
 
 from __future__ import annotations
