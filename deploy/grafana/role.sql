@@ -28,7 +28,7 @@ BEGIN
         SELECT c.oid FROM pg_class c
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
             AND pg_has_role(c.relowner, 'USAGE')
-            AND c.relname NOT IN ('pending_rows', 'receiver_tables', 'backfills', 'alembic_version')
+            AND c.relname NOT IN ('pending_rows', 'receiver_tables', 'backfills', 'receiver_schema_version')
     LOOP
         EXECUTE format('GRANT SELECT ON %s TO grafana', relation);
     END LOOP;
