@@ -4,9 +4,9 @@
 set -eu
 umask 077
 
-# put FILE: writes standard input, as a whole or not at all.
+# put FILE TEXT: as a whole, or not at all.
 put() {
-    cat >"$1.new"
+    printf '%s\n' "${2:?cannot be made, so $1 is not written}" >"$1.new"
     mv "$1.new" "$1"
 }
 
@@ -17,8 +17,7 @@ sha256() {
 mkdir -p secrets/credentials secrets/alertmanager
 for name in database_password grafana_database_password grafana_admin_password token; do
     [ -s "secrets/$name" ] && continue
-    random=$(od -An -v -N24 -tx1 /dev/urandom | tr -d ' \n')
-    printf '%s\n' "${random:?}" | put "secrets/$name"
+    put "secrets/$name" "$(od -An -v -N24 -tx1 /dev/urandom | tr -d ' \n')"
 done
 
 # The receiver keeps digests only. Users of its web page are in the same file.
@@ -28,7 +27,8 @@ if [ ! -e $credentials ] && [ -s secrets/credentials.yml ]; then
 fi
 if [ ! -s $credentials ]; then
     digest=$(tr -d '\n' <secrets/token | sha256 | cut -d ' ' -f 1)
-    printf 'bearer_tokens:\n  - %s\n' "${digest:?}" | put $credentials
+    put $credentials "${digest:+bearer_tokens:
+  - $digest}"
 fi
 
 # The containers' users must be able to read all of it, and what they mount of the repository, whatever
