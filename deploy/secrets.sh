@@ -23,7 +23,7 @@ done
 # The receiver keeps digests only. Users of its web page are in the same file.
 credentials=secrets/credentials/credentials.yml
 if [ ! -e $credentials ] && [ -s secrets/credentials.yml ]; then
-    mv secrets/credentials.yml $credentials  # where versions before 0.2 had it
+    mv secrets/credentials.yml $credentials  # where earlier versions had it
 fi
 if [ ! -s $credentials ]; then
     digest=$(tr -d '\n' <secrets/token | sha256 | cut -d ' ' -f 1)
