@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_it_lists_everything_that_the_image_installs_with_its_hashes() -> None:
-    command = [sys.executable, ROOT / "deploy/sbom.py"]
+    command = [sys.executable, str(ROOT / "deploy/sbom.py")]
     bom = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert bom["bomFormat"] == "CycloneDX"
     assert bom["metadata"]["component"]["version"] == __version__
