@@ -168,6 +168,8 @@ async def test_what_is_set_aside_is_counted_by_reason(grafana: asyncpg.Connectio
     [
         "SELECT * FROM pending_rows",
         "SELECT * FROM backfills",
+        "SELECT * FROM receiver_tables",
+        "SELECT * FROM receiver_schema_version",
         "INSERT INTO error_codes VALUES (7, 'X')",
         "DELETE FROM app_logs",
     ],
