@@ -173,7 +173,7 @@ def test_every_supported_python_takes_the_wheel(built: Built, tmp_path: Path, ve
         pytest.skip(f"python{version} is not installed")
     run([python, "-m", "venv", "--without-pip", "alone"], tmp_path)
     there = tmp_path / "alone/bin/python"
-    pip = [sys.executable, "-m", "pip", "--python", there, "--no-input", "-q"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", there, "--no-input", "-q"]
     run([*pip, "install", "--no-deps", "--no-index", built.wheel], tmp_path)
     assert run([there, "-c", "import receiver; print(receiver.__version__)"], tmp_path) == (
         f"{receiver.__version__}\n"
