@@ -24,8 +24,8 @@ from receiver.clients.backfill import (
 from receiver.clients.prometheus import TooMuchAtOnceError
 from receiver.clients.prometheus_model import Points
 from receiver.commands.arguments import moment
-from receiver.errors import SetupError
 from receiver.config.catalogue import built_in
+from receiver.errors import SetupError
 from receiver.rows.batch import Batch, Outcomes
 from receiver.rows.model import Sample
 from receiver.storage.writing.backfills import Progress
