@@ -91,10 +91,9 @@ def choose_answer(accepted: list[int]) -> bool:
     Raises:
         BadRequestError: there is none of them.
     """
-    known = {messages.SAMPLES: False, messages.STREAMED_XOR_CHUNKS: True}
     for type_ in accepted or [messages.SAMPLES]:
-        if type_ in known:
-            return known[type_]
+        if type_ in {messages.SAMPLES, messages.STREAMED_XOR_CHUNKS}:
+            return type_ == messages.STREAMED_XOR_CHUNKS
     raise BadRequestError(
         f"accepted_response_types {accepted[:5]} has neither SAMPLES (0) nor "
         "STREAMED_XOR_CHUNKS (1)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import google_crc32c
@@ -22,7 +22,9 @@ XOR: Final = messages.Chunk.XOR
 class Answer(Protocol):
     """An answer in the making; queries come in order, and the series of a query too."""
 
-    headers: dict[str, str]
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the HTTP answer."""
 
     def begin(self, query: int, series: Sequence[Labels]) -> None:
         """Begin the result of a query, whose series have these labels, sorted."""
@@ -31,7 +33,7 @@ class Answer(Protocol):
         """Add samples; return what can be sent now.
 
         Raises:
-            TooLargeError: the answer is too large.
+            ReadLimitError: the answer is too large.
         """
 
     def end(self) -> list[bytes]:
@@ -120,8 +122,8 @@ class StreamedAnswer:
         message = messages.ChunkedReadResponse(
             chunked_series=[content], query_index=self._query
         ).SerializeToString()
-        checksum = google_crc32c.value(message).to_bytes(4, "big")
-        return varint(len(message)) + checksum + message
+        checksum: int = google_crc32c.value(message)
+        return varint(len(message)) + checksum.to_bytes(4, "big") + message
 
 
 class SamplesAnswer:

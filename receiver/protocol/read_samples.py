@@ -29,7 +29,11 @@ class Samples(NamedTuple):
         """Return these samples and others behind them."""
         if not len(self.times):
             return others
-        return Samples(*map(np.concatenate, zip(self, others, strict=True)))
+        return Samples(
+            np.concatenate((self.series, others.series)),
+            np.concatenate((self.times, others.times)),
+            np.concatenate((self.values, others.values)),
+        )
 
     def starts(self) -> Integers:
         """Return the place of the first sample of each series."""
@@ -61,7 +65,9 @@ def encode_samples(samples: Samples) -> tuple[bytes, Integers]:
     encoded[:, 11] = 0x10
     for place in range(longest):
         byte = (times >> np.uint64(7 * place)).astype(np.uint8) & 0x7F
-        encoded[:, TIMES_AT + place] = byte | np.where(lengths > place + 1, 0x80, 0).astype(np.uint8)
+        encoded[:, TIMES_AT + place] = byte | np.where(lengths > place + 1, 0x80, 0).astype(
+            np.uint8
+        )
     ends = np.cumsum(TIMES_AT + lengths)
     if len(times) and int(lengths.min()) == longest:
         return encoded.tobytes(), ends

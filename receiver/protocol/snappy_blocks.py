@@ -10,7 +10,7 @@ from typing import Final
 
 import snappy
 
-from receiver.errors import TooLargeError
+from receiver.errors import ReadLimitError
 from receiver.protocol.compression import read_size
 from receiver.protocol.read_samples import varint
 
@@ -46,7 +46,7 @@ class SnappyBlock:
         """Write bytes into the part that was opened last.
 
         Raises:
-            TooLargeError: the block is too large.
+            ReadLimitError: the block is too large.
         """
         part = self._parts[-1]
         part.length += len(data)
@@ -86,7 +86,7 @@ class SnappyBlock:
         part.blocks.append(elements)
         self._size += len(elements)
         if self._size > self._max_size or part.length > MAX_LENGTH:
-            raise TooLargeError(
+            raise ReadLimitError(
                 f"the answer is larger than {self._max_size} bytes, compressed "
                 "(RECEIVER_MAX_REMOTE_READ_SIZE); ask for a shorter range, or accept "
                 "STREAMED_XOR_CHUNKS, as Prometheus 3 does"

@@ -15,7 +15,9 @@ from tests.messages import STALE, bits, from_bits
 
 MILLISECONDS = st.integers(-(2**62), 2**62)
 VALUES = st.one_of(
-    st.floats(), st.sampled_from([0.0, -0.0, 1.0, 2.0, STALE]), st.integers(0, 2**64 - 1).map(from_bits)
+    st.floats(),
+    st.sampled_from([0.0, -0.0, 1.0, 2.0, STALE]),
+    st.integers(0, 2**64 - 1).map(from_bits),
 )
 INTERVALS = st.one_of(
     st.integers(1, 20),
