@@ -130,8 +130,6 @@ async def read(receiver: Running, body: bytes, **headers: str) -> Answer:
     async with (
         # Else it would refuse an encoding that it does not know.
         aiohttp.ClientSession(auto_decompress=False) as session,
-        session.post(
-            receiver.url(READ), data=body, headers={**HEADERS, **changed}
-        ) as response,
+        session.post(receiver.url(READ), data=body, headers={**HEADERS, **changed}) as response,
     ):
         return Answer(response.status, response.headers, await response.read())

@@ -34,7 +34,9 @@ def labels(name: str, source: dict[str, str] | None = None) -> tuple[tuple[str, 
 
 async def test_samples_come_back_as_they_were(receiver: Running, streamed: bool) -> None:
     await receiver.send(*(point for at in range(500) for point in camera(NOW + 5000 * at, at % 3)))
-    answer = await read(receiver, request(named("app_status"), named("ocr_value"), streamed=streamed))
+    answer = await read(
+        receiver, request(named("app_status"), named("ocr_value"), streamed=streamed)
+    )
     status, ocr = answer.results(2)
     times = [NOW + 5000 * at for at in range(500)]
     assert status == [(labels("app_status"), [(time, at % 3) for at, time in enumerate(times)])]
