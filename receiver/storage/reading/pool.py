@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -44,6 +45,7 @@ class ReadPool:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._opening = asyncio.Lock()
         timeout = (settings.remote_read_timeout + GRACE) // timedelta(milliseconds=1)
         parameters = {**LIMITS, "statement_timeout": str(timeout)}
         self._pool = asyncpg.create_pool(
@@ -62,7 +64,8 @@ class ReadPool:
             ReceiverError: as `translated` does.
         """
         with translated():
-            await self._pool
+            async with self._opening:
+                await self._pool
             connection = await self._pool.acquire()
             try:
                 await connection.execute(
