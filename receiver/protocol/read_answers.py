@@ -16,6 +16,10 @@ from receiver.rows.model import Labels
 
 FIELD_1: Final = b"\x0a"
 """Of the results, of the series and of their labels."""
+FIELD_OVERHEAD: Final = 6
+"""Bytes before an embedded message: its tag and its length, at most."""
+FRAME_OVERHEAD: Final = 2 * FIELD_OVERHEAD
+"""Bytes of a frame besides labels and chunks: the tag and the length of its series, its query."""
 XOR: Final = messages.Chunk.XOR
 
 
@@ -108,13 +112,14 @@ class StreamedAnswer:
 
     def _frames_of(self, labels: Labels, chunks: list[messages.Chunk]) -> Iterator[bytes]:
         series = messages.ChunkedSeries(labels=to_messages(labels))
-        room = self._max_frame - series.ByteSize()
+        room = self._max_frame - series.ByteSize() - FRAME_OVERHEAD
         size, begin = 0, 0
         for place, chunk in enumerate(chunks):
-            size += chunk.ByteSize()
+            chunk_size = chunk.ByteSize() + FIELD_OVERHEAD
+            size += chunk_size
             if size > room and place > begin:
                 yield self._frame(series, chunks[begin:place])
-                size, begin = chunk.ByteSize(), place
+                size, begin = chunk_size, place
         yield self._frame(series, chunks[begin:])
 
     def _frame(self, series: messages.ChunkedSeries, chunks: list[messages.Chunk]) -> bytes:

@@ -275,7 +275,7 @@ async def test_a_source_can_be_read_as_soon_as_it_is_there(receiver: Running) ->
         assert len(found) == number + 1
 
 
-async def test_odd_labels(receiver: Running, connection: asyncpg.Connection) -> None:
+async def test_odd_labels(receiver: Running) -> None:
     odd = {**CAMERA, "nul": "a\0b", "mark": "␀0␀", "한글": "값", "quote": "\"'{}"}
     await receiver.send(
         *(({**odd, "__name__": name}, NOW, 1.0) for name in ("app_status", "ocr_value"))
