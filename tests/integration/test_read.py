@@ -173,18 +173,18 @@ async def test_both_ends_belong_to_the_range(receiver: Running) -> None:
 async def test_hints_narrow_the_range(receiver: Running) -> None:
     await receiver.send(*(point for at in range(9) for point in camera(NOW + at, 0)))
 
-    async def times(**hints: int) -> list[int]:
+    async def times(start: int = 0, end: int = 0) -> list[int]:
         wanted = query(
             ("__name__", "=", "app_status"),
             start=NOW + 2,
             end=NOW + 6,
-            hints=messages.ReadHints(**hints),
+            hints=messages.ReadHints(start_ms=start, end_ms=end),
         )
         return [time - NOW for _, samples in await find(receiver, wanted) for time, _ in samples]
 
     assert await times() == [2, 3, 4, 5, 6]
-    assert await times(start_ms=NOW + 3, end_ms=NOW + 4) == [3, 4]
-    assert await times(start_ms=NOW, end_ms=NOW + 9) == [2, 3, 4, 5, 6]
+    assert await times(NOW + 3, NOW + 4) == [3, 4]
+    assert await times(NOW, NOW + 9) == [2, 3, 4, 5, 6]
 
 
 async def test_for_labels_one_sample_of_each_series_is_enough(receiver: Running) -> None:
