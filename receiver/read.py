@@ -63,20 +63,23 @@ class ReadHandler:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle one request, and turn every exception into an answer."""
+        type_ = "unknown"
         with self._metrics.read_seconds.time():
             try:
                 check_read(request.headers)
                 body = await self._read_body(request)
                 with kept(request), self._in_flight.admit() as admission:
                     admission.claim(len(body))
-                    response = await self._answer(request, await self._reader.decode(body))
+                    wanted = await self._reader.decode(body)
+                    type_ = "streamed_xor_chunks" if wanted.streamed else "samples"
+                    response = await self._answer(request, wanted)
             except ReceiverError as error:
                 response = self._refuse(request, error)
             except Exception as error:
                 about = {"fault": type(error).__name__, "request_id": request_id(request)}
                 logger.exception("a read request failed", extra=about)
                 response = self._refuse(request, ReceiverError(f"internal error: {error!r}"))
-        self._metrics.reads.labels(response.status).inc()
+        self._metrics.reads.labels(response.status, type_).inc()
         return response
 
     def _refuse(self, request: web.Request, error: ReceiverError) -> web.Response:

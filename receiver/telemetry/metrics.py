@@ -153,8 +153,8 @@ class Metrics:
     def _make_reads(self, registry: CollectorRegistry) -> None:
         self.reads = Counter(
             "receiver_read_requests",
-            "Read requests (remote read), by HTTP status.",
-            ["code"],
+            "Read requests (remote read), by HTTP status and type of the answer.",
+            ["code", "type"],
             registry=registry,
         )
         self.read_seconds = Histogram(

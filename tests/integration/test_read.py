@@ -9,7 +9,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from receiver.http.paths import READ
 from receiver.protocol.generated import remote_read_pb2 as messages
 from tests.conftest import MakeSettings
 from tests.messages import NOW, bits
@@ -354,7 +353,6 @@ async def test_reads_are_counted(receiver: Running) -> None:
     await read(receiver, request(EVERYTHING))
     await read(receiver, b"nothing")
     _, text = await receiver.get("/metrics")
-    assert 'receiver_read_requests_total{code="200"} 1.0' in text
-    assert 'receiver_read_requests_total{code="400"} 1.0' in text
+    assert 'receiver_read_requests_total{code="200",type="samples"} 1.0' in text
+    assert 'receiver_read_requests_total{code="400",type="unknown"} 1.0' in text
     assert "receiver_samples_read_total 9.0" in text
-    assert receiver.url(READ)
