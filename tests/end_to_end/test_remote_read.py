@@ -14,7 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from receiver.doctor.prometheus import diagnose
 from receiver.http.paths import READ
+from receiver.storage.diagnosis.findings import Level
 from tests.conftest import MakeSettings
 from tests.end_to_end.test_prometheus import Application, prometheus
 from tests.faults.processes import free_port
@@ -85,11 +87,11 @@ class Queried:
 
     def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
         self._session = session
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
 
     async def ready(self) -> bool:
         try:
-            async with self._session.get(f"{self._url}/-/ready") as response:
+            async with self._session.get(f"{self.url}/-/ready") as response:
                 return response.status == 200
         except aiohttp.ClientError:
             return False
@@ -102,7 +104,7 @@ class Queried:
         return await self._get("query_range", query=expression, **bounds)
 
     async def _get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401  JSON
-        async with self._session.get(f"{self._url}/api/v1/{path}", params=parameters) as response:
+        async with self._session.get(f"{self.url}/api/v1/{path}", params=parameters) as response:
             answer = await response.json()
             assert answer["status"] == "success", answer
             assert not answer.get("warnings"), answer
@@ -113,7 +115,7 @@ class Queried:
 @asynccontextmanager
 async def queried(directory: Path, configuration: str) -> AsyncIterator[Queried]:
     """Run a Prometheus and wait until it can be queried."""
-    directory.mkdir(exist_ok=True)
+    await asyncio.to_thread(directory.mkdir, exist_ok=True)
     port = free_port()
     async with (
         prometheus(directory, configuration, port),
@@ -146,6 +148,23 @@ async def test_a_prometheus_that_lost_its_data_reads_it_back(
             for name in METRICS:
                 assert len(before[name]) == len(applications)
                 assert await second.query(f"{name}[10m]", end) == before[name]
+
+
+async def test_doctor_finds_remote_read_that_fails(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    require_program("prometheus")
+    port = free_port()
+    reads = READS.format(read=f"http://127.0.0.1:{port}{READ}")
+    async with queried(tmp_path / "alone", reads) as queries:
+        settings = make_settings(listen=f"127.0.0.1:{port}")
+        found = [
+            finding
+            async for topic, finding in diagnose(queries.url, settings)
+            if topic == "remote_read"
+        ]
+    assert [finding.level for finding in found] == [Level.WARNING]
+    assert "connection refused" in found[0].found
 
 
 async def test_promql_finds_in_the_receiver_what_it_finds_in_its_own_storage(

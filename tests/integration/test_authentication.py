@@ -43,6 +43,12 @@ def write_credentials(
     return file
 
 
+def limit(file: Path, may: str) -> None:
+    """Let a user and a token of the file do one thing only."""
+    digest = sha256(b"new-token").hexdigest()
+    file.write_text(f"{file.read_text()}may: {{prometheus: {may}, {digest}: {may}}}\n")
+
+
 @asynccontextmanager
 async def guarded(make_settings: MakeSettings, **settings: object) -> AsyncIterator[Running]:
     async with receiving(
@@ -152,10 +158,7 @@ async def test_a_credential_may_be_for_one_thing_only(
     page_status: int,
 ) -> None:
     if may is not None:
-        digest = sha256(b"new-token").hexdigest()
-        credentials.write_text(
-            f"{credentials.read_text()}may: {{prometheus: {may}, {digest}: {may}}}\n"
-        )
+        limit(credentials, may)
     async with guarded(make_settings, credentials_file=credentials) as receiver:
         for authorization in (basic("prometheus", "right"), "Bearer new-token"):
             assert await status(receiver, authorization) == write_status

@@ -19,6 +19,7 @@ from receiver import __version__
 from receiver.commands.cli import COMMANDS
 from receiver.config.settings import Settings
 from receiver.demo import application
+from receiver.http.paths import READ as READ_PATH
 from receiver.http.paths import WRITE as WRITE_PATH
 from tests.programs import require_program
 
@@ -261,8 +262,8 @@ def test_the_receiver_knows_the_token_that_prometheus_brings(tmp_path: Path) -> 
         "bearer_tokens": [hashlib.sha256(token).hexdigest()]
     }
     stack = read_yaml("deploy/prometheus/prometheus.yml")
-    (_, receiver), (remote,) = stack["scrape_configs"], stack["remote_write"]
-    for part in (receiver, remote):
+    (_, receiver), *remotes = stack["scrape_configs"], stack["remote_write"], stack["remote_read"]
+    for part in (receiver, *(remote for (remote,) in remotes)):
         assert part["authorization"] == {"credentials_file": "/run/secrets/token"}
 
 
@@ -323,6 +324,8 @@ def test_several_receivers_leave_their_port_and_their_name_to_the_load_balancer(
     assert receiver["networks"]["default"]["aliases"] == [f"${{ALIAS_RECEIVER:-{alias}}}"]
     (remote,) = read_yaml("deploy/prometheus/prometheus.yml")["remote_write"]
     assert remote["url"] == f"http://{alias}:9201{WRITE_PATH}"
+    (remote,) = read_yaml("deploy/prometheus/prometheus.yml")["remote_read"]
+    assert remote["url"] == f"http://{alias}:9201{READ_PATH}"
     # 0: any free port, as Docker reads it.
     assert "# PUBLISH_RECEIVER=127.0.0.1:0\n" in (ROOT / ".env.example").read_text()
 
@@ -377,6 +380,8 @@ def test_prometheus_accepts_its_configuration(name: str, tmp_path: Path) -> None
 def test_prometheus_writes_to_where_the_receiver_listens() -> None:
     (remote,) = read_yaml("prometheus.yml")["remote_write"]
     assert remote["url"] == f"http://{DEFAULT_LISTEN}{WRITE_PATH}"
+    (read,) = read_yaml("prometheus.yml")["remote_read"]
+    assert read["url"] == f"http://{DEFAULT_LISTEN}{READ_PATH}"
     (kept,) = remote["write_relabel_configs"]
     names = {Settings.model_fields[field].default for field in ("status_metric", "ocr_metric")}
     assert set(kept["regex"].split("|")) == names
@@ -400,8 +405,9 @@ def test_the_stack_differs_from_one_machine_in_addresses_and_in_watching_the_rec
     assert stack.pop("rule_files") == ["rules/*.yml"]
     moved = copy.deepcopy(alone)
     moved["scrape_configs"][0]["static_configs"][0]["targets"] = targets
-    for key in ("url", "authorization"):
-        moved["remote_write"][0][key] = stack["remote_write"][0][key]
+    for part in ("remote_write", "remote_read"):
+        for key in ("url", "authorization"):
+            moved[part][0][key] = stack[part][0][key]
     assert moved == stack
 
 
