@@ -190,5 +190,4 @@ def set_up_logging(level: str, form: LogFormat = "text", **common: object) -> No
     server = logging.getLogger("aiohttp.server")
     server.addFilter(IgnoreMalformedRequests())
     server.addFilter(GroupUnexpectedErrors())
-    for name in ("alembic", "asyncio", "sqlalchemy"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -19,7 +19,7 @@ from receiver.errors import SetupError
 from receiver.storage.schema.revisions import migrate
 from receiver.storage.writing.backfills import Bookmark, Progress
 from tests.conftest import MakeSettings, fresh_database
-from tests.end_to_end.test_prometheus import Application, prometheus
+from tests.end_to_end.test_prometheus import Application, exposing, prometheus
 from tests.faults.processes import free_port
 from tests.programs import require_program
 from tests.receivers import receiving
@@ -71,7 +71,7 @@ async def pushed(settings: Settings, directory: Path) -> AsyncIterator[Pushed]:
     port = free_port()
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(receiving(settings))
-        targets = [await stack.enter_async_context(app.running()) for app in applications]
+        targets = [await stack.enter_async_context(exposing(app.expose)) for app in applications]
         configuration = CONFIGURATION.format(targets=", ".join(targets), url=receiver.url())
         await stack.enter_async_context(prometheus(directory, configuration, port))
         await until(lambda: min(app.scrapes for app in applications) >= SCRAPES)

@@ -13,6 +13,7 @@ from tests.end_to_end.test_prometheus import (
     CONFIGURATION,
     Application,
     assert_every_scrape_is_a_row,
+    exposing,
     prometheus,
 )
 from tests.faults.processes import replicas
@@ -48,7 +49,7 @@ async def test_every_scrape_during_an_outage_becomes_a_row(
         AsyncExitStack() as stack,
     ):
         await receiver.start()
-        targets = [await stack.enter_async_context(app.running()) for app in applications]
+        targets = [await stack.enter_async_context(exposing(app.expose)) for app in applications]
         url = f"http://{HOST}:{receiver.port}{WRITE_PATH}"
         configuration = TWO_SHARDS.format(targets=", ".join(targets), url=url)
         # Prometheus sends at its end what it still has.
@@ -66,7 +67,7 @@ async def test_every_scrape_during_an_outage_becomes_a_row(
         )
 
         async def nothing_pending() -> bool:
-            return not await connection.fetchval("SELECT count(*) FROM pending_halves")
+            return not await connection.fetchval("SELECT count(*) FROM pending_rows")
 
         await until(nothing_pending)
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0

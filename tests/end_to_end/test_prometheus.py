@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -54,16 +54,20 @@ class Application:
             text=f"app_status {CODES[number % len(CODES)]}\nocr_value {FIRST_OCR + number}.25\n"
         )
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        app = web.Application()
-        app.router.add_get("/metrics", self.expose)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        yield f"{host}:{port}"
-        await runner.cleanup()
+
+@asynccontextmanager
+async def exposing(
+    expose: Callable[[web.Request], Awaitable[web.Response]],
+) -> AsyncIterator[str]:
+    """Serve metrics to Prometheus; gives the address."""
+    app = web.Application()
+    app.router.add_get("/metrics", expose)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    yield f"{host}:{port}"
+    await runner.cleanup()
 
 
 @asynccontextmanager
@@ -104,7 +108,7 @@ async def test_every_scrape_is_a_row(
     async with AsyncExitStack() as stack:
         settings = make_settings(database_url=database_url)
         receiver = await stack.enter_async_context(receiving(settings, record=record))
-        targets = [await stack.enter_async_context(app.running()) for app in applications]
+        targets = [await stack.enter_async_context(exposing(app.expose)) for app in applications]
         configuration = CONFIGURATION.format(targets=", ".join(targets), url=receiver.url())
         async with prometheus(tmp_path, configuration):
             await until(
@@ -151,7 +155,7 @@ async def test_a_target_that_the_database_refuses_harms_no_other(
     async with AsyncExitStack() as stack:
         settings = make_settings(database_url=database_url)
         receiver = await stack.enter_async_context(receiving(settings))
-        targets = [await stack.enter_async_context(app.running()) for app in (good, refused)]
+        targets = [await stack.enter_async_context(exposing(app.expose)) for app in (good, refused)]
         await connection.execute(
             f"ALTER TABLE sources ADD CHECK (labels ->> 'instance' <> '{targets[1]}')"
         )

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.certificates import issue
 from tests.conftest import MakeSettings
-from tests.end_to_end.test_prometheus import Application, prometheus
+from tests.end_to_end.test_prometheus import Application, exposing, prometheus
 from tests.faults.processes import Replica, free_port, replicas
 from tests.integration.test_authentication import write_credentials
 from tests.programs import require_program
@@ -70,7 +70,7 @@ async def test_a_real_prometheus_is_let_in_by_each_kind_of_credential(
             )
             own = {"write_relabel_configs": [{"target_label": "way", "replacement": kind}]}
             remotes.append({"url": receiver.url(), kind: sent, **own})
-        target = await stack.enter_async_context(application.running())
+        target = await stack.enter_async_context(exposing(application.expose))
         configuration = {
             "global": {"scrape_interval": "1s"},
             "scrape_configs": [{"job_name": "a", "static_configs": [{"targets": [target]}]}],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import asyncpg
@@ -12,7 +12,7 @@ from aiohttp import web
 
 from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
-from tests.end_to_end.test_prometheus import prometheus
+from tests.end_to_end.test_prometheus import exposing, prometheus
 from tests.programs import require_program
 from tests.receivers import receiving
 from tests.waiting import until
@@ -104,17 +104,6 @@ class Floor:
             ]
         return web.Response(text="\n".join(lines) + "\n")
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        app = web.Application()
-        app.router.add_get("/metrics", self.expose)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0]
-        yield f"{host}:{port}"
-        await runner.cleanup()
-
 
 QUERIES: Mapping[str, Callable[[int], list[tuple[object, ...]]]] = {
     "SELECT app_status, EXTRACT(EPOCH FROM ocr_value)::float8 FROM app_logs": lambda n: [
@@ -143,7 +132,7 @@ async def test_every_scrape_is_a_row_of_each_table(
     floor = Floor()
     async with AsyncExitStack() as stack:
         some = [await stack.enter_async_context(receiving(settings)) for _ in range(2)]
-        target = await stack.enter_async_context(floor.running())
+        target = await stack.enter_async_context(exposing(floor.expose))
         urls = [receiver.url() for receiver in some]
         async with prometheus(tmp_path, CONFIGURATION.format(target=target, urls=urls)):
             await until(lambda: floor.scrapes >= SCRAPES, seconds=SCRAPES + 60)

@@ -29,7 +29,7 @@ from receiver.protocol.generated.remote_write_v1_pb2 import (
     WriteRequest,
 )
 from receiver.protocol.generated.remote_write_v2_pb2 import BucketSpan, Histogram
-from receiver.rows.model import Reason
+from receiver.rows.reasons import Reason
 from tests import messages
 from tests.conftest import MakeSettings
 from tests.messages import (

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-from alembic import command
-from sqlalchemy import Connection
 
 from receiver.config.catalogue import built_in
 from receiver.config.settings import Settings
@@ -21,9 +19,8 @@ from receiver.storage.reading.newest import NewestRows
 from receiver.storage.reading.observing import GONE, MAX_SOURCES, newest_rows, observe
 from receiver.storage.reading.tables import connect
 from receiver.storage.schema import summary
-from receiver.storage.schema.migrations import alembic_config, run_async, run_in_transaction
 from receiver.storage.schema.policies import set_up_policies
-from receiver.storage.schema.revisions import migrate
+from receiver.storage.schema.revisions import migrate, schema_transaction, upgrade
 from tests.conftest import MakeSettings
 from tests.logs import HAS_SUMMARY, Log, add_logs, add_sources, refresh, seconds, stop_refreshing
 from tests.logs import logs as scrapes
@@ -243,7 +240,7 @@ async def test_a_database_of_before_is_mended(
 ) -> None:
     """Whichever form of the view it has, and who might read it may read it still."""
     settings = make_settings(database_url=empty_database_url)
-    await run_in_transaction(settings, upgrade_to_revision_of_before)
+    await upgrade_to_revision_of_before(settings)
     connection = await asyncpg.connect(empty_database_url)
     await stop_refreshing(connection)
     await add_sources(connection, 4)
@@ -273,11 +270,12 @@ async def test_a_database_of_before_is_mended(
     await connection.close()
 
 
-def upgrade_to_revision_of_before(connection: Connection, settings: Settings) -> None:
+async def upgrade_to_revision_of_before(settings: Settings) -> None:
     """Do what `migrate` did; where TimescaleDB keeps the summary, with its form of the view."""
-    command.upgrade(alembic_config(connection), "0004")
-    run_async(connection, lambda driver: set_up_policies(driver, settings))
-    run_async(connection, use_summary_of_before)
+    async with schema_transaction(settings) as connection:
+        await upgrade(connection, "0004")
+        await set_up_policies(connection, settings)
+        await use_summary_of_before(connection)
 
 
 async def use_summary_of_before(connection: asyncpg.Connection) -> None:

@@ -7,16 +7,13 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
-from alembic import command
-from sqlalchemy import Connection
 
 from receiver.config.settings import Settings
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.diagnosis.findings import Level
-from receiver.storage.schema.migrations import alembic_config, run_in_transaction
 from receiver.storage.schema.retention import delete_old
-from receiver.storage.schema.revisions import migrate
+from receiver.storage.schema.revisions import migrate, schema_transaction, upgrade
 from receiver.storage.schema.timescale import is_hypertable
 from tests.conftest import MakeSettings
 from tests.receivers import receiving
@@ -57,15 +54,12 @@ async def problems(settings: Settings) -> list[str]:
     return [finding.found for finding in found if "autovacuum" not in finding.found]
 
 
-def to_first_revision(connection: Connection, _: Settings) -> None:
-    command.upgrade(alembic_config(connection), "0001")
-
-
 async def test_a_schema_that_is_added_later_gets_no_second_set_of_tables(
     empty_database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
     settings = make_settings(database_url=empty_database_url)
-    await run_in_transaction(settings, to_first_revision)
+    async with schema_transaction(settings) as used:
+        await upgrade(used, "0001")
     await add_own_schema(connection)
     async with receiving(settings) as receiver:
         await receiver.send(

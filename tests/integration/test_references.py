@@ -6,13 +6,17 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from receiver.errors import UnavailableError
 from receiver.rows.model import Row, Source
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import Database
+from receiver.storage.connection.places import quote
+from receiver.storage.schema.revisions import migrate
 from receiver.storage.writing.references import FEWEST
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
@@ -28,11 +32,6 @@ from tests.rows import (
 
 CODES = '{"app_status": {"table": "error_codes", "keys": [0]}}'
 OBSTACLE = f"SELECT receiver_references_obstacle('app_logs', '{CODES}')"
-ORPHANS = """
-SELECT count(*) FROM app_logs l
-WHERE NOT EXISTS (SELECT FROM error_codes e WHERE e.code = l.app_status)
-   OR NOT EXISTS (SELECT FROM sources s WHERE s.id = l.source_id)
-"""
 
 
 @pytest.fixture
@@ -142,11 +141,29 @@ async def test_a_role_that_may_not_checks_each_row(
     assert await count(connection, "app_logs") == FEWEST
 
 
-async def send(writer: Writer, number: int) -> None:
+DECLARED = """
+tables:
+  "로봇 table":
+    labels: {job: text}
+    columns:
+      상태: {metric: robot_state, type: code, codes: "robot states"}
+      load: {metric: robot_load, type: double}
+"""
+BUILT_IN = """
+tables:
+  app_logs:
+    columns:
+      app_status: {metric: app_status, type: code, codes: error_codes}
+      ocr_value: {metric: ocr_value, type: timestamp}
+"""
+
+
+async def send(writer: Writer, table: Table, number: int) -> None:
     """Write batches until they are stored, each of a source that may be deleted before."""
     for turn in range(10):
-        rows = batch(source(f"{number} {turn}"), turn * 1000, status=7 + turn % 2)
-        rows += batch(source(f"{number} {turn}"), turn * 1000 + 500, status=9)
+        who = source(f"{number} {turn}", table)
+        rows = batch(who, turn * 1000, status=7 + turn % 2)
+        rows += batch(who, turn * 1000 + 500, status=9)
         stored = False
         while not stored:
             with suppress(UnavailableError):
@@ -154,45 +171,61 @@ async def send(writer: Writer, number: int) -> None:
                 stored = True
 
 
-async def renumber(other: asyncpg.Connection) -> None:
+async def renumber(other: asyncpg.Connection, codes: str) -> None:
     for code in itertools.cycle((7, 8, 9)):
         for statement in (
-            f"UPDATE error_codes SET code = code + 100 WHERE code = {code}",
-            f"DELETE FROM error_codes WHERE code = {code + 100}",
+            f"UPDATE {codes} SET code = code + 100 WHERE code = {code}",
+            f"DELETE FROM {codes} WHERE code = {code + 100}",
         ):
             with suppress(asyncpg.PostgresError):
                 await other.execute(statement)
 
 
-async def delete(other: asyncpg.Connection) -> None:
+async def delete(other: asyncpg.Connection, _: str) -> None:
     while True:
         for (id_,) in await other.fetch("SELECT id FROM sources ORDER BY id DESC LIMIT 2"):
             with suppress(asyncpg.PostgresError):
                 await other.execute("DELETE FROM sources WHERE id = $1", id_)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("declared", [BUILT_IN, DECLARED], ids=["app_logs", "declared"])
 async def test_no_row_is_an_orphan_while_codes_and_sources_change(
-    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path, declared: str
 ) -> None:
     """Fails if the codes and sources are looked up without a lock."""
+    file = tmp_path / "tables.yaml"
+    file.write_text(declared)
+    settings = make_settings(database_url=empty_database_url, tables_file=file)
+    await migrate(settings)
+    connection = await asyncpg.connect(empty_database_url)
     await skip_on_hypertable(connection)
-    databases = [Database(make_settings(database_url=database_url)) for _ in range(2)]
-    others = [await asyncpg.connect(database_url) for _ in range(2)]
+    catalogue = settings.catalogue
+    (table,) = catalogue.tables
+    (column,) = table.codes
+    codes = quote(column.codes or "")
+    databases = [Database(settings) for _ in range(2)]
+    others = [await asyncpg.connect(empty_database_url) for _ in range(2)]
     for database in databases:
         await database.open()
     changing = [
-        asyncio.create_task(change(other))
+        asyncio.create_task(change(other, codes))
         for change, other in zip((renumber, delete), others, strict=True)
     ]
-    await asyncio.gather(
-        *(send(Writer(database, CATALOGUE), number) for number, database in enumerate(databases))
-    )
+    writers = [Writer(database, catalogue) for database in databases]
+    await asyncio.gather(*(send(writer, table, place) for place, writer in enumerate(writers)))
     for task in changing:
         task.cancel()
     await asyncio.gather(*changing, return_exceptions=True)
-    for used in (*others, *databases):
+    name = quote(table.name)
+    rows = f"SELECT count(*) FROM {name}"
+    assert await connection.fetchval(rows) == len(databases) * 10 * 2 * FEWEST
+    orphans = f"""
+        SELECT count(*) FROM {name} t
+        WHERE NOT EXISTS (SELECT FROM {codes} c WHERE c.code = t.{quote(column.name)})
+           OR NOT EXISTS (SELECT FROM sources s WHERE s.id = t.source_id)
+    """
+    assert await connection.fetchval(orphans) == 0
+    assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
+    for used in (*others, *databases, connection):
         await used.close()
-    assert await connection.fetchval(ORPHANS) == 0
-    assert await count(connection, "rejected_samples") == 0
-    assert await count(connection, "app_logs") == 2 * 10 * 2 * FEWEST

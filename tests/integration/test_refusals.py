@@ -324,8 +324,8 @@ DISCARD_UPDATE = DISCARD.replace("BEFORE INSERT", "BEFORE UPDATE")
         DISCARD_UPDATE.format(
             table="pending_rows", condition="NEW.samples ->> 'app_status' = '13.0'"
         ),
-        "CREATE RULE discard AS ON INSERT TO pending_rows WHERE NEW.samples ->> 'app_status' = '13.0' "
-        "DO INSTEAD NOTHING",
+        "CREATE RULE discard AS ON INSERT TO pending_rows "
+        "WHERE NEW.samples ->> 'app_status' = '13.0' DO INSTEAD NOTHING",
         RAISE.format(
             table="pending_rows",
             condition="NEW.samples ->> ''app_status'' = ''13.0''",

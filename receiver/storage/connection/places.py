@@ -6,7 +6,7 @@ from typing import Final
 
 LOGS: Final = "app_logs"
 VERSION_TABLE: Final = "receiver_schema_version"
-"""Alembic's, by which our tables are told from those of others with the same names."""
+"""The revision that the schema is at; it tells our tables from others of the same names."""
 
 
 def quote(name: str) -> str:

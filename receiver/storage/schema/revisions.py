@@ -1,7 +1,7 @@
 """Which revision the schema is at, and how it is brought to the newest.
 
-Alembic and SQLAlchemy, which take half a second and 30 MB, are imported only where a revision is to
-be applied.
+A revision is a script of plain SQL in `migrations/`, which begins with its number. All that are
+missing run in one transaction, one replica after the other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ from receiver.storage.connection.database import session, translated
 from receiver.storage.connection.locks import MIGRATION_LOCK
 from receiver.storage.connection.places import LOOK_EVERYWHERE, VERSION_TABLE
 from receiver.storage.schema.declaration import declaration_obstacle
-from receiver.storage.schema.requirements import require_rights, require_server
+from receiver.storage.schema.requirements import (
+    require_rights,
+    require_room,
+    require_schema,
+    require_server,
+)
 from receiver.storage.schema.setting_up import plan_tables, set_up
 
 logger = logging.getLogger(__name__)
@@ -43,8 +48,17 @@ ATTEMPTS: Final = 10
 FIRST_WITH_DECLARATION: Final = "0007"
 """The revision from which on the database knows which declaration of tables is in force."""
 
+CREATE_VERSION: Final = f"""
+CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (
+    version_num VARCHAR(32) NOT NULL CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY
+)
+"""
 HAS_VERSION: Final = f"SELECT to_regclass('{VERSION_TABLE}') IS NOT NULL"
 FIND_REVISION: Final = f"SELECT version_num FROM {VERSION_TABLE}"
+SET_REVISION: Final = f"""
+WITH before AS (DELETE FROM {VERSION_TABLE})
+INSERT INTO {VERSION_TABLE} (version_num) VALUES ($1)
+"""
 
 
 def migrations_directory() -> Path:
@@ -53,18 +67,15 @@ def migrations_directory() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
 
 
-def known_revisions() -> list[str]:
-    """Return the revisions of this version of the receiver, the oldest first.
-
-    A revision's file begins with its number.
-    """
-    files = (migrations_directory() / "versions").glob("[0-9]*.py")
-    return sorted(file.name.partition("_")[0] for file in files)
+def known_revisions() -> dict[str, Path]:
+    """Return the scripts of this version of the receiver by their revisions, the oldest first."""
+    files = sorted(migrations_directory().glob("[0-9]*.sql"))
+    return {file.name.partition("_")[0]: file for file in files}
 
 
 def newest_revision() -> str:
     """Return the revision that this version of the receiver works with."""
-    return known_revisions()[-1]
+    return max(known_revisions())
 
 
 async def find_revision(connection: asyncpg.Connection) -> str | None:
@@ -111,14 +122,34 @@ async def migrate_once(settings: Settings) -> None:
         await connection.execute(LOOK_EVERYWHERE)
         await require_server(connection)
         await require_rights(connection, settings.catalogue)
-        is_current = await find_revision(connection) == newest_revision()
-        if is_current:
-            await set_up(connection, settings)
-    if not is_current:
-        from receiver.storage.schema.migrations import upgrade  # noqa: PLC0415  heavy
+        if await upgrade(connection, newest_revision()):
+            logger.info("schema brought to revision %s", newest_revision())
+        await set_up(connection, settings)
 
-        await upgrade(settings)
-        logger.info("schema brought to revision %s", newest_revision())
+
+async def upgrade(connection: asyncpg.Connection, revision: str) -> bool:
+    """Apply the revisions up to one that the database has not seen; return whether there were any.
+
+    Args:
+        connection: In a transaction that holds the lock of migrations.
+        revision: The newest to apply.
+
+    Raises:
+        SchemaError: the schema is newer than the code, or tables cannot be made.
+    """
+    found = await find_revision(connection)
+    missing = [name for name in known_revisions() if (found or "") < name <= revision]
+    if not missing:
+        return False
+    await require_schema(connection)
+    if found is None:
+        await require_room(connection)
+    await connection.execute(CREATE_VERSION)
+    for name in missing:
+        logger.debug("applying revision %s", name)
+        await connection.execute(known_revisions()[name].read_text(encoding="utf-8"))
+    await connection.execute(SET_REVISION, missing[-1])
+    return True
 
 
 async def plan(settings: Settings) -> list[str]:

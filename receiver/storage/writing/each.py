@@ -2,7 +2,7 @@
 
 A user's constraint, trigger, rule or policy may refuse an entry. It is then found by running the
 statement over ever smaller parts, within the server and the same transaction
-(`receiver_run_for_each` in migrations/versions/0004_rejected.sql).
+(`receiver_run_for_each` in migrations/0004_rejected.sql).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from receiver.storage.connection.database import (
     STATEMENT_CLASSES,
     Connection,
 )
+from receiver.storage.connection.places import quote
 
 RUN_FOR_EACH: Final = (
     "SELECT place, code, broken, message FROM receiver_run_for_each($1, $2::jsonb[])"
@@ -32,6 +33,15 @@ RUN_FOR_EACH: Final = (
 # trigger of it uses.
 MAY_BE_POLICY: Final = "SELECT has_table_privilege($1, 'INSERT') AND row_security_active($1)"
 
+# Whether one of these foreign keys refers to one of these tables.
+REFERS: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_constraint
+    WHERE contype = 'f' AND conname = ANY($1::text[])
+      AND confrelid = ANY(ARRAY(SELECT to_regclass(name) FROM unnest($2::text[]) AS name))
+)
+"""
+
 # A time, out of a number of microseconds since 2000-01-01 UTC, exact in the whole range.
 TIME: Final = """
 (timestamp '2000-01-01' + make_interval(days => ({0}::bigint / 86400000000)::int,
@@ -40,13 +50,6 @@ TIME: Final = """
 
 UNIQUE_VIOLATION: Final = "23505"
 FOREIGN_KEY_VIOLATION: Final = "23503"
-OUR_KEYS: Final = (
-    "app_logs_source_id_fkey",
-    "app_logs_app_status_fkey",
-    "pending_halves_source_id_fkey",
-    "rejected_samples_source_id_fkey",
-)
-"""Foreign keys of the receiver's own; that of a chunk has its number before its name."""
 MAX_MESSAGE: Final = 200
 AT_ONCE: Final = 500
 """Entries of one call: where each fails, the server walks through all of them for each."""
@@ -72,7 +75,11 @@ class Failure(NamedTuple):
 
 
 async def run_for_each(
-    connection: Connection, table: str, statement: str, entries: Sequence[Sequence[object]]
+    connection: Connection,
+    table: str,
+    statement: str,
+    entries: Sequence[Sequence[object]],
+    codes: Sequence[str] = (),
 ) -> Mapping[int, Failure]:
     """Run a statement for entries; return why it failed for some, by their places from 0.
 
@@ -82,6 +89,7 @@ async def run_for_each(
         statement: Takes a part of the entries as `$1`, an array of JSONB.
         entries: Rows of the table; in JSON, bytes are hexadecimal digits, and a floating-point
             number is a string, as which it stays what it is.
+        codes: Tables of codes that the entries refer to, by name; all may refer to `sources`.
 
     Raises:
         StatementRefusedError: it failed for all, for a reason that is none of theirs.
@@ -95,16 +103,20 @@ async def run_for_each(
         ):
             text = " ".join(message.split())[:MAX_MESSAGE]
             failures[start + place - 1] = Failure(code, constraint, text)
-    if any(
-        failure.code == FOREIGN_KEY_VIOLATION and failure.constraint.endswith(OUR_KEYS)
-        for failure in failures.values()
-    ):
-        raise ConflictingTransactionError("a source or an error code was deleted meanwhile")
-    codes = {failure.code for failure in failures.values()}
-    if codes == {INSUFFICIENT_PRIVILEGE} and await connection.fetchval(MAY_BE_POLICY, table):
+    broken = {
+        failure.constraint for failure in failures.values() if failure.code == FOREIGN_KEY_VIOLATION
+    }
+    if broken:
+        ours = [quote(name) for name in ("sources", *codes)]
+        if await connection.fetchval(REFERS, list(broken), ours):
+            raise ConflictingTransactionError("a source or a code was deleted meanwhile")
+    states = {failure.code for failure in failures.values()}
+    if states == {INSUFFICIENT_PRIVILEGE} and await connection.fetchval(MAY_BE_POLICY, table):
         # A policy of row-level security, which judges each row by itself.
         return failures
-    if len(failures) == len(entries) and all(code.startswith(STATEMENT_CLASSES) for code in codes):
+    if len(failures) == len(entries) and all(
+        state.startswith(STATEMENT_CLASSES) for state in states
+    ):
         code, _, message = failures[0]
         raise StatementRefusedError(
             f"the database answered: {message} (SQLSTATE {code}), for every row of {table}; "

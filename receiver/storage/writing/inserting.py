@@ -80,7 +80,11 @@ async def insert_each(connection: Connection, table: Table, records: list[Record
     """
     statements = statements_of(table)
     failures = await run_for_each(
-        connection, quote(table.name), statements.insert_each, to_entries(table, records)
+        connection,
+        quote(table.name),
+        statements.insert_each,
+        to_entries(table, records),
+        code_tables(table),
     )
     key = await connection.fetchval(statements.find_key)
     there = await find_rows(connection, table, records)
@@ -105,6 +109,11 @@ async def insert_each(connection: Connection, table: Table, records: list[Record
             rejected += samples_of(record, Reason.REFUSED, message)
     written = add(stored(table, fresh), Written(Fates(), rejected))
     return add(written, await add_samples(connection, table, others, there, each=True))
+
+
+def code_tables(table: Table) -> list[str]:
+    """Return the tables of codes that rows of a table refer to."""
+    return [column.codes for column in table.codes if column.codes is not None]
 
 
 def stored(table: Table, records: Sequence[Record]) -> Written:
@@ -180,7 +189,9 @@ async def fill(
     failures: Mapping[int, Any] = {}
     if each:
         entries = to_entries(table, records, labels=False)
-        failures = await run_for_each(connection, quote(table.name), statements.fill_each, entries)
+        failures = await run_for_each(
+            connection, quote(table.name), statements.fill_each, entries, code_tables(table)
+        )
         now = await find_rows(connection, table, records)
     else:
         columns = to_columns(table, records, labels=False)

@@ -1,6 +1,6 @@
 """Checks the references of a batch once, where PostgreSQL would check those of each row.
 
-`receiver_check_references` (migrations/versions/0007_tables.sql) locks the codes and sources as
+`receiver_check_references` (migrations/0007_tables.sql) locks the codes and sources as
 the checks of foreign keys would, and switches those off for the transaction. It refuses where that
 would leave out anything else.
 """

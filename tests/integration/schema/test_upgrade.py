@@ -8,14 +8,17 @@ from typing import Any
 
 import asyncpg
 import pytest
-from alembic import command
-from sqlalchemy import Connection
 
 from receiver.config.settings import Settings
 from receiver.errors import SchemaError
-from receiver.storage.schema.migrations import alembic_config, run_async, run_in_transaction
 from receiver.storage.schema.policies import set_up_policies
-from receiver.storage.schema.revisions import check_schema, migrate, plan
+from receiver.storage.schema.revisions import (
+    check_schema,
+    migrate,
+    plan,
+    schema_transaction,
+    upgrade,
+)
 from receiver.storage.schema.summary import set_up_summary
 from tests.conftest import MakeSettings
 from tests.logs import has_timescaledb, stop_refreshing
@@ -76,11 +79,12 @@ SELECT job_id, proc_name, hypertable_name, config::text FROM timescaledb_informa
 """
 
 
-def to_revision_of_before(connection: Connection, settings: Settings) -> None:
+async def to_revision_of_before(settings: Settings) -> None:
     """Do what `migrate` of the release before did."""
-    command.upgrade(alembic_config(connection), "0006")
-    run_async(connection, lambda driver: set_up_policies(driver, settings))
-    run_async(connection, set_up_summary)
+    async with schema_transaction(settings) as connection:
+        await upgrade(connection, "0006")
+        await set_up_policies(connection, settings)
+        await set_up_summary(connection)
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ async def connection(
 ) -> AsyncIterator[asyncpg.Connection]:
     """A database of the release before, with data in every table."""
     settings = make_settings(database_url=empty_database_url, retention="90d")
-    await run_in_transaction(settings, to_revision_of_before)
+    await to_revision_of_before(settings)
     connection = await asyncpg.connect(empty_database_url, statement_cache_size=0)
     await stop_refreshing(connection)
     await connection.execute(FILL.replace("{digest}", await connection.fetchval(DIGEST)))
