@@ -157,6 +157,8 @@ class Metrics:
             ["code", "type"],
             registry=registry,
         )
+        for answer in ("samples", "streamed_xor_chunks"):
+            self.reads.labels(200, answer).inc(0)
         self.read_seconds = Histogram(
             "receiver_read_request_duration_seconds",
             "Time from the headers of a read request to the end of its answer.",

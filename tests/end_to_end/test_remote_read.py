@@ -18,7 +18,7 @@ from receiver.doctor.prometheus import diagnose
 from receiver.http.paths import READ
 from receiver.storage.diagnosis.findings import Level
 from tests.conftest import MakeSettings
-from tests.end_to_end.test_prometheus import Application, prometheus
+from tests.end_to_end.test_prometheus import Application, exposing, prometheus
 from tests.faults.processes import free_port
 from tests.programs import require_program
 from tests.receivers import Point, receiving
@@ -134,7 +134,7 @@ async def test_a_prometheus_that_lost_its_data_reads_it_back(
     async with AsyncExitStack() as stack:
         settings = make_settings(database_url=database_url)
         receiver = await stack.enter_async_context(receiving(settings))
-        targets = [await stack.enter_async_context(app.running()) for app in applications]
+        targets = [await stack.enter_async_context(exposing(app.expose)) for app in applications]
         writes = WRITES.format(targets=", ".join(targets), write=receiver.url())
         async with queried(tmp_path / "first", writes) as first:
             await until(
