@@ -8,6 +8,7 @@ from benchmarks.measures.filtering import (
     firehose,
     firehose_rolling,
 )
+from benchmarks.measures.reading import reading, reading_beside
 from benchmarks.measures.storing import growth, ingest, split, widths
 from benchmarks.measures.watching import latency, memory, visible
 
@@ -23,4 +24,6 @@ MEASURES: Final = {
     "visible": visible,
     "memory": memory,
     "growth": growth,
+    "read": reading,
+    "read-beside": reading_beside,
 }

@@ -21,6 +21,7 @@ from receiver import __version__
 from receiver.commands.cli import COMMANDS
 from receiver.config.settings import Settings
 from receiver.demo import application
+from receiver.http.paths import READ as READ_PATH
 from receiver.http.paths import WRITE as WRITE_PATH
 from tests.programs import require_program
 
@@ -362,8 +363,12 @@ def test_the_receiver_knows_the_token_that_prometheus_brings(tmp_path: Path) -> 
         "bearer_tokens": [hashlib.sha256(token).hexdigest()]
     }
     stack = read_yaml("deploy/prometheus/prometheus.yml")
-    (_, receiver, *_), (remote,) = stack["scrape_configs"], stack["remote_write"]
-    for part in (receiver, remote):
+    (_, receiver, *_), *remotes = (
+        stack["scrape_configs"],
+        stack["remote_write"],
+        stack["remote_read"],
+    )
+    for part in (receiver, *(remote for (remote,) in remotes)):
         assert part["authorization"] == {"credentials_file": "/run/secrets/token"}
 
 
@@ -424,6 +429,8 @@ def test_several_receivers_leave_their_port_and_their_name_to_the_load_balancer(
     assert behind["networks"] == {"default": {}}
     (remote,) = read_yaml("deploy/prometheus/prometheus.yml")["remote_write"]
     assert remote["url"] == f"http://{alias}:9201{WRITE_PATH}"
+    (remote,) = read_yaml("deploy/prometheus/prometheus.yml")["remote_read"]
+    assert remote["url"] == f"http://{alias}:9201{READ_PATH}"
 
 
 def test_how_many_receivers_there_are_is_written_down_in_one_place() -> None:
@@ -483,6 +490,8 @@ def test_prometheus_accepts_its_configuration(name: str, tmp_path: Path) -> None
 def test_prometheus_writes_to_where_the_receiver_listens() -> None:
     (remote,) = read_yaml("prometheus.yml")["remote_write"]
     assert remote["url"] == f"http://{DEFAULT_LISTEN}{WRITE_PATH}"
+    (read,) = read_yaml("prometheus.yml")["remote_read"]
+    assert read["url"] == f"http://{DEFAULT_LISTEN}{READ_PATH}"
     (kept,) = remote["write_relabel_configs"]
     names = {Settings.model_fields[field].default for field in ("status_metric", "ocr_metric")}
     assert set(kept["regex"].split("|")) == names
@@ -510,8 +519,9 @@ def test_the_stack_differs_from_one_machine_in_addresses_and_in_watching_the_rec
     assert stack.pop("rule_files") == ["rules/*.yml"]
     moved = copy.deepcopy(alone)
     moved["scrape_configs"][0]["static_configs"][0]["targets"] = targets
-    for key in ("url", "authorization"):
-        moved["remote_write"][0][key] = stack["remote_write"][0][key]
+    for part in ("remote_write", "remote_read"):
+        for key in ("url", "authorization"):
+            moved[part][0][key] = stack[part][0][key]
     assert moved == stack
 
 
