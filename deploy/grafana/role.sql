@@ -19,7 +19,7 @@ ALTER ROLE grafana SET default_transaction_read_only = on;
 ALTER ROLE grafana SET statement_timeout = '30s';
 
 -- The declared tables, their codes and views, what was rejected and where from; not how the receiver
--- works: rows that are incomplete, the declaration, backfills, the version of the schema, and the stored
+-- works: rows that are incomplete, backfills, the version of the schema, and the stored
 -- part of the hourly summary, which TimescaleDB may be refreshing, and whose view has what is in it.
 DO $$
 DECLARE
@@ -29,7 +29,7 @@ BEGIN
         SELECT c.oid FROM pg_class c
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
             AND pg_has_role(c.relowner, 'USAGE')
-            AND c.relname NOT IN ('pending_rows', 'receiver_tables', 'backfills',
+            AND c.relname NOT IN ('pending_rows', 'backfills',
                 'receiver_schema_version', 'app_status_hourly_stored')
             AND NOT has_table_privilege('grafana', c.oid, 'SELECT')
     LOOP

@@ -55,7 +55,7 @@ async def show_newest(console: Console, settings: Settings) -> None:
 
 async def follow(settings: Settings, pause: float, display: Callable[[Group], None]) -> None:
     """Pass the newest rows to `display` repeatedly, also after an outage of the database."""
-    listings = [Listing(table) for table in settings.catalogue.tables]
+    listings = [Listing(table, short=True) for table in settings.catalogue.tables]
     while True:
         try:
             async with connect(settings) as connection:
