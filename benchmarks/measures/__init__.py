@@ -8,7 +8,7 @@ from benchmarks.measures.filtering import (
     firehose,
     firehose_rolling,
 )
-from benchmarks.measures.storing import growth, ingest, split
+from benchmarks.measures.storing import growth, ingest, split, widths
 from benchmarks.measures.watching import latency, memory, visible
 
 MEASURES: Final = {
@@ -16,6 +16,7 @@ MEASURES: Final = {
     "decode-rolling": decode_rolling,
     "ingest": ingest,
     "split": split,
+    "widths": widths,
     "firehose": firehose,
     "firehose-rolling": firehose_rolling,
     "latency": latency,
