@@ -30,7 +30,7 @@ from receiver.storage.reading.codes import Code, CodeTable, code_tables
 from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
 
-SETTINGS: Final = (Section.DATABASE,)
+SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 ACTIONS: Final = {
     "list": "list all codes",
     "add": "add a code",

@@ -44,7 +44,7 @@ from receiver.storage.reading.tables import require_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SETTINGS: Final = (Section.DATABASE,)
+SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 FORMATS: Final = ("csv", "parquet")
 
 

@@ -39,7 +39,7 @@ from receiver.storage.reading.selecting import Field, Kind
 from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
 
-SETTINGS: Final = (Section.DATABASE,)
+SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 INTERVAL: Final = 1.0
 """Seconds between two queries."""
 

@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
@@ -17,7 +18,9 @@ from receiver.config.settings import Settings
 from receiver.embedded.running import database
 from receiver.storage.schema.revisions import migrate
 
-SETTINGS: Final = (Section.DATABASE, Section.STORAGE)
+logger = logging.getLogger(__name__)
+
+SETTINGS: Final = (Section.DATABASE, Section.METRICS, Section.STORAGE)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,6 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 async def run(settings: Settings, arguments: Namespace) -> int:
     """Migrate the database."""
     del arguments
+    # A fault of the tables file shows before a database is started for it.
+    logger.info("migrating %d tables", len(settings.catalogue.tables))
     async with database(settings) as reachable:
         await migrate(reachable)
     return 0

@@ -22,6 +22,9 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
         SetupError: settings or database are not set up correctly.
     """
     warn_if_unauthenticated(settings)
+    # A fault of the tables file shows before any process is started.
+    tables = ", ".join(table.name for table in settings.catalogue.tables)
+    logger.info("samples of declared metrics become rows of %s", tables)
     stop = stop_signal()
     async with database(settings) as reachable:
         if settings.workers > 1 and record is None:

@@ -13,6 +13,7 @@ from tests.end_to_end.test_prometheus import (
     CONFIGURATION,
     Application,
     assert_every_scrape_is_a_row,
+    exposing,
     prometheus,
 )
 from tests.faults.processes import replicas

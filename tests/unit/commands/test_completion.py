@@ -38,7 +38,7 @@ def run_bash(text: str) -> str:
         ("receiver codes ''", {"list", "add", "rename"}),
         ("receiver export --for", {"--format"}),
         ("receiver export --format ''", {"csv", "parquet"}),
-        ("receiver logs --pair", set()),
+        ("receiver logs --writ", set()),
         ("receiver --listen", {"--listen"}),
         ("receiver --log-le", {"--log-level"}),
         ("receiver --log-level ''", {"debug", "info", "warning", "error"}),

@@ -148,3 +148,14 @@ found = {DATABASE!r} & sys.modules.keys()
 sys.exit(f"loaded: {{found}}" if found else 0)
 """
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_faulty_file_shows_before_a_database_is_started(command: str, tmp_path: Path) -> None:
+    (tmp_path / "tables.yaml").write_text(
+        "tables:\n  a:\n    columns: {b: {metric: c, type: float}}"
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main((command, "--tables-file", "tables.yaml", "--data-dir", "data"))
+    assert "line 3: table a, column b: type=float" in str(ended.value.code)
+    assert not (tmp_path / "data").exists()
