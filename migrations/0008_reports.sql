@@ -26,6 +26,9 @@ CREATE UNIQUE INDEX report_settings_one_row ON report_settings ((true));
 
 INSERT INTO report_settings DEFAULT VALUES;
 
+-- Whoever could read intervals can read them still.
+GRANT SELECT ON report_settings TO PUBLIC;
+
 COMMENT ON TABLE report_settings IS 'What all reports go by, in one row.';
 COMMENT ON COLUMN report_settings.time_zone IS 'In which days begin and shifts are, such as Asia/Seoul.';
 COMMENT ON COLUMN report_settings.micro_stop IS 'A failure that is shorter is a micro-stop.';
@@ -350,6 +353,48 @@ SELECT receiver_make_intervals_view('app_status_intervals', 'app_logs', 'app_sta
 
 SELECT receiver_make_intervals_function('app_status_intervals_between', 'app_logs', 'app_status',
     'error_codes', 'app_status', 'error_name', 'INT');
+
+-- What TimescaleDB has stored of the hourly summary stays until it is refreshed.
+CREATE OR REPLACE FUNCTION app_status_longest_outage(
+    times TIMESTAMPTZ[], statuses INT[], max_gap INTERVAL DEFAULT NULL
+) RETURNS INTERVAL
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    WITH logs AS (
+        SELECT created_at, app_status, lead(created_at) OVER (ORDER BY created_at) AS next
+        FROM unnest(times, statuses) AS log (created_at, app_status)
+        WHERE app_status IS NOT NULL
+    ), usual AS (
+        SELECT COALESCE(percentile_disc(0.5) WITHIN GROUP (ORDER BY next - created_at),
+            INTERVAL '5 seconds') AS length
+        FROM logs
+    ), held AS (
+        SELECT l.created_at, l.app_status,
+            CASE WHEN l.next <= l.created_at + COALESCE(max_gap, 3 * u.length) THEN l.next
+                ELSE l.created_at + u.length END AS held_until
+        FROM logs l CROSS JOIN usual u
+    ), begun AS (
+        -- A stretch begins anew with each row that is well and after each gap.
+        SELECT h.*, h.app_status = 0
+            OR lag(h.held_until) OVER (ORDER BY h.created_at) < h.created_at AS begins
+        FROM held h
+    ), stretches AS (
+        SELECT b.*, count(*) FILTER (WHERE b.begins) OVER (ORDER BY b.created_at) AS stretch
+        FROM begun b
+    ), outages AS (
+        SELECT max(s.held_until) - min(s.created_at) AS duration
+        FROM stretches s WHERE s.app_status <> 0 GROUP BY s.stretch
+    )
+    SELECT max(duration) FROM outages WHERE 0 <> ANY (statuses);
+END;
+
+COMMENT ON FUNCTION app_status_longest_outage IS
+    'How long the longest stretch of app_status <> 0 lasted; NULL without any. A row holds until the '
+    'next one if that comes within max_gap, three times the median distance by default, else for the '
+    'median distance. For array_agg(created_at), array_agg(app_status).';
+
+COMMENT ON COLUMN app_status_hourly.longest_outage IS
+    'How long the longest stretch of app_status <> 0 within the hour lasted; NULL: there was none.';
 
 -- Each moment of a source: up, down, planned or unknown ----------------------------------------------
 

@@ -72,5 +72,5 @@ async def newest(connection: Connection, listings: Sequence[Listing]) -> Group:
     parts: list[RenderableType] = []
     for listing in listings:
         entries = await listing.newest(connection, ROWS // len(listings))
-        parts += (Text(f"\n{listing.table.name}", "bold"), show(listing, entries))
+        parts += (Text(f"\n{listing.table.name}", "bold"), show(listing, entries, clock=True))
     return Group(*parts)

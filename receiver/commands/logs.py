@@ -47,6 +47,8 @@ from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE, Section.METRICS)
+CLOCK: Final = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d)\S*")
+"""A time as it is shown, and what its clock says."""
 INTERVAL: Final = 1.0
 """Seconds between two queries."""
 
@@ -124,21 +126,22 @@ async def choose(connection: Connection, arguments: Namespace) -> Choice:
     return Choice(sources, arguments.errors, since)
 
 
-def show(listing: Listing, entries: Iterable[Entry]) -> Table:
-    """Return rows as a table for `rich`."""
+def show(listing: Listing, entries: Iterable[Entry], *, clock: bool = False) -> Table:
+    """Return rows as a table for `rich`; with times of the day only, if asked."""
     table = new_table(*(field.name for field in listing.fields))
     for entry in entries:
-        add_row(table, *readable(listing, entry))
+        add_row(table, *readable(listing, entry, clock=clock))
     if not table.rows:
         table.caption = "no rows yet"
     return table
 
 
-def readable(listing: Listing, entry: Entry) -> Iterator[object]:
+def readable(listing: Listing, entry: Entry, *, clock: bool = False) -> Iterator[object]:
     """Yield the values of a row as text or numbers for people."""
     columns = {column.label for column in listing.table.labels}
     for field, value in zip(listing.fields, entry.values, strict=True):
-        yield value if value is None else readable_value(field, value, columns)
+        shown = value if value is None else readable_value(field, value, columns)
+        yield CLOCK.sub(r"\1", str(shown)) if clock and field.type == "timestamptz" else shown
 
 
 def readable_value(field: Field, value: Any, columns: set[str]) -> object:  # noqa: ANN401  of any type

@@ -48,7 +48,7 @@ moments = st.integers(-3600, 3600 * 60).map(lambda number: START + seconds(numbe
 ranges = st.tuples(moments, moments).map(sorted).filter(lambda pair: pair[0] < pair[1])
 stops = st.lists(
     st.builds(
-        lambda times, sources: model.Stop(*times, frozenset(sources)),
+        lambda times, sources: model.Stop(times[0], times[1], frozenset(sources)),
         ranges,
         st.sampled_from([(1,), (2,), (1, 2, 3)]),
     ),
@@ -91,7 +91,8 @@ async def fill(
     flat = [(source, at, code, seconds(1)) for source in rows for at, code in rows[source]]
     await add_logs(connection, sorted(flat, key=lambda row: hash(row[1])))
     await connection.executemany(
-        "INSERT INTO planned_stops (started_at, ended_at, source_id, labels) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO planned_stops (started_at, ended_at, source_id, labels) "
+        "VALUES ($1, $2, $3, $4)",
         [
             (stop.start, stop.end, None, '{"job": "factory"}')
             if len(stop.sources) > 1
@@ -162,7 +163,8 @@ async def test_reports_say_what_the_model_says(
         )
         for source in sources
     }
-    expected = {source: model.figures(everything[source], *bounds) for source in sources}
+    since, until = bounds
+    expected = {source: model.figures(everything[source], since, until) for source in sources}
     assert {row[0]: model.Figures(*row[1:]) for row in found} == expected
     (total,) = await connection.fetch(FIGURES.format("name"), *bounds, "total", sources)
     assert model.Figures(*total[1:]) == reduce(model.add, expected.values())
@@ -220,7 +222,8 @@ async def test_a_night_shift_is_as_long_as_the_clocks_make_it(
         "INSERT INTO report_holidays VALUES ('2025-03-31', 'a holiday')"
     )
     found = await connection.fetch(
-        "SELECT day::text, ended_at - started_at FROM shift_times('2025-03-29 12:00Z', '2025-04-02Z')"
+        "SELECT day::text, ended_at - started_at "
+        "FROM shift_times('2025-03-29 12:00Z', '2025-04-02Z')"
     )
     assert [tuple(row) for row in found] == [
         ("2025-03-29", 7 * HOUR),

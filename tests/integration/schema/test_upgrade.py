@@ -71,7 +71,8 @@ KEPT = (
 VIEWS = """
 SELECT c.oid, c.relname, pg_get_viewdef(c.oid), c.relacl::text FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = 'public' AND c.relkind = 'v' AND c.relname !~ '^app_logs_|^app_status_intervals$' ORDER BY c.relname
+WHERE n.nspname = 'public' AND c.relkind = 'v' AND c.relname !~ '^app_logs_|_intervals$'
+ORDER BY c.relname
 """
 JOBS = """
 SELECT job_id, proc_name, hypertable_name, config::text FROM timescaledb_information.jobs ORDER BY 1
