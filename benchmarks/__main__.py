@@ -2,6 +2,7 @@
 
     python -m benchmarks                       # everything, on the embedded PostgreSQL
     python -m benchmarks ingest split --server postgresql://postgres@127.0.0.1/postgres
+    python -m benchmarks ingest --tables press.yaml     # rows of these tables in place of pairs
     python -m benchmarks --scale 0.1           # only to try
 
 It wants a machine that does nothing else. The figures depend on it; the ratios, taken in one run,
@@ -22,7 +23,9 @@ from benchmarks.measures import MEASURES
 from benchmarks.measures.common import Bench
 from benchmarks.results import Result, plot, table
 from benchmarks.subjects import scratch_database
+from receiver.config.tables_reader import read_catalogue
 from receiver.embedded import EmbeddedPostgres
+from receiver.errors import ReceiverError
 
 
 def known(name: str) -> str:
@@ -34,6 +37,25 @@ def known(name: str) -> str:
     if name not in MEASURES:
         raise ArgumentTypeError(f"must be one of {', '.join(MEASURES)}, not {name!r}")
     return name
+
+
+def declared(name: str) -> Path:
+    """Check a tables file.
+
+    Raises:
+        ArgumentTypeError: it is wrong, or has a table whose rows could not be counted.
+    """
+    file = Path(name).absolute()
+    try:
+        tables = read_catalogue(file).tables
+    except ReceiverError as error:
+        raise ArgumentTypeError(str(error)) from None
+    if choosing := [table.name for table in tables if table.match or table.ignoring]:
+        raise ArgumentTypeError(
+            f"{', '.join(choosing)}: without `match` and `ignoring`, for the labels that are sent "
+            "are always the same"
+        )
+    return file
 
 
 def parse() -> Namespace:
@@ -55,6 +77,12 @@ def parse() -> Namespace:
         help="a server on which databases may be made; again for another one "
         "(default: an embedded PostgreSQL)",
     )
+    parser.add_argument(
+        "--tables",
+        metavar="FILE",
+        type=declared,
+        help="a tables file (RECEIVER_TABLES_FILE) whose rows are sent (default: app_logs)",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="how much to send (default: 1)")
     parser.add_argument(
         "--report",
@@ -66,12 +94,14 @@ def parse() -> Namespace:
     return parser.parse_args()
 
 
-async def measure(server_url: str, names: list[str], scale: float) -> list[Result]:
+async def measure(
+    server_url: str, names: list[str], scale: float, tables_file: Path | None
+) -> list[Result]:
     """Run measures on one server, each in a database of its own."""
     results: list[Result] = []
     for name in names:
-        async with scratch_database(server_url) as url:
-            bench = Bench(await database_name(url), url, scale)
+        async with scratch_database(server_url, tables_file) as url:
+            bench = Bench(await database_name(url), url, scale, tables_file)
             async for result in MEASURES[name](bench):
                 print(table([result]).splitlines()[2], flush=True)
                 results.append(result)
@@ -98,9 +128,8 @@ def main() -> None:
         for server in arguments.server or [EmbeddedPostgres(Path(directory))]:
             with nullcontext(server) if isinstance(server, str) else server as found:
                 url = found if isinstance(found, str) else found.url
-                results += asyncio.run(
-                    measure(url, arguments.measures or list(MEASURES), arguments.scale)
-                )
+                names = arguments.measures or list(MEASURES)
+                results += asyncio.run(measure(url, names, arguments.scale, arguments.tables))
     arguments.report.mkdir(parents=True, exist_ok=True)
     (arguments.report / "report.md").write_text(table(results), encoding="utf-8")
     plot(results, arguments.report / "report.svg")

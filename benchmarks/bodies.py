@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Final
 
 import snappy
 
 from receiver.protocol.generated import remote_write_v2_pb2 as v2
 from receiver.protocol.generated.remote_write_v1_pb2 import Sample, WriteRequest
+from receiver.rows.tables import Column, Table
 
 START: Final = 1_700_000_000_000
 """Timestamp of the first scrape, in milliseconds since the Unix epoch."""
 INTERVAL: Final = 5_000
 """Milliseconds between two scrapes."""
 OCR_DELAY_MS: Final = 1_250
+WIDEST: Final = ("double precision", "timestamptz", "bigint", "integer", "boolean")
+"""Types of columns, from that which takes most values to that which takes fewest."""
 V1_HEADERS: Final = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
@@ -54,19 +57,40 @@ def status_of(target: int, scrape: int) -> int:
     return (target + scrape) % 3
 
 
-def pair(target: int, scrape: int) -> list[Point]:
-    """The two halves of one row."""
+def value_of(column: Column, target: int, scrape: int) -> float:
+    """A value that a column takes, another one at each scrape."""
+    if column.type.sql == "timestamptz":
+        # Of 1 and of 2 in its unit, so that it need not be known.
+        unit: int = column.read(2.0) - column.read(1.0)
+        return (START + scrape * INTERVAL - OCR_DELAY_MS) * 1000 / unit
+    if column.type.sql == "double precision":
+        return 20.0 + status_of(target, scrape) / 7 + scrape / 1024
+    if column.type.sql == "bigint":
+        return float(1_000 * scrape + target)
+    return float(status_of(target, scrape) % (2 if column.type.sql == "boolean" else 3))
+
+
+def metrics_of(tables: Sequence[Table]) -> dict[str, Column]:
+    """Return all metrics; of columns that share one, the column that takes fewest values."""
+    columns = [column for table in tables for column in table.columns]
+    columns.sort(key=lambda column: WIDEST.index(column.type.sql))
+    return {column.metric: column for column in columns}
+
+
+def row(columns: Mapping[str, Column], target: int, scrape: int) -> list[Point]:
+    """The samples of a target at a scrape, one of each metric."""
     timestamp = START + scrape * INTERVAL
     return [
-        (labels("app_status", target), timestamp, float(status_of(target, scrape))),
-        (labels("ocr_value", target), timestamp, (timestamp - OCR_DELAY_MS) / 1000),
+        (labels(metric, target), timestamp, value_of(column, target, scrape))
+        for metric, column in columns.items()
     ]
 
 
-def pairs(targets: int, scrapes: Iterable[int]) -> Iterator[Point]:
-    """Every pair of every target, scrape by scrape, as the write-ahead log has them."""
+def rows(tables: Sequence[Table], targets: int, scrapes: Iterable[int]) -> Iterator[Point]:
+    """Every row of every target, scrape by scrape, as the write-ahead log has them."""
+    columns = metrics_of(tables)
     return chain.from_iterable(
-        pair(target, scrape) for scrape in scrapes for target in range(targets)
+        row(columns, target, scrape) for scrape in scrapes for target in range(targets)
     )
 
 
@@ -77,10 +101,10 @@ def unrelated(series: int, scrape: int) -> Iterator[Point]:
         yield labels(name, number), START + scrape * INTERVAL, number * 0.37 + scrape
 
 
-def mixed(series: int, kept: int, scrape: int) -> list[Point]:
-    """A firehose: of all series `kept` belong to pairs, spread evenly."""
+def mixed(tables: Sequence[Table], series: int, kept: int, scrape: int) -> list[Point]:
+    """A firehose: of all series `kept` belong to rows, spread evenly."""
     points = list(unrelated(series - kept, scrape))
-    wanted = list(pairs(kept // 2, [scrape]))
+    wanted = list(islice(rows(tables, kept, [scrape]), kept))
     distance = max(1, series // max(1, kept))
     for place, point in enumerate(wanted):
         points.insert(place * distance, point)

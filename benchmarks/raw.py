@@ -1,22 +1,25 @@
-"""The limit of storing: COPY of the same rows into the same table, with nothing around it."""
+"""The limit of storing: COPY of the same rows into the same tables, with nothing around it."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 
-from benchmarks.bodies import INTERVAL, OCR_DELAY_MS, START, status_of
-from receiver.rows.batch import to_postgres_time
+from benchmarks.bodies import INTERVAL, START, labels, value_of
+from receiver.rows.columns import POSTGRES_EPOCH_MS
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import prepare_connection
-from receiver.storage.writing.records import COPY_COLUMNS
+from receiver.storage.writing.statements import statements_of
 
 TRANSACTION = 1_000
 """Rows in one."""
 
-Row = tuple[int, int, int, int]
+Row = tuple[Any, ...]
+"""created_at, source_id, samples, label values."""
 
 
 async def sources(url: str) -> list[int]:
@@ -28,24 +31,30 @@ async def sources(url: str) -> list[int]:
         await connection.close()
 
 
-def rows(source_ids: Sequence[int], scrapes: Sequence[int]) -> list[Row]:
-    """The rows that `bodies.pairs` makes of the same targets and scrapes."""
+def rows(table: Table, source_ids: Sequence[int], scrapes: Sequence[int]) -> list[Row]:
+    """The rows that `bodies.rows` makes of the same targets and scrapes."""
     return [
         (
-            to_postgres_time(START + scrape * INTERVAL),
+            (START + scrape * INTERVAL - POSTGRES_EPOCH_MS) * 1000,
             source_id,
-            status_of(target, scrape),
-            to_postgres_time(START + scrape * INTERVAL - OCR_DELAY_MS),
+            *(column.read(value_of(column, target, scrape)) for column in table.columns),
+            *table.read_labels(labels("", target)),
         )
         for scrape in scrapes
         for target, source_id in enumerate(source_ids)
     ]
 
 
-async def copy(url: str, everything: Sequence[Row], connections: int = 1) -> float:
-    """Rows a second, in transactions of `TRANSACTION` rows."""
+async def copy(
+    url: str, tables: Sequence[Table], scrapes: Sequence[int], targets: int, connections: int = 1
+) -> float:
+    """Rows a second of all tables, in transactions of `TRANSACTION` rows."""
+    source_ids = (await sources(url))[:targets]
+    everything = [(table, rows(table, source_ids, scrapes)) for table in tables]
     batches = [
-        everything[first : first + TRANSACTION] for first in range(0, len(everything), TRANSACTION)
+        (table, some[first : first + TRANSACTION])
+        for table, some in everything
+        for first in range(0, len(some), TRANSACTION)
     ]
     opened = [await asyncpg.connect(url) for _ in range(connections)]
     for connection in opened:
@@ -53,8 +62,9 @@ async def copy(url: str, everything: Sequence[Row], connections: int = 1) -> flo
 
     async def work(connection: asyncpg.Connection) -> None:
         while batches:
+            table, some = batches.pop(0)
             await connection.copy_records_to_table(
-                "app_logs", records=batches.pop(0), columns=COPY_COLUMNS
+                table.name, records=some, columns=statements_of(table).columns
             )
 
     start = time.perf_counter()
@@ -62,4 +72,4 @@ async def copy(url: str, everything: Sequence[Row], connections: int = 1) -> flo
     seconds = time.perf_counter() - start
     for connection in opened:
         await connection.close()
-    return len(everything) / seconds
+    return sum(len(some) for _, some in everything) / seconds

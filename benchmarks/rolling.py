@@ -6,11 +6,13 @@ symbol table of its own. Series are those of a common exporter: families of coun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle, islice
 from typing import Final, NamedTuple
 
 from benchmarks import bodies
-from benchmarks.bodies import INTERVAL, OCR_DELAY_MS, START, Labels, Point
+from benchmarks.bodies import INTERVAL, START, Labels, Point, metrics_of, value_of
+from receiver.rows.tables import Table
 
 TARGETS: Final = 8
 HANDLERS: Final = 4
@@ -45,27 +47,31 @@ def filtered(number: int, target: Labels) -> Labels:
     return {"__name__": f"{name}_seconds_bucket", **by_handler, "le": BUCKETS[bucket]}
 
 
-def scrape_target(target: int, scrape: int, share: Share) -> Iterator[Point]:
-    """What a target exposes at a scrape: pairs of production lines, then what is not kept."""
+def scrape_target(
+    tables: Sequence[Table], target: int, scrape: int, share: Share
+) -> Iterator[Point]:
+    """What a target exposes at a scrape: rows of production lines, then what is not kept."""
     timestamp = START + scrape * INTERVAL + 137 * target
     labels = {"instance": f"10.20.0.{target}:9101", "job": "application"}
-    for line in range(share.kept // 2):
+    columns = metrics_of(tables)
+    for number, (metric, column) in enumerate(islice(cycle(columns.items()), share.kept)):
+        line = number // len(columns)
         by_line = {**labels, "line": f"line-{line}"}
-        yield {"__name__": "app_status", **by_line}, timestamp, float((line + scrape) % 3)
-        read_at = (timestamp - OCR_DELAY_MS) / 1000
-        yield {"__name__": "ocr_value", **by_line}, timestamp, read_at
+        yield {"__name__": metric, **by_line}, timestamp, value_of(column, line, scrape)
     for number in range(share.series - share.kept):
         # A third of all counters stand at zero.
         value = 0.0 if number % 3 == 0 else number * 0.37 + scrape * (number % 7)
         yield filtered(number, labels), timestamp, value
 
 
-def batches(share: Share, scrapes: Iterable[int], size: int) -> Iterator[list[Point]]:
+def batches(
+    tables: Sequence[Table], share: Share, scrapes: Iterable[int], size: int
+) -> Iterator[list[Point]]:
     """The samples of all targets, scrape after scrape, in batches of one size."""
     points = (
         point
         for scrape in scrapes
         for target in range(TARGETS)
-        for point in scrape_target(target, scrape, share)
+        for point in scrape_target(tables, target, scrape, share)
     )
     return bodies.batches(points, size)

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -111,14 +112,14 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def scratch_database(server_url: str) -> AsyncIterator[str]:
-    """A database with the receiver's tables, dropped in the end."""
+async def scratch_database(server_url: str, tables_file: Path | None = None) -> AsyncIterator[str]:
+    """A database with the declared tables, dropped in the end."""
     name = f"receiver_benchmark_{secrets.token_hex(4)}"
     server = await asyncpg.connect(server_url)
     await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
     url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
     try:
-        await migrate(Settings.load(database_url=url))
+        await migrate(Settings.load(database_url=url, tables_file=tables_file))
         yield url
     finally:
         await server.execute(f"DROP DATABASE {name} WITH (FORCE)")

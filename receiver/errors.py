@@ -73,6 +73,12 @@ class TooLargeError(ReceiverError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class ReadLimitError(ReceiverError):
+    """The answer to a read request exceeds a limit."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
 class RequestTimeoutError(ReceiverError):
     """The request did not arrive whole within the time limit."""
 

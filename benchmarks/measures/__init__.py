@@ -8,7 +8,8 @@ from benchmarks.measures.filtering import (
     firehose,
     firehose_rolling,
 )
-from benchmarks.measures.storing import growth, ingest, split
+from benchmarks.measures.reading import reading, reading_beside
+from benchmarks.measures.storing import growth, ingest, split, widths
 from benchmarks.measures.watching import latency, memory, visible
 
 MEASURES: Final = {
@@ -16,10 +17,13 @@ MEASURES: Final = {
     "decode-rolling": decode_rolling,
     "ingest": ingest,
     "split": split,
+    "widths": widths,
     "firehose": firehose,
     "firehose-rolling": firehose_rolling,
     "latency": latency,
     "visible": visible,
     "memory": memory,
     "growth": growth,
+    "read": reading,
+    "read-beside": reading_beside,
 }

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks import bodies
 from benchmarks.bodies import V1_HEADERS, message_v1
 from benchmarks.load import Load, send
-from benchmarks.subjects import Subject
+from benchmarks.subjects import Subject, receiver
+from receiver.config.catalogue import built_in
+from receiver.config.tables_reader import read_catalogue
+from receiver.rows.tables import Catalogue, Table
 
 SERIES: Final = 2_000
 TARGETS: Final = 1_000
@@ -23,6 +29,25 @@ class Bench(NamedTuple):
     """Of a scratch database with the tables."""
     scale: float
     """1 takes minutes, 0.1 is for trying."""
+    tables_file: Path | None = None
+    """The declaration of the tables; None: the built-in one."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The tables that rows are stored in."""
+        return built_in() if self.tables_file is None else read_catalogue(self.tables_file)
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """All of them."""
+        return self.catalogue.tables
+
+    @contextmanager
+    def receiver(self, *flags: str) -> Iterator[Subject]:
+        """A receiver of these tables, ready."""
+        declared = () if self.tables_file is None else (f"--tables-file={self.tables_file}",)
+        with receiver(self.url, *declared, *flags) as subject:
+            yield subject
 
     def scrapes(self, at_full_scale: int) -> int:
         """So many scrapes, scaled."""
@@ -47,10 +72,14 @@ def plural(count: int, thing: str) -> str:
 
 
 async def store(
-    subject: Subject, scrapes: range, connections: int, size: int = SERIES
+    subject: Subject,
+    tables: Sequence[Table],
+    scrapes: range,
+    connections: int,
+    size: int = SERIES,
 ) -> tuple[float, Load]:
-    """Rows a second over HTTP of pairs in requests of so many samples."""
-    points = bodies.pairs(TARGETS, scrapes)
+    """Rows a second of all tables over HTTP, in requests of so many samples."""
+    points = bodies.rows(tables, TARGETS, scrapes)
     prepared = [bodies.body(message_v1(batch)) for batch in bodies.batches(points, size)]
     load = await asyncio.to_thread(send, subject.url, prepared, V1_HEADERS, connections)
-    return len(scrapes) * TARGETS / load.seconds, load
+    return len(tables) * len(scrapes) * TARGETS / load.seconds, load

@@ -13,15 +13,13 @@ from benchmarks.bodies import V1_HEADERS, V2_HEADERS, message_v1, message_v2
 from benchmarks.load import send
 from benchmarks.measures.common import SERIES, Bench, plural
 from benchmarks.results import Result
-from benchmarks.subjects import Subject, receiver, victoria_metrics
+from benchmarks.subjects import Subject, victoria_metrics
 from receiver.protocol import v1, v2
 from receiver.protocol.compression import decompress
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.protocol.generated.remote_write_v2_pb2 import Request
 from receiver.protocol.series import SeriesCache
-from receiver.rows.model import Metric
 
-NAMES: Final = {"app_status": Metric.STATUS, "ocr_value": Metric.OCR}
 CACHE_SIZE: Final = 256 * 2**20
 """Bytes in which every series of a measure fits."""
 WARM_UP: Final = 64
@@ -75,14 +73,14 @@ async def decode(bench: Bench) -> AsyncIterator[Result]:
     repetitions = max(20, bench.scrapes(100))
     for version, encode, message, decoder in VERSIONS:
         for kept, shift in ((0, 0), (2, 0), (200, 0), (2000, 0), (0, 1)):
-            points = bodies.mixed(SERIES, kept, 0)
+            points = bodies.mixed(bench.tables, SERIES, kept, 0)
             given = [
                 bodies.body(encode(points[shift * n :] + points[: shift * n]))
                 for n in range(repetitions if shift else 1)
             ]
             if not shift:
                 given *= repetitions
-            used = decoder(SeriesCache(NAMES, CACHE_SIZE))
+            used = decoder(SeriesCache(bench.catalogue, CACHE_SIZE))
             used.decode(decompress(given[0]))
             seconds, limit = compare(partial(read, used), partial(parse, message), given)
             size = len(decompress(given[0])) / 1e6
@@ -102,11 +100,11 @@ async def decode_rolling(bench: Bench) -> AsyncIterator[Result]:
     for share in rolling.SHARES:
         seconds_before = 0.0
         for version, encode, message, decoder in VERSIONS:
-            points = rolling.batches(share, range(bench.scrapes(10) + 3), SERIES)
+            points = rolling.batches(bench.tables, share, range(bench.scrapes(10) + 3), SERIES)
             given = [bodies.body(encode(batch)) for batch in points]
             # All series come up before it counts, with a value of zero and with another one.
             warm_up = 3 * rolling.TARGETS * share.series // SERIES + 1
-            used = decoder(SeriesCache(NAMES, CACHE_SIZE))
+            used = decoder(SeriesCache(bench.catalogue, CACHE_SIZE))
             for body in given[:warm_up]:
                 read(used, body)
             given = given[warm_up:]
@@ -122,14 +120,14 @@ async def decode_rolling(bench: Bench) -> AsyncIterator[Result]:
 
 async def firehose(bench: Bench) -> AsyncIterator[Result]:
     """One sample in a hundred kept, beside VictoriaMetrics, which keeps all."""
-    first = message_v1(bodies.mixed(SERIES, 20, 0))
+    first = message_v1(bodies.mixed(bench.tables, SERIES, 20, 0))
     prepared = [bodies.body(bodies.later(first, n)) for n in range(WARM_UP + bench.scrapes(4_000))]
     with victoria_metrics() as peer:
         if peer is None:
             return
         rate, cpu = await pour(peer, prepared, V1_HEADERS)
     for workers in (1, 2):
-        with receiver(bench.url, f"--workers={workers}") as subject:
+        with bench.receiver(f"--workers={workers}") as subject:
             own_rate, own_cpu = await pour(subject, prepared, V1_HEADERS)
         case = f"1 % kept, 8 connections, {plural(workers, 'worker')}"
         yield compare_cpu(case, own_cpu, cpu, 0.5 if workers == 1 else None)
@@ -146,7 +144,7 @@ async def firehose(bench: Bench) -> AsyncIterator[Result]:
 async def firehose_rolling(bench: Bench) -> AsyncIterator[Result]:
     """Rolling batches in both versions, beside VictoriaMetrics on those of 1.0."""
     for share in rolling.SHARES:
-        batches = list(rolling.batches(share, range(bench.scrapes(30) + 5), SERIES))
+        batches = list(rolling.batches(bench.tables, share, range(bench.scrapes(30) + 5), SERIES))
         older = [bodies.body(message_v1(batch)) for batch in batches]
         newer = [bodies.body(message_v2(batch)) for batch in batches]
         with victoria_metrics() as peer:
@@ -157,7 +155,7 @@ async def firehose_rolling(bench: Bench) -> AsyncIterator[Result]:
             ("1.0", older, V1_HEADERS, 0.5),
             ("2.0", newer, V2_HEADERS, 0.6),
         ):
-            with receiver(bench.url) as subject:
+            with bench.receiver() as subject:
                 _, own_cpu = await pour(subject, prepared, headers)
             case = f"rolling batches of {version}, {share} kept, 8 connections"
             # What is kept is stored, so only what is filtered has a goal.

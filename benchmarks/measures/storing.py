@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Final
 
 import asyncpg
 
 from benchmarks import bodies, raw
-from benchmarks.bodies import V1_HEADERS, message_v1
+from benchmarks.bodies import V1_HEADERS, Point, message_v1
 from benchmarks.load import send
 from benchmarks.measures.common import SERIES, TARGETS, Bench, Clock, plural, store
 from benchmarks.results import Result
-from benchmarks.subjects import receiver
+from receiver.rows.tables import Table
+from receiver.storage.connection.places import quote
+from receiver.storage.writing.statements import any_value
 
-FILL: Final = """
-INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)
-SELECT at, source_id, 0, at
+WIDTHS: Final = Path(__file__).parents[1] / "widths.yaml"
+GOALS: Final = {"one_column": 1.5, "eight_columns": 0.5}
+"""Rows a second beside the pair's, by table."""
+
+
+def fill_table(table: Table) -> str:
+    """Write a statement that adds rows of sources ($1) between two times."""
+    columns = ", ".join(quote(column.name) for column in table.columns)
+    return f"""
+INSERT INTO {quote(table.name)} (created_at, source_id, {columns})
+SELECT at, source_id, {", ".join(map(any_value, table.columns))}
 FROM unnest($1::int[]) AS source_id,
     generate_series(to_timestamp($2), to_timestamp($3), interval '5 seconds') AS at
 """
@@ -26,8 +37,7 @@ FROM unnest($1::int[]) AS source_id,
 
 async def copy(bench: Bench, scrapes: range, connections: int) -> float:
     """Rows a second of such rows by COPY."""
-    ids = (await raw.sources(bench.url))[:TARGETS]
-    return await raw.copy(bench.url, raw.rows(ids, scrapes), connections)
+    return await raw.copy(bench.url, bench.tables, scrapes, TARGETS, connections)
 
 
 async def ingest(bench: Bench) -> AsyncIterator[Result]:
@@ -35,13 +45,15 @@ async def ingest(bench: Bench) -> AsyncIterator[Result]:
     goals = {(1, 2000, 1): 0.8, (8, 2000, 1): 1.2, (8, 2000, 2): 1.8}
     clock = Clock()
     for workers in (1, 2):
-        with receiver(bench.url, f"--workers={workers}") as subject:
-            await store(subject, clock.take(2), 4)
+        with bench.receiver(f"--workers={workers}") as subject:
+            await store(subject, bench.tables, clock.take(2), 4)
             for connections, size in product((1, 4, 8, 16), (500, 2_000, 10_000)):
                 scrapes = bench.scrapes(100)
                 alone = await copy(bench, clock.take(scrapes), 1)
                 together = await copy(bench, clock.take(scrapes), connections)
-                rate, load = await store(subject, clock.take(scrapes), connections, size)
+                rate, load = await store(
+                    subject, bench.tables, clock.take(scrapes), connections, size
+                )
                 case = f"{plural(workers, 'worker')}, {plural(connections, 'connection')}, "
                 case += f"{size} samples"
                 figure = f"{rate:,.0f} rows/s, p99 {load.percentile(0.99) * 1000:.0f} ms"
@@ -51,24 +63,55 @@ async def ingest(bench: Bench) -> AsyncIterator[Result]:
                 yield Result(measure, case, figure, rate / together, "COPY on as many")
 
 
-async def split(bench: Bench) -> AsyncIterator[Result]:
-    """Every half in another request than its twin, beside pairs."""
+async def widths(bench: Bench) -> AsyncIterator[Result]:
+    """Rows of one column and of eight columns beside the pair, all to one receiver."""
+    bench = bench._replace(tables_file=WIDTHS)
     clock = Clock()
     scrapes = bench.scrapes(200)
-    with receiver(bench.url) as subject:
-        await store(subject, clock.take(2), 4)
-        paired, _ = await store(subject, clock.take(scrapes), 8)
+    pair, others = bench.catalogue.by_name["pair"], list(GOALS)
+    with bench.receiver() as subject:
+        await store(subject, bench.tables, clock.take(2), 4)
+        for name in others:
+            table = bench.catalogue.by_name[name]
+            paired, _ = await store(subject, [pair], clock.take(scrapes), 8)
+            rate, _ = await store(subject, [table], clock.take(scrapes), 8)
+            yield Result(
+                f"widths, {bench.name}",
+                f"{plural(table.width, 'column')}, 8 connections, {SERIES} samples",
+                f"{rate:,.0f} rows/s",
+                rate / paired,
+                "pairs",
+                GOALS[name],
+            )
+
+
+def parts_of(tables: Sequence[Table], batch: Sequence[Point]) -> Iterator[list[Point]]:
+    """Divide the samples of rows so that those of a row are all in different parts."""
+    width = len(bodies.metrics_of(tables))
+    return (list(batch[first::width]) for first in range(width))
+
+
+async def split(bench: Bench) -> AsyncIterator[Result]:
+    """Every sample in another request than the others of its row, beside rows in one request."""
+    clock = Clock()
+    scrapes = bench.scrapes(200)
+    with bench.receiver() as subject:
+        await store(subject, bench.tables, clock.take(2), 4)
+        paired, _ = await store(subject, bench.tables, clock.take(scrapes), 8)
         prepared: list[bytes] = []
-        for batch in bodies.batches(bodies.pairs(TARGETS, clock.take(scrapes)), 2 * SERIES):
-            prepared += [bodies.body(message_v1(half)) for half in (batch[::2], batch[1::2])]
+        points = bodies.rows(bench.tables, TARGETS, clock.take(scrapes))
+        together = SERIES * len(bodies.metrics_of(bench.tables))
+        for batch in bodies.batches(points, together):
+            parts = parts_of(bench.tables, batch)
+            prepared += [bodies.body(message_v1(part)) for part in parts if part]
         load = await asyncio.to_thread(send, subject.url, prepared, V1_HEADERS, 8)
-    rate = scrapes * TARGETS / load.seconds
+    rate = len(bench.tables) * scrapes * TARGETS / load.seconds
     yield Result(
-        f"split halves, {bench.name}",
+        f"split rows, {bench.name}",
         "8 connections, 2000 samples",
         f"{rate:,.0f} rows/s",
         rate / paired,
-        "pairs",
+        "rows in one request",
         0.6,
     )
 
@@ -79,14 +122,14 @@ async def growth(bench: Bench) -> AsyncIterator[Result]:
     sizes = [round(rows * bench.scale) for rows in (1_000_000, 10_000_000, 50_000_000)]
     first = 0.0
     filled = 0
-    with receiver(bench.url) as subject:
-        await store(subject, clock.take(2), 4)
+    with bench.receiver() as subject:
+        await store(subject, bench.tables, clock.take(2), 4)
         ids = (await raw.sources(bench.url))[:TARGETS]
         for size in sizes:
-            filled = await fill(bench.url, ids, filled, size // TARGETS)
+            filled = await fill(bench, ids, filled, size // TARGETS)
             # The fill has driven out of memory what a running receiver keeps there.
-            await store(subject, clock.take(bench.scrapes(50)), 8)
-            rate, _ = await store(subject, clock.take(bench.scrapes(400)), 8)
+            await store(subject, bench.tables, clock.take(bench.scrapes(50)), 8)
+            rate, _ = await store(subject, bench.tables, clock.take(bench.scrapes(400)), 8)
             first = first or rate
             yield Result(
                 f"growth, {bench.name}",
@@ -98,18 +141,21 @@ async def growth(bench: Bench) -> AsyncIterator[Result]:
             )
 
 
-async def fill(url: str, ids: Sequence[int], before: int, scrapes: int) -> int:
-    """Have so many scrapes of every source in the table, all older than what is sent."""
-    connection = await asyncpg.connect(url)
+async def fill(bench: Bench, ids: Sequence[int], before: int, scrapes: int) -> int:
+    """Have so many scrapes of every source in each table, all older than what is sent."""
+    connection = await asyncpg.connect(bench.url)
     # Without checks of foreign keys, which hold.
     await connection.execute("SET session_replication_role = replica")
     start = bodies.START / 1000 - 3600
     while before < scrapes:
         upto = min(before + 1_000, scrapes)
-        await connection.execute(FILL, list(ids), start - 5 * upto, start - 5 * before - 5)
+        for table in bench.tables:
+            times = start - 5 * upto, start - 5 * before - 5
+            await connection.execute(fill_table(table), list(ids), *times)
         before = upto
     # What the server would do after so many rows, and beside the measurement.
-    await connection.execute("VACUUM (ANALYZE) app_logs")
+    for table in bench.tables:
+        await connection.execute(f"VACUUM (ANALYZE) {quote(table.name)}")
     await connection.execute("CHECKPOINT")
     await connection.close()
     return scrapes

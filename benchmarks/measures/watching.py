@@ -15,7 +15,6 @@ from benchmarks.bodies import V1_HEADERS, message_v1
 from benchmarks.load import percentile, send
 from benchmarks.measures.common import SERIES, Bench, Clock, store
 from benchmarks.results import Result
-from benchmarks.subjects import receiver
 from receiver.config.value_types import parse_duration
 from receiver.demo.application import applications
 from receiver.demo.prometheus import prometheus
@@ -33,16 +32,17 @@ SELECT id, extract(epoch FROM clock_timestamp() - created_at) AS age FROM app_lo
 async def latency(bench: Bench) -> AsyncIterator[Result]:
     """From a lone request to its visible rows, on an idle machine."""
     clock = Clock()
-    with receiver(bench.url) as subject:
-        await store(subject, clock.take(2), 1)
-        points = bodies.pairs(100, clock.take(bench.scrapes(300)))
-        prepared = [bodies.body(message_v1(batch)) for batch in bodies.batches(points, 200)]
+    with bench.receiver() as subject:
+        await store(subject, bench.tables, clock.take(2), 1)
+        points = bodies.rows(bench.tables, 100, clock.take(bench.scrapes(300)))
+        size = 100 * len(bodies.metrics_of(bench.tables))
+        prepared = [bodies.body(message_v1(batch)) for batch in bodies.batches(points, size)]
         load = await asyncio.to_thread(send, subject.url, prepared, V1_HEADERS, 1)
     for part in (0.5, 0.99):
         milliseconds = load.percentile(part) * 1000
         yield Result(
             f"latency, {bench.name}",
-            f"100 pairs to 2xx, p{part * 100:g}",
+            f"100 targets to 2xx, p{part * 100:g}",
             f"{milliseconds:.1f} ms",
             milliseconds / 20,
             "20 ms",
@@ -52,12 +52,15 @@ async def latency(bench: Bench) -> AsyncIterator[Result]:
 
 
 async def visible(bench: Bench) -> AsyncIterator[Result]:
-    """From a scrape by Prometheus to its visible row, beside the time that it gathers a batch."""
+    """From a scrape by Prometheus to its visible row, beside the time that it gathers a batch.
+
+    What is scraped are the demo's applications, so the rows are those of `app_logs`.
+    """
     program = shutil.which("prometheus")
-    if program is None:
+    if program is None or "app_logs" not in bench.catalogue.by_name:
         return
     count = max(10, bench.scrapes(300))
-    with receiver(bench.url) as subject:
+    with bench.receiver() as subject:
         async with applications(5) as targets:
             configuration = redirect(
                 load_configuration(), targets=targets, url=subject.url, interval=SCRAPE_INTERVAL
@@ -99,9 +102,9 @@ async def watch(url: str, count: int) -> list[float]:
 async def memory(bench: Bench) -> AsyncIterator[Result]:
     """Memory of the receiver with many sources under full load."""
     for targets in (1_000, 10_000, 100_000):
-        with receiver(bench.url) as subject:
+        with bench.receiver() as subject:
             for scrape in range(3):
-                points = bodies.pairs(targets, [scrape])
+                points = bodies.rows(bench.tables, targets, [scrape])
                 prepared = [bodies.body(message_v1(one)) for one in bodies.batches(points, SERIES)]
                 await asyncio.to_thread(send, subject.url, prepared, V1_HEADERS, 8)
             megabytes = subject.memory() / 1e6

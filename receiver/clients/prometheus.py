@@ -16,12 +16,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.clients.prometheus_model import (
     Answer,
+    Anything,
     BuildInfo,
     Configuration,
     ConfigurationText,
     Matrix,
     Points,
     RefusedByPrometheusError,
+    Remote,
     RemoteWrite,
     Target,
     Targets,
@@ -164,6 +166,27 @@ class Prometheus(NamedTuple):
             UnavailableError: as `api` does.
         """
         return (await self._configuration()).remote_write or []
+
+    async def remote_reads(self) -> list[Remote]:
+        """Return the configured remote reads.
+
+        Raises:
+            UnavailableError: as `api` does.
+        """
+        return (await self._configuration()).remote_read or []
+
+    async def warnings(self, expression: str, time: int) -> list[str]:
+        """Return what a query warns of, such as remote reads that failed.
+
+        Args:
+            expression: What is queried; its result is not read.
+            time: Seconds since the Unix epoch.
+
+        Raises:
+            UnavailableError: as `api` does.
+        """
+        answer = await self.api(Answer[Anything], "/query", query=expression, time=str(time))
+        return answer.warnings
 
     async def _configuration(self) -> Configuration:
         answer = await self.api(Answer[ConfigurationText], "/status/config")

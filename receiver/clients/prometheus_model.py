@@ -50,6 +50,10 @@ class Answer(BaseModel, Generic[T]):
     """Set by VictoriaMetrics if a part of its storage did not answer."""
 
 
+class Anything(BaseModel):
+    """An answer whose content does not matter."""
+
+
 class BuildInfo(BaseModel):
     """The version; VictoriaMetrics does not report one."""
 
@@ -125,19 +129,24 @@ class RelabelRule(BaseModel):
         return (found is not None) == (self.action == "drop")
 
 
-class RemoteWrite(BaseModel):
-    """One entry of `remote_write`."""
+class Remote(BaseModel):
+    """One entry of `remote_read`."""
 
     model_config = ConfigDict(extra="allow")
 
     url: str
-    rules: Annotated[list[RelabelRule] | None, Optional] = Field(
-        default=None, alias="write_relabel_configs"
-    )
 
     def says(self, name: str) -> bool:
         """Return whether it has a section or setting of that name."""
         return name in (self.model_extra or {})
+
+
+class RemoteWrite(Remote):
+    """One entry of `remote_write`."""
+
+    rules: Annotated[list[RelabelRule] | None, Optional] = Field(
+        default=None, alias="write_relabel_configs"
+    )
 
 
 class Global(BaseModel):
@@ -151,6 +160,7 @@ class Configuration(BaseModel):
 
     common: Annotated[Global | None, Optional] = Field(default=None, alias="global")
     remote_write: Annotated[list[RemoteWrite] | None, Optional] = None
+    remote_read: Annotated[list[Remote] | None, Optional] = None
 
 
 class ConfigurationText(BaseModel):

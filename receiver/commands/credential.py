@@ -5,7 +5,9 @@ Prometheus and for browsers. `token` makes a random token, for `authorization`: 
 goes to standard error, so that only its digest is redirected into the file.
 
 `--append FILE` creates the file if it does not exist, keeps its content, and refuses a name that
-exists already. A running receiver reads the changed file within a second or two.
+exists already. A running receiver reads the changed file within a second or two. `--may read`
+makes a credential for Grafana or another Prometheus that cannot write, `--may write` one that
+cannot read rows.
 
 Examples:
     receiver credential user prometheus --append credentials.yml
@@ -25,15 +27,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import bcrypt
 
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import SetupError
-from receiver.security.credentials import digest_token, parse_text
-from receiver.security.insertion import Entry, dump, insert, key_of, require_new
+from receiver.security.credentials import May, digest_token, parse_text
+from receiver.security.insertion import Entry, dump, insert, require_new, sections
 from receiver.security.passwords import LONGEST
 from receiver.security.replacing import edit, look
 
@@ -52,6 +54,11 @@ def add_arguments(parser: ArgumentParser) -> None:
             metavar="FILE",
             type=Path,
             help="add it to this credentials file instead of printing it",
+        )
+        kind.add_argument(
+            "--may",
+            choices=get_args(May),
+            help="allow only to read (pages, remote read) or only to write; default: both",
         )
 
 
@@ -73,9 +80,9 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         SetupError: the password cannot be used, or the file cannot be changed.
     """
     del settings
-    add: Callable[[Entry], None] = print_entry
+    add: Callable[[Entry], None] = partial(print_entry, may=arguments.may)
     if arguments.append is not None:
-        add = partial(append_entry, arguments.append)
+        add = partial(append_entry, arguments.append, may=arguments.may)
     if arguments.kind == "user":
         if arguments.append is not None:
             # Checked before asking for the password.
@@ -89,18 +96,18 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     return 0
 
 
-def print_entry(entry: Entry) -> None:
+def print_entry(entry: Entry, *, may: May | None) -> None:
     """Print the content of a credentials file with only this entry."""
-    print(dump({key_of(entry): entry}), end="")  # noqa: T201  the command's result
+    print(dump(sections(entry, may)), end="")  # noqa: T201  the command's result
 
 
-def append_entry(file: Path, entry: Entry) -> None:
+def append_entry(file: Path, entry: Entry, *, may: May | None) -> None:
     """Add an entry to a credentials file.
 
     Raises:
         SetupError: the file cannot be changed, or has a user of that name.
     """
-    edit(file, lambda text: insert(text, entry, str(file)))
+    edit(file, lambda text: insert(text, entry, str(file), may))
     print(f"added to {file}", file=sys.stderr)  # noqa: T201  standard output is for entries
 
 

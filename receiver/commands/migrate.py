@@ -32,7 +32,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Migrate the database."""
     del arguments
     # A fault of the tables file shows before a database is started for it.
-    logger.info("migrating %d tables", len(settings.catalogue.tables))
+    logger.debug("migrating %d tables", len(settings.catalogue.tables))
     async with database(settings) as reachable:
         await migrate(reachable)
     return 0

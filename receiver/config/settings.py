@@ -67,7 +67,8 @@ from receiver.errors import SettingsError
 from receiver.protocol.limits import DEFAULTS, MIB, Limits
 from receiver.rows.tables import Catalogue
 
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
+# `[::]` takes IPv4 too, and many containers have no ::1.
+ANY_ADDRESS = dict.fromkeys(("0.0.0.0", "::"), "127.0.0.1")  # noqa: S104  replaced, not bound
 SECRETS = frozenset({"database_url", "database_password", "bearer_token"})
 """Settings whose values are secret."""
 SECRETS_DIR = Path("/run/secrets")
@@ -310,6 +311,26 @@ class Settings(BaseSettings):
         description="Maximum size of a histogram, exemplar or other element of a series; "
         "a series with a larger one is invalid.",
     )
+    max_remote_reads: Count = Field(
+        4,
+        description="Maximum number of read requests that are answered at the same time, each with "
+        "a database connection of its own; further ones wait.",
+    )
+    max_remote_read_series: Count = Field(
+        100_000,
+        description="Maximum number of series that one query of a read request may select.",
+    )
+    max_remote_read_samples: Count = Field(
+        100_000_000, description="Maximum number of samples in the answer to a read request."
+    )
+    max_remote_read_size: Size = Field(
+        ByteSize(64 * MIB),
+        description="Maximum compressed size of an answer of type SAMPLES, which is kept in memory "
+        "until it is complete; STREAMED_XOR_CHUNKS are sent as they are read.",
+    )
+    max_remote_read_frame: Size = Field(
+        ByteSize(MIB), description="Maximum size of a frame of STREAMED_XOR_CHUNKS."
+    )
     series_cache_size: CacheSize = Field(
         ByteSize(64 * MIB),
         description="Memory for the labels of known series, which need not be parsed again; "
@@ -326,6 +347,10 @@ class Settings(BaseSettings):
         timedelta(seconds=20),
         description="Time within which a transaction must commit; after it the request is "
         "answered 503.",
+    )
+    remote_read_timeout: PositiveDuration = Field(
+        timedelta(minutes=2),
+        description="Time within which a read request must be answered, waiting included.",
     )
     retry_after: Duration = Field(
         timedelta(seconds=5), description="Time that a 503 asks the sender to wait."

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
+from receiver.http import paths
+
 Configuration: TypeAlias = dict[str, Any]
 """The content of a `prometheus.yml`."""
 
@@ -56,17 +58,18 @@ def redirect(  # noqa: PLR0913  what the demo changes
     """
     changed = copy.deepcopy(configuration)
     changed["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
-    remote = changed["remote_write"][0]
-    remote["url"] = url
-    if url.startswith("https:"):
-        # On this machine, so the certificate's names need not match.
-        remote["tls_config"] = {"insecure_skip_verify": True}
+    write, read = changed["remote_write"][0], changed["remote_read"][0]
+    write["url"], read["url"] = url, url.removesuffix(paths.WRITE) + paths.READ
     if metrics:
-        remote["write_relabel_configs"] = [
+        write["write_relabel_configs"] = [
             {"source_labels": ["__name__"], "regex": "|".join(metrics), "action": "keep"}
         ]
-    if token is not None:
-        remote["authorization"] = {"credentials": token}
+    for remote in (write, read):
+        if url.startswith("https:"):
+            # On this machine, so the certificate's names need not match.
+            remote["tls_config"] = {"insecure_skip_verify": True}
+        if token is not None:
+            remote["authorization"] = {"credentials": token}
     if interval is not None:
         changed["global"]["scrape_interval"] = f"{interval // timedelta(milliseconds=1)}ms"
     return changed

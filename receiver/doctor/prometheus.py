@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -11,6 +10,8 @@ from receiver.clients.prometheus import Prometheus, opened, public
 from receiver.clients.prometheus_model import RefusedByPrometheusError, RemoteWrite, shorten
 from receiver.config.settings import Settings
 from receiver.doctor.queues import Queue, judge
+from receiver.doctor.remote_read import check_remote_read
+from receiver.doctor.remotes import lacks_credentials, listed, to_us
 from receiver.doctor.table_series import TableSeries, check_table
 from receiver.errors import UnavailableError
 from receiver.http import paths
@@ -34,25 +35,6 @@ async def diagnose(url: str, settings: Settings) -> Report:
             yield found
 
 
-def to_us(remotes: Iterable[RemoteWrite], settings: Settings) -> list[RemoteWrite]:
-    """Return the remote writes to this receiver, by port and path, as its name may differ."""
-
-    def is_ours(url: str) -> bool:
-        try:
-            parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError:
-            return False
-        return port == settings.address[1] and parts.path.endswith(paths.WRITE)
-
-    return [remote for remote in remotes if is_ours(remote.url)]
-
-
-def listed(remotes: Iterable[RemoteWrite]) -> str:
-    """Return the URLs as text."""
-    return ", ".join(public(remote.url) for remote in remotes)
-
-
 async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list[Finding]:
     """Check whether Prometheus sends to this receiver."""
     remotes = await prometheus.remote_writes()
@@ -60,7 +42,7 @@ async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list
     url = f"{scheme}://HOST:{settings.address[1]}{paths.WRITE}"
     if not remotes:
         return [problem("Prometheus has no remote_write", f"in prometheus.yml: url: {url}")]
-    if not (ours := to_us(remotes, settings)):
+    if not (ours := to_us(remotes, settings, paths.WRITE)):
         return [
             warning(
                 f"remote_write goes to {listed(remotes)}, which does not look like this receiver",
@@ -77,18 +59,11 @@ async def check_remote_write(prometheus: Prometheus, settings: Settings) -> list
     return [ok(f"remote_write goes to {listed(ours)}")]
 
 
-def lacks_credentials(remote: RemoteWrite, settings: Settings) -> bool:
-    """Return whether the receiver requires a token or password, and none is configured."""
-    wanted = settings.bearer_token is not None or settings.credentials_file is not None
-    brought = remote.says("authorization") or remote.says("basic_auth")
-    return wanted and not (brought or urlsplit(remote.url).username)
-
-
 async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[Finding]:
     """Check whether `write_relabel_configs` keep the metrics of all tables."""
     return [
         finding
-        for remote in to_us(await prometheus.remote_writes(), settings)
+        for remote in to_us(await prometheus.remote_writes(), settings, paths.WRITE)
         for name in settings.catalogue.by_metric
         for finding in judge_rules(remote, name)
     ]
@@ -132,7 +107,7 @@ async def check_queues(prometheus: Prometheus, settings: Settings) -> list[Findi
     """Check whether Prometheus sends all samples in time."""
     metrics = await prometheus.queue_metrics()
     remotes = await prometheus.remote_writes()
-    urls = {public(remote.url) for remote in to_us(remotes, settings) or remotes}
+    urls = {public(remote.url) for remote in to_us(remotes, settings, paths.WRITE) or remotes}
     return [
         finding
         for url in metrics.get("samples_pending", {})
@@ -156,6 +131,7 @@ async def check_metrics(prometheus: Prometheus, settings: Settings) -> list[Find
 
 CHECKS: Final = {
     "remote_write": check_remote_write,
+    "remote_read": check_remote_read,
     "relabeling": check_relabeling,
     "targets": check_targets,
     "queue": check_queues,

@@ -23,7 +23,7 @@ EXPIRES_SOON: Final = timedelta(days=14)
 async def check_credentials(settings: Settings) -> list[Finding]:
     """Check whether requests need credentials."""
     try:
-        users, tokens = read_credentials(settings)
+        users, tokens, _ = read_credentials(settings)
     except SettingsError as error:
         return [problem(str(error))]
     if not settings.requires_credentials:

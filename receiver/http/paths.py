@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 WRITE: Final = "/api/v1/write"
+READ: Final = "/api/v1/read"
 METRICS: Final = "/metrics"
 HEALTHY: Final = "/-/healthy"
 READY: Final = "/-/ready"

@@ -22,6 +22,7 @@ from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
 from receiver.protocol.scheduling import Decoder
 from receiver.protocol.series import SeriesCache
+from receiver.read import ReadHandler
 from receiver.security.headers import add_headers
 from receiver.security.origin import SameSite
 from receiver.security.refuser import Refuser
@@ -76,6 +77,9 @@ def build_app(
     write = WriteHandler(settings, decoders, store, in_flight, metrics)
     write.record = record
     app.router.add_post(paths.WRITE, write.handle, expect_handler=leave_to_handler)
+    read = ReadHandler(settings, metrics)
+    app.cleanup_ctx.append(read.run)
+    app.router.add_post(paths.READ, read.handle, expect_handler=leave_to_handler)
     app.router.add_get(paths.METRICS, expose_metrics)
     app.router.add_get(paths.HEALTHY, answer_healthy)
     app.router.add_get(paths.READY, answer_ready)

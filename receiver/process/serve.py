@@ -24,7 +24,7 @@ async def serve(settings: Settings, record: Record | None = None) -> None:
     warn_if_unauthenticated(settings)
     # A fault of the tables file shows before any process is started.
     tables = ", ".join(table.name for table in settings.catalogue.tables)
-    logger.info("samples of declared metrics become rows of %s", tables)
+    logger.debug("samples of declared metrics become rows of %s", tables)
     stop = stop_signal()
     async with database(settings) as reachable:
         if settings.workers > 1 and record is None:

@@ -10,10 +10,16 @@ from receiver.errors import BadRequestError, TooLargeError
 
 FRAMED_MAGIC: Final = b"\xff\x06\x00\x00sNaPpY"
 MAX_RATIO: Final = 32
+WRITE_ADVICE: Final = "(RECEIVER_MAX_MESSAGE_SIZE); send fewer samples a request"
 
 
-def check_size(body: bytes, limit: int) -> int:
-    """The size in bytes that a block states, if it is at most `limit`.
+def check_size(body: bytes, limit: int, advice: str = WRITE_ADVICE) -> int:
+    """Return the size in bytes that a block states, if it is at most `limit`.
+
+    Args:
+        body: The block.
+        limit: Maximum size in bytes.
+        advice: What the error says of the limit.
 
     Raises:
         BadRequestError: the body cannot be a snappy block of that size.
@@ -24,8 +30,7 @@ def check_size(body: bytes, limit: int) -> int:
     size = read_size(body)
     if size > limit:
         raise TooLargeError(
-            f"the request is {size} bytes decompressed, the limit is {limit} "
-            "(RECEIVER_MAX_MESSAGE_SIZE); send fewer samples a request"
+            f"the request is {size} bytes decompressed, the limit is {limit} {advice}"
         )
     # The smallest encoding takes 3 bytes for every 64: less cannot be a whole block.
     if size > MAX_RATIO * len(body):

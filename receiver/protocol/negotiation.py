@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -11,6 +11,7 @@ from receiver.errors import UnsupportedMediaTypeError
 
 MEDIA_TYPE: Final = "application/x-protobuf"
 ENCODING: Final = "snappy"
+READ_REQUEST: Final = "prometheus.ReadRequest"
 # A parameter's name, and its value quoted or not (RFC 9110, section 5.6.6).
 PARAMETER: Final = re.compile(r"""([^\s;="]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))""")
 # Possessive, for with backtracking a crafted header would take for ever.
@@ -36,16 +37,39 @@ def negotiate(headers: Mapping[str, str]) -> Message:
     Raises:
         UnsupportedMediaTypeError: the message or its compression is not supported.
     """
+    check_encoding(headers)
+    return Message(parse_content_type(headers.get("Content-Type", MEDIA_TYPE), tuple(Message)))
+
+
+def check_read(headers: Mapping[str, str]) -> None:
+    """Check that the headers say that the body is a read request.
+
+    Raises:
+        UnsupportedMediaTypeError: the message or its compression is not supported.
+    """
+    check_encoding(headers)
+    parse_content_type(headers.get("Content-Type", MEDIA_TYPE), (READ_REQUEST,))
+
+
+def check_encoding(headers: Mapping[str, str]) -> None:
+    """Check how the body is compressed.
+
+    Raises:
+        UnsupportedMediaTypeError: not as it should be.
+    """
     encoding = headers.get("Content-Encoding", ENCODING).strip().lower()
     if encoding != ENCODING:
         raise UnsupportedMediaTypeError(
             f"Content-Encoding {encoding!r} is not supported; send {ENCODING} (block format)"
         )
-    return parse_content_type(headers.get("Content-Type", MEDIA_TYPE))
 
 
-def parse_content_type(value: str) -> Message:
+def parse_content_type(value: str, messages: Sequence[str]) -> str:
     """Read the media type and its `proto` parameter, in any form RFC 9110 section 8.3.1 allows.
+
+    Args:
+        value: The header's value.
+        messages: Those that are supported; the first is that of a header that names none.
 
     Raises:
         UnsupportedMediaTypeError: another media type or message.
@@ -56,8 +80,8 @@ def parse_content_type(value: str) -> Message:
             name.lower(): ESCAPED.sub(r"\1", quoted) or token
             for name, quoted, token in PARAMETER.findall(header["parameters"])
         }
-        name = parameters.get("proto", Message.V1)
-        if name in set(Message):
-            return Message(name)
-    supported = " or ".join(f"{MEDIA_TYPE};proto={message}" for message in Message)
+        name = parameters.get("proto", messages[0])
+        if name in messages:
+            return name
+    supported = " or ".join(f"{MEDIA_TYPE};proto={message}" for message in messages)
     raise UnsupportedMediaTypeError(f"Content-Type {value!r} is not supported; send {supported}")

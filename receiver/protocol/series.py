@@ -31,6 +31,7 @@ MAX_PAIR_SIZE: Final = 256
 
 # Bytes of memory, beside that of strings.
 ENTRY_SIZE: Final = 120
+SERIES_SIZE: Final = 96
 SOURCE_SIZE: Final = 400
 SLOT_SIZE: Final = 8
 PAIR_SIZE: Final = 80
@@ -60,6 +61,8 @@ class SeriesCache:
         self._taken = 0
         self._young: dict[Key, Series | Filtered] = {}
         self._old: dict[Key, Series | Filtered] = {}
+        # Sources of the young ones; many series may have the same.
+        self._held: set[Source] = set()
         # All series of a row must get one Source object for as long as one is in use.
         self._sources: dict[Table, WeakValueDictionary[Labels, Source]] = {
             table: WeakValueDictionary() for table in catalogue.tables
@@ -114,19 +117,25 @@ class SeriesCache:
         return known
 
     def _remember(self, key: Key, known: Series | Filtered) -> None:
-        taken = ENTRY_SIZE + getsizeof(key)
-        if known is not FILTERED:
-            # Each table's source has the labels that this table does not ignore.
-            sources = [known.source, *(other.source for other in known.others)]
-            taken += text_size(key) + sum(map(size_of, sources))
+        sources = [] if known is FILTERED else [one.source for one in (known, *known.others)]
+        own = ENTRY_SIZE + getsizeof(key) + SERIES_SIZE * len(sources)
+        taken = own + self._size_of_new(sources, key)
         if taken > self._most:
             return
         if self._taken + taken > self._most:
             self._old, self._young = self._young, {}
-            self._taken = 0
+            self._held = set()
             self.generation += 1
+            self._taken = 0
+            taken = own + self._size_of_new(sources, key)
         self._young[key] = known
+        self._held.update(sources)
         self._taken += taken
+
+    def _size_of_new(self, sources: Iterable[Source], key: Key) -> int:
+        """Return the memory that sources take which no series of this generation has."""
+        sizes = [size_of(source) for source in sources if source not in self._held]
+        return sum(sizes) + (text_size(key) if sizes else 0)
 
     def _source(self, table: Table, by_name: dict[str, str], key: Key) -> Source:
         labels = tuple(sorted(by_name.items()))
@@ -134,7 +143,7 @@ class SeriesCache:
             labels = tuple(label for label in labels if label[0] not in table.ignoring)
         source = self._sources[table].get(labels)
         if source is None:
-            self.made += SOURCE_SIZE + SLOT_SIZE * len(labels) + len(key)
+            self.made += SOURCE_SIZE + SLOT_SIZE * (len(labels) + len(table.labels)) + len(key)
             # Most labels are those of many sources.
             find = self._pairs.get
             source = Source(table, tuple([find(pair) or self._share(pair) for pair in labels]))

@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -18,10 +18,11 @@ from aiohttp.typedefs import Middleware
 from receiver.config.settings import Settings
 from receiver.errors import OutdatedConnectionError, ReceiverError, UnauthorizedError
 from receiver.http import paths
-from receiver.security.credentials import Credentials, read_credentials
+from receiver.security.credentials import Credentials, May, read_credentials
 from receiver.security.files import Reloaded
 from receiver.security.identity import IDENTITY
 from receiver.security.passwords import Attempt, PasswordChecker
+from receiver.security.permissions import require
 from receiver.security.refuser import Refuser
 from receiver.security.tls import ServerTLS
 from receiver.telemetry.metrics import Metrics
@@ -33,6 +34,14 @@ BROWSERS: Final = (
 """Hint for people who open the page where only tokens are set."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Client(NamedTuple):
+    """Who sends a request."""
+
+    name: str
+    may: May | None = None
+    """The only thing that the client may do; None: everything."""
 
 
 class Authentication:
@@ -70,17 +79,18 @@ class Authentication:
             if is_open(request):
                 return await handler(request)
             try:
-                identity = await self.identify(request)
-                if identity is None:
+                client = await self.identify(request)
+                if client is None:
                     raise UnauthorizedError
+                require(request, client.may)
             except ReceiverError as error:
                 return self._answer(request, error)
-            request[IDENTITY] = identity
+            request[IDENTITY] = client.name
             return await handler(request)
 
         return guard
 
-    async def identify(self, request: web.Request) -> str | None:
+    async def identify(self, request: web.Request) -> Client | None:
         """Return who sends a request; None if the credentials are missing or wrong.
 
         Raises:
@@ -89,15 +99,17 @@ class Authentication:
         """
         certified = self._find_subject(request) if self._wants_certificate else ""
         credentials = self._credentials.value
-        if certified is None or not any(credentials):
-            return certified
+        if certified is None:
+            return None
+        if not any(credentials):
+            return Client(certified)
         # With several headers, a proxy might have checked another one.
         if len(brought := request.headers.getall("Authorization", [])) != 1:
             return None
         scheme, _, given = brought[0].partition(" ")
         match scheme.lower():
             case "bearer":
-                return "token" if is_token(given.strip(), credentials) else None
+                return find_token(given.strip(), credentials)
             case "basic":
                 return await self._find_user(request, given.strip(), credentials)
         return None
@@ -120,7 +132,7 @@ class Authentication:
 
     async def _find_user(
         self, request: web.Request, given: str, credentials: Credentials
-    ) -> str | None:
+    ) -> Client | None:
         user, password = split_basic(given)
         if not credentials.users:
             return None
@@ -135,7 +147,9 @@ class Authentication:
             address=network(request.remote or ""),
             is_wanted=lambda: request.transport is not None,
         )
-        return name if await self._passwords.matches(attempt) else None
+        if not await self._passwords.matches(attempt):
+            return None
+        return Client(name, credentials.may.get(name))
 
     def _answer(self, request: web.Request, error: ReceiverError) -> web.Response:
         """Refuse a request, without showing what was wrong and without reading its body."""
@@ -179,10 +193,12 @@ def is_open(request: web.Request) -> bool:
     return resource is not None and resource.canonical in paths.UNAUTHENTICATED
 
 
-def is_token(given: str, credentials: Credentials) -> bool:
-    """Return whether a token is valid, in a time that does not depend on the token."""
+def find_token(given: str, credentials: Credentials) -> Client | None:
+    """Return whose token it is, None if invalid, in a time that does not depend on the token."""
     digest = hashlib.sha256(given.encode(errors="surrogateescape")).digest()
-    return sum(hmac.compare_digest(digest, known) for known in credentials.tokens) > 0
+    if not sum(hmac.compare_digest(digest, known) for known in credentials.tokens):
+        return None
+    return Client("token", credentials.may.get(digest.hex()))
 
 
 def split_basic(given: str) -> tuple[bytes, bytes]:

@@ -6,6 +6,8 @@ The file has the format of Prometheus' `web.yml`, with tokens:
       NAME: bcrypt hash
     bearer_tokens:
       - SHA-256 digest, in hexadecimal
+    may:
+      NAME or digest: read or write, if not both
 
 A key may occur twice, as happens when entries are appended; all its values count.
 """
@@ -14,12 +16,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, NamedTuple, Self, TypeAlias
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    model_validator,
+)
 
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
@@ -29,6 +39,10 @@ from receiver.security.merging import DuplicateKeyError, MergingLoader
 NAME: Final = "RECEIVER_CREDENTIALS_FILE"
 
 
+May: TypeAlias = Literal["read", "write"]
+"""The only thing that a client may do."""
+
+
 class Credentials(NamedTuple):
     """The accepted credentials."""
 
@@ -36,6 +50,9 @@ class Credentials(NamedTuple):
     """The bcrypt hash of each user's password."""
     tokens: tuple[bytes, ...]
     """SHA-256 digests of tokens, which are too long to guess."""
+    may: Mapping[str, May] = MappingProxyType({})
+    """What those may do that may not do everything: by a user's name, or a token's digest in
+    hexadecimal."""
 
 
 def must_match(pattern: str, fault: str) -> AfterValidator:
@@ -78,6 +95,18 @@ class CredentialsFile(BaseModel):
 
     basic_auth_users: Annotated[dict[UserName, PasswordHash], or_empty(dict)] = {}
     bearer_tokens: Annotated[list[TokenDigest], or_empty(list)] = []
+    may: Annotated[dict[str, May], or_empty(dict)] = {}
+
+    @model_validator(mode="after")
+    def _check_may(self) -> Self:
+        tokens = {digest.lower() for digest in self.bearer_tokens}
+        for place, name in enumerate(self.may, 1):
+            if name not in self.basic_auth_users and name.lower() not in tokens:
+                raise ValueError(
+                    f"may: entry {place} is neither a user of basic_auth_users nor a digest of "
+                    "bearer_tokens"
+                )
+        return self
 
 
 def read_credentials(settings: Settings) -> Credentials:
@@ -93,6 +122,10 @@ def read_credentials(settings: Settings) -> Credentials:
     return Credentials(
         {name: hashed.encode() for name, hashed in content.basic_auth_users.items()},
         tokens + tuple(map(bytes.fromhex, content.bearer_tokens)),
+        {
+            name if name in content.basic_auth_users else name.lower(): may
+            for name, may in content.may.items()
+        },
     )
 
 

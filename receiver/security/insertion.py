@@ -10,22 +10,24 @@ from typing import Final, TypeAlias
 import yaml
 
 from receiver.errors import SettingsError
-from receiver.security.credentials import CredentialsFile, parse_text
+from receiver.security.credentials import CredentialsFile, May, parse_text
 from receiver.security.merging import is_empty
 
 USERS: Final = "basic_auth_users"
 TOKENS: Final = "bearer_tokens"
+MAY: Final = "may"
 Entry: TypeAlias = dict[str, str] | list[str]
 """A user's name and hash, or the digest of a token."""
 
 
-def insert(text: str, entry: Entry, place: str) -> str:
+def insert(text: str, entry: Entry, place: str, may: May | None = None) -> str:
     """Return the text of a credentials file with another entry.
 
     Args:
         text: The content so far, which may be empty.
         entry: What to add.
         place: The file's name, for errors.
+        may: The only thing that its client may do; None: everything.
 
     Raises:
         SettingsError: the user exists already, or the text is not a credentials file; the message
@@ -34,13 +36,28 @@ def insert(text: str, entry: Entry, place: str) -> str:
     content = parse_text(text, place)
     for name in entry if isinstance(entry, dict) else ():
         require_new(content, name, place)
-    wanted = extend(content, entry)
-    for candidate in (insert_at_key(text, entry), insert_at_end(text, entry)):
+    for key, part in sections(entry, may).items():
+        text = insert_part(text, key, part, place)
+    return text
+
+
+def sections(entry: Entry, may: May | None) -> dict[str, Entry]:
+    """Return what an entry adds to which keys of the file."""
+    added = {USERS if isinstance(entry, dict) else TOKENS: entry}
+    if may is not None:
+        added[MAY] = dict.fromkeys(entry, may)
+    return added
+
+
+def insert_part(text: str, key: str, entry: Entry, place: str) -> str:
+    """Return the text with more content of a key."""
+    wanted = extend(parse_text(text, place), key, entry)
+    for candidate in (insert_at_key(text, key, entry), insert_at_end(text, key, entry)):
         with suppress(SettingsError):
             if parse_text(candidate, place) == wanted:
                 return candidate
     # In an unusual layout: the comments are lost, the credentials are not.
-    return dump(wanted.model_dump())
+    return dump({name: value for name, value in wanted.model_dump().items() if value})
 
 
 def require_new(content: CredentialsFile, name: str, place: str) -> None:
@@ -56,30 +73,26 @@ def require_new(content: CredentialsFile, name: str, place: str) -> None:
         )
 
 
-def extend(content: CredentialsFile, entry: Entry) -> CredentialsFile:
+def extend(content: CredentialsFile, key: str, entry: Entry) -> CredentialsFile:
     """Return the credentials with another entry."""
-    if isinstance(entry, dict):
-        return content.model_copy(update={USERS: content.basic_auth_users | entry})
-    return content.model_copy(update={TOKENS: content.bearer_tokens + entry})
+    known = getattr(content, key)
+    return content.model_copy(
+        update={key: known | entry if isinstance(entry, dict) else known + entry}
+    )
 
 
-def key_of(entry: Entry) -> str:
-    """Return the key for entries of that kind."""
-    return USERS if isinstance(entry, dict) else TOKENS
-
-
-def insert_at_end(text: str, entry: Entry) -> str:
+def insert_at_end(text: str, key: str, entry: Entry) -> str:
     """Return the text with the entry under a new key at the end."""
-    return insert_lines(text, len(text), dump({key_of(entry): entry}))
+    return insert_lines(text, len(text), dump({key: entry}))
 
 
-def insert_at_key(text: str, entry: Entry) -> str:
+def insert_at_key(text: str, key: str, entry: Entry) -> str:
     """Return the text with the entry after the others of its kind, or at the end."""
     root = yaml.compose(text, Loader=yaml.BaseLoader)
     pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    values = [value for key, value in pairs if key.value == key_of(entry)]
+    values = [value for name, value in pairs if name.value == key]
     if not values:
-        return insert_at_end(text, entry)
+        return insert_at_end(text, key, entry)
     node = values[-1]
     if is_empty(node):
         return insert_lines(text, node.end_mark.index, indent(dump(entry), "  "))

@@ -30,6 +30,8 @@ class Refuser:
         if request.path == paths.WRITE:
             self._metrics.count_refused(error)
             self._metrics.requests.labels(error.status, "unknown").inc()
+        elif request.path == paths.READ:
+            self._metrics.reads.labels(error.status, "unknown").inc()
         elif hint:
             response.text = f"{response.text}\n{hint}\n"
         return response

@@ -47,6 +47,7 @@ from receiver.telemetry.shared_metrics import KeptFiles
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 COMMIT_BUCKETS: Final = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
+READ_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 REFUSALS: Final = (
     BadRequestError,
     UnsupportedMediaTypeError,
@@ -90,6 +91,7 @@ class Metrics:
             for collector in (ProcessCollector, PlatformCollector, GCCollector):
                 collector(registry=registry)
         self._make_requests(registry)
+        self._make_reads(registry)
         self._make_connections(registry)
         self._make_samples(registry)
         self._make_state(registry)
@@ -146,6 +148,32 @@ class Metrics:
             "receiver_arriving_bytes_limit",
             "Maximum size of the request bodies still arriving.",
             registry,
+        )
+
+    def _make_reads(self, registry: CollectorRegistry) -> None:
+        self.reads = Counter(
+            "receiver_read_requests",
+            "Read requests (remote read), by HTTP status and type of the answer.",
+            ["code", "type"],
+            registry=registry,
+        )
+        for answer in ("samples", "streamed_xor_chunks"):
+            self.reads.labels(200, answer).inc(0)
+        self.read_seconds = Histogram(
+            "receiver_read_request_duration_seconds",
+            "Time from the headers of a read request to the end of its answer.",
+            buckets=READ_BUCKETS,
+            registry=registry,
+        )
+        self.samples_read = Counter(
+            "receiver_samples_read",
+            "Samples in complete answers to read requests.",
+            registry=registry,
+        )
+        self.broken_reads = Counter(
+            "receiver_read_answers_broken_off",
+            "Answers to read requests that ended before they were complete.",
+            registry=registry,
         )
 
     def _make_connections(self, registry: CollectorRegistry) -> None:

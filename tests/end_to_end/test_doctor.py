@@ -67,7 +67,7 @@ async def test_a_real_prometheus(database_url: str, make_settings: MakeSettings)
         async def is_well() -> bool:
             found = await levels(url, settings)
             return found == dict.fromkeys(
-                ("prometheus", "remote_write", "queue", "metrics"), Level.OK
+                ("prometheus", "remote_write", "remote_read", "queue", "metrics"), Level.OK
             )
 
         async def lacks_ocr() -> bool:
@@ -76,6 +76,7 @@ async def test_a_real_prometheus(database_url: str, make_settings: MakeSettings)
         await until(is_well)
         elsewhere = settings.model_copy(update={"listen": "127.0.0.1:1"})
         assert (await levels(url, elsewhere))["remote_write"] is Level.WARNING
+        assert (await levels(url, elsewhere))["remote_read"] is Level.NOTE
         renamed = settings.model_copy(update={"status_metric": "state"})
         assert (await levels(url, renamed))["relabeling"] is Level.PROBLEM
         del values["ocr_value"]

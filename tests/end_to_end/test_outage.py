@@ -67,7 +67,7 @@ async def test_every_scrape_during_an_outage_becomes_a_row(
         )
 
         async def nothing_pending() -> bool:
-            return not await connection.fetchval("SELECT count(*) FROM pending_halves")
+            return not await connection.fetchval("SELECT count(*) FROM pending_rows")
 
         await until(nothing_pending)
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0

@@ -247,7 +247,7 @@ async def test_connections_with_requests_in_flight_are_not_closed_for_others(
         assert await is_served(one)
         async with stuck(database):
             sent = [tasks.create_task(post(one.port, request(n))) for n in range(2 * limit)]
-            await until(lambda: "others wait (RECEIVER_MAX_CONNECTIONS)" in one.log)
+            await until(lambda: "further ones wait (RECEIVER_MAX_CONNECTIONS)" in one.log)
         for task in sent:
             assert (await task).status == 204
         assert "repeated" not in one.log

@@ -24,6 +24,7 @@ from receiver.process.serve import warn_if_unauthenticated
 from receiver.security.identity import IDENTITY
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
+from tests.reading import read, request
 from tests.receivers import Running, receiving
 from tests.waiting import until
 
@@ -40,6 +41,12 @@ def write_credentials(
     digests = [sha256(token.encode()).hexdigest() for token in tokens]
     file.write_text(yaml.safe_dump({"basic_auth_users": hashes, "bearer_tokens": digests}))
     return file
+
+
+def limit(file: Path, may: str) -> None:
+    """Let a user and a token of the file do one thing only."""
+    digest = sha256(b"new-token").hexdigest()
+    file.write_text(f"{file.read_text()}may: {{prometheus: {may}, {digest}: {may}}}\n")
 
 
 @asynccontextmanager
@@ -136,6 +143,34 @@ async def test_without_credentials_set_everybody_is_let_in(make_settings: MakeSe
 
 
 # --- what is let in -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("may", "write_status", "read_status", "page_status"),
+    [(None, 204, 503, 503), ("read", 403, 503, 503), ("write", 204, 403, 403)],
+)
+async def test_a_credential_may_be_for_one_thing_only(
+    make_settings: MakeSettings,
+    credentials: Path,
+    may: str | None,
+    write_status: int,
+    read_status: int,
+    page_status: int,
+) -> None:
+    if may is not None:
+        limit(credentials, may)
+    async with guarded(make_settings, credentials_file=credentials) as receiver:
+        for authorization in (basic("prometheus", "right"), "Bearer new-token"):
+            assert await status(receiver, authorization) == write_status
+            answer = await read(receiver, request(), Authorization=authorization)
+            # Who may read is told that there is no database.
+            assert answer.status == read_status
+            for path, expected in (("/", page_status), ("/metrics", 200)):
+                async with receiver.session.get(
+                    receiver.url(path), headers={"Authorization": authorization}
+                ) as page:
+                    assert page.status == expected
+        assert await status(receiver, "Bearer old-token") == 204
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
+import asyncpg
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from benchmarks import bodies
+from benchmarks import bodies, raw
+from benchmarks.__main__ import declared
 from benchmarks.measures import MEASURES
-from benchmarks.measures.common import Bench
+from benchmarks.measures.common import TARGETS, Bench, store
+from benchmarks.measures.storing import GOALS, WIDTHS
 from benchmarks.results import Result, plot, table
+from receiver.config.catalogue import built_in
+from receiver.rows.tables import Table
+from receiver.storage.schema.revisions import migrate
+from tests import random_rows
+from tests.conftest import MakeSettings
 from tests.programs import require_program
 
 SCALE = 0.001
 
+DECLARED = """
+tables:
+  readings:
+    labels: {line: {label: node, type: text}}
+    columns:
+      level: {metric: level, type: double}
+      state: {metric: state, type: code, codes: states}
+      read_at: {metric: read_at, type: timestamp, unit: milliseconds, required: false}
+  states_alone:
+    columns:
+      state: {metric: state, type: bigint}
+"""
 
-@pytest.mark.parametrize("name", ["decode", "split", "latency", "visible"])
+
+@pytest.fixture
+def tables_file(tmp_path: Path) -> Path:
+    file = tmp_path / "tables.yaml"
+    file.write_text(DECLARED, encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", ["decode", "split", "widths", "latency", "visible", "read", "read-beside"])
 async def test_a_measure_gives_ratios(name: str, database_url: str, tmp_path: Path) -> None:
     if name == "visible":
         require_program("prometheus")
@@ -37,8 +71,93 @@ def test_a_goal_is_reached_or_missed() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["decode", "split", "growth"])
+async def test_a_measure_takes_any_tables(
+    name: str, empty_database_url: str, make_settings: MakeSettings, tables_file: Path
+) -> None:
+    await migrate(make_settings(database_url=empty_database_url, tables_file=tables_file))
+    bench = Bench("PostgreSQL", empty_database_url, SCALE, tables_file)
+    results = [result async for result in MEASURES[name](bench)]
+    assert results
+    connection = await asyncpg.connect(empty_database_url)
+    stored = [
+        await connection.fetchval(f"SELECT count(*) FROM {one}")
+        for one in ("readings", "states_alone")
+    ]
+    left = await connection.fetchval("SELECT count(*) FROM pending_rows")
+    rejected = await connection.fetchval("SELECT count(*) FROM rejected_samples")
+    await connection.close()
+    assert stored[0] == stored[1]
+    assert (stored[0] > 0) == (name != "decode")
+    assert (left, rejected) == (0, 0)
+
+
+async def test_rows_of_one_and_of_eight_columns_have_goals(database_url: str) -> None:
+    bench = Bench("PostgreSQL", database_url, SCALE)
+    results = [result async for result in MEASURES["widths"](bench)]
+    assert [(result.case.partition(",")[0], result.goal) for result in results] == [
+        ("1 column", 1.5),
+        ("8 columns", 0.5),
+    ]
+    connection = await asyncpg.connect(database_url)
+    for name in ("pair", *GOALS):
+        # What warms up, and what is measured: the pair beside each of the others.
+        scrapes = 2 + bench.scrapes(200) * (2 if name == "pair" else 1)
+        assert await connection.fetchval(f"SELECT count(*) FROM {name}") == TARGETS * scrapes
+    await connection.close()
+
+
+async def test_copied_rows_are_those_that_are_sent(
+    empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    """Else the limit of storing would be that of other rows."""
+    await migrate(make_settings(database_url=empty_database_url, tables_file=WIDTHS))
+    bench = Bench("PostgreSQL", empty_database_url, SCALE, WIDTHS)
+    with bench.receiver() as subject:
+        await store(subject, bench.tables, range(2), 1)
+        connection = await asyncpg.connect(empty_database_url)
+        for one in bench.tables:
+            # Which source has which id is as it came.
+            columns = ", ".join(["created_at", *(column.name for column in one.columns)])
+            read = f"SELECT {columns} FROM {one.name} ORDER BY {columns}"
+            sent = await connection.fetch(read)
+            await connection.execute(f"TRUNCATE {one.name}")
+            await raw.copy(empty_database_url, [one], range(2), TARGETS)
+            assert await connection.fetch(read) == sent
+            assert len(sent) == 2 * TARGETS
+        await connection.close()
+
+
+def test_a_tables_file_is_checked_before_anything_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "tables.yaml"
+    for content, said in (
+        (DECLARED.replace("double", "float"), "did you mean double"),
+        (DECLARED.replace("labels:", "match: {job: x}\n    labels:"), "readings: without `match`"),
+    ):
+        file.write_text(content, encoding="utf-8")
+        with pytest.raises(ArgumentTypeError, match=said):
+            declared(str(file))
+    file.write_text(DECLARED, encoding="utf-8")
+    assert declared(str(file)) == file
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["nothing"]])
+def test_the_command_names_the_measures(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    answer = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert answer.returncode == (0 if arguments == ["--help"] else 2)
+    assert "widths" in answer.stdout + answer.stderr
+
+
+@hypothesis_settings(max_examples=100)
+@given(random_rows.tables(), st.integers(0, 2000), st.integers(0, 10**6))
+def test_every_column_takes_what_is_sent(one: Table, target: int, scrape: int) -> None:
+    for column in one.columns:
+        assert column.check(bodies.value_of(column, target, scrape)) is None
+
+
 def test_a_firehose_has_as_many_series_as_were_asked_for() -> None:
-    points = bodies.mixed(2000, 20, 0)
+    points = bodies.mixed(built_in().tables, 2000, 20, 0)
     names = [labels["__name__"] for labels, _, _ in points]
     assert len(points) == 2000
     assert (names.count("app_status"), names.count("ocr_value")) == (10, 10)

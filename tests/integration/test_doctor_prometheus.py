@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from tests.programs import require_program
 from tests.tables import catalogue, write_tables
 
 URL = "http://receiver.example:9201/api/v1/write"
+READ_URL = "http://receiver.example:9201/api/v1/read"
 NOW = 1_700_000_000
 WELL = {
     "highest_timestamp_in_seconds": NOW,
@@ -57,6 +58,8 @@ async def prometheus(
     series: Mapping[str, int] = SERIES,
     targets: object = None,
     external_labels: Mapping[str, str] = MappingProxyType({}),
+    remote_read: Sequence[Mapping[str, object]] = (MappingProxyType({"url": READ_URL}),),
+    read_warnings: Sequence[str] = (),
 ) -> AsyncIterator[str]:
     """Answers as a Prometheus does."""
 
@@ -70,9 +73,17 @@ async def prometheus(
         content = {"global": {"external_labels": dict(external_labels)}} | (
             {"remote_write": remote_write} if remote_write else {}
         )
+        if remote_read:
+            content["remote_read"] = [dict(one) for one in remote_read]
         return data({"yaml": yaml.safe_dump(content)})
 
     async def query(request: web.Request) -> web.Response:
+        if request.query.get("time") == "1":
+            assert request.query["query"] == '{__name__="app_status"}'
+            empty = {"resultType": "vector", "result": []}
+            return web.json_response(
+                {"status": "success", "data": empty, "warnings": list(read_warnings)}
+            )
         number = series.get(request.query["query"], 0)
         result = [{"metric": {}, "value": [NOW, str(number)]}] if number else []
         return data({"resultType": "vector", "result": result})
@@ -115,7 +126,7 @@ async def test_all_is_well(make_settings: MakeSettings) -> None:
     async with prometheus([remote(URL, keep)], exposition(WELL)) as url:
         found = await found_at(url, make_settings)
     assert {finding.level for findings in found.values() for finding in findings} == {Level.OK}
-    assert found.keys() == {"prometheus", "remote_write", "queue", "metrics"}
+    assert found.keys() == {"prometheus", "remote_write", "remote_read", "queue", "metrics"}
     assert found["remote_write"][0].found == f"remote_write goes to {URL}"
 
 
@@ -436,3 +447,39 @@ async def test_redirects_end(make_settings: MakeSettings) -> None:
 async def test_a_host_that_is_none(make_settings: MakeSettings, host: str) -> None:
     found = await found_at(f"http://{host}:1", make_settings)
     assert "cannot be reached" in found["prometheus"][0].found
+
+
+REFUSED = "remote_read: remote server returned HTTP status 422 (RECEIVER_MAX_REMOTE_READ_SERIES)"
+
+
+@pytest.mark.parametrize(
+    ("remotes", "warnings", "level", "message"),
+    [
+        ([], [], Level.NOTE, "no remote_read"),
+        ([], [], Level.NOTE, "url: http://HOST:9201/api/v1/read"),
+        ([{"url": "http://h:9090/api/v1/read"}], [], Level.NOTE, "from http://h:9090/api/v1/read"),
+        ([{"url": "http://h:9201/api/v1/write"}], [], Level.NOTE, "does not look like this"),
+        ([{"url": "http://h:9201/api/v1/read"}], [], Level.OK, "from http://h:9201/api/v1/read"),
+        ([{"url": "http://h:9201/api/v1/read"}], [REFUSED], Level.WARNING, REFUSED),
+    ],
+)
+async def test_remote_read(
+    make_settings: MakeSettings,
+    remotes: list[dict[str, object]],
+    warnings: list[str],
+    level: Level,
+    message: str,
+) -> None:
+    async with prometheus(
+        [remote()], exposition(WELL), remote_read=remotes, read_warnings=warnings
+    ) as url:
+        (finding,) = (await found_at(url, make_settings))["remote_read"]
+    assert finding.level is level
+    assert message in f"{finding.found} → {finding.advice}"
+
+
+async def test_remote_read_needs_credentials(make_settings: MakeSettings) -> None:
+    async with prometheus([remote()], exposition(WELL)) as url:
+        (finding,) = (await found_at(url, make_settings, bearer_token="a"))["remote_read"]
+    assert finding.level is Level.PROBLEM
+    assert "sends no credentials" in finding.found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given
@@ -34,6 +35,28 @@ GOOD = (
     compress(write_request2(*((labels, 1.0, NOW) for labels in PAIR))),
 )
 
+TABLES = """
+tables:
+  everything:
+    columns:
+      status: {metric: app_status, type: double, special: true}
+  pairs:
+    ignoring: [a]
+    labels: {instance: text}
+    columns:
+      app_status: {metric: app_status, type: code, codes: states}
+      ocr_value: {metric: ocr_value, type: timestamp, required: false}
+  numbered:
+    labels: {instance: bigint}
+    columns:
+      status: {metric: app_status, type: double}
+  some:
+    match: {instance: "a|good|"}
+    columns:
+      up: {metric: up, type: boolean}
+      status: {metric: app_status, type: bigint, required: false}
+"""
+
 # One receiver and one database for all examples: what an example leaves behind is part of the test.
 bounded = hypothesis_settings(
     max_examples=100,
@@ -43,10 +66,18 @@ bounded = hypothesis_settings(
 )
 
 
-@pytest.fixture
-async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Running]:
+@pytest.fixture(params=["", TABLES], ids=["the pair", "shared metrics"])
+async def receiver(
+    request: pytest.FixtureRequest,
+    empty_database_url: str,
+    make_settings: MakeSettings,
+    tmp_path: Path,
+) -> AsyncIterator[Running]:
+    file = tmp_path / "tables.yaml"
+    file.write_text(request.param, encoding="utf-8")
     settings = make_settings(
-        database_url=database_url,
+        database_url=empty_database_url,
+        tables_file=file if request.param else None,
         max_body_size="64KiB",
         max_message_size="1MiB",
         series_cache_size="1MiB",

@@ -146,7 +146,7 @@ async def upgrade(connection: asyncpg.Connection, revision: str) -> bool:
         await require_room(connection)
     await connection.execute(CREATE_VERSION)
     for name in missing:
-        logger.info("applying revision %s", name)
+        logger.debug("applying revision %s", name)
         await connection.execute(known_revisions()[name].read_text(encoding="utf-8"))
     await connection.execute(SET_REVISION, missing[-1])
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Final
 
 from receiver.rows.model import Labels
@@ -16,12 +17,18 @@ MAX_TEXT: Final = 64
 # PostgreSQL text cannot hold NUL. It is written as two characters that no other label text turns
 # into, so two label sets never become one.
 ESCAPE: Final = str.maketrans({"\0": "␀0", "␀": "␀␀"})
+ESCAPED: Final = re.compile("␀([0␀])")
 
 
 def to_json(labels: Labels) -> str:
     """Write labels as JSON text, the same for the same labels."""
     escaped = {name.translate(ESCAPE): value.translate(ESCAPE) for name, value in labels}
     return json.dumps(escaped, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def unescape(text: str) -> str:
+    """Return a name or a value as it was before it was written."""
+    return ESCAPED.sub(lambda found: "\0" if found[1] == "0" else "␀", text)
 
 
 def cut(labels: Labels) -> Labels:

@@ -152,7 +152,7 @@ class Writer:
                 await self._write(good, usual)
             await self._write(suspect, How.EACH)
         except StatementRefusedError:
-            # Beside those that are stored it can be told whether it is the fault of the others.
+            # Together with rows that are stored, it shows whether these are at fault.
             await self._write(contents, How.EACH)
 
     async def _write(self, contents: Contents, how: How) -> None:
@@ -195,7 +195,7 @@ class Writer:
             source.id = None
 
     async def _admit(self, contents: Contents) -> Contents:
-        """See to what rows refer to; reject those for which that must not or cannot be there."""
+        """Add what rows refer to; reject the rows for which that is not allowed or not possible."""
         sources = contents.sources()
         refused: dict[Source, Refusal] = {
             source: Refusal(Reason.LABEL, source.misfit) for source in sources if source.misfit
@@ -320,7 +320,7 @@ class Writer:
         copied = await copy_rows(connection, table, records)
         if copied == len(records):
             return stored(table, records)
-        # What a trigger has discarded is found by looking for it.
+        # A trigger has discarded some: INSERT finds out which.
         return add(await insert_rows(connection, table, records), newly_stored(table, copied))
 
     def _suspect(self, contents: Contents, rejected: list[RejectedRecord]) -> None:

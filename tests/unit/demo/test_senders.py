@@ -117,13 +117,15 @@ async def test_the_builtin_sender_gives_up_what_is_refused(
 def test_redirecting_changes_addresses_and_interval_only() -> None:
     original = load_configuration()
     changed = redirect(
-        original, targets=["host:1"], url="http://x/w", interval=timedelta(seconds=1.5)
+        original, targets=["host:1"], url="http://x/api/v1/write", interval=timedelta(seconds=1.5)
     )
     assert changed["scrape_configs"][0]["static_configs"] == [{"targets": ["host:1"]}]
-    assert changed["remote_write"][0]["url"] == "http://x/w"
+    assert changed["remote_write"][0]["url"] == "http://x/api/v1/write"
+    assert changed["remote_read"][0]["url"] == "http://x/api/v1/read"
     assert changed["global"]["scrape_interval"] == "1500ms"
     changed["scrape_configs"][0]["static_configs"] = original["scrape_configs"][0]["static_configs"]
-    changed["remote_write"][0]["url"] = original["remote_write"][0]["url"]
+    for part in ("remote_write", "remote_read"):
+        changed[part][0]["url"] = original[part][0]["url"]
     changed["global"] = original["global"]
     assert changed == original == load_configuration()
 

@@ -314,11 +314,11 @@ def test_a_long_request_is_read_in_many_steps(build: Build, make: Make) -> None:
 
 MEASURE = """
 import json, sys
+from receiver.config.catalogue import built_in
 from receiver.errors import ReceiverError
 from receiver.protocol import v1, v2
 from receiver.protocol.series import SeriesCache
 from tests import costly
-from tests.meanings import KEPT
 
 def peak():
     with open("/proc/self/status") as file:
@@ -328,7 +328,7 @@ found = {}
 for version, module in ((costly.V1, v1), (costly.V2, v2)):
     for name, build in version.items():
         message = build(int(sys.argv[1]))
-        decoder = module.Decoder(SeriesCache(KEPT, 2**26))
+        decoder = module.Decoder(SeriesCache(built_in(), 2**26))
         before = peak()
         try:
             decoder.decode(message)

@@ -121,6 +121,7 @@ def test_the_memory_of_a_cache_is_bounded_in_bytes(
 ) -> None:
     """Whatever the series are like: the measure is what Python takes, not what the cache says."""
     limit = 2**18
+    gc.collect()
     tracemalloc.start()
     try:
         cache = SeriesCache(catalogue, limit)
@@ -131,12 +132,34 @@ def test_the_memory_of_a_cache_is_bounded_in_bytes(
             texts = [text for label in labels for text in label]
             cache.add("\0".join(texts).encode() if kind == "bytes" else join(texts), labels)
         del labels, texts
-        taken, _ = tracemalloc.get_traced_memory()
+        taken = traced()
     finally:
         tracemalloc.stop()
     assert len(cache) > 1
     # Labels that sources share are bounded too, but by themselves.
     assert taken - pairs_of(cache) <= limit * 5 // 8
+
+
+@pytest.mark.parametrize("labels", [1, 20], ids="{} labels".format)
+def test_the_memory_is_bounded_if_many_series_have_one_source(labels: int) -> None:
+    metrics = [f"metric {number}" for number in range(50)]
+    tables = [Table(name, [double(metric, metric) for metric in metrics]) for name in "abcdefgh"]
+    limit = 2**19
+    gc.collect()
+    tracemalloc.start()
+    try:
+        cache = SeriesCache(Catalogue(tables), limit)
+        for number in range(100):
+            for metric in metrics:
+                pairs = [("__name__", metric), *((f"n{n}", f"{number} {n}") for n in range(labels))]
+                cache.add(join(text for pair in pairs for text in pair), pairs)
+        del pairs
+        taken = traced()
+    finally:
+        tracemalloc.stop()
+    assert taken - pairs_of(cache) <= limit * 5 // 8
+    # What the source takes is not counted for each of its series.
+    assert len(cache) > limit * 5 // 16 // (1500 + 50 * labels)
 
 
 def test_the_memory_is_that_of_the_table_that_ignores_least() -> None:
@@ -147,6 +170,7 @@ def test_the_memory_is_that_of_the_table_that_ignores_least() -> None:
         Table("b", [double("status", STATUS)]),
     ]
     limit = 2**20
+    gc.collect()
     tracemalloc.start()
     try:
         cache = SeriesCache(Catalogue(tables), limit)
@@ -156,11 +180,17 @@ def test_the_memory_is_that_of_the_table_that_ignores_least() -> None:
                 b"%d" % number, [(name[:1] + name[1:], value) for name, value in labels.items()]
             )
         del labels
-        taken, _ = tracemalloc.get_traced_memory()
+        taken = traced()
     finally:
         tracemalloc.stop()
     assert len(cache) > 1
     assert taken - pairs_of(cache) <= limit * 5 // 8
+
+
+def traced() -> int:
+    """Bytes that Python has taken, without those that it keeps for the next tuples."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
 
 
 def pairs_of(cache: SeriesCache) -> int:
@@ -470,13 +500,18 @@ def test_what_new_sources_take_is_no_less_than_python_takes(labels: int) -> None
     for catalogue in (KEPT, MANY):
         cache = SeriesCache(catalogue, 2**28)
         found = []
+        gc.collect()
         tracemalloc.start()
         try:
             for number in range(500):
                 pairs = long_labels(number, 1)[: 1 + labels]
-                found.append(cache.add(b"%d" % number, pairs).source)  # type: ignore[union-attr]
+                known = cache.add(b"%d" % number, pairs)
+                assert known is not FILTERED
+                found.append([one.source for one in (known, *known.others)])
             cache._young.clear()
-            taken, _ = tracemalloc.get_traced_memory()
+            cache._held.clear()
+            lists = sum(map(getsizeof, [found, *found]))
+            taken = traced()
         finally:
             tracemalloc.stop()
-        assert taken <= cache.made + 150_000
+        assert taken - lists <= cache.made + 20_000

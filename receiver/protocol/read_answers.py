@@ -1,0 +1,189 @@
+"""Writes the two answers of remote read, SAMPLES and STREAMED_XOR_CHUNKS, as samples come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+import google_crc32c
+import numpy as np
+
+from receiver.protocol.generated import remote_read_pb2 as messages
+from receiver.protocol.read_samples import NOTHING, Samples, encode_samples, varint
+from receiver.protocol.snappy_blocks import SnappyBlock
+from receiver.protocol.xor_chunks import MAX_SAMPLES, encode_chunks
+from receiver.rows.model import Labels
+
+FIELD_1: Final = b"\x0a"
+"""Of the results, of the series and of their labels."""
+FIELD_OVERHEAD: Final = 6
+"""Bytes before an embedded message: its tag and its length, at most."""
+FRAME_OVERHEAD: Final = 2 * FIELD_OVERHEAD
+"""Bytes of a frame besides labels and chunks: the tag and the length of its series, its query."""
+XOR: Final = messages.Chunk.XOR
+
+
+class Answer(Protocol):
+    """An answer in the making; queries come in order, and the series of a query too."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the HTTP answer."""
+
+    def begin(self, query: int, series: Sequence[Labels]) -> None:
+        """Begin the result of a query, whose series have these labels, sorted."""
+
+    def add(self, samples: Samples) -> list[bytes]:
+        """Add samples; return what can be sent now.
+
+        Raises:
+            ReadLimitError: the answer is too large.
+        """
+
+    def end(self) -> list[bytes]:
+        """End the result of the query; return what can be sent now."""
+
+    def finish(self) -> list[bytes]:
+        """End the answer; return what is to be sent still."""
+
+
+class StreamedAnswer:
+    """STREAMED_XOR_CHUNKS: frames of one series each, which can be sent as they are made.
+
+    Args:
+        max_frame: Bytes of a frame; one chunk may be larger.
+    """
+
+    headers: Final = {
+        "Content-Type": "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
+    }
+
+    def __init__(self, max_frame: int) -> None:
+        self._max_frame = max_frame
+        self._query = 0
+        self._series: Sequence[Labels] = ()
+        self._rest = NOTHING
+
+    def begin(self, query: int, series: Sequence[Labels]) -> None:
+        """Begin the result of a query."""
+        self._query = query
+        self._series = series
+
+    def add(self, samples: Samples) -> list[bytes]:
+        """Return the frames of all chunks that are whole."""
+        samples = self._rest.then(samples)
+        # More samples of the last series may follow.
+        last = int(samples.starts()[-1])
+        whole = last + (len(samples.times) - last) // MAX_SAMPLES * MAX_SAMPLES
+        self._rest = samples.cut(whole, len(samples.times))
+        return list(self._frames(samples.cut(0, whole)))
+
+    def end(self) -> list[bytes]:
+        """Return the frames of the samples that are left."""
+        rest, self._rest = self._rest, NOTHING
+        return list(self._frames(rest))
+
+    def finish(self) -> list[bytes]:
+        """Return nothing more."""
+        return []
+
+    def _frames(self, samples: Samples) -> Iterator[bytes]:
+        if not len(samples.times):
+            return
+        firsts = samples.starts()
+        counts = np.diff(firsts, append=len(samples.times))
+        places = np.arange(len(samples.times)) - np.repeat(firsts, counts)
+        starts = np.flatnonzero(places % MAX_SAMPLES == 0)
+        lasts = np.append(starts[1:], len(samples.times)) - 1
+        chunks = [
+            messages.Chunk(min_time_ms=first, max_time_ms=last, type=XOR, data=data)
+            for first, last, data in zip(
+                samples.times[starts].tolist(),
+                samples.times[lasts].tolist(),
+                encode_chunks(samples.times, samples.values, starts),
+                strict=True,
+            )
+        ]
+        bounds = np.searchsorted(starts, [*firsts.tolist(), len(samples.times)]).tolist()
+        for place, begin, end in zip(
+            samples.series[firsts].tolist(), bounds[:-1], bounds[1:], strict=True
+        ):
+            yield from self._frames_of(self._series[place], chunks[begin:end])
+
+    def _frames_of(self, labels: Labels, chunks: list[messages.Chunk]) -> Iterator[bytes]:
+        series = messages.ChunkedSeries(labels=to_messages(labels))
+        room = self._max_frame - series.ByteSize() - FRAME_OVERHEAD
+        size, begin = 0, 0
+        for place, chunk in enumerate(chunks):
+            chunk_size = chunk.ByteSize() + FIELD_OVERHEAD
+            size += chunk_size
+            if size > room and place > begin:
+                yield self._frame(series, chunks[begin:place])
+                size, begin = chunk_size, place
+        yield self._frame(series, chunks[begin:])
+
+    def _frame(self, series: messages.ChunkedSeries, chunks: list[messages.Chunk]) -> bytes:
+        content = messages.ChunkedSeries(labels=series.labels, chunks=chunks)
+        message = messages.ChunkedReadResponse(
+            chunked_series=[content], query_index=self._query
+        ).SerializeToString()
+        checksum: int = google_crc32c.value(message)
+        return varint(len(message)) + checksum.to_bytes(4, "big") + message
+
+
+class SamplesAnswer:
+    """SAMPLES: one message in a snappy block, sent when it is complete.
+
+    Args:
+        max_size: Bytes that it may take in memory, compressed.
+    """
+
+    headers: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
+
+    def __init__(self, max_size: int) -> None:
+        self._block = SnappyBlock(max_size)
+        self._series: Sequence[Labels] = ()
+        self._open = -1
+
+    def begin(self, query: int, series: Sequence[Labels]) -> None:
+        """Begin the result of a query."""
+        del query
+        self._series = series
+        self._block.open()
+
+    def add(self, samples: Samples) -> list[bytes]:
+        """Return nothing yet."""
+        encoded, ends = encode_samples(samples)
+        firsts = samples.starts()
+        bounds = [0, *ends[firsts[1:] - 1].tolist(), len(encoded)]
+        for place, begin, end in zip(
+            samples.series[firsts].tolist(), bounds[:-1], bounds[1:], strict=True
+        ):
+            if place != self._open:
+                self._close_series()
+                self._open = place
+                self._block.open()
+                labels = messages.TimeSeries(labels=to_messages(self._series[place]))
+                self._block.write(labels.SerializeToString())
+            self._block.write(encoded[begin:end])
+        return []
+
+    def _close_series(self) -> None:
+        if self._open >= 0:
+            self._block.close(FIELD_1)
+            self._open = -1
+
+    def end(self) -> list[bytes]:
+        """Return nothing yet."""
+        self._close_series()
+        self._block.close(FIELD_1)
+        return []
+
+    def finish(self) -> list[bytes]:
+        """Return the whole answer in parts."""
+        return self._block.finish()
+
+
+def to_messages(labels: Labels) -> list[messages.Label]:
+    """Return labels as messages."""
+    return [messages.Label(name=name, value=value) for name, value in labels]

@@ -1,0 +1,32 @@
+"""What a request needs to be allowed: to read or to write."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from receiver.errors import ForbiddenError
+from receiver.http import paths
+from receiver.security.credentials import May
+
+ONLY_READ: Final = frozenset({"GET", "HEAD"})
+
+
+def require(request: web.Request, may: May | None) -> None:
+    """Check that a client may send a request.
+
+    Args:
+        request: The request; anybody with credentials may send one for `/metrics`.
+        may: The only thing that the client may do; None: everything.
+
+    Raises:
+        ForbiddenError: the client may not.
+    """
+    if may is None or request.path == paths.METRICS:
+        return
+    reads = request.path == paths.READ or request.method in ONLY_READ
+    if may != ("read" if reads else "write"):
+        raise ForbiddenError(
+            f"these credentials may only {may} (`may` in RECEIVER_CREDENTIALS_FILE)"
+        )

@@ -1,0 +1,189 @@
+"""Answers remote read from the tables: matchers in memory, samples through the database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias, TypeVar, TypeVarTuple
+
+from receiver.config.settings import Settings
+from receiver.errors import OverloadedError, ReadLimitError
+from receiver.protocol.queries import Query, ReadRequest, decode
+from receiver.protocol.read_answers import Answer, SamplesAnswer, StreamedAnswer
+from receiver.protocol.read_samples import Samples
+from receiver.storage.connection.database import Connection
+from receiver.storage.reading.known_sources import KnownSources
+from receiver.storage.reading.pool import ReadPool
+from receiver.storage.reading.series import StoredSeries, choose
+from receiver.storage.reading.series_reader import Rows, read_samples
+from receiver.storage.reading.series_statement import batches, select_samples
+
+SLICE: Final = 0.05
+"""Seconds of choosing series after which other reads have their turn."""
+MAX_WAITING: Final = 200
+"""Read requests that wait for their turn; further ones are refused."""
+
+Send: TypeAlias = Callable[[list[bytes]], Awaitable[None]]
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class RemoteReader:
+    """Answers read requests.
+
+    Args:
+        settings: Name the database and state the limits.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pool = ReadPool(settings)
+        self._sources = KnownSources()
+        self._turns = asyncio.Semaphore(settings.max_remote_reads)
+        self._waiting = 0
+        # One for all reads, so that they take no more than one core from writing.
+        self._thread = ThreadPoolExecutor(1, "remote read")
+
+    async def close(self) -> None:
+        """Close the connections and end the thread."""
+        await self._pool.close()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def decode(self, body: bytes) -> ReadRequest:
+        """Read a request as it came.
+
+        Raises:
+            BadRequestError: it is malformed, or asks for an answer that there is not.
+            TooLargeError: it is above a limit.
+        """
+        return await self._work(decode, body)
+
+    def answer_to(self, request: ReadRequest) -> Answer:
+        """Return an empty answer of the type that a request wants."""
+        if request.streamed:
+            return StreamedAnswer(self._settings.max_remote_read_frame)
+        return SamplesAnswer(self._settings.max_remote_read_size)
+
+    async def read(self, request: ReadRequest, answer: Answer, send: Send) -> int:
+        """Write the answer to a request; return how many samples it has.
+
+        Args:
+            request: What is wanted.
+            answer: Is filled.
+            send: Takes what can be sent; while it runs, nothing more is read.
+
+        Raises:
+            ReadLimitError: the answer exceeds a limit.
+            OverloadedError: too many requests wait.
+            ReceiverError: as `translated` does; whatever `send` raises.
+        """
+        limit = self._settings.remote_read_timeout.total_seconds()
+        try:
+            async with asyncio.timeout(limit), self._turn(), self._pool.snapshot() as connection:
+                await self._refresh(connection)
+                reading = Reading(self._settings, self._work, connection, answer, send)
+                for number, query in enumerate(request.queries):
+                    series = await self._choose(query)
+                    await reading.add(number, query, series)
+                await reading.finish()
+                return reading.count
+        except TimeoutError as error:
+            raise ReadLimitError(
+                f"the answer took longer than {limit:g} s (RECEIVER_REMOTE_READ_TIMEOUT)"
+            ) from error
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._waiting >= MAX_WAITING:
+            raise OverloadedError(
+                f"{self._waiting} read requests wait already (RECEIVER_MAX_REMOTE_READS)"
+            )
+        self._waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def _refresh(self, connection: Connection) -> None:
+        sources = KnownSources() if self._sources.is_outdated else self._sources
+        await sources.refresh(connection)
+        self._sources = sources
+
+    async def _choose(self, query: Query) -> list[StoredSeries]:
+        steps = choose(
+            self._settings.catalogue, self._sources, query, self._settings.max_remote_read_series
+        )
+        while (series := await self._work(advance, steps)) is None:
+            pass
+        return series
+
+    async def _work(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, function, *arguments)
+
+
+class Reading:
+    """The answer to one request, while it is read.
+
+    Args:
+        settings: State the limits.
+        work: Runs a function in the thread.
+        connection: In a transaction.
+        answer: Is filled.
+        send: Takes what can be sent.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        work: Callable[..., Awaitable[list[bytes]]],
+        connection: Connection,
+        answer: Answer,
+        send: Send,
+    ) -> None:
+        self._limit = settings.max_remote_read_samples
+        self._work = work
+        self._connection = connection
+        self._answer = answer
+        self._send = send
+        self.count = 0
+        """Samples so far."""
+
+    async def add(self, number: int, query: Query, series: Sequence[StoredSeries]) -> None:
+        """Add the result of a query."""
+        self._answer.begin(number, [one.labels for one in series])
+        for place, some in batches(series):
+            rows = Rows(query, place)
+            await read_samples(self._connection, select_samples(some, query), rows, self._take)
+        await self._send(await self._work(self._answer.end))
+
+    async def _take(self, samples: Samples) -> None:
+        if not len(samples.times):
+            return
+        self.count += len(samples.times)
+        if self.count > self._limit:
+            raise ReadLimitError(
+                f"the answer has more than {self._limit} samples "
+                "(RECEIVER_MAX_REMOTE_READ_SAMPLES); ask for fewer series or a shorter range"
+            )
+        await self._send(await self._work(self._answer.add, samples))
+
+    async def finish(self) -> None:
+        """End the answer."""
+        await self._send(await self._work(self._answer.finish))
+
+
+def advance(steps: Iterator[list[StoredSeries] | None]) -> list[StoredSeries] | None:
+    """Choose series for a slice of time; returns None if there is more to do."""
+    end = time.monotonic() + SLICE
+    for series in steps:
+        if series is not None or time.monotonic() > end:
+            return series
+    raise AssertionError("the last step has the series")

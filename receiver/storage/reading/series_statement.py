@@ -1,0 +1,128 @@
+"""Writes the statement that reads the samples of series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from receiver.config.catalogue import unit_of
+from receiver.protocol.queries import Query
+from receiver.rows.tables import Column, Table
+from receiver.storage.connection.places import quote
+from receiver.storage.reading.series import Place, StoredSeries
+
+AT_ONCE: Final = 1_000
+"""Series that one statement reads, at most."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND: Final = timedelta(milliseconds=1)
+FIRST: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
+LAST: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
+"""The times that are written as text; PostgreSQL has others before and after."""
+TIMESTAMP_FACTORS: Final = {"seconds": "", "milliseconds": " * 1000"}
+
+# By the primary key whatever the statistics say: `=` would make the order by source_id void, and
+# then the rows of all sources might be read by the other index for each.
+_BRANCH: Final = """
+SELECT source_id, created_at, {value} AS value FROM {table}
+WHERE source_id >= wanted.{source} AND source_id <= wanted.{source}
+    AND created_at >= '{start}' AND created_at < '{end}' AND {column} IS NOT NULL
+ORDER BY source_id, created_at {limit}
+"""
+_SEVERAL: Final = "SELECT * FROM ({}) AS several ORDER BY created_at {}"
+_STATEMENT: Final = """
+SELECT wanted.place::int, samples.created_at, samples.value
+FROM unnest({sources}) WITH ORDINALITY AS wanted ({names}, place)
+CROSS JOIN LATERAL ({branches}) AS samples
+"""
+
+
+def batches(series: Sequence[StoredSeries]) -> Iterator[tuple[int, Sequence[StoredSeries]]]:
+    """Yield series that one statement can read, behind the place of the first of them."""
+    begin = 0
+    for _, group in groupby(series, key=columns_of):
+        end = begin + sum(1 for _ in group)
+        for place in range(begin, end, AT_ONCE):
+            yield place, series[place : min(place + AT_ONCE, end)]
+        begin = end
+
+
+def columns_of(series: StoredSeries) -> list[tuple[Table, Column]]:
+    """Return in which columns the samples of a series are."""
+    return [(table, column) for table, column, _ in series.places]
+
+
+def select_samples(series: Sequence[StoredSeries], query: Query) -> str:
+    """Write a statement that reads the samples of series in order.
+
+    Its rows are the place of a series, counted from 1, the time and the value of a sample. Times
+    are those of the query's range, and a few more where a text cannot hold its ends.
+
+    Args:
+        series: All in the same columns; at least one.
+        query: Which samples are wanted.
+    """
+    limit = "LIMIT 1" if query.labels_only else ""
+    places = list(zip(*(one.places for one in series), strict=True))
+    names = [f"source_{number}" for number in range(len(places))]
+    branches = [
+        write_branch(of_column[0], name, query, limit)
+        for name, of_column in zip(names, places, strict=True)
+    ]
+    return _STATEMENT.format(
+        sources=", ".join(map(write_sources, places)),
+        names=", ".join(names),
+        branches=merge(branches, limit),
+    )
+
+
+def write_sources(places: Sequence[Place]) -> str:
+    """Write the ids of sources as an array."""
+    return f"ARRAY[{','.join(str(place.source_id) for place in places)}]::int[]"
+
+
+def write_branch(place: Place, source: str, query: Query, limit: str) -> str:
+    """Write the query for the samples of one column."""
+    return _BRANCH.format(
+        value=value_of(place.column),
+        table=quote(place.table.name),
+        source=source,
+        column=quote(place.column.name),
+        start=write_start(query.start),
+        end=write_end(query.end + 1),
+        limit=limit,
+    )
+
+
+def merge(branches: Sequence[str], limit: str) -> str:
+    """Write a query for the samples of several columns, in order."""
+    if len(branches) == 1:
+        return branches[0]
+    return _SEVERAL.format(" UNION ALL ".join(f"({branch})" for branch in branches), limit)
+
+
+def value_of(column: Column) -> str:
+    """Write the value of a column as that of a sample, a timestamp in its unit."""
+    name = quote(column.name)
+    match column.type.name:
+        case "timestamp":
+            return f"(EXTRACT(EPOCH FROM {name}){TIMESTAMP_FACTORS[unit_of(column)]})::float8"
+        case "boolean":
+            return f"{name}::int::float8"
+    return f"{name}::float8"
+
+
+def write_start(milliseconds: int) -> str:
+    """Write the start of a range (milliseconds since the Unix epoch), or one before it."""
+    return "-infinity" if milliseconds < FIRST else write_time(min(milliseconds, LAST))
+
+
+def write_end(milliseconds: int) -> str:
+    """Write the end of a range (milliseconds since the Unix epoch), or one after it."""
+    return "infinity" if milliseconds > LAST else write_time(max(milliseconds, FIRST))
+
+
+def write_time(milliseconds: int) -> str:
+    """Write a time in milliseconds since the Unix epoch."""
+    return (EPOCH + milliseconds * MILLISECOND).isoformat()
