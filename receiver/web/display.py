@@ -64,15 +64,21 @@ def age(seconds: float, language: Language) -> str:
     return say(language, "ahead" if seconds <= -1 else "ago", age=text)
 
 
-def duration(seconds: float, language: Language) -> str:
-    """Return a length of time in its two largest units, such as 12 min 41 s."""
+def duration(seconds: float, language: Language, *, brief: bool = False) -> str:
+    """Return a length of time in its two largest units, such as 12 min 41 s.
+
+    Args:
+        seconds: The length.
+        language: The reader's language.
+        brief: Whether a second unit is left out if it is 0.
+    """
     left = max(0, int(seconds))
     parts: list[str] = []
     for length, unit in UNITS:
         number, left = divmod(left, length)
         if number or parts or unit == "s":
             parts.append(say(language, unit, number=f"{number:,}"))
-        if len(parts) == 2:
+        if len(parts) == 2 or (brief and parts and not left):
             break
     return " ".join(parts)
 

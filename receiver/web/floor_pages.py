@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,10 +28,11 @@ from receiver.web.parameters import (
     read_number,
     read_text,
 )
+from receiver.web.recent import Recent
 from receiver.web.ticks import ticks
 from receiver.web.zones import midnight
 
-PER_PAGE: Final = 50
+PER_PAGE: Final = 25
 """Sources of a list on a page."""
 STATES: Final = (State.FAILURE, State.SILENT, State.PLANNED, State.OK)
 """Those that are counted; the last one counts sources without a row as silent are."""
@@ -68,10 +70,12 @@ class Overview:
         floor: All sources.
         view: The request.
         window: The range of the strips.
+        recent: Remembers them.
     """
 
-    def __init__(self, floor: Floor, view: View, window: Window) -> None:
+    def __init__(self, floor: Floor, view: View, window: Window, recent: Recent) -> None:
         self.floor = floor
+        self._recent = recent
         self.view = view
         self.wanted = read_wanted(view)
         self.window = window
@@ -86,18 +90,19 @@ class Overview:
     async def answer(self, connection: Connection, common: dict[str, Any]) -> web.Response:
         """Read what the page shows besides, and render it."""
         ids = [item.source.id for item in self.shown]
-        table = self.floor.table
         cells = await self.newest.cells(connection, ids)
-        lines = await read_stretches(connection, table, (self.since, self.until), ids)
-        today = (midnight(self.view.now, self.view.zone), self.view.now)
-        figures = await read_stretches(connection, table, today, ids)
+        lines = await self._lines(connection, ids)
+        began = midnight(self.view.now, self.view.zone)
+        today = lines
+        if self.window.until or self.since > began:
+            today = await read_stretches(connection, self.floor.table, (began, self.view.now), ids)
         drawing = make_drawing(self.floor, self.view, (self.since, self.until))
         rows = []
         for heading, item in overview.headed(self.shown, self.wanted):
             id_ = item.source.id
             line = lines.get(id_, [])
             since, at_least = self._since(item, line)
-            failures, availability = overview.figures(figures.get(id_, []))
+            failures, availability = overview.figures(today.get(id_, []), began.timestamp())
             rows.append(
                 overview.Row(
                     heading,
@@ -112,6 +117,20 @@ class Overview:
                 )
             )
         return await self.view.render("overview.html", **common, **self._values(rows))
+
+    async def _lines(self, connection: Connection, ids: list[int]) -> dict[int, list[Stretch]]:
+        """Return the states of the sources in the range of the strips."""
+        table = self.floor.table
+        if self.window.until:
+            return await read_stretches(connection, table, (self.since, self.until), ids)
+
+        async def read(
+            ends: tuple[datetime, datetime], sources: Collection[int]
+        ) -> dict[int, list[Stretch]]:
+            return await read_stretches(connection, table, ends, sources)
+
+        key = (table.name, self.window.name, *sorted(self.floor.classes.items()))
+        return await self._recent.read(key, self.since, self.until, ids, read)
 
     def _since(self, item: Item, line: list[Stretch]) -> tuple[float | None, bool]:
         """Return since when a source is in its state, and whether that may be longer."""

@@ -113,18 +113,20 @@ def legend(lines: Iterable[Line]) -> list[tuple[Look, str]]:
     return sorted(((look, text) for text, look in found.items()), key=lambda entry: entry[1])
 
 
-def figures(stretches: Iterable[Stretch]) -> tuple[int, float | None]:
-    """Return the number of failures, and the availability: up / (up + down), None without either.
+def figures(stretches: Iterable[Stretch], since: float) -> tuple[int, float | None]:
+    """Return the number of failures since a time, and the availability since then.
 
-    Stretches that follow one another without a gap are one failure, whatever their codes.
+    That is up / (up + down), None without either. Stretches that follow one another without a gap
+    are one failure, whatever their codes; one that began before is not counted.
     """
     failures, up, down, before = 0, 0.0, 0.0, None
     for state, _, start, end in stretches:
+        length = max(0.0, end - max(start, since))
         if state is State.FAILURE:
-            down += end - start
-            failures += before != (State.FAILURE, start)
+            down += length
+            failures += start > since and before != (State.FAILURE, start)
         elif state is State.OK:
-            up += end - start
+            up += length
         before = (state, end)
     return failures, up / (up + down) if up + down else None
 

@@ -32,6 +32,7 @@ from receiver.web.parameters import (
     read_text,
     read_window,
 )
+from receiver.web.recent import Recent
 from receiver.web.report_pages import (
     Report,
     ReportReader,
@@ -60,6 +61,7 @@ class Pages:
         self._viewer = viewer
         self._forms = forms
         self._floor = FloorReader(settings)
+        self._recent = Recent()
         self._template = settings.source_name or ""
         self._catalogue = settings.catalogue
         self._default = find_default(self._catalogue)
@@ -97,7 +99,8 @@ class Pages:
         read_page(view)
         async with self._viewer.connection() as connection:
             floor = await self._floor.read(connection, table)
-            return await Overview(floor, view, window).answer(connection, self._common(table))
+            page = Overview(floor, view, window, self._recent)
+            return await page.answer(connection, self._common(table))
 
     async def board(self, view: View) -> web.Response:
         """Answer `GET /board`: the states of all sources, for a screen that many look at."""

@@ -86,7 +86,7 @@ async def answer_source(
     )
     drawing = make_drawing(floor, view, (since, until))
     line = overview.draw(found, drawing, BUCKETS)
-    failures, availability = overview.figures(found)
+    failures, availability = overview.figures(found, since.timestamp())
     secret = token(view)
     response = await view.render(
         "source.html",

@@ -132,7 +132,7 @@ async def test_the_overview_tells_when_data_came_last(
 async def test_all_sources_are_reachable(receiver: Running, connection: asyncpg.Connection) -> None:
     await add_sources(connection, 120)
     path, seen = "/?sort=name", list[str]()
-    for _ in range(3):
+    for _ in range(5):
         page = await look(receiver, path)
         seen += re.findall(r'<tr class="none" id="s-(\d+)">', page)
         if 'rel="next"' in page:

@@ -78,7 +78,7 @@ async def test_a_report_has_the_figures_of_the_database(receiver: Running) -> No
     assert "Availability 96.7% ▼ 3.3%p" in text
     assert "Failures 2 ▲ 2" in text
     assert "MTTR, mean time to repair 6 min 0 s" in text
-    assert "Micro-stops (under 5 min 0 s) 1" in text
+    assert "Micro-stops (under 5 min) 1" in text
     assert "1 DB_ERROR 2 7 min 0 s 58.3% 58.3%" in text
     assert "2 NETWORK_ERROR 1 5 min 0 s 41.7% 100.0%" in text
 
@@ -145,7 +145,7 @@ async def test_the_calendar_is_edited_and_reports_follow(receiver: Running) -> N
     assert "Shift report · 야간" in text
     assert "2025-03-03 19:00 – 2025-03-04 07:00 (Asia/Seoul)" in text
     assert "Failures 2" in text
-    assert "Micro-stops (under 1 min 0 s) 0" in text
+    assert "Micro-stops (under 1 min) 0" in text
     holiday = {"action": "holiday", "day": "2025-03-03", "name": "휴일"}
     assert (await send(receiver, "/calendar", holiday))[0] == 303
     assert "Report of the day" in words(await look(receiver, "/reports?kind=shift&day=2025-03-03"))

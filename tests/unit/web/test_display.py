@@ -68,6 +68,12 @@ def test_durations(seconds: float, english: str, korean: str, stopwatch: str) ->
     assert display.clock(seconds) == stopwatch
 
 
+def test_a_brief_duration_has_no_second_unit_of_nothing() -> None:
+    lengths = [(300, "5 min"), (0, "0 s"), (3601, "1 h 0 min"), (86_400, "1 d"), (90, "1 min 30 s")]
+    for seconds, shown in lengths:
+        assert display.duration(seconds, Language.ENGLISH, brief=True) == shown
+
+
 def test_only_all_is_all() -> None:
     shares = (0, 0.00001, 0.5, 0.9994, 0.99999, 1)
     shown = ["0.0%", "<0.1%", "50.0%", "99.9%", ">99.9%", "100.0%"]

@@ -1,0 +1,34 @@
+"""Figures of today beside each source, and the pages that are linked."""
+
+from __future__ import annotations
+
+from receiver.storage.reading.states import State
+from receiver.storage.reading.stretches import Stretch
+from receiver.web.overview import figures, numbers, starts
+
+
+def test_failures_are_counted_where_they_begin() -> None:
+    history = [
+        Stretch(State.FAILURE, 1, 0, 100),
+        Stretch(State.OK, 0, 100, 200),
+        # One failure of two codes, and one after an unknown time.
+        Stretch(State.FAILURE, 1, 200, 210),
+        Stretch(State.FAILURE, 2, 210, 250),
+        Stretch(State.FAILURE, 2, 300, 350),
+        Stretch(State.PLANNED, None, 350, 900),
+    ]
+    assert figures(history, -1) == (3, 100 / 300)
+    # What has begun before is not counted, but lasts.
+    assert figures(history, 50) == (2, 100 / 250)
+    assert figures(history, 400) == (0, None)
+    assert figures([], 0) == (0, None)
+
+
+def test_where_the_parts_of_the_bar_begin() -> None:
+    tally = {State.FAILURE: 2, State.SILENT: 0, State.PLANNED: 1, State.OK: 5, State.NONE: 0}
+    assert list(starts(tally)) == [(State.FAILURE, 0), (State.PLANNED, 2), (State.OK, 3)]
+
+
+def test_the_first_the_last_and_the_near_pages_are_linked() -> None:
+    assert numbers(1, 1) == [1]
+    assert numbers(10, 20) == [1, 8, 9, 10, 11, 12, 20]
