@@ -58,6 +58,7 @@ from receiver.config.value_types import (
     MetricName,
     PositiveDuration,
     Size,
+    Template,
     Tokens,
     Word,
     is_unicode_text,
@@ -226,6 +227,11 @@ class Settings(BaseSettings):
     )
     writers: int = Field(
         2, ge=1, le=1000, description="Maximum number of transactions that commit at the same time."
+    )
+    source_name: Template | None = Field(
+        None,
+        description="What the page calls a source: text with labels in braces, such as "
+        "{line} {instance}. Unset: the label instance, else job.",
     )
     max_body_size: Size = Field(
         ByteSize(16 * 2**20), description="Maximum size of a request body, compressed."
