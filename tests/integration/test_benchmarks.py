@@ -49,7 +49,9 @@ def tables_file(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("name", ["decode", "split", "widths", "latency", "visible", "read", "read-beside"])
+@pytest.mark.parametrize(
+    "name", ["decode", "split", "widths", "latency", "visible", "read", "read-beside"]
+)
 async def test_a_measure_gives_ratios(name: str, database_url: str, tmp_path: Path) -> None:
     if name == "visible":
         require_program("prometheus")
