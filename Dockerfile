@@ -3,18 +3,23 @@
 FROM python:3.13-slim AS build
 
 WORKDIR /build
-RUN python -m venv /opt/receiver
-COPY requirements.txt ./
-RUN /opt/receiver/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
+# What is installed has no pip; what installs it stays behind.
+RUN python -m venv --without-pip /opt/receiver && python -m venv /opt/build
+COPY requirements.txt requirements-build.txt ./
+RUN /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements-build.txt && \
+    /opt/build/bin/pip --python /opt/receiver/bin/python install --no-cache-dir --require-hashes -r requirements.txt
 COPY pyproject.toml README.md prometheus.yml ./
 COPY migrations migrations
 COPY deploy/prometheus/rules deploy/prometheus/rules
 COPY docs/tables.schema.json docs/tables.schema.json
 COPY receiver receiver
-RUN /opt/receiver/bin/pip install --no-cache-dir --no-deps .
+RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir wheels . && \
+    /opt/build/bin/pip --python /opt/receiver/bin/python install --no-deps --no-index wheels/*.whl
 
 FROM python:3.13-slim
 
+# The base image's pip, and the copy that `venv` would install.
+RUN rm -rf /usr/local/bin/pip* $(python -c "import ensurepip, pip; print(ensurepip.__path__[0], pip.__path__[0] + '*')")
 COPY --from=build /opt/receiver /opt/receiver
 ENV PATH=/opt/receiver/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/receiver.json").read_text())
+REPORT: dict[str, Any] = json.loads((ROOT / "deploy/grafana/report.json").read_text())
 MACRO = re.compile(r"\$([_a-zA-Z0-9]+)\(([^)]*)\)")
 
 
@@ -38,19 +39,19 @@ class Range(NamedTuple):
     interval: timedelta = timedelta(seconds=30)
 
 
-def queries(source: str) -> Iterator[Query]:
+def queries(source: str, dashboard: dict[str, Any] = DASHBOARD) -> Iterator[Query]:
     """All queries of the panels to a data source of this type."""
-    for panel in DASHBOARD["panels"]:
+    for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
             if target["datasource"]["type"] == source:
                 yield Query(panel["title"], target["refId"], source, target)
 
 
-def find_query(panel: str, ref: str = "A") -> str:
+def find_query(panel: str, ref: str = "A", dashboard: dict[str, Any] = DASHBOARD) -> str:
     """The SQL of a panel."""
     (sql,) = (
         query.target["rawSql"]
-        for query in queries("grafana-postgresql-datasource")
+        for query in queries("grafana-postgresql-datasource", dashboard)
         if (query.panel, query.ref) == (panel, ref)
     )
     return str(sql)
@@ -91,5 +92,6 @@ def substitute(
                 return f'{group} AS "time"'
         raise ValueError(f"Grafana has no macro {name}")
 
+    sql = sql.replace("$table", "app_logs").replace("$by", "source")
     sql = sql.replace("$source", sources).replace("$__interval", f"{seconds:g}s")
     return MACRO.sub(expand, sql)

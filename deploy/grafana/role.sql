@@ -18,5 +18,22 @@ ALTER ROLE grafana WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION 
 ALTER ROLE grafana SET default_transaction_read_only = on;
 ALTER ROLE grafana SET statement_timeout = '30s';
 
-GRANT SELECT ON app_logs, error_codes, sources, rejected_samples,
-    app_status_now, app_status_intervals, app_status_hourly TO grafana;
+-- The declared tables, their codes and views, what was rejected and where from; not how the receiver
+-- works: rows that are incomplete, backfills, the version of the schema, and the stored
+-- part of the hourly summary, which TimescaleDB may be refreshing, and whose view has what is in it.
+DO $$
+DECLARE
+    relation REGCLASS;
+BEGIN
+    FOR relation IN
+        SELECT c.oid FROM pg_class c
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
+            AND pg_has_role(c.relowner, 'USAGE')
+            AND c.relname NOT IN ('pending_rows', 'backfills',
+                'receiver_schema_version', 'app_status_hourly_stored')
+            AND NOT has_table_privilege('grafana', c.oid, 'SELECT')
+    LOOP
+        EXECUTE format('GRANT SELECT ON %s TO grafana', relation);
+    END LOOP;
+END
+$$;

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -147,3 +147,47 @@ def moment(text: str, now: datetime) -> datetime:
         raise SetupError(
             f"must be a time such as 2026-11-01T00:00:00Z, or 7d for seven days ago, not {text!r}"
         ) from None
+
+
+def clock_time(text: str) -> datetime | timedelta:
+    """Read a time, of the calendar's time zone if it names none, or a duration before now.
+
+    Raises:
+        ArgumentTypeError: it is neither.
+    """
+    try:
+        return cast("timedelta", parse_duration(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(
+            f"must be a time such as 2026-11-01T06:00, or 7d for seven days ago, not {text!r}"
+        ) from None
+
+
+def one_line(value: str) -> str:
+    """Read a text of one line.
+
+    Raises:
+        ArgumentTypeError: it is empty, or not in the terminal's encoding.
+    """
+    value = decode_argument(value).strip(BLANKS)
+    if not value:
+        raise ArgumentTypeError("must not be empty")
+    if not value.isprintable():
+        raise ArgumentTypeError(f"must be one line of printable text, not {value!r}")
+    return value
+
+
+def calendar_day(text: str) -> date:
+    """Read a date.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"must be a date such as 2026-11-28, not {text!r}") from None

@@ -1,31 +1,35 @@
 """List, add or rename error codes, such as UNREGISTERED_<code>; no restart is needed.
 
+The class of a code says what it means in reports: 0 is ok and all others are failures, unless
+`receiver codes class` says otherwise.
+
 Examples:
     receiver codes list
     receiver codes add 7 LENS_DIRTY 'the lens needs cleaning'
     receiver codes rename 7 LENS_FOGGED
+    receiver codes class 4 planned
     receiver codes list --table machine_states
 """
 
 from __future__ import annotations
 
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from receiver.commands.arguments import decode_argument
-from receiver.commands.connection import connected
+from receiver.commands.arguments import decode_argument, one_line
+from receiver.commands.connection import connected_to_calendar
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, say
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.config.suggestions import did_you_mean
 from receiver.config.table_names import ERROR_CODES
-from receiver.config.value_types import BLANKS
 from receiver.errors import UsageError
+from receiver.storage.reading.calendar import CLASSES, classify, find_classes
 from receiver.storage.reading.codes import Code, CodeTable, code_tables
 from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
@@ -35,6 +39,7 @@ ACTIONS: Final = {
     "list": "list all codes",
     "add": "add a code",
     "rename": "give a code another name",
+    "class": "say whether a code is ok, a failure or planned in reports",
 }
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
 
@@ -44,24 +49,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="ACTION", help="what to do"
     )
-    listing, add, rename = (
+    listing, add, rename, classing = (
         actions.add_parser(name, help=summary) for name, summary in ACTIONS.items()
     )
     add_table(parser, None)
-    for action in (listing, add, rename):
+    for action in (listing, add, rename, classing):
         # May stand after the action too; without it there, keep the one before the action.
         add_table(action, SUPPRESS)
-    for action in (add, rename):
+    for action in (add, rename, classing):
         action.add_argument("code", metavar="CODE", type=int32, help="value of the metric")
-        action.add_argument("name", metavar="NAME", type=text, help="such as LENS_DIRTY")
+    classing.add_argument("cls", metavar="CLASS", choices=CLASSES, help="ok, failure or planned")
+    for action in (add, rename):
+        action.add_argument("name", metavar="NAME", type=one_line, help="such as LENS_DIRTY")
         action.add_argument(
             "description",
             metavar="DESCRIPTION",
-            type=text,
+            type=one_line,
             nargs="?",
             help="one line (default: none; when renaming, the existing one)",
         )
-    for action in (listing, add, rename):
+    for action in (listing, add, rename, classing):
         # A setting may stand behind the action as well as before it.
         add_settings(action, SETTINGS)
 
@@ -110,20 +117,6 @@ def int32(value: str) -> int:
     return code
 
 
-def text(value: str) -> str:
-    """Read a name or a description.
-
-    Raises:
-        ArgumentTypeError: it is empty, or not in the terminal's encoding.
-    """
-    value = decode_argument(value).strip(BLANKS)
-    if not value:
-        raise ArgumentTypeError("must not be empty")
-    if not value.isprintable():
-        raise ArgumentTypeError(f"must be one line of printable text, not {value!r}")
-    return value
-
-
 async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the action.
 
@@ -133,10 +126,16 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         ErrorCodeError: the code exists already, or does not exist.
     """
     table = find_table(settings, arguments.table)
-    async with connected(settings) as connection:
+    async with connected_to_calendar(settings) as connection:
         await require_table(connection, table.name)
         if arguments.action == "list":
-            open_console().print(codes_table(await table.all(connection)))
+            codes = await table.all(connection)
+            classes = await find_classes(connection, table.name, [code.code for code in codes])
+            open_console().print(codes_table(codes, classes))
+            return 0
+        if arguments.action == "class":
+            await table.require(connection, arguments.code)
+            await classify(connection, table.name, arguments.code, arguments.cls)
             return 0
         change = table.add if arguments.action == "add" else table.rename
         await change(connection, arguments.code, arguments.name, arguments.description)
@@ -146,12 +145,13 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     return 0
 
 
-def codes_table(codes: Iterable[Code]) -> Table:
-    """Return error codes as a table."""
-    table = new_table(*Code._fields)
+def codes_table(codes: Iterable[Code], classes: Mapping[int, str]) -> Table:
+    """Return error codes as a table, with their classes."""
+    table = new_table(*Code._fields, "class")
     language = terminal_language()
     for code in codes:
         description = describe(code.description, language)
         created_at = local_time(code.created_at or "")
-        add_row(table, *code._replace(description=description, created_at=created_at))
+        shown = code._replace(description=description, created_at=created_at)
+        add_row(table, *shown, classes[code.code])
     return table

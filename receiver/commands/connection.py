@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from receiver.config.settings import Settings
 from receiver.embedded.running import shared_database
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading.tables import connect
+from receiver.storage.reading.tables import connect, require_table
 
 
 @asynccontextmanager
@@ -31,4 +31,17 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
         DatabaseUnavailableError: it cannot be reached.
     """
     async with shared_database(settings) as reachable, connect(reachable) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def connected_to_calendar(settings: Settings) -> AsyncIterator[Connection]:
+    """Do the same where the calendar of reports is needed.
+
+    Raises:
+        SetupError: there is no database, or an older receiver has set it up.
+        DatabaseUnavailableError: it cannot be reached.
+    """
+    async with connected(settings) as connection:
+        await require_table(connection, "report_settings")
         yield connection

@@ -55,7 +55,7 @@ async def show_newest(console: Console, settings: Settings) -> None:
 
 async def follow(settings: Settings, pause: float, display: Callable[[Group], None]) -> None:
     """Pass the newest rows to `display` repeatedly, also after an outage of the database."""
-    listings = [Listing(table) for table in settings.catalogue.tables]
+    listings = [Listing(table, short=True) for table in settings.catalogue.tables]
     while True:
         try:
             async with connect(settings) as connection:
@@ -72,5 +72,5 @@ async def newest(connection: Connection, listings: Sequence[Listing]) -> Group:
     parts: list[RenderableType] = []
     for listing in listings:
         entries = await listing.newest(connection, ROWS // len(listings))
-        parts += (Text(f"\n{listing.table.name}", "bold"), show(listing, entries))
+        parts += (Text(f"\n{listing.table.name}", "bold"), show(listing, entries, clock=True))
     return Group(*parts)

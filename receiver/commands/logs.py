@@ -3,8 +3,12 @@
 Times are in the local time zone (TZ). To a file or pipe, --follow writes a row per line, with tabs
 between the values.
 
+A source is named by its instance, by its number, or by a label and its value. An error is a code
+of the class failure: see `receiver codes`.
+
 Examples:
     receiver logs -n 50
+    receiver logs --errors --since 1d --source line-3:9101
     receiver logs --follow
     receiver logs --table press_readings
 """
@@ -15,13 +19,14 @@ import asyncio
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from receiver.commands.arguments import add_table, find_table
+from receiver.commands.arguments import add_table, decode_argument, find_table, moment, past
 from receiver.commands.connection import connected
 from receiver.commands.terminal import (
     add_row,
@@ -33,13 +38,17 @@ from receiver.commands.terminal import (
 )
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
+from receiver.errors import UsageError
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading.listing import BEGINNING, Entry, Listing
+from receiver.storage.reading.listing import BEGINNING, Choice, Entry, Listing
 from receiver.storage.reading.selecting import Field, Kind
+from receiver.storage.reading.sources import find_named
 from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE, Section.METRICS)
+CLOCK: Final = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d)\S*")
+"""A time as it is shown, and what its clock says."""
 INTERVAL: Final = 1.0
 """Seconds between two queries."""
 
@@ -49,6 +58,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_table(parser)
     parser.add_argument(
         "-n", dest="rows", metavar="N", type=positive, default=10, help="rows to show (default: 10)"
+    )
+    parser.add_argument(
+        "--source",
+        metavar="SOURCE",
+        type=decode_argument,
+        help="only rows of a source: its instance, its number, or NAME=VALUE of a label",
+    )
+    parser.add_argument("--errors", action="store_true", help="only rows with an error")
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        type=past,
+        help="2026-11-01T00:00:00Z, or a duration before now, such as 1h",
     )
     parser.add_argument("--follow", action="store_true", help="show new rows until Ctrl-C")
 
@@ -71,10 +93,13 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         UsageError: no such table is declared.
         SchemaError: the table does not exist yet.
     """
-    listing = Listing(find_table(settings, arguments.table))
+    table = find_table(settings, arguments.table)
+    if arguments.errors and not table.codes:
+        raise UsageError(f"--errors: table {table.name} has no column of codes")
     console = open_console()
     async with connected(settings) as connection:
-        await require_table(connection, listing.table.name)
+        await require_table(connection, table.name)
+        listing = Listing(table, await choose(connection, arguments))
         if not arguments.follow:
             console.print(show(listing, await listing.newest(connection, arguments.rows)))
         elif console.is_terminal:
@@ -84,21 +109,39 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     return 0
 
 
-def show(listing: Listing, entries: Iterable[Entry]) -> Table:
-    """Return rows as a table for `rich`."""
+async def choose(connection: Connection, arguments: Namespace) -> Choice:
+    """Return which rows the arguments name.
+
+    Raises:
+        UsageError: there is no such source.
+    """
+    sources = None
+    if arguments.source is not None:
+        sources = await find_named(connection, arguments.source)
+        if not sources:
+            raise UsageError(f"--source={arguments.source}: there is no such source")
+    since = None
+    if arguments.since is not None:
+        since = moment(arguments.since, datetime.now(UTC)).isoformat()
+    return Choice(sources, arguments.errors, since)
+
+
+def show(listing: Listing, entries: Iterable[Entry], *, clock: bool = False) -> Table:
+    """Return rows as a table for `rich`; with times of the day only, if asked."""
     table = new_table(*(field.name for field in listing.fields))
     for entry in entries:
-        add_row(table, *readable(listing, entry))
+        add_row(table, *readable(listing, entry, clock=clock))
     if not table.rows:
         table.caption = "no rows yet"
     return table
 
 
-def readable(listing: Listing, entry: Entry) -> Iterator[object]:
+def readable(listing: Listing, entry: Entry, *, clock: bool = False) -> Iterator[object]:
     """Yield the values of a row as text or numbers for people."""
     columns = {column.label for column in listing.table.labels}
     for field, value in zip(listing.fields, entry.values, strict=True):
-        yield value if value is None else readable_value(field, value, columns)
+        shown = value if value is None else readable_value(field, value, columns)
+        yield CLOCK.sub(r"\1", str(shown)) if clock and field.type == "timestamptz" else shown
 
 
 def readable_value(field: Field, value: Any, columns: set[str]) -> object:  # noqa: ANN401  of any type

@@ -67,7 +67,8 @@ from receiver.errors import SettingsError
 from receiver.protocol.limits import DEFAULTS, MIB, Limits
 from receiver.rows.tables import Catalogue
 
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  replaced, not bound
+# `[::]` takes IPv4 too, and many containers have no ::1.
+ANY_ADDRESS = dict.fromkeys(("0.0.0.0", "::"), "127.0.0.1")  # noqa: S104  replaced, not bound
 SECRETS = frozenset({"database_url", "database_password", "bearer_token"})
 """Settings whose values are secret."""
 SECRETS_DIR = Path("/run/secrets")

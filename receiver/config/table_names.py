@@ -21,6 +21,12 @@ OWN_TABLES: Final = (
     "rejected_samples",
     "backfills",
     "alembic_version",
+    "code_classes",
+    "planned_stops",
+    "report_holidays",
+    "report_settings",
+    "report_shifts",
+    "state_comments",
 )
 OWN_PREFIXES: Final = ("receiver_", "app_status_")
 SYSTEM_PREFIX: Final = "pg_"

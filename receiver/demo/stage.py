@@ -19,6 +19,7 @@ from receiver.errors import SettingsError
 from receiver.http import paths
 from receiver.process.app import STORE, build_app
 from receiver.process.server import running
+from receiver.storage.store import Store
 
 APPLICATIONS: Final = 2
 
@@ -35,8 +36,12 @@ class Stage(NamedTuple):
     """The receiver's address for writing."""
     places: dict[str, str]
     """Addresses and paths for people, by name."""
+    page: str
+    """The address of the page."""
     token: str | None
     """The sender's token, if the receiver requires credentials."""
+    store: Store
+    """The receiver's storage."""
 
 
 @asynccontextmanager
@@ -57,11 +62,12 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
         url = write_url(reachable, runner)
         places |= {
             "receiver": url,
-            "page": url.removesuffix(paths.WRITE) + "/",
             "tables": str(tables),
             "applications": " ".join(f"http://{target}/metrics" for target in targets),
         }
-        yield Stage(reachable, app[STORE].opening, targets, url, places, token)
+        page = url.removesuffix(paths.WRITE) + "/"
+        store = app[STORE]
+        yield Stage(reachable, store.opening, targets, url, places, page, token, store)
 
 
 def let_sender_in(settings: Settings) -> tuple[Settings, str | None]:

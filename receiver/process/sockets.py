@@ -9,6 +9,7 @@ from typing import Any, Final
 
 KERNEL_BUFFER: Final = 256 * 1024
 """Size of the kernel's buffers of a connection; the default allows megabytes."""
+ANY_IPV4: Final = "0.0.0.0"  # noqa: S104  only where every address was asked for
 UNAVAILABLE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
@@ -42,6 +43,9 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
                 other.close()
             raise
     if missing is not None and not sockets:
+        if host == "::":
+            # The kernel has no IPv6 at all.
+            return await bind(ANY_IPV4, port, shared=shared)
         raise missing
     return sockets
 

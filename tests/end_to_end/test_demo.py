@@ -110,15 +110,17 @@ def run_demo(data_dir: Path, sender: str, duration: str) -> str:
     assert f"http://{listen}/api/v1/write" in output
     assert str(data_dir / "demo") in output
     assert re.search(r"^[1-9]\d* rows were written$", output, re.MULTILINE)
-    assert re.search(r"^ *\d+ +\d{4}-\d\d-\d\d ", output, re.MULTILINE), "no row in app_logs"
-    reading = r"^\d{4}-\d\d-\d\d \S+ +127\.0\.0\.1:\d+ +[AB] +[\d.]+ +(true|false) +\d+ *$"
+    assert re.search(
+        r"^\d\d:\d\d:\d\d +127\.0\.0\.1:\d+ +\d\d:\d\d:\d\d +[A-Z]", output, re.MULTILINE
+    ), "no row in app_logs"
+    reading = r"^\d\d:\d\d:\d\d +127\.0\.0\.1:\d+ +[AB] +[\d.]+ +(true|false) +\d+ *$"
     assert re.search(reading, output, re.MULTILINE), "no row in press_readings"
     assert not processes(str(data_dir))
     return output
 
 
 def test_rows_come_by_the_builtin_sender(data_dir: Path) -> None:
-    output = run_demo(data_dir, "builtin", "8s")
+    output = run_demo(data_dir, "builtin", "15s")
     assert re.search(r"^sender +the built-in sender$", output, re.MULTILINE)
 
 

@@ -175,7 +175,9 @@ async def test_logs_shows_the_newest_rows_whole(
     assert await invoke("logs", "-n", "2", "--database-url", database_url) == 0
 
     head, _, *rows = capsys.readouterr().out.strip().splitlines()
-    assert head.split() == ["id", "created_at", "ocr_value", "error_name", "description"]
+    assert head.split() == [
+        *("id", "created_at", "source", "ocr_value", "error_name", "description"),
+    ]
     assert [re.split(r"\s{2,}", row.strip()) for row in rows] == [
         [
             str(ids[0]["id"]),
@@ -336,16 +338,16 @@ async def test_codes_are_listed_added_and_renamed(
     assert await invoke("codes", "list", *database) == 0
 
     head, _, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == ["code", "name", "description", "created_at"]
-    times = r"\s+(20\S+ \S+)?\s*$"
-    assert [re.split(r"\s{2,}", re.sub(times, "", row).strip()) for row in rows] == [
-        ["-5", "OCR_ERROR"],
-        ["0", "OK", "정상 상태"],
-        ["1", "DB_ERROR", "데이터베이스 연결 오류"],
-        ["2", "NETWORK", "changed"],
-        ["5", "IMAGE_ERROR", "읽을 수 없음"],
-        ["6", "NEW", "kept"],
-        ["99", "UNKNOWN_ERROR", "정의되지 않은 오류"],
+    assert head.split() == ["code", "name", "description", "created_at", "class"]
+    times = r"\s+(20\S+ \S+)?\s+(?=\S+\s*$)"
+    assert [re.split(r"\s{2,}", re.sub(times, "  ", row).strip()) for row in rows] == [
+        ["-5", "OCR_ERROR", "failure"],
+        ["0", "OK", "정상 상태", "ok"],
+        ["1", "DB_ERROR", "데이터베이스 연결 오류", "failure"],
+        ["2", "NETWORK", "changed", "failure"],
+        ["5", "IMAGE_ERROR", "읽을 수 없음", "failure"],
+        ["6", "NEW", "kept", "failure"],
+        ["99", "UNKNOWN_ERROR", "정의되지 않은 오류", "failure"],
     ]
 
 
@@ -766,7 +768,7 @@ async def test_replay_refuses(
     [
         ("127.0.0.1:9201", "http://127.0.0.1:9201"),
         ("0.0.0.0:80", "http://127.0.0.1:80"),
-        ("[::]:9201", "http://[::1]:9201"),
+        ("[::]:9201", "http://127.0.0.1:9201"),
         ("[::1]:9201", "http://[::1]:9201"),
         ("receiver:9201", "http://receiver:9201"),
     ],

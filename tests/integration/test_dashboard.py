@@ -18,7 +18,7 @@ import yaml
 
 from receiver.embedded.programs import BINARIES, find_package
 from tests.conftest import MakeSettings
-from tests.grafana import DASHBOARD, ROOT, Query, Range, find_query, queries, substitute
+from tests.grafana import DASHBOARD, REPORT, ROOT, Query, Range, find_query, queries, substitute
 from tests.logs import START, add_logs, add_sources, has_timescaledb, logs, seconds
 from tests.receivers import receiving
 from tests.roles import as_role
@@ -117,13 +117,13 @@ async def test_states_follow_each_other_and_end_where_nobody_knows(
         (20, "cam-1 #1", 0),
         (25, "cam-1 #1", 1),
         (30, "cam-1 #1", 0),
-        (31, "cam-1 #1", None),
+        (35, "cam-1 #1", None),
     ]
     assert [edge for edge in shown if edge[1] == "cam-2 #2"] == [
         (0, "cam-2 #2", 0),
-        (16, "cam-2 #2", None),
+        (20, "cam-2 #2", None),
         (600, "cam-2 #2", 0),
-        (601, "cam-2 #2", None),
+        (605, "cam-2 #2", None),
     ]
 
 
@@ -149,7 +149,7 @@ async def test_errors_are_named(grafana: asyncpg.Connection) -> None:
     assert [
         (row["source"], row["code"], row["error"], float(row["duration"]), row["rows"])
         for row in rows
-    ] == [("cam-1 #1", 1, "DB_ERROR", 0, 1), ("cam-1 #1", 2, "NETWORK_ERROR", 5, 2)]
+    ] == [("cam-1 #1", 1, "DB_ERROR", 5, 1), ("cam-1 #1", 2, "NETWORK_ERROR", 10, 2)]
     assert rows[1]["description"] == "네트워크 장애"
 
 
@@ -163,11 +163,64 @@ async def test_what_is_set_aside_is_counted_by_reason(grafana: asyncpg.Connectio
     assert (row["reason"], row["source"], row["samples"]) == ("not_a_number", "cam-1 #1", 1)
 
 
+REPORT_QUERIES = list(queries("grafana-postgresql-datasource", REPORT))
+ALL = REPORT["templating"]["list"][1]["allValue"]
+
+
+@pytest.mark.parametrize("query", REPORT_QUERIES, ids=lambda query: query.name)
+@pytest.mark.parametrize("sources", [ALL, "'1','2'"], ids=["all", "two"])
+async def test_every_query_of_the_report_runs(
+    owner: asyncpg.Connection, grafana: asyncpg.Connection, query: Query, sources: str
+) -> None:
+    await owner.execute(
+        "INSERT INTO report_shifts (name, starts, ends) VALUES ('day', '06:00', '18:00')"
+    )
+    await owner.execute(
+        "INSERT INTO planned_stops (started_at, ended_at, reason) "
+        "VALUES ($1::timestamptz, $1::timestamptz + INTERVAL '1 minute', 'a break')",
+        START + seconds(60),
+    )
+    await owner.execute(
+        "INSERT INTO state_comments VALUES ('app_logs', 1, $1, 'a switch')", START + seconds(10)
+    )
+    sql = substitute(query.target["rawSql"], HOUR, sources=sources)
+    assert "$" not in sql
+    assert await grafana.fetch(sql)
+
+
+async def test_the_report_says_what_the_database_says(grafana: asyncpg.Connection) -> None:
+    async def of(panel: str) -> list[asyncpg.Record]:
+        sql = substitute(find_query(panel, dashboard=REPORT), HOUR, sources=ALL)
+        rows: list[asyncpg.Record] = await grafana.fetch(sql)
+        return rows
+
+    assert [tuple(row) for row in await of("Failures")] == [(2,)]
+    assert [float(row[0]) for row in await of("MTTR")] == [7.5]
+    assert [
+        (row["code"], row["times"], float(row["down"])) for row in await of("Downtime by code")
+    ] == [
+        (2, 1, 10),
+        (1, 1, 5),
+    ]
+    assert {row["Value"] for row in await of("States")} == {"up", "down", "unknown"}
+
+
+async def test_the_variables_of_the_report_have_values(grafana: asyncpg.Connection) -> None:
+    found = {
+        variable["name"]: [row["__value"] for row in await grafana.fetch(variable["query"])]
+        for variable in REPORT["templating"]["list"]
+    }
+    assert found["table"] == ["app_logs"]
+    assert found["by"] == ["source", "shift", "instance", "job"]
+    assert found["source"] == ["1", "2", "3"]
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "SELECT * FROM pending_rows",
         "SELECT * FROM backfills",
+        "SELECT * FROM receiver_schema_version",
         "INSERT INTO error_codes VALUES (7, 'X')",
         "DELETE FROM app_logs",
     ],

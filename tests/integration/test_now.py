@@ -98,11 +98,8 @@ async def test_rows_to_come_end_nothing(connection: asyncpg.Connection, query: s
     assert found == [
         (1, 0, False),
         (1, 2, True),
-        (1, 99, False),
         (2, 0, False),
-        (2, 99, False),
         (3, 1, False),
-        (4, 99, False),
     ]
 
 
@@ -114,7 +111,7 @@ async def test_an_interval_that_goes_on_ahead_is_ongoing(
     now = datetime.now(UTC)
     await add_logs(connection, scrapes(1, [0, 2, 2, 2, 0], start=now - seconds(8)))
     found = [tuple(row) for row in await connection.fetch(ONGOING.format(query))]
-    assert found == [(1, 0, False), (1, 2, True), (1, 0, False)]
+    assert found == [(1, 0, False), (1, 2, True)]
 
 
 async def test_a_range_that_ends_ahead_shows_how_it_is_now(connection: asyncpg.Connection) -> None:
@@ -148,7 +145,7 @@ async def test_logs_show_the_past(connection: asyncpg.Connection, settings: Sett
     await add_logs(connection, [*past(now), *(r for n in (1, 4) for r in ahead(n, now))])
     async with connect(settings) as reader:
         shown = await LISTING.newest(reader, 10)
-        assert [log.values[3] for log in shown] == ["NETWORK_ERROR", "OK", "OK", "DB_ERROR"]
+        assert [log.values[4] for log in shown] == ["NETWORK_ERROR", "OK", "OK", "DB_ERROR"]
         assert await LISTING.since(reader, shown[-1].created_at) == shown
 
 
@@ -163,7 +160,7 @@ async def test_a_row_is_followed_when_its_time_has_come(
         await connection.execute(
             "UPDATE app_logs SET created_at = $1 WHERE source_id = 4", datetime.now(UTC)
         )
-        assert [log.values[3] for log in await LISTING.since(reader, since)] == [
+        assert [log.values[4] for log in await LISTING.since(reader, since)] == [
             *("UNKNOWN_ERROR", "NETWORK_ERROR"),
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -28,6 +29,15 @@ INCLUDED: dict[str, str] = CONFIGURATION["tool"]["hatch"]["build"]["targets"]["w
     "force-include"
 ]
 """Files and directories beside the package that the wheel takes along, and where to."""
+OF_THE_SDIST = (
+    "tests",
+    "docs",
+    "proto",
+    "deploy",
+    "SECURITY.md",
+    "Dockerfile",
+    "docker-compose*.yml",
+)
 
 
 class Built(NamedTuple):
@@ -141,7 +151,7 @@ def test_the_sdist_builds_the_same_wheel(built: Built, tmp_path: Path) -> None:
 def test_the_sdist_has_what_its_tests_and_documents_need(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert not [name for name in tracked("tests", "docs", "proto", "deploy") if name not in names]
+    assert not [name for name in tracked(*OF_THE_SDIST) if name not in names]
 
 
 def test_the_version_comes_from_one_place(built: Built, installed: Path, tmp_path: Path) -> None:
@@ -152,6 +162,33 @@ def test_the_version_comes_from_one_place(built: Built, installed: Path, tmp_pat
     assert run([installed / "receiver", "--version"], tmp_path) == (
         f"receiver {receiver.__version__}\n"
     )
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_every_supported_python_takes_the_wheel(built: Built, tmp_path: Path, version: str) -> None:
+    """Where it is there: what needs no other package runs, and every module compiles."""
+    python = shutil.which(f"python{version}")
+    # A shim may stand for one that is not there.
+    if python is None or subprocess.run([python, "-c", ""], check=False).returncode:
+        pytest.skip(f"python{version} is not installed")
+    run([python, "-m", "venv", "--without-pip", "alone"], tmp_path)
+    there = tmp_path / "alone/bin/python"
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", there, "--no-input", "-q"]
+    run([*pip, "install", "--no-deps", "--no-index", built.wheel], tmp_path)
+    assert run([there, "-c", "import receiver; print(receiver.__version__)"], tmp_path) == (
+        f"{receiver.__version__}\n"
+    )
+    (package,) = (tmp_path / "alone").glob("lib/python*/site-packages/receiver")
+    run([there, "-W", "error", "-m", "compileall", "-q", "-f", package], tmp_path)
+
+
+def test_the_supported_pythons_are_those_that_are_tried(built: Built) -> None:
+    (metadata,) = (
+        text for name, text in contents(built.wheel).items() if name.endswith("/METADATA")
+    )
+    message = message_from_bytes(metadata)
+    assert message["Requires-Python"] == ">=3.11"
+    assert message["License"] is None
 
 
 def test_what_runs_is_what_was_installed(installed: Path, tmp_path: Path) -> None:

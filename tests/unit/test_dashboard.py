@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from tests.grafana import DASHBOARD, ROOT, queries
+from tests.grafana import DASHBOARD, REPORT, ROOT, queries
 from tests.programs import require_program
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -48,14 +49,16 @@ def test_grafana_finds_the_dashboard_where_it_is_mounted() -> None:
     shown = mounted["./deploy/grafana/receiver.json"]
     (provider,) = yaml.safe_load((ROOT / "deploy/grafana/dashboards.yml").read_text())["providers"]
     assert str(Path(shown).parent) == provider["options"]["path"]
+    assert Path(mounted["./deploy/grafana/report.json"]).parent == Path(shown).parent
     assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == shown
 
 
-def test_panels_are_told_apart_explained_and_beside_each_other() -> None:
-    panels = DASHBOARD["panels"]
+@pytest.mark.parametrize("dashboard", [DASHBOARD, REPORT], ids=["receiver", "report"])
+def test_panels_are_told_apart_explained_and_beside_each_other(dashboard: dict[str, Any]) -> None:
+    panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({panel["title"] for panel in panels}) == len(panels)
-    assert all(panel["description"] for panel in PANELS)
+    assert all(panel["description"] for panel in panels if panel["type"] != "row")
     taken = [
         (x, y)
         for position in (panel["gridPos"] for panel in panels)

@@ -3,11 +3,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,23 @@ ROOT = Path(__file__).parents[2]
 WEB = ROOT / "receiver" / "web"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+BALANCED: dict[str, Any] = yaml.safe_load(
+    re.sub("!(reset|override)", "", (ROOT / "docker-compose.balanced.yml").read_text())
+)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+BALANCER: dict[str, Any] = BALANCED["services"]["load-balancer"]
+ALL_SERVICES = {**SERVICES, "load-balancer": BALANCER}
+ENDS = {"grafana-role", "credential"}
+"""Services that do one thing and end."""
+DECIDED = {"listen", "database_url", "database_password", "credentials_file", "data_dir"}
+"""Settings that the stack decides."""
 SECRETS_SCRIPT = ROOT / "deploy/secrets.sh"
 SETTING_FILES = (
     "Dockerfile",
     "docker-compose.yml",
+    "docker-compose.balanced.yml",
     ".env.example",
     ".dockerignore",
-    "deploy/kubernetes.yml",
     "deploy/receiver.service",
 )
 WHERE = """
@@ -42,6 +53,7 @@ from receiver.demo.sender import configuration_file
 from receiver.storage.schema.revisions import migrations_directory
 print(configuration_file(), migrations_directory())
 """
+CREDENTIALS = "credentials/credentials.yml"
 DEFAULT_LISTEN = Settings.model_fields["listen"].default
 
 
@@ -64,10 +76,10 @@ def copied_sources() -> list[str]:
 
 def compose_sources() -> list[str]:
     """What the stack takes from the repository, but for the secret."""
-    mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
-    mounted = [mount.split(":")[0] for mount in mounts]
+    mounts = [mount for service in ALL_SERVICES.values() for mount in service.get("volumes", [])]
+    mounted = [mount.split(":")[0] for mount in mounts if isinstance(mount, str)]
     named = set(COMPOSE["volumes"])
-    return [source for source in mounted if source not in named]
+    return [source for source in mounted if source not in named and "secrets" not in source]
 
 
 def dockerfile_environment() -> dict[str, str]:
@@ -77,7 +89,8 @@ def dockerfile_environment() -> dict[str, str]:
 
 def interpolated() -> dict[str, str]:
     """Every variable that the compose file takes from .env, and its default."""
-    text = (ROOT / "docker-compose.yml").read_text()
+    names = ("docker-compose.yml", "docker-compose.balanced.yml")
+    text = "".join((ROOT / name).read_text() for name in names)
     assert text.count("${") == len(re.findall(r"\$\{\w+:-[^}]+\}", text)), "one has no default"
     return dict(re.findall(r"\$\{(\w+):-([^}]+)\}", text))
 
@@ -149,15 +162,18 @@ def test_variables_are_settings(file: str, variable: str) -> None:
 def test_the_example_shows_what_the_stack_takes_and_its_defaults() -> None:
     example = (ROOT / ".env.example").read_text()
     shown = dict(re.findall(r"^# (?!RECEIVER_)(\w+)=(.+)$", example, re.MULTILINE)[::-1])
-    balanced = {"COMPOSE_PROFILES": "balanced", "ALIAS_RECEIVER": "behind"}
+    balanced = {"COMPOSE_FILE": "docker-compose.yml:docker-compose.balanced.yml"}
     assert shown == {**interpolated(), **balanced}
 
 
-def test_what_the_stack_decides_itself_wins_over_the_file_of_settings() -> None:
+def test_the_receiver_is_passed_its_settings_and_nothing_else() -> None:
+    """So that a change of anything else in .env leaves it running."""
     receiver = SERVICES["receiver"]
-    assert receiver["env_file"] == [{"path": ".env", "required": False}]
-    assert receiver["environment"]["RECEIVER_LISTEN"] == dockerfile_environment()["RECEIVER_LISTEN"]
-    assert receiver["environment"]["RECEIVER_DATABASE_PASSWORD"] == ""
+    assert "env_file" not in receiver
+    environment = receiver["environment"]
+    assert environment["RECEIVER_LISTEN"] == dockerfile_environment()["RECEIVER_LISTEN"]
+    passed = {name for name, value in environment.items() if value is None}
+    assert passed == {f"RECEIVER_{name.upper()}" for name in Settings.model_fields.keys() - DECIDED}
 
 
 @pytest.mark.usefixtures("make_settings")
@@ -188,9 +204,55 @@ def test_the_image_asks_for_its_health_by_a_command_that_exists() -> None:
 
 
 def test_the_image_installs_what_is_locked_and_nothing_else() -> None:
-    installs = [line for line in instructions("RUN") if " install " in line]
+    steps = [step for line in instructions("RUN") for step in line.split(" && ")]
+    installs = [step for step in steps if re.search(r" (install|wheel) ", step)]
     assert installs
-    assert all("--require-hashes" in line or "--no-deps" in line for line in installs)
+    assert all("--require-hashes" in step or "--no-deps" in step for step in installs)
+    assert all("--no-build-isolation" in step for step in installs if " wheel " in step)
+
+
+def test_what_builds_the_wheel_is_locked() -> None:
+    (required,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert groups["build"] == [required]
+    locks = [(ROOT / f"requirements-{kind}.txt").read_text() for kind in ("build", "dev")]
+    pinned = [dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE)) for lock in locks]
+    assert pinned[0].items() <= pinned[1].items()
+
+
+def test_the_image_has_no_pip() -> None:
+    assert "--without-pip /opt/receiver" in DOCKERFILE
+    last = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+    assert re.search(r"^RUN rm -rf .*pip", last, re.MULTILINE)
+    assert "install" not in " ".join(re.findall(r"^RUN (.*)$", last, re.MULTILINE))
+
+
+def test_one_image_is_built_once() -> None:
+    receivers = {
+        name: spec for name, spec in SERVICES.items() if spec["image"].startswith("receiver:")
+    }
+    assert {spec["image"] for spec in receivers.values()} == {f"receiver:{__version__}"}
+    # Else a registry would be asked first, and might have another project's.
+    assert {spec["pull_policy"] for spec in receivers.values()} == {"never"}
+    started = {name for name, spec in receivers.items() if spec.get("profiles") != ["tools"]}
+    assert [name for name in started if "build" in SERVICES[name]] == ["receiver"]
+
+
+def test_every_version_is_stated_once() -> None:
+    """Or, where Kubernetes needs it too, as the same."""
+    stated: dict[str, set[str]] = {}
+    for spec in ALL_SERVICES.values():
+        name, _, tag = spec["image"].rpartition(":")
+        stated.setdefault(name, set()).add(tag)
+    kustomization = read_yaml("deploy/kubernetes/base/kustomization.yaml")
+    for image in kustomization["images"]:
+        stated[image["name"]].add(image["newTag"])
+    assert {name: tags for name, tags in stated.items() if len(tags) > 1} == {}
+    tag = rf"\b({'|'.join(map(re.escape, stated))}):(v?\d[\w.-]*)"
+    documents = [ROOT / "README.md", ROOT / "README.ko.md", *(ROOT / "docs").glob("*.md")]
+    for path in (*documents, *(ROOT / "deploy").rglob("*.y*ml"), ROOT / ".env.example"):
+        for name, version in re.findall(tag, path.read_text()):
+            assert stated[name] == {version}, path
 
 
 def test_no_password_is_written_down() -> None:
@@ -199,7 +261,7 @@ def test_no_password_is_written_down() -> None:
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|SECRET|TOKEN", name):
-                assert value == "" or value.startswith("/run/secrets"), name
+                assert value is None or value.startswith("/run/secrets"), name
     assert not re.search(r"^[^#].*PASSWORD", (ROOT / ".env.example").read_text(), re.MULTILINE)
 
 
@@ -210,7 +272,6 @@ def test_every_secret_is_known_to_who_needs_it_and_to_nobody_else() -> None:
     }
     assert users == {
         "receiver_database_password": {"timescaledb", "receiver", "grafana-role"},
-        "credentials.yml": {"receiver"},
         "token": {"prometheus"},
         "grafana_database_password": {"grafana-role", "grafana"},
         "grafana_admin_password": {"grafana"},
@@ -230,23 +291,25 @@ def test_the_password_is_a_secret_that_both_sides_read() -> None:
 def make_secrets(directory: Path) -> dict[str, str]:
     """Run the script that makes the secrets; what it made."""
     subprocess.run(["sh", "-c", f"umask 077; sh {SECRETS_SCRIPT}"], cwd=directory, check=True)
-    return {path.name: path.read_text() for path in (directory / "secrets").iterdir()}
+    secrets = directory / "secrets"
+    files = [path for path in secrets.rglob("*") if path.is_file()]
+    return {str(path.relative_to(secrets)): path.read_text() for path in files}
 
 
 def test_the_script_makes_every_secret_readable_for_containers_alone(tmp_path: Path) -> None:
-    require_program("openssl")
     made = make_secrets(tmp_path)
     files = {secret["file"].removeprefix("./secrets/") for secret in COMPOSE["secrets"].values()}
-    assert set(made) == files
+    assert set(made) == files | {CREDENTIALS}
     for name, text in made.items():
         assert (tmp_path / "secrets" / name).stat().st_mode & 0o444 == 0o444
-        assert name == "credentials.yml" or re.fullmatch(r"[0-9a-f]{48}\n", text)
+        assert name == CREDENTIALS or re.fullmatch(r"[0-9a-f]{48}\n", text)
     assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
+    for directory in ("credentials", "alertmanager"):
+        assert (tmp_path / "secrets" / directory).stat().st_mode & 0o555 == 0o555
     assert "secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_the_script_leaves_what_is_there(tmp_path: Path) -> None:
-    require_program("openssl")
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/database_password").write_text("in use\n")
     first = make_secrets(tmp_path)
@@ -254,15 +317,57 @@ def test_the_script_leaves_what_is_there(tmp_path: Path) -> None:
     assert make_secrets(tmp_path) == first
 
 
+def test_the_script_makes_an_empty_secret_anew(tmp_path: Path) -> None:
+    """As versions before left one where openssl was missing."""
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/token").touch()
+    assert len(make_secrets(tmp_path)["token"]) == 49
+
+
+def test_the_script_moves_the_credentials_of_versions_before(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/credentials.yml").write_text("# mine\n")
+    assert make_secrets(tmp_path)[CREDENTIALS] == "# mine\n"
+    assert not (tmp_path / "secrets/credentials.yml").exists()
+
+
+@pytest.mark.parametrize("missing", ["od", "sha256sum"])
+def test_the_script_leaves_nothing_half_made(tmp_path: Path, missing: str) -> None:
+    broken = tmp_path / "bin"
+    broken.mkdir()
+    (broken / missing).write_text("#!/bin/sh\nexit 1\n")
+    (broken / missing).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{broken}:{os.environ['PATH']}"}
+    ran = subprocess.run(["sh", SECRETS_SCRIPT], cwd=tmp_path, env=environment, check=False)
+    assert ran.returncode != 0
+    left = [path for path in (tmp_path / "secrets").rglob("*") if path.is_file()]
+    assert all(path.stat().st_size > 1 for path in left)
+    assert set(make_secrets(tmp_path)) >= {"token", CREDENTIALS}
+
+
+def test_what_the_containers_mount_is_readable_whatever_the_umask_was(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    for path in (tmp_path / "deploy", *(tmp_path / "deploy").rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    make_secrets(tmp_path)
+    for source in compose_sources():
+        for path in (tmp_path / source, *(tmp_path / source).rglob("*")):
+            wanted = 0o555 if path.is_dir() else 0o444
+            assert path.stat().st_mode & wanted == wanted, path
+
+
 def test_the_receiver_knows_the_token_that_prometheus_brings(tmp_path: Path) -> None:
-    require_program("openssl")
     made = make_secrets(tmp_path)
     token = made["token"].strip().encode()
-    assert yaml.safe_load(made["credentials.yml"]) == {
+    assert yaml.safe_load(made[CREDENTIALS]) == {
         "bearer_tokens": [hashlib.sha256(token).hexdigest()]
     }
     stack = read_yaml("deploy/prometheus/prometheus.yml")
-    (_, receiver), *remotes = stack["scrape_configs"], stack["remote_write"], stack["remote_read"]
+    (_, receiver, *_), *remotes = (
+        stack["scrape_configs"],
+        stack["remote_write"],
+        stack["remote_read"],
+    )
     for part in (receiver, *(remote for (remote,) in remotes)):
         assert part["authorization"] == {"credentials_file": "/run/secrets/token"}
 
@@ -293,41 +398,46 @@ def test_the_receiver_may_finish_before_it_is_killed() -> None:
     assert period > Settings.model_fields["shutdown_timeout"].default.total_seconds()
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", ALL_SERVICES)
 def test_every_service_is_held_in(name: str) -> None:
-    service = SERVICES[name]
+    service = ALL_SERVICES[name]
+    assert service["init"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert service["read_only"] is True
-    assert service["restart"] == ("no" if name == "grafana-role" else "unless-stopped")
+    assert service["restart"] == ("no" if name in ENDS else "unless-stopped")
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
     for port in service.get("ports", []):
         assert re.fullmatch(r"\$\{PUBLISH_\w+:-127\.0\.0\.1:\d+\}:\d+", port)
-    if "image" in service:
-        assert re.search(r":v?\d+\.\d+\.\d+", service["image"]), "the version is not pinned"
+    assert re.search(r":v?\d+\.\d+\.\d+", service["image"]), "the version is not pinned"
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", ALL_SERVICES)
 def test_every_service_is_waited_for_by_its_health(name: str) -> None:
-    for other, how in SERVICES[name].get("depends_on", {}).items():
+    for other, how in ALL_SERVICES[name].get("depends_on", {}).items():
         ends = SERVICES[other]["restart"] == "no"
         assert how["condition"] == ("service_completed_successfully" if ends else "service_healthy")
         assert ends or other == "receiver" or "test" in SERVICES[other]["healthcheck"]
 
 
 def test_several_receivers_leave_their_port_and_their_name_to_the_load_balancer() -> None:
-    receiver, balancer = SERVICES["receiver"], SERVICES["load-balancer"]
-    assert balancer["profiles"] == ["balanced"]
-    ports = [service["ports"][0].partition(":-")[2] for service in (receiver, balancer)]
-    assert ports[0] == ports[1] == "127.0.0.1:9201}:9201"
-    (alias,) = balancer["networks"]["default"]["aliases"]
-    assert receiver["networks"]["default"]["aliases"] == [f"${{ALIAS_RECEIVER:-{alias}}}"]
+    receiver, behind = SERVICES["receiver"], BALANCED["services"]["receiver"]
+    assert BALANCER["ports"] == receiver["ports"]
+    assert behind["ports"] == []
+    (alias,) = BALANCER["networks"]["default"]["aliases"]
+    assert receiver["networks"]["default"]["aliases"] == [alias]
+    assert behind["networks"] == {"default": {}}
     (remote,) = read_yaml("deploy/prometheus/prometheus.yml")["remote_write"]
     assert remote["url"] == f"http://{alias}:9201{WRITE_PATH}"
     (remote,) = read_yaml("deploy/prometheus/prometheus.yml")["remote_read"]
     assert remote["url"] == f"http://{alias}:9201{READ_PATH}"
-    # 0: any free port, as Docker reads it.
-    assert "# PUBLISH_RECEIVER=127.0.0.1:0\n" in (ROOT / ".env.example").read_text()
+
+
+def test_how_many_receivers_there_are_is_written_down_in_one_place() -> None:
+    assert BALANCED["services"]["receiver"]["deploy"] == {"replicas": "${RECEIVERS:-3}"}
+    assert not any("profiles" in spec for spec in BALANCED["services"].values())
+    for path in (ROOT / "README.md", ROOT / "docs/operations.md", ROOT / ".env.example"):
+        assert "--scale" not in path.read_text()
 
 
 def test_the_load_balancer_accepts_its_configuration() -> None:
@@ -347,7 +457,7 @@ def test_the_load_balancer_asks_where_the_receivers_answer() -> None:
     assert "uri /-/ready " in text
     assert re.search(r"server-template receiver \d+ receiver:9201 check ", text)
     (health,) = re.findall(r"bind (127\.0\.0\.1:\d+)", text)
-    assert SERVICES["load-balancer"]["healthcheck"]["test"][-1] == f"http://{health}/"
+    assert BALANCER["healthcheck"]["test"][-1] == f"http://{health}/"
     (seconds,) = map(int, re.findall(r"timeout server (\d+)s", text))
     assert seconds > Settings.model_fields["commit_timeout"].default.total_seconds()
 
@@ -398,7 +508,11 @@ def test_the_stack_differs_from_one_machine_in_addresses_and_in_watching_the_rec
     for target in targets:
         host, _, port = target.partition(":")
         assert SERVICES[host]["command"] == ["--listen", f"0.0.0.0:{port}"]
-    receiver = stack["scrape_configs"].pop()
+    application, receiver, *watched = stack["scrape_configs"]
+    stack["scrape_configs"] = [application]
+    assert [job["job_name"] for job in watched] == ["prometheus", "alertmanager"]
+    (alertmanagers,) = stack.pop("alerting")["alertmanagers"]
+    assert alertmanagers["static_configs"] == watched[1]["static_configs"]
     port = dockerfile_environment()["RECEIVER_LISTEN"].rpartition(":")[2]
     (found,) = receiver["dns_sd_configs"]
     assert (found["names"], found["type"], str(found["port"])) == (["receiver"], "A", port)
@@ -409,47 +523,6 @@ def test_the_stack_differs_from_one_machine_in_addresses_and_in_watching_the_rec
         for key in ("url", "authorization"):
             moved[part][0][key] = stack[part][0][key]
     assert moved == stack
-
-
-def kubernetes() -> dict[str, dict[str, Any]]:
-    """The manifests, by their kind."""
-    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes.yml").read_text())
-    return {document["kind"]: document for document in documents}
-
-
-def test_the_manifests_fit_together_and_the_image() -> None:
-    manifests = kubernetes()
-    assert manifests.keys() == {"Deployment", "Service", "PodDisruptionBudget"}
-    deployment = manifests["Deployment"]["spec"]
-    pod = deployment["template"]["spec"]
-    (container,) = pod["containers"]
-    labels = deployment["template"]["metadata"]["labels"]
-    assert labels == deployment["selector"]["matchLabels"]
-    assert labels == manifests["Service"]["spec"]["selector"]
-    assert labels == manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
-    assert container["image"].rpartition(":")[2] == __version__
-    (port,) = container["ports"]
-    assert [str(port["containerPort"])] == instructions("EXPOSE")
-    assert manifests["Service"]["spec"]["ports"][0]["targetPort"] == port["name"]
-    user = int(instructions("USER")[-1].split(":")[0])
-    assert pod["securityContext"]["runAsUser"] == user
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    for amounts in container["resources"].values():
-        assert amounts.keys() <= {"cpu", "memory"}
-
-
-def test_the_probes_ask_what_the_receiver_answers_and_stopping_has_time() -> None:
-    pod = kubernetes()["Deployment"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("liveness", "readiness")}
-    assert asked == {
-        "liveness": {"path": "/-/healthy", "port": "http"},
-        "readiness": {"path": "/-/ready", "port": "http"},
-    }
-    values = {entry["name"]: entry["value"] for entry in container["env"]}
-    delay = int(values["RECEIVER_SHUTDOWN_DELAY"].removesuffix("s"))
-    timeout = Settings.model_fields["shutdown_timeout"].default.total_seconds()
-    assert pod["terminationGracePeriodSeconds"] > delay + timeout
 
 
 def test_systemd_accepts_the_unit_and_finds_it_held_in(tmp_path: Path) -> None:
@@ -465,3 +538,14 @@ def test_systemd_accepts_the_unit_and_finds_it_held_in(tmp_path: Path) -> None:
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert not checked.stderr
+
+
+def test_the_unit_runs_as_a_user_who_has_a_name_and_may_write_its_state_alone() -> None:
+    text = (ROOT / "deploy/receiver.service").read_text()
+    directives = dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE))
+    assert directives["User"] == directives["Group"] == "receiver"
+    assert directives["ProtectSystem"] == "strict"
+    assert not directives.keys() & {"DynamicUser", "ConfigurationDirectory", "ReadWritePaths"}
+    comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    assert "useradd --system" in comments
+    assert not re.search(r"pip install receiver\b(?!-)", comments), "that is another project's name"

@@ -30,7 +30,7 @@ Values = dict[str, str]
 
 
 def on(name: str, **labels: str) -> str:
-    """A series of the receiver's."""
+    """A series of the receiver's, or of another job."""
     every = {"job": "receiver", "instance": "r1", **labels}
     return name + "{" + ",".join(f'{key}="{value}"' for key, value in every.items()) + "}"
 
@@ -65,6 +65,18 @@ SOURCE = on(
     source_job="factory",
     source_instance="cam-1",
 )
+
+
+QUEUE = {"job": "prometheus", "remote_name": "receiver", "url": "http://entrance/api/v1/write"}
+SENT = on("prometheus_remote_storage_queue_highest_sent_timestamp_seconds", **QUEUE)
+WAITING = on("prometheus_remote_storage_samples_pending", **QUEUE)
+RETRIED = on("prometheus_remote_storage_samples_retried_total", **QUEUE)
+LOST = on("prometheus_remote_storage_samples_failed_total", **QUEUE)
+TOO_OLD = on("prometheus_remote_storage_samples_dropped_total", **QUEUE, reason="too_old")
+NOT_KEPT = on("prometheus_remote_storage_samples_dropped_total", **QUEUE, reason="dropped_series")
+DISCOVERED = on("prometheus_notifications_alertmanagers_discovered", job="prometheus")
+NOTIFIER_UP = on("up", job="alertmanager")
+UNSENT = on("alertmanager_notifications_failed_total", job="alertmanager", integration="email")
 
 
 def commits(share_within_a_second: float) -> Values:
@@ -110,6 +122,15 @@ HEALTHY: Values = {
     # promtool's clock begins at 0.
     SOURCE: STEADY,
     **commits(1),
+    SENT: STEADY,
+    WAITING: "0x90",
+    RETRIED: "0x90",
+    LOST: "0x90",
+    TOO_OLD: "0x90",
+    NOT_KEPT: STEADY,
+    DISCOVERED: "1x90",
+    NOTIFIER_UP: "1x90",
+    UNSENT: "0x90",
 }
 NEVER: Values = {}
 BUDGET = {"ReceiverErrorBudgetBurnsFast", "ReceiverErrorBudgetBurnsSlowly"}
@@ -168,6 +189,20 @@ CASES: list[tuple[str, Values, set[str]]] = [
     ("requests fail now and then", {REFUSED: "0+0.5x90"}, {"ReceiverErrorBudgetBurnsSlowly"}),
     ("hardly a request fails", {REFUSED: "0+0.05x90"}, set()),
     ("senders are at fault", {AT_FAULT: STEADY}, set()),
+    (
+        "sending falls behind",
+        {SENT: "0+60x40 2400x50", WAITING: "10x90"},
+        {"RemoteWriteBehind"},
+    ),
+    ("there is nothing to send", {SENT: "0+60x40 2400x50"}, set()),
+    ("sending keeps up", {WAITING: "10x90"}, set()),
+    ("requests are sent again", {RETRIED: "0+10x90"}, {"RemoteWriteFailing"}),
+    ("requests were sent again", {RETRIED: "0+10x40 400x50"}, set()),
+    ("samples are refused", {LOST: "0x50 0+1x40"}, {"RemoteWriteDropping"}),
+    ("samples have waited too long", {TOO_OLD: "0x50 0+1x40"}, {"RemoteWriteDropping"}),
+    ("Alertmanager is away", {NOTIFIER_UP: "1x40 0x50"}, {"AlertmanagerDown"}),
+    ("no Alertmanager is known", {DISCOVERED: "0x90"}, {"AlertmanagerDown"}),
+    ("notifications fail", {UNSENT: "0+1x90"}, {"AlertmanagerNotificationsFailing"}),
     (
         "it failed until a while ago",
         {REFUSED: "0+6x45 270x45"},

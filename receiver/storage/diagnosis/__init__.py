@@ -15,7 +15,16 @@ from typing import Final, TypeVar
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.storage.connection.database import Connection, session, translated, used
-from receiver.storage.diagnosis import contents, rows, schema, server, tables, timescale, writing
+from receiver.storage.diagnosis import (
+    contents,
+    faults,
+    rows,
+    schema,
+    server,
+    tables,
+    timescale,
+    writing,
+)
 from receiver.storage.diagnosis.findings import Report, carry_out, problem
 from receiver.storage.schema.revisions import HAS_VERSION
 
@@ -24,7 +33,7 @@ T = TypeVar("T")
 TIMEOUT: Final = "10s"
 READ_ONLY: Final = "SET default_transaction_read_only = on"
 
-ALWAYS: Final = {**server.CHECKS, **schema.CHECKS, **timescale.CHECKS}
+ALWAYS: Final = {**server.CHECKS, **schema.CHECKS, **timescale.CHECKS, **faults.CHECKS}
 WITH_TABLES: Final = {
     **schema.CHECKS_OF_TABLES,
     **tables.CHECKS,

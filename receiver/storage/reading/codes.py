@@ -102,10 +102,26 @@ WHERE code >= $1 ORDER BY code LIMIT $2
                 _RENAME.format(quote(self.name)), code, name, description
             )
         if renamed is None:
-            raise ErrorCodeError(
-                f"error code {code} is not registered; "
-                f"to register it: receiver codes {self._flag}add {code} NAME"
+            raise self._is_missing(code)
+
+    async def require(self, connection: Connection, code: int) -> None:
+        """Check that a code is registered.
+
+        Raises:
+            ErrorCodeError: there is no such code.
+        """
+        async with used(connection):
+            known = await connection.fetchval(
+                f"SELECT count(*) FROM {quote(self.name)} WHERE code = $1", code
             )
+        if not known:
+            raise self._is_missing(code)
+
+    def _is_missing(self, code: int) -> ErrorCodeError:
+        return ErrorCodeError(
+            f"error code {code} is not registered; "
+            f"to register it: receiver codes {self._flag}add {code} NAME"
+        )
 
     async def find_namesake(self, connection: Connection, code: int, name: str) -> Code | None:
         """Find another code that has the same name, whatever its case."""

@@ -16,7 +16,9 @@ FUNCTION: Final = "app_status_intervals_between"
 
 # The newest $4 intervals of each source. LATERAL with LIMIT: each source's rows by the primary key.
 _INTERVALS: Final = """
-SELECT i.source_id, i.code, left(i.name, 500), left(e.description, 500), i.started_at, i.ended_at,
+SELECT i.source_id, i.code, left(i.name, 500),
+    (SELECT left(e.description, 500) FROM {codes} e WHERE e.code = i.code),
+    i.started_at, i.ended_at,
     EXTRACT(EPOCH FROM i.started_at)::double precision AS start,
     EXTRACT(EPOCH FROM i.ended_at)::double precision AS end,
     i.rows
@@ -27,7 +29,6 @@ CROSS JOIN LATERAL (
     WHERE i.source_id = source.id
     ORDER BY i.started_at DESC LIMIT $4
 ) AS i
-LEFT JOIN {codes} e ON e.code = i.code
 ORDER BY i.source_id, i.started_at
 """
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection, used
-from receiver.storage.connection.places import quote
+from receiver.storage.connection.places import literal, quote
 from receiver.storage.reading.selecting import (
     CREATED_AT,
     ID,
@@ -35,6 +35,17 @@ class Entry(NamedTuple):
     """One for each field; labels as a mapping."""
 
 
+class Choice(NamedTuple):
+    """Which rows."""
+
+    sources: Sequence[int] | None = None
+    """None: those of all sources."""
+    errors: bool = False
+    """Only those whose first code is of the class `failure`."""
+    since: str | None = None
+    """None: however old."""
+
+
 class Listing:
     """Reads the newest rows of a table, newest first.
 
@@ -44,17 +55,24 @@ class Listing:
 
     Args:
         table: The table.
+        choice: Which rows; by default all.
+        short: Whether to leave out ids and descriptions.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, choice: Choice | None = None, *, short: bool = False) -> None:
         self.table = table
+        self._choice = choice or Choice()
         self.fields = list(find_fields(table))
-        rows = f"SELECT * FROM {quote(table.name)} WHERE created_at <= now()"
-        newest = f"{rows} ORDER BY created_at DESC LIMIT $1"
+        if short:
+            left_out = (ID.name, "description")
+            self.fields = [field for field in self.fields if field.name not in left_out]
         fields = (ID, CREATED_AT, *self.fields)
         order = "ORDER BY l.created_at DESC"
-        self.newest_statement = select(table, fields, newest, order)
-        self.since_statement = select(table, fields, f"{rows} AND created_at >= $1", order)
+        newest, since = choose_rows(table, self._choice)
+        # Of chosen sources, so many of each come.
+        limited = order if self._choice.sources is None else f"{order} LIMIT $1"
+        self.newest_statement = select(table, fields, newest, limited)
+        self.since_statement = select(table, fields, since, order)
 
     async def newest(self, connection: Connection, limit: int) -> list[Entry]:
         """Return at most so many of the newest rows."""
@@ -69,12 +87,42 @@ class Listing:
 
     async def _fetch(self, connection: Connection, statement: str, value: object) -> list[Entry]:
         async with used(connection):
-            rows = await connection.fetch(statement, value)
+            sources = [] if self._choice.sources is None else [self._choice.sources]
+            rows = await connection.fetch(statement, value, *sources)
         return [Entry(row[0], row[1], list(self._read(row[2:]))) for row in rows]
 
     def _read(self, values: tuple[Any, ...]) -> Iterator[Any]:
         for field, value in zip(self.fields, values, strict=True):
             yield read_labels(value) if field.kind is Kind.LABELS else value
+
+
+def choose_rows(table: Table, choice: Choice) -> tuple[str, str]:
+    """Write the queries for the newest $1 rows, and for those since $1; $2 are the sources."""
+    conditions = ["created_at <= now()"]
+    if choice.since is not None:
+        conditions.append(f"created_at >= {literal(choice.since)}::timestamptz")
+    if choice.errors:
+        conditions.append(fails(table))
+    rows = f"SELECT * FROM {quote(table.name)} WHERE {' AND '.join(conditions)}"
+    if choice.sources is None:
+        return f"{rows} ORDER BY created_at DESC LIMIT $1", f"{rows} AND created_at >= $1"
+    # By the primary key; why not `=`: see `newest_row`.
+    own = f"{rows} AND source_id >= chosen.id AND source_id <= chosen.id"
+    newest = f"{own} ORDER BY source_id DESC, created_at DESC LIMIT $1"
+    each = "SELECT of_one.* FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL ({}) AS of_one"
+    return each.format(newest), each.format(f"{own} AND created_at >= $1")
+
+
+def fails(table: Table) -> str:
+    """Write the condition that the first code of a row is of the class `failure`."""
+    column = table.codes[0]
+    return f"""{quote(column.name)} <> ALL (ARRAY(
+    SELECT e.code FROM {quote(column.codes or "")} e
+    WHERE COALESCE((
+        SELECT c.class FROM code_classes c
+        WHERE c.code_table = {literal(column.codes or "")} AND c.code = e.code
+    ), CASE e.code WHEN 0 THEN 'ok' ELSE 'failure' END) <> 'failure'
+))"""
 
 
 def find_fields(table: Table) -> Iterator[Field]:
@@ -85,5 +133,5 @@ def find_fields(table: Table) -> Iterator[Field]:
         return
     by_name = {field.name: field for field in value_fields(table)}
     first = [by_name[name] for name in (OCR, "error_name", "description")]
-    yield from (ID, CREATED_AT, *first, *label_fields(table))
+    yield from (ID, CREATED_AT, SOURCE, *first, *label_fields(table))
     yield from (field for field in values if field not in first and field.name != STATUS)

@@ -21,6 +21,13 @@ ELSE jsonb_build_object('…', left(s.labels::text, 200)) END
 
 LIST: Final = f"SELECT s.id, {LABELS} AS labels FROM sources s ORDER BY s.id LIMIT $1"
 
+# Those with the labels $1, or with the id $2.
+FIND_NAMED: Final = """
+SELECT array_agg(id ORDER BY id) FROM sources WHERE labels @> $1::text::jsonb OR id = $2
+"""
+LONGEST_ID: Final = 10
+"""Digits."""
+
 
 def read_labels(text: str | None) -> dict[str, str]:
     """Labels as `LABELS` gives them, None for the empty set."""
@@ -32,3 +39,17 @@ async def first_sources(connection: Connection, limit: int) -> dict[int, dict[st
     """The labels of the first sources, by id."""
     with translated():
         return {id_: read_labels(text) for id_, text in await connection.fetch(LIST, limit)}
+
+
+async def find_named(connection: Connection, name: str) -> list[int]:
+    """Return the ids of the sources that a person names.
+
+    Args:
+        connection: The session.
+        name: An id, NAME=VALUE of a label, or the value of the label `instance`.
+    """
+    label, equals, value = name.partition("=")
+    labels = json.dumps({label: value} if equals else {"instance": name})
+    number = int(name) if name.isascii() and name.isdigit() and len(name) < LONGEST_ID else None
+    with translated():
+        return await connection.fetchval(FIND_NAMED, labels, number) or []

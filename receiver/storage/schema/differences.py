@@ -11,15 +11,16 @@ from receiver.errors import SchemaError
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.places import OWN_SCHEMA
 from receiver.storage.schema.declaration import Declaration, find_declaration
-from receiver.storage.schema.interval_views import interval_function
+from receiver.storage.schema.interval_views import OLD_FUNCTION, interval_function
 from receiver.storage.schema.relations import FIRST_REVISION, find_relations
 from receiver.storage.schema.tables import Changes, compare
 from receiver.storage.schema.timescale import KNOWS_HYPERTABLES
 from receiver.storage.schema.views import ViewChange, compare_views, view_names
 
-# Which of these functions ($1, with their types) are there.
+# Which of these functions ($1, with their types) are there, and not with this comment ($2).
 FIND_FUNCTIONS: Final = """
 SELECT name FROM unnest($1::text[]) AS name WHERE to_regprocedure(name) IS NOT NULL
+  AND starts_with(obj_description(to_regprocedure(name), 'pg_proc'), $2) IS NOT TRUE
 """
 
 FIND_HYPERTABLES: Final = f"""
@@ -62,7 +63,7 @@ async def find_difference(
     changes = compare(catalogue, relations, hypertables, former_columns(declaration))
     refuse(changes)
     functions = [interval_function(table) for table in catalogue.tables if table.codes]
-    there = {name for (name,) in await connection.fetch(FIND_FUNCTIONS, functions)}
+    there = {name for (name,) in await connection.fetch(FIND_FUNCTIONS, functions, OLD_FUNCTION)}
     return Difference(
         changes.statements,
         [

@@ -14,7 +14,7 @@ TABLES: Final = ("r", "p")
 VIEW: Final = "v"
 
 # The relations of these names ($1) where ours are: what they are, the columns of their unique
-# indexes, and whether triggers of their owner's may fill columns.
+# indexes, whether triggers of their owner's may fill columns, and the comment.
 FIND_RELATIONS: Final = f"""
 SELECT c.oid, c.relname AS name, c.relkind::text AS kind,
     ARRAY(
@@ -29,7 +29,8 @@ SELECT c.oid, c.relname AS name, c.relkind::text AS kind,
         SELECT FROM pg_trigger t
         WHERE t.tgrelid = c.oid AND t.tgtype & 7 = 7 AND NOT t.tgisinternal
           AND t.tgname <> 'ts_insert_blocker'
-    ) AS filled
+    ) AS filled,
+    obj_description(c.oid, 'pg_class') AS comment
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = {OWN_SCHEMA} AND c.relname = ANY($1::text[])
 """
@@ -70,6 +71,7 @@ class Relation(NamedTuple):
     """The columns of each unique index, sorted and with commas between them."""
     filled: bool = False
     """Whether a trigger may fill columns."""
+    comment: str | None = None
 
 
 async def find_relations(
@@ -86,7 +88,11 @@ async def find_relations(
         columns[oid][name] = FoundColumn(type_, mandatory, tuple(references))
     return {
         row["name"]: Relation(
-            row["kind"], columns[row["oid"]], frozenset(row["keys"]), row["filled"]
+            row["kind"],
+            columns[row["oid"]],
+            frozenset(row["keys"]),
+            row["filled"],
+            row["comment"],
         )
         for row in rows
     }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.places import quote
-from receiver.storage.schema.interval_views import intervals_function, intervals_view
+from receiver.storage.schema.interval_views import OLD_VIEW, intervals_function, intervals_view
 from receiver.storage.schema.newest_view import now_columns, now_view
 from receiver.storage.schema.relations import VIEW, Relation
 
@@ -42,7 +42,7 @@ def compare_views(
     yield from compare_now(table, found.get(f"{table.name}_now"), found.get(table.name))
     if table.codes:
         name = f"{table.name}_intervals"
-        if name not in found:
+        if name not in found or (found[name].comment or "").startswith(OLD_VIEW):
             yield ViewChange(name, list(intervals_view(table)))
         elif found[name].kind != VIEW:
             yield in_the_way(name)

@@ -35,7 +35,7 @@ def run_bash(text: str) -> str:
     [
         ("receiver ''", set(COMMANDS)),
         ("receiver ba", {"backfill"}),
-        ("receiver codes ''", {"list", "add", "rename"}),
+        ("receiver codes ''", {"list", "add", "rename", "class"}),
         ("receiver export --for", {"--format"}),
         ("receiver export --format ''", {"csv", "parquet"}),
         ("receiver logs --writ", set()),

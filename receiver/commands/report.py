@@ -1,0 +1,252 @@
+"""Report availability, failures, MTTR, MTTF, MTBF and micro-stops of a shift, day or any range.
+
+availability = up / (up + down); planned and unknown time is in neither, and shown. A failure is a
+stretch of down time that begins in the range; one shorter than 5 minutes is a micro-stop as well.
+MTTR = down / failures, MTTF = up / failures, MTBF = MTTF + MTTR. The codes are those of the down
+time. Days are those of the calendar's time zone: see `receiver shifts`.
+
+Examples:
+    receiver report
+    receiver report --shift night
+    receiver report --month last --by line --format csv -o last-month.csv
+    receiver report --since 2026-11-01 --until 2026-11-08 --format html -o week.html
+
+With --format csv there is a line for each source, group or shift, and --codes has the codes in
+their place. The exit code is 3 if no source has had rows in the range or in the 30 days before it.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import date, timedelta
+from typing import Final
+
+from rich.console import Console
+
+from receiver.commands.arguments import (
+    add_table,
+    calendar_day,
+    clock_time,
+    decode_argument,
+    find_table,
+    label,
+)
+from receiver.commands.connection import connected_to_calendar
+from receiver.commands.output import STANDARD_OUTPUT, opened
+from receiver.commands.report_files import write_csv, write_json
+from receiver.commands.report_html import write_html
+from receiver.commands.report_text import Report, print_report
+from receiver.commands.terminal import open_console, say
+from receiver.config.sections import Section
+from receiver.config.settings import Settings
+from receiver.errors import UsageError
+from receiver.rows.tables import Table
+from receiver.storage.connection.database import Connection
+from receiver.storage.reading import reports
+from receiver.storage.reading.periods import (
+    Periods,
+    find_range,
+    find_shift,
+    find_unit,
+    find_zone,
+    show_times,
+)
+from receiver.storage.reading.tables import require_table
+from receiver.web.descriptions import terminal_language
+
+SETTINGS: Final = (Section.DATABASE, Section.METRICS)
+FORMATS: Final = ("table", "csv", "json", "html")
+NOTHING: Final = 3
+"""Exit code if there is nothing to report on."""
+ANY: Final = ""
+"""A flag without its value."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the table, the range, the groups, the filter and the output."""
+    add_table(parser)
+    parser.add_argument(
+        "--day",
+        metavar="DATE",
+        nargs="?",
+        const="this",
+        type=unit,
+        help="a day: a date, or last for yesterday (default: today)",
+    )
+    parser.add_argument(
+        "--week",
+        metavar="DATE",
+        nargs="?",
+        const="this",
+        type=unit,
+        help="the week from Monday that has a date, or last (default: this week)",
+    )
+    parser.add_argument(
+        "--month",
+        metavar="DATE",
+        nargs="?",
+        const="this",
+        type=unit,
+        help="the month that has a date, such as 2026-11, or last (default: this month)",
+    )
+    parser.add_argument(
+        "--shift",
+        metavar="NAME",
+        nargs="?",
+        const=ANY,
+        type=decode_argument,
+        help="the time of a shift, of any if none is named, that has started last; with --day on "
+        "that day",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        type=clock_time,
+        help="2026-11-01T06:00, or a duration before now, such as 7d",
+    )
+    parser.add_argument(
+        "--until", metavar="TIME", type=clock_time, help="the same; not included (default: now)"
+    )
+    parser.add_argument(
+        "--by",
+        metavar="source|shift|LABEL",
+        type=decode_argument,
+        default=reports.SOURCE,
+        help="a line for each source, each shift, or each value of a label (default: source)",
+    )
+    parser.add_argument(
+        "--match",
+        metavar="NAME=VALUE",
+        type=label,
+        action="append",
+        default=[],
+        help="only sources with this label; repeat it for sources with several labels",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    parser.add_argument("--codes", action="store_true", help="with --format csv, write the codes")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default=STANDARD_OUTPUT, help="default: standard output"
+    )
+
+
+def unit(text: str) -> date | str:
+    """Read a date, a month, `this` or `last`.
+
+    Raises:
+        ArgumentTypeError: it is none of them.
+    """
+    if text in {"this", "last"}:
+        return text
+    try:
+        return calendar_day(f"{text}-01" if len(text) == len("2026-11") else text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{error}; or last") from None
+
+
+async def run(settings: Settings, arguments: Namespace) -> int:
+    """Write the report.
+
+    Raises:
+        UsageError: no such table or shift is there, or flags exclude each other.
+        SetupError: there is no database, it has no tables, or the file cannot be written.
+    """
+    require_one_range(arguments)
+    table = find_table(settings, arguments.table)
+    if not table.codes:
+        raise UsageError(f"table {table.name} has no column of codes, and so no states to report")
+    async with connected_to_calendar(settings) as connection:
+        await require_table(connection, table.name)
+        report = await read(connection, table, arguments)
+    write(report, arguments)
+    if not report.lines:
+        say(Console(stderr=True), "note: no source has had rows in this time", "dim")
+        return NOTHING
+    return 0
+
+
+def require_one_range(arguments: Namespace) -> None:
+    """Check that the flags name one range.
+
+    Raises:
+        UsageError: they name several.
+    """
+    ranges = {
+        "--shift": arguments.shift,
+        "--day": arguments.day,
+        "--week": arguments.week,
+        "--month": arguments.month,
+        "--since": arguments.since,
+    }
+    named = [flag for flag, value in ranges.items() if value is not None]
+    if len(named) > 1 and named != ["--shift", "--day"]:
+        raise UsageError(f"{' and '.join(named)} exclude each other: name one range")
+    if arguments.until is not None and arguments.since is None:
+        raise UsageError("--until needs --since")
+
+
+async def find_periods(connection: Connection, arguments: Namespace) -> Periods:
+    """Return the range that the flags name, and the one before it."""
+    if arguments.since is not None:
+        until = timedelta(0) if arguments.until is None else arguments.until
+        return await find_range(connection, arguments.since, until)
+    if arguments.shift is not None:
+        day = arguments.day
+        if isinstance(day, str):
+            today = await find_unit(connection, "day", None, int(day == "last"))
+            day = date.fromisoformat(today.period.start[:10])
+        return await find_shift(connection, arguments.shift or None, day)
+    for name in ("week", "month", "day"):
+        value = getattr(arguments, name)
+        if value is not None:
+            day = None if isinstance(value, str) else value
+            return await find_unit(connection, name, day, int(value == "last"))
+    return await find_unit(connection, "day", None)
+
+
+async def read(connection: Connection, table: Table, arguments: Namespace) -> Report:
+    """Read everything that the report shows."""
+    periods = await find_periods(connection, arguments)
+    sources = None
+    if arguments.match:
+        labels = json.dumps(dict(arguments.match))
+        sources = await reports.find_matching(connection, labels)
+    lines, before = [
+        await reports.read_figures(connection, table, period, arguments.by, sources)
+        for period in periods
+    ]
+    total, total_before = [
+        await reports.read_figures(connection, table, period, reports.TOTAL, sources)
+        for period in periods
+    ]
+    return Report(
+        table.name,
+        arguments.by,
+        await find_zone(connection),
+        periods,
+        await show_times(connection, [time for period in periods for time in period[1:]]),
+        lines,
+        {(line.name, line.source_id): line for line in before},
+        next(iter(total), None),
+        next(iter(total_before), None),
+        await reports.read_codes(connection, table, periods.period, sources),
+        terminal_language(),
+    )
+
+
+def write(report: Report, arguments: Namespace) -> None:
+    """Write the report in the format that is asked for."""
+    if arguments.format == "table" and arguments.output == STANDARD_OUTPUT:
+        print_report(open_console(), report)
+        return
+    with opened(arguments.output) as output:
+        if arguments.format == "csv":
+            output.write(write_csv(report, codes=arguments.codes))
+        elif arguments.format == "json":
+            output.write(write_json(report))
+        elif arguments.format == "html":
+            output.write(write_html(report))
+        else:
+            text = Console(record=True, highlight=False, width=200, file=None, quiet=True)
+            print_report(text, report)
+            output.write(text.export_text().encode())

@@ -1,0 +1,110 @@
+"""Writes reports for other programs: CSV for Excel and pandas, and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+from receiver.commands.report_text import Report, iso
+from receiver.storage.reading.reports import Figures
+
+BOM: Final = "\N{BYTE ORDER MARK}"
+"""Tells Excel that a file is UTF-8."""
+RISKY: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What Excel takes for the beginning of a formula."""
+
+TIMES: Final = ("up", "down", "planned", "unknown", "micro_stop_time", "mttr", "mttf", "mtbf")
+"""Durations, which are written in seconds."""
+COMPARED: Final = ("availability", "failures", "mttr", "mtbf", "down")
+"""Figures of the previous period that are written beside those of the period."""
+
+
+def write_csv(report: Report, *, codes: bool) -> bytes:
+    """Write a line for each source, group or shift, or for each code; times are in seconds."""
+    lines = [dict(line) for line in (code_lines(report) if codes else figure_lines(report))]
+    file = io.StringIO(newline="")
+    names = list(lines[0]) if lines else CODE_COLUMNS if codes else FIGURE_COLUMNS
+    writer = csv.DictWriter(file, names)
+    writer.writeheader()
+    writer.writerows({name: harmless(value) for name, value in line.items()} for line in lines)
+    return (BOM + file.getvalue()).encode()
+
+
+def harmless(value: object) -> object:
+    """Return a value that Excel does not run: a text that looks like a formula gets a quote."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(RISKY) else value
+
+
+def figure_lines(report: Report) -> Iterator[dict[str, Any]]:
+    """Yield the figures by their columns."""
+    start, end = (iso(time) for time in report.periods.period[1:])
+    for line in report.lines:
+        before = report.before.get((line.name, line.source_id))
+        previous = {} if before is None else figures(before)
+        yield {
+            "start": start,
+            "end": end,
+            "by": report.by,
+            **figures(line),
+            **{f"previous_{name}": previous.get(name) for name in map(column, COMPARED)},
+        }
+
+
+def figures(line: Figures) -> dict[str, Any]:
+    """Return figures by their columns."""
+    return {
+        column(name): seconds(value) if isinstance(value, timedelta) else value
+        for name, value in line._asdict().items()
+    }
+
+
+def column(name: str) -> str:
+    """Name the column of a figure; a duration's says in what it is."""
+    return f"{name}_seconds" if name in TIMES else name
+
+
+def seconds(time: timedelta | None) -> float | None:
+    """Return a duration in seconds."""
+    return None if time is None else time.total_seconds()
+
+
+def code_lines(report: Report) -> Iterator[dict[str, Any]]:
+    """Yield the codes by their columns."""
+    start, end = (iso(time) for time in report.periods.period[1:])
+    for code in report.codes:
+        values = code._asdict()
+        values["down_seconds"] = seconds(values.pop("down"))
+        yield {"start": start, "end": end, **values}
+
+
+FIGURE_COLUMNS: Final = [
+    *("start", "end", "by"),
+    *map(column, Figures._fields),
+    *(f"previous_{column(name)}" for name in COMPARED),
+]
+CODE_COLUMNS: Final = [
+    *("start", "end", "code", "name", "times", "share", "cumulative_share", "down_seconds"),
+]
+
+
+def write_json(report: Report) -> bytes:
+    """Write the whole report; times are in seconds."""
+    period, previous = (
+        {"name": name, "start": iso(start), "end": iso(end)} for name, start, end in report.periods
+    )
+    written = {
+        "table": report.table,
+        "time_zone": report.zone,
+        "period": period,
+        "previous_period": previous,
+        "by": report.by,
+        "lines": list(figure_lines(report)),
+        "total": None if report.total is None else figures(report.total),
+        "previous_total": None if report.total_before is None else figures(report.total_before),
+        "codes": list(code_lines(report)),
+    }
+    return (json.dumps(written, ensure_ascii=False, indent=2) + "\n").encode()
