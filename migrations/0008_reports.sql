@@ -227,7 +227,8 @@ GROUP BY p.source_id, p.run, p.code$query$;
     ), format('l.%I IS NOT NULL', code_column));
     -- So that of a hypertable only the chunks of the range are planned for.
     near TEXT := format($near$l.created_at >= %s - INTERVAL '2 days'
-        AND l.created_at < %s + INTERVAL '2 days'$near$, since, until);
+        AND l.created_at < least(%s, TIMESTAMPTZ '9999-12-31 00:00:00+00') + INTERVAL '2 days'$near$,
+        since, until);
     replacement RECORD;
 BEGIN
     FOR replacement IN
