@@ -52,7 +52,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 def plain_summary() -> str:
     """What the migration makes of app_status_hourly, under another name."""
-    script = (migrations_directory() / "versions" / "0002_views.sql").read_text()
+    script = (migrations_directory() / "0002_views.sql").read_text()
     (view,) = re.findall(
         r"^CREATE VIEW app_status_hourly (AS\b.*?;)$", script, re.MULTILINE | re.DOTALL
     )
