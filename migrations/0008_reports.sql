@@ -646,7 +646,8 @@ CREATE FUNCTION report(
     micro_stop_time INTERVAL, mttr INTERVAL, mttf INTERVAL, mtbf INTERVAL
 )
 LANGUAGE sql STABLE
-BEGIN ATOMIC
+-- Not as statements, by which types of columns could not be changed any more.
+AS $function$
     WITH whole AS (
         SELECT r.starts, r.ends, COALESCE(
             report.sources, receiver_reported_sources(table_name, r.starts, r.ends)) AS sources
@@ -686,7 +687,7 @@ BEGIN ATOMIC
         a.down / NULLIF(a.failures, 0), a.up / NULLIF(a.failures, 0),
         a.up / NULLIF(a.failures, 0) + a.down / NULLIF(a.failures, 0)
     FROM added a ORDER BY a.name, a.one;
-END;
+$function$;
 
 COMMENT ON FUNCTION report IS
     'What the states from since to before until say: times, availability = up / (up + down), '

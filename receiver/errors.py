@@ -55,6 +55,12 @@ class ForeignPageError(ForbiddenError):
     """Pages of other sites must not send this request to a receiver."""
 
 
+class NotFoundError(ReceiverError):
+    """There is nothing at the address."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
 class UnsupportedMediaTypeError(ReceiverError):
     """The content type or content encoding is not supported."""
 

@@ -16,6 +16,7 @@ class Section(StrEnum):
     STORAGE = "Storage"
     LIMITS = "Limits"
     TIMES = "Timeouts"
+    PAGE = "Page"
     LOGGING = "Logging"
     OTHER = "Other"
 
@@ -84,6 +85,7 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
         "shutdown_delay",
         "shutdown_timeout",
     ),
+    Section.PAGE: ("source_name",),
     Section.LOGGING: ("log_level", "log_format"),
 }
 

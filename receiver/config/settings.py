@@ -58,6 +58,7 @@ from receiver.config.value_types import (
     MetricName,
     PositiveDuration,
     Size,
+    Template,
     Tokens,
     Word,
     is_unicode_text,
@@ -227,6 +228,11 @@ class Settings(BaseSettings):
     writers: int = Field(
         2, ge=1, le=1000, description="Maximum number of transactions that commit at the same time."
     )
+    source_name: Template | None = Field(
+        None,
+        description="What the page calls a source: text with labels in braces, such as "
+        "{line} {instance}. Unset: the label instance, else job.",
+    )
     max_body_size: Size = Field(
         ByteSize(16 * 2**20), description="Maximum size of a request body, compressed."
     )
@@ -326,10 +332,13 @@ class Settings(BaseSettings):
     max_remote_read_size: Size = Field(
         ByteSize(64 * MIB),
         description="Maximum compressed size of an answer of type SAMPLES, which is kept in memory "
-        "until it is complete; STREAMED_XOR_CHUNKS are sent as they are read.",
+        "until it is complete.",
     )
     max_remote_read_frame: Size = Field(
-        ByteSize(MIB), description="Maximum size of a frame of STREAMED_XOR_CHUNKS."
+        ByteSize(45 * MIB),
+        description="Maximum size of a frame of STREAMED_XOR_CHUNKS, which holds one series and is "
+        "kept in memory until it is complete. Prometheus reads frames of up to 50 MB "
+        "(`chunked_read_limit`).",
     )
     series_cache_size: CacheSize = Field(
         ByteSize(64 * MIB),

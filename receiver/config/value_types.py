@@ -235,6 +235,18 @@ def check_hosts(value: str) -> str:
     return value
 
 
+def check_template(value: str) -> str:
+    """Check that a text has a label in braces, and no other braces.
+
+    Raises:
+        ValueError: it has not.
+    """
+    rest = re.sub(r"\{[a-zA-Z_][a-zA-Z0-9_]*\}", "", value)
+    if rest == value or "{" in rest or "}" in rest or not value.isprintable():
+        raise ValueError("must have labels in braces, such as {line} {instance}")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Ge(timedelta(0))]
 PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
 Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
@@ -250,3 +262,4 @@ DatabaseURL = Annotated[SecretStr, AfterValidator(check_database_url)]
 Tokens = Annotated[SecretStr, AfterValidator(check_tokens)]
 HostNames = Annotated[str, AfterValidator(check_hosts)]
 MetricName = Annotated[str, AfterValidator(parse_metric)]
+Template = Annotated[str, AfterValidator(check_template)]

@@ -29,6 +29,7 @@ from receiver.security.refuser import Refuser
 from receiver.security.tls import ServerTLS
 from receiver.storage.store import Store
 from receiver.telemetry.metrics import CONTENT_TYPE, Metrics, State
+from receiver.web.answers import answer_unknown
 from receiver.web.routes import routes
 from receiver.write import Record, WriteHandler
 
@@ -84,6 +85,7 @@ def build_app(
     app.router.add_get(paths.HEALTHY, answer_healthy)
     app.router.add_get(paths.READY, answer_ready)
     app.router.add_routes(routes(settings))
+    app.middlewares.append(answer_unknown)
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import resource
@@ -94,6 +95,8 @@ async def work(
         if ready_first:
             await opened()
         await listen(runner, settings, shared=not alone)
+        if not ready_first:
+            logger.info("the page is at %s", page_url(runner), extra={"event": "page"})
         await opened()
         await stop.wait()
         logger.info("shutting down", extra={"event": "draining"})
@@ -202,6 +205,17 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
         scheme = "http" if context is None else "https"
         url = f"{scheme}://{address[0]}:{address[1]}{paths.WRITE}"
         logger.info("listening on %s", url, extra={"event": "listening"})
+
+
+def page_url(runner: web.AppRunner) -> str:
+    """Return the address of the page for a browser on this machine."""
+    address = ipaddress.ip_address(runner.addresses[0][0])
+    if address.is_unspecified:
+        # A browser cannot open the wildcard address.
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    host = f"[{address}]" if address.version == 6 else address
+    scheme = "http" if runner.app.get(TLS) is None else "https"
+    return f"{scheme}://{host}:{runner.addresses[0][1]}/"
 
 
 def make_peer(runner: web.AppRunner, idle_timeout: float) -> Peer:

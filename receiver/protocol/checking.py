@@ -39,7 +39,7 @@ class Checker:
 
     def open(self, symbols: Sequence[str]) -> Symbols:
         """Prepare the symbols of a request, all different."""
-        return Symbols(symbols, list(map(self._cache.keeps, symbols)), self._limits)
+        return Symbols(symbols, map(self._cache.keeps, symbols), self._limits)
 
     def read(self, symbols: Symbols, encoded: Sequence[bytes]) -> tuple[list[Sample], list[int]]:
         """Read the series that are valid and, if they are kept, known; say which others there are.

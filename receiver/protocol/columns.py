@@ -9,7 +9,7 @@ Series of another form than nearly all senders write, and invalid ones, are left
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,6 +36,8 @@ MAX_REF_SIZE: Final = 3
 """Bytes of a reference to one of two million symbols."""
 MAX_UTF8: Final = 4
 """Most bytes of a character."""
+HASHES: Final = np.random.default_rng().integers(2**62, size=4096)
+"""A number for each reference, the same for some: their sums tell shapes apart, if not all."""
 
 
 class Symbols:
@@ -47,15 +49,15 @@ class Symbols:
         limits: Those of a series.
     """
 
-    def __init__(self, symbols: Sequence[str], wanted: Sequence[bool], limits: Limits) -> None:
+    def __init__(self, symbols: Sequence[str], wanted: Iterable[bool], limits: Limits) -> None:
         count = len(symbols)
         self.texts = symbols
         self.count = count
         self.limits = limits
         self.name = symbols.index(NAME) if NAME in symbols else -1
-        self.hashes = np.fromiter(map(hash, symbols), np.int64, count)
         self.sizes = MAX_UTF8 * np.fromiter(map(len, symbols), np.int64, count)
         """Bytes of each in UTF-8, at most."""
+        self.longest = self.sizes.max(initial=0)
         self.wanted = np.fromiter(wanted, np.bool_, count)
         self._metadata: dict[bytes, bool] = {}
 
@@ -126,7 +128,9 @@ def check(encoded: Sequence[bytes], symbols: Symbols) -> Checked:
     places = np.flatnonzero(have_usual_samples(layout))
     places = places[have_usual_tails(encoded, layout, places, symbols)]
     refs, counts = read_refs(layout.data, layout.starts[places] + 2, layout.samples[places])
-    right = (counts % 2 == 0) & (largest(refs, counts) < symbols.count)
+    right = counts % 2 == 0
+    if refs.size and refs.max() >= symbols.count:
+        right &= np.maximum.reduceat(refs, first_of(counts)) < symbols.count
     if not right.all():
         refs, counts, places = refs[np.repeat(right, counts)], counts[right], places[right]
     metrics = find_metrics(refs, counts, symbols)
@@ -196,11 +200,7 @@ def read_refs(data: Bytes, starts: Integers, ends: Integers) -> tuple[Integers, 
         The references, a number beyond all symbols for one that is too long; how many there are
         between each two positions.
     """
-    # Ones from each start up to its end.
-    within = np.zeros(data.size, np.int8)
-    within[starts], within[ends] = 1, -1
-    np.cumsum(within, dtype=np.int8, out=within)
-    packed = data[within.view(np.bool_)]
+    packed = data[spread(starts, ends - starts)]
     lasts = np.flatnonzero(packed < ONE_BYTE)
     taken = np.diff(lasts, prepend=-1)
     refs = packed[lasts].astype(np.int64)
@@ -220,7 +220,9 @@ def find_metrics(refs: Integers, counts: Integers, symbols: Symbols) -> Integers
     labels = counts // 2
     firsts = first_of(labels)
     _, shown, shapes = np.unique(
-        np.add.reduceat(symbols.hashes[names], firsts), return_index=True, return_inverse=True
+        np.add.reduceat(HASHES[names % HASHES.size], firsts),
+        return_index=True,
+        return_inverse=True,
     )
     # Each shape is checked by the first series that has it, and compared with the others.
     found = [
@@ -231,18 +233,12 @@ def find_metrics(refs: Integers, counts: Integers, symbols: Symbols) -> Integers
     right = (labels == labels[example]) & (place >= 0)
     same = names == names[np.minimum(spread(firsts[example], labels), names.size - 1)]
     right &= np.logical_and.reduceat(same, firsts)
-    right &= (
-        np.add.reduceat(symbols.sizes[refs], first_of(counts)) <= symbols.limits.max_label_set_size
-    )
+    most = symbols.limits.max_label_set_size
+    if counts.max() * symbols.longest > most:
+        right &= np.add.reduceat(symbols.sizes[refs], first_of(counts)) <= most
     metrics: Integers = values[firsts + np.maximum(place, 0)]
     metrics[~right] = 0
     return metrics
-
-
-def largest(numbers: Integers, counts: Integers) -> Integers:
-    """Return the largest number of each of several groups that follow one another."""
-    found: Integers = np.maximum.reduceat(numbers, first_of(counts)) if counts.size else counts
-    return found
 
 
 def first_of(counts: Integers) -> Integers:

@@ -15,7 +15,8 @@ from receiver.protocol.compression import decompress
 from receiver.protocol.tally import Decoded, Steps
 
 SLICE: Final = 0.01
-"""Seconds after which decoding leaves the event loop to others, at the end of a step."""
+"""Seconds of CPU time after which decoding leaves the event loop to others, at the end of a step.
+Not of time: where others have the core, a message would seem slow and be decoded again."""
 PLACES: Final = 8
 """Slow messages that are decoded in turn. Large ones have one place, for each may take much."""
 
@@ -71,9 +72,9 @@ class Scheduler:
 
 def advance(steps: Steps) -> Decoded | None:
     """Decode for the time of one slice; returns None if there is more to do."""
-    end = time.perf_counter() + SLICE
+    end = time.thread_time() + SLICE
     try:
-        while time.perf_counter() < end:
+        while time.thread_time() < end:
             next(steps)
     except StopIteration as finished:
         decoded: Decoded = finished.value

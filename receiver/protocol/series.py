@@ -54,6 +54,8 @@ class SeriesCache:
 
     def __init__(self, catalogue: Catalogue, size: int, limits: Limits = DEFAULTS) -> None:
         self._by_metric = catalogue.by_metric
+        self.keeps: Callable[[str], bool] = catalogue.by_metric.__contains__
+        """Says whether a metric of this name is kept."""
         self.shares_metrics = catalogue.shares_metrics
         """Whether a series may be kept in several tables."""
         self._limits = limits
@@ -76,10 +78,6 @@ class SeriesCache:
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
-
-    def keeps(self, name: str) -> bool:
-        """Whether a metric of this name is kept."""
-        return name in self._by_metric
 
     def recall(self) -> Callable[[Key], Series | Filtered | None]:
         """Return a faster `find` that knows only the series of this generation."""

@@ -29,7 +29,7 @@ from receiver.security.refuser import Refuser
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
-STRICTER: Final = frozenset({"/codes"})
+STRICTER: Final = frozenset({"/codes", "/calendar", "/source"})
 """Forms whose handlers check the origin themselves, and answer with a page."""
 
 OWN_SITES: Final = frozenset({"same-origin", "none"})

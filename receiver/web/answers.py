@@ -5,51 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from http import HTTPStatus
-from importlib.resources import files
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlencode
 
 from aiohttp import web
+from aiohttp.typedefs import Handler as WebHandler
 
 from receiver.errors import BadRequestError, ReceiverError, RefusedByDatabaseError
 from receiver.http.answers import retry_header
+from receiver.printable import printable
 from receiver.security.identity import IDENTITY
-from receiver.web import display
+from receiver.web import display, zones
+from receiver.web.compressing import IN_THREAD, compress
 from receiver.web.descriptions import describe, is_ours
+from receiver.web.headers import HEADERS
 from receiver.web.languages import Language, preferred
-from receiver.web.parameters import PageError, read_choice
+from receiver.web.parameters import BadParameterError, PageError, read_choice
+from receiver.web.statics import version
 from receiver.web.texts import say
-from receiver.web.timeline import look
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 logger = logging.getLogger(__name__)
-
-POLICY: Final = "; ".join(
-    (
-        *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self' data:"),
-        # For the updates of the page.
-        "connect-src 'self'",
-        *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
-    )
-)
-HEADERS: Final = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    # With no-referrer, a browser would send the origin "null" with a form.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-STATIC: Final = {
-    "page.css": "text/css",
-    "page.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-}
 
 MESSAGES: Final = {
     HTTPStatus.BAD_REQUEST: "bad_form",
@@ -58,6 +39,7 @@ MESSAGES: Final = {
 """Text for an error that is not a `PageError`, by its status."""
 RETRY_AFTER: Final = timedelta(seconds=5)
 
+THEMES: Final = ("light", "dark")
 AT_ONCE: Final = 200
 """Parts of a page that are rendered before other tasks run: about a millisecond."""
 
@@ -75,12 +57,8 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
-        "moment": display.moment,
-        "milliseconds": display.milliseconds,
-        "label_text": display.label_text,
-        "look": look,
-    }
+    made.filters["label_text"] = display.label_text
+    made.globals["version"] = version()
     made.tests["ours"] = is_ours
     return made
 
@@ -100,14 +78,26 @@ class View:
         chosen = self.query.get("lang", "")
         self._chosen = Language(chosen) if chosen in set(Language) else None
         self.language = self._chosen or preferred(request.headers.get("Accept-Language", ""))
+        cookie = request.cookies.get(zones.COOKIE, "")
+        chosen = self.query.get("zone", "")
+        self.zone = zones.read_zone(chosen) or zones.read_zone(cookie) or zones.DEFAULT
+        """The reader's time zone: that of a form, else that of the browser."""
+        self.now = datetime.now(UTC)
+        theme = self.query.get("theme", "")
+        self.theme = theme if theme in THEMES else ""
+        """The colours that the address asks for; "": those that the system prefers."""
 
-    def check_language(self) -> None:
-        """Check the parameter `lang`.
+    def check(self) -> None:
+        """Check the parameters that all pages have, `lang` and `zone`.
 
         Raises:
-            BadParameterError: the language is unknown.
+            BadParameterError: the language or the zone is unknown.
         """
         read_choice(self.query, "lang", dict.fromkeys(Language), self.language)
+        read_choice(self.query, "theme", dict.fromkeys(("", *THEMES)), "")
+        zone = self.query.get("zone")
+        if zone and zones.read_zone(zone) is None:
+            raise BadParameterError("bad_zone", name="zone")
 
     def link(self, path: str = "", /, **parameters: object) -> str:
         """Return the address of a page, relative to this one, in the chosen language.
@@ -120,10 +110,15 @@ class View:
         query = urlencode(given, errors="ignore")
         return f"{path or './'}?{query}" if query else path or "./"
 
-    def same(self, /, **changes: object) -> str:
-        """Return the address of this page with changed parameters; None removes one."""
-        path = self.request.path.rpartition("/")[2]
-        return self.link(path, **{**self.query, **changes})
+    def same(self, path: str | None = None, /, **changes: object) -> str:
+        """Return the address of this page with changed parameters; None removes one.
+
+        Args:
+            path: Another page, which gets the same parameters.
+            changes: The parameters that differ.
+        """
+        here = self.request.path.rpartition("/")[2]
+        return self.link(here if path is None else path, **{**self.query, **changes})
 
     async def render(
         self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: object
@@ -136,6 +131,9 @@ class View:
                 view=self,
                 t=self.say,
                 age=partial(display.age, language=self.language),
+                duration=partial(display.duration, language=self.language),
+                moment=partial(display.moment, zone=self.zone),
+                milliseconds=partial(display.milliseconds, zone=self.zone),
                 count=partial(display.count, language=self.language),
                 describe=partial(describe, language=self.language),
                 **values,
@@ -146,9 +144,18 @@ class View:
             **HEADERS,
             "Cache-Control": "no-store",
             "Content-Language": self.language,
-            "Vary": "Accept-Language",
+            "Vary": "Accept-Language, Cookie, Sec-Fetch-Site",
         }
-        return web.Response(status=status, text=text, content_type="text/html", headers=headers)
+        response = web.Response(
+            status=status,
+            body=text.encode(errors="replace"),
+            content_type="text/html",
+            charset="utf-8",
+            headers=headers,
+            zlib_executor_size=IN_THREAD,
+        )
+        compress(response, self.request)
+        return response
 
     async def explain(self, error: ReceiverError) -> web.Response:
         """Answer with a page about an error, with the status of its class."""
@@ -166,6 +173,24 @@ class View:
         response.headers.update(retry_header(error, RETRY_AFTER))
         return response
 
+    def length(self, seconds: float) -> str:
+        """Return a length of time in the reader's language."""
+        return display.duration(seconds, self.language)
+
+    def hour(self, seconds: float) -> str:
+        """Return the time of the day, of seconds since the Unix epoch, in the reader's zone."""
+        return self.day_and_time(seconds)[11:16]
+
+    def day_and_time(self, seconds: float) -> str:
+        """Return a time, of seconds since the Unix epoch, in the reader's zone.
+
+        "" if `datetime` cannot hold it.
+        """
+        try:
+            return datetime.fromtimestamp(seconds, self.zone).isoformat(" ", "seconds")
+        except (OverflowError, ValueError, OSError):
+            return ""
+
     def say(self, key: str, **values: object) -> str:
         """Return a text in the reader's language."""
         return say(self.language, key, **values)
@@ -182,13 +207,31 @@ async def in_parts(parts: Iterator[str]) -> AsyncIterator[str]:
 Handler: TypeAlias = Callable[[View], Awaitable[web.StreamResponse]]
 
 
+@web.middleware
+async def answer_unknown(request: web.Request, handler: WebHandler) -> web.StreamResponse:
+    """Answer a browser that asks for a page that does not exist with one that says so."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        if "text/html" not in request.headers.get("Accept", ""):
+            raise
+        view = View(request)
+        return await view.render(
+            "fault.html",
+            HTTPStatus.NOT_FOUND,
+            title="fault_404",
+            message=view.say("no_page", path=printable(request.path)[:200]),
+            detail="",
+        )
+
+
 def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return a handler for aiohttp, which turns every exception into a page."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         view = View(request)
         try:
-            view.check_language()
+            view.check()
             return await handler(view)
         except PageError as error:
             return await view.explain(error)
@@ -205,13 +248,3 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
             return await view.explain(ReceiverError())
 
     return answer
-
-
-async def send_static(request: web.Request) -> web.Response:
-    """Answer `GET /static/…` with one of the page's files."""
-    name = request.match_info["name"]
-    if name not in STATIC:
-        raise web.HTTPNotFound
-    body = (files("receiver.web") / "static" / name).read_bytes()
-    headers = {**HEADERS, "Cache-Control": "no-cache"}
-    return web.Response(body=body, content_type=STATIC[name], charset="utf-8", headers=headers)

@@ -1,76 +1,30 @@
-"""Changes error codes: the only page that changes anything.
-
-Only authenticated users may, so nobody without authentication. A browser sends credentials by
-itself, also with forms of other sites, so each form must prove that it comes from this page: by its
-origin in the headers, and by a token that is also in a cookie, which other sites cannot read.
-"""
+"""Changes error codes: their names, and what they mean for reports."""
 
 from __future__ import annotations
 
-import asyncio
-import hmac
-import secrets
-from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
 from receiver.config.settings import Settings
-from receiver.errors import ErrorCodeError, ForbiddenError, ReceiverError, TooLargeError
-from receiver.http.arriving import Arriving
-from receiver.http.body import BodyLimits, read_body
+from receiver.errors import ErrorCodeError
+from receiver.storage.reading.calendar import CLASSES as STATES
+from receiver.storage.reading.calendar import classify, declassify
 from receiver.storage.reading.codes import CodeTable, code_tables
-from receiver.storage.reading.tables import connect
 from receiver.web.answers import View
+from receiver.web.forms import Forms, go_to
 from receiver.web.parameters import (
     BadParameterError,
     PageError,
-    Values,
     read_choice,
     read_number,
     read_text,
 )
 
-COOKIE: Final = "receiver_form"
-LARGEST: Final = 16 * 1024
-"""Maximum size of a form in bytes."""
-LARGEST_TOGETHER: Final = 64 * LARGEST
-"""Maximum size in bytes of all forms that are arriving."""
-TIMEOUT: Final = "5s"
 ACTIONS: Final = {"add": CodeTable.add, "rename": CodeTable.rename}
 MISTAKES: Final = {"add": "exists", "rename": "missing"}
-
-
-def token(view: View) -> str | None:
-    """Return the token for the page's forms; None for users who may not change anything."""
-    if view.identity is None:
-        return None
-    return view.request.cookies.get(COOKIE) or secrets.token_urlsafe(32)
-
-
-def is_proven(form: Values, request: web.Request) -> bool:
-    """Return whether a form has the token in the cookie."""
-    cookie = request.cookies.get(COOKIE, "")
-    return bool(cookie) and hmac.compare_digest(form.get("token", "").encode(), cookie.encode())
-
-
-def remember(response: web.Response, view: View, value: str | None) -> web.Response:
-    """Set the cookie with the token."""
-    if value is not None:
-        response.set_cookie(
-            COOKIE, value, httponly=True, samesite="Strict", secure=view.request.secure
-        )
-    return response
-
-
-class RejectedFormError(PageError, ForbiddenError):
-    """The form comes from another page, or from somebody who may not change anything."""
-
-
-class LargeFormError(PageError, TooLargeError):
-    """The form is too large."""
+CLASSES: Final = dict.fromkeys(("", *STATES))
+""""": what the code means by itself."""
 
 
 class ConflictingFormError(PageError, ErrorCodeError):
@@ -78,45 +32,20 @@ class ConflictingFormError(PageError, ErrorCodeError):
 
 
 class Editing:
-    """Accepts forms.
+    """Answers forms of the page of error codes.
 
     Args:
-        settings: Name the database.
+        settings: State the tables.
+        forms: Reads the forms.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, forms: Forms) -> None:
+        self._forms = forms
         self._tables = code_tables(settings.catalogue)
-        self._limits = BodyLimits(LARGEST, settings.read_timeout, settings.min_body_rate)
-        self._arriving = Arriving(LARGEST_TOGETHER)
-        self._one_at_a_time = asyncio.Lock()
 
     async def change(self, view: View) -> web.Response:
         """Answer `POST /codes`: add or rename a code."""
-        if view.identity is None:
-            raise RejectedFormError("read_only")
-        if not from_here(view.request.headers, view.request.host):
-            raise RejectedFormError("not_from_here")
-        form = await self._read(view.request)
-        if not is_proven(form, view.request):
-            raise RejectedFormError("not_from_here")
-        return await self._apply(view, form)
-
-    async def _read(self, request: web.Request) -> Values:
-        try:
-            body = await read_body(request, self._limits, self._arriving)
-            return dict(
-                parse_qsl(
-                    body.decode("ascii"), keep_blank_values=True, max_num_fields=10, errors="strict"
-                )
-            )
-        except TooLargeError:
-            raise LargeFormError("bad_form") from None
-        except (ReceiverError, ValueError):
-            # Browsers retry by themselves after a 408.
-            raise BadParameterError("bad_form") from None
-
-    async def _apply(self, view: View, form: Values) -> web.Response:
+        form = await self._forms.read(view)
         action = read_choice(form, "action", ACTIONS, "add")
         table = CodeTable(read_choice(form, "table", dict.fromkeys(self._tables), self._tables[0]))
         code = read_number(form, "code")
@@ -126,41 +55,24 @@ class Editing:
         # None would keep the description of an existing code.
         nothing = None if action == "add" else ""
         description = read_text(form, "description", needed=False) or nothing
+        # A form without it leaves the class as it is.
+        class_ = read_choice(form, "class", CLASSES, "") if "class" in form else None
         try:
-            async with (
-                self._one_at_a_time,
-                connect(self._settings, statement_timeout=TIMEOUT) as connection,
-            ):
+            async with self._forms.connection() as connection:
                 await ACTIONS[action](table, connection, code, name, description)
+                if class_:
+                    await classify(connection, table.name, code, class_)
+                elif class_ is not None:
+                    await declassify(connection, table.name, code)
                 namesake = await table.find_namesake(connection, code, name)
         except ErrorCodeError:
             raise ConflictingFormError(MISTAKES[action], code=code) from None
-        # So that reloading the page does not send the form again.
-        return web.Response(
-            status=HTTPStatus.SEE_OTHER,
-            headers={
-                "Location": view.link(
-                    "codes",
-                    table=None if table.name == self._tables[0] else table.name,
-                    saved=code,
-                    namesake=namesake and namesake.code,
-                    **{"from": form.get("from")},
-                )
-            },
+        return go_to(
+            view.link(
+                "codes",
+                table=None if table.name == self._tables[0] else table.name,
+                saved=code,
+                namesake=namesake and namesake.code,
+                **{"from": form.get("from")},
+            )
         )
-
-
-def from_here(headers: Mapping[str, str], host: str) -> bool:
-    """Return whether a form comes from this page, by the browser's headers.
-
-    `Sec-Fetch-Site` is sent over secure connections, `Origin` over others; its scheme differs from
-    the receiver's where a proxy terminates TLS.
-    """
-    site = headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site == "same-origin"
-    try:
-        origin = urlsplit(headers.get("Origin", "")).netloc
-    except ValueError:
-        return False
-    return bool(origin) and origin == host

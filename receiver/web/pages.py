@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -10,34 +10,40 @@ from aiohttp import web
 from receiver.config.settings import Settings
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue, Table
-from receiver.storage.reading import arrivals, codes, intervals, logs, rejected, sources
+from receiver.storage.reading import codes, logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
-from receiver.storage.reading.newest import NewestRows
 from receiver.storage.reading.selecting import default_table
+from receiver.storage.reading.states import class_of, classes_of, read_classes
 from receiver.web.answers import View
-from receiver.web.display import postgres_text
-from receiver.web.editing import remember, token
+from receiver.web.floor import FloorReader
+from receiver.web.floor_pages import Overview, answer_board, read_page, read_wanted
+from receiver.web.forms import Forms, mask, remember, token
+from receiver.web.looks import looks_of
+from receiver.web.names import name_sources
 from receiver.web.parameters import (
-    LONG_RANGES,
+    CUSTOM,
+    LOG_RANGES,
     MAX_TEXT,
     RANGES,
+    BadParameterError,
     read_choice,
     read_number,
     read_place,
     read_text,
     read_window,
 )
-from receiver.web.timeline import draw
+from receiver.web.report_pages import (
+    Report,
+    ReportReader,
+    answer_csv,
+    answer_json,
+    answer_report,
+)
+from receiver.web.source_page import answer_source, change_comment, read_source
 
-MOST_SOURCES: Final = 10
-"""Maximum number of sources on a page."""
-SOURCE_HOURS: Final = 240
-"""Maximum number of source hours of a timeline, which limits the rows that are read."""
-MOST_INTERVALS: Final = 100
-"""Maximum number of intervals drawn per source."""
 ROWS: Final = 50
 """Rows of a table on a page."""
-SUGGESTIONS: Final = 100
+SUGGESTIONS: Final = 1000
 """Sources and codes offered by a filter."""
 
 
@@ -45,13 +51,21 @@ class Pages:
     """Answers requests for pages.
 
     Args:
-        settings: Name the database.
+        settings: State the tables, and how sources are named.
+        viewer: Opens connections for reading.
+        forms: Reads the forms.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._viewer = Viewer(settings)
+    def __init__(self, settings: Settings, viewer: Viewer, forms: Forms) -> None:
+        self._viewer = viewer
+        self._forms = forms
+        self._floor = FloorReader(settings)
+        self._template = settings.source_name or ""
         self._catalogue = settings.catalogue
         self._default = find_default(self._catalogue)
+
+    def _names(self, labels: dict[int, dict[str, str]]) -> dict[int, str]:
+        return name_sources(labels, self._template)
 
     def _table(self, view: View) -> Table:
         """Return the table in the query.
@@ -75,64 +89,91 @@ class Pages:
         }
 
     async def overview(self, view: View) -> web.Response:
-        """Answer `GET /`: whether data arrives, the newest row and the states of each source."""
+        """Answer `GET /`: the state of each source now, and over the last hours."""
         table = self._table(view)
-        newest = NewestRows(table)
-        window = read_window(view.query, RANGES, "1h")
-        after = read_number(view.query, "after", lowest=0) or 0
-        length = RANGES[window.name]
-        until = window.until or datetime.now(UTC)
-        since = until - length
-        limit = max(1, min(MOST_SOURCES, timedelta(hours=SOURCE_HOURS) // length))
+        window = read_window(view.query, RANGES, "24h", view.zone)
+        # Before a connection is opened.
+        read_wanted(view)
+        read_page(view)
         async with self._viewer.connection() as connection:
-            arrived = await arrivals.arrivals(connection, self._catalogue)
-            shown = await newest.page(connection, after, limit + 1)
-            ids = [source.id for source in shown[:limit]]
-            found = await intervals.intervals(
-                connection, table, (since, until), ids, MOST_INTERVALS
-            )
-        return await view.render(
-            "overview.html",
-            **self._common(table),
-            columns=newest.columns,
-            arrived=arrived,
-            sources=shown[:limit],
-            more=len(shown) > limit,
-            after=after,
-            window=window,
-            ranges=RANGES,
-            since=postgres_text(since),
-            until=postgres_text(until),
-            earlier=iso(since),
-            later=iso(until + length) if window.until else None,
-            lines=draw(found, since, until),
-            legend=sorted({i[1]: i for i in found}.items()),
-            most=MOST_INTERVALS,
-        )
+            floor = await self._floor.read(connection, table)
+            return await Overview(floor, view, window).answer(connection, self._common(table))
+
+    async def board(self, view: View) -> web.Response:
+        """Answer `GET /board`: the states of all sources, for a screen that many look at."""
+        table = self._table(view)
+        group = read_text(view.query, "group", needed=False)
+        async with self._viewer.connection() as connection:
+            floor = await self._floor.read(connection, table)
+        return await answer_board(floor, view, group)
+
+    async def source(self, view: View) -> web.Response:
+        """Answer `GET /source`: the states of one source over time."""
+        table = self._table(view)
+        read_source(view)
+        window = read_window(view.query, RANGES, "24h", view.zone)
+        async with self._viewer.connection() as connection:
+            floor = await self._floor.read(connection, table)
+            common = self._common(table)
+            return await answer_source(floor, view, window, connection, common)
+
+    async def comment(self, view: View) -> web.Response:
+        """Answer `POST /source`: write about a state of a source."""
+        return await change_comment(view, self._forms, self._table(view))
+
+    async def reports(self, view: View) -> web.Response:
+        """Answer `GET /reports`: the figures of a period."""
+        return await answer_report(await self._report(view), view, self._common(self._coded(view)))
+
+    async def report_csv(self, view: View) -> web.Response:
+        """Answer `GET /reports.csv`."""
+        return answer_csv(await self._report(view), view)
+
+    async def report_json(self, view: View) -> web.Response:
+        """Answer `GET /reports.json`."""
+        return answer_json(await self._report(view), view)
+
+    async def _report(self, view: View) -> Report:
+        reader = ReportReader(view, self._coded(view), self._template)
+        async with self._viewer.connection() as connection:
+            return await reader.read(connection)
+
+    def _coded(self, view: View) -> Table:
+        """Return the table in the query.
+
+        Raises:
+            BadParameterError: it has no codes, of which there could be a report.
+        """
+        table = self._table(view)
+        if not table.codes:
+            raise BadParameterError("no_codes_column", table=table.name)
+        return table
 
     async def logs(self, view: View) -> web.Response:
         """Answer `GET /logs`: the newest rows of a table, by source, code and range."""
         table = self._table(view)
         rows = logs.Logs(table)
-        window = read_window(view.query, LONG_RANGES, "24h")
+        window = read_window(view.query, LOG_RANGES, "24h", view.zone)
         place = read_place(view.query, "before")
-        length = LONG_RANGES[window.name]
-        until = window.until or datetime.now(UTC)
+        length = LOG_RANGES.get(window.name)
+        until = window.until or view.now
+        since = (until - length).isoformat() if length else "-infinity"
         # By the database's clock, as for all newest rows; "all" includes times in the future.
-        now = "infinity" if length is None else "now"
+        now = "infinity" if window.name == "all" else "now"
         wanted = logs.Filter(
-            since="-infinity" if length is None else (until - length).isoformat(),
+            since=window.since.isoformat() if window.since else since,
             until=window.until.isoformat() if window.until else now,
             source=read_number(view.query, "source", lowest=0),
             code=read_number(view.query, "code"),
         )
         async with self._viewer.connection() as connection:
             page = await rows.page(connection, wanted, place, ROWS)
-            known_sources = await sources.first_sources(connection, SUGGESTIONS)
-            known_codes = []
-            if table.codes:
-                of_table = codes.CodeTable(table.codes[0].codes or "")
-                known_codes = await of_table.page(connection, codes.FIRST, SUGGESTIONS)
+            known = await sources.first_sources(connection, SUGGESTIONS + 1)
+            known_codes = await codes.of_table(connection, table, SUGGESTIONS)
+            classes = await read_classes(connection, table)
+        names = self._names({**known, **{log.source_id: log.labels for log in page.logs}})
+        if wanted.source is not None:
+            names.setdefault(wanted.source, f"#{wanted.source}")
         return await view.render(
             "logs.html",
             **self._common(table),
@@ -141,10 +182,13 @@ class Pages:
             first=place == logs.NEWEST,
             wanted=wanted,
             window=window,
-            ranges=LONG_RANGES,
+            ranges=[*LOG_RANGES, CUSTOM] if window.since else LOG_RANGES,
             looked_at=logs.LOOKED_AT,
-            known_sources=known_sources,
+            names=names,
+            known_sources={id_: names[id_] for id_ in list(known)[:SUGGESTIONS]},
+            many_sources=len(known) > SUGGESTIONS,
             known_codes=known_codes,
+            look=looks_of((code.code for code in known_codes), classes),
         )
 
     async def rejected(self, view: View) -> web.Response:
@@ -155,9 +199,11 @@ class Pages:
         start = rejected.NEWEST if before is None else before
         async with self._viewer.connection() as connection:
             page = await rejected.rejected(connection, start, ROWS, table)
+            names = self._names(await sources.first_sources(connection, SUGGESTIONS))
         known = self._catalogue.by_name
         return await view.render(
             "rejected.html",
+            names=names,
             page=page,
             first=before is None,
             wanted=table,
@@ -178,10 +224,15 @@ class Pages:
         async with self._viewer.connection() as connection:
             first = codes.FIRST if start is None else start
             found = await codes.CodeTable(name).page(connection, first, ROWS + 1)
+            everything = await codes.CodeTable(name).page(connection, codes.FIRST, SUGGESTIONS)
+            classes = await classes_of(connection, name)
         proof = token(view)
         response = await view.render(
             "codes.html",
             codes=found[:ROWS],
+            look=looks_of((code.code for code in everything), classes),
+            classes=classes,
+            class_of=partial(class_of, classes=classes),
             name=name,
             in_table=None if name == known[0] else name,
             tables=[None, *known[1:]],
@@ -191,7 +242,7 @@ class Pages:
             following=found[ROWS].code if len(found) > ROWS else None,
             saved=saved,
             namesake=namesake,
-            token=proof,
+            token=mask(proof),
             most=MAX_TEXT,
         )
         return remember(response, view, proof)
@@ -210,8 +261,3 @@ def find_default(catalogue: Catalogue) -> Table:
     table = default_table(catalogue)
     states = (one for one in catalogue.tables if one.codes)
     return table if table.codes else next(states, table)
-
-
-def iso(time: datetime) -> str:
-    """Return a time in the format of the parameter `until`."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

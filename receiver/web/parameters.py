@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from receiver.errors import BadRequestError, ReceiverError
 from receiver.storage.reading import logs
@@ -13,17 +14,24 @@ from receiver.storage.reading import logs
 MIN_INT32: Final = -(2**31)
 END_INT32: Final = 2**31
 RANGES: Final = {
-    "15m": timedelta(minutes=15),
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
     "24h": timedelta(hours=24),
     "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "90d": timedelta(days=90),
 }
-LONG_RANGES: Final = {**RANGES, "30d": timedelta(days=30), "all": None}
+CUSTOM: Final = "custom"
+"""The range from `since` to `until`."""
+LONGEST: Final = timedelta(days=92)
+SHORTEST: Final = timedelta(minutes=1)
+LOG_RANGES: Final = {"15m": timedelta(minutes=15), **RANGES, "all": None}
 MOMENT: Final = re.compile(
     r"infinity|[0-9]{4,6}(-[0-9]{2}){2} [0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,6})?\+00( BC)?"
 )
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+CLOCK: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 MAX_TEXT: Final = 500
 
 Values = Mapping[str, str]
@@ -55,15 +63,31 @@ class Window(NamedTuple):
     """The length: a key of the offered ranges."""
     until: datetime | None
     """The end; None: now."""
+    since: datetime | None = None
+    """The start of a range of another length."""
+
+    def ends(self, now: datetime) -> tuple[datetime, datetime]:
+        """Return the start and the end of a range for a timeline."""
+        until = self.until or now
+        return self.since or until - RANGES[self.name], until
 
 
-def read_window(values: Values, ranges: Mapping[str, object], default: str) -> Window:
-    """Read the parameters `range` and `until`.
+def read_window(
+    values: Values, ranges: Mapping[str, object], default: str, zone: ZoneInfo
+) -> Window:
+    """Read the parameters `range` and `until`, and `since` for a range of any length.
 
     Raises:
         BadParameterError: one of them is wrong.
     """
-    return Window(read_choice(values, "range", ranges, default), read_time(values, "until"))
+    until = read_time(values, "until", zone)
+    if values.get("range") != CUSTOM:
+        return Window(read_choice(values, "range", ranges, default), until)
+    since = read_time(values, "since", zone)
+    longest = timedelta.max if "all" in ranges else LONGEST
+    if since is None or until is None or not SHORTEST <= until - since <= longest:
+        raise BadParameterError("bad_range")
+    return Window(CUSTOM, until, since)
 
 
 def read_choice(values: Values, name: str, choices: Mapping[str, object], default: str) -> str:
@@ -94,8 +118,8 @@ def read_number(
     raise BadParameterError("bad_number", name=name, lowest=lowest, highest=highest)
 
 
-def read_time(values: Values, name: str) -> datetime | None:
-    """Read a time in ISO 8601, by default in UTC; None if it is missing.
+def read_time(values: Values, name: str, zone: ZoneInfo) -> datetime | None:
+    """Read a time in ISO 8601, by default in the reader's zone; None if it is missing.
 
     Raises:
         BadParameterError: it is malformed, before 1970, or outside of the range of `datetime`.
@@ -104,14 +128,44 @@ def read_time(values: Values, name: str) -> datetime | None:
     if not text:
         return None
     try:
-        time = datetime.fromisoformat(text)
-        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        moment = datetime.fromisoformat(text)
+        moment = (moment.replace(tzinfo=zone) if moment.tzinfo is None else moment).astimezone(UTC)
     except (ValueError, OverflowError):
-        time = EPOCH
+        moment = EPOCH
     # The longest range must fit before and after it.
-    if not EPOCH + timedelta(days=40) <= time <= datetime(9999, 1, 1, tzinfo=UTC):
-        raise BadParameterError("bad_time", name=name)
-    return time
+    if not EPOCH + timedelta(days=100) <= moment <= datetime(9999, 1, 1, tzinfo=UTC):
+        raise BadParameterError("bad_time", name=name, zone=zone)
+    return moment
+
+
+def read_day(values: Values, name: str) -> date | None:
+    """Read a day such as 2026-11-25; None if it is missing.
+
+    Raises:
+        BadParameterError: it is malformed, before 1971 or after 9998.
+    """
+    text = values.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text) if DAY.fullmatch(text) else EPOCH.date()
+    except ValueError:
+        day = EPOCH.date()
+    if not EPOCH.year < day.year < 9999:
+        raise BadParameterError("bad_day", name=name)
+    return day
+
+
+def read_clock(values: Values, name: str) -> time:
+    """Read a time of the day such as 07:00.
+
+    Raises:
+        BadParameterError: it is malformed or missing.
+    """
+    text = values.get(name, "").strip()
+    if not CLOCK.fullmatch(text):
+        raise BadParameterError("bad_clock", name=name)
+    return time.fromisoformat(text)
 
 
 def read_place(values: Values, name: str) -> logs.Place:

@@ -220,7 +220,6 @@ async def test_the_variables_of_the_report_have_values(grafana: asyncpg.Connecti
     [
         "SELECT * FROM pending_rows",
         "SELECT * FROM backfills",
-        "SELECT * FROM receiver_tables",
         "SELECT * FROM receiver_schema_version",
         "INSERT INTO error_codes VALUES (7, 'X')",
         "DELETE FROM app_logs",

@@ -11,6 +11,7 @@ import pytest
 from yarl import URL
 
 from receiver.storage.writing.codes import statements_for
+from receiver.web.forms import mask, unmask
 from tests.conftest import MakeSettings
 from tests.pages import MARKUP, showing
 from tests.receivers import Running
@@ -160,6 +161,24 @@ async def test_without_the_cookie_no_token_is_right(
     assert await code(connection, 7) is None
 
 
+async def test_a_token_looks_different_each_time(receiver: Running) -> None:
+    tokens = {await find_token(receiver) for _ in range(3)}
+    assert len(tokens) == 3
+    assert len({unmask(token) for token in tokens}) == 1
+
+
+async def test_a_code_is_given_a_meaning(receiver: Running, connection: asyncpg.Connection) -> None:
+    token = await find_token(receiver)
+    classes = "SELECT code, class FROM code_classes WHERE code_table = 'error_codes'"
+    await send(receiver, {**FORM, "token": token, "class": "planned"})
+    assert [tuple(row) for row in await connection.fetch(classes)] == [(7, "planned")]
+    # A form without the field leaves it as it is.
+    await send(receiver, {**FORM, "token": token, "action": "rename"})
+    assert len(await connection.fetch(classes)) == 1
+    await send(receiver, {**FORM, "token": token, "action": "rename", "class": ""})
+    assert await connection.fetch(classes) == []
+
+
 async def test_the_cookie_is_for_this_page_alone(receiver: Running) -> None:
     async with receiver.session.get(here(receiver)) as response:
         cookie = response.headers["Set-Cookie"]
@@ -204,4 +223,5 @@ async def test_without_a_database_a_change_is_refused(make_settings: MakeSetting
     settings = make_settings(database_url="postgresql://nobody@127.0.0.1:1/nothing")
     async with showing(settings, known=True) as receiver:
         cookie = {"Cookie": "receiver_form=abc"}
-        assert (await send(receiver, {**FORM, "token": "abc"}, {**SAME, **cookie}))[0] == 503
+        form = {**FORM, "token": mask("abc") or ""}
+        assert (await send(receiver, form, {**SAME, **cookie}))[0] == 503

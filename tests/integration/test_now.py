@@ -13,10 +13,11 @@ from receiver.config.settings import Settings
 from receiver.storage import diagnosis
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis.findings import Level
-from receiver.storage.reading import arrivals, logs
+from receiver.storage.reading import arrivals, logs, states
 from receiver.storage.reading.listing import Listing
 from receiver.storage.reading.newest import NewestRows
 from receiver.storage.reading.observing import GONE, MAX_SOURCES, newest_rows, observe
+from receiver.storage.reading.states import State
 from receiver.storage.reading.tables import connect
 from receiver.storage.schema import summary
 from receiver.storage.schema.policies import set_up_policies
@@ -174,10 +175,11 @@ async def test_the_page_shows_the_past(connection: asyncpg.Connection, settings:
         arrived = await arrivals.arrivals(reader, settings.catalogue)
         assert arrived.newest is not None
         assert datetime.fromisoformat(arrived.newest) == now - 10 * MINUTE
-        states = [
-            source.cells[0].value for source in await NewestRows(LISTING.table).page(reader, 0, 4)
-        ]
-        assert states == [None, 0, None, None]
+        cells = await NewestRows(LISTING.table).cells(reader, [1, 2, 3, 4])
+        assert {source: row[0].value for source, row in cells.items()} == {2: 0}
+        known = await states.read_states(reader, LISTING.table, {})
+        shown = [source.state for source in known]
+        assert shown == [State.NONE, State.SILENT, State.NONE, State.NONE]
         page = await logs.Logs(LISTING.table).page(
             reader, logs.Filter("-infinity", "now"), logs.NEWEST, 10
         )

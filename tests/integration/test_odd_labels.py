@@ -16,8 +16,7 @@ from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.storage import diagnosis
 from receiver.storage.diagnosis.findings import Level
-from receiver.storage.reading import logs, rejected, sources
-from receiver.storage.reading.newest import NewestRows
+from receiver.storage.reading import logs, rejected, sources, states
 from receiver.storage.reading.observing import newest_rows
 from receiver.storage.reading.tables import connect
 from tests.conftest import MakeSettings
@@ -81,7 +80,7 @@ async def settings(database_url: str, make_settings: MakeSettings) -> Settings:
 async def test_a_bounded_part_is_shown(settings: Settings) -> None:
     async with connect(settings) as connection:
         known = await sources.first_sources(connection, 100)
-        newest = await NewestRows(LOGS).page(connection, 0, 100)
+        newest = await states.read_states(connection, LOGS, {})
         wanted = logs.Filter("-infinity", "now")
         page = await logs.Logs(LOGS).page(connection, wanted, logs.NEWEST, 100)
         aside = await rejected.rejected(connection, rejected.NEWEST, 100)

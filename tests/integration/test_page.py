@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
@@ -13,11 +14,11 @@ import pytest
 from receiver.rows.reasons import Reason
 from receiver.web.texts import TEXTS
 from tests.conftest import MakeSettings
-from tests.logs import START, add_logs, add_sources, logs
+from tests.logs import add_logs, add_sources, logs
 from tests.pages import MARKUP, SOURCES, fill, showing
 from tests.receivers import Running
 
-PAGES = ["/", "/logs", "/rejected", "/codes"]
+PAGES = ["/", "/board", "/reports", "/calendar", "/logs", "/rejected", "/codes"]
 KOREAN = {"Accept-Language": "ko-KR,ko;q=0.9,en;q=0.5"}
 
 
@@ -65,12 +66,56 @@ async def test_an_empty_database_has_pages(receiver: Running) -> None:
         await look(receiver, path)
 
 
-async def test_the_overview_tells_that_data_arrives(receiver: Running, database_url: str) -> None:
+async def test_the_overview_counts_the_states_of_all_sources(
+    receiver: Running, database_url: str
+) -> None:
     await fill(database_url)
     text = words(await look(receiver, "/"))
-    assert "Yes, data is arriving." in text
-    assert "instance=cam-1 job=factory" in text
-    assert "30 min ago" in text
+    assert f"{SOURCES} sources" in text
+    # One has never sent anything, one fell silent half an hour ago.
+    assert "Failing 0" in text
+    assert "Silent 1 last sample 30 min" in text
+    assert "No row yet" in text
+    assert f"OK {SOURCES - 2}" in text
+    assert "cam-1" in text
+    assert "Data is arriving." in text
+
+
+async def test_a_failure_comes_first_with_its_code_and_how_long_it_lasts(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 3)
+    start = datetime.now(UTC) - timedelta(minutes=10)
+    await add_logs(connection, logs(1, [0] * 120, start=start))
+    await add_logs(connection, logs(2, [0] * 60 + [1] * 30 + [2] * 30, start=start))
+    page = await look(receiver, "/")
+    rows = re.findall(r'<tr class="(\w+)" id="s-(\d)">', page)
+    assert rows == [("failure", "2"), ("ok", "1"), ("none", "3")]
+    text = words(page)
+    assert re.search(r"NETWORK_ERROR 2 네트워크 장애 (4 min 5\d|5 min \d) s", text), text
+    assert "longest: " in text
+    assert "<title>(1) Overview" in page
+
+
+async def test_what_is_planned_is_no_failure(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 2)
+    start = datetime.now(UTC) - timedelta(minutes=5)
+    await connection.execute(
+        """
+        INSERT INTO error_codes (code, name) VALUES (7, 'CLEANING');
+        INSERT INTO code_classes VALUES ('error_codes', 7, 'planned');
+        INSERT INTO planned_stops (started_at, ended_at, labels, reason)
+        VALUES (now() - INTERVAL '1 min', now() + INTERVAL '1 h', '{"instance": "cam-1"}',
+            '정기 점검');
+        """
+    )
+    await add_logs(connection, logs(1, [1] * 60, start=start) + logs(2, [7] * 60, start=start))
+    text = words(await look(receiver, "/"))
+    assert "Failing 0" in text
+    assert "Planned stop 2" in text
+    assert "정기 점검 until" in text
 
 
 async def test_the_overview_tells_when_data_came_last(
@@ -80,49 +125,92 @@ async def test_the_overview_tells_when_data_came_last(
     await add_sources(connection, 1)
     await add_logs(connection, logs(1, [0, 0]))
     text = words(await look(receiver, "/"))
-    assert "No rows in the last minute. Newest row: 2025-03-03 09:00:05.000" in text
+    assert "No data is arriving. Newest row" in text
+    assert "Silent 1" in text
 
 
-async def test_sources_come_page_by_page(receiver: Running, database_url: str) -> None:
-    await fill(database_url)
-    first = await look(receiver, "/")
-    second = await look(receiver, "/" + link(first, "Next sources").removeprefix("./"))
-    assert "cam-10 " in first
-    assert "cam-11 " not in first
-    assert f"cam-{SOURCES} " in second
-    assert "no row yet" in second
-    assert link(second, "First sources") == "./"
+async def test_all_sources_are_reachable(receiver: Running, connection: asyncpg.Connection) -> None:
+    await add_sources(connection, 120)
+    path, seen = "/?sort=name", list[str]()
+    for _ in range(3):
+        page = await look(receiver, path)
+        seen += re.findall(r'<tr class="none" id="s-(\d+)">', page)
+        if 'rel="next"' in page:
+            path = "/" + link(page, "Next").removeprefix("./")
+    assert len(seen) == len(set(seen)) == 120
 
 
-async def test_the_timeline_draws_each_stretch(
-    receiver: Running, connection: asyncpg.Connection
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"q": "cam-2"}, [2]),
+        ({"q": "line=B"}, [2]),
+        ({"q": "network"}, [2]),
+        ({"q": "네트워크"}, [2]),
+        ({"q": "nowhere"}, []),
+        ({"state": "failure"}, [2]),
+        ({"state": "ok"}, [1]),
+        ({"code": 2}, [2]),
+        ({"sort": "name"}, [1, 2]),
+        ({"group": "line"}, [2, 1]),
+    ],
+)
+async def test_sources_are_searched_and_filtered(
+    receiver: Running, connection: asyncpg.Connection, query: dict[str, Any], found: list[int]
 ) -> None:
     await add_sources(connection, 2)
-    await add_logs(connection, logs(1, [0, 0, 2, 2, 0], step=60) + logs(2, [1], start=START))
-    page = await look(receiver, "/?range=15m&until=2025-03-03T09:10:00Z")
-    titles = re.findall(r"<title>(.*?)</title>", page)[1:]
-    assert [title.partition(",")[0] for title in titles] == [
-        *("OK (0)", "NETWORK_ERROR (2)", "OK (0)", "DB_ERROR (1)")
-    ]
-    assert "네트워크 장애" in titles[1]
-    rects = re.findall(r'<rect class="look(\d)" x="([\d.]+)%" y="3" width="([\d.]+)%"', page)
-    looks, lefts, widths = zip(*rects, strict=True)
-    assert looks == ("0", "2", "0", "1")
-    # 5 of 15 minutes from the left on; a state goes on until the next one is seen.
-    assert [float(left) for left in lefts] == [33.333, 46.667, 60.0, 33.333]
-    assert [float(width) for width in widths] == [13.333, 13.333, 0.25, 0.25]
-    assert "until=2025-03-03T08%3A55%3A00" in link(page, "Earlier")
-    assert "until=2025-03-03T09%3A25%3A00" in link(page, "Later")
+    lines = """UPDATE sources SET labels = labels || jsonb_build_object('line', chr(64 + id))"""
+    await connection.execute(lines)
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    await add_logs(connection, logs(1, [0] * 12, start=start) + logs(2, [2] * 12, start=start))
+    page = await look(receiver, f"/?{urlencode(query)}")
+    assert [int(id_) for id_ in re.findall(r'id="s-(\d+)"', page)] == found
 
 
-async def test_a_line_has_no_more_stretches_than_can_be_seen(
+async def test_strips_show_the_share_of_each_state(
     receiver: Running, connection: asyncpg.Connection
 ) -> None:
     await add_sources(connection, 1)
-    await add_logs(connection, logs(1, [0, 1] * 150))
-    page = await look(receiver, "/?range=1h&until=2025-03-03T10:00")
-    assert page.count("<title>") == 1 + 100
-    assert "Only the newest 100 intervals are drawn." in words(page)
+    # A source that flaps all day long.
+    await add_logs(connection, logs(1, [0, 2] * 720, step=60))
+    page = await look(receiver, "/?range=7d&until=2025-03-05T00:00:00Z")
+    paths = re.findall(r'<path class="(\w+)" d="([^"]+)"', page)
+    assert {colour for colour, _ in paths} == {"ok", "f2"}
+    assert "2025-03-0" not in page.partition('class="sources"')[0].partition("until")[0]
+    page = await look(
+        receiver, "/?range=custom&since=2025-03-03T09:00:00Z&until=2025-03-03T09:10:00Z"
+    )
+    (strip,) = re.findall(r'<svg class="strip"[^>]*aria-label="([^"]*)"', page)
+    assert strip == "cam-1: Failing 50.0%, OK 50.0%"
+    assert "until=2025-03-03T09%3A00%3A00Z" in link(page, "Earlier")
+
+
+async def test_a_source_has_a_page_of_its_states(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 1)
+    await add_logs(connection, logs(1, [0, 0, 2, 2, 0], step=60))
+    page = await look(receiver, "/source?id=1&range=1h&until=2025-03-03T10:00:00Z")
+    states = re.findall(r'<tr id="at-\d+">.*?<bdi>(.*?)</bdi>', page)
+    assert states == ["OK (0)", "NETWORK_ERROR (2)", "OK (0)"]
+    assert "2 min 0 s" in words(page)
+    await look(receiver, "/source?id=77", 404)
+    await look(receiver, "/source", 404)
+
+
+async def test_the_board_shows_what_fails_large(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 4)
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    await add_logs(connection, logs(1, [0] * 12, start=start) + logs(2, [2] * 12, start=start))
+    await add_logs(connection, logs(3, [0] * 12, start=start - timedelta(hours=1)))
+    page = await look(receiver, "/board")
+    tiles = re.findall(r'<li id="t-(\d)" class="tile (\w+)', page)
+    assert tiles == [("2", "failure"), ("3", "silent")]
+    assert "NETWORK_ERROR" in page
+    assert 'data-theme="dark"' in await look(receiver, "/board?theme=dark")
+    await look(receiver, "/board?theme=pink", 400)
 
 
 async def test_logs_come_page_by_page_and_each_once(
@@ -135,7 +223,7 @@ async def test_logs_come_page_by_page_and_each_once(
     target, seen = "/logs?range=all", list[str]()
     for _ in range(3):
         page = await look(receiver, target)
-        seen += re.findall(r"<tr><td><time datetime=\"(.*?)\".*?#(\d)<", page)
+        seen += re.findall(r"<tr><td><time datetime=\"(.*?)\".*?\?id=(\d)", page)
         if 'rel="next"' in page:
             target = "/" + link(page, "Older")
     assert len(seen) == len(set(seen)) == 120
@@ -232,8 +320,8 @@ async def test_times_that_no_calendar_has_are_shown(
             (1, '4700-01-02 00:00Z BC', 0, '294276-12-31 23:59Z'), (2, '290000-01-01Z', 0, now())
         """
     )
-    for path in ("/", "/logs?range=all"):
-        text = words(await look(receiver, path))
+    for path in ("/?range=1h", "/logs?range=all"):
+        text = await look(receiver, path)
         assert "294276-12-31 23:59:00+00" in text
         assert "4700-01-02 00:00:00+00 BC" in text
     # The newest row of a source is one of the past; all rows are all.
@@ -247,7 +335,18 @@ async def test_text_from_outside_is_no_markup(
     await fill(database_url)
     page = await look(receiver, path)
     assert MARKUP not in page
-    for query in ("after", "before", "from", "until", "lang", "range", "source", "code"):
+    for query in (
+        "q",
+        "group",
+        "page",
+        "before",
+        "from",
+        "until",
+        "lang",
+        "range",
+        "source",
+        "code",
+    ):
         quoted = urlencode({query: f'"{MARKUP}'})
         async with receiver.session.get(receiver.url(f"{path}?{quoted}")) as response:
             assert MARKUP not in await response.text()
@@ -260,14 +359,14 @@ async def test_text_from_outside_is_no_markup(
 async def test_the_browser_chooses_the_language(alone: Running, path: str) -> None:
     korean = await look(alone, path, 503, headers=KOREAN)
     english = await look(alone, path, 503, headers={"Accept-Language": "fr, en;q=0.3"})
-    assert '<html lang="ko">' in korean
-    assert '<html lang="en">' in english
+    assert '<html lang="ko"' in korean
+    assert '<html lang="en"' in english
     assert "에러 코드" in korean
 
 
 async def test_a_language_that_was_chosen_stays(alone: Running) -> None:
     page = await look(alone, "/?lang=en", 503, headers=KOREAN)
-    assert '<html lang="en">' in page
+    assert '<html lang="en"' in page
     assert link(page, "Logs") == "logs?lang=en"
     assert link(page, "한국어") == "./?lang=ko"
     assert "lang" not in link(await look(alone, "/", 503, headers=KOREAN), "로그")
@@ -279,11 +378,18 @@ async def test_a_language_that_was_chosen_stays(alone: Running) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("/?range=2h", "range must be one of 15m, 1h, 6h, 24h, 7d."),
-        ("/?range=30d", "range must be one of 15m, 1h, 6h, 24h, 7d."),
-        ("/?after=-1", "after must be a whole number from 0 to 2147483647."),
-        ("/?after=1.5", "after must be a whole number"),
-        ("/?after=99999999999999999999", "after must be a whole number"),
+        ("/?range=2h", "range must be one of 1h, 6h, 24h, 7d, 30d, 90d."),
+        ("/?page=0", "page must be a whole number from 1 to 2147483647."),
+        ("/?page=1.5", "page must be a whole number"),
+        ("/?page=99999999999999999999", "page must be a whole number"),
+        ("/?range=custom", "since and until must be 1 minute to 92 days apart."),
+        ("/?state=x", "state must be one of"),
+        ("/?sort=x", "sort must be one of problems, name, longest, newest."),
+        ("/?zone=Mars", "zone must be a time zone such as Asia/Seoul."),
+        ("/?zone=../../etc/passwd", "zone must be a time zone"),
+        ("/reports?kind=x", "kind must be one of"),
+        ("/reports?day=2026-13-01", "day must be a day such as 2026-11-25."),
+        ("/source?id=x", "id must be a whole number"),
         ("/?until=yesterday", "until must be a time such as"),
         ("/?until=0001-01-01", "until must be a time such as"),
         ("/?until=9999-12-31T23:59:59", "until must be a time such as"),
@@ -311,7 +417,7 @@ async def test_a_time_that_is_none_is_refused(receiver: Running) -> None:
 
 
 async def test_faults_are_told_in_korean_too(alone: Running) -> None:
-    assert "정수여야 합니다" in words(await look(alone, "/?after=x", 400, KOREAN))
+    assert "정수여야 합니다" in words(await look(alone, "/?page=x", 400, KOREAN))
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -349,6 +455,63 @@ async def test_the_pages_own_files(alone: Running, path: str, kind: str) -> None
         assert (response.status, response.content_type) == (200, kind)
 
 
+async def test_the_pages_own_files_are_kept_by_browsers(alone: Running) -> None:
+    page = await look(alone, "/", 503)
+    files = re.findall(r'"(static/[^"]+)"', page)
+    assert len(files) == 3
+    for file in files:
+        async with alone.session.get(alone.url(f"/{file}")) as response:
+            assert "immutable" in response.headers["Cache-Control"]
+    async with alone.session.get(alone.url("/static/page.css?v=x")) as response:
+        assert response.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("headers", "compressed"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Sec-Fetch-Site": "none"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Accept-Encoding": "identity"}, False),
+    ],
+)
+async def test_pages_are_compressed_unless_another_site_asks(
+    receiver: Running, headers: dict[str, str], compressed: bool
+) -> None:
+    given = {"Accept-Encoding": "gzip", **headers}
+    async with receiver.session.get(receiver.url("/"), headers=given) as response:
+        assert response.status == 200
+        assert (response.headers.get("Content-Encoding") == "gzip") == compressed
+        assert "</html>" in await response.text()
+
+
+async def test_a_page_that_does_not_exist_is_a_page(alone: Running) -> None:
+    html = {"Accept": "text/html,*/*"}
+    for path in ("/nowhere", "/static/x", "/favicon.ico"):
+        assert "There is no such page" in words(await look(alone, path, 404, html))
+        async with alone.session.get(alone.url(path)) as response:
+            assert (response.status, response.content_type) == (404, "text/plain")
+    assert MARKUP not in await look(alone, f"/{MARKUP}", 404, html)
+
+
+async def test_times_are_in_the_zone_that_the_browser_named(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 1)
+    await add_logs(connection, logs(1, [0, 0]))
+    korean = {"Cookie": "receiver_zone=Asia/Seoul"}
+    page = words(await look(receiver, "/logs?range=all", headers=korean))
+    assert "2025-03-03 18:00:05.000" in page
+    ends = "/logs?range=15m&until=2025-03-03T18:00:05"
+    assert (await look(receiver, ends, headers=korean)).count("<tr><td>") == 1
+    assert (await look(receiver, f"{ends}&zone=UTC", headers=korean)).count("<tr><td>") == 0
+    # What is no zone counts as none.
+    wrong = await look(receiver, "/logs?range=all", headers={"Cookie": "receiver_zone=Mars"})
+    assert "2025-03-03 09:00:05.000" in words(wrong)
+
+
 @pytest.mark.parametrize("path", ["x", "", "..%2fpages.py", "%2e%2e/pages.py", "../pages.py"])
 async def test_no_other_files(alone: Running, path: str) -> None:
     async with alone.session.get(alone.url(f"/static/{path}")) as response:
@@ -367,6 +530,8 @@ async def test_all_links_lead_somewhere(receiver: Running, database_url: str) ->
         page = await look(receiver, path)
         links = re.findall(r'(?:href|action)="([^"#]+)"', page)
         waiting += [
-            urljoin(path, found.replace("&amp;", "&")) for found in links if "static" not in found
+            urljoin(path, found.replace("&amp;", "&"))
+            for found in links
+            if "static" not in found and found != "source"
         ]
     assert len(seen) > 12

@@ -14,11 +14,12 @@ from receiver.config.catalogue import built_in
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SchemaError
 from receiver.storage.connection.database import translated
-from receiver.storage.reading import arrivals, codes, intervals, logs, rejected, sources
+from receiver.storage.reading import arrivals, began, codes, logs, rejected, sources, states
 from receiver.storage.reading.connection import CONNECTIONS, Viewer
 from receiver.storage.reading.newest import NewestRows
 from receiver.storage.schema.revisions import migrate
-from receiver.web.pages import MOST_INTERVALS, MOST_SOURCES, ROWS
+from receiver.web.floor_pages import PER_PAGE
+from receiver.web.pages import ROWS
 from tests.conftest import MakeSettings, fresh_database
 from tests.logs import add_sources, stop_refreshing
 from tests.plans import BEGINNING, NOW, SOURCES, add_many, explain
@@ -90,8 +91,16 @@ def of_logs(source: int | None = None, code: int | None = None, **others: object
     return ask
 
 
+def failing() -> list[states.SourceState]:
+    """Ten sources that fail, whatever their rows say."""
+    return [
+        states.SourceState(id_, {}, states.State.FAILURE, 1, None, None, 1.0, 300.0)
+        for id_ in range(5, 15)
+    ]
+
+
 MIDDLE = logs.Place((NOW - 12 * HOUR).isoformat(), 20)
-FIRST = list(range(1, MOST_SOURCES + 1))
+FIRST = list(range(1, PER_PAGE + 1))
 OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
 
 
@@ -105,27 +114,27 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
             id="arrivals",
         ),
         pytest.param(
-            lambda connection: NEWEST.page(connection, 0, MOST_SOURCES + 1),
-            # For each source: itself, its newest row, what that row's code means, its last minute;
-            # with TimescaleDB, one row of each of the chunks too.
-            16 * (MOST_SOURCES + 1),
-            id="sources",
+            lambda connection: NEWEST.cells(connection, FIRST),
+            # For each source its newest row and what that row's code means; with TimescaleDB, one
+            # row of each of the chunks too.
+            16 * PER_PAGE,
+            id="newest rows",
         ),
         pytest.param(
-            lambda connection: NEWEST.page(connection, MANY, MOST_SOURCES + 1),
-            16 * (MOST_SOURCES + 1),
-            id="sources without rows",
+            lambda connection: states.read_states(connection, APP_LOGS, {}),
+            # For each source itself, its newest row, and a few before it; of those without rows
+            # nothing but themselves.
+            4 * (MANY + 1) + 40 * (SOURCES + 4),
+            id="states",
+        ),
+        pytest.param(
+            lambda connection: began.read_began(connection, APP_LOGS, failing(), {}),
+            # Of each source the rows of its failure, twice.
+            10 * 2 * 1000,
+            id="since when sources fail",
         ),
         pytest.param(
             lambda connection: sources.first_sources(connection, 100), 100, id="known sources"
-        ),
-        pytest.param(
-            lambda connection: intervals.intervals(
-                connection, APP_LOGS, (NOW - 6 * HOUR, NOW), FIRST, MOST_INTERVALS
-            ),
-            # The rows of these sources and the intervals that they make.
-            MOST_SOURCES * (PER_SOURCE / 8 + 2 * MOST_INTERVALS),
-            id="intervals",
         ),
         pytest.param(of_logs(), 4 * (ROWS + 1), id="logs"),
         pytest.param(of_logs(after=MIDDLE), 4 * (ROWS + 1) + 50, id="older logs"),

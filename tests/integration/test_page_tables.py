@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.web.editing import COOKIE
+from receiver.web.forms import COOKIE, unmask
 from tests.conftest import MakeSettings
 from tests.pages import showing
 from tests.receivers import Running
@@ -81,8 +81,10 @@ async def test_logs_of_a_table_with_codes_say_what_they_mean(receiver: Running) 
     assert "3 UNREGISTERED_3" in words(page)
     assert "1 DB_ERROR" in words(page)
     assert await look(receiver, "/logs?table=robots&code=4") != page
-    source = re.findall(r'<a href="(logs\?source=\d+&amp;table=robots)">', page)[0]
-    assert (await look(receiver, "/" + source.replace("&amp;", "&"))).count("<tr><td>") == 2
+    source = re.findall(r'<a href="source\?id=(\d+)&amp;table=robots">', page)[0]
+    page = await look(receiver, f"/logs?source={source}&table=robots")
+    assert page.count("<tr><td>") == 2
+    assert "UNREGISTERED_3 (3)" in await look(receiver, f"/source?id={source}&table=robots")
 
 
 async def test_app_logs_are_shown_unless_another_table_is_asked_for(receiver: Running) -> None:
@@ -91,20 +93,20 @@ async def test_app_logs_are_shown_unless_another_table_is_asked_for(receiver: Ru
     assert words(page) == words(await look(receiver, "/logs?table=app_logs"))
     overview = await look(receiver, "/")
     assert "NETWORK_ERROR" in overview
-    assert "Yes, data is arriving." in overview
+    assert "Data is arriving." in overview
     # Of all tables.
-    assert "Rows in the last minute 5 " in words(overview)
+    assert "0.1 rows/s" in words(overview)
     await look(receiver, "/logs?table=app_log", 400)
     await look(receiver, "/?table=app_log", 400)
 
 
 async def test_the_overview_of_a_table_draws_its_states(receiver: Running) -> None:
-    page = await look(receiver, "/?table=robots&range=15m")
-    assert "UNREGISTERED_3 (3), from" in page
-    assert "no row in this table" in words(page)
+    page = await look(receiver, "/?table=robots&range=1h")
+    assert 'data-of="UNREGISTERED_3 (3)"' in page
+    assert "No row yet" in words(page)
     numbers = await look(receiver, "/?table=press_readings")
     assert "A 7 2.5 false" in words(numbers)
-    assert '<section aria-labelledby="timeline">' not in numbers
+    assert 'class="strip"' not in numbers
     assert "pressure" in headings(numbers)
 
 
@@ -112,7 +114,7 @@ async def test_the_overview_of_a_table_draws_its_states(receiver: Running) -> No
 async def test_without_app_logs_the_first_table_with_states_is_shown(receiver: Running) -> None:
     for path in ("/", "/logs", "/codes", "/rejected"):
         await look(receiver, path)
-    assert "UNREGISTERED_3 (3), from" in await look(receiver, "/")
+    assert 'data-of="UNREGISTERED_3 (3)"' in await look(receiver, "/")
     assert chosen(await look(receiver, "/")) == ["press_readings", "robots"]
     assert "state" in headings(await look(receiver, "/logs"))
 
@@ -120,11 +122,13 @@ async def test_without_app_logs_the_first_table_with_states_is_shown(receiver: R
 @pytest.mark.parametrize("receiver", [NUMBERS], indirect=True)
 async def test_without_any_states_the_newest_rows_are_shown(receiver: Running) -> None:
     page = await look(receiver, "/")
-    assert headings(page)[:4] == ["Source", "Newest sample", "Age", "pressure"]
-    assert 'id="timeline"' not in page
+    assert headings(page) == ["Source", "State", "For", "Newest sample", "pressure"]
+    assert 'class="strip"' not in page
     assert 'aria-label="Tables"' not in page
-    for path in ("/logs", "/codes", "/rejected"):
+    for path in ("/board", "/calendar", "/logs", "/codes", "/rejected"):
         await look(receiver, path)
+    # Of what has no codes there is no report.
+    assert "no column of codes" in await look(receiver, "/reports", 400)
 
 
 async def test_rejected_samples_name_table_and_column_and_are_filtered(receiver: Running) -> None:
@@ -154,7 +158,7 @@ async def test_codes_of_another_table_are_shown_and_changed(receiver: Running) -
     async with receiver.session.post(
         receiver.url("/codes"),
         data=form,
-        headers={"Sec-Fetch-Site": "same-origin", "Cookie": f"{COOKIE}={token}"},
+        headers={"Sec-Fetch-Site": "same-origin", "Cookie": f"{COOKIE}={unmask(token).decode()}"},
         allow_redirects=False,
     ) as response:
         assert response.status == 303

@@ -47,6 +47,11 @@ _COMMENTS: Final = """
 SELECT source_id, started_at, cause, comment FROM state_comments WHERE table_name = $1
 ORDER BY started_at DESC, source_id LIMIT $2
 """
+_COMMENTS_ON: Final = """
+SELECT source_id, started_at, left(cause, 500), left(comment, 500) FROM state_comments
+WHERE table_name = $1 AND source_id = $2 AND started_at >= $3 AND started_at < $4
+ORDER BY started_at LIMIT 1000
+"""
 _COMMENT: Final = """
 INSERT INTO state_comments (table_name, source_id, started_at, cause, comment)
 VALUES ($1, $2, $3, $4, $5)
@@ -199,6 +204,12 @@ async def classify(connection: Connection, code_table: str, code: int, class_: s
         await connection.execute(_CLASSIFY, code_table, code, class_)
 
 
+async def declassify(connection: Connection, code_table: str, code: int) -> None:
+    """Let a code mean what it means by itself: 0 is ok, others are failures."""
+    statement = "DELETE FROM code_classes WHERE code_table = $1 AND code = $2"
+    await remove(connection, statement, code_table, code)
+
+
 async def find_classes(
     connection: Connection, code_table: str, codes: Collection[int]
 ) -> dict[int, str]:
@@ -212,6 +223,15 @@ async def list_comments(connection: Connection, table: str, limit: int) -> list[
     """Return so many comments on states of a table, the latest first."""
     async with used(connection):
         return [Comment(*row) for row in await connection.fetch(_COMMENTS, table, limit)]
+
+
+async def comments_on(
+    connection: Connection, table: str, source: int, since: str, until: str
+) -> list[Comment]:
+    """Return the comments on the states of a source in a range of time, the earliest first."""
+    async with used(connection):
+        rows = await connection.fetch(_COMMENTS_ON, table, source, since, until)
+    return [Comment(*row) for row in rows]
 
 
 async def comment(connection: Connection, table: str, comment: Comment) -> None:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from receiver.config.table_names import ERROR_CODES
 from receiver.errors import DuplicateRowError, ErrorCodeError
-from receiver.rows.tables import Catalogue
+from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Connection, used
 from receiver.storage.connection.places import quote
 
@@ -129,6 +129,13 @@ WHERE code >= $1 ORDER BY code LIMIT $2
         async with used(connection):
             row = await connection.fetchrow(f"{statement} ORDER BY code LIMIT 1", name, code)
         return None if row is None else Code(*row)
+
+
+async def of_table(connection: Connection, table: Table, limit: int) -> list[Code]:
+    """Return the first codes that the rows of a table may have; none without a column of codes."""
+    if not table.codes:
+        return []
+    return await CodeTable(table.codes[0].codes or ERROR_CODES).page(connection, FIRST, limit)
 
 
 def code_tables(catalogue: Catalogue) -> list[str]:

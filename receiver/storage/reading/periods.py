@@ -6,7 +6,7 @@ The database calculates them, by the time zone in `report_settings`, so that all
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple
 
 from receiver.errors import UsageError
@@ -47,6 +47,13 @@ FROM report_settings, unnest($1::text[]::timestamptz[]) WITH ORDINALITY AS time 
 ORDER BY place
 """
 _NOW: Final = "SELECT now() - $1::interval"
+
+
+_SHIFT_TIMES: Final = """
+SELECT shift, day, EXTRACT(EPOCH FROM started_at)::double precision,
+    EXTRACT(EPOCH FROM ended_at)::double precision
+FROM shift_times($1, $2) ORDER BY started_at, shift
+"""
 
 
 class Period(NamedTuple):
@@ -171,3 +178,23 @@ async def show_times(connection: Connection, times: Sequence[str]) -> list[str]:
     """
     async with used(connection):
         return [text for (text,) in await connection.fetch(_SHOW, times)]
+
+
+class ShiftTime(NamedTuple):
+    """A shift of one day."""
+
+    name: str
+    day: date
+    """On which it starts."""
+    since: datetime
+    until: datetime
+
+
+async def shift_times(connection: Connection, since: datetime, until: datetime) -> list[ShiftTime]:
+    """Return each time that a shift takes place within a range, wholly or in part, by time."""
+    async with used(connection):
+        rows = await connection.fetch(_SHIFT_TIMES, since.isoformat(), until.isoformat())
+    return [
+        ShiftTime(name, day, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
+        for name, day, start, end in rows
+    ]

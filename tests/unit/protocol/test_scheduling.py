@@ -31,8 +31,8 @@ class Slow:
         self.most_started = max(self.most_started, self.started)
         try:
             for _ in range(message[0]):
-                end = time.perf_counter() + self._seconds
-                while time.perf_counter() < end:
+                end = time.thread_time() + self._seconds
+                while time.thread_time() < end:
                     pass
                 self.done[message[1:]] += 1
                 yield
@@ -53,6 +53,18 @@ async def test_a_quick_message_is_decoded_at_once() -> None:
     work = decode(Scheduler(), Slow(0), 5, b"quick")
     with pytest.raises(StopIteration):  # as a coroutine ends that has not had to wait
         work.send(None)
+
+
+async def test_a_message_is_not_slow_because_others_have_the_core() -> None:
+    class Preempted(Slow):
+        def steps(self, message: bytes) -> Steps:
+            for _ in message:
+                time.sleep(2 * SLICE)
+                yield
+            return DECODED
+
+    with pytest.raises(StopIteration):
+        decode(Scheduler(), Preempted(), 5, b"quick").send(None)
 
 
 async def test_others_run_between_slow_steps() -> None:

@@ -154,12 +154,62 @@ def test_the_order_of_series_is_remembered_in_bounded_memory(
     for message in (*rotated, *rotated, *reversed(rotated)):
         assert meaning(used, message) == plain_meaning(message)
         assert used._sequences.size <= 2**20 // 8
-    assert used._sequences._known
+    assert used._sequences._places
     monkeypatch.setattr(samples, "MAX_SEQUENCE_SIZE", 100)
     used._sequences.clear()
     for message in rotated:
         assert meaning(used, message) == plain_meaning(message)
-    assert not used._sequences._known
+    assert not used._sequences._places
+
+
+def test_requests_that_roll_over_series_are_known_by_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(samples, "COMPARED", 20)
+    # Else the last few of a request may be looked up, where the place of none of them is kept.
+    monkeypatch.setattr(samples, "DISTANCE", 1)
+    used = decoder()
+    number = 0
+    for size in (40, 30, 9):
+        for _ in range(4 * 100 // size):
+            some = [
+                series({**STATUS, "n": str(one % 100)}, (1.0, NOW + one))
+                for one in range(number, number + size)
+            ]
+            number += size
+            message = write_request(*some)
+            assert meaning(used, message) == plain_meaning(message)
+        # All are known by their order now: none is looked up any more.
+        monkeypatch.setattr(SeriesCache, "recall", lambda _: pytest.fail("one is looked up"))
+
+
+@hypothesis_settings(max_examples=50)
+@given(st.data())
+def test_series_in_nearly_the_same_order_are_not_mistaken(data: st.DataObject) -> None:
+    used = decoder()
+    order = list(range(60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "COMPARED", data.draw(st.integers(1, 20)))
+        patch.setattr(samples, "DISTANCE", data.draw(st.integers(1, 20)))
+        for _ in range(12):
+            change = data.draw(st.sampled_from(["insert", "delete", "swap", "none"]))
+            place, other = data.draw(st.tuples(st.integers(0, 50), st.integers(0, 50)))
+            if change == "insert":
+                order.insert(place, 100 + other)
+            elif change == "delete":
+                del order[place]
+            elif change == "swap":
+                order[place], order[other] = order[other], order[place]
+            zeros = data.draw(st.sets(st.integers(0, 60), max_size=3))
+            first = data.draw(st.integers(0, 50))
+            content = [
+                series(
+                    {**(STATUS if one % 3 else UP), "n": str(one)}, (float(one not in zeros), NOW)
+                )
+                for one in dict.fromkeys(order[first:] + order[:first])
+            ]
+            message = write_request(*content)
+            assert meaning(used, message) == plain_meaning(message)
 
 
 def test_a_sequence_that_differs_anywhere_is_read_anew() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 import pytest
 
 from receiver.web import display
@@ -48,7 +50,36 @@ def test_ages(seconds: float, english: str, korean: str) -> None:
 
 def test_labels_in_one_line() -> None:
     assert display.label_text({"a": "1", "instance": "cam"}) == "instance=cam a=1"
-    assert len(display.label_text({"a": "x" * 1000})) == display.LONGEST + 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "korean", "stopwatch"),
+    [
+        (-3, "0 s", "0초", "00:00"),
+        (59.9, "59 s", "59초", "00:59"),
+        (761, "12 min 41 s", "12분 41초", "12:41"),
+        (3600, "1 h 0 min", "1시간 0분", "1:00:00"),
+        (86_400 * 9 + 3700, "9 d 1 h", "9일 1시간", "9d 01:01"),
+    ],
+)
+def test_durations(seconds: float, english: str, korean: str, stopwatch: str) -> None:
+    assert display.duration(seconds, Language.ENGLISH) == english
+    assert display.duration(seconds, Language.KOREAN) == korean
+    assert display.clock(seconds) == stopwatch
+
+
+def test_only_all_is_all() -> None:
+    shares = (0, 0.00001, 0.5, 0.9994, 0.99999, 1)
+    shown = ["0.0%", "<0.1%", "50.0%", "99.9%", ">99.9%", "100.0%"]
+    assert [display.percent(share) for share in shares] == shown
+
+
+def test_a_moment_in_a_zone() -> None:
+    zone = ZoneInfo("Asia/Seoul")
+    assert ">2025-03-03 18:00:05.500<" in display.moment("2025-03-03 09:00:05.5+00", zone)
+    assert ">2025-03-03 18:00:05<" in display.moment("2025-03-03 09:00:05.5+00", zone, exact=False)
+    # In Seoul it is the next year, which no datetime holds.
+    assert display.moment("9999-12-31 23:00:00+00", zone) == "<span>9999-12-31 23:00:00+00</span>"
 
 
 def test_a_count_that_goes_no_further() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from receiver.web import texts
 from receiver.web.languages import Language
-from receiver.web.parameters import LONG_RANGES
+from receiver.web.parameters import CUSTOM, LOG_RANGES
 
 WEB = Path(texts.__file__).parent
 
@@ -29,12 +29,26 @@ def test_every_text_is_used_and_every_text_used_is_there() -> None:
     content = "".join(path.read_text() for path in sources if path.name != "texts.py")
     for key in set(re.findall(r"\b(?:t|say)\(\s*['\"](\w+)['\"][,)]", content)):
         assert key in texts.TEXTS
-    families = ("range_", "reason_", "fault_", "s", "min", "h", "d")
+    families = (
+        "range_",
+        "reason_",
+        "fault_",
+        "state_",
+        "sort_",
+        "flow_",
+        "report_",
+        "kind_",
+        "day_",
+        "s",
+        "min",
+        "h",
+        "d",
+    )
     for key in texts.TEXTS:
         assert key.startswith(families) or re.search(rf"['\"]{key}['\"]", content), key
 
 
 def test_every_range_has_its_text() -> None:
-    assert {f"range_{name}" for name in LONG_RANGES} == {
+    assert {f"range_{name}" for name in (*LOG_RANGES, CUSTOM)} == {
         key for key in texts.TEXTS if key.startswith("range_")
     }

@@ -1,0 +1,150 @@
+"""In which state each source is now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from receiver.rows.tables import Table
+from receiver.storage.connection.database import Connection, translated
+from receiver.storage.connection.places import quote
+from receiver.storage.reading.sources import LABELS, read_labels
+
+
+class State(StrEnum):
+    """A state, the worst first."""
+
+    FAILURE = "failure"
+    SILENT = "silent"
+    """No row has come for longer than the source's rows are apart."""
+    PLANNED = "planned"
+    OK = "ok"
+    NONE = "none"
+    """No row yet."""
+
+
+SEVERITY: Final = {state: place for place, state in enumerate(State)}
+"""Lower is worse."""
+MOST_SOURCES: Final = 20_000
+"""Sources that are read at once; no page has more."""
+HELD: Final = 3
+"""Intervals of a source without a row after which it is silent."""
+UNKNOWN_GAP: Final = 300.0
+"""Seconds after which a source of one row is silent, as its interval is not known."""
+
+# LATERAL with LIMIT: a few rows of each source by the primary key. The median of the last gaps is
+# the source's interval, whatever single gap lies among them.
+_STATES: Final = f"""
+SELECT s.id, {LABELS} AS labels, newest.created_at,
+    EXTRACT(EPOCH FROM newest.created_at)::double precision AS at,
+    EXTRACT(EPOCH FROM now() - newest.created_at)::double precision AS age,
+    {{code}} AS code,
+    COALESCE(
+        (SELECT EXTRACT(EPOCH FROM max_gap)::double precision FROM report_settings),
+        {HELD} * rhythm.interval
+    ) AS gap, stop.ends, stop.reason
+FROM (SELECT id, labels FROM sources ORDER BY id LIMIT {MOST_SOURCES}) AS s
+LEFT JOIN LATERAL (SELECT * FROM {{now}} n WHERE n.source_id = s.id LIMIT 1) AS newest ON true
+LEFT JOIN LATERAL (
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY gap) AS interval FROM (
+        SELECT EXTRACT(EPOCH FROM lag(l.created_at) OVER (ORDER BY l.created_at DESC)
+            - l.created_at)::double precision AS gap
+        FROM (
+            SELECT created_at FROM {{table}} l
+            WHERE l.source_id >= s.id AND l.source_id <= s.id
+              AND l.created_at <= newest.created_at
+              AND l.created_at > newest.created_at - INTERVAL '1 hour'
+            ORDER BY l.source_id DESC, l.created_at DESC LIMIT 8
+        ) AS l
+    ) AS gaps
+) AS rhythm ON true
+LEFT JOIN LATERAL (
+    SELECT EXTRACT(EPOCH FROM max(p.ended_at))::double precision AS ends,
+        left(string_agg(DISTINCT NULLIF(p.reason, ''), ', '), 500) AS reason
+    FROM planned_stops p
+    WHERE p.started_at <= now() AND p.ended_at > now()
+      AND (p.source_id IS NULL OR p.source_id = s.id) AND s.labels @> p.labels
+) AS stop ON true
+ORDER BY s.id
+"""
+
+
+_CLASSES: Final = "SELECT code, class FROM code_classes WHERE code_table = $1"
+
+
+class SourceState(NamedTuple):
+    """A source, and the state that it is in."""
+
+    id: int
+    labels: dict[str, str]
+    state: State
+    code: int | None
+    """Of its newest row; None without a row or without a column of codes."""
+    created_at: str | None
+    """Of its newest row, as PostgreSQL writes it."""
+    at: float | None
+    """The same in seconds since the Unix epoch."""
+    age: float | None
+    """Seconds since then, by the database's clock."""
+    gap: float
+    """Seconds without a row after which it is silent."""
+    stop_ends: float | None = None
+    """When its planned stop ends, in seconds since the Unix epoch; None without one."""
+    stop_reason: str = ""
+
+
+def class_of(code: int, classes: Mapping[int, State]) -> State:
+    """Return the state that a code means; without one, 0 is well and all others are failures."""
+    return classes.get(code, State.OK if code == 0 else State.FAILURE)
+
+
+def state_of(
+    code: int | None, age: float | None, gap: float, classes: Mapping[int, State]
+) -> State:
+    """Return the state of a source by its newest row.
+
+    Args:
+        code: The row's code; None in a table without codes.
+        age: Seconds since the row; None without any.
+        gap: Seconds after which the source is silent.
+        classes: The states that codes mean.
+    """
+    if age is None:
+        return State.NONE
+    if age > gap:
+        return State.SILENT
+    return State.OK if code is None else class_of(code, classes)
+
+
+async def read_states(
+    connection: Connection, table: Table, classes: Mapping[int, State]
+) -> list[SourceState]:
+    """Return the state of every source in a table, by id."""
+    code = f"newest.{quote(table.codes[0].name)}" if table.codes else "NULL::int"
+    statement = _STATES.format(code=code, now=quote(f"{table.name}_now"), table=quote(table.name))
+    with translated():
+        rows = await connection.fetch(statement)
+    found = []
+    for id_, labels, created_at, at, age, number, gap_, ends, reason in rows:
+        gap = UNKNOWN_GAP if gap_ is None else gap_
+        state = State.PLANNED if ends else state_of(number, age, gap, classes)
+        found.append(
+            SourceState(
+                *(id_, read_labels(labels), state, number, created_at, at, age, gap),
+                *(ends, reason or ""),
+            )
+        )
+    return found
+
+
+async def read_classes(connection: Connection, table: Table) -> dict[int, State]:
+    """Return the states that people have given to codes of a table."""
+    return await classes_of(connection, table.codes[0].codes or "") if table.codes else {}
+
+
+async def classes_of(connection: Connection, code_table: str) -> dict[int, State]:
+    """Return the states that people have given to codes in a table of codes."""
+    with translated():
+        rows = await connection.fetch(_CLASSES, code_table)
+    return {code: State(class_) for code, class_ in rows}

@@ -1,0 +1,147 @@
+"""Chooses, sorts and groups the sources that a page lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from receiver.storage.reading.codes import Code
+from receiver.storage.reading.states import SEVERITY, SourceState, State
+from receiver.web.looks import Look, look_of
+
+MOST_GROUPS: Final = 50
+"""Values that a label may have to be offered for grouping."""
+
+
+class Item(NamedTuple):
+    """A source as it is listed."""
+
+    source: SourceState
+    name: str
+    look: Look
+    code_name: str
+    """Of the newest row's code; "" without one."""
+    description: str
+    since: float | None
+    """When its state began, in seconds since the Unix epoch; None: not known."""
+
+    @property
+    def state(self) -> State:
+        """The state."""
+        return self.source.state
+
+
+class Wanted(NamedTuple):
+    """Which sources, and in which order."""
+
+    words: str = ""
+    """Each must be part of the name, a label or the code; `label=value` is exactly that label."""
+    state: State | None = None
+    code: int | None = None
+    sort: str = "problems"
+    group: str = ""
+    """The label by whose values they are grouped."""
+
+
+def make_items(
+    sources: Iterable[SourceState],
+    names: Mapping[int, str],
+    codes: Mapping[int, Code],
+    places: Mapping[int, int],
+    since: Mapping[int, float],
+) -> list[Item]:
+    """Put together what is known of each source."""
+    items = []
+    for source in sources:
+        number = source.code
+        code = codes.get(number) if number is not None else None
+        look = look_of(source.state, places.get(number, 0) if number is not None else 0)
+        name = code.name if code else "" if number is None else str(number)
+        description = (code.description or "") if code else ""
+        began = source.at if source.state is State.SILENT else since.get(source.id)
+        items.append(Item(source, names[source.id], look, name, description, began))
+    return items
+
+
+def choose(items: Iterable[Item], wanted: Wanted) -> list[Item]:
+    """Return the items that are wanted, in the wanted order."""
+    words = wanted.words.casefold().split()
+    found = [
+        item
+        for item in items
+        if (wanted.state is None or item.state is wanted.state)
+        and (wanted.code is None or item.source.code == wanted.code)
+        and all(has(item, word) for word in words)
+    ]
+    found.sort(key=ORDERS[wanted.sort])
+    if wanted.group:
+        worst = worst_of(found, wanted.group)
+        found.sort(key=lambda item: (worst[group_of(item, wanted.group)], item_group(item, wanted)))
+    return found
+
+
+def has(item: Item, word: str) -> bool:
+    """Return whether a word, in lower case, is found in an item."""
+    label, equal, value = word.partition("=")
+    labels = item.source.labels
+    if equal and any(name.casefold() == label for name in labels):
+        return any(
+            name.casefold() == label and text.casefold() == value for name, text in labels.items()
+        )
+    number = item.source.code
+    texts = (item.name, item.code_name, item.description, *labels.values())
+    return word == str(number) or any(word in text.casefold() for text in texts)
+
+
+def begun(item: Item) -> float:
+    """Return when the state of an item began, or at least when its newest row was."""
+    if item.since is not None:
+        return item.since
+    return item.source.at or 0.0
+
+
+ORDERS: Final[dict[str, Callable[[Item], tuple[object, ...]]]] = {
+    "problems": lambda item: (SEVERITY[item.state], begun(item), item.name.casefold()),
+    "name": lambda item: (item.name.casefold(), item.source.id),
+    "longest": lambda item: (begun(item), item.name.casefold()),
+    "newest": lambda item: (-begun(item), item.name.casefold()),
+}
+"""Orders of a list, by name."""
+
+
+def group_of(item: Item, label: str) -> str:
+    """Return the group of an item; "" for those without the label."""
+    return item.source.labels.get(label, "")
+
+
+def item_group(item: Item, wanted: Wanted) -> tuple[bool, str]:
+    """Return a key that sorts groups by name, those without the label last."""
+    group = group_of(item, wanted.group)
+    return not group, group.casefold()
+
+
+def worst_of(items: Iterable[Item], label: str) -> dict[str, int]:
+    """Return 0 for each group in which something fails or is silent, 1 for the others."""
+    worst: dict[str, int] = {}
+    for item in items:
+        group = group_of(item, label)
+        alarm = 0 if item.state in {State.FAILURE, State.SILENT} else 1
+        worst[group] = min(worst.get(group, 1), alarm)
+    return worst
+
+
+def group_labels(items: Sequence[Item]) -> list[str]:
+    """Return the labels by which the sources can be grouped: they differ, but not in each one."""
+    values: dict[str, Counter[str]] = {}
+    for item in items:
+        for name, value in item.source.labels.items():
+            values.setdefault(name, Counter())[value] += 1
+    most = min(MOST_GROUPS, max(2, len(items) // 2))
+    return sorted(name for name, found in values.items() if 2 <= len(found) <= most)
+
+
+def counts(items: Iterable[Item]) -> dict[State, int]:
+    """Return the number of items in each state."""
+    found = Counter(item.state for item in items)
+    return {state: found[state] for state in State}

@@ -1,0 +1,71 @@
+"""Draws which codes cost most time: a bar each, and a line of the share of all up to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from receiver.storage.reading.reports import CodeTime
+from receiver.web.names import shorten
+
+WIDTH: Final = 860
+HIGH: Final = 190
+"""Height of the longest bar, and of the line at 100 %."""
+TOP: Final = 40
+MOST: Final = 8
+"""Bars; the table below has all codes."""
+CHARACTER: Final = 8.6
+"""Width of a character of a name."""
+CLOSE: Final = 24
+"""Distance of a point from the top of its bar at which their texts would overlap."""
+
+
+class Bar(NamedTuple):
+    """A bar, with its point of the line above it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    code: int
+    name: str
+    time: str
+    times: int
+    point: float
+    cumulative: str
+    below: bool
+    """Whether the share is written below its point, since the bar's time stands above it."""
+
+
+def draw_pareto(codes: Sequence[CodeTime], length: Callable[[float], str]) -> list[Bar]:
+    """Return the bars, the longest first.
+
+    Args:
+        codes: The codes, by their time.
+        length: Writes a length of time.
+    """
+    shown = codes[:MOST]
+    if not shown or not shown[0].down:
+        return []
+    step = WIDTH / max(len(shown), 4)
+    bars = []
+    for place, code in enumerate(shown):
+        height = HIGH * code.down / shown[0].down
+        point = TOP + HIGH * (1 - code.cumulative_share)
+        y = TOP + HIGH - height
+        bars.append(
+            Bar(
+                x=round((place + 0.2) * step, 1),
+                y=round(y, 1),
+                width=round(step * 0.6, 1),
+                height=round(height, 1),
+                code=code.code,
+                name=shorten(code.name or "", int(step / CHARACTER)),
+                time=length(code.down.total_seconds()),
+                times=code.times,
+                point=round(point, 1),
+                cumulative=f"{100 * code.cumulative_share:.0f}%",
+                below=abs(point - y) < CLOSE,
+            )
+        )
+    return bars

@@ -1,0 +1,289 @@
+"""The reports: availability, failures and what they cost, of a period and the one before."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from aiohttp import web
+
+from receiver.rows.tables import Table
+from receiver.storage.connection.database import Connection
+from receiver.storage.reading import calendar, reports, sources
+from receiver.storage.reading import periods as reported
+from receiver.storage.reading.reports import CodeTime, Figures
+from receiver.web import periods
+from receiver.web.answers import View
+from receiver.web.display import percent
+from receiver.web.floor_pages import iso
+from receiver.web.headers import HEADERS
+from receiver.web.listing import MOST_GROUPS
+from receiver.web.names import name_sources
+from receiver.web.parameters import BadParameterError, read_choice, read_day, read_text, read_time
+from receiver.web.pareto import draw_pareto
+from receiver.web.periods import KINDS, Period
+from receiver.web.sums import Sum
+from receiver.web.zones import DEFAULT, read_zone
+
+NEAR: Final = timedelta(days=16)
+"""Around a day: where its shift, the one before and the one after are looked for."""
+LONGEST: Final = timedelta(days=366)
+MOST_SOURCES: Final = 20_000
+HEADINGS: Final = (
+    *("name", "source_id", "sources", "availability", "up_s", "down_s", "planned_s", "unknown_s"),
+    *("failures", "mttr_s", "mttf_s", "mtbf_s", "micro_stops", "micro_stop_s"),
+)
+RISKY: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet would take for the beginning of a formula."""
+
+
+class Line(NamedTuple):
+    """A source or a group, in a period and the one before."""
+
+    name: str
+    source_id: int | None
+    sources: int
+    figures: Sum
+    previous: Sum | None
+
+
+class Report(NamedTuple):
+    """A report, ready to be shown."""
+
+    kind: str
+    period: Period
+    zone: str
+    by: str
+    shift: str
+    filter: tuple[str, str] | None
+    lines: list[Line]
+    total: Line
+    codes: list[CodeTime]
+    labels: list[str]
+    micro_stop: float
+    shifts: list[str]
+
+
+class ReportReader:
+    """Reads what a request for a report asks for.
+
+    Args:
+        view: The request.
+        table: A table with codes.
+        template: How sources are named.
+    """
+
+    def __init__(self, view: View, table: Table, template: str) -> None:
+        self._view = view
+        self._labels: dict[int, dict[str, str]] = {}
+        self._table = table
+        self._template = template
+        self._kind = read_choice(view.query, "kind", {"": None, **dict.fromkeys(KINDS)}, "")
+        self._day = read_day(view.query, "day")
+        self._by = read_text(view.query, "by", needed=False) or "source"
+        self._shift = read_text(view.query, "shift", needed=False)
+        label, equal, value = read_text(view.query, "only", needed=False).partition("=")
+        self._filter = (label, value) if equal else None
+
+    async def read(self, connection: Connection) -> Report:
+        """Read the report.
+
+        Raises:
+            BadParameterError: the period is wrong.
+        """
+        rules = await calendar.read_settings(connection)
+        shifts = [shift.name for shift in await calendar.list_shifts(connection)]
+        kind = self._kind or ("shift" if shifts else "day")
+        period, kind, shift = await self._period(connection, kind, rules.time_zone)
+        self._labels = await sources.first_sources(connection, MOST_SOURCES)
+        now = self._view.now
+        window = (period.since, min(period.until, now))
+        current = await self._figures(connection, window)
+        previous = await self._figures(connection, period.previous) if period.previous else None
+        ids = None if self._filter is None else [one.source_id or 0 for one in current]
+        codes = []
+        if window[0] < window[1]:
+            span = as_period(window)
+            codes = await reports.read_codes(connection, self._table, span, ids)
+        total = Line(
+            *("", None, len(current), Sum.of(current)),
+            None if previous is None else Sum.of(previous),
+        )
+        labels = [self._labels.get(one.source_id or 0, {}) for one in current]
+        return Report(
+            *(kind, period, rules.time_zone, self._by, shift, self._filter),
+            *(self._lines(current, previous), total, codes, group_labels(labels)),
+            *(rules.micro_stop.total_seconds(), shifts),
+        )
+
+    async def _period(
+        self, connection: Connection, kind: str, zone_name: str
+    ) -> tuple[Period, str, str]:
+        zone, now = read_zone(zone_name) or DEFAULT, self._view.now
+        day = self._day or now.astimezone(zone).date()
+        if kind == "custom":
+            since = read_time(self._view.query, "since", zone)
+            until = read_time(self._view.query, "until", zone)
+            if since is None or until is None or not timedelta(0) < until - since <= LONGEST:
+                raise BadParameterError("bad_report_range")
+            return periods.of_range(since, until, zone), kind, ""
+        if kind == "shift":
+            middle = periods.start_of(day, zone)
+            times = await reported.shift_times(connection, middle - NEAR, middle + NEAR)
+            period = periods.of_shift(times, self._shift, self._day, now)
+            if period is not None:
+                name = next(one.name for one in times if one.since == period.since)
+                return period, kind, self._shift or name
+            kind = "day"
+        return periods.of_day(kind, day, zone), kind, ""
+
+    async def _figures(
+        self, connection: Connection, window: tuple[datetime, datetime]
+    ) -> list[Figures]:
+        if window[0] >= window[1]:
+            return []
+        span = as_period(window)
+        found = await reports.read_figures(connection, self._table, span, reports.SOURCE)
+        return [one for one in found if self._is_wanted(one)]
+
+    def _is_wanted(self, one: Figures) -> bool:
+        if self._filter is None:
+            return True
+        label, value = self._filter
+        return self._labels.get(one.source_id or 0, {}).get(label, "") == value
+
+    def _lines(self, current: list[Figures], previous: list[Figures] | None) -> list[Line]:
+        now, earlier = self._groups(current), self._groups(previous or [])
+        ids = {one.source_id or 0 for one in current}
+        names: dict[int, str] = {}
+        if self._by == reports.SOURCE:
+            names = name_sources({id_: self._labels.get(id_, {}) for id_ in ids}, self._template)
+        lines = []
+        for group, members in now.items():
+            before = Sum.of(earlier[group]) if group in earlier else None
+            name, id_ = (names[group], group) if isinstance(group, int) else (group, None)
+            lines.append(Line(name, id_, len(members), Sum.of(members), before))
+        return sorted(lines, key=lambda line: (-line.figures.down, line.name.casefold()))
+
+    def _groups(self, found: Iterable[Figures]) -> dict[int | str, list[Figures]]:
+        """Return figures by source, by its id, or by the value of a label."""
+        groups: dict[int | str, list[Figures]] = defaultdict(list)
+        for one in found:
+            id_ = one.source_id or 0
+            label = self._labels.get(id_, {}).get(self._by, "")
+            groups[id_ if self._by == reports.SOURCE else label].append(one)
+        return groups
+
+
+def as_period(window: tuple[datetime, datetime]) -> reported.Period:
+    """Return a range of time as the functions of reports take it."""
+    return reported.Period("", window[0].isoformat(), window[1].isoformat())
+
+
+def group_labels(found: Iterable[dict[str, str]]) -> list[str]:
+    """Return the labels by which figures can be grouped.
+
+    Args:
+        found: The labels of each source.
+    """
+    values: dict[str, set[str]] = defaultdict(set)
+    for labels in found:
+        for name, value in labels.items():
+            values[name].add(value)
+    return sorted(name for name, known in values.items() if 1 <= len(known) <= MOST_GROUPS)
+
+
+async def answer_report(report: Report, view: View, common: dict[str, Any]) -> web.Response:
+    """Answer `GET /reports` with a page."""
+    zone = read_zone(report.zone) or DEFAULT
+    before = report.total.previous
+    return await view.render(
+        "reports.html",
+        **common,
+        report=report,
+        kinds=KINDS,
+        since=report.period.since.astimezone(zone),
+        until=report.period.until.astimezone(zone),
+        running=report.period.until > view.now,
+        pareto=draw_pareto(report.codes, view.length),
+        compare=comparing(view),
+        percent=percent,
+        iso=iso,
+        total=report.total.figures,
+        before=before if before and (before.up or before.down or before.planned) else None,
+    )
+
+
+def comparing(view: View) -> Callable[[float | None, float | None, str], str]:
+    """Return a function that says by how much a figure differs from the one before."""
+
+    def compare(value: float | None, before: float | None, unit: str) -> str:
+        if value is None or before is None:
+            return ""
+        change = value - before
+        arrow = "▲" if change > 0 else "▼" if change < 0 else "＝"
+        if unit == "share":
+            return f"{arrow} {abs(change) * 100:.1f}%p"
+        return f"{arrow} {view.length(abs(change)) if unit == 'time' else f'{abs(change):g}'}"
+
+    return compare
+
+
+def answer_csv(report: Report, view: View) -> web.Response:
+    """Answer `GET /reports.csv`; with a byte order mark, by which Excel knows that it is UTF-8."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(HEADINGS)
+    for line in (*report.lines, report.total._replace(name=view.say("total"))):
+        row = list(record(line).values())
+        name = str(row[0])
+        row[0] = f"'{name}" if name.startswith(RISKY) else name
+        writer.writerow(["" if value is None else value for value in row])
+    return download(text.getvalue().encode("utf-8-sig"), "text/csv", file_name(report, "csv"))
+
+
+def answer_json(report: Report, _: View) -> web.Response:
+    """Answer `GET /reports.json`."""
+    found = {
+        "since": report.period.since.isoformat(),
+        "until": report.period.until.isoformat(),
+        "time_zone": report.zone,
+        "by": report.by,
+        "total": record(report.total),
+        "lines": [record(line) for line in report.lines],
+        "codes": [{**code._asdict(), "down": code.down.total_seconds()} for code in report.codes],
+    }
+    body = json.dumps(found, ensure_ascii=False, indent=1).encode()
+    return download(body, "application/json", file_name(report, "json"))
+
+
+def record(line: Line) -> dict[str, object]:
+    """Return the figures of a line by their names."""
+    figures = line.figures
+    values = (
+        *(line.name, line.source_id, line.sources, figures.availability, figures.up, figures.down),
+        *(figures.planned, figures.unknown, figures.failures, figures.mttr, figures.mttf),
+        *(figures.mtbf, figures.micro_stops, figures.micro_stop_time),
+    )
+    return dict(zip(HEADINGS, values, strict=True))
+
+
+def file_name(report: Report, kind: str) -> str:
+    """Return the name of a file with a report."""
+    day: date = report.period.day
+    return f"report-{report.kind}-{day.isoformat()}.{kind}"
+
+
+def download(body: bytes, kind: str, name: str) -> web.Response:
+    """Return an answer that browsers save as a file."""
+    headers = {
+        **HEADERS,
+        "Cache-Control": "no-store",
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)

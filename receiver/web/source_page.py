@@ -1,0 +1,161 @@
+"""The page of one source: its states over time, and what people wrote about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from aiohttp import web
+
+from receiver.errors import NotFoundError
+from receiver.rows.tables import Table
+from receiver.storage.connection.database import Connection
+from receiver.storage.reading import calendar
+from receiver.storage.reading.calendar import Comment
+from receiver.storage.reading.stretches import Stretch, read_stretches
+from receiver.web import overview, strips
+from receiver.web.answers import View
+from receiver.web.display import percent, postgres_text
+from receiver.web.floor import Floor
+from receiver.web.floor_pages import iso, make_drawing
+from receiver.web.forms import Forms, go_to, mask, remember, token
+from receiver.web.looks import Look, look_of
+from receiver.web.parameters import (
+    CUSTOM,
+    MAX_TEXT,
+    RANGES,
+    BadParameterError,
+    PageError,
+    Window,
+    read_number,
+    read_text,
+    read_time,
+)
+from receiver.web.ticks import ticks
+
+BUCKETS: Final = 960
+MOST_STATES: Final = 200
+"""States that are listed, the newest first."""
+
+
+class MissingSourceError(PageError, NotFoundError):
+    """There is no such source."""
+
+
+class Listed(NamedTuple):
+    """A state in the list."""
+
+    look: Look
+    text: str
+    start: float
+    end: float
+    since: str
+    """As PostgreSQL writes it, as is `until`."""
+    until: str
+    ongoing: bool
+    at: str
+    """The time that names it in a form."""
+    comments: list[Comment]
+
+
+def read_source(view: View) -> int:
+    """Read which source is asked for.
+
+    Raises:
+        MissingSourceError: none is.
+    """
+    id_ = read_number(view.query, "id", lowest=0)
+    if id_ is None:
+        raise MissingSourceError("no_source")
+    return id_
+
+
+async def answer_source(
+    floor: Floor, view: View, window: Window, connection: Connection, common: dict[str, Any]
+) -> web.Response:
+    """Answer `GET /source`."""
+    id_ = read_source(view)
+    item = next((one for one in floor.items if one.source.id == id_), None)
+    if item is None:
+        raise MissingSourceError("no_source")
+    since, until = window.ends(view.now)
+    found = (await read_stretches(connection, floor.table, (since, until), [id_])).get(id_, [])
+    comments = await calendar.comments_on(
+        connection, floor.table.name, id_, since.isoformat(), until.isoformat()
+    )
+    drawing = make_drawing(floor, view, (since, until))
+    line = overview.draw(found, drawing, BUCKETS)
+    failures, availability = overview.figures(found)
+    secret = token(view)
+    response = await view.render(
+        "source.html",
+        **common,
+        id=id_,
+        item=item,
+        name=item.name,
+        labels=item.source.labels,
+        window=window,
+        ranges=[*RANGES, CUSTOM] if window.name == CUSTOM else RANGES,
+        earlier=iso(since),
+        earlier_since=iso(since - (until - since)) if window.since else None,
+        iso=iso,
+        line=line,
+        ticks=ticks(since, until, view.zone),
+        legend=overview.legend([line]),
+        failures=failures,
+        availability="–" if availability is None else percent(availability),
+        states=list_states(found, comments, drawing, view.now),
+        more=len(found) > MOST_STATES,
+        token=mask(secret),
+        saved="saved" in view.query,
+        most=MAX_TEXT,
+    )
+    return remember(response, view, secret)
+
+
+def list_states(
+    found: Sequence[Stretch],
+    comments: Sequence[Comment],
+    drawing: overview.Drawing,
+    now: datetime,
+) -> list[Listed]:
+    """Return the states for the list, the newest first, each with the comments within it."""
+    listed = []
+    for stretch in reversed(found[-MOST_STATES:]):
+        state, code, start, end = stretch
+        since, until = (datetime.fromtimestamp(moment, UTC) for moment in (start, end))
+        listed.append(
+            Listed(
+                look_of(state, drawing.places.get(code or 0, 0)),
+                overview.word(strips.Key(state, code), drawing),
+                *(start, end, postgres_text(since), postgres_text(until)),
+                end >= now.timestamp() - 1,
+                since.isoformat(),
+                [one for one in comments if since <= read_moment(one.started_at) < until],
+            )
+        )
+    return listed
+
+
+def read_moment(text: str) -> datetime:
+    """Read a time of PostgreSQL, which lies in a range that `datetime` holds."""
+    return datetime.fromisoformat(text)
+
+
+async def change_comment(view: View, forms: Forms, table: Table) -> web.Response:
+    """Answer `POST /source`: write about a state."""
+    form = await forms.read(view)
+    id_ = read_source(view)
+    at = read_time(form, "at", view.zone)
+    if at is None:
+        raise BadParameterError("bad_time", name="at", zone=view.zone)
+    cause = read_text(form, "cause", needed=False)
+    comment = read_text(form, "comment", needed=False)
+    async with forms.connection() as connection:
+        if cause or comment:
+            written = Comment(id_, at.isoformat(), cause, comment)
+            await calendar.comment(connection, table.name, written)
+        else:
+            await calendar.remove_comment(connection, table.name, id_, at.isoformat())
+    return go_to(view.same(saved=1))

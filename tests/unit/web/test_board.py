@@ -1,0 +1,80 @@
+"""What stands on the board, and how large."""
+
+from __future__ import annotations
+
+import pytest
+
+from receiver.storage.reading.states import State
+from receiver.web.board import MOST_ALARMS, MOST_ROWS, TURN, Board, lay_out, usual_group
+from receiver.web.listing import Item
+from tests.unit.web.test_listing import item
+
+WORDS = {state: state.value for state in State}
+
+
+def sources(failing: int, well: int) -> list[Item]:
+    return [
+        item(
+            number,
+            State.FAILURE if number < failing else State.OK,
+            float(number),
+            instance=f"10.1.0.{number}:9100",
+            line="AB"[number % 2],
+        )
+        for number in range(failing + well)
+    ]
+
+
+def board(failing: int, well: int, now: float = 0.0) -> Board:
+    return lay_out(sources(failing, well), "line", now, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("failing", "grid"),
+    [(0, (1, 1)), (1, (1, 1)), (2, (2, 1)), (3, (3, 1)), (5, (3, 2)), (12, (4, 3)), (99, (5, 4))],
+)
+def test_few_alarms_are_larger(failing: int, grid: tuple[int, int]) -> None:
+    laid = board(failing, 5)
+    assert (laid.columns, laid.rows) == grid
+    # More than fit have turns of the same size.
+    assert len(laid.alarms) == (failing if failing <= MOST_ALARMS else 20)
+    assert all(tile.item.state is State.FAILURE for tile in laid.alarms)
+
+
+def test_every_alarm_has_its_turn() -> None:
+    seen: set[int] = set()
+    for turn in range(3):
+        laid = board(50, 0, turn * TURN)
+        assert (laid.turn, laid.turns) == (turn + 1, 3)
+        seen |= {tile.item.source.id for tile in laid.alarms}
+    assert len(seen) == 50
+
+
+def test_sources_that_are_well_have_small_tiles_as_long_as_they_are_readable() -> None:
+    laid = board(1, 20)
+    assert len(laid.small) == 20
+    assert [tile.group for tile in laid.small] == sorted(tile.group for tile in laid.small)
+    assert laid.below <= MOST_ROWS
+    laid = board(1, 299)
+    assert laid.small == []
+    assert [(group.name, group.well, group.total) for group in laid.groups] == [
+        ("A", 149, 150),
+        ("B", 150, 150),
+    ]
+
+
+def test_the_same_port_of_all_is_left_out() -> None:
+    assert board(1, 1).alarms[0].name == "10.1.0.0"
+    mixed = [item(1, State.FAILURE, instance="a:1"), item(2, State.FAILURE, instance="a:2")]
+    names = [tile.name for tile in lay_out(mixed, "", 0, WORDS).alarms]
+    assert names == ["a:1", "a:2"]
+
+
+def test_a_usual_label_groups() -> None:
+    assert usual_group(sources(0, 8)) == "line"
+    assert usual_group([]) == ""
+
+
+def test_silent_and_planned_say_so() -> None:
+    laid = lay_out([item(1, State.SILENT), item(2, State.PLANNED)], "", 0, WORDS)
+    assert [tile.title for tile in laid.alarms] == ["silent", "planned"]

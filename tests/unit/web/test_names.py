@@ -1,0 +1,60 @@
+"""Names of sources: each can be told from all others."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.web.names import LONGEST, name_sources, shorten
+
+
+def test_a_name_is_the_instance_else_the_job_else_all_labels() -> None:
+    sources = {
+        1: {"instance": "cam-1", "job": "a"},
+        2: {"job": "batch"},
+        3: {"x": "1", "b": "2"},
+        4: dict[str, str](),
+    }
+    assert name_sources(sources) == {1: "cam-1", 2: "batch", 3: "b=2 x=1", 4: "#4"}
+
+
+def test_a_template_names_sources() -> None:
+    sources = {1: {"line": "A", "instance": "cam-1"}, 2: {"line": "B"}, 3: {"job": "x"}}
+    names = name_sources(sources, "{line} · {instance}")
+    assert names == {1: "A · cam-1", 2: "B ·", 3: "·"}
+    assert name_sources({1: {"job": "x"}}, "{line}") == {1: "job=x"}
+
+
+def test_what_differs_is_added_to_names_that_are_alike() -> None:
+    sources = {
+        1: {"instance": "cam", "job": "a", "line": "A"},
+        2: {"instance": "cam", "job": "a", "line": "B"},
+        3: {"instance": "other", "job": "a", "line": "B"},
+    }
+    assert name_sources(sources) == {1: "cam · line=A", 2: "cam · line=B", 3: "other"}
+    assert name_sources({7: {"instance": "x"}, 8: {"instance": "x"}}) == {7: "x #7", 8: "x #8"}
+
+
+def test_long_names_are_cut_in_the_middle() -> None:
+    assert shorten("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"
+    long = "x" * 200
+    names = name_sources({1: {"instance": f"{long}1"}, 2: {"instance": f"{long}2"}})
+    assert names[1].endswith("1")
+    assert len(names[1]) == LONGEST
+    middle = name_sources({1: {"instance": f"{long}1{long}"}, 2: {"instance": f"{long}2{long}"}})
+    assert middle[1] != middle[2]
+
+
+labels = st.dictionaries(
+    st.sampled_from(["instance", "job", "line", "a"]), st.text("ab# =·", max_size=3), max_size=4
+)
+
+
+@given(
+    st.dictionaries(st.integers(0, 50), labels, max_size=12), st.sampled_from(["", "{line} {a}"])
+)
+def test_no_two_names_are_the_same(sources: dict[int, dict[str, str]], template: str) -> None:
+    names = name_sources(sources, template)
+    assert names.keys() == sources.keys()
+    assert all(names.values())
+    assert len(set(names.values())) == len(sources)
