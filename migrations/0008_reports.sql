@@ -646,6 +646,7 @@ CREATE FUNCTION report(
     micro_stop_time INTERVAL, mttr INTERVAL, mttf INTERVAL, mtbf INTERVAL
 )
 LANGUAGE sql STABLE
+-- Not as statements, by which types of columns could not be changed any more.
 AS $function$
     WITH whole AS (
         SELECT r.starts, r.ends, COALESCE(
