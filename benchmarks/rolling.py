@@ -2,6 +2,7 @@
 
 Unlike requests that repeat, each one holds other series than the one before, and each of 2.0 has a
 symbol table of its own. Series are those of a common exporter: families of counters and histograms.
+tests/integration/test_benchmarks.py compares the batches with those that a real Prometheus sent.
 """
 
 from __future__ import annotations
@@ -17,10 +18,18 @@ from receiver.rows.tables import Table
 TARGETS: Final = 8
 HANDLERS: Final = 4
 BUCKETS: Final = ("0.005", "0.01", "0.05", "0.1", "0.5", "1", "5", "+Inf")
+ADDED: Final = (
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+)
+"""What Prometheus adds to each scrape."""
 
 
 class Share(NamedTuple):
-    """How many series of a target there are, and how many of them are kept."""
+    """How many series a target exposes, and how many of them are kept."""
 
     series: int
     kept: int
@@ -50,7 +59,7 @@ def filtered(number: int, target: Labels) -> Labels:
 def scrape_target(
     tables: Sequence[Table], target: int, scrape: int, share: Share
 ) -> Iterator[Point]:
-    """What a target exposes at a scrape: rows of production lines, then what is not kept."""
+    """What comes of a target at a scrape: rows of production lines, then what is not kept."""
     timestamp = START + scrape * INTERVAL + 137 * target
     labels = {"instance": f"10.20.0.{target}:9101", "job": "application"}
     columns = metrics_of(tables)
@@ -62,6 +71,8 @@ def scrape_target(
         # A third of all counters stand at zero.
         value = 0.0 if number % 3 == 0 else number * 0.37 + scrape * (number % 7)
         yield filtered(number, labels), timestamp, value
+    for name in ADDED:
+        yield {"__name__": name, **labels}, timestamp, float(name == "up")
 
 
 def batches(

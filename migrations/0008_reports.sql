@@ -567,7 +567,7 @@ CREATE FUNCTION receiver_figures(
     failures BIGINT, micro_stops BIGINT, micro_stop_time INTERVAL
 )
 LANGUAGE sql STABLE
-BEGIN ATOMIC
+AS $function$
     WITH spans AS (
         SELECT s.n::int AS n, s.name, s.starts, s.ends
         FROM unnest(span_names, span_starts, span_ends) WITH ORDINALITY AS s (name, starts, ends, n)
@@ -632,7 +632,7 @@ BEGIN ATOMIC
         COALESCE(t.unknown, '0'), COALESCE(c.failures, 0), COALESCE(c.micro_stops, 0),
         COALESCE(c.micro_stop_time, '0')
     FROM times t LEFT JOIN counts c USING (source_id, n);
-END;
+$function$;
 
 COMMENT ON FUNCTION receiver_figures IS
     'The times and counts of each source in each span; those of one name must not overlap.';
@@ -646,7 +646,8 @@ CREATE FUNCTION report(
     micro_stop_time INTERVAL, mttr INTERVAL, mttf INTERVAL, mtbf INTERVAL
 )
 LANGUAGE sql STABLE
-BEGIN ATOMIC
+-- Not as statements, by which types of columns could not be changed any more.
+AS $function$
     WITH whole AS (
         SELECT r.starts, r.ends, COALESCE(
             report.sources, receiver_reported_sources(table_name, r.starts, r.ends)) AS sources
@@ -686,7 +687,7 @@ BEGIN ATOMIC
         a.down / NULLIF(a.failures, 0), a.up / NULLIF(a.failures, 0),
         a.up / NULLIF(a.failures, 0) + a.down / NULLIF(a.failures, 0)
     FROM added a ORDER BY a.name, a.one;
-END;
+$function$;
 
 COMMENT ON FUNCTION report IS
     'What the states from since to before until say: times, availability = up / (up + down), '
@@ -701,7 +702,7 @@ CREATE FUNCTION report_codes(
     cumulative_share DOUBLE PRECISION
 )
 LANGUAGE sql STABLE
-BEGIN ATOMIC
+AS $function$
     WITH added AS (
         SELECT i.code, max(i.code_name) AS name,
             count(*) FILTER (WHERE i.started_at >= report_codes.since) AS times,
@@ -723,7 +724,7 @@ BEGIN ATOMIC
     SELECT s.code, s.name, s.times, s.down, (s.seconds / s.whole)::double precision,
         (s.until_here / s.whole)::double precision
     FROM shared s ORDER BY s.down DESC, s.code;
-END;
+$function$;
 
 COMMENT ON FUNCTION report_codes IS
     'Pareto of down time: of each code how often it began from since to before until, how long it '

@@ -9,7 +9,7 @@ Examples:
     receiver report
     receiver report --shift night
     receiver report --month last --by line --format csv -o last-month.csv
-    receiver report --since 2026-11-01 --until 2026-11-08 --format html -o week.html
+    receiver report --week --format html -o week.html
 
 With --format csv there is a line for each source, group or shift, and --codes has the codes in
 their place. The exit code is 3 if no source has had rows in the range or in the 30 days before it.

@@ -4,7 +4,7 @@ Times without an offset are in the calendar's time zone (`receiver shifts list`)
 
 Examples:
     receiver stops add 2026-11-28T12:00 2026-11-28T13:00 'lunch'
-    receiver stops add 2026-12-01T22:00 2026-12-02T06:00 maintenance --match line=A
+    receiver stops add 2026-12-01T22:00 2026-12-02T06:00 repair --match line=A
     receiver stops list
     receiver stops remove 3
 """

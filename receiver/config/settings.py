@@ -332,10 +332,13 @@ class Settings(BaseSettings):
     max_remote_read_size: Size = Field(
         ByteSize(64 * MIB),
         description="Maximum compressed size of an answer of type SAMPLES, which is kept in memory "
-        "until it is complete; STREAMED_XOR_CHUNKS are sent as they are read.",
+        "until it is complete.",
     )
     max_remote_read_frame: Size = Field(
-        ByteSize(MIB), description="Maximum size of a frame of STREAMED_XOR_CHUNKS."
+        ByteSize(45 * MIB),
+        description="Maximum size of a frame of STREAMED_XOR_CHUNKS, which holds one series and is "
+        "kept in memory until it is complete. Prometheus reads frames of up to 50 MB "
+        "(`chunked_read_limit`).",
     )
     series_cache_size: CacheSize = Field(
         ByteSize(64 * MIB),

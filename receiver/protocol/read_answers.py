@@ -8,18 +8,22 @@ from typing import Final, Protocol
 import google_crc32c
 import numpy as np
 
+from receiver.errors import ReadLimitError
 from receiver.protocol.generated import remote_read_pb2 as messages
-from receiver.protocol.read_samples import NOTHING, Samples, encode_samples, varint
+from receiver.protocol.read_samples import (
+    NOTHING,
+    Integers,
+    Samples,
+    encode_samples,
+    varint,
+)
 from receiver.protocol.snappy_blocks import SnappyBlock
 from receiver.protocol.xor_chunks import MAX_SAMPLES, encode_chunks
 from receiver.rows.model import Labels
 
 FIELD_1: Final = b"\x0a"
 """Of the results, of the series and of their labels."""
-FIELD_OVERHEAD: Final = 6
-"""Bytes before an embedded message: its tag and its length, at most."""
-FRAME_OVERHEAD: Final = 2 * FIELD_OVERHEAD
-"""Bytes of a frame besides labels and chunks: the tag and the length of its series, its query."""
+MAX_SHOWN: Final = 500
 XOR: Final = messages.Chunk.XOR
 
 
@@ -48,10 +52,13 @@ class Answer(Protocol):
 
 
 class StreamedAnswer:
-    """STREAMED_XOR_CHUNKS: frames of one series each, which can be sent as they are made.
+    """STREAMED_XOR_CHUNKS: a frame for each series, sent when the series is complete.
+
+    A series could be split over several frames, but Prometheus takes each for a series of its own,
+    and then finds two with the same labels.
 
     Args:
-        max_frame: Bytes of a frame; one chunk may be larger.
+        max_frame: Bytes of a frame; a series that would take more is refused.
     """
 
     headers: Final = {
@@ -60,75 +67,86 @@ class StreamedAnswer:
 
     def __init__(self, max_frame: int) -> None:
         self._max_frame = max_frame
-        self._query = 0
+        self._tail = b""
         self._series: Sequence[Labels] = ()
         self._rest = NOTHING
+        self._open = -1
+        self._frame = bytearray()
 
     def begin(self, query: int, series: Sequence[Labels]) -> None:
         """Begin the result of a query."""
-        self._query = query
+        self._tail = messages.ChunkedReadResponse(query_index=query).SerializeToString()
         self._series = series
 
     def add(self, samples: Samples) -> list[bytes]:
-        """Return the frames of all chunks that are whole."""
+        """Return the frames of all series that are complete."""
         samples = self._rest.then(samples)
         # More samples of the last series may follow.
         last = int(samples.starts()[-1])
         whole = last + (len(samples.times) - last) // MAX_SAMPLES * MAX_SAMPLES
         self._rest = samples.cut(whole, len(samples.times))
-        return list(self._frames(samples.cut(0, whole)))
+        return list(self._encode(samples.cut(0, whole)))
 
     def end(self) -> list[bytes]:
-        """Return the frames of the samples that are left."""
+        """Return the frame of the last series."""
         rest, self._rest = self._rest, NOTHING
-        return list(self._frames(rest))
+        return [*self._encode(rest), *self._close()]
 
     def finish(self) -> list[bytes]:
         """Return nothing more."""
         return []
 
-    def _frames(self, samples: Samples) -> Iterator[bytes]:
+    def _encode(self, samples: Samples) -> Iterator[bytes]:
         if not len(samples.times):
             return
         firsts = samples.starts()
         counts = np.diff(firsts, append=len(samples.times))
         places = np.arange(len(samples.times)) - np.repeat(firsts, counts)
         starts = np.flatnonzero(places % MAX_SAMPLES == 0)
-        lasts = np.append(starts[1:], len(samples.times)) - 1
-        chunks = [
-            messages.Chunk(min_time_ms=first, max_time_ms=last, type=XOR, data=data)
-            for first, last, data in zip(
-                samples.times[starts].tolist(),
-                samples.times[lasts].tolist(),
-                encode_chunks(samples.times, samples.values, starts),
-                strict=True,
-            )
-        ]
+        chunks = to_chunks(samples, starts)
         bounds = np.searchsorted(starts, [*firsts.tolist(), len(samples.times)]).tolist()
         for place, begin, end in zip(
             samples.series[firsts].tolist(), bounds[:-1], bounds[1:], strict=True
         ):
-            yield from self._frames_of(self._series[place], chunks[begin:end])
+            if place != self._open:
+                yield from self._close()
+                self._open = place
+                self._write(messages.ChunkedSeries(labels=to_messages(self._series[place])))
+            self._write(messages.ChunkedSeries(chunks=chunks[begin:end]))
 
-    def _frames_of(self, labels: Labels, chunks: list[messages.Chunk]) -> Iterator[bytes]:
-        series = messages.ChunkedSeries(labels=to_messages(labels))
-        room = self._max_frame - series.ByteSize() - FRAME_OVERHEAD
-        size, begin = 0, 0
-        for place, chunk in enumerate(chunks):
-            chunk_size = chunk.ByteSize() + FIELD_OVERHEAD
-            size += chunk_size
-            if size > room and place > begin:
-                yield self._frame(series, chunks[begin:place])
-                size, begin = chunk_size, place
-        yield self._frame(series, chunks[begin:])
+    def _write(self, part: messages.ChunkedSeries) -> None:
+        """Add a part of the open series; parts that follow each other are one message."""
+        self._frame += part.SerializeToString()
+        if len(self._frame) > self._max_frame:
+            labels = ", ".join(f"{name}={value!r}" for name, value in self._series[self._open])
+            raise ReadLimitError(
+                f"the series {{{labels[:MAX_SHOWN]}}} takes more than {self._max_frame} bytes in "
+                "this range, and must fit into a frame (RECEIVER_MAX_REMOTE_READ_FRAME); ask for a "
+                "shorter range"
+            )
 
-    def _frame(self, series: messages.ChunkedSeries, chunks: list[messages.Chunk]) -> bytes:
-        content = messages.ChunkedSeries(labels=series.labels, chunks=chunks)
-        message = messages.ChunkedReadResponse(
-            chunked_series=[content], query_index=self._query
-        ).SerializeToString()
+    def _close(self) -> Iterator[bytes]:
+        if self._open < 0:
+            return
+        message = FIELD_1 + varint(len(self._frame)) + bytes(self._frame) + self._tail
+        self._frame.clear()
+        self._open = -1
         checksum: int = google_crc32c.value(message)
-        return varint(len(message)) + checksum.to_bytes(4, "big") + message
+        yield varint(len(message)) + checksum.to_bytes(4, "big") + message
+
+
+def to_chunks(samples: Samples, starts: Integers) -> list[messages.Chunk]:
+    """Encode samples as the chunks that begin at these places."""
+    lasts = np.append(starts[1:], len(samples.times)) - 1
+    return [
+        messages.Chunk(min_time_ms=first, max_time_ms=last, type=XOR, data=data)
+        for first, last, data in zip(
+            samples.times[starts].tolist(),
+            samples.times[lasts].tolist(),
+            encode_chunks(samples.times, samples.values, starts),
+            strict=True,
+        )
+    ]
 
 
 class SamplesAnswer:

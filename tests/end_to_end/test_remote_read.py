@@ -54,7 +54,9 @@ ALONE = "global: {external_labels: {site: seoul}}\n"
 METRICS = ("app_status", "ocr_value")
 START = 1_700_000_000
 HOURS = 6
-INTERVAL = 15
+INTERVAL = 15_000
+"""Milliseconds between two scrapes of most cameras."""
+CAMERAS = ("cam-1", "cam-2", "cam-3", "cam-4", "cam-5")
 SELECTORS = (
     "app_status[6h]",
     "ocr_value[6h]",
@@ -198,15 +200,17 @@ async def test_promql_finds_in_the_receiver_what_it_finds_in_its_own_storage(
 def history() -> Iterator[Point]:
     """Hours of two applications: steady and unsteady scrapes, restarts, gaps and late starts."""
     random = Random(17)
-    for instance, line in (("cam-1", "A"), ("cam-2", "B"), ("cam-3", "C"), ("cam-4", "")):
+    for instance, line in zip(CAMERAS, ("A", "B", "C", "", "C"), strict=True):
+        # The last one has more samples than are encoded at once.
+        interval = 500 if instance == CAMERAS[-1] else INTERVAL
         labels = {"instance": instance, "job": "camera", "site": "seoul"}
         if line:
             labels["line"] = line
         ocr = START - random.randrange(10**6) + 0.125
-        for number in range(HOURS * 3600 // INTERVAL):
+        for number in range(HOURS * 3_600_000 // interval):
             if instance == "cam-2" and 300 < number < 420:
                 continue
-            at = 1000 * (START + INTERVAL * number)
+            at = 1000 * START + interval * number
             at += random.randrange(1, 400) if instance != "cam-1" else 0
             ocr = START if random.random() < 0.002 else ocr + random.choice([15, 15, 15.5, 0])
             for name, value in (("app_status", random.choice([0, 0, 0, 1, 2])), ("ocr_value", ocr)):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from argparse import ArgumentTypeError
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import pytest
@@ -13,13 +16,19 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from benchmarks import bodies, raw
+from benchmarks import bodies, raw, rolling
 from benchmarks.__main__ import declared
+from benchmarks.bodies import Point, message_v1, message_v2
 from benchmarks.measures import MEASURES
 from benchmarks.measures.common import TARGETS, Bench, store
 from benchmarks.measures.storing import GOALS, WIDTHS
 from benchmarks.results import Result, plot, table
+from receiver.clients.capture import read_capture
 from receiver.config.catalogue import built_in
+from receiver.protocol.compression import decompress
+from receiver.protocol.generated import remote_write_v2_pb2 as v2
+from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
+from receiver.protocol.generated.remote_write_v2_pb2 import Request
 from receiver.rows.tables import Table
 from receiver.storage.schema.revisions import migrate
 from tests import random_rows
@@ -27,6 +36,7 @@ from tests.conftest import MakeSettings
 from tests.programs import require_program
 
 SCALE = 0.001
+PAYLOADS = Path(__file__).parents[1] / "payloads"
 
 DECLARED = """
 tables:
@@ -156,6 +166,72 @@ def test_the_command_names_the_measures(arguments: list[str]) -> None:
 def test_every_column_takes_what_is_sent(one: Table, target: int, scrape: int) -> None:
     for column in one.columns:
         assert column.check(bodies.value_of(column, target, scrape)) is None
+
+
+class Shape(NamedTuple):
+    """What a request of rolling batches looks like."""
+
+    series: int
+    kept: int
+    timestamps: int
+    zeros: int
+    label_names: Counter[tuple[str, ...]]
+
+
+def shape_of(message: WriteRequest | Request) -> Shape:
+    names: list[tuple[str, ...]] = []
+    metrics: list[str] = []
+    for one in message.timeseries:
+        if isinstance(one, v2.TimeSeries):
+            assert isinstance(message, Request)
+            assert one.HasField("metadata")
+            assert not one.metadata.ListFields()
+            texts = [message.symbols[ref] for ref in one.labels_refs]
+        else:
+            texts = [text for label in one.labels for text in (label.name, label.value)]
+        names.append(tuple(texts[::2]))
+        metrics.append(texts[1])
+    points = [point for one in message.timeseries for point in one.samples]
+    assert len(points) == len(metrics)
+    return Shape(
+        len(metrics),
+        metrics.count("app_status") + metrics.count("ocr_value"),
+        len({point.timestamp for point in points}),
+        sum(point.value == 0 for point in points),
+        Counter(names),
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "parse", "encode"),
+    [("v1", WriteRequest.FromString, message_v1), ("v2", Request.FromString, message_v2)],
+)
+def test_rolling_batches_are_like_those_of_a_real_prometheus(
+    version: str,
+    parse: Callable[[bytes], WriteRequest | Request],
+    encode: Callable[[Iterable[Point]], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    captured = list(read_capture(PAYLOADS / f"prometheus-3.14.0-rolling-{version}.jsonl"))
+    monkeypatch.setattr(rolling, "TARGETS", 4)
+    batches = rolling.batches(built_in().tables, rolling.Share(402, 2), range(3), 200)
+    made = [encode(batch) for batch in batches][: len(captured)]
+    # Which target is scraped first is up to Prometheus, so a request may have other values.
+    for request, own in zip(captured, made, strict=True):
+        message = decompress(request.body)
+        real, ours = parse(message), parse(own)
+        expected, found = shape_of(real), shape_of(ours)
+        assert found[:3] == expected[:3]
+        assert found.zeros == pytest.approx(expected.zeros, abs=12)
+        assert found.label_names == expected.label_names
+        assert len(own) == pytest.approx(len(message), rel=0.03)
+        assert len(bodies.body(own)) == pytest.approx(len(request.body), rel=0.1)
+        if isinstance(real, Request):
+            assert isinstance(ours, Request)
+            assert len(ours.symbols) == pytest.approx(len(real.symbols), rel=0.1)
+            for one in (real, ours):
+                used = dict.fromkeys(ref for some in one.timeseries for ref in some.labels_refs)
+                assert list(used) == list(range(1, len(one.symbols)))
 
 
 def test_a_firehose_has_as_many_series_as_were_asked_for() -> None:

@@ -527,7 +527,10 @@ async def test_all_links_lead_somewhere(receiver: Running, database_url: str) ->
         if str(kind) in seen:
             continue
         seen.add(str(kind))
-        page = await look(receiver, path)
+        async with receiver.session.get(receiver.url(path)) as response:
+            assert response.status == 200, path
+            # A report as a file has no links.
+            page = await response.text() if response.content_type == "text/html" else ""
         links = re.findall(r'(?:href|action)="([^"#]+)"', page)
         waiting += [
             urljoin(path, found.replace("&amp;", "&"))

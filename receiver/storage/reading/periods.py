@@ -28,7 +28,7 @@ CROSS JOIN LATERAL (
 # The last time that a shift ($1, NULL for any) started: on a day ($2), or up to now; and the time
 # before that. Nobody waits longer than a quarter for a shift.
 _SHIFT: Final = """
-SELECT t.shift, t.started_at, t.ended_at FROM report_settings s, shift_times(
+SELECT t.shift, t.started_at, t.ended_at, t.day FROM report_settings s, shift_times(
     COALESCE($2::date::timestamp AT TIME ZONE s.time_zone, now()) - INTERVAL '100 days',
     COALESCE(($2::date + 1)::timestamp AT TIME ZONE s.time_zone, now())
 ) AS t
@@ -104,11 +104,16 @@ async def find_shift(connection: Connection, name: str | None, day: date | None)
         ReceiverError: as `translated` does.
     """
     async with used(connection):
-        times = [Period(*row) for row in await connection.fetch(_SHIFT, name, day)]
+        rows = await connection.fetch(_SHIFT, name, day)
         known = await connection.fetchval(_SHIFTS) or []
     if name is not None and name not in known:
         there = f"there is {', '.join(known)}" if known else "none is defined"
         raise UsageError(f"--shift={name}: there is no such shift; {there} (`receiver shifts`)")
+    if rows and day is not None and rows[0]["day"] != day:
+        raise UsageError(
+            f"--day={day}: no shift {name or ''} started on that day".replace("  ", " ")
+        )
+    times = [Period(*row[:3]) for row in map(tuple, rows)]
     if not times:
         raise UsageError(
             "no shift has started in the last 100 days: `receiver shifts add NAME START END` "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -77,8 +77,10 @@ class ReadPool:
                 if leaves_session_usable(error):
                     await connection.execute("ROLLBACK")
                 else:
-                    # What is left of its answer is not waited for.
-                    connection.terminate()
+                    # What is left of its answer is not waited for. If the connection has ended, it
+                    # is the pool's again.
+                    with suppress(asyncpg.InterfaceError):
+                        connection.terminate()
                 raise
             finally:
                 await self._pool.release(connection)

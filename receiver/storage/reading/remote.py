@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeAlias, TypeVar, TypeVarTuple
 
 from receiver.config.settings import Settings
@@ -85,10 +85,10 @@ class RemoteReader:
             async with asyncio.timeout(limit), self._turn(), self._pool.snapshot() as connection:
                 await self._refresh(connection)
                 reading = Reading(self._settings, self._work, connection, answer, send)
-                for number, query in enumerate(request.queries):
-                    series = await self._choose(query)
-                    await reading.add(number, query, series)
-                await reading.finish()
+                async with aclosing(reading):
+                    for number, query in enumerate(request.queries):
+                        await reading.add(number, query, await self._choose(query))
+                    await reading.finish()
                 return reading.count
         except TimeoutError as error:
             raise ReadLimitError(
@@ -153,6 +153,7 @@ class Reading:
         self._connection = connection
         self._answer = answer
         self._send = send
+        self._encoding: asyncio.Task[None] | None = None
         self.count = 0
         """Samples so far."""
 
@@ -162,6 +163,7 @@ class Reading:
         for place, some in batches(series):
             rows = Rows(query, place)
             await read_samples(self._connection, select_samples(some, query), rows, self._take)
+        await self._encoded()
         await self._send(await self._work(self._answer.end))
 
     async def _take(self, samples: Samples) -> None:
@@ -173,7 +175,24 @@ class Reading:
                 f"the answer has more than {self._limit} samples "
                 "(RECEIVER_MAX_REMOTE_READ_SAMPLES); ask for fewer series or a shorter range"
             )
+        await self._encoded()
+        # Meanwhile the next ones arrive.
+        self._encoding = asyncio.create_task(self._encode(samples))
+
+    async def _encode(self, samples: Samples) -> None:
         await self._send(await self._work(self._answer.add, samples))
+
+    async def _encoded(self) -> None:
+        """Return when all samples so far are encoded and sent."""
+        if self._encoding is not None:
+            encoding, self._encoding = self._encoding, None
+            await encoding
+
+    async def aclose(self) -> None:
+        """Stop encoding, if the answer has ended early."""
+        if self._encoding is not None:
+            self._encoding.cancel()
+            await asyncio.gather(self._encoding, return_exceptions=True)
 
     async def finish(self) -> None:
         """End the answer."""

@@ -107,10 +107,12 @@ def settings(empty_database_url: str, make_settings: MakeSettings) -> Settings:
 
 
 async def contents(connection: asyncpg.Connection) -> dict[str, list[Any]]:
-    """What the user's tables and views hold, but for how long ago that is."""
+    """What the user's tables and views hold, but for how long ago and how long that is."""
     found = {}
     for name in KEPT:
-        rows = await connection.fetch(f"SELECT to_jsonb(t) - 'age' FROM {name} AS t")
+        rows = await connection.fetch(
+            f"SELECT to_jsonb(t) - 'age' - 'longest_outage' FROM {name} AS t"
+        )
         found[name] = sorted(text for (text,) in rows)
     return found
 

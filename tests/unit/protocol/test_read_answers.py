@@ -16,7 +16,7 @@ from receiver.protocol.read_answers import Answer, SamplesAnswer, StreamedAnswer
 from receiver.protocol.read_samples import Samples
 from receiver.rows.model import Labels
 from tests.messages import bits
-from tests.reading import Result, decode_frames, decode_samples
+from tests.reading import Result, decode_frames, decode_samples, split_frames
 
 Series = tuple[Labels, list[tuple[int, float]]]
 
@@ -83,10 +83,22 @@ def test_samples(queries: list[list[Series]], cut: int) -> None:
     assert exactly(decode_samples(body)) == exactly(queries)
 
 
-@given(results(), st.sampled_from([1, 7, 120, 1000]), st.sampled_from([1, 500, 2**20]))
-def test_frames(queries: list[list[Series]], cut: int, max_frame: int) -> None:
-    body = fill(StreamedAnswer(max_frame), queries, cut)
+@given(results(), st.sampled_from([1, 7, 120, 1000]))
+def test_frames(queries: list[list[Series]], cut: int) -> None:
+    body = fill(StreamedAnswer(2**30), queries, cut)
     assert exactly(decode_frames(body, len(queries))) == exactly(queries)
+
+
+def test_a_series_that_does_not_fit_into_a_frame_is_refused() -> None:
+    series: list[Series] = [
+        ((("a", str(number)),), [(1000 * at, at / 3) for at in range(4000 * number)])
+        for number in (1, 2)
+    ]
+    body = fill(StreamedAnswer(2**30), [series], 1000)
+    size = max(map(len, split_frames(body)))
+    assert fill(StreamedAnswer(size), [series], 1000) == body
+    with pytest.raises(ReadLimitError, match=r"\{a='2'\} .* \(RECEIVER_MAX_REMOTE_READ_FRAME\)"):
+        fill(StreamedAnswer(size - 100), [series], 1000)
 
 
 def test_a_long_answer_is_compressed_while_it_is_written() -> None:

@@ -1,0 +1,147 @@
+"""The commands of reports, against a real database."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import pytest
+
+from receiver.commands.cli import build_parser, load_command
+from receiver.config.settings import Settings
+from receiver.errors import UsageError
+from tests.conftest import MakeSettings
+from tests.logs import add_logs, add_sources, logs
+
+Invoke = Callable[..., Awaitable[int]]
+DAY = ("--day", "2025-03-03")
+
+
+@pytest.fixture
+async def invoke(
+    make_settings: MakeSettings, database_url: str, connection: asyncpg.Connection
+) -> Invoke:
+    """Runs commands on a database in which cam-1 failed for ten seconds of a minute."""
+    del make_settings
+    await add_sources(connection, 2)
+    await add_logs(connection, logs(1, [0, 0, 2, 2, *[0] * 8]) + logs(2, [0] * 12))
+
+    async def run(*words: str) -> int:
+        parser, flags = build_parser(words[0])
+        parsed = parser.parse_args([*words, "--database-url", database_url])
+        settings = Settings.load(flags[words[0]](parsed_args=parsed))
+        return int(await load_command(words[0]).run(settings, parsed))
+
+    return run
+
+
+async def test_a_day_as_csv_for_excel_and_pandas(
+    invoke: Invoke, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert await invoke("report", *DAY, "--format", "csv") == 0
+    text = capfdbinary.readouterr().out.decode("utf-8-sig")
+    first, second = csv.DictReader(io.StringIO(text))
+    assert (first["name"], first["failures"], first["down_seconds"]) == ("cam-1", "1", "10.0")
+    assert float(first["availability"]) == pytest.approx(50 / 60)
+    assert (second["name"], second["failures"], second["mttr_seconds"]) == ("cam-2", "0", "")
+    assert await invoke("report", *DAY, "--format", "csv", "--codes") == 0
+    (code,) = csv.DictReader(io.StringIO(capfdbinary.readouterr().out.decode("utf-8-sig")))
+    assert (code["code"], code["times"], code["share"]) == ("2", "1", "1.0")
+
+
+async def test_a_text_that_excel_would_run_is_harmless(
+    invoke: Invoke, connection: asyncpg.Connection, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    await connection.execute("""UPDATE sources SET labels = '{"instance": "=1+1"}' WHERE id = 2""")
+    assert await invoke("report", *DAY, "--format", "csv") == 0
+    names = [
+        line["name"]
+        for line in csv.DictReader(io.StringIO(capfdbinary.readouterr().out.decode("utf-8-sig")))
+    ]
+    assert sorted(names) == ["'=1+1", "cam-1"]
+
+
+async def test_calendar_classes_and_stops_change_what_is_reported(
+    invoke: Invoke, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert await invoke("shifts", "set", "--time-zone", "Asia/Seoul", "--micro-stop", "5s") == 0
+    assert await invoke("shifts", "add", "late", "18:00", "02:00", "--days", "mon-fri") == 0
+    stop = ("2025-03-03T18:00:30", "2025-03-03T18:00:40", "cleaning", "--source", "1")
+    assert await invoke("stops", "add", *stop) == 0
+    assert await invoke("codes", "class", "2", "failure") == 0
+    capfdbinary.readouterr()
+    words = ("report", "--shift", "late", *DAY, "--format", "json")
+    assert await invoke(*words) == 0
+    found = json.loads(capfdbinary.readouterr().out)
+    assert found["period"] == {
+        "name": "late",
+        "start": "2025-03-03T09:00:00+00:00",
+        "end": "2025-03-03T17:00:00+00:00",
+    }
+    total = found["total"]
+    assert (total["planned_seconds"], total["failures"], total["micro_stops"]) == (10, 1, 0)
+    assert await invoke("codes", "class", "2", "planned") == 0
+    assert await invoke(*words) == 0
+    total = json.loads(capfdbinary.readouterr().out)["total"]
+    assert (total["planned_seconds"], total["failures"], total["availability"]) == (20, 0, 1)
+    assert await invoke("shifts", "holiday", "2025-03-03") == 0
+    with pytest.raises(UsageError, match="no shift late started on that day"):
+        await invoke(*words)
+
+
+async def test_comments_are_kept_with_their_time(
+    invoke: Invoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await invoke("comments", "add", "1", "2025-03-03T09:00:12", "a switch") == 0
+    assert await invoke("comments", "list") == 0
+    assert "a switch" in capsys.readouterr().out
+    assert await invoke("comments", "remove", "1", "2025-03-03T09:00:12Z") == 0
+    with pytest.raises(UsageError, match="no comment"):
+        await invoke("comments", "remove", "1", "2025-03-03T09:00:12Z")
+    with pytest.raises(UsageError, match="no source 99"):
+        await invoke("comments", "add", "99", "2025-03-03T09:00:12Z", "x")
+
+
+async def test_html_escapes_what_it_shows(
+    invoke: Invoke, connection: asyncpg.Connection, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    await connection.execute("UPDATE error_codes SET name = '<b>&' WHERE code = 2")
+    assert await invoke("report", *DAY, "--format", "html") == 0
+    text = capfdbinary.readouterr().out.decode()
+    assert "&lt;b&gt;&amp;" in text
+    assert "<b>" not in text
+
+
+async def test_without_rows_the_exit_code_says_so(invoke: Invoke) -> None:
+    assert await invoke("report", "--month", "2020-01") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--day", "--week"), "exclude each other"),
+        (("--until", "1d"), "--until needs --since"),
+        (("--since", "1d", "--until", "2d"), "must lie before"),
+        (("--shift", "none"), "there is no such shift"),
+    ],
+)
+async def test_ranges_that_are_none(invoke: Invoke, words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        await invoke("report", *words)
+
+
+async def test_logs_of_a_source_with_errors(
+    invoke: Invoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source in ("cam-1", "1", "instance=cam-1"):
+        assert await invoke("logs", "--errors", "--source", source) == 0
+        shown = capsys.readouterr().out
+        assert shown.count("NETWORK_ERROR") == 2
+        assert "cam-1" in shown
+    assert await invoke("logs", "--since", "1d") == 0
+    assert "no rows yet" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="no such source"):
+        await invoke("logs", "--source", "cam-9")
