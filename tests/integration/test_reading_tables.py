@@ -77,13 +77,13 @@ async def test_logs_show_the_names_of_codes(run: Run, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("words", [(), ("--table=app_logs",)])
-async def test_app_logs_show_what_the_users_query_gives(
+async def test_app_logs_show_the_source_and_what_the_users_query_gives(
     run: Run, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     assert await run("logs", *words) == 0
     head, row = cells(capsys.readouterr().out)
-    assert head == ["id", "created_at", "ocr_value", "error_name", "description"]
-    assert row[3:] == ["NETWORK_ERROR", "네트워크 장애"]
+    assert head == ["id", "created_at", "source", "ocr_value", "error_name", "description"]
+    assert row[-2:] == ["NETWORK_ERROR", "네트워크 장애"]
 
 
 @pytest.mark.parametrize("command", ["logs", "export"])
