@@ -101,11 +101,6 @@ class Batch:
         return bool(self.rejected) or any(self._rows.values())
 
     @property
-    def timestamps(self) -> Collection[int]:
-        """The times of all samples, in milliseconds since the Unix epoch."""
-        return self._rows.keys()
-
-    @property
     def is_incomplete(self) -> bool:
         """Whether a row lacks a required sample."""
         return self._incomplete > 0

@@ -121,6 +121,7 @@ class Table:
         "pair_timeout",
         "required",
         "retention",
+        "slots",
         "width",
     )
 
@@ -154,6 +155,8 @@ class Table:
         self.empty: Values = [None] * self.width
         self.codes = tuple(column for column in self.columns if column.codes is not None)
         """Columns of type `code`."""
+        self.slots = {column.name: slot for slot, column in enumerate(self.columns)}
+        """Places of the columns among the values of a row, by name."""
         for slot, column in enumerate(self.columns):
             column.slot = slot
 

@@ -16,7 +16,6 @@ from receiver.storage.reading.periods import Period
 
 TOTAL: Final = "total"
 SOURCE: Final = "source"
-SHIFT: Final = "shift"
 """What figures can be grouped by; anything else is the name of a label."""
 
 _REPORT: Final = """

@@ -16,6 +16,7 @@ from receiver.storage.writing.records import (
     KEY,
     Record,
     RejectedRecord,
+    conflicts_of,
     count_samples,
     samples_of,
 )
@@ -173,8 +174,7 @@ async def add_samples(
             continue
         verdict = judge(table, record[2], there[KEY(record)])
         fates[table.name, Fate.DUPLICATE] += verdict.repeated
-        for column in verdict.contradicting:
-            rejected += samples_of(record, Reason.CONFLICT, only=column)
+        rejected += conflicts_of(record, verdict.contradicting)
         if any(value is not None for value in verdict.missing):
             lacking.append((*KEY(record), verdict.missing, record[3]))
     written = Written(fates, rejected)
@@ -202,8 +202,7 @@ async def fill(
     for place, record in enumerate(records):
         verdict = judge(table, record[2], now.get(KEY(record), table.empty))
         fates[table.name, Fate.STORED] += verdict.repeated
-        for column in verdict.contradicting:
-            rejected += samples_of(record, Reason.CONFLICT, only=column)
+        rejected += conflicts_of(record, verdict.contradicting)
         message = failures[place].message if place in failures else DISCARDED
         rejected += samples_of((*KEY(record), verdict.missing, record[3]), Reason.REFUSED, message)
     return Written(fates, rejected)

@@ -25,12 +25,12 @@ from receiver.storage.writing.records import (
     Record,
     Records,
     RejectedRecord,
+    conflicts_of,
     samples_of,
     to_milliseconds,
 )
 from receiver.storage.writing.registry import DISCARDED
 from receiver.storage.writing.rejecting import reject_samples
-from receiver.storage.writing.statements import names_of
 
 MOST: Final = 5_000
 """Incomplete rows that maintenance settles in one transaction."""
@@ -94,7 +94,7 @@ WITH taken AS (
     FOR UPDATE SKIP LOCKED
 )
 DELETE FROM pending_rows p WHERE ctid = ANY(ARRAY(SELECT ctid FROM taken))
-RETURNING p.table_name, p.created_at, p.source_id, p.samples, NULL
+RETURNING p.table_name, p.created_at, p.source_id, p.samples
 """
 
 # The rejected samples of rows: the row's place in the list, metric, value, reason.
@@ -120,7 +120,7 @@ DELETE FROM pending_rows WHERE ctid = ANY(ARRAY(
     WHERE table_name <> ALL($1::text[]) AND arrived_at < now() - $3::interval
     LIMIT $2 FOR UPDATE SKIP LOCKED
 ))
-RETURNING table_name, created_at, source_id, samples, NULL
+RETURNING table_name, created_at, source_id, samples
 """
 
 
@@ -134,7 +134,7 @@ def find_waiting(table: Table) -> str:
     """
     breaking = ", ".join(map(literal, BREAKING))
     return f"""
-SELECT p.table_name, p.created_at, p.source_id, p.samples, NULL FROM pending_rows p
+SELECT p.created_at, p.source_id, p.samples FROM pending_rows p
 WHERE p.table_name = {literal(table.name)} AND (
     p.arrived_at < now() - $1::interval
     OR (
@@ -180,10 +180,9 @@ def to_json(table: Table, values: Values) -> str:
 def from_json(table: Table, samples: str | None) -> tuple[Values, dict[str, float]]:
     """Read samples; return those of the table's columns, and others by the column's name."""
     values, others = table.empty.copy(), dict[str, float]()
-    slots = {column.name: column.slot for column in table.columns}
     for name, value in json.loads(samples or "{}").items():
-        if name in slots:
-            values[slots[name]] = float(value)
+        if name in table.slots:
+            values[table.slots[name]] = float(value)
         else:
             others[name] = float(value)
     return values, others
@@ -238,8 +237,7 @@ def take_in(met: Met, table: Table, record: Record, now: str, before: str | None
     values, others = from_json(table, now)
     verdict = judge(table, record[2], readings(table, from_json(table, before)[0]))
     met.fates[table.name, Fate.DUPLICATE] += verdict.repeated
-    for column in verdict.contradicting:
-        met.rejected.extend(samples_of(record, Reason.CONFLICT, only=column))
+    met.rejected.extend(conflicts_of(record, verdict.contradicting))
     lost = [value if values[slot] is None else None for slot, value in enumerate(verdict.missing)]
     met.rejected.extend(samples_of((*KEY(record), lost, record[3]), Reason.REFUSED, DISCARDED))
     is_complete = not table.lacks(values)
@@ -265,7 +263,7 @@ async def take_waiting(connection: Connection, places: Sequence[Place]) -> dict[
     if not places:
         return {}
     taken = await connection.fetch(TAKE, *columns_of(places))
-    return {place: samples for place, (samples, _) in by_place(taken).items()}
+    return {tuple(place): samples for *place, samples in taken}
 
 
 def places_of(keys: Iterable[Key]) -> dict[Place, Source]:
@@ -418,7 +416,7 @@ async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[
         )
         records: list[Record] = []
         undeclared: dict[tuple[int, int], Mapping[str, float]] = {}
-        for _, created_at, source_id, samples, _ in found:
+        for created_at, source_id, samples in found:
             values, undeclared[created_at, source_id] = from_json(table, samples)
             source = Source(table, ())
             source.id = source_id
@@ -435,14 +433,12 @@ async def reject_undeclared(
     async with database.transaction() as connection:
         if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
             return 0, Fates()
-        found = by_place(
-            await connection.fetch(TAKE_UNDECLARED, names_of(catalogue.tables), MOST, pair_timeout)
-        )
+        found = await connection.fetch(TAKE_UNDECLARED, list(catalogue.by_name), MOST, pair_timeout)
         rejected = [
             sample
-            for place, (samples, _) in found.items()
+            for *place, samples in found
             for sample in undeclared_samples(
-                place, {name: float(value) for name, value in json.loads(samples).items()}
+                tuple(place), {name: float(value) for name, value in json.loads(samples).items()}
             )
         ]
         return len(found), await reject_samples(connection, rejected, each=each)

@@ -85,9 +85,7 @@ class Contents(NamedTuple):
         found: defaultdict[str, set[int]] = defaultdict(set)
         for table, rows in self.all_rows():
             for column in table.codes:
-                values = {row[2][column.slot] for row in rows}
-                known = found[column.codes or ""]
-                known.update(int(value) for value in values if value is not None)
+                found[column.codes or ""] |= codes_of(column, rows)
         return dict(found)
 
     def timestamps(self) -> dict[Table, set[int]]:
@@ -254,6 +252,12 @@ def samples_of(
             )
 
 
+def conflicts_of(record: Record, columns: Iterable[Column]) -> Iterator[RejectedRecord]:
+    """Turn those samples of a record into rejected ones that contradict what is there."""
+    for column in columns:
+        yield from samples_of(record, Reason.CONFLICT, only=column)
+
+
 def identify(source: Source, labels: Labels) -> tuple[int | None, bytes | None, str | None]:
     """Return the source's id, or where the database has none its digest and the labels to show."""
     if source.id is not None:
@@ -261,7 +265,7 @@ def identify(source: Source, labels: Labels) -> tuple[int | None, bytes | None, 
     return None, digest(source.labels), to_json(labels)
 
 
-def codes_of(column: Column, records: Iterable[Record]) -> set[int]:
+def codes_of(column: Column, records: Iterable[Record | Row]) -> set[int]:
     """Return the codes that rows have in a column."""
     values = {record[2][column.slot] for record in records}
     return {int(value) for value in values if value is not None}

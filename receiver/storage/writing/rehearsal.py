@@ -18,7 +18,7 @@ from receiver.errors import (
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
-from receiver.storage.writing.statements import names_of, statements_of
+from receiver.storage.writing.statements import statements_of
 
 # What is done with each table to store rows, whichever tables are declared.
 REHEARSALS: Final = {
@@ -82,7 +82,7 @@ def rehearsals(catalogue: Catalogue) -> dict[str, str]:
 
 async def find_keyless(connection: Connection, catalogue: Catalogue) -> str | None:
     """Return which table has no key, and what to do about it; None if all have one."""
-    for name in names_of(catalogue.tables):
+    for name in catalogue.by_name:
         if not await connection.fetchval(HAS_KEY, quote(name)):
             return no_key(name)
     return None

@@ -10,7 +10,6 @@ decompressed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
@@ -140,8 +139,3 @@ def any_value(column: Column) -> str:
 
 statements_of: Final = cache(Statements)
 """Returns the statements of a table, made once."""
-
-
-def names_of(tables: Iterable[Table]) -> list[str]:
-    """Return the names of tables."""
-    return [table.name for table in tables]

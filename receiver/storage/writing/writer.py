@@ -53,6 +53,7 @@ from receiver.storage.writing.records import (
     Refusal,
     RejectedRecord,
     codes_of,
+    conflicts_of,
     count_samples,
     rejected_records,
     samples_of,
@@ -385,10 +386,8 @@ async def take_samples(
         waited, others = from_json(table, samples)
         verdict = judge(table, waited, readings(table, values))
         fates[table.name, Fate.DUPLICATE] += verdict.repeated
-        for column in verdict.contradicting:
-            rejected += samples_of(
-                (created_at, source_id, waited, source), Reason.CONFLICT, only=column
-            )
+        waiting: Record = (created_at, source_id, waited, source)
+        rejected += conflicts_of(waiting, verdict.contradicting)
         rejected += undeclared_samples(place, others)
         rows[table][index] = (
             created_at,
