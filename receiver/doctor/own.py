@@ -14,11 +14,11 @@ from receiver.errors import UnavailableError
 from receiver.storage.diagnosis.findings import (
     Finding,
     Report,
+    brief,
     carry_out,
     note,
     ok,
     problem,
-    spell,
     warning,
 )
 
@@ -42,17 +42,17 @@ async def check_settings(settings: Settings) -> list[Finding]:
     if settings.commit_timeout >= REMOTE_TIMEOUT:
         findings.append(
             warning(
-                f"RECEIVER_COMMIT_TIMEOUT is {spell(settings.commit_timeout)}: Prometheus gives up "
-                f"after {spell(REMOTE_TIMEOUT)} by default and retries the request",
+                f"RECEIVER_COMMIT_TIMEOUT is {brief(settings.commit_timeout)}: Prometheus gives up "
+                f"after {brief(REMOTE_TIMEOUT)} by default and retries the request",
                 "lower it, or raise remote_timeout there",
             )
         )
     if settings.pair_timeout < RESHARDING:
         findings.append(
             warning(
-                f"RECEIVER_PAIR_TIMEOUT is {spell(settings.pair_timeout)}: after an outage the two "
+                f"RECEIVER_PAIR_TIMEOUT is {brief(settings.pair_timeout)}: after an outage the two "
                 "samples of a row may arrive further apart",
-                f"{spell(RESHARDING)} or more",
+                f"{brief(RESHARDING)} or more",
             )
         )
     return findings or [ok("the settings fit each other")]

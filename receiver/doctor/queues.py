@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from receiver.clients.prometheus import QueueMetrics
-from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
+from receiver.storage.diagnosis.findings import Finding, brief, note, ok, problem, warning
 
 BEHIND: Final = timedelta(minutes=2)
 """Lag from which a queue is reported as behind."""
@@ -61,7 +61,7 @@ def judge(queue: Queue) -> list[Finding]:
     if queue.pending and not queue.sent:
         findings.append(problem("nothing has been sent yet", "see Prometheus' log"))
     elif queue.pending and queue.lag > BEHIND:
-        found = f"{spell(queue.lag)} behind, {queue.pending:.0f} samples pending"
+        found = f"{brief(queue.lag)} behind, {queue.pending:.0f} samples pending"
         advice = "check /-/ready, the receiver's log and Prometheus' log"
         findings.append(problem(found, advice))
     if queue.failed:

@@ -12,7 +12,7 @@ from receiver.config.settings import SECRETS_DIR, Settings
 from receiver.errors import SettingsError
 from receiver.security.credentials import read_credentials
 from receiver.security.tls import read_expiry
-from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
+from receiver.storage.diagnosis.findings import Finding, brief, note, ok, problem, warning
 
 SHORTEST_TOKEN: Final = 16
 """Minimum length of a token in characters; a shorter one could be guessed from its digest."""
@@ -84,7 +84,7 @@ async def check_certificate(settings: Settings) -> list[Finding]:
     except SettingsError as error:
         return [problem(str(error))]
     left = expiry - datetime.now(UTC)
-    found = f"RECEIVER_TLS_CERT_FILE={settings.tls_cert_file}: expires in {spell(left)}"
+    found = f"RECEIVER_TLS_CERT_FILE={settings.tls_cert_file}: expires in {brief(left)}"
     if left < EXPIRES_SOON:
         return [warning(found, "replace it; the new one is read without a restart")]
     return [ok(found)]

@@ -14,7 +14,7 @@ from receiver.config.table_names import ERROR_CODES
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import quote
-from receiver.storage.diagnosis.findings import Finding, note, ok, spell, warning
+from receiver.storage.diagnosis.findings import Finding, brief, note, ok, warning
 
 DELAY: Final = timedelta(minutes=5)
 """A sample or a row that has not come by then is reported."""
@@ -107,7 +107,7 @@ def judge_pending(
         settings: All of them.
     """
     name, total, age = waiting
-    state = f"incomplete rows of {name}: {total}, the oldest for {spell(age)}"
+    state = f"incomplete rows of {name}: {total}, the oldest for {brief(age)}"
     table = settings.catalogue.by_name.get(name)
     if table is None:
         return warning(
@@ -175,7 +175,7 @@ async def check_clock(connection: Connection, _: Settings) -> list[Finding]:
     skew = max(now - after, before - now, timedelta())
     if skew > SKEW:
         advice = "set the clocks of both (NTP)"
-        return [warning(f"the database's clock and this machine's are {spell(skew)} apart", advice)]
+        return [warning(f"the database's clock and this machine's are {brief(skew)} apart", advice)]
     return [ok("the database's clock agrees with this machine's")]
 
 

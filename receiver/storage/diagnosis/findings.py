@@ -67,8 +67,8 @@ async def carry_out(checks: Mapping[str, Check]) -> Report:
             yield topic, finding
 
 
-def spell(time: timedelta) -> str:
-    """A length of time in Prometheus' notation, in its two largest units: `1h30m`."""
+def brief(time: timedelta) -> str:
+    """Write a length of time in its two largest units: `1h30m`."""
     seconds = abs(round(time.total_seconds()))
     parts = []
     for unit, size in SPANS:

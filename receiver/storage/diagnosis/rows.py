@@ -12,7 +12,7 @@ from receiver.rows.tables import Column, Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import quote
 from receiver.storage.diagnosis.contents import DELAY, SKEW
-from receiver.storage.diagnosis.findings import Finding, note, ok, problem, spell, warning
+from receiver.storage.diagnosis.findings import Finding, brief, note, ok, problem, warning
 
 # Seconds since the time of the newest row up to now, by the database's clock.
 NEWEST_AGE: Final = """
@@ -60,7 +60,7 @@ def judge_newest(table: str, seconds: float | None) -> Finding:
         advice = "`receiver doctor --prometheus URL` tells whether anything is sent"
         return note(f"{table} has no rows yet", advice)
     age = as_span(seconds)
-    state = f"the newest row of {table} is {spell(age)} old"
+    state = f"the newest row of {table} is {brief(age)} old"
     if age > DELAY:
         return warning(
             state, "nothing comes in, or clocks are wrong; `receiver doctor --prometheus URL` tells"
@@ -76,7 +76,7 @@ async def find_future(connection: Connection, table: str) -> list[Finding]:
     return [
         warning(
             f"rows of {table} that lie in the future: {found['number']}, the newest by "
-            f"{spell(as_span(found['lead']))}",
+            f"{brief(as_span(found['lead']))}",
             "set the clocks of Prometheus, the applications and the database (NTP); until their "
             "time comes they do not count as the newest",
         )

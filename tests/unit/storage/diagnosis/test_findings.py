@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from receiver.storage.diagnosis.findings import Finding, Level, carry_out, ok, spell
+from receiver.storage.diagnosis.findings import Finding, Level, brief, carry_out, ok
 
 
 async def test_a_check_that_fails_is_a_finding_and_stops_no_other() -> None:
@@ -36,4 +36,4 @@ async def test_a_check_that_fails_is_a_finding_and_stops_no_other() -> None:
     [(0, "0s"), (59.6, "1m"), (-90, "1m30s"), (3600, "1h"), (3601, "1h"), (200_000, "2d7h")],
 )
 def test_a_length_of_time(seconds: float, text: str) -> None:
-    assert spell(timedelta(seconds=seconds)) == text
+    assert brief(timedelta(seconds=seconds)) == text
