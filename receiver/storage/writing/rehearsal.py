@@ -92,7 +92,7 @@ def no_key(name: str) -> str:
     """Say that a table has no key, and what to do about it."""
     return (
         f"{name} has no unique index on (source_id, created_at), without which a repeated row "
-        f"would be stored twice: ALTER TABLE {name} ADD PRIMARY KEY (source_id, created_at)"
+        f"would be stored twice: ALTER TABLE {quote(name)} ADD PRIMARY KEY (source_id, created_at)"
     )
 
 

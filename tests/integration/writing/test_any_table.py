@@ -27,6 +27,7 @@ from receiver.storage.connection.places import quote
 from receiver.storage.schema.revisions import migrate
 from receiver.storage.store import Store
 from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.rehearsal import rehearse
 from tests.catalogues import LABELS, METRICS, Declared, catalogues
 from tests.conftest import MakeSettings, fresh_database
 
@@ -301,3 +302,19 @@ async def compare_rejected(
             assert len(set(rejected)) == len(rejected), (key, column)
             # What is stored may have contradicted what waited, which then gave way to a whole row.
             assert lost <= set(rejected) <= sent, (key, column)
+
+
+async def test_the_advice_for_a_table_without_a_key_can_be_run(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "tables.yaml"
+    file.write_text("tables: {'압력 (bar)': {columns: {a: {metric: a, type: double}}}}")
+    settings = make_settings(database_url=empty_database_url, tables_file=file)
+    await migrate(settings)
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute('ALTER TABLE "압력 (bar)" DROP CONSTRAINT "압력 (bar)_pkey"')
+    trouble = await rehearse(connection, settings.catalogue)
+    assert trouble is not None
+    await connection.execute(trouble.partition("twice: ")[2])
+    assert await rehearse(connection, settings.catalogue) is None
+    await connection.close()
