@@ -21,7 +21,7 @@ from receiver.process.serve import serve
 from receiver.storage.connection.database import session
 from receiver.storage.schema import requirements, timescale
 from receiver.storage.schema.requirements import rights
-from receiver.storage.schema.revisions import migrate
+from receiver.storage.schema.revisions import check_schema, migrate
 from tests.conftest import MakeSettings
 from tests.receivers import Point, receiving
 from tests.roles import as_role, execute, latin1_database, plain_role
@@ -327,3 +327,19 @@ async def send_everything(settings: Settings) -> None:
             return (waiting, rejected) == (0, 3)
 
         await until(settled)
+
+
+async def test_the_rights_that_are_advised_can_be_granted_whatever_a_table_is_called(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "tables.yaml"
+    column = "{columns: {a: {metric: a, type: double}}}"
+    file.write_text(f"tables: {{user: {column}, Table: {column}, '압력 (bar)': {column}}}")
+    await migrate(make_settings(database_url=empty_database_url, tables_file=file))
+    async with plain_role(empty_database_url) as role:
+        url = as_role(empty_database_url, role)
+        settings = make_settings(database_url=url, tables_file=file)
+        with pytest.raises(SetupError, match="lacks") as refused:
+            await check_schema(settings)
+        await execute(empty_database_url, str(refused.value).partition("run ")[2])
+        await check_schema(settings)

@@ -12,7 +12,7 @@ import asyncpg
 
 from receiver.errors import SchemaError, SetupError
 from receiver.rows.tables import Catalogue
-from receiver.storage.connection.places import OWN_SCHEMA, quote
+from receiver.storage.connection.places import OWN_SCHEMA
 from receiver.storage.schema.timescale import IS_LOADED, LOAD
 
 OLDEST_SERVER: Final = 14
@@ -69,6 +69,12 @@ SELECT EXISTS (
       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
       AND NOT (v.trusted AND has_database_privilege(current_database(), 'CREATE'))
 )
+"""
+
+# These names ($1), each quoted where it must be: it may be a keyword, or have capital letters.
+LIST_NAMES: Final = """
+SELECT string_agg(quote_ident(name), ', ' ORDER BY place)
+FROM unnest($1::text[]) WITH ORDINALITY AS listed (name, place)
 """
 
 # Which of these rights ($2) we lack on these tables ($1), of the tables that are there.
@@ -130,7 +136,7 @@ async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -
     lacking = await connection.fetch(LACKING_RIGHTS, *zip(*wanted, strict=True))
     if lacking:
         server = await connection.fetchrow(SERVER)
-        tables = ", ".join(name if name.isidentifier() else quote(name) for name in required)
+        tables = await connection.fetchval(LIST_NAMES, list(required))
         raise SchemaError(
             f"role {server['role']} lacks {', '.join(row['lacking'] for row in lacking)}: let the "
             f"tables' owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} "
