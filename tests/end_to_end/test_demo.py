@@ -147,7 +147,7 @@ def test_ctrl_c_ends_the_demo_and_all_it_runs(data_dir: Path) -> None:
         assert int(asked.stdout) > 0
         (page,) = re.findall(r"^page +(\S+)", output.read_text(), re.MULTILINE)
         with urllib.request.urlopen(page) as response:
-            assert b"Yes, data is arriving." in response.read()
+            assert b"Data is arriving." in response.read()
         (application,) = re.findall(r"^applications +(\S+)", output.read_text(), re.MULTILINE)
         with urllib.request.urlopen(application) as response:
             assert b"app_status" in response.read()
