@@ -165,9 +165,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "of groups are calculated from the sums of their times. A row holds until the next one; "
         "after three intervals of its source without a row, the time is unknown.",
         "가동률 = 가동 시간 / (가동 시간 + 고장 시간)이며 계획 정지와 알 수 없는 시간은 "
-        "제외합니다. 고장은 이어진 고장 시간 하나이며 시작된 시점에 한 번 셉니다. MTTR = 고장 시간 / "
-        "고장 횟수. MTTF = 가동 시간 / 고장 횟수. MTBF = MTTF + MTTR. 순간 정지는 {length}보다 "
-        "짧은 고장입니다. 그룹의 수치는 시간을 더해 계산합니다. 한 행의 상태는 다음 행까지 "
+        "제외합니다. 고장은 이어진 고장 시간 하나이며 시작된 시점에 한 번 셉니다. "
+        "MTTR = 고장 시간 / 고장 횟수. MTTF = 가동 시간 / 고장 횟수. MTBF = MTTF + MTTR. "
+        "순간 정지는 {length}보다 짧은 고장입니다. 그룹의 수치는 시간을 더해 계산합니다. 한 행의 상태는 다음 행까지 "
         "이어지고, 그 소스의 행 간격의 세 배가 지나도록 행이 없으면 그 시간의 상태는 알 수 "
         "없습니다.",
     ),
