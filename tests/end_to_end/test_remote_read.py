@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import aiohttp
 import pytest
 
 from receiver.doctor.prometheus import diagnose
 from receiver.http.paths import READ
 from receiver.storage.diagnosis.findings import Level
 from tests.conftest import MakeSettings
-from tests.end_to_end.test_prometheus import Application, exposing, prometheus
+from tests.end_to_end.querying import ALONE, READS, make_blocks, queried
+from tests.end_to_end.test_prometheus import Application, exposing
 from tests.faults.processes import free_port
 from tests.programs import require_program
 from tests.receivers import Point, receiving
@@ -41,16 +39,6 @@ remote_write:
     queue_config:
       batch_send_deadline: 200ms
 """
-READS = """
-global:
-  external_labels:
-    site: seoul
-remote_read:
-  - url: {read}
-    read_recent: true
-"""
-ALONE = "global: {external_labels: {site: seoul}}\n"
-
 METRICS = ("app_status", "ocr_value")
 START = 1_700_000_000
 HOURS = 6
@@ -82,50 +70,6 @@ EXPRESSIONS = (
     "resets(ocr_value[6h])",
     "app_status offset 1h - app_status",
 )
-
-
-class Queried:
-    """The HTTP API of a running Prometheus."""
-
-    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
-        self._session = session
-        self.url = f"http://127.0.0.1:{port}"
-
-    async def ready(self) -> bool:
-        try:
-            async with self._session.get(f"{self.url}/-/ready") as response:
-                return response.status == 200
-        except aiohttp.ClientError:
-            return False
-
-    async def query(self, expression: str, time: float) -> Any:  # noqa: ANN401  JSON
-        return await self._get("query", query=expression, time=f"{time:.3f}")
-
-    async def query_range(self, expression: str, start: float, end: float, step: float) -> Any:  # noqa: ANN401  JSON
-        bounds = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": str(step)}
-        return await self._get("query_range", query=expression, **bounds)
-
-    async def _get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401  JSON
-        async with self._session.get(f"{self.url}/api/v1/{path}", params=parameters) as response:
-            answer = await response.json()
-            assert answer["status"] == "success", answer
-            assert not answer.get("warnings"), answer
-            result = answer["data"]["result"]
-            return sorted(result, key=lambda series: sorted(series["metric"].items()))
-
-
-@asynccontextmanager
-async def queried(directory: Path, configuration: str) -> AsyncIterator[Queried]:
-    """Run a Prometheus and wait until it can be queried."""
-    await asyncio.to_thread(directory.mkdir, exist_ok=True)
-    port = free_port()
-    async with (
-        prometheus(directory, configuration, port),
-        aiohttp.ClientSession() as session,
-    ):
-        queries = Queried(session, port)
-        await until(queries.ready, seconds=60)
-        yield queries
 
 
 async def test_a_prometheus_that_lost_its_data_reads_it_back(
@@ -215,27 +159,3 @@ def history() -> Iterator[Point]:
             ocr = START if random.random() < 0.002 else ocr + random.choice([15, 15, 15.5, 0])
             for name, value in (("app_status", random.choice([0, 0, 0, 1, 2])), ("ocr_value", ocr)):
                 yield {**labels, "__name__": name}, at, value
-
-
-async def make_blocks(directory: Path, points: Iterable[Point]) -> None:
-    """Give the Prometheus in `local` the points in its own storage."""
-    lines = []
-    for metric in METRICS:
-        lines.append(f"# TYPE {metric} gauge")
-        for labels, at, value in points:
-            if labels["__name__"] == metric:
-                written = ",".join(
-                    f'{name}="{text}"'
-                    for name, text in labels.items()
-                    # Prometheus adds its external labels when it sends.
-                    if name not in {"__name__", "site"}
-                )
-                lines.append(f"{metric}{{{written}}} {value!r} {at / 1000:.3f}")
-    text = directory / "history.txt"
-    text.write_text("\n".join([*lines, "# EOF", ""]))
-    process = await asyncio.create_subprocess_exec(
-        require_program("promtool"),
-        *("tsdb", "create-blocks-from", "openmetrics", text, directory / "local" / "data"),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 0
