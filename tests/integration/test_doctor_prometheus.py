@@ -79,7 +79,12 @@ async def prometheus(
 
     async def query(request: web.Request) -> web.Response:
         if request.query.get("time") == "1":
-            assert request.query["query"] == '{__name__="app_status"}'
+            # As Prometheus does not ask without the required matchers.
+            required = dict(remote_read[0]).get("required_matchers", {})
+            assert isinstance(required, dict)
+            labels = {"__name__": "app_status", **required}
+            wanted = ",".join(f'{name}="{value}"' for name, value in labels.items())
+            assert request.query["query"] == f"{{{wanted}}}"
             empty = {"resultType": "vector", "result": []}
             return web.json_response(
                 {"status": "success", "data": empty, "warnings": list(read_warnings)}
@@ -476,6 +481,41 @@ async def test_remote_read(
         (finding,) = (await found_at(url, make_settings))["remote_read"]
     assert finding.level is level
     assert message in f"{finding.found} → {finding.advice}"
+
+
+@pytest.mark.parametrize(
+    ("read", "rules", "level", "message"),
+    [
+        ({}, [], Level.OK, 'for series with site="seoul" (external_labels)'),
+        ({"filter_external_labels": False}, [], Level.OK, "/api/v1/read"),
+        ({"required_matchers": {"old": "yes"}}, [], Level.OK,
+         'by queries with old="yes" (required_matchers)'),
+        ({}, [("labeldrop", "si.e")], Level.WARNING, "write_relabel_configs drop site"),
+        ({}, [("labelkeep", "instance|job")], Level.WARNING, "filter_external_labels: false"),
+        ({"filter_external_labels": False}, [("labeldrop", "site")], Level.OK, "/api/v1/read"),
+        ({}, [("labeldrop", "sit")], Level.OK, "external_labels"),
+        ({}, [("labelkeep", "s.*")], Level.OK, "external_labels"),
+        ({}, [("labeldrop", "(")], Level.OK, "external_labels"),
+        ({}, [("drop", "site")], Level.OK, "external_labels"),
+    ],
+)  # fmt: skip
+async def test_what_remote_read_asks_for(
+    make_settings: MakeSettings,
+    read: dict[str, object],
+    rules: list[tuple[str, str]],
+    level: Level,
+    message: str,
+) -> None:
+    async with prometheus(
+        [remote(URL, *({"action": action, "regex": regex} for action, regex in rules))],
+        exposition(WELL),
+        external_labels={"site": "seoul"},
+        remote_read=[{"url": READ_URL, **read}],
+    ) as url:
+        (finding,) = (await found_at(url, make_settings))["remote_read"]
+    assert finding.level is level
+    assert message in f"{finding.found} → {finding.advice}"
+    assert ("external_labels" in finding.found) is ("filter_external_labels" not in read)
 
 
 async def test_remote_read_needs_credentials(make_settings: MakeSettings) -> None:
