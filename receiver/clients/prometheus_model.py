@@ -158,7 +158,8 @@ class RemoteRead(Remote):
     """One entry of `remote_read`."""
 
     required_matchers: Annotated[dict[str, str] | None, Optional] = None
-    filter_external_labels: str = "true"
+    # Prometheus leaves out what is false.
+    filter_external_labels: str = "false"
 
 
 class RemoteWrite(Remote):

@@ -11,9 +11,10 @@ from random import Random
 
 import pytest
 
+from receiver.config.settings import Settings
 from receiver.doctor.prometheus import diagnose
 from receiver.http.paths import READ
-from receiver.storage.diagnosis.findings import Level
+from receiver.storage.diagnosis.findings import Finding, Level
 from tests.conftest import MakeSettings
 from tests.end_to_end.querying import ALONE, READS, make_blocks, queried
 from tests.end_to_end.test_prometheus import Application, exposing
@@ -99,18 +100,44 @@ async def test_a_prometheus_that_lost_its_data_reads_it_back(
 async def test_doctor_finds_remote_read_that_fails(
     make_settings: MakeSettings, tmp_path: Path
 ) -> None:
-    require_program("prometheus")
     port = free_port()
     reads = READS.format(read=f"http://127.0.0.1:{port}{READ}")
-    async with queried(tmp_path / "alone", reads) as queries:
-        settings = make_settings(listen=f"127.0.0.1:{port}")
-        found = [
-            finding
-            async for topic, finding in diagnose(queries.url, settings)
-            if topic == "remote_read"
-        ]
-    assert [finding.level for finding in found] == [Level.WARNING]
-    assert "connection refused" in found[0].found
+    (finding,) = await diagnose_reading(reads, tmp_path, make_settings(listen=f"127.0.0.1:{port}"))
+    assert finding.level is Level.WARNING
+    assert "connection refused" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ("", ', for series with site="seoul" (external_labels)'),
+        ("filter_external_labels: false", ""),
+        (
+            "required_matchers: {old: 'yes'}",
+            ', for series with site="seoul" (external_labels), by queries with old="yes" '
+            "(required_matchers)",
+        ),
+    ],
+)
+async def test_doctor_finds_remote_read_that_works(
+    database_url: str, make_settings: MakeSettings, tmp_path: Path, more: str, asked: str
+) -> None:
+    async with receiving(make_settings(database_url=database_url)) as receiver:
+        settings = make_settings(listen="{}:{}".format(*receiver.address))
+        reads = f"{READS.format(read=receiver.url(READ))}    {more}\n"
+        (finding,) = await diagnose_reading(reads, tmp_path, settings)
+    assert finding.level is Level.OK
+    assert finding.found == f"remote_read is from {receiver.url(READ)}{asked}"
+
+
+async def diagnose_reading(
+    configuration: str, directory: Path, settings: Settings
+) -> list[Finding]:
+    """What doctor finds about remote read with a real Prometheus."""
+    require_program("prometheus")
+    async with queried(directory / "alone", configuration) as queries:
+        found = [one async for one in diagnose(queries.url, settings)]
+    return [finding for topic, finding in found if topic == "remote_read"]
 
 
 async def test_promql_finds_in_the_receiver_what_it_finds_in_its_own_storage(

@@ -74,7 +74,7 @@ async def prometheus(
             {"remote_write": remote_write} if remote_write else {}
         )
         if remote_read:
-            content["remote_read"] = [dict(one) for one in remote_read]
+            content["remote_read"] = [with_defaults(dict(one)) for one in remote_read]
         return data({"yaml": yaml.safe_dump(content)})
 
     async def query(request: web.Request) -> web.Response:
@@ -109,6 +109,14 @@ async def prometheus(
     app.router.add_get("/prefix/metrics", expose)
     async with TestServer(app) as server:
         yield str(server.make_url("/prefix/"))
+
+
+def with_defaults(read: dict[str, object]) -> dict[str, object]:
+    """The entry as Prometheus shows it, which leaves out what is false."""
+    if read.get("filter_external_labels", True):
+        return {**read, "filter_external_labels": True}
+    del read["filter_external_labels"]
+    return read
 
 
 async def found_at(url: str, make_settings: MakeSettings, **more: str) -> dict[str, list[Finding]]:
