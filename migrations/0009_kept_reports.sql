@@ -69,7 +69,7 @@ COMMENT ON TABLE report_ranges IS
     'Which days of a table are kept in report_days, all sources of them: from first_day to before '
     'end_day, as max_gap of report_settings was. working_day is kept up to working_source.';
 COMMENT ON COLUMN report_ranges.planned_at IS
-    'Days before planned_end are kept once all transactions before this one have ended.';
+    'Days before planned_end are kept once this transaction and all before it have ended.';
 
 -- Noting changes -------------------------------------------------------------------------------------
 
@@ -428,14 +428,14 @@ BEGIN
     END IF;
 
     -- A transaction that began to write before may yet write rows that were not late then.
-    IF range.planned_end IS NULL OR range.planned_at > pg_snapshot_xmax(pg_current_snapshot())
+    IF range.planned_end IS NULL OR range.planned_at >= pg_snapshot_xmax(pg_current_snapshot())
         OR range.planned_end < finished AND range.end_day >= range.planned_end
     THEN
         range.planned_end := finished;
-        range.planned_at := pg_snapshot_xmax(pg_current_snapshot());
+        range.planned_at := pg_current_xact_id();
         more := true;
     END IF;
-    IF range.planned_at <= pg_snapshot_xmin(pg_current_snapshot()) THEN
+    IF range.planned_at < pg_snapshot_xmin(pg_current_snapshot()) THEN
         safe_end := range.planned_end;
     END IF;
     IF range.first_day IS NULL THEN
@@ -591,7 +591,8 @@ BEGIN
         least(k.end_day, date_trunc('day', until, 'UTC') + a_day) INTO first, last
     FROM receiver_kept_range(target, receiver_known_runs.code_column,
         CASE WHEN receiver_known_runs.max_gap IS NULL THEN (SELECT s.max_gap FROM report_settings s)
-            ELSE least(receiver_known_runs.max_gap, a_day) END) AS k;
+            ELSE least(receiver_known_runs.max_gap, a_day) END) AS k
+    WHERE k.first_day IS NOT NULL;
     IF (first < last) IS NOT TRUE THEN
         RETURN QUERY SELECT r.source_id, r.code, r.started_at, r.ended_at FROM receiver_code_runs(
             target, receiver_known_runs.code_column, since, until, sources,
@@ -691,7 +692,8 @@ BEGIN
     SELECT greatest(k.first_day, date_trunc('day', since - INTERVAL '1 microsecond', 'UTC') + a_day),
         least(k.end_day, date_trunc('day', until, 'UTC')) INTO first, last
     FROM receiver_kept_range(target, receiver_ready_days.code_column,
-        (SELECT s.max_gap FROM report_settings s)) AS k;
+        (SELECT s.max_gap FROM report_settings s)) AS k
+    WHERE k.first_day IS NOT NULL;
     IF (first < last) IS NOT TRUE THEN
         RETURN;
     END IF;
