@@ -26,6 +26,10 @@ RANGE = START - DAY, START + 3 * DAY
 KEEP = "SELECT receiver_keep_reports('app_logs')"
 RUNS = "SELECT source_id, code, started_at, ended_at FROM {}($1, $2, $3, $4, $5) ORDER BY 1, 3"
 READY = "SELECT count(*) FROM receiver_ready_days('app_logs', 'app_status', $1, $2, '{1,2}')"
+REPORTS = (
+    "SELECT * FROM report('app_logs', $1, $2)",
+    "SELECT * FROM report_codes('app_logs', $1, $2)",
+)
 CHANGES = "SELECT count(*) FROM report_changes"
 LATE = """
 INSERT INTO app_logs (source_id, created_at, app_status, ocr_value)
@@ -69,6 +73,12 @@ async def check(connection: asyncpg.Connection) -> None:
     """Check that what is known is what the rows say."""
     found = await runs(connection, "receiver_known_runs")
     assert found == await runs(connection, "receiver_code_runs")
+    known = [await connection.fetch(report, *RANGE) for report in REPORTS]
+    alone = connection.transaction()
+    await alone.start()
+    await connection.execute("DELETE FROM report_ranges")
+    assert [await connection.fetch(report, *RANGE) for report in REPORTS] == known
+    await alone.rollback()
 
 
 CHANGING = {
@@ -103,6 +113,27 @@ async def test_what_is_kept_is_what_the_rows_say_at_every_moment(
     assert await runs(connection, "receiver_known_runs") != before
     await connection.fetchval(KEEP)
     await check(connection)
+    await keep_all(connection)
+    await check(connection)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO code_classes VALUES ('error_codes', 1, 'ok')",
+        "INSERT INTO code_classes VALUES ('error_codes', 0, 'planned')",
+        "UPDATE report_settings SET micro_stop = '1 day'",
+        "INSERT INTO planned_stops (started_at, ended_at, labels) "
+        """VALUES ('2025-03-04 03:00', '2025-03-04 04:00', '{"instance": "cam-2"}')""",
+    ],
+)
+async def test_what_reports_go_by_may_change(
+    connection: asyncpg.Connection, statement: str
+) -> None:
+    before = [await connection.fetch(report, *RANGE) for report in REPORTS]
+    await connection.execute(statement)
+    await check(connection)
+    assert [await connection.fetch(report, *RANGE) for report in REPORTS] != before
     await keep_all(connection)
     await check(connection)
 
