@@ -105,6 +105,8 @@ CHANGING = {
 async def test_what_is_kept_is_what_the_rows_say_at_every_moment(
     connection: asyncpg.Connection, statement: str
 ) -> None:
+    if "3 days" in statement and await has_timescaledb(connection):
+        pytest.skip("a row of a hypertable does not move to another chunk")
     before = await runs(connection, "receiver_known_runs")
     async with connection.transaction():
         await connection.execute(statement)
