@@ -865,6 +865,19 @@ AS $function$
     ) AS c USING (source_id, n);
 $function$;
 
+-- Hours that are added up are days, whatever they are added up from.
+DO $$
+DECLARE
+    old TEXT := pg_get_functiondef('report(text, timestamptz, timestamptz, text, int[], text)'::regprocedure);
+    new TEXT := regexp_replace(old, 'sum\((g\.(up|down|planned|unknown|micro_stop_time))\)',
+        'justify_hours(sum(\1))', 'g');
+BEGIN
+    IF old = new THEN
+        RAISE EXCEPTION 'report is not as it was made';
+    END IF;
+    EXECUTE new;
+END $$;
+
 CREATE OR REPLACE FUNCTION report_codes(
     table_name TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ DEFAULT 'infinity',
     sources INT[] DEFAULT NULL, code_column TEXT DEFAULT NULL
