@@ -31,7 +31,7 @@ CREATE TABLE report_days (
     down_until TIMESTAMPTZ,
     down_from TIMESTAMPTZ,
     PRIMARY KEY (table_name, code_column, source_id, day)
-) WITH (toast_tuple_target = 256);
+);
 
 COMMENT ON TABLE report_days IS
     'What reports are made of, by source and day of UTC; a day without runs has no row. It counts '
@@ -146,6 +146,12 @@ BEGIN
     RETURN NULL;
 END;
 $function$;
+
+COMMENT ON FUNCTION receiver_note_inserted() IS 'Notes the days of late rows that were inserted.';
+COMMENT ON FUNCTION receiver_note_updated() IS 'Notes the days of late rows, as they were and are.';
+COMMENT ON FUNCTION receiver_note_deleted() IS 'Notes the days of rows that were deleted.';
+COMMENT ON FUNCTION receiver_note_deleted_row() IS 'Notes the day of a row that was deleted.';
+COMMENT ON FUNCTION receiver_note_truncated() IS 'Forgets what is kept of a table.';
 
 -- TimescaleDB compresses no table that has a trigger with the deleted rows of a statement.
 CREATE FUNCTION receiver_report_triggers(target TEXT) RETURNS TABLE (name TEXT, definition TEXT)
@@ -372,6 +378,8 @@ AS $function$
     DELETE FROM report_days d WHERE d.table_name = target AND d.day < until;
 $function$;
 
+COMMENT ON FUNCTION receiver_forget_days IS 'Deletes what is kept of the days before a time.';
+
 CREATE FUNCTION receiver_keep_reports(
     target TEXT, oldest_kept TIMESTAMPTZ DEFAULT '-infinity', most INT DEFAULT 32
 ) RETURNS BOOLEAN
@@ -439,6 +447,7 @@ BEGIN
         safe_end := range.planned_end;
     END IF;
     IF range.first_day IS NULL THEN
+        PERFORM receiver_forget_days(target);
         range.first_day := safe_end;
         range.end_day := safe_end;
     END IF;
@@ -672,6 +681,8 @@ BEGIN
     RETURN found;
 END;
 $function$;
+
+COMMENT ON FUNCTION receiver_code_name IS 'The name of a code.';
 
 CREATE FUNCTION receiver_ready_days(
     target TEXT, code_column TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ, sources INT[]
