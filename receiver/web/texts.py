@@ -157,6 +157,11 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_figures": ("No source had rows in this period.", "이 기간에 행이 있는 소스가 없습니다."),
     "by_source": ("By source", "소스별"),
     "by_label": ("By {label}", "{label}별"),
+    "by_shift": ("By shift", "교대별"),
+    "outside_shifts": (
+        "Time in which no shift takes place is in no line.",
+        "교대가 없는 시간은 어느 줄에도 들어 있지 않습니다.",
+    ),
     "total": ("total", "합계"),
     "report_definitions": (
         "Availability = up / (up + down); planned and unknown time do not count. A failure is a "

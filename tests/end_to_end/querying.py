@@ -64,7 +64,7 @@ async def queried(directory: Path, configuration: str, *flags: str) -> AsyncIter
     await asyncio.to_thread(directory.mkdir, exist_ok=True)
     port = free_port()
     async with (
-        prometheus(directory, configuration, port, *flags),
+        prometheus(directory, configuration, port, flags),
         aiohttp.ClientSession() as session,
     ):
         queries = Queried(session, port)

@@ -72,7 +72,7 @@ async def exposing(
 
 @asynccontextmanager
 async def prometheus(
-    directory: Path, configuration: str, port: int | None = None, *flags: str
+    directory: Path, configuration: str, port: int | None = None, flags: Iterable[str] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run Prometheus; at the end it is asked to stop and given time to send what it has."""
     file = directory / "prometheus.yml"

@@ -10,7 +10,7 @@ from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import quote
 from receiver.storage.writing.each import UNIQUE_VIOLATION, run_for_each
-from receiver.storage.writing.encoding import encode_copy, to_columns, to_entries
+from receiver.storage.writing.encoding import to_columns, to_entries
 from receiver.storage.writing.judging import judge
 from receiver.storage.writing.records import (
     KEY,
@@ -34,6 +34,9 @@ class Written(NamedTuple):
 
 async def copy_rows(connection: Connection, table: Table, records: list[Record]) -> int:
     """Store rows of which none is there yet; return how many a trigger did not discard."""
+    # numpy takes 10 MiB: a receiver that has stored nothing yet does without.
+    from receiver.storage.writing.copying import encode_copy  # noqa: PLC0415
+
     status: str = await connection.copy_to_table(
         table.name,
         source=encode_copy(table, records),
