@@ -153,7 +153,7 @@ async def test_the_calendar_is_edited_and_reports_follow(receiver: Running) -> N
     # The first of three hours is of one, the others of the other, and so are 12 of 240 minutes.
     assert "early 100.0%" in lines
     assert "야간 95.0%" in lines
-    assert "Time in which no shift takes place is in no line." in lines
+    assert "Time outside of all shifts is not listed." in lines
     remove = {"action": "remove_shift", "name": "early"}
     assert (await send(receiver, "/calendar", remove))[0] == 303
     holiday = {"action": "holiday", "day": "2025-03-03", "name": "휴일"}

@@ -88,7 +88,7 @@ mixes = st.builds(
     st.booleans(),
 )
 random_cases = hypothesis_settings(
-    max_examples=60,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
