@@ -17,6 +17,7 @@ their place. The exit code is 3 if no source has had rows in the range or in the
 
 from __future__ import annotations
 
+import io
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
@@ -269,6 +270,6 @@ def write(report: Report, arguments: Namespace) -> None:
         elif arguments.format == "html":
             output.write(write_html(report))
         else:
-            text = Console(record=True, highlight=False, width=200, file=None, quiet=True)
-            print_report(text, report)
-            output.write(text.export_text().encode())
+            text = io.StringIO()
+            print_report(Console(file=text, color_system=None, highlight=False, width=200), report)
+            output.write(text.getvalue().encode())

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -50,6 +51,15 @@ async def test_a_day_as_csv_for_excel_and_pandas(
     assert await invoke("report", *DAY, "--format", "csv", "--codes") == 0
     (code,) = csv.DictReader(io.StringIO(capfdbinary.readouterr().out.decode("utf-8-sig")))
     assert (code["code"], code["times"], code["share"]) == ("2", "1", "1.0")
+
+
+async def test_a_table_goes_into_a_file_too(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "report.txt"
+    assert await invoke("report", *DAY, "--format", "table", "-o", str(file)) == 0
+    text = file.read_text()
+    assert "cam-1 #1" in text
+    assert "83.33 %" in text
+    assert "\x1b" not in text
 
 
 async def test_a_text_that_excel_would_run_is_harmless(
