@@ -95,7 +95,7 @@ class Overview:
         began = midnight(self.view.now, self.view.zone)
         today = lines
         if self.window.until or self.since > began:
-            today = await read_stretches(connection, self.floor.table, (began, self.view.now), ids)
+            today = await self._recently(connection, ("today", began), began, ids)
         drawing = make_drawing(self.floor, self.view, (self.since, self.until))
         rows = []
         for heading, item in overview.headed(self.shown, self.wanted):
@@ -124,13 +124,21 @@ class Overview:
         if self.window.until:
             return await read_stretches(connection, table, (self.since, self.until), ids)
 
+        return await self._recently(connection, (self.window.name,), self.since, ids)
+
+    async def _recently(
+        self, connection: Connection, range_: tuple[object, ...], since: datetime, ids: list[int]
+    ) -> dict[int, list[Stretch]]:
+        """Return the states of the sources from a time until now, remembered where they can be."""
+        table = self.floor.table
+
         async def read(
             ends: tuple[datetime, datetime], sources: Collection[int]
         ) -> dict[int, list[Stretch]]:
             return await read_stretches(connection, table, ends, sources)
 
-        key = (table.name, self.window.name, *sorted(self.floor.classes.items()))
-        return await self._recent.read(key, self.since, self.until, ids, read)
+        key = (table.name, *range_, *sorted(self.floor.classes.items()))
+        return await self._recent.read(key, since, self.view.now, ids, read)
 
     def _since(self, item: Item, line: list[Stretch]) -> tuple[float | None, bool]:
         """Return since when a source is in its state, and whether that may be longer."""

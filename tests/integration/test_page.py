@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
@@ -13,6 +13,9 @@ import asyncpg
 import pytest
 
 from receiver.rows.reasons import Reason
+from receiver.rows.tables import Table
+from receiver.storage.reading.stretches import Stretch, read_stretches
+from receiver.web import floor_pages
 from receiver.web.texts import TEXTS
 from tests.conftest import MakeSettings
 from tests.logs import add_logs, add_sources, logs
@@ -486,6 +489,32 @@ async def test_pages_are_compressed_unless_another_site_asks(
         assert response.status == 200
         assert (response.headers.get("Content-Encoding") == "gzip") == compressed
         assert "</html>" in await response.text()
+
+
+@pytest.mark.parametrize("length", ["1h", "24h"])
+async def test_an_update_reads_what_is_new(
+    receiver: Running, database_url: str, monkeypatch: pytest.MonkeyPatch, length: str
+) -> None:
+    await fill(database_url)
+    asked: list[timedelta] = []
+
+    async def read(
+        connection: asyncpg.Connection,
+        table: Table,
+        window: tuple[datetime, datetime],
+        sources: Collection[int],
+    ) -> dict[int, list[Stretch]]:
+        asked.append(window[1] - window[0])
+        return await read_stretches(connection, table, window, sources)
+
+    monkeypatch.setattr(floor_pages, "read_stretches", read)
+    await look(receiver, f"/?range={length}")
+    assert asked
+    asked.clear()
+    await look(receiver, f"/?range={length}")
+    assert asked
+    # Nor are today's failures counted from midnight again.
+    assert max(asked) < timedelta(minutes=10)
 
 
 async def test_a_page_that_does_not_exist_is_a_page(alone: Running) -> None:
