@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 from aiohttp.typedefs import Handler as WebHandler
@@ -18,6 +18,7 @@ from receiver.errors import BadRequestError, ReceiverError, RefusedByDatabaseErr
 from receiver.http.answers import retry_header
 from receiver.printable import printable
 from receiver.security.identity import IDENTITY
+from receiver.storage.reading.reports import SlowReportError
 from receiver.web import display, zones
 from receiver.web.compressing import IN_THREAD, compress
 from receiver.web.descriptions import describe, is_ours
@@ -82,6 +83,8 @@ class View:
         chosen = self.query.get("zone", "")
         self.zone = zones.read_zone(chosen) or zones.read_zone(cookie) or zones.DEFAULT
         """The reader's time zone: that of a form, else that of the browser."""
+        self.up = "../" * (request.path.count("/") - 1)
+        """From this address to the overview's: pages may lie below any path of a proxy."""
         self.now = datetime.now(UTC)
         theme = self.query.get("theme", "")
         self.theme = theme if theme in THEMES else ""
@@ -108,7 +111,8 @@ class View:
         if self._chosen:
             given.setdefault("lang", self._chosen)
         query = urlencode(given, errors="ignore")
-        return f"{path or './'}?{query}" if query else path or "./"
+        address = f"{self.up}{path}" or "./"
+        return f"{address}?{query}" if query else address
 
     def same(self, path: str | None = None, /, **changes: object) -> str:
         """Return the address of this page with changed parameters; None removes one.
@@ -117,7 +121,7 @@ class View:
             path: Another page, which gets the same parameters.
             changes: The parameters that differ.
         """
-        here = self.request.path.rpartition("/")[2]
+        here = quote(self.request.path[1:], errors="replace")
         return self.link(here if path is None else path, **{**self.query, **changes})
 
     async def render(
@@ -159,14 +163,17 @@ class View:
 
     async def explain(self, error: ReceiverError) -> web.Response:
         """Answer with a page about an error, with the status of its class."""
+        title = f"fault_{error.status.value}"
         if isinstance(error, PageError):
             message, detail = self.say(error.key, **error.values), ""
+        elif isinstance(error, SlowReportError):
+            title, message, detail = "fault_slow", self.say("slow_report"), ""
         else:
             message, detail = self.say(MESSAGES.get(error.status, "unknown_fault")), str(error)
         response = await self.render(
             "fault.html",
             error.status,
-            title=f"fault_{error.status.value}",
+            title=title,
             message=message,
             detail=detail,
         )

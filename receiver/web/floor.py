@@ -68,7 +68,8 @@ class FloorReader:
         listed = await codes.of_table(connection, table, 10 * MOST_CODES)
         known = {code.code: code for code in listed}
         classes = await states.read_classes(connection, table)
-        sources = await states.read_states(connection, table, classes)
+        others = [other for other in self._catalogue.tables if other.name != table.name]
+        sources = await states.read_states(connection, table, classes, others)
         began = await read_began(connection, table, sources, classes)
         names = name_sources({source.id: source.labels for source in sources}, self._template)
         looks = places(known)

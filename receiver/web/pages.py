@@ -12,6 +12,7 @@ from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue, Table
 from receiver.storage.reading import codes, logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
+from receiver.storage.reading.reports import within
 from receiver.storage.reading.selecting import default_table
 from receiver.storage.reading.states import class_of, classes_of, read_classes
 from receiver.web.answers import View
@@ -44,6 +45,8 @@ from receiver.web.source_page import answer_source, change_comment, read_source
 
 ROWS: Final = 50
 """Rows of a table on a page."""
+REPORT_TIME: Final = 8.0
+"""Seconds for a report; less than for all that is done with a connection."""
 SUGGESTIONS: Final = 1000
 """Sources and codes offered by a filter."""
 
@@ -138,7 +141,7 @@ class Pages:
 
     async def _report(self, view: View) -> Report:
         reader = ReportReader(view, self._coded(view), self._template)
-        async with self._viewer.connection() as connection:
+        async with self._viewer.connection() as connection, within(REPORT_TIME):
             return await reader.read(connection)
 
     def _coded(self, view: View) -> Table:

@@ -341,6 +341,18 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "fault_413": ("The form is too large", "보낸 내용이 너무 큽니다"),
     "fault_500": ("The page could not be rendered", "페이지를 만들지 못했습니다"),
     "fault_503": ("The database cannot be read now", "지금은 데이터베이스를 읽을 수 없습니다"),
+    "fault_slow": (
+        "This report takes longer than a page waits",
+        "페이지가 기다리는 시간 안에 이 보고서를 만들 수 없습니다",
+    ),
+    "slow_report": (
+        "Too many rows of this range have to be read: a day is kept ready some hours after it has "
+        "ended (00:00 UTC), and when all that came before has been. Choose a range that ends "
+        "earlier or is shorter, or run the command receiver report, which waits longer.",
+        "이 기간에는 읽어야 할 행이 너무 많습니다. 하루치 집계는 그날이 끝나고(00:00 UTC) "
+        "몇 시간이 지나면 준비되며, 밀린 날이 있으면 더 걸립니다. 더 일찍 끝나거나 더 짧은 "
+        "기간을 선택하거나, 더 오래 기다리는 명령 receiver report를 실행하십시오.",
+    ),
     "bad_choice": (
         "{name} must be one of {choices}.",
         "{name}은(는) 다음 중 하나여야 합니다: {choices}.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
@@ -494,6 +495,20 @@ async def test_a_page_that_does_not_exist_is_a_page(alone: Running) -> None:
         async with alone.session.get(alone.url(path)) as response:
             assert (response.status, response.content_type) == (404, "text/plain")
     assert MARKUP not in await look(alone, f"/{MARKUP}", 404, html)
+
+
+async def test_a_page_that_does_not_exist_has_its_style_and_links_at_any_depth(
+    alone: Running,
+) -> None:
+    html = {"Accept": "text/html,*/*"}
+    address = alone.url("/lines/a%3Fb/board")
+    page = await look(alone, "/lines/a%3Fb/board", 404, html)
+    found = [unescape(link) for link in re.findall(r'(?:href|src)="([^"#]+)"', page)]
+    reached = {urlsplit(urljoin(address, link)).path for link in found}
+    assert {"/", "/board", "/static/page.css", "/static/page.js", "/lines/a%3Fb/board"} <= reached
+    assert all(link.startswith("../../") for link in found)
+    scheme = await look(alone, "/javascript:alert(1)", 404, html)
+    assert '"javascript:' not in scheme
 
 
 async def test_times_are_in_the_zone_that_the_browser_named(

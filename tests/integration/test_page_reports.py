@@ -70,6 +70,22 @@ async def send(
         return response.status, await response.text()
 
 
+async def test_a_report_that_takes_too_long_says_what_to_do(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 1)
+    await add_logs(connection, logs(1, [0, 1, 0], step=60))
+    await connection.execute(
+        "CREATE OR REPLACE FUNCTION receiver_code_name(code_table TEXT, code INT) RETURNS TEXT "
+        "LANGUAGE sql AS 'SELECT pg_sleep(60)::text'"
+    )
+    page = await look(receiver, DAY, 503)
+    assert "takes longer than a page waits" in page
+    assert "run the command receiver report" in page
+    # It would take as long again.
+    assert "data-reload" not in page
+
+
 @pytest.mark.usefixtures("history")
 async def test_a_report_has_the_figures_of_the_database(receiver: Running) -> None:
     text = words(await look(receiver, DAY))

@@ -7,10 +7,12 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from receiver.web.forms import COOKIE, unmask
 from tests.conftest import MakeSettings
+from tests.logs import add_sources
 from tests.pages import showing
 from tests.receivers import Running
 from tests.tables import WITHOUT_LOGS, camera, press, robot, write_tables
@@ -108,6 +110,17 @@ async def test_the_overview_of_a_table_draws_its_states(receiver: Running) -> No
     assert "A 7 2.5 false" in words(numbers)
     assert 'class="strip"' not in numbers
     assert "pressure" in headings(numbers)
+
+
+async def test_sources_of_other_tables_are_not_missed_here(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    """The overview and the board have those with rows in the table, and those without any."""
+    await add_sources(connection, 1)
+    page = words(await look(receiver, "/?range=1h"))
+    assert "· 2 sources" in page
+    assert page.count("No row yet") == 2  # in the filter, and of the new one
+    assert "· 2 sources" in words(await look(receiver, "/?table=press_readings"))
 
 
 @pytest.mark.parametrize("receiver", [WITHOUT_LOGS], indirect=True)

@@ -6,10 +6,15 @@ definitions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final, NamedTuple
 
+import asyncpg
+
+from receiver.errors import DatabaseUnavailableError, UnavailableError
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection, used
 from receiver.storage.reading.periods import Period
@@ -67,6 +72,28 @@ class CodeTime(NamedTuple):
     share: float
     cumulative_share: float
     """The share of this code and of all that lasted longer."""
+
+
+class SlowReportError(UnavailableError):
+    """The report takes longer than the time that it has."""
+
+
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Bound the time for a report.
+
+    Raises:
+        SlowReportError: it takes longer, or one of its statements than the session's limit.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise SlowReportError from error
+    except DatabaseUnavailableError as error:
+        if isinstance(error.__cause__, asyncpg.QueryCanceledError):
+            raise SlowReportError from error
+        raise
 
 
 async def read_figures(

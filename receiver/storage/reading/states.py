@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -66,9 +66,14 @@ LEFT JOIN LATERAL (
     WHERE p.started_at <= now() AND p.ended_at > now()
       AND (p.source_id IS NULL OR p.source_id = s.id) AND s.labels @> p.labels
 ) AS stop ON true
-ORDER BY s.id
+{{where}}ORDER BY s.id
 """
 
+# A source without a row here that has rows in another table belongs there.
+_ELSEWHERE: Final = """
+WHERE newest.created_at IS NOT NULL OR NOT ({})
+"""
+_HAS_ROWS: Final = "EXISTS (SELECT FROM {} n WHERE n.source_id = s.id LIMIT 1)"
 
 _CLASSES: Final = "SELECT code, class FROM code_classes WHERE code_table = $1"
 
@@ -118,11 +123,27 @@ def state_of(
 
 
 async def read_states(
-    connection: Connection, table: Table, classes: Mapping[int, State]
+    connection: Connection,
+    table: Table,
+    classes: Mapping[int, State],
+    others: Iterable[Table] = (),
 ) -> list[SourceState]:
-    """Return the state of every source in a table, by id."""
+    """Return the state of every source in a table, by id.
+
+    Args:
+        connection: A connection for reading.
+        table: The table.
+        classes: The states that codes mean.
+        others: Tables whose sources are left out, unless they have rows in this one too.
+    """
     code = f"newest.{quote(table.codes[0].name)}" if table.codes else "NULL::int"
-    statement = _STATES.format(code=code, now=quote(f"{table.name}_now"), table=quote(table.name))
+    elsewhere = " OR ".join(_HAS_ROWS.format(quote(f"{one.name}_now")) for one in others)
+    statement = _STATES.format(
+        code=code,
+        now=quote(f"{table.name}_now"),
+        table=quote(table.name),
+        where=_ELSEWHERE.format(elsewhere) if elsewhere else "",
+    )
     with translated():
         rows = await connection.fetch(statement)
     found = []

@@ -3,7 +3,7 @@
 
 const root = document.documentElement;
 const TIMEOUT = 4_000; // milliseconds for one update
-const STALE = 10_000; // after which the page says that it is not of now
+const STALE = 9_500; // after which the page says that it is not of now
 const UNITS = document.body.dataset.units.split("|"); // days, hours, minutes, seconds
 const AGO = document.body.dataset.agoText;
 const ahead = Number(document.body.dataset.now) * 1000 - Date.now(); // of the receiver's clock
