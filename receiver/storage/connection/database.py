@@ -271,7 +271,9 @@ class Database:
                 try:
                     yield connection
                 except BaseException as error:
-                    if not leaves_session_usable(error):
+                    if leaves_session_usable(error):
+                        connection.forget()
+                    else:
                         # No waiting for a cancellation that may never come, no second use of a
                         # session whose server has become a read-only standby.
                         connection.terminate()

@@ -27,6 +27,7 @@ RIGHTS: Final = {
     "sources": ("SELECT", "INSERT"),
     "pending_rows": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected_samples": ("SELECT", "INSERT", "DELETE"),
+    "source_keys": ("SELECT", "INSERT"),
     "backfills": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """What a role must be allowed to do with each table of the receiver's own."""
@@ -49,8 +50,12 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     quote_ident({OWN_SCHEMA}) AS schema,
     has_schema_privilege({OWN_SCHEMA}, 'CREATE') AS creates_tables,
     current_setting('search_path') AS search_path,
-    EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb,
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS has_citus
 """
+
+# Whether this is one of the nodes of Citus that only hold shards.
+IS_WORKER: Final = "SELECT groupid <> 0 FROM pg_dist_local_group"
 
 # What has one of these names ($1) in the schema that ours would be made in.
 FIND_RELATIONS: Final = f"""
@@ -75,6 +80,7 @@ SELECT EXISTS (
 LIST_NAMES: Final = """
 SELECT string_agg(quote_ident(name), ', ' ORDER BY place)
 FROM unnest($1::text[]) WITH ORDINALITY AS listed (name, place)
+WHERE to_regclass(quote_ident(name)) IS NOT NULL
 """
 
 # Which of these rights ($2) we lack on these tables ($1), of the tables that are there.
@@ -109,7 +115,27 @@ async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
             f"database {server['database']} has TimescaleDB, but the server does not load it: "
             f"{LOAD}"
         )
+    if server["has_citus"]:
+        await require_coordinator(connection, server)
     return server
+
+
+async def require_coordinator(connection: asyncpg.Connection, server: asyncpg.Record) -> None:
+    """Check that a database with Citus can hold the tables.
+
+    Raises:
+        SetupError: it has TimescaleDB as well, or is that of a worker node.
+    """
+    if server["has_timescaledb"]:
+        raise SetupError(
+            f"database {server['database']} has both Citus and TimescaleDB, which exclude each "
+            "other: give the receiver a database with one of them"
+        )
+    if await connection.fetchval(IS_WORKER):
+        raise SetupError(
+            f"database {server['database']} is that of a worker node of Citus: name the "
+            "coordinator in RECEIVER_DATABASE_URL"
+        )
 
 
 def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
@@ -182,7 +208,11 @@ async def require_room(connection: asyncpg.Connection) -> None:
             "receiver a database of its own, or a schema of its own by adding "
             "?search_path=SCHEMA,public to RECEIVER_DATABASE_URL"
         )
-    if await connection.fetchval(IS_LOADED) and await connection.fetchval(LACKS_EXTENSION):
+    if (
+        not server["has_citus"]
+        and await connection.fetchval(IS_LOADED)
+        and await connection.fetchval(LACKS_EXTENSION)
+    ):
         raise SchemaError(
             f"the server has TimescaleDB, but role {server['role']} may not create it: let an "
             f"administrator run CREATE EXTENSION timescaledb in database {server['database']}, or "

@@ -13,6 +13,7 @@ from receiver.config.catalogue import describe
 from receiver.config.settings import Settings
 from receiver.errors import SchemaError, StatementRefusedError
 from receiver.storage.connection.database import translated
+from receiver.storage.schema.citus import distribute
 from receiver.storage.schema.declaration import declare, difference
 from receiver.storage.schema.differences import find_difference
 from receiver.storage.schema.policies import plan_policies, set_up_policies
@@ -39,6 +40,7 @@ async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
     if found.tables:
         await require_schema(connection)
         await change_tables(connection, found.tables)
+    await distribute(connection, settings)
     for change in found.views:
         await change_view(connection, change)
     await set_up_policies(connection, settings)

@@ -8,6 +8,7 @@ from typing import Final
 
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.storage.connection.database import Connection
+from receiver.storage.writing.distributed import FIND_KEPT
 from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.records import RejectedRecord, pieces
 from receiver.storage.writing.registry import DISCARDED
@@ -15,36 +16,33 @@ from receiver.storage.writing.registry import DISCARDED
 logger = logging.getLogger(__name__)
 
 _REJECT: Final = """
-INSERT INTO rejected_samples (source_id, source_digest, source_labels, metric, timestamp_ms, value,
-    reason, detail, table_name, column_name)
+INSERT INTO rejected_samples (shard_key, source_id, source_digest, source_labels, metric,
+    timestamp_ms, value, reason, detail, table_name, column_name)
 """
 
-# Returns for each table and reason how many samples were not rejected before.
+# Returns the table and the reason of each sample that was not rejected before.
 REJECT_SAMPLES: Final = f"""
-WITH added AS (
-    {_REJECT}
-    SELECT source_id, digest, labels::jsonb, metric, timestamp_ms, value, reason, detail,
-        table_name, column_name
-    FROM unnest(
-        $1::int[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::double precision[],
-        $7::text[], $8::text[], $9::text[], $10::text[]
-    ) AS sample (source_id, digest, labels, metric, timestamp_ms, value, reason, detail,
-        table_name, column_name)
-    ORDER BY timestamp_ms, source_id, digest, metric, value, reason, table_name
-    ON CONFLICT DO NOTHING
-    RETURNING table_name, reason
-)
-SELECT table_name, reason, count(*) FROM added GROUP BY table_name, reason
+{_REJECT}
+SELECT COALESCE(source_id, 0), source_id, digest, labels::jsonb, metric, timestamp_ms, value,
+    reason, detail, table_name, column_name
+FROM unnest(
+    $1::int[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::double precision[],
+    $7::text[], $8::text[], $9::text[], $10::text[]
+) AS sample (source_id, digest, labels, metric, timestamp_ms, value, reason, detail,
+    table_name, column_name)
+ORDER BY timestamp_ms, source_id, digest, metric, value, reason, table_name
+ON CONFLICT DO NOTHING
+RETURNING table_name, reason
 """
 
 # The same, where the database may refuse some; fails for those that were rejected before.
 REJECT_EACH_SAMPLE: Final = f"""
 {_REJECT}
-SELECT (sample ->> 0)::int, decode(sample ->> 1, 'hex'), (sample ->> 2)::jsonb, sample ->> 3,
+SELECT COALESCE((sample ->> 0)::int, 0), (sample ->> 0)::int, decode(sample ->> 1, 'hex'), (sample ->> 2)::jsonb, sample ->> 3,
     (sample ->> 4)::bigint, (sample ->> 5)::double precision, sample ->> 6, sample ->> 7,
     sample ->> 8, sample ->> 9
 FROM unnest($1) AS sample
-ORDER BY 5, 1, 2, 4, 6, 7, 9
+ORDER BY 6, 1, 3, 5, 7, 8, 10
 """
 
 # Which of these are not there: their places in the list.
@@ -99,8 +97,8 @@ def size_of(record: RejectedRecord) -> int:
 
 async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
     """Keep samples, none of which the database refuses."""
-    counts = await connection.fetch(REJECT_SAMPLES, *zip(*rejected, strict=True))
-    fates = Fates({(table, Reason(reason)): count for table, reason, count in counts})
+    added = await connection.fetch(REJECT_SAMPLES, *zip(*rejected, strict=True))
+    fates = Fates((table, Reason(reason)) for table, reason in added)
     if fates.total() == len(rejected):
         return fates
     lost = await find_discarded(connection, rejected)
@@ -136,6 +134,9 @@ async def find_discarded(connection: Connection, rejected: list[RejectedRecord])
     """Return the places of those samples that the table does not have."""
     columns = list(zip(*rejected, strict=True))
     keys = columns[0], columns[1], *columns[3:7], columns[8]
+    if await connection.is_distributed():
+        kept = {place for (place,) in await connection.fetch(FIND_KEPT, *keys)}
+        return {*range(len(rejected))} - kept
     return {place for (place,) in await connection.fetch(FIND_DISCARDED, *keys)}
 
 
