@@ -94,6 +94,13 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
         self._distributed = None
 
 
+async def is_distributed(connection: asyncpg.Connection) -> bool:
+    """Return whether Citus distributes the tables that a connection works with."""
+    if (ask := getattr(connection, "is_distributed", None)) is not None:
+        return bool(await ask())
+    return bool(await connection.fetchval(IS_DISTRIBUTED))
+
+
 async def open_connection(
     settings: Settings,
     parameters: Mapping[str, str] | None = None,

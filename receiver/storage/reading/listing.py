@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, used
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.reading.selecting import (
@@ -68,11 +69,16 @@ class Listing:
             self.fields = [field for field in self.fields if field.name not in left_out]
         fields = (ID, CREATED_AT, *self.fields)
         order = "ORDER BY l.created_at DESC"
-        newest, since = choose_rows(table, self._choice)
         # Of chosen sources, so many of each come.
         limited = order if self._choice.sources is None else f"{order} LIMIT $1"
+        newest, since = choose_rows(table, self._choice)
         self.newest_statement = select(table, fields, newest, limited)
         self.since_statement = select(table, fields, since, order)
+        newest, since = choose_rows(table, self._choice, EACH_DISTRIBUTED)
+        self._distributed = {
+            self.newest_statement: select(table, fields, newest, limited),
+            self.since_statement: select(table, fields, since, order),
+        }
 
     async def newest(self, connection: Connection, limit: int) -> list[Entry]:
         """Return at most so many of the newest rows."""
@@ -88,6 +94,8 @@ class Listing:
     async def _fetch(self, connection: Connection, statement: str, value: object) -> list[Entry]:
         async with used(connection):
             sources = [] if self._choice.sources is None else [self._choice.sources]
+            if await is_distributed(connection):
+                statement = self._distributed[statement]
             rows = await connection.fetch(statement, value, *sources)
         return [Entry(row[0], row[1], list(self._read(row[2:]))) for row in rows]
 
@@ -96,7 +104,20 @@ class Listing:
             yield read_labels(value) if field.kind is Kind.LABELS else value
 
 
-def choose_rows(table: Table, choice: Choice) -> tuple[str, str]:
+# Rows of each chosen source ($2), by the primary key; why not `=`: see `newest_row`.
+EACH: Final = """
+SELECT of_one.* FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL (
+    {rows} AND source_id >= chosen.id AND source_id <= chosen.id {rest}
+) AS of_one
+"""
+EACH_DISTRIBUTED: Final = """
+SELECT of_one.* FROM source_keys chosen CROSS JOIN LATERAL (
+    {rows} AND source_id = chosen.id {rest}
+) AS of_one WHERE chosen.id = ANY($2::int[])
+"""
+
+
+def choose_rows(table: Table, choice: Choice, each: str = EACH) -> tuple[str, str]:
     """Write the queries for the newest $1 rows, and for those since $1; $2 are the sources."""
     conditions = ["created_at <= now()"]
     if choice.since is not None:
@@ -106,11 +127,8 @@ def choose_rows(table: Table, choice: Choice) -> tuple[str, str]:
     rows = f"SELECT * FROM {quote(table.name)} WHERE {' AND '.join(conditions)}"
     if choice.sources is None:
         return f"{rows} ORDER BY created_at DESC LIMIT $1", f"{rows} AND created_at >= $1"
-    # By the primary key; why not `=`: see `newest_row`.
-    own = f"{rows} AND source_id >= chosen.id AND source_id <= chosen.id"
-    newest = f"{own} ORDER BY source_id DESC, created_at DESC LIMIT $1"
-    each = "SELECT of_one.* FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL ({}) AS of_one"
-    return each.format(newest), each.format(f"{own} AND created_at >= $1")
+    newest = each.format(rows=rows, rest="ORDER BY source_id DESC, created_at DESC LIMIT $1")
+    return newest, each.format(rows=rows, rest="AND created_at >= $1")
 
 
 def fails(table: Table) -> str:

@@ -13,7 +13,9 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from receiver.config.settings import Settings
+from receiver.config.table_names import ERROR_CODES
 from receiver.rows.tables import Catalogue
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
 from receiver.storage.schema.timescale import HAS_CITUS
 
@@ -72,6 +74,11 @@ class Distribution(NamedTuple):
 NONE: Final = Distribution([], [])
 
 
+def code_tables(catalogue: Catalogue) -> list[str]:
+    """Return the tables of codes, those of the first revision first."""
+    return list(dict.fromkeys((ERROR_CODES, *catalogue.code_tables)))
+
+
 def divided(catalogue: Catalogue) -> dict[str, str]:
     """Return the tables that are divided among nodes, with the column that says where a row is."""
     return {
@@ -102,7 +109,7 @@ async def plan_distribution(
     if not await is_cluster(connection, settings):
         return NONE
     catalogue = settings.catalogue
-    reference = [*catalogue.code_tables, *REFERENCE]
+    reference = [*code_tables(catalogue), *REFERENCE]
     divided_by = divided(catalogue)
     there = {
         row["name"]: row["distributed"]
@@ -112,7 +119,7 @@ async def plan_distribution(
     full = [name for name in new if name in there and await has_rows(connection, name)]
     if full and not with_rows:
         return Distribution([], full)
-    statements = [make_reference(name) for name in reference if there.get(name) is False]
+    statements = [make_reference(name) for name in reference if not there.get(name)]
     if KEYS not in there:
         statements += [CREATE_KEYS, COMMENT_KEYS]
     statements += map(lambda name: divide(name, divided_by[name], settings.shards), new)
@@ -149,8 +156,11 @@ def drop_copies(tables: Iterable[str]) -> Iterator[str]:
 
 async def distribute(
     connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
-) -> None:
-    """Distribute the tables where that is to be done; the arguments are those of the plan."""
+) -> bool:
+    """Distribute the tables where that is to be done; return whether they are.
+
+    The arguments are those of the plan.
+    """
     plan = await plan_distribution(connection, settings, with_rows=with_rows)
     if plan.with_rows:
         logger.warning(
@@ -165,3 +175,4 @@ async def distribute(
             "Citus: tables are distributed over the worker nodes: %s",
             ", ".join(divided(settings.catalogue)),
         )
+    return await is_distributed(connection)

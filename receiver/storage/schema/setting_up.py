@@ -12,14 +12,16 @@ import asyncpg
 from receiver.config.catalogue import describe
 from receiver.config.settings import Settings
 from receiver.errors import SchemaError, StatementRefusedError
+from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import translated
-from receiver.storage.schema.citus import distribute
+from receiver.storage.schema.citus import distribute, plan_distribution
+from receiver.storage.schema.citus_reading import adapt_functions, adapt_views
 from receiver.storage.schema.declaration import declare, difference
 from receiver.storage.schema.differences import find_difference
 from receiver.storage.schema.policies import plan_policies, set_up_policies
 from receiver.storage.schema.requirements import require_schema
 from receiver.storage.schema.summary import set_up_summary
-from receiver.storage.schema.views import ViewChange, replace_it
+from receiver.storage.schema.views import Form, ViewChange, replace_it
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,10 @@ async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
     if found.tables:
         await require_schema(connection)
         await change_tables(connection, found.tables)
-    await distribute(connection, settings)
+    if await distribute(connection, settings):
+        found = await find_difference(
+            connection, catalogue, await adapt_reading(connection, catalogue)
+        )
     for change in found.views:
         await change_view(connection, change)
     await set_up_policies(connection, settings)
@@ -53,6 +58,14 @@ async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
                 "%s",
                 difference(found.declaration, describe(catalogue)),
             )
+
+
+async def adapt_reading(connection: asyncpg.Connection, catalogue: Catalogue) -> Form:
+    """Have functions in the form for distributed tables; return that of the views."""
+    anew = await adapt_functions(connection)
+    if anew:
+        await adapt_views(connection, catalogue)
+    return Form(distributed=True, anew=anew)
 
 
 async def plan_tables(
@@ -73,7 +86,7 @@ async def plan_tables(
     found = await find_difference(
         connection, settings.catalogue, is_new=is_new, has_declaration=has_declaration
     )
-    lines = found.tables
+    lines = found.tables + (await plan_distribution(connection, settings)).statements
     for change in found.views:
         lines += change.statements
         if change.warning is not None:

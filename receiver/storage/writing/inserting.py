@@ -10,6 +10,7 @@ import asyncpg
 from receiver.errors import DuplicateRowError
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, describe
 from receiver.storage.connection.places import quote
 from receiver.storage.writing.each import UNIQUE_VIOLATION, run_for_each
@@ -155,7 +156,7 @@ async def find_rows(
     created_at, source_ids = zip(*map(KEY, records), strict=True)
     statements = statements_of(table)
     found = await connection.fetch(
-        statements.find_distributed if await connection.is_distributed() else statements.find,
+        statements.find_distributed if await is_distributed(connection) else statements.find,
         *(created_at, source_ids, created_at[0], created_at[-1], list({*source_ids})),
     )
     return {(row[0], row[1]): tuple(row)[2:] for row in found}

@@ -14,6 +14,7 @@ from receiver.rows.columns import POSTGRES_EPOCH_MS
 from receiver.rows.model import Key, Source
 from receiver.rows.reasons import BREAKING, Fate, Fates, Reason
 from receiver.rows.tables import Catalogue, Table, Values
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import FOLLOW_KEY, Connection, Database
 from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.connection.places import literal, quote
@@ -218,7 +219,7 @@ async def meet(connection: Connection, incomplete: Records, *, each: bool = Fals
         failures = await run_for_each(connection, "pending_rows", UPSERT_EACH, entries)
         refused = {entries[place][:3]: failure.message for place, failure in failures.items()}
         kept = [place for place in sent if place not in refused]
-        find = distributed.FIND if await connection.is_distributed() else FIND
+        find = distributed.FIND if await is_distributed(connection) else FIND
         found = by_place(await connection.fetch(find, *columns_of(kept)))
     else:
         found = by_place(await connection.fetch(UPSERT, *zip(*entries, strict=True)))
@@ -257,7 +258,7 @@ def columns_of(places: Sequence[Place]) -> Sequence[Sequence[Any]]:
 async def delete(connection: Connection, places: Sequence[Place]) -> None:
     """Delete rows that this transaction has locked."""
     if places:
-        delete_ = distributed.DELETE if await connection.is_distributed() else DELETE
+        delete_ = distributed.DELETE if await is_distributed(connection) else DELETE
         await connection.execute(delete_, *columns_of(places))
 
 
@@ -265,7 +266,7 @@ async def take_waiting(connection: Connection, places: Sequence[Place]) -> dict[
     """Take out what waits of rows, unless another transaction works on it; return the samples."""
     if not places:
         return {}
-    take = distributed.TAKE if await connection.is_distributed() else TAKE
+    take = distributed.TAKE if await is_distributed(connection) else TAKE
     taken = await connection.fetch(take, *columns_of(places))
     return {tuple(place): samples for *place, samples in taken}
 
@@ -368,7 +369,7 @@ async def find_rejected(
         metrics = [column.metric for column in table.columns]
         source_ids = [record[1] for record in records]
         times = [to_milliseconds(record[0]) for record in records]
-        find = distributed.FIND_REJECTED if await connection.is_distributed() else FIND_REJECTED
+        find = distributed.FIND_REJECTED if await is_distributed(connection) else FIND_REJECTED
         for place, metric, value, reason in await connection.fetch(
             find, source_ids, times, metrics, table.name
         ):
@@ -417,7 +418,7 @@ async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[
         first, last = await connection.fetchrow(WAITING_RANGE, table.name)
         if first is None:
             return 0, Fates()
-        if await connection.is_distributed():
+        if await is_distributed(connection):
             found = await take_settled(connection, table, (first, last), metrics)
         else:
             await connection.execute(FOLLOW_KEY)
@@ -448,9 +449,7 @@ async def take_settled(
     created_at, source_ids, samples = zip(*found, strict=True)
     names = [table.name] * len(found)
     return sorted(
-        await connection.fetch(
-            distributed.TAKE_UNCHANGED, names, created_at, source_ids, samples
-        )
+        await connection.fetch(distributed.TAKE_UNCHANGED, names, created_at, source_ids, samples)
     )
 
 
@@ -461,7 +460,7 @@ async def reject_undeclared(
     async with database.transaction() as connection:
         if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
             return 0, Fates()
-        take = distributed.TAKE_UNDECLARED if await connection.is_distributed() else TAKE_UNDECLARED
+        take = distributed.TAKE_UNDECLARED if await is_distributed(connection) else TAKE_UNDECLARED
         found = await connection.fetch(take, list(catalogue.by_name), MOST, pair_timeout)
         rejected = [
             sample

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Final
 
 from receiver.rows.reasons import Fate, Fates, Reason
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection
 from receiver.storage.writing.distributed import FIND_KEPT
 from receiver.storage.writing.each import run_for_each
@@ -134,7 +135,7 @@ async def find_discarded(connection: Connection, rejected: list[RejectedRecord])
     """Return the places of those samples that the table does not have."""
     columns = list(zip(*rejected, strict=True))
     keys = columns[0], columns[1], *columns[3:7], columns[8]
-    if await connection.is_distributed():
+    if await is_distributed(connection):
         kept = {place for (place,) in await connection.fetch(FIND_KEPT, *keys)}
         return {*range(len(rejected))} - kept
     return {place for (place,) in await connection.fetch(FIND_DISCARDED, *keys)}

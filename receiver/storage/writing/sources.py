@@ -7,6 +7,7 @@ from typing import Final
 
 from receiver.rows.model import Source
 from receiver.rows.reasons import Reason
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Database
 from receiver.storage.writing.distributed import ADD_KEYS
 from receiver.storage.writing.labels import digest, to_json
@@ -74,7 +75,7 @@ class Sources:
 
     async def _keep_keys(self, ids: list[int]) -> None:
         async with self._database.connection() as connection:
-            if await connection.is_distributed():
+            if await is_distributed(connection):
                 await connection.execute(ADD_KEYS, ids)
 
 
