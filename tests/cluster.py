@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import asyncpg
 
 FIND_NODES = """
-SELECT nodename, nodeport FROM pg_dist_node WHERE noderole = 'primary' AND groupid <> 0 ORDER BY 1, 2
+SELECT nodename, nodeport FROM pg_dist_node
+WHERE noderole = 'primary' AND groupid <> 0 ORDER BY 1, 2
 """
 HAS_NODES = "SELECT to_regclass('pg_dist_node') IS NOT NULL"
 

@@ -186,9 +186,9 @@ def join_times(
         seconds[id_].append(time)
     for id_, labels, gap, ends, reason in sources:
         gaps = [later - earlier for earlier, later in pairwise(sorted(seconds[id_]))]
-        if gap is None and gaps:
-            gap = HELD * median(gaps)
-        yield (id_, labels, *newest.get(id_, (None,) * 4), gap, ends, reason)
+        usual = HELD * median(gaps) if gaps else None
+        latest = newest.get(id_, (None,) * 4)
+        yield (id_, labels, *latest, usual if gap is None else gap, ends, reason)
 
 
 async def read_classes(connection: Connection, table: Table) -> dict[int, State]:

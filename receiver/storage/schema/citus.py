@@ -122,7 +122,7 @@ async def plan_distribution(
     statements = [make_reference(name) for name in reference if not there.get(name)]
     if KEYS not in there:
         statements += [CREATE_KEYS, COMMENT_KEYS]
-    statements += map(lambda name: divide(name, divided_by[name], settings.shards), new)
+    statements += (divide(name, divided_by[name], settings.shards) for name in new)
     if KEYS in new:
         statements.append(FILL_KEYS)
     return Distribution([BEGIN, *statements, *drop_copies(full)] if statements else [], [])

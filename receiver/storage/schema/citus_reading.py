@@ -63,9 +63,10 @@ LANGUAGE plpgsql STABLE
 AS $function$
 DECLARE
     -- What the query compares, in place of a source's id.
+    query TEXT := receiver_runs_query(
+        table_name, code_column, '(SELECT s.id AS id) AS s', '$1', '$2', '$3');
     written TEXT := format('SELECT r.source_id, r.code::int, r.started_at, r.ended_at, r.rows, '
-        'r.ongoing FROM (%s) AS r', regexp_replace(
-            receiver_runs_query(table_name, code_column, '(SELECT s.id AS id) AS s', '$1', '$2', '$3'),
+        'r.ongoing FROM (%s) AS r', regexp_replace(query,
             '(\w)\.source_id >= s\.id AND \1\.source_id <= s\.id', '\1.source_id = s.id', 'g'));
     of_source INT;
     gap INTERVAL := max_gap;
@@ -88,21 +89,21 @@ LANGUAGE plpgsql
 AS $function$
 BEGIN
     EXECUTE format($view$CREATE OR REPLACE VIEW %I AS
-        SELECT s.id AS source_id, r.code AS %I, e.name::text AS %I, r.started_at, r.ended_at, r.rows,
-            r.ongoing
+        SELECT s.id AS source_id, r.code AS %I, e.name::text AS %I, r.started_at, r.ended_at,
+            r.rows, r.ongoing
         FROM receiver_read(NULL::sources) s
         CROSS JOIN LATERAL receiver_code_runs(%L, %L, '-infinity', 'infinity', ARRAY[s.id]) AS r
         LEFT JOIN receiver_read(NULL::%I) e ON e.code = r.code$view$,
         view_name, as_code, as_name, table_name, code_column, code_table);
-    EXECUTE format($comment$COMMENT ON VIEW %I IS 'From when to when each source had which code. A row '
-        'holds until the next one if that comes within three intervals of its source (or '
+    EXECUTE format($comment$COMMENT ON VIEW %I IS 'From when to when each source had which code. '
+        'A row holds until the next one if that comes within three intervals of its source (or '
         'report_settings.max_gap), else for one interval.'$comment$, view_name);
 END;
 $function$;
 
 CREATE OR REPLACE FUNCTION receiver_make_intervals_function(
-    function_name TEXT, table_name TEXT, code_column TEXT, code_table TEXT, as_code TEXT, as_name TEXT,
-    code_type TEXT
+    function_name TEXT, table_name TEXT, code_column TEXT, code_table TEXT, as_code TEXT,
+    as_name TEXT, code_type TEXT
 ) RETURNS VOID
 LANGUAGE plpgsql
 AS $function$
@@ -140,7 +141,8 @@ BEGIN
     EXECUTE format($query$
         SELECT array_agg(k.id ORDER BY k.id) FROM source_keys k WHERE EXISTS (
             SELECT 1 FROM %I l
-            WHERE l.source_id = k.id AND l.created_at >= $1 - INTERVAL '30 days' AND l.created_at < $2
+            WHERE l.source_id = k.id
+              AND l.created_at >= $1 - INTERVAL '30 days' AND l.created_at < $2
         )
     $query$, table_name) INTO found USING since, until;
     RETURN COALESCE(found, '{}');

@@ -43,9 +43,8 @@ async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
         await require_schema(connection)
         await change_tables(connection, found.tables)
     if await distribute(connection, settings):
-        found = await find_difference(
-            connection, catalogue, await adapt_reading(connection, catalogue)
-        )
+        form = await adapt_reading(connection, catalogue)
+        found = await find_difference(connection, catalogue, form)
     for change in found.views:
         await change_view(connection, change)
     await set_up_policies(connection, settings)

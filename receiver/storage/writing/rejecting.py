@@ -39,9 +39,9 @@ RETURNING table_name, reason
 # The same, where the database may refuse some; fails for those that were rejected before.
 REJECT_EACH_SAMPLE: Final = f"""
 {_REJECT}
-SELECT COALESCE((sample ->> 0)::int, 0), (sample ->> 0)::int, decode(sample ->> 1, 'hex'), (sample ->> 2)::jsonb, sample ->> 3,
-    (sample ->> 4)::bigint, (sample ->> 5)::double precision, sample ->> 6, sample ->> 7,
-    sample ->> 8, sample ->> 9
+SELECT COALESCE((sample ->> 0)::int, 0), (sample ->> 0)::int, decode(sample ->> 1, 'hex'),
+    (sample ->> 2)::jsonb, sample ->> 3, (sample ->> 4)::bigint, (sample ->> 5)::double precision,
+    sample ->> 6, sample ->> 7, sample ->> 8, sample ->> 9
 FROM unnest($1) AS sample
 ORDER BY 6, 1, 3, 5, 7, 8, 10
 """
