@@ -19,7 +19,7 @@ KEPT_INDEXES: Final = (
     (
         "UNIQUE INDEX",
         "rejected_samples",
-        "source_id, metric, timestamp_ms, value, reason, table_name",
+        "source_id, metric, timestamp_ms, value, reason, table_name, shard_key",
     ),
 )
 """The indexes of the receiver's own tables that it cannot do without."""

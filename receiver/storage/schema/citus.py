@@ -50,10 +50,14 @@ SELECT (SELECT groupid FROM pg_dist_local_group) <> 0 AS is_worker,
 FROM pg_dist_node WHERE noderole = 'primary' AND isactive
 """
 
-# Of these names ($1) those of tables where ours are, and whether they are distributed already.
+# Of these names ($1) those of tables where ours are, and whether they are distributed already. One
+# that refers to such a table Citus knows, too, and leaves it on the coordinator.
 FIND_TABLES: Final = f"""
 SELECT c.relname AS name,
-    EXISTS (SELECT FROM pg_dist_partition p WHERE p.logicalrelid = c.oid) AS distributed
+    EXISTS (
+        SELECT FROM pg_dist_partition p
+        WHERE p.logicalrelid = c.oid AND (p.partmethod = 'h' OR p.repmodel = 't')
+    ) AS distributed
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = {OWN_SCHEMA} AND c.relkind IN ('r', 'p')
   AND c.relname = ANY($1::text[])
@@ -130,7 +134,7 @@ async def plan_distribution(
 
 async def has_rows(connection: asyncpg.Connection, table: str) -> bool:
     """Return whether a table has a row."""
-    return bool(await connection.fetchval(f"SELECT EXISTS (SELECT FROM {quote(table)})"))
+    return bool(await connection.fetchval(f"SELECT EXISTS (SELECT 1 FROM {quote(table)})"))
 
 
 def make_reference(table: str) -> str:

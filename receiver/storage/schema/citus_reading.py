@@ -39,10 +39,23 @@ RULES: Final = (
         r"receiver_read(NULL::\1)\2",
     ),
     (r"FROM code_classes WHERE", "FROM receiver_read(NULL::code_classes) c WHERE"),
+    # A batch's references can be checked at once on a node of its own only.
+    (
+        r"BEGIN\n    SELECT rolsuper",
+        "BEGIN\n    IF to_regclass('source_keys') IS NOT NULL THEN\n"
+        "        RETURN format('Citus distributes %I', target);\n    END IF;\n"
+        "    SELECT rolsuper",
+    ),
 )
 """What makes functions read such tables so: pattern and replacement."""
 
-READING: Final = ("receiver_figures", "state_intervals", "shift_times", "report")
+READING: Final = (
+    "receiver_figures",
+    "state_intervals",
+    "shift_times",
+    "report",
+    "receiver_references_obstacle",
+)
 
 FIND_FUNCTIONS: Final = f"""
 SELECT pg_get_functiondef(p.oid) FROM pg_proc p

@@ -47,8 +47,8 @@ WITH old AS (
 SELECT count(*), max(created_at) FROM deleted
 """
 
-# The same where Citus distributes the table: up to the time of the last of these rows, whoever works
-# on one.
+# The same where Citus distributes the table: up to the time of the last of these rows, whoever
+# works on one.
 DELETE_OLD_DISTRIBUTED: Final = """
 WITH deleted AS (
     DELETE FROM {table}

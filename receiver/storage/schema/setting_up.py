@@ -26,12 +26,15 @@ from receiver.storage.schema.views import Form, ViewChange, replace_it
 logger = logging.getLogger(__name__)
 
 
-async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
+async def set_up(
+    connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
+) -> None:
     """Create and widen the declared tables, add what TimescaleDB does, and declare them.
 
     Args:
         connection: In a transaction, to a database of the newest revision.
         settings: All of them.
+        with_rows: Whether tables that have rows are distributed over the nodes of Citus, too.
 
     Raises:
         SchemaError: what is there cannot become what is declared, or the role may not change it.
@@ -42,7 +45,7 @@ async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
     if found.tables:
         await require_schema(connection)
         await change_tables(connection, found.tables)
-    if await distribute(connection, settings):
+    if await distribute(connection, settings, with_rows=with_rows):
         form = await adapt_reading(connection, catalogue)
         found = await find_difference(connection, catalogue, form)
     for change in found.views:
