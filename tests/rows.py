@@ -9,7 +9,7 @@ import asyncpg
 
 from receiver.config.catalogue import built_in
 from receiver.rows.columns import POSTGRES_EPOCH_MS
-from receiver.rows.model import Key, Rejected, Row, Source
+from receiver.rows.model import Key, Rejected, Row, Source, arrange
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column, Table
 from receiver.storage.writing.records import Contents
@@ -47,15 +47,15 @@ def not_a_number(who: Source, timestamp: int = NOW, column: Column = STATUS) -> 
 
 def contents(*entries: Row | Rejected, broken: Sequence[Key] = ()) -> Contents:
     """Sort out what a batch holds."""
-    sorted_out = Contents({}, {}, [], broken, Counter())
-    for entry in entries:
-        if isinstance(entry, Rejected):
-            sorted_out.rejected.append(entry)
-        else:
-            table = entry[1].table
-            rows = sorted_out.incomplete if table.lacks(entry[2]) else sorted_out.rows
-            rows.setdefault(table, []).append(entry)
-    return sorted_out
+    rejected = [entry for entry in entries if isinstance(entry, Rejected)]
+    rows = [entry for entry in entries if not isinstance(entry, Rejected)]
+    return Contents(
+        arrange(row for row in rows if not row[1].table.lacks(row[2])),
+        arrange(row for row in rows if row[1].table.lacks(row[2])),
+        rejected,
+        broken,
+        Counter(),
+    )
 
 
 async def count(connection: asyncpg.Connection, table: str) -> int:

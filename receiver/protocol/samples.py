@@ -238,8 +238,8 @@ def read_samples(
     encoded: Sequence[bytes], found: Sequence[Series | Filtered | None], timestamps: Timestamps
 ) -> list[Sample]:
     """The samples of those series that were found and are kept."""
-    kept = list(compress(encoded, found))
+    kept = encoded if all(found) else list(compress(encoded, found))
     series = cast("Iterator[Series]", filter(None, found))
-    times = cast("list[int]", [timestamps[data[-TIMESTAMP_SIZE:]] for data in kept])
+    times = cast("Iterator[int]", map(timestamps.__getitem__, map(timestamp_of, kept)))
     values = b"".join([ZERO if data[-8] == ZERO_SIZE else data[-15:-7] for data in kept])
     return list(zip(series, times, struct.unpack(f"<{len(kept)}d", values), strict=True))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -19,7 +20,7 @@ from receiver.rows.columns import (
     POSTGRES_EPOCH_MS,
     is_stale_marker,
 )
-from receiver.rows.model import Key, Rejected, Row, Sample, Source
+from receiver.rows.model import Key, Rejected, Row, Rows, Sample, Source, arrange
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column, Table, Values
 
@@ -88,9 +89,11 @@ class Batch:
 
     def __init__(self, window: TimeWindow = ANY_TIME) -> None:
         self._window = window
-        # By timestamp, since the samples of a scrape share theirs.
-        self._rows: defaultdict[int, dict[Source, Values]] = defaultdict(dict)
-        self._incomplete = 0
+        self._rows: defaultdict[Table, defaultdict[int, dict[Source, Values]]] = defaultdict(
+            partial(defaultdict, dict)
+        )
+        # Rows that lacked a required sample when they were last looked at.
+        self._open: list[Row] = []
         # Rows of which a required sample was rejected for its value.
         self._broken: set[Key] = set()
         self.rejected: list[Rejected] = []
@@ -98,64 +101,69 @@ class Batch:
         """Samples that only repeat others of the batch, by table."""
 
     def __bool__(self) -> bool:
-        return bool(self.rejected) or any(self._rows.values())
+        return bool(self.rejected) or any(any(by_time.values()) for by_time in self._rows.values())
 
     @property
     def is_incomplete(self) -> bool:
         """Whether a row lacks a required sample."""
-        return self._incomplete > 0
+        return bool(self._lacking())
 
     def add(self, samples: Collection[Sample]) -> Outcomes:
         """Take the samples of one request; return what became of them."""
         # One loop, without a call or a counter more than it takes: it runs once a sample.
-        before, at = len(self.rejected), None
+        before, at, table = len(self.rejected), None, None
         stale: Counter[str] = Counter()
         for (column, source, _), timestamp, value in samples:
-            if timestamp != at:
-                at = timestamp
+            if timestamp != at or source.table is not table:
+                at, table = timestamp, source.table
                 fault = self._window.judge(timestamp)
-                rows = self._rows[timestamp]
-            reason = column.check(value)
-            if reason is not None or fault is not None:
-                if value != value and is_stale_marker(value):  # noqa: PLR0124  a NaN
-                    stale[source.table.name] += 1
-                    continue
-                if fault is not None or not column.special:
-                    self._refuse(source, column, timestamp, value, reason, fault)
-                    continue
+                rows = self._rows[table][timestamp]
+                may_lack, empty = table.required > 1 or table.optional, table.empty
+            if (fault is not None or not column.takes(value)) and not self._takes(
+                (source, column, timestamp, value), fault, stale
+            ):
+                continue
             values = rows.get(source)
             if values is None:
-                table = source.table
-                rows[source] = values = table.empty.copy()
+                rows[source] = values = empty.copy()
                 values[column.slot] = value
-                self._incomplete += table.required > 1 or not column.required
+                if may_lack:
+                    self._open.append((timestamp, source, values))
             elif (other := values[column.slot]) is None:
                 values[column.slot] = value
-                if column.required and (None not in values or not source.table.lacks(values)):
-                    self._incomplete -= 1
             elif other == value or column.agree(other, value):
-                self.repeated[source.table.name] += 1
+                self.repeated[table.name] += 1
             else:
                 self._reject(source, column, timestamp, value, Reason.CONFLICT)
         rejected = len(self.rejected) - before
         return Outcomes(len(samples) - stale.total() - rejected, rejected, stale)
 
-    def _refuse(  # noqa: PLR0913, PLR0917  what a sample has
+    def _takes(
         self,
-        source: Source,
-        column: Column,
-        timestamp: int,
-        value: float,
-        reason: Reason | None,
+        sample: tuple[Source, Column, int, float],
         fault: Reason | None,
-    ) -> None:
-        """Reject a sample for its value or its time."""
-        if reason is None or column.special:
-            reason = fault
-        elif fault is None and column.required:
-            self._broken.add((timestamp, source))
-        if reason is not None:
-            self._reject(source, column, timestamp, value, reason)
+        stale: Counter[str],
+    ) -> bool:
+        """Decide on a sample whose time is at fault, or whose value is not a usual one.
+
+        Args:
+            sample: Of which source, for which column, its timestamp and its value.
+            fault: Why its time is not accepted.
+            stale: Where stale markers are counted, by table.
+        """
+        source, column, _, value = sample
+        reason = column.check(value)
+        if reason is not None and is_stale_marker(value):
+            stale[source.table.name] += 1
+        elif fault is not None and (reason is None or column.special):
+            self._reject(*sample, fault)
+        elif reason is not None and not column.special:
+            if fault is None and column.required:
+                self._broken.add((sample[2], source))
+            self._reject(*sample, reason)
+        else:
+            return True
+        return False
 
     def has_incomplete(self, samples: Iterable[Sample]) -> bool:
         """Return whether the row of one of these samples is incomplete."""
@@ -163,52 +171,66 @@ class Batch:
 
     def _lacks(self, key: Key) -> bool:
         timestamp, source = key
-        values = self._rows[timestamp].get(source)
+        values = self._rows[source.table][timestamp].get(source)
         return values is not None and source.table.lacks(values)
+
+    def _lacking(self) -> list[Row]:
+        """Return the rows that lack a required sample."""
+        self._open = [row for row in self._open if None in row[2] and row[1].table.lacks(row[2])]
+        return self._open
 
     def pass_on(self, samples: Iterable[Sample], following: Batch) -> None:
         """Leave the incomplete rows of these samples to another batch."""
-        for (_, source, _), timestamp, _ in samples:
-            if self._lacks((timestamp, source)):
-                values = self._rows[timestamp].pop(source)
-                self._incomplete -= 1
-                following._take(timestamp, source, values)
+        keys = {(timestamp, source) for (_, source, _), timestamp, _ in samples}
+        for row in self._take({key for key in keys if self._lacks(key)}):
+            timestamp, source, values = row
+            following._rows[source.table][timestamp][source] = values
+            following._open.append(row)
 
-    def _take(self, timestamp: int, source: Source, values: Values) -> None:
-        self._rows[timestamp][source] = values
-        self._incomplete += 1
+    def _take(self, keys: Collection[Key]) -> list[Row]:
+        """Take incomplete rows out of the batch."""
+        taken = [row for row in self._open if row[:2] in keys]
+        self._open = [row for row in self._open if row[:2] not in keys]
+        for timestamp, source, _ in taken:
+            del self._rows[source.table][timestamp][source]
+        return taken
 
     def close(self) -> None:
         """Take no more samples: reject those whose row cannot be stored any more."""
-        for timestamp, source in list(self._broken):
-            values = self._rows[timestamp].get(source)
-            if values is None:
-                continue
-            if not source.table.lacks(values):
-                # The sample came with a right value, too.
-                self._broken.discard((timestamp, source))
-                continue
-            del self._rows[timestamp][source]
-            self._incomplete -= 1
+        if not self._broken:
+            return
+        lacking = {key for key in self._broken if self._lacks(key)}
+        # Of the others the sample came with a right value, too, or nothing else came.
+        self._broken = {
+            (timestamp, source)
+            for timestamp, source in self._broken
+            if (timestamp, source) in lacking or source not in self._rows[source.table][timestamp]
+        }
+        for timestamp, source, values in self._take(lacking):
             for column, value in source.table.samples(values):
                 self._reject(source, column, timestamp, value, Reason.WITH_OTHER)
 
-    def rows(self) -> dict[Table, list[Row]]:
-        """Return the complete rows of each table, in no particular order."""
-        if not self._incomplete:
-            return by_table(self._all())
-        return by_table(row for row in self._all() if not row[1].table.lacks(row[2]))
+    def rows(self) -> Rows:
+        """Return the complete rows."""
+        if not self._lacking():
+            return without_empty(self._rows)
+        return without_empty(
+            {
+                table: {
+                    timestamp: {
+                        source: values
+                        for source, values in rows.items()
+                        if None not in values or not table.lacks(values)
+                    }
+                    for timestamp, rows in by_time.items()
+                }
+                for table, by_time in self._rows.items()
+            }
+        )
 
-    def incomplete(self) -> dict[Table, list[Row]]:
-        """Return the incomplete rows of each table, in no particular order."""
-        if not self._incomplete:
-            return {}
-        return by_table(row for row in self._all() if row[1].table.lacks(row[2]))
-
-    def _all(self) -> Iterator[Row]:
-        for timestamp, rows in self._rows.items():
-            for source, values in rows.items():
-                yield timestamp, source, values
+    def incomplete(self) -> Rows:
+        """Return the incomplete rows."""
+        return arrange(self._lacking())
 
     def broken(self) -> list[Key]:
         """Return the rows of which a required sample was rejected and others may be waiting."""
@@ -220,9 +242,10 @@ class Batch:
         self.rejected.append(Rejected(source, column, timestamp, value, reason))
 
 
-def by_table(rows: Iterable[Row]) -> dict[Table, list[Row]]:
-    """Return rows by their tables."""
-    found: defaultdict[Table, list[Row]] = defaultdict(list)
-    for row in rows:
-        found[row[1].table].append(row)
-    return dict(found)
+def without_empty(rows: Rows) -> Rows:
+    """Return the same rows without tables and times that have none."""
+    found = {
+        table: {timestamp: rows for timestamp, rows in by_time.items() if rows}
+        for table, by_time in rows.items()
+    }
+    return {table: by_time for table, by_time in found.items() if by_time}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from receiver.rows.reasons import Reason
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 POSTGRES_EPOCH_MS: Final = 946_684_800_000
 """2000-01-01 UTC, from which PostgreSQL counts, in milliseconds since the Unix epoch."""
@@ -26,6 +29,10 @@ STALE_BITS: Final = (0x7FF0000000000002).to_bytes(8, "little")
 
 Check: TypeAlias = Callable[[float], "Reason | None"]
 """Returns why a column does not take a sample's value; None if it does."""
+Floats: TypeAlias = "NDArray[np.float64]"
+Numbers: TypeAlias = "NDArray[np.float64] | NDArray[np.int64]"
+Takes: TypeAlias = Callable[[float], bool]
+"""Returns whether a value is a usual one that the column takes; `Check` decides on all others."""
 Read: TypeAlias = Callable[[float], Any]
 """Returns what a row holds for a sample's value that `Check` has passed."""
 
@@ -45,25 +52,30 @@ class ColumnType(NamedTuple):
     """Its name in a declaration."""
     sql: str
     """Its name in PostgreSQL."""
+    takes: Takes
     check: Check
     read: Read
-    read_all: Callable[[Iterable[float]], Iterable[Any]]
-    """Reads many values, where a call for each would take longer than the reading."""
+    read_all: Callable[[Floats], Numbers]
+    """Reads many values, which `Check` has passed."""
 
 
-class CachedCheck(dict[float, "Reason | None"]):
-    """A check for columns that take few different values, so that most are looked up."""
+class Known(dict[float, bool]):
+    """Whether a column takes a value, for those few that come up again and again.
+
+    Args:
+        check: Decides on a value that has not come up before.
+    """
 
     def __init__(self, check: Check) -> None:
         super().__init__()
         self._check = check
 
-    def __missing__(self, value: float) -> Reason | None:
+    def __missing__(self, value: float) -> bool:
         """Check a value that has not come up before."""
         if len(self) >= MAX_CACHED:
             self.clear()
-        self[value] = reason = self._check(value)
-        return reason
+        self[value] = takes = self._check(value) is None
+        return takes
 
 
 def check_finite(value: float) -> Reason | None:
@@ -89,6 +101,11 @@ def whole(low: int, end: int) -> Check:
     return check
 
 
+def few(name: str, sql: str, check: Check, read: Read) -> ColumnType:
+    """Return a type of which a column mostly has the same few values."""
+    return ColumnType(name, sql, Known(check).__getitem__, check, read, as_they_are)
+
+
 def timestamp(unit: int) -> ColumnType:
     """Return the type of a Unix time in `unit` microseconds.
 
@@ -103,28 +120,31 @@ def timestamp(unit: int) -> ColumnType:
         top, bottom = value.as_integer_ratio()
         return (2 * top * unit + bottom) // (2 * bottom) - POSTGRES_EPOCH
 
+    def takes(value: float) -> bool:
+        return EXACT_FROM <= value < EXACT_TO
+
     def check(value: float) -> Reason | None:
-        if EXACT_FROM <= value < EXACT_TO:
-            return None
         reason = check_finite(value)
         if reason is None and not MIN_TIMESTAMP <= read(value) < END_TIMESTAMP:
             return Reason.OUT_OF_RANGE
         return reason
 
-    def read_all(values: Iterable[float]) -> list[int]:
-        return [
-            (number := int(value)) * unit + int((value - number) * unit + 0.5) - POSTGRES_EPOCH
-            if EXACT_FROM <= value < EXACT_TO
-            else read(value)
-            for value in values
-        ]
+    def read_all(values: Floats) -> Numbers:
+        exact = (values >= EXACT_FROM) & (values < EXACT_TO)
+        numbers = values.astype("int64")
+        found: Numbers = (
+            numbers * unit + ((values - numbers) * unit + 0.5).astype("int64") - POSTGRES_EPOCH
+        )
+        if not exact.all():
+            found[~exact] = [read(value) for value in values[~exact].tolist()]
+        return found
 
-    return ColumnType("timestamp", "timestamptz", check, read, read_all)
+    return ColumnType("timestamp", "timestamptz", takes, check, read, read_all)
 
 
-def simple(name: str, sql: str, check: Check, read: Read) -> ColumnType:
-    """Return a type whose values are read one by one."""
-    return ColumnType(name, sql, check, read, partial(map, read))
+def as_they_are(values: Floats) -> Numbers:
+    """Return the values themselves; numbers of a type are made of them where they are written."""
+    return values
 
 
 def same(value: float) -> float:
@@ -132,9 +152,18 @@ def same(value: float) -> float:
     return value
 
 
-CODE: Final = simple("code", "integer", CachedCheck(whole(-(2**31), 2**31)).__getitem__, int)
-BIGINT: Final = simple("bigint", "bigint", whole(-(2**63), 2**63), int)
-BOOLEAN: Final = simple("boolean", "boolean", CachedCheck(whole(0, 2)).__getitem__, bool)
-DOUBLE: Final = simple("double", "double precision", check_finite, same)
-SPECIAL_DOUBLE: Final = simple("double", "double precision", check_number, same)
+def fits_bigint(value: float) -> bool:
+    """Return whether a value is a whole number that BIGINT holds."""
+    return value.is_integer() and -(2.0**63) <= value < 2.0**63
+
+
+CODE: Final = few("code", "integer", whole(-(2**31), 2**31), int)
+BIGINT: Final = ColumnType(
+    "bigint", "bigint", fits_bigint, whole(-(2**63), 2**63), int, as_they_are
+)
+BOOLEAN: Final = few("boolean", "boolean", whole(0, 2), bool)
+DOUBLE: Final = ColumnType(
+    "double", "double precision", math.isfinite, check_finite, same, as_they_are
+)
+SPECIAL_DOUBLE: Final = DOUBLE._replace(check=check_number)
 """A double that may be NaN, +Inf or -Inf."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from receiver.rows.reasons import Reason
@@ -56,6 +59,9 @@ Sample: TypeAlias = tuple[Series, int, float]
 Row: TypeAlias = tuple[int, Source, Values]
 """A row of the source's table, complete or not: timestamp (milliseconds since the Unix epoch),
 source, and the samples that came."""
+
+Rows: TypeAlias = Mapping[Table, Mapping[int, Mapping[Source, Values]]]
+"""Rows, complete or not: by table, timestamp (milliseconds since the Unix epoch) and source."""
 
 Key: TypeAlias = tuple[int, Source]
 """What tells rows apart: timestamp (milliseconds since the Unix epoch) and source."""
@@ -119,3 +125,21 @@ class WriteRequest(NamedTuple):
     histograms: int
     exemplars: int
     faults: Faults
+
+
+def arrange(rows: Iterable[Row]) -> Rows:
+    """Return rows by table, time and source."""
+    found: defaultdict[Table, defaultdict[int, dict[Source, Values]]] = defaultdict(
+        partial(defaultdict, dict)
+    )
+    for timestamp, source, values in rows:
+        found[source.table][timestamp][source] = values
+    return found
+
+
+def each_row(rows: Rows) -> Iterator[Row]:
+    """Yield rows one by one."""
+    for by_time in rows.values():
+        for timestamp, some in by_time.items():
+            for source, values in some.items():
+                yield timestamp, source, values

@@ -30,7 +30,18 @@ class Column:
         codes: The table that says what the values mean, for a column of type `code`.
     """
 
-    __slots__ = ("check", "codes", "metric", "name", "read", "required", "slot", "special", "type")
+    __slots__ = (
+        "check",
+        "codes",
+        "metric",
+        "name",
+        "read",
+        "required",
+        "slot",
+        "special",
+        "takes",
+        "type",
+    )
 
     def __init__(
         self,
@@ -49,6 +60,7 @@ class Column:
         self.special = type_ is SPECIAL_DOUBLE
         """Whether NaN and the infinities are values."""
         # Looked up for each sample.
+        self.takes = type_.takes
         self.check = type_.check
         self.read = type_.read
         self.slot = 0

@@ -14,7 +14,7 @@ from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, describe
 from receiver.storage.connection.places import quote
 from receiver.storage.writing.each import UNIQUE_VIOLATION, run_for_each
-from receiver.storage.writing.encoding import encode_copy, to_columns, to_entries
+from receiver.storage.writing.encoding import to_columns, to_entries
 from receiver.storage.writing.judging import judge
 from receiver.storage.writing.records import (
     KEY,
@@ -42,6 +42,9 @@ async def copy_rows(connection: Connection, table: Table, records: list[Record])
     Raises:
         DuplicateRowError: one is there, or Citus does not say what a node has said.
     """
+    # numpy takes 10 MiB: a receiver that has stored nothing yet does without.
+    from receiver.storage.writing.copying import encode_copy  # noqa: PLC0415
+
     try:
         status: str = await connection.copy_to_table(
             table.name,

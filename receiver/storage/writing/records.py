@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from receiver.rows.columns import POSTGRES_EPOCH_MS
-from receiver.rows.model import Key, Labels, Rejected, Row, Source
+from receiver.rows.model import Key, Labels, Rejected, Row, Rows, Source, arrange, each_row
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column, Table, Values
 from receiver.storage.writing.labels import cut, digest, to_json
@@ -29,6 +29,7 @@ Entry = TypeVar("Entry")
 
 KEY: Final = itemgetter(0, 1)
 """created_at and source_id of a record."""
+SOURCE_ID: Final = itemgetter(1)
 
 
 class RejectedRecord(NamedTuple):
@@ -60,48 +61,50 @@ class Refusal(NamedTuple):
 class Contents(NamedTuple):
     """What one transaction writes."""
 
-    rows: dict[Table, list[Row]]
-    incomplete: dict[Table, list[Row]]
+    rows: Rows
+    incomplete: Rows
     rejected: list[Rejected]
     broken: Sequence[Key] = ()
     """Rows of which a required sample was rejected: what waits of them must be rejected, too."""
     repeated: Mapping[str, int] = Counter()
     """Samples that only repeat one of these, by table; they are counted and not written."""
 
-    def all_rows(self) -> Iterator[tuple[Table, list[Row]]]:
-        """Yield the rows of each table, complete ones and the others."""
-        yield from self.rows.items()
-        yield from self.incomplete.items()
+    def tables(self) -> Iterator[tuple[Table, int, Mapping[Source, Values]]]:
+        """Yield the rows of each table and time, complete ones and the others."""
+        for rows in (self.rows, self.incomplete):
+            for table, by_time in rows.items():
+                for timestamp, some in by_time.items():
+                    yield table, timestamp, some
 
     def sources(self) -> set[Source]:
         """Return every source that something belongs to."""
         found = {sample.source for sample in self.rejected}
-        for _, rows in self.all_rows():
-            found.update(row[1] for row in rows)
+        for _, _, rows in self.tables():
+            found.update(rows)
         return found
 
     def codes(self) -> dict[str, set[int]]:
         """Return every code there is, by the table that is to say what it means."""
         found: defaultdict[str, set[int]] = defaultdict(set)
-        for table, rows in self.all_rows():
+        for table, _, rows in self.tables():
             for column in table.codes:
-                found[column.codes or ""] |= codes_of(column, rows)
+                found[column.codes or ""] |= codes_of(column, rows.values())
         return dict(found)
 
     def timestamps(self) -> dict[Table, set[int]]:
         """Return the times of each table's rows, in milliseconds since the Unix epoch."""
         found: defaultdict[Table, set[int]] = defaultdict(set)
-        for table, rows in self.all_rows():
-            found[table].update(row[0] for row in rows)
+        for table, timestamp, _ in self.tables():
+            found[table].add(timestamp)
         return found
 
     def size(self) -> int:
         """Return how many entries there are, of any kind."""
-        return sum(len(rows) for _, rows in self.all_rows()) + len(self.rejected)
+        return sum(len(rows) for _, _, rows in self.tables()) + len(self.rejected)
 
     def row_count(self) -> int:
         """Return how many rows there are that are complete."""
-        return sum(map(len, self.rows.values()))
+        return sum(len(rows) for by_time in self.rows.values() for rows in by_time.values())
 
     def part(self, choose: Callable[[Source], bool]) -> tuple[Contents, Contents]:
         """Return what belongs to chosen sources, and what to others."""
@@ -111,8 +114,8 @@ class Contents(NamedTuple):
 
     def _only(self, choose: Callable[[Source], bool]) -> Contents:
         return Contents(
-            filtered(self.rows, choose),
-            filtered(self.incomplete, choose),
+            arrange(row for row in each_row(self.rows) if choose(row[1])),
+            arrange(row for row in each_row(self.incomplete) if choose(row[1])),
             [sample for sample in self.rejected if choose(sample.source)],
             [key for key in self.broken if choose(key[1])],
             self.repeated,
@@ -144,18 +147,10 @@ class Contents(NamedTuple):
             return None if rest == source.table.empty else keep((timestamp, source, rest))
 
         rows, incomplete = (
-            {table: [kept for row in rows if (kept := keep(row))] for table, rows in some.items()}
+            arrange(kept for row in each_row(some) if (kept := keep(row)))
             for some in (self.rows, self.incomplete)
         )
         return Contents(rows, incomplete, rejected, broken, self.repeated)
-
-
-def filtered(
-    rows: Mapping[Table, list[Row]], choose: Callable[[Source], bool]
-) -> dict[Table, list[Row]]:
-    """Return the rows of chosen sources."""
-    chosen = {table: [row for row in some if choose(row[1])] for table, some in rows.items()}
-    return {table: some for table, some in chosen.items() if some}
 
 
 def reject(row: Row, refusal: Refusal) -> Iterable[Rejected]:
@@ -168,7 +163,7 @@ def reject(row: Row, refusal: Refusal) -> Iterable[Rejected]:
             yield Rejected(source, column, timestamp, value, Reason.WITH_OTHER)
 
 
-def to_records(rows: Mapping[Table, Iterable[Row]]) -> Records:
+def to_records(rows: Rows) -> Records:
     """Turn rows into records, by table in the order in which tables are locked.
 
     Raises:
@@ -176,16 +171,18 @@ def to_records(rows: Mapping[Table, Iterable[Row]]) -> Records:
     """
     found: Records = {}
     for table in sorted(rows, key=lambda table: table.name):
-        # No function for each: this runs once a row on the hot path.
-        records = [
-            ((timestamp - POSTGRES_EPOCH_MS) * 1000, source.id or 0, values, source)
-            for timestamp, source, values in rows[table]
-        ]
-        if 0 in map(itemgetter(1), records):
-            without = next(source for _, source, _ in rows[table] if not source.id)
+        records: list[Record] = []
+        for timestamp, some in sorted(rows[table].items()):
+            created_at = (timestamp - POSTGRES_EPOCH_MS) * 1000
+            # No function for each: this runs once a row on the hot path.
+            records += sorted(
+                [(created_at, source.id or 0, values, source) for source, values in some.items()],
+                key=SOURCE_ID,
+            )
+        if 0 in map(SOURCE_ID, records):
+            without = next(record[3] for record in records if not record[1])
             raise RuntimeError(f"{without} has no id yet")
         if records:
-            records.sort(key=KEY)
             found[table] = records
     return found
 
@@ -265,10 +262,10 @@ def identify(source: Source, labels: Labels) -> tuple[int | None, bytes | None, 
     return None, digest(source.labels), to_json(labels)
 
 
-def codes_of(column: Column, records: Iterable[Record | Row]) -> set[int]:
+def codes_of(column: Column, rows: Iterable[Values]) -> set[int]:
     """Return the codes that rows have in a column."""
-    values = {record[2][column.slot] for record in records}
-    return {int(value) for value in values if value is not None}
+    found = {*map(itemgetter(column.slot), rows)}
+    return {int(value) for value in found if value is not None}
 
 
 def count_samples(table: Table, records: Sequence[Record]) -> int:

@@ -70,7 +70,7 @@ def check_references(table: Table, records: list[Record]) -> str:
     codes = {
         column.name: {
             "table": column.codes,
-            "keys": sorted(codes_of(column, records)),
+            "keys": sorted(codes_of(column, [record[2] for record in records])),
         }
         for column in table.codes
     }

@@ -295,7 +295,7 @@ class Writer:
             ]
             needed: set[int] = set()
             for table, column in columns:
-                needed |= codes_of(column, completed[table])
+                needed |= codes_of(column, [record[2] for record in completed[table]])
             refused = await codes.ensure(connection, needed, each=each)
             if not refused:
                 continue

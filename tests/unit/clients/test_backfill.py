@@ -27,7 +27,7 @@ from receiver.commands.arguments import moment
 from receiver.config.catalogue import built_in
 from receiver.errors import SetupError
 from receiver.rows.batch import Batch, Outcomes
-from receiver.rows.model import Sample
+from receiver.rows.model import Sample, each_row
 from receiver.storage.writing.backfills import Progress
 from tests.messages import NOW
 from tests.tables import catalogue
@@ -92,7 +92,7 @@ async def test_every_sample_of_the_range_is_read_once(
     assert kept == [window.progress for window in windows]
     assert all(one[1] == other[0] for one, other in pairwise(asked))
     assert all(begin < until <= begin + LONGEST_SPAN for begin, until in asked)
-    rows = [row for found in stored.batch.rows().values() for row in found]
+    rows = list(each_row(stored.batch.rows()))
     assert sorted(row[0] for row in rows) == sorted(t for t in times if t <= end)
     labels = {row[1].labels for row in rows}
     assert labels <= {(("cluster", "c"), ("instance", "a"), ("site", "own"))}

@@ -20,7 +20,7 @@ from receiver.protocol.series import FILTERED, SeriesCache, join
 from receiver.protocol.tally import for_each_table
 from receiver.rows.batch import Batch, Outcomes, TimeWindow
 from receiver.rows.columns import BIGINT, BOOLEAN, CODE, DOUBLE, SPECIAL_DOUBLE
-from receiver.rows.model import Key, Labels, Rejected, Row, Sample, Series, Source
+from receiver.rows.model import Key, Labels, Rejected, Row, Rows, Sample, Series, Source, each_row
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue, Column, Table
 from tests import random_rows, strategies
@@ -130,15 +130,15 @@ def place_of(key: Key) -> Place:
     return source.table.name, source.labels, timestamp
 
 
-def rows_of(found: dict[Table, list[Row]]) -> dict[Place, Exact]:
-    """Rows by their places; fails if one is there twice, or in the list of another table."""
+def rows_of(found: Rows) -> dict[Place, Exact]:
+    """Rows by their places; fails if one is among those of another table, or a part is empty."""
     rows: dict[Place, Exact] = {}
-    for table, some in found.items():
-        assert some
-        for timestamp, source, values in some:
+    for table, by_time in found.items():
+        assert by_time
+        assert all(by_time.values())
+        for timestamp, source, values in each_row({table: by_time}):
             place = place_of((timestamp, source))
             assert source.table is table
-            assert place not in rows
             rows[place] = {column.name: bits(value) for column, value in table.samples(values)}
     return rows
 
@@ -345,11 +345,11 @@ def press(column: Column, value: float = 1.0, timestamp: int = NOW) -> Sample:
 
 
 def complete(batch: Batch) -> list[Row]:
-    return [row for rows in batch.rows().values() for row in rows]
+    return list(each_row(batch.rows()))
 
 
 def incomplete(batch: Batch) -> list[Row]:
-    return [row for rows in batch.incomplete().values() for row in rows]
+    return list(each_row(batch.incomplete()))
 
 
 def test_samples_of_other_times_or_sources_are_no_row() -> None:
@@ -372,8 +372,8 @@ def test_tables_share_no_rows() -> None:
     batch, _ = batch_of([sample(NOTED.columns[0], 2.0, NOW, sources[1])])
     batch.add([sample(level, 1.0, NOW, sources[0])])
     assert batch.rows() == {
-        LEVEL: [(NOW, sources[0], [1.0])],
-        NOTED: [(NOW, sources[1], [2.0, None])],
+        LEVEL: {NOW: {sources[0]: [1.0]}},
+        NOTED: {NOW: {sources[1]: [2.0, None]}},
     }
 
 
@@ -476,7 +476,7 @@ def test_one_required_column_waits_for_nothing() -> None:
     who = Source(LEVEL, ())
     batch, _ = batch_of([sample(LEVEL.columns[0], 1.5, NOW, who)])
     assert not batch.is_incomplete
-    assert batch.rows() == {LEVEL: [(NOW, who, [1.5])]}
+    assert batch.rows() == {LEVEL: {NOW: {who: [1.5]}}}
 
 
 def test_an_optional_sample_waits_for_the_one_that_is_required() -> None:
@@ -487,7 +487,7 @@ def test_an_optional_sample_waits_for_the_one_that_is_required() -> None:
     assert lone.is_incomplete
     batch, _ = batch_of([noted], [sample(level, 1.5, NOW, who)])
     assert not batch.is_incomplete
-    assert batch.rows() == {NOTED: [(NOW, who, [1.5, 1.0])]}
+    assert batch.rows() == {NOTED: {NOW: {who: [1.5, 1.0]}}}
 
 
 # --- stale markers and times ----------------------------------------------------------------------

@@ -1,66 +1,23 @@
-"""Rows as PostgreSQL takes them, down to the bytes of a COPY."""
+"""Rows as statements take them, to the last bit."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from receiver.rows.columns import BIGINT, BOOLEAN, CODE, DOUBLE, SPECIAL_DOUBLE
-from receiver.rows.model import Source
-from receiver.rows.tables import Column, LabelColumn, Table, Values
+from receiver.rows.tables import Table
 from receiver.storage.writing.each import to_json
-from receiver.storage.writing.encoding import (
-    encode_copy,
-    encode_label,
-    encode_labels,
-    to_columns,
-    to_entries,
-)
-from receiver.storage.writing.records import Record, to_records
+from receiver.storage.writing.encoding import to_columns, to_entries
+from receiver.storage.writing.records import Record
 from receiver.storage.writing.statements import Statements
-from tests import random_rows
-from tests.messages import bits, from_bits
-from tests.random_rows import TYPES, reading
-from tests.rows import LOGS
+from tests.records import exact, expected, records, sql_types
 
 few = hypothesis_settings(max_examples=60)
-
-
-@st.composite
-def records(draw: st.DrawFn, *, complete: bool = True) -> tuple[Table, list[Record]]:
-    """A table and some of its rows."""
-    table = draw(random_rows.tables().filter(lambda table: complete or table.width > 1))
-    rows = draw(random_rows.rows_of(table, complete=complete, least=1))
-    return table, to_records({table: rows})[table]
-
-
-def parse_copy(stream: bytes) -> list[list[bytes | None]]:
-    """Read PostgreSQL's binary format (documentation of COPY, "Binary Format")."""
-    signature, flags, extension = struct.unpack_from(">11sii", stream)
-    assert signature == b"PGCOPY\n\xff\r\n\0"
-    assert flags == 0
-    place = 19 + extension
-    tuples: list[list[bytes | None]] = []
-    while True:
-        (fields,) = struct.unpack_from(">h", stream, place)
-        place += 2
-        if fields == -1:
-            assert place == len(stream)
-            return tuples
-        values: list[bytes | None] = []
-        for _ in range(fields):
-            (size,) = struct.unpack_from(">i", stream, place)
-            place += 4
-            values.append(None if size == -1 else stream[place : place + size])
-            place += max(size, 0)
-        tuples.append(values)
 
 
 def parse_field(sql: str, field: bytes | None) -> Any:  # noqa: ANN401  any type
@@ -77,172 +34,6 @@ def parse_field(sql: str, field: bytes | None) -> Any:  # noqa: ANN401  any type
         return field == b"\1"
     assert len(field) == {"integer": 4, "bigint": 8, "timestamptz": 8}[sql]
     return int.from_bytes(field, "big", signed=True)
-
-
-def escaped(value: str | int | None) -> str | int | None:
-    """A label value as text without NUL."""
-    return value.replace("␀", "␀␀").replace("\0", "␀0") if isinstance(value, str) else value
-
-
-def sql_types(table: Table) -> list[str]:
-    """The types of all columns, in the order of `Statements.columns`."""
-    samples, labels = [one.type.sql for one in table.columns], [one.type for one in table.labels]
-    return ["timestamptz", "integer", *samples, *labels]
-
-
-def expected(table: Table, record: Record, *, labels: bool = True) -> list[Any]:
-    """What a row holds."""
-    created_at, source_id, values, source = record
-    samples = [
-        None if value is None else reading(column.type, value)
-        for column, value in zip(table.columns, values, strict=True)
-    ]
-    texts = dict(source.labels)
-    copied = [
-        texts.get(column.label) if column.type == "text" else as_int(texts.get(column.label))
-        for column in table.labels
-    ]
-    return [created_at, source_id, *samples, *(map(escaped, copied) if labels else [])]
-
-
-def as_int(text: str | None) -> int | None:
-    return None if text is None else int(text)
-
-
-def exact(values: Sequence[Any]) -> list[Any]:
-    """The same with floats as their bits, and types told apart."""
-    return [
-        bits(value) if isinstance(value, float) else (type(value).__name__, value)
-        for value in values
-    ]
-
-
-# --- COPY -----------------------------------------------------------------------------------------
-
-
-@hypothesis_settings(max_examples=200)
-@given(records())
-def test_a_copy_holds_every_value(drawn: tuple[Table, list[Record]]) -> None:
-    table, rows = drawn
-    parsed = parse_copy(bytes(encode_copy(table, rows)))
-    assert len(parsed) == len(rows)
-    types = sql_types(table)
-    for fields, row in zip(parsed, rows, strict=True):
-        found = [parse_field(sql, field) for sql, field in zip(types, fields, strict=True)]
-        assert exact(found) == exact(expected(table, row))
-
-
-def made_of_all_types(*, required: bool) -> tuple[Table, Record]:
-    """A table with a column of each type, and a row."""
-    columns = [
-        Column(name, f"metric_{name}", kind, required=required) for name, kind in TYPES.items()
-    ]
-    # The first is not NULL in any row.
-    columns.insert(0, Column("needed", "needed", BIGINT))
-    labels = [
-        LabelColumn("line", "line", "text"),
-        LabelColumn("number", "number", "bigint"),
-        LabelColumn("none", "none", "text"),
-    ]
-    table = Table("all types", columns, labels=labels)
-    values = {
-        "needed": -2.0,
-        "code": -1.0,
-        "bigint": 2.0**40,
-        "double": -0.0,
-        "special": float("inf"),
-        "boolean": 1.0,
-        "seconds": 946_684_800.5,
-        "milliseconds": 946_684_800_001.0,
-    }
-    source = Source(table, (("line", "값\0␀"), ("number", "-7")))
-    return table, (1, 2, [values[column.name] for column in table.columns], source)
-
-
-@pytest.mark.parametrize("required", [True, False], ids=["required", "optional"])
-def test_a_copy_of_one_row_byte_by_byte(required: bool) -> None:
-    fields = (
-        "5047434f50590aff0d0a00 00000000 00000000"
-        "000d"
-        "00000008 0000000000000001"
-        "00000004 00000002"
-        "00000008 fffffffffffffffe"
-        "00000004 ffffffff"
-        "00000008 0000010000000000"
-        "00000008 8000000000000000"
-        "00000008 7ff0000000000000"
-        "00000001 01"
-        "00000008 000000000007a120"
-        "00000008 00000000000003e8"
-        "0000000d eab092 e2908030 e29080e29080"
-        "00000008 fffffffffffffff9"
-        "ffffffff"
-        "ffff"
-    )
-    table, record = made_of_all_types(required=required)
-    assert bytes(encode_copy(table, [record])) == bytes.fromhex(fields)
-
-
-def test_a_copy_of_the_pair_byte_by_byte() -> None:
-    fields = (
-        "5047434f50590aff0d0a00 00000000 00000000"
-        "0004"
-        "00000008 0000000000000001"
-        "00000004 00000002"
-        "00000004 ffffffff"
-        "00000008 fffffffffffffffe"
-        "ffff"
-    )
-    record: Record = (1, 2, [-1.0, 946_684_799.999998], Source(LOGS, ()))
-    assert bytes(encode_copy(LOGS, [record])) == bytes.fromhex(fields)
-
-
-def test_a_copy_is_a_view_for_asyncpg() -> None:
-    assert isinstance(encode_copy(*one_row()), memoryview)
-
-
-def one_row() -> tuple[Table, list[Record]]:
-    table, record = made_of_all_types(required=False)
-    return table, [record]
-
-
-def test_a_missing_sample_is_null() -> None:
-    table, (created_at, source_id, values, source) = made_of_all_types(required=False)
-    lacking: Values = [values[0], *[None] * (table.width - 1)]
-    parsed = parse_copy(bytes(encode_copy(table, [(created_at, source_id, lacking, source)])))
-    assert [field is None for field in parsed[0]] == [
-        *(False, False, False),
-        *[True] * (table.width - 1),
-        *(False, False, True),
-    ]
-
-
-def test_as_many_columns_as_a_table_can_have() -> None:
-    columns = [Column(f"c{number}", f"m{number}", DOUBLE) for number in range(500)]
-    table = Table("wide", columns)
-    rows: list[Record] = [(at, 1, [float(at)] * 500, Source(table, ())) for at in range(3)]
-    for fields, row in zip(parse_copy(bytes(encode_copy(table, rows))), rows, strict=True):
-        assert [parse_field("double precision", field) for field in fields[2:]] == row[2]
-
-
-# --- labels ---------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.text(), unique=True, max_size=5))
-def test_different_texts_stay_different_without_nul(texts: list[str]) -> None:
-    more = [*texts, *(text.replace("\0", "␀") for text in texts), "\0", "␀", "␀0", "\0␀", "␀\0"]
-    encoded = {text: encode_label(text) for text in more}
-    assert len(set(encoded.values())) == len(encoded)
-    for text, field in encoded.items():
-        (size,) = struct.unpack_from(">i", field)
-        assert size == len(field) - 4
-        assert field[4:].decode() == escaped(text)
-
-
-def test_labels_of_one_value_in_columns_of_two_types() -> None:
-    found = list(encode_labels([["1", 1, None], ["1", 1, "1"], [None, None, ""]]))
-    text, number, null = b"\0\0\0\x011", b"\0\0\0\x08" + bytes(7) + b"\x01", b"\xff" * 4
-    assert found == [[text, text, null], [number, number, null], [null, text, bytes(4)]]
 
 
 # --- arrays and JSON ------------------------------------------------------------------------------
@@ -280,12 +71,3 @@ def test_an_entry_in_json_holds_every_value(drawn: tuple[Table, list[Record]]) -
                 assert (found == "nan") == (value != value)  # noqa: PLR0124  NaN
             else:
                 assert (type(found), found) == (type(value), value)
-
-
-@pytest.mark.parametrize("kind", [SPECIAL_DOUBLE, DOUBLE, CODE, BOOLEAN])
-def test_a_special_value_is_copied_with_its_bits(kind: Any) -> None:  # noqa: ANN401  a type
-    column = Column("value", "value", kind)
-    table = Table("t", [column])
-    value = from_bits(0xFFF8000000001234) if kind is SPECIAL_DOUBLE else 1.0
-    ((_, _, field),) = parse_copy(bytes(encode_copy(table, [(1, 2, [value], Source(table, ()))])))
-    assert exact([parse_field(kind.sql, field)]) == exact([reading(kind, value)])

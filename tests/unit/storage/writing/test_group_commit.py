@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from receiver.errors import DatabaseUnavailableError, ReceiverError, ShuttingDownError
 from receiver.rows.batch import Batch, Outcomes
 from receiver.rows.columns import DOUBLE
-from receiver.rows.model import Row, Sample, Series, Source
+from receiver.rows.model import Row, Sample, Series, Source, each_row
 from receiver.rows.tables import Column, Table
 from receiver.storage.writing.gathering import PARTS, PASSES
 from receiver.storage.writing.group_commit import Batching, GroupCommit
@@ -47,11 +47,11 @@ def pair(number: int = 0) -> list[Sample]:
 
 
 def complete(contents: Contents) -> list[Row]:
-    return [row for rows in contents.rows.values() for row in rows]
+    return list(each_row(contents.rows))
 
 
 def incomplete(contents: Contents) -> list[Row]:
-    return [row for rows in contents.incomplete.values() for row in rows]
+    return list(each_row(contents.incomplete))
 
 
 class Writes:
@@ -430,7 +430,7 @@ async def test_a_row_of_several_samples_waits_for_the_last_of_them(
         for task in tasks:
             assert await outcome(task) == Outcomes(accepted=1)
     (contents,) = writes.contents
-    assert contents.rows == {WIDE: [(NOW, ALL_SOURCES["wide"], [1.0, 1.0, 1.0])]}
+    assert contents.rows == {WIDE: {NOW: {ALL_SOURCES["wide"]: [1.0, 1.0, 1.0]}}}
     assert not contents.incomplete
 
 
@@ -440,7 +440,7 @@ async def test_a_row_of_one_column_waits_for_nothing(
     traffic.arriving = 100
     async with opened() as group_commit:
         await outcome(asyncio.create_task(group_commit.store([sample_of((("single", 0), 0))])))
-    assert writes.contents[0].rows == {SINGLE: [(NOW, ALL_SOURCES["single"], [1.0])]}
+    assert writes.contents[0].rows == {SINGLE: {NOW: {ALL_SOURCES["single"]: [1.0]}}}
 
 
 @pytest.mark.parametrize("samples", [pair(), [status(value=0.5)]], ids=["pair", "rejected"])

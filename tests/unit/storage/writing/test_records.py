@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from receiver.rows.columns import BIGINT, CODE, DOUBLE, POSTGRES_EPOCH_MS
-from receiver.rows.model import Key, Labels, Rejected, Row, Source
+from receiver.rows.model import Key, Labels, Rejected, Row, Source, arrange, each_row
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column, Table
 from receiver.storage.writing.labels import cut, to_json
@@ -75,8 +76,8 @@ def all_contents(draw: st.DrawFn) -> Contents:
     incomplete = {table: draw(random_rows.rows_of(table, complete=False)) for table in tables}
     everything = [row for some in (*rows.values(), *incomplete.values()) for row in some]
     return Contents(
-        {table: some for table, some in rows.items() if some},
-        {table: some for table, some in incomplete.items() if some},
+        arrange(chain.from_iterable(rows.values())),
+        arrange(chain.from_iterable(incomplete.values())),
         draw(rejected_of(everything)),
         [row[:2] for row in everything if draw(st.booleans())],
         Counter({table.name: draw(st.integers(1, 9)) for table in tables}),
@@ -102,16 +103,15 @@ def exact_rejected(one: Rejected) -> tuple[Exact, Reason, str | None]:
 
 
 def all_rows(contents: Contents) -> list[Row]:
-    return [
-        row for some in (*contents.rows.values(), *contents.incomplete.values()) for row in some
-    ]
+    return [*each_row(contents.rows), *each_row(contents.incomplete)]
 
 
 def described(contents: Contents) -> Counter[str]:
     """Everything in it, as text: a NaN is not equal to itself."""
     found = Counter[str]()
     for kind, some in (("row", contents.rows), ("incomplete", contents.incomplete)):
-        for table, rows in some.items():
+        for table, by_time in some.items():
+            rows = list(each_row({table: by_time}))
             assert all(row[1].table is table for row in rows)
             found.update(repr((kind, exact(row))) for row in rows)
     found.update(repr(exact_rejected(one)) for one in contents.rejected)
@@ -133,23 +133,18 @@ def test_rows_are_sorted_by_their_key_and_tables_by_their_name(contents: Content
             assert keys == sorted(keys)
             assert Counter(repr(record) for record in records) == Counter(
                 repr((to_postgres_time(timestamp), who.id, values, who))
-                for timestamp, who, values in rows[table]
+                for timestamp, who, values in each_row({table: rows[table]})
             )
 
 
 def test_tables_without_rows_have_no_records() -> None:
-    assert to_records({PRESS: [], LOGS: []}) == {}
-
-
-def test_the_first_of_several_rows_with_one_key_stays_the_first() -> None:
-    batch: list[Row] = [(NOW, SOURCES[0], [status, 0.0]) for status in (5.0, 3.0, 4.0)]
-    assert [record[2][0] for record in to_records({LOGS: batch})[LOGS]] == [5, 3, 4]
+    assert to_records({PRESS: {}, LOGS: {NOW: {}}}) == {}
 
 
 def test_time_comes_before_source() -> None:
     late, early = (NOW + 1, SOURCES[0]), (NOW, SOURCES[2])
     other = (NOW, SOURCES[1])
-    found = to_records({LOGS: [(*at, [0.0, 0.0]) for at in (late, early, other)]})[LOGS]
+    found = to_records(arrange((*at, [0.0, 0.0]) for at in (late, early, other)))[LOGS]
     assert [record[:2] for record in found] == [
         (to_postgres_time(NOW), 2),
         (to_postgres_time(NOW), 3),
@@ -163,7 +158,7 @@ LIMITS = (random_rows.FIRST_MS, random_rows.END_MS - 1)
 
 @pytest.mark.parametrize("timestamp", [0, -1, NOW, POSTGRES_EPOCH_MS, -62_135_596_800_000, *LIMITS])
 def test_a_time_is_exact(timestamp: int) -> None:
-    ((record,),) = to_records({LOGS: [(timestamp, SOURCES[0], [0.0, 0.0])]}).values()
+    ((record,),) = to_records({LOGS: {timestamp: {SOURCES[0]: [0.0, 0.0]}}}).values()
     assert record[0] == to_postgres_time(timestamp)
     assert record[0] == timestamp * 1000 + random_rows.UNIX_EPOCH
     assert to_milliseconds(record[0]) == timestamp
@@ -171,7 +166,7 @@ def test_a_time_is_exact(timestamp: int) -> None:
 
 def test_a_row_of_a_source_without_an_id_is_a_fault_of_ours() -> None:
     with pytest.raises(RuntimeError, match=r"instance='None'.* has no id yet"):
-        to_records({LOGS: [(NOW, SOURCES[0], [0.0, 0.0]), (NOW, source(None), [0.0, None])]})
+        to_records({LOGS: {NOW: {SOURCES[0]: [0.0, 0.0], source(None): [0.0, None]}}})
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -182,12 +177,14 @@ def test_a_row_of_a_source_without_an_id_is_a_fault_of_ours() -> None:
 def test_samples_are_counted(contents: Contents) -> None:
     for rows in (contents.rows, contents.incomplete):
         for table, records in to_records(rows).items():
-            samples = [one for row in rows[table] for one in exact(row)]
+            drawn = list(each_row({table: rows[table]}))
+            samples = [one for row in drawn for one in exact(row)]
             if rows is contents.rows or table.optional:
                 assert count_samples(table, records) == len(samples)
             for column in table.codes:
-                codes = [row[2][column.slot] for row in rows[table]]
-                assert codes_of(column, records) == {int(one) for one in codes if one is not None}
+                codes = [row[2][column.slot] for row in drawn]
+                found = codes_of(column, [record[2] for record in records])
+                assert found == {int(one) for one in codes if one is not None}
 
 
 @few
@@ -290,7 +287,7 @@ def test_parting_loses_and_repeats_nothing(contents: Contents, data: st.DataObje
 def test_what_is_counted_and_looked_up(contents: Contents) -> None:
     rows = all_rows(contents)
     assert contents.size() == len(rows) + len(contents.rejected)
-    assert contents.row_count() == sum(len(some) for some in contents.rows.values())
+    assert contents.row_count() == len(list(each_row(contents.rows)))
     assert contents.sources() == {row[1] for row in rows} | {
         one.source for one in contents.rejected
     }
@@ -377,13 +374,13 @@ def test_what_is_refused_takes_along_what_cannot_be_without_it(
     )
     assert [exact(row) for row in all_rows(found)] == [one.kept for _, one in parts if one.kept]
     assert found.broken == [*contents.broken, *(row[:2] for row, one in parts if one.broken)]
-    assert all(not table.lacks(row[2]) for table, rows in found.rows.items() for row in rows)
+    assert not any(row[1].table.lacks(row[2]) for row in each_row(found.rows))
 
 
 def test_the_other_samples_of_a_refused_one_are_rejected_with_it() -> None:
     row: Row = NOW, SOURCES[0], [-0.0, NOW / 1000]
     refusal = Refusal(Reason.TOO_MANY_CODES, "why", STATUS)
-    status, ocr = Contents({LOGS: [row]}, {}, []).without(lambda _: refusal).rejected
+    status, ocr = Contents(arrange([row]), {}, []).without(lambda _: refusal).rejected
     assert exact_rejected(status) == exact_rejected(
         Rejected(SOURCES[0], STATUS, NOW, -0.0, Reason.TOO_MANY_CODES, "why")
     )
@@ -400,8 +397,8 @@ def test_a_row_is_stored_without_an_optional_sample_that_is_refused() -> None:
 
     values: Mapping[Column, float] = {PRESSURE: 5.5, FAULT: 0.0, STATE: 7.0}
     assert row[2] == [values.get(column) for column in PRESS.columns]
-    found = Contents({PRESS: [row]}, {}, []).without(refuse)
-    assert found.rows == {PRESS: [(NOW, who, [5.5, 0.0, None, None])]}
+    found = Contents(arrange([row]), {}, []).without(refuse)
+    assert found.rows == {PRESS: {NOW: {who: [5.5, 0.0, None, None]}}}
     assert found.rejected == [Rejected(who, STATE, NOW, 7.0, Reason.TOO_MANY_CODES, "why")]
     assert not found.broken
     # The row that came is left as it is: it may have to be written again.

@@ -1,0 +1,114 @@
+"""Rows as PostgreSQL's binary COPY takes them, all at once, with numpy.
+
+https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from receiver.rows.columns import Floats
+from receiver.rows.model import Source
+from receiver.rows.tables import Table, Values
+from receiver.storage.writing.labels import ESCAPE
+from receiver.storage.writing.records import Record
+
+HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER: Final = b"\xff\xff"
+NULL: Final = -1
+"""The size of a field that is NULL; it holds nothing."""
+SIZE: Final = struct.Struct(">i")
+BIGINT: Final = struct.Struct(">iq")
+TYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "integer": np.dtype(">i4"),
+    "bigint": np.dtype(">i8"),
+    "timestamptz": np.dtype(">i8"),
+    "double precision": np.dtype(">f8"),
+    "boolean": np.dtype("?"),
+}
+KEY_TYPES: Final = ("timestamptz", "integer")
+"""Types of created_at and source_id, which come first."""
+
+Array: TypeAlias = NDArray[Any]
+"""Of records, or of booleans."""
+
+
+def encode_copy(table: Table, records: Sequence[Record]) -> memoryview:
+    """Encode a whole binary COPY into the columns that `Statements` lists."""
+    created_at, source_ids, values, sources = zip(*records, strict=True)
+    rows = np.full(len(records), empty_row(table))
+    rows["value 0"], rows["value 1"] = created_at, source_ids
+    samples, missing = to_arrays(table, values)
+    for place, column in enumerate(table.columns, len(KEY_TYPES)):
+        rows[f"value {place}"] = column.type.read_all(samples[:, column.slot])
+    if missing is None:
+        data, sizes = rows.tobytes(), np.full(len(rows), rows.itemsize)
+    else:
+        data, sizes = leave_out(rows, missing)
+    if table.labels:
+        data = add_labels(data, sizes, sources)
+    # asyncpg takes bytes for the name of a file, a view for what to send.
+    return memoryview(b"".join((HEADER, data, TRAILER)))
+
+
+@cache
+def empty_row(table: Table) -> Array:
+    """Return a row without its values: the number of its fields, then the size of each."""
+    types = [TYPES[name] for name in (*KEY_TYPES, *(one.type.sql for one in table.columns))]
+    fields = [("number", ">i2")]
+    for place, type_ in enumerate(types):
+        fields += [(f"size {place}", ">i4"), (f"value {place}", type_.str)]
+    row = np.zeros((), fields)
+    row["number"] = len(types) + len(table.labels)
+    for place, type_ in enumerate(types):
+        row[f"size {place}"] = type_.itemsize
+    return row
+
+
+def to_arrays(table: Table, values: Sequence[Values]) -> tuple[Floats, Array | None]:
+    """Turn samples into an array of a row each, and say which are missing; None: none is."""
+    shape = len(values), table.width
+    if not table.optional:
+        samples = np.fromiter(chain.from_iterable(values), np.float64, shape[0] * shape[1])
+        return samples.reshape(shape), None
+    objects = np.array(values, object)
+    with np.errstate(invalid="ignore"):  # of a NaN that is not None, too
+        missing: Array = objects == None  # noqa: E711  of each
+    objects[missing] = 0.0
+    return objects.astype(np.float64), missing if missing.any() else None
+
+
+def leave_out(rows: Array, missing: Array) -> tuple[bytes, Array]:
+    """Make missing samples NULL; return the rows' bytes, and the size of each."""
+    kept = np.ones((len(rows), rows.itemsize), np.bool_)
+    places: Mapping[str, Any] = rows.dtype.fields or {}
+    for place, lacking in enumerate(missing.T, len(KEY_TYPES)):
+        rows[f"size {place}"][lacking] = NULL
+        start = places[f"value {place}"][1]
+        kept[lacking, start : start + rows.dtype[f"value {place}"].itemsize] = False
+    return rows.view(np.uint8).reshape(kept.shape)[kept].tobytes(), kept.sum(axis=1)
+
+
+def add_labels(data: bytes, sizes: Array, sources: Sequence[Source]) -> bytes:
+    """Put the values of the label columns behind each row; those of one source are encoded once."""
+    labels = {source: b"".join(map(encode_label, source.label_values)) for source in {*sources}}
+    ends = np.cumsum(sizes).tolist()
+    rows = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return b"".join(chain.from_iterable(zip(rows, map(labels.__getitem__, sources), strict=True)))
+
+
+def encode_label(value: str | int | None) -> bytes:
+    """Encode a label value as a field."""
+    if value is None:
+        return SIZE.pack(NULL)
+    if isinstance(value, int):
+        return BIGINT.pack(8, value)
+    encoded = value.translate(ESCAPE).encode()
+    return SIZE.pack(len(encoded)) + encoded
