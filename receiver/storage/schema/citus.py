@@ -64,7 +64,7 @@ WHERE n.nspname = {OWN_SCHEMA} AND c.relkind IN ('r', 'p')
 """
 
 # Citus would else take up all local tables that are connected by foreign keys, step by step.
-BEGIN: Final = "SET LOCAL citus.enable_local_reference_table_foreign_keys = off"
+KEEP_LOCAL: Final = "SET LOCAL citus.enable_local_reference_table_foreign_keys = off"
 
 
 class Distribution(NamedTuple):
@@ -74,6 +74,24 @@ class Distribution(NamedTuple):
     with_rows: list[str]
     """Tables that stay as they are, for they have rows."""
 
+
+# Every unique key must hold the column that divides a table, and that cannot be NULL, as the source
+# of a sample is whose label set `sources` does not have.
+GIVE_SHARD_KEY: Final = (
+    "ALTER TABLE rejected_samples ADD COLUMN IF NOT EXISTS shard_key INT NOT NULL DEFAULT 0",
+    "ALTER TABLE rejected_samples ALTER COLUMN shard_key TYPE INT USING COALESCE(source_id, 0)",
+    """ALTER TABLE rejected_samples
+    DROP CONSTRAINT rejected_samples_pkey,
+    ADD CONSTRAINT rejected_samples_pkey PRIMARY KEY (id, shard_key),
+    DROP CONSTRAINT rejected_samples_with_source_key,
+    ADD CONSTRAINT rejected_samples_with_source_key
+        UNIQUE (source_id, metric, timestamp_ms, value, reason, table_name, shard_key)""",
+    "DROP INDEX rejected_samples_without_source_key",
+    """CREATE UNIQUE INDEX rejected_samples_without_source_key ON rejected_samples
+    (source_digest, metric, timestamp_ms, value, reason, table_name, shard_key)
+    WHERE source_id IS NULL""",
+    "COMMENT ON COLUMN rejected_samples.shard_key IS 'source_id, or 0 where there is none.'",
+)
 
 NONE: Final = Distribution([], [])
 
@@ -126,10 +144,12 @@ async def plan_distribution(
     statements = [make_reference(name) for name in reference if not there.get(name)]
     if KEYS not in there:
         statements += [CREATE_KEYS, COMMENT_KEYS]
+    if "rejected_samples" in new:
+        statements += GIVE_SHARD_KEY
     statements += (divide(name, divided_by[name], settings.shards) for name in new)
     if KEYS in new:
         statements.append(FILL_KEYS)
-    return Distribution([BEGIN, *statements, *drop_copies(full)] if statements else [], [])
+    return Distribution([KEEP_LOCAL, *statements, *drop_copies(full)] if statements else [], [])
 
 
 async def has_rows(connection: asyncpg.Connection, table: str) -> bool:

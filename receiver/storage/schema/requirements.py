@@ -27,10 +27,12 @@ RIGHTS: Final = {
     "sources": ("SELECT", "INSERT"),
     "pending_rows": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected_samples": ("SELECT", "INSERT", "DELETE"),
-    "source_keys": ("SELECT", "INSERT"),
     "backfills": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """What a role must be allowed to do with each table of the receiver's own."""
+
+RIGHTS_OF_CITUS: Final = {"source_keys": ("SELECT", "INSERT")}
+"""The same of what is there where Citus distributes the tables."""
 
 # Tables that only another application can have made, as long as no revision of ours was applied.
 FOREIGN: Final = (
@@ -158,6 +160,8 @@ async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -
         SchemaError: it may not; the message names each table and right.
     """
     required = rights(catalogue)
+    if (await connection.fetchrow(SERVER))["has_citus"]:
+        required |= RIGHTS_OF_CITUS
     wanted = [(name, right) for name, rights_ in required.items() for right in rights_]
     lacking = await connection.fetch(LACKING_RIGHTS, *zip(*wanted, strict=True))
     if lacking:

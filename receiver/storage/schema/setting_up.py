@@ -14,7 +14,7 @@ from receiver.config.settings import Settings
 from receiver.errors import SchemaError, StatementRefusedError
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import translated
-from receiver.storage.schema.citus import distribute, plan_distribution
+from receiver.storage.schema.citus import KEEP_LOCAL, distribute, is_cluster, plan_distribution
 from receiver.storage.schema.citus_reading import adapt_functions, adapt_views
 from receiver.storage.schema.declaration import declare, difference
 from receiver.storage.schema.differences import find_difference
@@ -44,6 +44,8 @@ async def set_up(
     found = await find_difference(connection, catalogue)
     if found.tables:
         await require_schema(connection)
+        if await is_cluster(connection, settings):
+            await connection.execute(KEEP_LOCAL)
         await change_tables(connection, found.tables)
     if await distribute(connection, settings, with_rows=with_rows):
         form = await adapt_reading(connection, catalogue)

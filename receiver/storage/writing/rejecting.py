@@ -17,15 +17,15 @@ from receiver.storage.writing.registry import DISCARDED
 logger = logging.getLogger(__name__)
 
 _REJECT: Final = """
-INSERT INTO rejected_samples (shard_key, source_id, source_digest, source_labels, metric,
-    timestamp_ms, value, reason, detail, table_name, column_name)
+INSERT INTO rejected_samples (source_id, source_digest, source_labels, metric, timestamp_ms, value,
+    reason, detail, table_name, column_name)
 """
 
 # Returns the table and the reason of each sample that was not rejected before.
 REJECT_SAMPLES: Final = f"""
 {_REJECT}
-SELECT COALESCE(source_id, 0), source_id, digest, labels::jsonb, metric, timestamp_ms, value,
-    reason, detail, table_name, column_name
+SELECT source_id, digest, labels::jsonb, metric, timestamp_ms, value, reason, detail, table_name,
+    column_name
 FROM unnest(
     $1::int[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::double precision[],
     $7::text[], $8::text[], $9::text[], $10::text[]
@@ -39,11 +39,11 @@ RETURNING table_name, reason
 # The same, where the database may refuse some; fails for those that were rejected before.
 REJECT_EACH_SAMPLE: Final = f"""
 {_REJECT}
-SELECT COALESCE((sample ->> 0)::int, 0), (sample ->> 0)::int, decode(sample ->> 1, 'hex'),
-    (sample ->> 2)::jsonb, sample ->> 3, (sample ->> 4)::bigint, (sample ->> 5)::double precision,
-    sample ->> 6, sample ->> 7, sample ->> 8, sample ->> 9
+SELECT (sample ->> 0)::int, decode(sample ->> 1, 'hex'), (sample ->> 2)::jsonb, sample ->> 3,
+    (sample ->> 4)::bigint, (sample ->> 5)::double precision, sample ->> 6, sample ->> 7,
+    sample ->> 8, sample ->> 9
 FROM unnest($1) AS sample
-ORDER BY 6, 1, 3, 5, 7, 8, 10
+ORDER BY 5, 1, 2, 4, 6, 7, 9
 """
 
 # Which of these are not there: their places in the list.
@@ -96,9 +96,24 @@ def size_of(record: RejectedRecord) -> int:
     return len(record.labels or "")
 
 
+async def for_tables(connection: Connection, statement: str, source: str) -> str:
+    """Return the statement for the table as it is: Citus may divide it by one more column.
+
+    Args:
+        connection: The session.
+        statement: Inserts samples.
+        source: What it inserts as `source_id`.
+    """
+    if not await is_distributed(connection):
+        return statement
+    statement = statement.replace("column_name)", "column_name, shard_key)", 1)
+    return statement.replace("\nFROM", f", COALESCE({source}, 0)\nFROM", 1)
+
+
 async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
     """Keep samples, none of which the database refuses."""
-    added = await connection.fetch(REJECT_SAMPLES, *zip(*rejected, strict=True))
+    reject = await for_tables(connection, REJECT_SAMPLES, "source_id")
+    added = await connection.fetch(reject, *zip(*rejected, strict=True))
     fates = Fates((table, Reason(reason)) for table, reason in added)
     if fates.total() == len(rejected):
         return fates
@@ -116,7 +131,8 @@ async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> 
 
 async def reject_each(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
     """Keep those samples that the database does not refuse."""
-    failures = await run_for_each(connection, "rejected_samples", REJECT_EACH_SAMPLE, rejected)
+    reject = await for_tables(connection, REJECT_EACH_SAMPLE, "(sample ->> 0)::int")
+    failures = await run_for_each(connection, "rejected_samples", reject, rejected)
     lost = await find_discarded(connection, rejected)
     fates = Fates()
     for place, row in enumerate(rejected):

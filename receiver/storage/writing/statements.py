@@ -104,10 +104,12 @@ INSERT INTO {self._name} ({listed})
 SELECT {", ".join(f"NULL::{type_}" for type_ in self._types)} WHERE false;
 SELECT {self._results()} FROM {self._name} WHERE {compared} AND false
 """
-        given = ["now()", "max(id)", *map(any_value, table.columns), *["NULL"] * len(table.labels)]
+        given = ["now()", "source.id", *map(any_value, table.columns)]
+        given += ["NULL"] * len(table.labels)
         # A row of no meaning, to be taken back.
         self.try_out = f"""
-INSERT INTO {self._name} ({listed}) SELECT {", ".join(given)} FROM sources
+INSERT INTO {self._name} ({listed}) SELECT {", ".join(given)}
+FROM (SELECT max(id) AS id FROM sources) AS source
 """
         # The key, as it was named when the table was made, or by somebody since.
         self.find_key = f"""
