@@ -1,3 +1,3 @@
 """Prometheus remote-write receiver for PostgreSQL and TimescaleDB."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -23,7 +23,7 @@ from receiver.clients.prometheus_model import (
     Matrix,
     Points,
     RefusedByPrometheusError,
-    Remote,
+    RemoteRead,
     RemoteWrite,
     Target,
     Targets,
@@ -167,7 +167,7 @@ class Prometheus(NamedTuple):
         """
         return (await self._configuration()).remote_write or []
 
-    async def remote_reads(self) -> list[Remote]:
+    async def remote_reads(self) -> list[RemoteRead]:
         """Return the configured remote reads.
 
         Raises:

@@ -121,16 +121,29 @@ class RelabelRule(BaseModel):
             return False
         if self.action not in {"keep", "drop"}:
             return False
+        return self._matches(name) == (self.action == "drop")
+
+    def drops_label(self, name: str) -> bool:
+        """Return whether a rule removes the label of this name from all series.
+
+        Raises:
+            ValueError: its expression is not valid for RE2, which Prometheus uses.
+        """
+        if self.action not in {"labelkeep", "labeldrop"}:
+            return False
+        return self._matches(name) == (self.action == "labeldrop")
+
+    def _matches(self, name: str) -> bool:
         try:
             # As in Prometheus: anchored, and a dot matches any character.
             found = re2.compile(f"(?s:{self.regex})", options=RE2).fullmatch(name)
         except re2.error as error:
             raise ValueError(f"not a regular expression of RE2: {self.regex!r}") from error
-        return (found is not None) == (self.action == "drop")
+        return found is not None
 
 
 class Remote(BaseModel):
-    """One entry of `remote_read`."""
+    """One entry of `remote_read` or `remote_write`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -139,6 +152,14 @@ class Remote(BaseModel):
     def says(self, name: str) -> bool:
         """Return whether it has a section or setting of that name."""
         return name in (self.model_extra or {})
+
+
+class RemoteRead(Remote):
+    """One entry of `remote_read`."""
+
+    required_matchers: Annotated[dict[str, str] | None, Optional] = None
+    # Prometheus leaves out what is false.
+    filter_external_labels: str = "false"
 
 
 class RemoteWrite(Remote):
@@ -160,7 +181,7 @@ class Configuration(BaseModel):
 
     common: Annotated[Global | None, Optional] = Field(default=None, alias="global")
     remote_write: Annotated[list[RemoteWrite] | None, Optional] = None
-    remote_read: Annotated[list[Remote] | None, Optional] = None
+    remote_read: Annotated[list[RemoteRead] | None, Optional] = None
 
 
 class ConfigurationText(BaseModel):

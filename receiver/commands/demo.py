@@ -2,7 +2,7 @@
 
 Nothing needs to be installed: without a database URL the rows go to an embedded database of the
 demo's own, below the data directory. Ctrl-C ends it. The demo declares its own tables, app_logs and
-press_readings: do not run it on the database of a receiver with other tables.
+press_readings, so it leaves the database of a receiver with other tables alone.
 
 Examples:
     receiver demo

@@ -15,10 +15,12 @@ from receiver.config.settings import Settings
 from receiver.demo.application import applications
 from receiver.demo.tables import tables_file
 from receiver.embedded.running import embedded_database
-from receiver.errors import SettingsError
+from receiver.errors import SettingsError, SetupError
 from receiver.http import paths
 from receiver.process.app import STORE, build_app
 from receiver.process.server import running
+from receiver.storage.connection.database import session, used
+from receiver.storage.schema.declaration import find_other_receiver
 from receiver.storage.store import Store
 
 APPLICATIONS: Final = 2
@@ -90,8 +92,13 @@ def let_sender_in(settings: Settings) -> tuple[Settings, str | None]:
 
 @asynccontextmanager
 async def database(settings: Settings) -> AsyncIterator[tuple[Settings, dict[str, str]]]:
-    """Return settings that name a database, and its address: theirs, or the demo's own one."""
+    """Return settings that name a database, and its address: theirs, or the demo's own one.
+
+    Raises:
+        SetupError: theirs is the database of a receiver with other tables.
+    """
     if settings.database_url is not None:
+        await spare_others(settings)
         yield settings, {"database": "the one that RECEIVER_DATABASE_URL (--database-url) names"}
         return
     # Separate from the rows of a real receiver.
@@ -99,6 +106,22 @@ async def database(settings: Settings) -> AsyncIterator[tuple[Settings, dict[str
     async with embedded_database(directory) as embedded:
         places = {"data": str(directory), "psql": embedded.psql_command}
         yield settings.model_copy(update={"database_url": SecretStr(embedded.url)}), places
+
+
+async def spare_others(settings: Settings) -> None:
+    """Leave the database of a receiver with other tables alone: it would store nothing any more.
+
+    Raises:
+        SetupError: it is one.
+    """
+    async with session(settings) as connection, used(connection):
+        others = await find_other_receiver(connection, settings.catalogue)
+    if others is not None:
+        raise SetupError(
+            f"RECEIVER_DATABASE_URL (--database-url) names the database of a receiver with other "
+            f"tables ({others}), which would store nothing once the demo has declared its own; "
+            "name an empty database, or none: then the demo makes one of its own"
+        )
 
 
 def write_url(settings: Settings, runner: web.AppRunner) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from receiver.clients.prometheus import Prometheus, selector
-from receiver.clients.prometheus_model import shorten
+from receiver.clients.prometheus import Prometheus, public, text
+from receiver.clients.prometheus_model import RemoteRead, RemoteWrite, shorten
 from receiver.config.settings import Settings
 from receiver.doctor.remotes import lacks_credentials, listed, to_us
 from receiver.http import paths
@@ -42,12 +43,41 @@ async def check_remote_read(prometheus: Prometheus, settings: Settings) -> list[
                 "in prometheus.yml: authorization or basic_auth; see docs/security.md",
             )
         ]
-    metric = next(iter(settings.catalogue.by_metric))
-    if warnings := await prometheus.warnings(selector(metric, {}), LONG_AGO):
-        return [
-            warning(
-                f"remote_read from {listed(ours)} fails: {shorten(', '.join(warnings))}",
-                "the receiver's log has the reason",
-            )
-        ]
-    return [ok(f"remote_read is from {listed(ours)}")]
+    return [await check_query(prometheus, settings, remote) for remote in ours]
+
+
+async def check_query(prometheus: Prometheus, settings: Settings, remote: RemoteRead) -> Finding:
+    """Check whether Prometheus can ask this receiver, and for what it asks."""
+    name = public(remote.url)
+    required = remote.required_matchers or {}
+    matchers = {"__name__": next(iter(settings.catalogue.by_metric)), **required}
+    if warnings := await prometheus.warnings(f"{{{written(matchers)}}}", LONG_AGO):
+        return warning(
+            f"remote_read from {name} fails: {shorten(', '.join(warnings))}",
+            "the receiver's log has the reason",
+        )
+    # Prometheus adds them to what it asks for.
+    added = await prometheus.external_labels() if remote.filter_external_labels == "true" else {}
+    writes = to_us(await prometheus.remote_writes(), settings, paths.WRITE)
+    if dropped := sorted(label for label in added if any(drops(one, label) for one in writes)):
+        return warning(
+            f"remote_read from {name} asks for series with {written(added)} (external_labels), and "
+            f"write_relabel_configs drop {', '.join(dropped)}, so that it finds nothing",
+            "set filter_external_labels: false for it, or keep the labels",
+        )
+    asked = f", for series with {written(added)} (external_labels)" if added else ""
+    asked += f", by queries with {written(required)} (required_matchers)" if required else ""
+    return ok(f"remote_read is from {name}{asked}")
+
+
+def written(labels: Mapping[str, str]) -> str:
+    """Return matchers of PromQL: each label has its value."""
+    return ",".join(f"{label}={text(value)}" for label, value in labels.items())
+
+
+def drops(remote: RemoteWrite, label: str) -> bool:
+    """Return whether the rules of a queue remove a label; what cannot be read is for others."""
+    try:
+        return any(rule.drops_label(label) for rule in remote.rules or ())
+    except ValueError:
+        return False

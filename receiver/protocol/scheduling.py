@@ -17,6 +17,9 @@ from receiver.protocol.tally import Decoded, Steps
 SLICE: Final = 0.01
 """Seconds of CPU time after which decoding leaves the event loop to others, at the end of a step.
 Not of time: where others have the core, a message would seem slow and be decoded again."""
+TURN: Final = 0.002
+"""The same of a slow message. A small request needs a dozen turns of the event loop until it is
+answered, and each may come after such a slice."""
 PLACES: Final = 8
 """Slow messages that are decoded in turn. Large ones have one place, for each may take much."""
 
@@ -53,7 +56,7 @@ class Scheduler:
             TooLargeError: it exceeds a limit.
         """
         if size <= decoder.whole:
-            decoded = advance(decoder.steps(decompress(body)))
+            decoded = advance(decoder.steps(decompress(body)), SLICE)
             if decoded is not None:
                 return decoded
         async with self._slow if size <= decoder.whole else self._large:
@@ -66,13 +69,13 @@ class Scheduler:
             async with self._turn:
                 # Hold it meanwhile: however many messages are slow, the loop waits for one of them.
                 await asyncio.sleep(0)
-                decoded = advance(steps)
+                decoded = advance(steps, TURN)
         return decoded
 
 
-def advance(steps: Steps) -> Decoded | None:
-    """Decode for the time of one slice; returns None if there is more to do."""
-    end = time.thread_time() + SLICE
+def advance(steps: Steps, seconds: float) -> Decoded | None:
+    """Decode for so many seconds of CPU time; returns None if there is more to do."""
+    end = time.thread_time() + seconds
     try:
         while time.thread_time() < end:
             next(steps)

@@ -38,8 +38,6 @@ class SymbolTable:
         self.symbols = symbols
         self.longest = max(map(len, symbols), default=0)
         """Characters of the longest symbol."""
-        self.distinct = len(set(symbols)) == len(symbols)
-        """Whether no symbol is there twice, as it should be."""
         self.returned = False
         """Whether it came again: only then it pays to learn what its references mean."""
         self.sequences = Sequences(MAX_SEQUENCE_SIZE)
@@ -51,6 +49,11 @@ class SymbolTable:
         text = len(encoded) * (2 if encoded.isascii() else 5)
         self._own_size = text + SYMBOL_SIZE * len(symbols)
         self._learned_size = 0
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no symbol is there twice, as it should be; of many this takes long."""
+        return len(set(self.symbols)) == len(self.symbols)
 
     @property
     def size(self) -> int:

@@ -205,7 +205,7 @@ class Decoder:
 
     def _read(self, encoded: list[bytes], table: SymbolTable, tally: Tally) -> Iterator[None]:
         reader = Reader(table, tally)
-        if len(encoded) >= FEW and table.distinct and not table.returned:
+        if len(encoded) >= FEW and not table.returned and table.distinct:
             checker = self._open_checker()
             read, size = partial(checker.read, checker.open(table.symbols)), CHECKED_AT_ONCE
         else:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from tests.programs import require_program
@@ -173,6 +175,35 @@ def test_a_killed_demo_leaves_no_prometheus_behind(data_dir: Path) -> None:
     with demo(data_dir, "--duration", "1ms", "--listen", "127.0.0.1:0") as process:
         process.wait(timeout=120)
     assert not processes(str(data_dir))
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_the_database_of_a_receiver_with_other_tables_is_left_alone(
+    data_dir: Path, empty_database_url: str, older: bool
+) -> None:
+    """Its receivers would store nothing any more."""
+    if older:
+        statement = "CREATE TABLE app_logs (id INT)"
+        asyncio.run(run_in(empty_database_url, statement))
+    else:
+        migrate = [*RECEIVER, "migrate", "--database-url", empty_database_url]
+        subprocess.run(migrate, env=environment(), cwd=data_dir, check=True)
+    with demo(data_dir, "--database-url", empty_database_url) as process:
+        assert process.wait(timeout=60) == 1
+    (*_, line) = (data_dir / "output").read_text().splitlines()
+    differs = "those of an older version" if older else "table press_readings is only here"
+    assert f"names the database of a receiver with other tables ({differs})" in line
+    found = asyncio.run(run_in(empty_database_url, "SELECT to_regclass('press_readings')"))
+    assert found is None
+
+
+async def run_in(url: str, statement: str) -> object:
+    """Run a statement; return the first value of its result."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(data_dir: Path) -> None:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import aiohttp
 import pytest
 
+from receiver.config.settings import Settings
 from receiver.doctor.prometheus import diagnose
 from receiver.http.paths import READ
-from receiver.storage.diagnosis.findings import Level
+from receiver.storage.diagnosis.findings import Finding, Level
 from tests.conftest import MakeSettings
-from tests.end_to_end.test_prometheus import Application, exposing, prometheus
+from tests.end_to_end.querying import ALONE, READS, make_blocks, queried
+from tests.end_to_end.test_prometheus import Application, exposing
 from tests.faults.processes import free_port
 from tests.programs import require_program
 from tests.receivers import Point, receiving
@@ -41,16 +40,6 @@ remote_write:
     queue_config:
       batch_send_deadline: 200ms
 """
-READS = """
-global:
-  external_labels:
-    site: seoul
-remote_read:
-  - url: {read}
-    read_recent: true
-"""
-ALONE = "global: {external_labels: {site: seoul}}\n"
-
 METRICS = ("app_status", "ocr_value")
 START = 1_700_000_000
 HOURS = 6
@@ -84,50 +73,6 @@ EXPRESSIONS = (
 )
 
 
-class Queried:
-    """The HTTP API of a running Prometheus."""
-
-    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
-        self._session = session
-        self.url = f"http://127.0.0.1:{port}"
-
-    async def ready(self) -> bool:
-        try:
-            async with self._session.get(f"{self.url}/-/ready") as response:
-                return response.status == 200
-        except aiohttp.ClientError:
-            return False
-
-    async def query(self, expression: str, time: float) -> Any:  # noqa: ANN401  JSON
-        return await self._get("query", query=expression, time=f"{time:.3f}")
-
-    async def query_range(self, expression: str, start: float, end: float, step: float) -> Any:  # noqa: ANN401  JSON
-        bounds = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": str(step)}
-        return await self._get("query_range", query=expression, **bounds)
-
-    async def _get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401  JSON
-        async with self._session.get(f"{self.url}/api/v1/{path}", params=parameters) as response:
-            answer = await response.json()
-            assert answer["status"] == "success", answer
-            assert not answer.get("warnings"), answer
-            result = answer["data"]["result"]
-            return sorted(result, key=lambda series: sorted(series["metric"].items()))
-
-
-@asynccontextmanager
-async def queried(directory: Path, configuration: str) -> AsyncIterator[Queried]:
-    """Run a Prometheus and wait until it can be queried."""
-    await asyncio.to_thread(directory.mkdir, exist_ok=True)
-    port = free_port()
-    async with (
-        prometheus(directory, configuration, port),
-        aiohttp.ClientSession() as session,
-    ):
-        queries = Queried(session, port)
-        await until(queries.ready, seconds=60)
-        yield queries
-
-
 async def test_a_prometheus_that_lost_its_data_reads_it_back(
     database_url: str, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
@@ -155,18 +100,44 @@ async def test_a_prometheus_that_lost_its_data_reads_it_back(
 async def test_doctor_finds_remote_read_that_fails(
     make_settings: MakeSettings, tmp_path: Path
 ) -> None:
-    require_program("prometheus")
     port = free_port()
     reads = READS.format(read=f"http://127.0.0.1:{port}{READ}")
-    async with queried(tmp_path / "alone", reads) as queries:
-        settings = make_settings(listen=f"127.0.0.1:{port}")
-        found = [
-            finding
-            async for topic, finding in diagnose(queries.url, settings)
-            if topic == "remote_read"
-        ]
-    assert [finding.level for finding in found] == [Level.WARNING]
-    assert "connection refused" in found[0].found
+    (finding,) = await diagnose_reading(reads, tmp_path, make_settings(listen=f"127.0.0.1:{port}"))
+    assert finding.level is Level.WARNING
+    assert "connection refused" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ("", ', for series with site="seoul" (external_labels)'),
+        ("filter_external_labels: false", ""),
+        (
+            "required_matchers: {old: 'yes'}",
+            ', for series with site="seoul" (external_labels), by queries with old="yes" '
+            "(required_matchers)",
+        ),
+    ],
+)
+async def test_doctor_finds_remote_read_that_works(
+    database_url: str, make_settings: MakeSettings, tmp_path: Path, more: str, asked: str
+) -> None:
+    async with receiving(make_settings(database_url=database_url)) as receiver:
+        settings = make_settings(listen="{}:{}".format(*receiver.address))
+        reads = f"{READS.format(read=receiver.url(READ))}    {more}\n"
+        (finding,) = await diagnose_reading(reads, tmp_path, settings)
+    assert finding.level is Level.OK
+    assert finding.found == f"remote_read is from {receiver.url(READ)}{asked}"
+
+
+async def diagnose_reading(
+    configuration: str, directory: Path, settings: Settings
+) -> list[Finding]:
+    """What doctor finds about remote read with a real Prometheus."""
+    require_program("prometheus")
+    async with queried(directory / "alone", configuration) as queries:
+        found = [one async for one in diagnose(queries.url, settings)]
+    return [finding for topic, finding in found if topic == "remote_read"]
 
 
 async def test_promql_finds_in_the_receiver_what_it_finds_in_its_own_storage(
@@ -215,27 +186,3 @@ def history() -> Iterator[Point]:
             ocr = START if random.random() < 0.002 else ocr + random.choice([15, 15, 15.5, 0])
             for name, value in (("app_status", random.choice([0, 0, 0, 1, 2])), ("ocr_value", ocr)):
                 yield {**labels, "__name__": name}, at, value
-
-
-async def make_blocks(directory: Path, points: Iterable[Point]) -> None:
-    """Give the Prometheus in `local` the points in its own storage."""
-    lines = []
-    for metric in METRICS:
-        lines.append(f"# TYPE {metric} gauge")
-        for labels, at, value in points:
-            if labels["__name__"] == metric:
-                written = ",".join(
-                    f'{name}="{text}"'
-                    for name, text in labels.items()
-                    # Prometheus adds its external labels when it sends.
-                    if name not in {"__name__", "site"}
-                )
-                lines.append(f"{metric}{{{written}}} {value!r} {at / 1000:.3f}")
-    text = directory / "history.txt"
-    text.write_text("\n".join([*lines, "# EOF", ""]))
-    process = await asyncio.create_subprocess_exec(
-        require_program("promtool"),
-        *("tsdb", "create-blocks-from", "openmetrics", text, directory / "local" / "data"),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    assert await process.wait() == 0

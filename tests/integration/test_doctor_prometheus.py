@@ -74,12 +74,17 @@ async def prometheus(
             {"remote_write": remote_write} if remote_write else {}
         )
         if remote_read:
-            content["remote_read"] = [dict(one) for one in remote_read]
+            content["remote_read"] = [with_defaults(dict(one)) for one in remote_read]
         return data({"yaml": yaml.safe_dump(content)})
 
     async def query(request: web.Request) -> web.Response:
         if request.query.get("time") == "1":
-            assert request.query["query"] == '{__name__="app_status"}'
+            # As Prometheus does not ask without the required matchers.
+            required = dict(remote_read[0]).get("required_matchers", {})
+            assert isinstance(required, dict)
+            labels = {"__name__": "app_status", **required}
+            wanted = ",".join(f'{name}="{value}"' for name, value in labels.items())
+            assert request.query["query"] == f"{{{wanted}}}"
             empty = {"resultType": "vector", "result": []}
             return web.json_response(
                 {"status": "success", "data": empty, "warnings": list(read_warnings)}
@@ -104,6 +109,14 @@ async def prometheus(
     app.router.add_get("/prefix/metrics", expose)
     async with TestServer(app) as server:
         yield str(server.make_url("/prefix/"))
+
+
+def with_defaults(read: dict[str, object]) -> dict[str, object]:
+    """The entry as Prometheus shows it, which leaves out what is false."""
+    if read.get("filter_external_labels", True):
+        return {**read, "filter_external_labels": True}
+    del read["filter_external_labels"]
+    return read
 
 
 async def found_at(url: str, make_settings: MakeSettings, **more: str) -> dict[str, list[Finding]]:
@@ -476,6 +489,41 @@ async def test_remote_read(
         (finding,) = (await found_at(url, make_settings))["remote_read"]
     assert finding.level is level
     assert message in f"{finding.found} → {finding.advice}"
+
+
+@pytest.mark.parametrize(
+    ("read", "rules", "level", "message"),
+    [
+        ({}, [], Level.OK, 'for series with site="seoul" (external_labels)'),
+        ({"filter_external_labels": False}, [], Level.OK, "/api/v1/read"),
+        ({"required_matchers": {"old": "yes"}}, [], Level.OK,
+         'by queries with old="yes" (required_matchers)'),
+        ({}, [("labeldrop", "si.e")], Level.WARNING, "write_relabel_configs drop site"),
+        ({}, [("labelkeep", "instance|job")], Level.WARNING, "filter_external_labels: false"),
+        ({"filter_external_labels": False}, [("labeldrop", "site")], Level.OK, "/api/v1/read"),
+        ({}, [("labeldrop", "sit")], Level.OK, "external_labels"),
+        ({}, [("labelkeep", "s.*")], Level.OK, "external_labels"),
+        ({}, [("labeldrop", "(")], Level.OK, "external_labels"),
+        ({}, [("drop", "site")], Level.OK, "external_labels"),
+    ],
+)  # fmt: skip
+async def test_what_remote_read_asks_for(
+    make_settings: MakeSettings,
+    read: dict[str, object],
+    rules: list[tuple[str, str]],
+    level: Level,
+    message: str,
+) -> None:
+    async with prometheus(
+        [remote(URL, *({"action": action, "regex": regex} for action, regex in rules))],
+        exposition(WELL),
+        external_labels={"site": "seoul"},
+        remote_read=[{"url": READ_URL, **read}],
+    ) as url:
+        (finding,) = (await found_at(url, make_settings))["remote_read"]
+    assert finding.level is level
+    assert message in f"{finding.found} → {finding.advice}"
+    assert ("external_labels" in finding.found) is ("filter_external_labels" not in read)
 
 
 async def test_remote_read_needs_credentials(make_settings: MakeSettings) -> None:

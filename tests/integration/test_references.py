@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -158,12 +158,14 @@ tables:
 """
 
 
-async def send(writer: Writer, table: Table, number: int) -> None:
-    """Write batches until they are stored, each of a source that may be deleted before."""
+async def send(writer: Writer, tables: Sequence[Table], number: int) -> None:
+    """Write batches until they are stored, each of sources that may be deleted before."""
     for turn in range(10):
-        who = source(f"{number} {turn}", table)
-        rows = batch(who, turn * 1000, status=7 + turn % 2)
-        rows += batch(who, turn * 1000 + 500, status=9)
+        rows: list[Row] = []
+        for table in tables:
+            who = source(f"{number} {turn}", table)
+            rows += batch(who, turn * 1000, status=7 + turn % 2)
+            rows += batch(who, turn * 1000 + 500, status=9)
         stored = False
         while not stored:
             with suppress(UnavailableError):
@@ -171,8 +173,8 @@ async def send(writer: Writer, table: Table, number: int) -> None:
                 stored = True
 
 
-async def renumber(other: asyncpg.Connection, codes: str) -> None:
-    for code in itertools.cycle((7, 8, 9)):
+async def renumber(other: asyncpg.Connection, code_tables: Sequence[str]) -> None:
+    for code, codes in itertools.cycle(itertools.product((7, 8, 9), map(quote, code_tables))):
         for statement in (
             f"UPDATE {codes} SET code = code + 100 WHERE code = {code}",
             f"DELETE FROM {codes} WHERE code = {code + 100}",
@@ -181,7 +183,7 @@ async def renumber(other: asyncpg.Connection, codes: str) -> None:
                 await other.execute(statement)
 
 
-async def delete(other: asyncpg.Connection, _: str) -> None:
+async def delete(other: asyncpg.Connection, _: Sequence[str]) -> None:
     while True:
         for (id_,) in await other.fetch("SELECT id FROM sources ORDER BY id DESC LIMIT 2"):
             with suppress(asyncpg.PostgresError):
@@ -189,7 +191,11 @@ async def delete(other: asyncpg.Connection, _: str) -> None:
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("declared", [BUILT_IN, DECLARED], ids=["app_logs", "declared"])
+@pytest.mark.parametrize(
+    "declared",
+    [BUILT_IN, DECLARED, BUILT_IN + DECLARED.replace("tables:", "")],
+    ids=["app_logs", "declared", "both in one batch"],
+)
 async def test_no_row_is_an_orphan_while_codes_and_sources_change(
     empty_database_url: str, make_settings: MakeSettings, tmp_path: Path, declared: str
 ) -> None:
@@ -201,31 +207,31 @@ async def test_no_row_is_an_orphan_while_codes_and_sources_change(
     connection = await asyncpg.connect(empty_database_url)
     await skip_on_hypertable(connection)
     catalogue = settings.catalogue
-    (table,) = catalogue.tables
-    (column,) = table.codes
-    codes = quote(column.codes or "")
     databases = [Database(settings) for _ in range(2)]
     others = [await asyncpg.connect(empty_database_url) for _ in range(2)]
     for database in databases:
         await database.open()
     changing = [
-        asyncio.create_task(change(other, codes))
+        asyncio.create_task(change(other, catalogue.code_tables))
         for change, other in zip((renumber, delete), others, strict=True)
     ]
     writers = [Writer(database, catalogue) for database in databases]
-    await asyncio.gather(*(send(writer, table, place) for place, writer in enumerate(writers)))
+    await asyncio.gather(
+        *(send(writer, catalogue.tables, place) for place, writer in enumerate(writers))
+    )
     for task in changing:
         task.cancel()
     await asyncio.gather(*changing, return_exceptions=True)
-    name = quote(table.name)
-    rows = f"SELECT count(*) FROM {name}"
-    assert await connection.fetchval(rows) == len(databases) * 10 * 2 * FEWEST
-    orphans = f"""
-        SELECT count(*) FROM {name} t
-        WHERE NOT EXISTS (SELECT FROM {codes} c WHERE c.code = t.{quote(column.name)})
-           OR NOT EXISTS (SELECT FROM sources s WHERE s.id = t.source_id)
-    """
-    assert await connection.fetchval(orphans) == 0
+    for table in catalogue.tables:
+        assert await count(connection, quote(table.name)) == len(databases) * 10 * 2 * FEWEST
+        (column,) = table.codes
+        orphans = f"""
+            SELECT count(*) FROM {quote(table.name)} t
+            WHERE NOT EXISTS (
+                SELECT FROM {quote(column.codes or "")} c WHERE c.code = t.{quote(column.name)}
+            ) OR NOT EXISTS (SELECT FROM sources s WHERE s.id = t.source_id)
+        """
+        assert await connection.fetchval(orphans) == 0
     assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
     for used in (*others, *databases, connection):
         await used.close()

@@ -549,3 +549,5 @@ def test_the_unit_runs_as_a_user_who_has_a_name_and_may_write_its_state_alone() 
     comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
     assert "useradd --system" in comments
     assert not re.search(r"pip install receiver\b(?!-)", comments), "that is another project's name"
+    handed = dict(re.findall(r"LoadCredential=(\S+):(/etc/receiver/\S+)", comments))
+    assert set(handed) == set(re.findall(r"RECEIVER_\w+=%d/(\S+)", comments))

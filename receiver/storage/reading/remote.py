@@ -21,6 +21,7 @@ from receiver.storage.reading.pool import ReadPool
 from receiver.storage.reading.series import StoredSeries, choose
 from receiver.storage.reading.series_reader import Rows, read_samples
 from receiver.storage.reading.series_statement import batches, select_samples
+from receiver.storage.reading.series_values import form_of
 
 SLICE: Final = 0.05
 """Seconds of choosing series after which other reads have their turn."""
@@ -163,7 +164,8 @@ class Reading:
         self._answer.begin(number, [one.labels for one in series])
         distributed = await is_distributed(self._connection)
         for place, some in batches(series):
-            rows = Rows(query, place)
+            form = form_of(stored.column for stored in some[0].places)
+            rows = Rows(query, form, place)
             statement = select_samples(some, query, distributed=distributed)
             await read_samples(self._connection, statement, rows, self._take)
         await self._encoded()

@@ -12,20 +12,18 @@ from receiver.protocol.queries import Query
 from receiver.protocol.read_samples import Samples
 from receiver.rows.columns import END_TIMESTAMP, MIN_TIMESTAMP, POSTGRES_EPOCH_MS
 from receiver.storage.connection.database import Connection
+from receiver.storage.reading.series_values import Form
 
 # A row of a binary COPY: the number of its fields, and each field after its length.
-ROW: Final = np.dtype(
-    [
-        ("fields", ">i2"),
-        ("place_length", ">i4"),
-        ("place", ">i4"),
-        ("time_length", ">i4"),
-        ("time", ">i8"),
-        ("value_length", ">i4"),
-        ("value", ">f8"),
-    ]
+ROW: Final = (
+    ("fields", ">i2"),
+    ("place_length", ">i4"),
+    ("place", ">i4"),
+    ("time_length", ">i4"),
+    ("time", ">i8"),
+    ("value_length", ">i4"),
 )
-SHAPE: Final = {"fields": 3, "place_length": 4, "time_length": 8, "value_length": 8}
+SHAPE: Final = {"fields": 3, "place_length": 4, "time_length": 8}
 HEADER_SIZE: Final = 19
 TRAILER: Final = b"\xff\xff"
 AT_ONCE: Final = 1024 * 1024
@@ -39,11 +37,15 @@ class Rows:
 
     Args:
         query: Which times are wanted.
+        form: How values are sent.
         first: What is added to the places, which count from 1.
     """
 
-    def __init__(self, query: Query, first: int) -> None:
+    def __init__(self, query: Query, form: Form, first: int) -> None:
         self._query = query
+        self._form = form
+        self._row = np.dtype([*ROW, ("value", form.sent)])
+        self._shape = {**SHAPE, "value_length": self._row["value"].itemsize}
         self._first = first - 1
         self._data = bytearray()
         self._skipped = False
@@ -64,12 +66,12 @@ class Rows:
         if not self._skipped:
             del self._data[:HEADER_SIZE]
             self._skipped = True
-        count = len(self._data) // ROW.itemsize
-        rows = np.frombuffer(bytes(self._data[: count * ROW.itemsize]), ROW)
-        del self._data[: count * ROW.itemsize]
+        count = len(self._data) // self._row.itemsize
+        rows = np.frombuffer(bytes(self._data[: count * self._row.itemsize]), self._row)
+        del self._data[: count * self._row.itemsize]
         self.count += count
         places = rows["place"].astype(np.int64)
-        if any((rows[name] != number).any() for name, number in SHAPE.items()) or (
+        if any((rows[name] != number).any() for name, number in self._shape.items()) or (
             (np.diff(places) < 0).any()
         ):
             raise DatabaseUnavailableError("the database sent other rows than it was asked for")
@@ -86,7 +88,7 @@ class Rows:
         wanted &= (np.diff(places, prepend=last_place) != 0) | (
             np.diff(times, prepend=last_time) != 0
         )
-        return Samples(places[wanted], times[wanted], values[wanted].astype(np.float64))
+        return Samples(places[wanted], times[wanted], self._form.read(values[wanted]))
 
     def end(self, status: str) -> Samples:
         """Read what is left.

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
 
-from receiver.config.catalogue import unit_of
 from receiver.protocol.queries import Query
 from receiver.rows.tables import Column, Table
 from receiver.storage.connection.places import quote
 from receiver.storage.reading.series import Place, StoredSeries
+from receiver.storage.reading.series_values import Form, form_of, write_value
 
 AT_ONCE: Final = 1_000
 """Series that one statement reads, at most."""
@@ -20,7 +20,6 @@ MILLISECOND: Final = timedelta(milliseconds=1)
 FIRST: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
 LAST: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
 """The times that are written as text; PostgreSQL has others before and after."""
-TIMESTAMP_FACTORS: Final = {"seconds": "", "milliseconds": " * 1000"}
 
 # By the primary key whatever the statistics say: `=` would make the order by source_id void, and
 # then the rows of all sources might be read by the other index for each.
@@ -77,8 +76,9 @@ def select_samples(
 ) -> str:
     """Write a statement that reads the samples of series in order.
 
-    Its rows are the place of a series, counted from 1, the time and the value of a sample. Times
-    are those of the query's range, and a few more where a text cannot hold its ends.
+    Its rows are the place of a series, counted from 1, the time and the value of a sample, in the
+    form of its column. Times are those of the query's range, and a few more where a text cannot
+    hold its ends.
 
     Args:
         series: All in the same columns; at least one.
@@ -87,9 +87,12 @@ def select_samples(
     """
     limit = "LIMIT 1" if query.labels_only else ""
     places = list(zip(*(one.places for one in series), strict=True))
+    form = form_of(place.column for place in series[0].places)
     if distributed:
         parts = [
-            write_branch(of_column[0], write_sources(of_column), query, limit, _BRANCH_DISTRIBUTED)
+            write_branch(
+                *(of_column[0], form, write_sources(of_column), query, limit), _BRANCH_DISTRIBUTED
+            )
             for of_column in places
         ]
         return _DISTRIBUTED.format(
@@ -97,7 +100,7 @@ def select_samples(
         )
     names = [f"source_{number}" for number in range(len(places))]
     branches = [
-        write_branch(of_column[0], name, query, limit)
+        write_branch(of_column[0], form, name, query, limit)
         for name, of_column in zip(names, places, strict=True)
     ]
     return _STATEMENT.format(
@@ -112,10 +115,12 @@ def write_sources(places: Sequence[Place]) -> str:
     return f"ARRAY[{','.join(str(place.source_id) for place in places)}]::int[]"
 
 
-def write_branch(place: Place, source: str, query: Query, limit: str, branch: str = _BRANCH) -> str:
+def write_branch(  # noqa: PLR0913  what differs between branches
+    place: Place, form: Form, source: str, query: Query, limit: str, branch: str = _BRANCH
+) -> str:
     """Write the query for the samples of one column."""
     return branch.format(
-        value=value_of(place.column),
+        value=write_value(place.column, form),
         table=quote(place.table.name),
         source=source,
         sources=source,
@@ -131,17 +136,6 @@ def merge(branches: Sequence[str], limit: str) -> str:
     if len(branches) == 1:
         return branches[0]
     return _SEVERAL.format(" UNION ALL ".join(f"({branch})" for branch in branches), limit)
-
-
-def value_of(column: Column) -> str:
-    """Write the value of a column as that of a sample, a timestamp in its unit."""
-    name = quote(column.name)
-    match column.type.name:
-        case "timestamp":
-            return f"(EXTRACT(EPOCH FROM {name}){TIMESTAMP_FACTORS[unit_of(column)]})::float8"
-        case "boolean":
-            return f"{name}::int::float8"
-    return f"{name}::float8"
 
 
 def write_start(milliseconds: int) -> str:

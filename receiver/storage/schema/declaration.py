@@ -59,6 +59,21 @@ async def declaration_obstacle(connection: asyncpg.Connection, catalogue: Catalo
     )
 
 
+async def find_other_receiver(connection: asyncpg.Connection, catalogue: Catalogue) -> str | None:
+    """Return how the tables of a receiver that uses this database differ from ours.
+
+    Returns:
+        What differs; None if the tables are the same, or no receiver's tables are there.
+    """
+    if await connection.fetchval("SELECT to_regclass('receiver_tables') IS NULL"):
+        older = await connection.fetchval("SELECT to_regclass('app_logs') IS NOT NULL")
+        return "those of an older version" if older else None
+    row = await connection.fetchrow(FIND, digest(catalogue))
+    if row is None or row[0] is None:
+        return None
+    return difference(json.loads(row[0]), describe(catalogue))
+
+
 async def find_declaration(
     connection: asyncpg.Connection, catalogue: Catalogue
 ) -> Declaration | None:

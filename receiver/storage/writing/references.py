@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import time
+from itertools import starmap
 from typing import Final
 
 from receiver.errors import StatementRefusedError
 from receiver.rows.tables import Table
-from receiver.storage.connection.database import Database
+from receiver.storage.connection.database import Connection, Database
 from receiver.storage.connection.places import literal
 from receiver.storage.writing.inserting import copy_rows
-from receiver.storage.writing.records import Record, codes_of
+from receiver.storage.writing.records import Record, Records, codes_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,31 +39,42 @@ class References:
     def __init__(self, database: Database, *, enabled: bool) -> None:
         self._database = database
         self._enabled = enabled
-        self._rests_until: dict[Table, float] = {}
+        self._rests_until: dict[frozenset[Table], float] = {}
 
-    async def copy(self, table: Table, records: list[Record]) -> int:
-        """Store rows of which none is there yet in a transaction; return how many were taken.
+    async def copy(self, rows: Records) -> dict[Table, int]:
+        """Store rows of which none is there yet in a transaction.
+
+        Returns:
+            How many of each table were taken.
 
         Raises:
             ReceiverError: as `database.translated` does.
         """
+        tables = frozenset(rows)
         if (
             self._enabled
-            and len(records) >= FEWEST
-            and time.monotonic() >= self._rests_until.get(table, 0.0)
+            and sum(map(len, rows.values())) >= FEWEST
+            and time.monotonic() >= self._rests_until.get(tables, 0.0)
         ):
             try:
-                return await self._copy_checked(table, records)
+                return await self._copy_all(rows, ";".join(starmap(check_references, rows.items())))
             except StatementRefusedError:
                 # By row it is, which fails in turn if this is about something else.
-                self._rests_until[table] = time.monotonic() + REST
+                self._rests_until[tables] = time.monotonic() + REST
+        if len(rows) > 1:
+            return await self._copy_all(rows)
         # COPY alone is a transaction too, for one round trip instead of three.
         async with self._database.connection() as connection:
-            return await copy_rows(connection, table, records)
+            return await copy_each(connection, rows)
 
-    async def _copy_checked(self, table: Table, records: list[Record]) -> int:
-        async with self._database.transaction(check_references(table, records)) as connection:
-            return await copy_rows(connection, table, records)
+    async def _copy_all(self, rows: Records, check: str = "") -> dict[Table, int]:
+        async with self._database.transaction(check) as connection:
+            return await copy_each(connection, rows)
+
+
+async def copy_each(connection: Connection, rows: Records) -> dict[Table, int]:
+    """Store rows table by table; return how many of each were taken."""
+    return {table: await copy_rows(connection, table, some) for table, some in rows.items()}
 
 
 def check_references(table: Table, records: list[Record]) -> str:

@@ -232,15 +232,17 @@ class Writer:
         fates = Fates(
             {(table, Fate.DUPLICATE): count for table, count in contents.repeated.items()}
         )
-        if how is How.COPY and not (incomplete or contents.rejected) and len(rows) == 1:
-            ((table, records),) = rows.items()
-            if count_samples(table, records) == table.width * len(records):
-                copied = await self._references.copy(table, records)
-                if copied == len(records):
-                    self._count(fates + stored(table, records).fates)
-                    return
-                how = How.INSERT
-                fates.update(newly_stored(table, copied).fates)
+        if how is How.COPY and not (incomplete or contents.rejected) and is_full(rows):
+            copied = await self._references.copy(rows)
+            if all(copied[table] == len(records) for table, records in rows.items()):
+                for table, records in rows.items():
+                    fates.update(stored(table, records).fates)
+                self._count(fates)
+                return
+            # A trigger has discarded some: INSERT finds out which.
+            how = How.INSERT
+            for table, count in copied.items():
+                fates.update(newly_stored(table, count).fates)
         rejected = rejected_records(contents.rejected)
         async with self._database.transaction() as connection:
             written = await self._write_all(connection, contents, rows, incomplete, how)
@@ -347,6 +349,14 @@ class Writer:
                 record.detail,
                 extra={"fault": "refused_by_database"},
             )
+
+
+def is_full(rows: Records) -> bool:
+    """Return whether every row has a sample of each column, so that none may be waiting."""
+    return all(
+        count_samples(table, records) == table.width * len(records)
+        for table, records in rows.items()
+    )
 
 
 def newly_stored(table: Table, copied: int) -> Written:

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from receiver.errors import TooLargeError
-from receiver.protocol.scheduling import PLACES, SLICE, Scheduler
+from receiver.protocol.scheduling import PLACES, SLICE, TURN, Scheduler
 from receiver.protocol.tally import Decoded, Steps
 from receiver.rows.model import Faults, WriteRequest
 from tests.messages import compress
@@ -67,19 +67,18 @@ async def test_a_message_is_not_slow_because_others_have_the_core() -> None:
         decode(Scheduler(), Preempted(), 5, b"quick").send(None)
 
 
-async def test_others_run_between_slow_steps() -> None:
-    turns = 0
-
-    async def count_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(count_turns())
-    await decode(Scheduler(), Slow(), 20, b"slow")
-    other.cancel()
-    assert turns >= 20
+async def test_others_run_between_the_steps_of_a_slow_message() -> None:
+    decoder = Slow(TURN / 2)
+    work = asyncio.create_task(decode(Scheduler(), decoder, 60, b"slow"))
+    await asyncio.sleep(0)  # the first slice, after which the message is known to be slow
+    taken: list[int] = []
+    while not work.done():
+        before = decoder.done.total()
+        await asyncio.sleep(0)
+        taken.append(decoder.done.total() - before)
+    await work
+    assert sum(taken) == 60
+    assert max(taken) <= 2
 
 
 async def test_however_many_are_slow_the_loop_waits_for_one_of_them() -> None:

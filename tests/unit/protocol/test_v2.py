@@ -25,6 +25,7 @@ from receiver.protocol.generated.remote_write_v2_pb2 import (
     TimeSeries,
 )
 from receiver.protocol.series import SeriesCache
+from receiver.protocol.symbols import SymbolTable
 from receiver.protocol.v2 import Decoder
 from receiver.rows.columns import CODE
 from receiver.rows.model import Labels
@@ -604,6 +605,15 @@ def test_an_invalid_series_counts_nothing_of_what_it_holds() -> None:
         one.exemplars.add(timestamp=NOW)
         request.add(labels).histograms.add()
     assert meaning(decoder(), request.encoded()) == Meaning(Counter(), 0, 0, 0, 4, 4)
+
+
+def test_the_symbols_of_a_large_message_are_not_compared_at_once() -> None:
+    """Of many it takes longer than others should wait for the event loop."""
+    used = decoder()
+    used.whole = 0
+    message = rolling(1)
+    with patch.object(SymbolTable, "distinct", property(lambda _: pytest.fail("compared"))):
+        assert meaning(used, message) == plain_meaning(message)
 
 
 # --- faults of the whole message ------------------------------------------------------------------
