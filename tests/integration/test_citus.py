@@ -16,9 +16,9 @@ from receiver.config.settings import Settings
 from receiver.errors import SetupError
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
-from receiver.storage.reading.connection import connect
 from receiver.storage.reading.periods import Period
 from receiver.storage.reading.reports import read_figures
+from receiver.storage.reading.tables import connect
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate, plan
 from tests.cluster import find_workers, on_node, run

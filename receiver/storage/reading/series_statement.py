@@ -115,7 +115,7 @@ def write_sources(places: Sequence[Place]) -> str:
     return f"ARRAY[{','.join(str(place.source_id) for place in places)}]::int[]"
 
 
-def write_branch(  # noqa: PLR0913  what differs between branches
+def write_branch(  # noqa: PLR0913, PLR0917  what differs between branches
     place: Place, form: Form, source: str, query: Query, limit: str, branch: str = _BRANCH
 ) -> str:
     """Write the query for the samples of one column."""
