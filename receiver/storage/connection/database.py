@@ -106,6 +106,8 @@ def translated() -> Iterator[None]:
 def leaves_session_usable(error: BaseException) -> bool:
     """Whether the error is about what was asked, so that the session can go on."""
     sqlstate = getattr(error, "sqlstate", None) or ""
+    if isinstance(error, DuplicateRowError):
+        return True
     return sqlstate.startswith((*REFUSED_CLASSES, *STATEMENT_CLASSES, ROLLBACK_CLASS))
 
 
