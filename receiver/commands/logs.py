@@ -34,13 +34,21 @@ from receiver.commands.terminal import (
     new_table,
     open_console,
     print_fields,
+    say,
     short_labels,
 )
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import UsageError
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading.listing import BEGINNING, Choice, Entry, Listing
+from receiver.storage.reading.listing import (
+    BEGINNING,
+    LOOKED_AT,
+    Choice,
+    Entry,
+    Listing,
+    find_reach,
+)
 from receiver.storage.reading.selecting import Field, Kind
 from receiver.storage.reading.sources import find_named
 from receiver.storage.reading.tables import require_table
@@ -65,7 +73,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=decode_argument,
         help="only rows of a source: its instance, its number, or NAME=VALUE of a label",
     )
-    parser.add_argument("--errors", action="store_true", help="only rows with an error")
+    parser.add_argument(
+        "--errors",
+        action="store_true",
+        help="only rows with an error; without --since among the newest million rows",
+    )
     parser.add_argument(
         "--since",
         metavar="TIME",
@@ -99,14 +111,30 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     console = open_console()
     async with connected(settings) as connection:
         await require_table(connection, table.name)
-        listing = Listing(table, await choose(connection, arguments))
+        choice = await choose(connection, arguments)
+        reach = None
+        if choice.errors and choice.since is None:
+            reach = await find_reach(connection, table, choice.sources)
+        listing = Listing(table, choice._replace(since=choice.since or reach))
         if not arguments.follow:
-            console.print(show(listing, await listing.newest(connection, arguments.rows)))
+            entries = await listing.newest(connection, arguments.rows)
+            console.print(show(listing, entries))
+            if reach is not None and len(entries) < arguments.rows:
+                explain_reach(reach)
         elif console.is_terminal:
             await refresh(console, connection, listing, arguments.rows)
         else:
             await append(console, connection, listing, arguments.rows)
     return 0
+
+
+def explain_reach(reach: str) -> None:
+    """Write to standard error how far back was looked for errors."""
+    message = (
+        f"note: only the newest {LOOKED_AT:,} rows were looked at, back to {local_time(reach)}; "
+        "--since looks further back"
+    )
+    say(Console(stderr=True), message, "dim")
 
 
 async def choose(connection: Connection, arguments: Namespace) -> Choice:

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 from rich.console import Console
 
@@ -44,6 +45,7 @@ from receiver.errors import UsageError
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import reports
+from receiver.storage.reading.calendar import Shift, list_shifts
 from receiver.storage.reading.periods import (
     Periods,
     find_range,
@@ -195,13 +197,32 @@ async def find_periods(connection: Connection, arguments: Namespace) -> Periods:
         if isinstance(day, str):
             today = await find_unit(connection, "day", None, int(day == "last"))
             day = date.fromisoformat(today.period.start[:10])
-        return await find_shift(connection, arguments.shift or None, day)
+        found = await find_shift(connection, arguments.shift or None, day)
+        return found or refuse_shift(await list_shifts(connection), arguments.shift, day)
     for name in ("week", "month", "day"):
         value = getattr(arguments, name)
         if value is not None:
             day = None if isinstance(value, str) else value
             return await find_unit(connection, name, day, int(value == "last"))
     return await find_unit(connection, "day", None)
+
+
+def refuse_shift(shifts: Sequence[Shift], name: str, day: date | None) -> NoReturn:
+    """Explain why there is no such time of a shift.
+
+    Raises:
+        UsageError: always.
+    """
+    known = [shift.name for shift in shifts]
+    if name and name not in known:
+        there = f"there is {', '.join(known)}" if known else "none is defined"
+        raise UsageError(f"--shift={name}: there is no such shift; {there} (`receiver shifts`)")
+    if known and day is not None:
+        raise UsageError(f"--day={day}: no shift {name} started on that day".replace("  ", " "))
+    raise UsageError(
+        "no shift has started in the last 100 days: `receiver shifts add NAME START END` defines "
+        "one"
+    )
 
 
 async def read(connection: Connection, table: Table, arguments: Namespace) -> Report:
@@ -211,20 +232,21 @@ async def read(connection: Connection, table: Table, arguments: Namespace) -> Re
     if arguments.match:
         labels = json.dumps(dict(arguments.match))
         sources = await reports.find_matching(connection, labels)
+    both = periods.period, periods.previous
     lines, before = [
         await reports.read_figures(connection, table, period, arguments.by, sources)
-        for period in periods
+        for period in both
     ]
     total, total_before = [
         await reports.read_figures(connection, table, period, reports.TOTAL, sources)
-        for period in periods
+        for period in both
     ]
     return Report(
         table.name,
         arguments.by,
         await find_zone(connection),
         periods,
-        await show_times(connection, [time for period in periods for time in period[1:]]),
+        await show_times(connection, [time for period in both for time in period[1:]]),
         lines,
         {(line.name, line.source_id): line for line in before},
         next(iter(total), None),

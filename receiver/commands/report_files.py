@@ -94,7 +94,8 @@ CODE_COLUMNS: Final = [
 def write_json(report: Report) -> bytes:
     """Write the whole report; times are in seconds."""
     period, previous = (
-        {"name": name, "start": iso(start), "end": iso(end)} for name, start, end in report.periods
+        {"name": name, "start": iso(start), "end": iso(end)}
+        for name, start, end in (report.periods.period, report.periods.previous)
     )
     written = {
         "table": report.table,

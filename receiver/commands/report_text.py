@@ -35,10 +35,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "mttr": ("MTTR", "MTTR"),
     "mttf": ("MTTF", "MTTF"),
     "mtbf": ("MTBF", "MTBF"),
-    "up": ("up", "가동"),
+    "up": ("up", "가동 시간"),
     "down": ("down", "고장 시간"),
     "planned": ("planned", "계획 정지"),
-    "unknown": ("unknown", "모름"),
+    "unknown": ("unknown", "알 수 없음"),
     "code": ("code", "코드"),
     "name": ("name", "이름"),
     "times": ("times", "횟수"),
@@ -47,9 +47,9 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "definitions": (
         "availability = up / (up + down); planned and unknown time is in neither. MTTR = down / "
         "failures, MTTF = up / failures, MTBF = MTTF + MTTR. Micro-stops are failures, too.",
-        "가동률 = 가동 / (가동 + 고장 시간). 계획 정지와 모르는 시간은 넣지 않습니다. "
-        "MTTR = 고장 시간 / 고장, MTTF = 가동 / 고장, MTBF = MTTF + MTTR. "
-        "순간 정지도 고장에 듭니다.",
+        "가동률 = 가동 시간 / (가동 시간 + 고장 시간)이며 계획 정지와 알 수 없는 시간은 "
+        "제외합니다. MTTR = 고장 시간 / 고장, MTTF = 가동 시간 / 고장, MTBF = MTTF + MTTR. "
+        "순간 정지도 고장에 포함됩니다.",
     ),
 }
 

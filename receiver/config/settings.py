@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     maintenance_interval: PositiveDuration = Field(
         timedelta(seconds=30),
         description="Pause between two rounds of maintenance: rejecting samples of incomplete "
-        "rows, refreshing metrics of the database, deleting old rows.",
+        "rows, refreshing metrics of the database, keeping reports ready, deleting old rows.",
     )
     migrate_on_start: bool = Field(True, description="Bring the schema up to date at start.")
     chunk_interval: PositiveDuration = Field(

@@ -5,7 +5,7 @@ https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -21,7 +21,7 @@ MAX_MESSAGE: Final = MIB
 MAX_QUERIES: Final = 100
 """Queries in a request; Prometheus sends one."""
 MAX_MATCHERS: Final = 200
-"""Matchers in all queries of a request: some regular expressions take milliseconds to compile."""
+"""Matchers in all queries of a request: some regular expressions take a second to compile."""
 MAX_SHOWN: Final = 200
 LABELS_ONLY: Final = "series"
 """The function that Prometheus names where it wants to know which series there are."""
@@ -57,8 +57,8 @@ class ReadRequest(NamedTuple):
     """Whether it is answered with STREAMED_XOR_CHUNKS, else with SAMPLES."""
 
 
-def decode(body: bytes) -> ReadRequest:
-    """Read a request as it came.
+def decode(body: bytes) -> Iterator[ReadRequest | None]:
+    """Read a request as it came: yield None after each matcher, and at last the request.
 
     Raises:
         BadRequestError: it is malformed, or asks for an answer that there is not.
@@ -72,7 +72,14 @@ def decode(body: bytes) -> ReadRequest:
     check_count("queries", len(request.queries), MAX_QUERIES)
     check_count("matchers", sum(len(query.matchers) for query in request.queries), MAX_MATCHERS)
     streamed = choose_answer(list(request.accepted_response_types))
-    return ReadRequest([read_query(query) for query in request.queries], streamed)
+    queries = []
+    for query in request.queries:
+        matchers = []
+        for matcher in query.matchers:
+            matchers.append(read_matcher(matcher))
+            yield None
+        queries.append(read_query(query, matchers))
+    yield ReadRequest(queries, streamed)
 
 
 def check_count(name: str, count: int, limit: int) -> None:
@@ -100,18 +107,13 @@ def choose_answer(accepted: list[int]) -> bool:
     )
 
 
-def read_query(query: messages.Query) -> Query:
-    """Read a query; where hints narrow its range, that holds.
-
-    Raises:
-        BadRequestError: a matcher is malformed.
-    """
+def read_query(query: messages.Query, matchers: Sequence[Matcher]) -> Query:
+    """Read a query with its matchers; where hints narrow its range, that holds."""
     start, end = query.start_timestamp_ms, query.end_timestamp_ms
     hints = query.hints
     if hints.start_ms or hints.end_ms:
         start, end = max(start, hints.start_ms), min(end, hints.end_ms)
-    matchers = tuple(map(read_matcher, query.matchers))
-    return Query(start, end, matchers, hints.func == LABELS_ONLY)
+    return Query(start, end, tuple(matchers), hints.func == LABELS_ONLY)
 
 
 def read_matcher(matcher: messages.LabelMatcher) -> Matcher:

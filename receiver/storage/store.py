@@ -20,6 +20,7 @@ from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Database, translated
 from receiver.storage.reading.observing import observe
 from receiver.storage.schema.declaration import declaration_obstacle
+from receiver.storage.schema.keeping import keep_reports
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate
 from receiver.storage.writing.group_commit import Batching, GroupCommit
@@ -217,7 +218,7 @@ class Store:
                     troubles.pop(duty, None)
             await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
             # Deletion comes last: it may take as long as it is until the next round.
-            duties = (self._settle, self._observe, self._delete_old)
+            duties = (self._settle, self._observe, self._keep_reports, self._delete_old)
 
     async def _settle(self) -> None:
         fates = await settle_waiting(
@@ -234,6 +235,9 @@ class Store:
                 unpaired,
                 conflicts,
             )
+
+    async def _keep_reports(self) -> None:
+        await keep_reports(self.database, self._settings)
 
     async def _delete_old(self) -> None:
         await delete_old(self.database, self._settings)

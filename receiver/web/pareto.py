@@ -16,7 +16,7 @@ MOST: Final = 8
 """Bars; the table below has all codes."""
 CHARACTER: Final = 8.6
 """Width of a character of a name."""
-CLOSE: Final = 24
+CLOSE: Final = 34
 """Distance of a point from the top of its bar at which their texts would overlap."""
 
 
@@ -35,6 +35,8 @@ class Bar(NamedTuple):
     cumulative: str
     below: bool
     """Whether the share is written below its point, since the bar's time stands above it."""
+    label: float
+    """Where the bar's time is written: above the bar, and above a point that is near its top."""
 
 
 def draw_pareto(codes: Sequence[CodeTime], length: Callable[[float], str]) -> list[Bar]:
@@ -66,6 +68,7 @@ def draw_pareto(codes: Sequence[CodeTime], length: Callable[[float], str]) -> li
                 point=round(point, 1),
                 cumulative=f"{100 * code.cumulative_share:.0f}%",
                 below=abs(point - y) < CLOSE,
+                label=round(max(min(y, point) - 14 if abs(point - y) < CLOSE else y - 8, 16), 1),
             )
         )
     return bars

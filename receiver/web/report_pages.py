@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -16,8 +16,8 @@ from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar, reports, sources
 from receiver.storage.reading import periods as reported
+from receiver.storage.reading.periods import find_range, find_shift, find_unit
 from receiver.storage.reading.reports import CodeTime, Figures
-from receiver.web import periods
 from receiver.web.answers import View
 from receiver.web.display import percent
 from receiver.web.floor_pages import iso
@@ -26,18 +26,18 @@ from receiver.web.listing import MOST_GROUPS
 from receiver.web.names import name_sources
 from receiver.web.parameters import BadParameterError, read_choice, read_day, read_text, read_time
 from receiver.web.pareto import draw_pareto
-from receiver.web.periods import KINDS, Period
+from receiver.web.periods import KINDS, Shown
 from receiver.web.sums import Sum
 from receiver.web.zones import DEFAULT, read_zone
 
-NEAR: Final = timedelta(days=16)
-"""Around a day: where its shift, the one before and the one after are looked for."""
 LONGEST: Final = timedelta(days=366)
 MOST_SOURCES: Final = 20_000
 HEADINGS: Final = (
     *("name", "source_id", "sources", "availability", "up_s", "down_s", "planned_s", "unknown_s"),
     *("failures", "mttr_s", "mttf_s", "mtbf_s", "micro_stops", "micro_stop_s"),
 )
+RESERVED: Final = (reports.SOURCE, reports.SHIFT, reports.TOTAL)
+"""Labels of these names cannot be grouped by."""
 RISKY: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take for the beginning of a formula."""
 
@@ -56,7 +56,7 @@ class Report(NamedTuple):
     """A report, ready to be shown."""
 
     kind: str
-    period: Period
+    period: Shown
     zone: str
     by: str
     shift: str
@@ -110,6 +110,10 @@ class ReportReader:
         if window[0] < window[1]:
             span = as_period(window)
             codes = await reports.read_codes(connection, self._table, span, ids)
+        if self._by == reports.SHIFT:
+            lines = await self._shift_lines(connection, (window, period.previous))
+        else:
+            lines = self._lines(current, previous)
         total = Line(
             *("", None, len(current), Sum.of(current)),
             None if previous is None else Sum.of(previous),
@@ -117,30 +121,26 @@ class ReportReader:
         labels = [self._labels.get(one.source_id or 0, {}) for one in current]
         return Report(
             *(kind, period, rules.time_zone, self._by, shift, self._filter),
-            *(self._lines(current, previous), total, codes, group_labels(labels)),
+            *(lines, total, codes, group_labels(labels)),
             *(rules.micro_stop.total_seconds(), shifts),
         )
 
     async def _period(
         self, connection: Connection, kind: str, zone_name: str
-    ) -> tuple[Period, str, str]:
-        zone, now = read_zone(zone_name) or DEFAULT, self._view.now
-        day = self._day or now.astimezone(zone).date()
+    ) -> tuple[Shown, str, str]:
+        zone = read_zone(zone_name) or DEFAULT
         if kind == "custom":
             since = read_time(self._view.query, "since", zone)
             until = read_time(self._view.query, "until", zone)
             if since is None or until is None or not timedelta(0) < until - since <= LONGEST:
                 raise BadParameterError("bad_report_range")
-            return periods.of_range(since, until, zone), kind, ""
+            return Shown.of(await find_range(connection, since, until)), kind, ""
         if kind == "shift":
-            middle = periods.start_of(day, zone)
-            times = await reported.shift_times(connection, middle - NEAR, middle + NEAR)
-            period = periods.of_shift(times, self._shift, self._day, now)
-            if period is not None:
-                name = next(one.name for one in times if one.since == period.since)
-                return period, kind, self._shift or name
+            found = await find_shift(connection, self._shift or None, self._day)
+            if found is not None:
+                return Shown.of(found), kind, found.period.name
             kind = "day"
-        return periods.of_day(kind, day, zone), kind, ""
+        return Shown.of(await find_unit(connection, kind, self._day)), kind, ""
 
     async def _figures(
         self, connection: Connection, window: tuple[datetime, datetime]
@@ -149,13 +149,35 @@ class ReportReader:
             return []
         span = as_period(window)
         found = await reports.read_figures(connection, self._table, span, reports.SOURCE)
-        return [one for one in found if self._is_wanted(one)]
+        return [one for one in found if self._is_wanted(one.source_id or 0)]
 
-    def _is_wanted(self, one: Figures) -> bool:
+    async def _shift_lines(
+        self, connection: Connection, windows: Sequence[tuple[datetime, datetime] | None]
+    ) -> list[Line]:
+        """Return a line for each shift, by the calendar; time in no shift is in none."""
+        wanted = [id_ for id_ in self._labels if self._is_wanted(id_)]
+        ids = None if self._filter is None else wanted
+        found, before = [
+            await reports.read_figures(
+                connection, self._table, as_period(window), reports.SHIFT, ids
+            )
+            if window is not None and window[0] < window[1]
+            else []
+            for window in windows
+        ]
+        earlier = {one.name: Sum.of([one]) for one in before}
+        lines = {
+            one.name: Line(one.name, None, one.sources, Sum.of([one]), earlier.get(one.name))
+            for one in found
+        }
+        shifts = await calendar.list_shifts(connection)
+        return [lines[shift.name] for shift in shifts if shift.name in lines]
+
+    def _is_wanted(self, id_: int) -> bool:
         if self._filter is None:
             return True
         label, value = self._filter
-        return self._labels.get(one.source_id or 0, {}).get(label, "") == value
+        return self._labels.get(id_, {}).get(label, "") == value
 
     def _lines(self, current: list[Figures], previous: list[Figures] | None) -> list[Line]:
         now, earlier = self._groups(current), self._groups(previous or [])
@@ -195,7 +217,11 @@ def group_labels(found: Iterable[dict[str, str]]) -> list[str]:
     for labels in found:
         for name, value in labels.items():
             values[name].add(value)
-    return sorted(name for name, known in values.items() if 1 <= len(known) <= MOST_GROUPS)
+    return sorted(
+        name
+        for name, known in values.items()
+        if 1 <= len(known) <= MOST_GROUPS and name not in RESERVED
+    )
 
 
 async def answer_report(report: Report, view: View, common: dict[str, Any]) -> web.Response:

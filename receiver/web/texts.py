@@ -10,24 +10,24 @@ ORDER: Final = (Language.ENGLISH, Language.KOREAN)
 
 TEXTS: Final[dict[str, tuple[str, str]]] = {
     # --- on every page ---
-    "times_in": ("Times are in the zone {zone}.", "시각은 {zone} 시간대입니다."),
+    "times_in": ("Times are in the zone {zone}.", "시각은 {zone} 시간대 기준입니다."),
     "updated": ("Updated {time}", "{time} 갱신"),
-    "pause": ("Pause updates", "갱신 멈춤"),
-    "lost": ("This page is not up to date.", "지금 상태가 아닙니다."),
+    "pause": ("Pause updates", "갱신 일시 중지"),
+    "lost": ("This page is not up to date.", "최신 상태가 아닙니다."),
     "lost_since": (
         "No answer from the receiver since {time}. What is shown is as of then.",
         "{time}부터 receiver가 응답하지 않습니다. 아래는 그때의 상태입니다.",
     ),
     "lost_as_of": (
         "It shows {time} and does not update by itself. Reload it.",
-        "{time}의 상태이며 스스로 갱신되지 않습니다. 새로 고치십시오.",
+        "{time}의 상태이며 자동으로 갱신되지 않습니다. 새로 고치십시오.",
     ),
-    "board": ("Board", "보드"),
+    "board": ("Board", "현황판"),
     "all": ("all", "전체"),
     "skip": ("Skip to the content", "본문으로 건너뛰기"),
     "pages": ("Pages", "페이지"),
     "language": ("Language", "언어"),
-    "overview": ("Overview", "개요"),
+    "overview": ("Overview", "현황"),
     "logs": ("Logs", "로그"),
     "rejected": ("Rejected samples", "거부된 샘플"),
     "codes": ("Error codes", "에러 코드"),
@@ -44,30 +44,30 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "state_planned": ("Planned stop", "계획 정지"),
     "state_ok": ("OK", "정상"),
     "state_none": ("No row yet", "행 없음"),
-    "unknown": ("Unknown", "모름"),
-    "longest": ("longest: {age}", "가장 긴 것 {age}"),
+    "unknown": ("Unknown", "알 수 없음"),
+    "longest": ("longest: {age}", "최장 {age}"),
     "planned_until": ("until {time}", "{time}까지"),
     "last_silent": ("last sample {age} ago", "마지막 샘플 {age} 전"),
     "flow_yes": ("Data is arriving.", "데이터가 들어오고 있습니다."),
     "flow_late": ("No data for a moment.", "데이터가 늦어지고 있습니다."),
     "flow_none": ("No data is arriving.", "데이터가 들어오지 않습니다."),
     "flow_never": ("No rows yet.", "아직 들어온 행이 없습니다."),
-    "newest_row": ("Newest row", "가장 최근 행"),
+    "newest_row": ("Newest row", "최신 행"),
     "rows_second": ("{number} rows/s", "초당 {number}행"),
     "pending": ("{number} incomplete rows", "완성되지 않은 행 {number}개"),
-    "rejected_minute": ("{number} rejected in 1 min", "1분 동안 거부 {number}개"),
+    "rejected_minute": ("{number} rejected in 1 min", "최근 1분 동안 {number}개 거부"),
     "sources": ("Sources", "소스"),
-    "search": ("Search", "찾기"),
+    "search": ("Search", "검색"),
     "search_example": ("name, code, line=A", "이름, 코드, line=A"),
     "sort": ("Order", "정렬"),
-    "sort_problems": ("Problems first", "문제 먼저"),
+    "sort_problems": ("Problems first", "문제 우선"),
     "sort_name": ("Name", "이름"),
-    "sort_longest": ("Longest in state", "오래된 상태 먼저"),
-    "sort_newest": ("Latest change", "최근 변화 먼저"),
-    "group": ("Group by", "묶기"),
+    "sort_longest": ("Longest in state", "지속 시간이 긴 순"),
+    "sort_newest": ("Latest change", "최근에 바뀐 순"),
+    "group": ("Group by", "그룹"),
     "no_group": ("–", "–"),
     "without_label": ("without {label}", "{label} 없음"),
-    "lasting": ("For", "지속"),
+    "lasting": ("For", "지속 시간"),
     "failures": ("Failures today", "오늘 고장"),
     "availability": ("Availability today", "오늘 가동률"),
     "labels_number": ("Labels ({number})", "레이블 {number}개"),
@@ -87,16 +87,16 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "A row holds until the next one; after three intervals of its source without a row, the "
         "source is silent and the time unknown. Availability = OK / (OK + failing); planned and "
         "unknown time do not count. Failures are counted where they begin.",
-        "한 행의 상태는 다음 행이 올 때까지 이어집니다. 그 소스의 간격 세 번 동안 행이 없으면 "
-        "무응답이고, 그 시간은 모르는 시간입니다. 가동률 = 정상 / (정상 + 고장). 계획 정지와 "
-        "모르는 시간은 넣지 않습니다. 고장은 시작된 때에 한 번 셉니다.",
+        "한 행의 상태는 다음 행이 올 때까지 이어집니다. 그 소스의 행 간격의 세 배가 지나도록 행이 "
+        "없으면 무응답이며, 그 시간의 상태는 알 수 없습니다. 가동률 = 정상 / (정상 + 고장)이며 "
+        "계획 정지와 알 수 없는 시간은 제외합니다. 고장은 시작된 시점에 한 번 셉니다.",
     ),
     "more_than": ("more than {number}", "{number} 초과"),
     "source": ("Source", "소스"),
     "state": ("State", "상태"),
     "newest_sample": ("Newest sample", "최신 샘플"),
     "ocr_value": ("OCR value", "OCR 값"),
-    "sources_page": ("Pages of sources", "소스 페이지"),
+    "sources_page": ("Pages of sources", "소스 목록의 페이지"),
     # --- board ---
     "all_well": ("All is well", "모두 정상"),
     "turn": ("Page {number} of {all}", "{all}쪽 중 {number}쪽"),
@@ -104,11 +104,11 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     # --- a source ---
     "states": ("States, newest first", "상태, 최신순"),
     "no_states": ("No state is known in this range.", "이 기간에 알려진 상태가 없습니다."),
-    "length": ("Length", "길이"),
-    "ongoing": ("ongoing", "계속 중"),
+    "length": ("Length", "지속 시간"),
+    "ongoing": ("ongoing", "진행 중"),
     "cut": (
         "Only the newest {number} states are listed. Choose a shorter range for more.",
-        "최신 상태 {number}개만 나열했습니다. 더 보려면 짧은 기간을 고르십시오.",
+        "최신 상태 {number}개만 표시했습니다. 더 보려면 더 짧은 기간을 고르십시오.",
     ),
     "cause_and_comment": ("Cause and comment", "원인과 메모"),
     "comment_on": ("Write a comment", "메모 쓰기"),
@@ -117,12 +117,12 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_source": ("There is no such source.", "그런 소스가 없습니다."),
     # --- reports ---
     "reports": ("Reports", "보고서"),
-    "report_shift": ("Shift report", "교대 보고서"),
+    "report_shift": ("Shift report", "근무조 보고서"),
     "report_day": ("Report of the day", "일간 보고서"),
     "report_week": ("Report of the week", "주간 보고서"),
     "report_month": ("Report of the month", "월간 보고서"),
     "report_custom": ("Report", "보고서"),
-    "kind_shift": ("Shift", "교대"),
+    "kind_shift": ("Shift", "근무조"),
     "kind_day": ("Day", "일"),
     "kind_week": ("Week", "주"),
     "kind_month": ("Month", "월"),
@@ -130,23 +130,23 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "period": ("Period", "기간"),
     "running": ("not over yet", "아직 끝나지 않음"),
     "compared": ("compared with the one before", "직전 기간과 비교"),
-    "shift": ("Shift", "교대"),
+    "shift": ("Shift", "근무조"),
     "day": ("Day", "날짜"),
     "from_in": ("From ({zone})", "시작 ({zone})"),
     "to_in": ("To ({zone})", "끝 ({zone})"),
     "availability_word": ("Availability", "가동률"),
     "failures_word": ("Failures", "고장"),
     "mttr": ("MTTR, mean time to repair", "MTTR, 평균 복구 시간"),
-    "mttf": ("MTTF, mean time to failure", "MTTF, 평균 가동 시간"),
+    "mttf": ("MTTF, mean time to failure", "MTTF, 고장까지의 평균 시간"),
     "mtbf": ("MTBF, mean time between failures", "MTBF, 평균 고장 간격"),
     "micro_stops": ("Micro-stops (under {length})", "순간 정지 ({length} 미만)"),
     "micro_word": ("Micro-stops", "순간 정지"),
     "together": ("{length} together", "합계 {length}"),
-    "unknown_time": ("Unknown", "모르는 시간"),
+    "unknown_time": ("Unknown", "알 수 없음"),
     "planned_time": ("Planned", "계획 정지"),
-    "up_time": ("Up", "가동"),
+    "up_time": ("Up", "가동 시간"),
     "down_time": ("Down", "고장 시간"),
-    "not_counted": ("not in the availability", "가동률에 넣지 않음"),
+    "not_counted": ("not in the availability", "가동률 계산에서 제외"),
     "pareto": ("Codes by down time", "고장 시간이 긴 에러 코드"),
     "codes_of_report": ("Down time by code", "에러 코드별 고장 시간"),
     "times": ("{number} times", "{number}회"),
@@ -157,6 +157,11 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "no_figures": ("No source had rows in this period.", "이 기간에 행이 있는 소스가 없습니다."),
     "by_source": ("By source", "소스별"),
     "by_label": ("By {label}", "{label}별"),
+    "by_shift": ("By shift", "근무조별"),
+    "outside_shifts": (
+        "Time outside of all shifts is not listed.",
+        "어느 근무조에도 속하지 않는 시간은 표에 나오지 않습니다.",
+    ),
     "total": ("total", "합계"),
     "report_definitions": (
         "Availability = up / (up + down); planned and unknown time do not count. A failure is a "
@@ -164,21 +169,22 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "failures. MTBF = MTTF + MTTR. A micro-stop is a failure shorter than {length}. Figures "
         "of groups are calculated from the sums of their times. A row holds until the next one; "
         "after three intervals of its source without a row, the time is unknown.",
-        "가동률 = 가동 / (가동 + 고장). 계획 정지와 모르는 시간은 넣지 않습니다. 고장은 이어진 "
-        "고장 시간 하나이며 시작된 때에 셉니다. MTTR = 고장 시간 / 고장 횟수. MTTF = 가동 시간 / "
-        "고장 횟수. MTBF = MTTF + MTTR. 순간 정지는 {length}보다 짧은 고장입니다. 묶음의 수치는 "
-        "시간을 더하여 계산합니다. 한 행의 상태는 다음 행까지 이어지고, 그 소스의 간격 세 번 동안 "
-        "행이 없으면 모르는 시간입니다.",
+        "가동률 = 가동 시간 / (가동 시간 + 고장 시간)이며 계획 정지와 알 수 없는 시간은 "
+        "제외합니다. 고장은 이어진 고장 시간 하나이며 시작된 시점에 한 번 셉니다. "
+        "MTTR = 고장 시간 / 고장 횟수. MTTF = 가동 시간 / 고장 횟수. MTBF = MTTF + MTTR. "
+        "순간 정지는 {length}보다 짧은 고장입니다. 그룹의 수치는 시간을 더해 계산합니다. "
+        "한 행의 상태는 다음 행까지 이어지고, 그 소스의 행 간격의 세 배가 지나도록 행이 없으면 "
+        "그 시간의 상태는 알 수 없습니다.",
     ),
     "no_codes_column": (
         "The table {table} has no column of codes, so there is no report.",
         "테이블 {table}에는 코드 열이 없어 보고서를 만들 수 없습니다.",
     ),
     # --- calendar ---
-    "calendar": ("Shifts and planned stops", "교대와 계획 정지"),
+    "calendar": ("Shifts and planned stops", "근무조와 계획 정지"),
     "calendar_hint": (
         "Reports go by what is here; shifts and days are in the zone {zone}.",
-        "보고서는 여기 적힌 대로 계산합니다. 교대와 하루는 {zone} 시간대입니다.",
+        "보고서는 이 내용에 따라 계산합니다. 근무조와 하루는 {zone} 시간대 기준입니다.",
     ),
     "classes_hint": (
         "What a code means is set on the page of error codes.",
@@ -187,7 +193,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "rules": ("Time zone and micro-stops", "시간대와 순간 정지"),
     "time_zone": ("Time zone", "시간대"),
     "micro_limit": ("Micro-stops are shorter than (seconds)", "순간 정지의 기준 (초 미만)"),
-    "shifts": ("Shifts", "교대"),
+    "shifts": ("Shifts", "근무조"),
     "days": ("Days", "요일"),
     "day_1": ("Mon", "월"),
     "day_2": ("Tue", "화"),
@@ -196,11 +202,11 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "day_5": ("Fri", "금"),
     "day_6": ("Sat", "토"),
     "day_7": ("Sun", "일"),
-    "on_holidays": ("On holidays too", "휴일에도"),
+    "on_holidays": ("On holidays too", "휴일에도 적용"),
     "next_day": ("next day", "다음 날"),
     "yes": ("yes", "예"),
     "no": ("no", "아니요"),
-    "no_shifts": ("There are no shifts.", "등록된 교대가 없습니다."),
+    "no_shifts": ("There are no shifts.", "등록된 근무조가 없습니다."),
     "holidays": ("Holidays", "휴일"),
     "no_holidays": ("There are no holidays.", "등록된 휴일이 없습니다."),
     "stops": ("Planned stops", "계획 정지"),
@@ -214,8 +220,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     # --- timeline ---
     "until": ("End ({zone}; empty: now)", "끝 ({zone}, 비우면 현재)"),
     "to_now": ("Now", "현재"),
-    "zoom_hint": ("Drag over a strip to zoom in.", "띠 위를 끌면 확대됩니다."),
-    "legend": ("What the colours mean", "색이 뜻하는 것"),
+    "zoom_hint": ("Drag over a strip to zoom in.", "띠를 끌면 확대됩니다."),
+    "legend": ("What the colours mean", "색의 뜻"),
     "range_custom": ("Chosen range", "고른 기간"),
     "timeline_range": ("Time range of the timeline", "타임라인 기간"),
     "range": ("Range", "기간"),
@@ -231,16 +237,16 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "time": ("Time", "시각"),
     "description": ("Description", "설명"),
     "no_logs": ("There are no logs in this range.", "이 기간에 로그가 없습니다."),
-    "all_times": ("Search all times", "전체 기간에서 찾기"),
+    "all_times": ("Search all times", "전체 기간에서 검색"),
     "looked_at": (
         "{number} rows were searched, back to",
-        "{number}개 행을 살펴보았습니다. 여기까지:",
+        "행 {number}개를 검색했습니다. 검색한 가장 이른 시각:",
     ),
     "samples_looked_at": (
         "{number} rejected samples were searched.",
-        "거부된 샘플 {number}개를 살펴보았습니다.",
+        "거부된 샘플 {number}개를 검색했습니다.",
     ),
-    "go_on": ("Search further back", "더 이전까지 찾기"),
+    "go_on": ("Search further back", "더 이전까지 검색"),
     # --- rejected samples ---
     "rejected_caption": ("Rejected samples, newest first", "거부된 샘플, 최신순"),
     "rejected_at": ("Rejected at", "거부된 시각"),
@@ -275,7 +281,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "레이블이 열에 맞지 않음",
     ),
     "reason_too_old": ("its time is too long ago", "시각이 너무 오래됨"),
-    "reason_too_far_ahead": ("its time is too far in the future", "시각이 너무 먼 미래임"),
+    "reason_too_far_ahead": ("its time is too far in the future", "시각이 너무 먼 미래"),
     "reason_too_many_new_sources": (
         "too many new label sets in an hour",
         "한 시간에 새 레이블 집합이 너무 많음",
@@ -293,10 +299,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "codes_caption": ("Error codes, by number", "에러 코드, 번호순"),
     "code": ("Code", "코드"),
     "name": ("Name", "이름"),
-    "since": ("Since", "등록"),
+    "since": ("Since", "등록 시각"),
     "next_codes": ("Next codes", "다음 코드"),
     "first_codes": ("First codes", "처음 코드"),
-    "codes_page": ("Pages of codes", "코드 페이지"),
+    "codes_page": ("Pages of codes", "코드 목록의 페이지"),
     "no_codes": ("There are no error codes here.", "여기에는 에러 코드가 없습니다."),
     "change": ("Change", "변경"),
     "change_code": ("Change code {code}", "코드 {code} 변경"),
@@ -330,7 +336,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "이 receiver에는 {path} 주소의 페이지가 없습니다.",
     ),
     "fault_400": ("This request is not valid", "올바르지 않은 요청입니다"),
-    "fault_403": ("This is not allowed", "허용되지 않습니다"),
+    "fault_403": ("This is not allowed", "허용되지 않은 요청입니다"),
     "fault_409": ("This change is not possible", "그렇게 변경할 수 없습니다"),
     "fault_413": ("The form is too large", "보낸 내용이 너무 큽니다"),
     "fault_500": ("The page could not be rendered", "페이지를 만들지 못했습니다"),
@@ -389,7 +395,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "not_from_here": (
         "The form is not from this page, or is too old. Reload the page and try again.",
         "이 페이지에서 보낸 양식이 아니거나 너무 오래되었습니다. "
-        "페이지를 새로 열고 다시 시도하십시오.",
+        "페이지를 새로 고친 뒤 다시 시도하십시오.",
     ),
     "unknown_fault": (
         "Something went wrong; see the receiver's log.",
@@ -399,9 +405,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "The database does not answer in time. Senders keep their samples meanwhile; "
         "this page tries again by itself.",
         "데이터베이스가 제시간에 응답하지 않습니다. 그동안 송신기가 샘플을 보관하며, "
-        "이 페이지는 스스로 다시 시도합니다.",
+        "이 페이지는 자동으로 다시 시도합니다.",
     ),
-    "back": ("To the overview", "개요로"),
+    "back": ("To the overview", "현황으로"),
     # --- units: of time ---
     "ago": ("{age} ago", "{age} 전"),
     "ahead": ("{age} ahead", "{age} 앞섬"),

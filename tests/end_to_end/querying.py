@@ -59,12 +59,12 @@ class Queried:
 
 
 @asynccontextmanager
-async def queried(directory: Path, configuration: str) -> AsyncIterator[Queried]:
+async def queried(directory: Path, configuration: str, *flags: str) -> AsyncIterator[Queried]:
     """Run a Prometheus and wait until it can be queried."""
     await asyncio.to_thread(directory.mkdir, exist_ok=True)
     port = free_port()
     async with (
-        prometheus(directory, configuration, port),
+        prometheus(directory, configuration, port, flags),
         aiohttp.ClientSession() as session,
     ):
         queries = Queried(session, port)

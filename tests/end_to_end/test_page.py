@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,15 +31,10 @@ from playwright.async_api import (
 from tests.conftest import MakeSettings
 from tests.logs import add_logs, add_sources, logs
 from tests.pages import SOURCES, fill, showing
-from tests.programs import require_program, skip_outside_ci
+from tests.programs import require_program
 from tests.receivers import Running, encode
 from tests.waiting import until
 
-AXE_PLACES = (
-    os.environ.get("RECEIVER_TEST_AXE", ""),
-    "/usr/lib/node_modules/axe-core/axe.min.js",
-    "/usr/local/lib/node_modules/axe-core/axe.min.js",
-)
 PAGES = [
     *("/", "/?group=job", "/board", "/source?id=1", "/reports", "/calendar"),
     *("/logs", "/rejected", "/codes"),
@@ -206,7 +202,7 @@ AXE = "axe.run(document, {resultTypes: ['violations']})"
 async def test_axe_finds_nothing(
     browser: Browser, receiver: Running, scheme: Literal["light", "dark"], locale: str
 ) -> None:
-    source = find_axe()
+    source = (files("axe_playwright_python") / "axe.min.js").read_text()
     async with opened(browser, color_scheme=scheme, locale=locale) as (page, _):
         for path in PAGES:
             await page.goto(receiver.url(path))
@@ -217,14 +213,6 @@ async def test_axe_finds_nothing(
             found = await page.evaluate(AXE)
             shown = [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]]
             assert shown == [], path
-
-
-def find_axe() -> str:
-    """The source of axe-core, which RECEIVER_TEST_AXE names or Node has."""
-    found = next((place for place in AXE_PLACES if place and Path(place).is_file()), None)
-    if found is None:
-        skip_outside_ci("axe-core is not installed: npm install -g axe-core, or RECEIVER_TEST_AXE")
-    return Path(found).read_text()
 
 
 def shown_in(zone: timedelta, exact: str) -> str:

@@ -72,7 +72,7 @@ async def exposing(
 
 @asynccontextmanager
 async def prometheus(
-    directory: Path, configuration: str, port: int | None = None, options: Iterable[str] = ()
+    directory: Path, configuration: str, port: int | None = None, flags: Iterable[str] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run Prometheus; at the end it is asked to stop and given time to send what it has."""
     file = directory / "prometheus.yml"
@@ -84,7 +84,7 @@ async def prometheus(
             f"--config.file={file}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
-            *options,
+            *flags,
             stdout=log,
             stderr=log,
         )

@@ -43,6 +43,7 @@ remote_write:
 METRICS = ("app_status", "ocr_value")
 START = 1_700_000_000
 HOURS = 6
+RETENTION = "--storage.tsdb.retention.time=1d"
 INTERVAL = 15_000
 """Milliseconds between two scrapes of most cameras."""
 CAMERAS = ("cam-1", "cam-2", "cam-3", "cam-4", "cam-5")
@@ -95,6 +96,45 @@ async def test_a_prometheus_that_lost_its_data_reads_it_back(
             for name in METRICS:
                 assert len(before[name]) == len(applications)
                 assert await second.query(f"{name}[10m]", end) == before[name]
+
+
+async def test_a_prometheus_whose_retention_has_passed_answers_as_before(
+    database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    require_program("prometheus")
+    points = list(days_apart())
+    end = points[-1][1] / 1000
+    async with receiving(make_settings(database_url=database_url)) as receiver:
+        for begin in range(0, len(points), 5_000):
+            await receiver.send(*points[begin : begin + 5_000])
+        await make_blocks(tmp_path, points)
+        directory = tmp_path / "local"
+        async with queried(directory, ALONE) as whole:
+            before = [await whole.query(f"{name}[60h]", end) for name in METRICS]
+            panel = await whole.query_range("rate(ocr_value[5m])", START, end, 600)
+        async with queried(directory, ALONE, RETENTION) as rest:
+
+            async def dropped() -> bool:
+                return bool(await rest.query("ocr_value[60h]", end) != before[1])
+
+            await until(dropped)
+        # Prometheus asks only for what is from before its own storage begins.
+        reads = READS.format(read=receiver.url(READ)).replace("true", "false")
+        async with queried(directory, reads, RETENTION) as both:
+            assert [await both.query(f"{name}[60h]", end) for name in METRICS] == before
+            found = await both.query_range("rate(ocr_value[5m])", START, end, 600)
+    assert [len(series["values"]) for series in before[1]] == [len(points) // 2]
+    assert found == panel
+
+
+def days_apart() -> Iterator[Point]:
+    """Three hours of an application, and half an hour two days later."""
+    labels = {"instance": "cam-1", "job": "camera", "site": "seoul"}
+    for begin, minutes in ((START, 180), (START + 50 * 3600, 30)):
+        for number in range(minutes * 4):
+            at = 1000 * begin + INTERVAL * number + number % 7
+            for name, value in (("app_status", number % 3), ("ocr_value", at / 1000 - 0.5)):
+                yield {**labels, "__name__": name}, at, float(value)
 
 
 async def test_doctor_finds_remote_read_that_fails(

@@ -31,8 +31,10 @@ from receiver.errors import DatabaseUnavailableError, ErrorCodeError, SchemaErro
 from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import STORE, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
+from receiver.storage.reading import listing
 from receiver.storage.writing.codes import statements_for
 from tests.conftest import MakeSettings
+from tests.logs import add_logs, add_sources, logs
 
 DEADLINE = 20.0
 HEADERS = {
@@ -103,6 +105,31 @@ async def listening(process: asyncio.subprocess.Process) -> str:
     url = (await next_line(process.stderr, r"listening on (\S+)/api"))[1]
     await next_line(process.stderr, "the database is ready")
     return url
+
+
+async def test_errors_are_looked_for_among_the_newest_rows(
+    database_url: str,
+    connection: asyncpg.Connection,
+    invoke: Invoke,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listing, "LOOKED_AT", 5)
+    await add_sources(connection, 1)
+    await add_logs(connection, logs(1, [2, 0, 1, 0, 0, 0, 0]))
+    words = ("logs", "--errors", "--database-url", database_url)
+    for more in ((), ("--source", "cam-1")):
+        assert await invoke(*words, *more) == 0
+        found = capsys.readouterr()
+        assert "NETWORK_ERROR" not in found.out
+        assert "DB_ERROR" in found.out
+        assert "note: only the newest" in found.err
+    assert await invoke(*words, "-n", "1") == 0
+    assert capsys.readouterr().err == ""
+    assert await invoke(*words, "--since", "2025-01-01T00:00:00Z") == 0
+    found = capsys.readouterr()
+    assert "NETWORK_ERROR" in found.out
+    assert found.err == ""
 
 
 async def insert_log(

@@ -348,6 +348,22 @@ async def test_what_may_not_be_looked_at_hides_nothing_else(
     assert worst(found["rows"]) is Level.NOTE
 
 
+async def test_roles_that_read_rows_but_no_reports_are_named(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    async with plain_role(database_url) as role:
+        await execute(
+            database_url,
+            f"GRANT SELECT ON app_logs, code_classes, report_settings, report_shifts, "
+            f"report_holidays, planned_stops, state_comments, report_ranges TO {role}",
+        )
+        _, reader = (await found_in(make_settings(database_url=database_url)))["rights"]
+        assert reader.level is Level.NOTE
+        assert reader.advice == f"GRANT SELECT ON report_days, report_changes TO {role}"
+        await execute(database_url, reader.advice)
+        (_,) = (await found_in(make_settings(database_url=database_url)))["rights"]
+
+
 async def test_a_check_over_which_the_server_ends_the_session_stops_no_other(
     database_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,16 @@ async def test_the_calendar_is_edited_and_reports_follow(receiver: Running) -> N
     assert "2025-03-03 19:00 – 2025-03-04 07:00 (Asia/Seoul)" in text
     assert "Failures 2" in text
     assert "Micro-stops (under 1 min) 0" in text
+    early = {"action": "shift", "name": "early", "starts": "05:00", "ends": "19:00", **days}
+    assert (await send(receiver, "/calendar", early))[0] == 303
+    text = words(await look(receiver, f"{DAY}&by=shift"))
+    lines = text.partition("By shift")[2]
+    # The first of three hours is of one, the others of the other, and so are 12 of 240 minutes.
+    assert "early 100.0%" in lines
+    assert "야간 95.0%" in lines
+    assert "Time outside of all shifts is not listed." in lines
+    remove = {"action": "remove_shift", "name": "early"}
+    assert (await send(receiver, "/calendar", remove))[0] == 303
     holiday = {"action": "holiday", "day": "2025-03-03", "name": "휴일"}
     assert (await send(receiver, "/calendar", holiday))[0] == 303
     assert "Report of the day" in words(await look(receiver, "/reports?kind=shift&day=2025-03-03"))

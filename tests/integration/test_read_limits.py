@@ -123,6 +123,13 @@ async def test_other_media_are_refused(receiver: Running, headers: dict[str, str
     assert (await read(receiver, request(named("app_status")), **headers)).status == 415
 
 
+async def test_a_receiver_that_has_only_refused_reads_ends(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    async with receiving(make_settings(database_url=database_url)) as receiver:
+        assert (await read(receiver, b"nothing")).status == 400
+
+
 async def test_only_post_reads(receiver: Running) -> None:
     assert (await receiver.get(READ))[0] == 405
 
@@ -215,6 +222,20 @@ async def test_a_regular_expression_keeps_nobody_from_writing(
     # Evaluated in one piece, they take many seconds.
     assert slowest < 2
     assert await still_works(receiver)
+
+
+async def test_regular_expressions_that_take_long_to_compile_keep_nobody_waiting(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    matchers = [("text", "=~", rf"(?i)[\pL\pN]{{1,200}}{number}") for number in range(200)]
+    async with reading(database_url, make_settings, remote_read_timeout="10s") as receiver:
+        attack = asyncio.create_task(read(receiver, request(query(*matchers))))
+        assert await still_works(receiver)
+        assert not attack.done()
+        answer = await attack
+        # All of them take much longer.
+        assert answer.status == 422
+        assert "(RECEIVER_REMOTE_READ_TIMEOUT)" in answer.body.decode()
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -1,11 +1,14 @@
-"""What reports say of random histories is what a slow, obvious model says of them."""
+"""What reports say of random histories is what a slow, obvious model says of them.
+
+Some of the days are kept ready, some are not, and of some that were kept rows have changed since.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, time, timedelta
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
@@ -40,11 +43,18 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 # Scrapes of 5 s, now and then late, missing, or gone for long.
 steps = st.sampled_from(
-    [5.0] * 12 + [4.9, 5.2, 10, 14.999, 15, 15.001, 60, 301, 4000, 40_000, 100_000]
+    [5.0] * 12 + [4.9, 5.2, 10, 14.999, 15, 15.001, 60, 301, 4000, 7190, 40_000, 86_000, 100_000]
 )
-runs = st.tuples(steps, st.sampled_from(CODES), st.integers(1, 80))
+runs = st.tuples(
+    steps, st.sampled_from(CODES), st.integers(1, 80), st.sampled_from([5.0, 5.0, 60.0, 300.0])
+)
+Run = tuple[float, int, int, float]
 histories = st.dictionaries(st.integers(1, 3), st.lists(runs, max_size=8), min_size=1)
-moments = st.integers(-3600, 3600 * 60).map(lambda number: START + seconds(number))
+moments = st.one_of(
+    st.integers(-3600, 3600 * 60).map(lambda number: START + seconds(number)),
+    # Midnights of UTC, which what is kept is cut at.
+    st.integers(-1, 5).map(lambda number: START + (2 + 24 * number) * HOUR),
+)
 ranges = st.tuples(moments, moments).map(sorted).filter(lambda pair: pair[0] < pair[1])
 stops = st.lists(
     st.builds(
@@ -56,6 +66,27 @@ stops = st.lists(
 )
 classes = st.dictionaries(st.sampled_from(CODES), st.sampled_from(["ok", "failure", "planned"]))
 gaps = st.sampled_from([None, None, seconds(4), seconds(60), HOUR])
+
+
+class Mix(NamedTuple):
+    """What happens before and after days are kept."""
+
+    kept: int
+    """Rounds of keeping before anything changes."""
+    late: frozenset[int]
+    """The days in which rows come late, change or are deleted."""
+    rounds: int
+    """Rounds of keeping after that."""
+    classes_late: bool
+
+
+mixes = st.builds(
+    Mix,
+    st.sampled_from([0, 5, 100, 100, 100]),
+    st.frozensets(st.integers(0, 5), max_size=2),
+    st.integers(0, 4),
+    st.booleans(),
+)
 random_cases = hypothesis_settings(
     max_examples=40,
     derandomize=True,
@@ -64,32 +95,30 @@ random_cases = hypothesis_settings(
 )
 
 
-def rows_of(history: list[tuple[float, int, int]]) -> list[tuple[datetime, int]]:
-    """Rows of a source: each run begins after a step, and has a row every five seconds."""
+def rows_of(history: list[Run]) -> list[tuple[datetime, int]]:
+    """Rows of a source: each run begins after a step, and has so many rows so far apart."""
     rows = []
     at = START
-    for step, code, count in history:
+    for step, code, count, apart in history:
         at += seconds(step)
         for _ in range(count):
             rows.append((at, code))
-            at += seconds(5)
-        at -= seconds(5)
+            at += seconds(apart)
+        at -= seconds(apart)
     return rows
 
 
 async def fill(
     connection: asyncpg.Connection,
-    histories: dict[int, list[tuple[float, int, int]]],
+    histories: dict[int, list[Run]],
     stops: list[model.Stop],
     classes: dict[int, str],
+    mix: Mix,
     max_gap: timedelta | None = None,
 ) -> dict[int, list[tuple[datetime, int]]]:
     """Store what a test is about; rows come in no order."""
     await connection.execute("TRUNCATE app_logs, planned_stops, code_classes")
     await connection.execute("UPDATE report_settings SET max_gap = $1", max_gap)
-    rows = {source: rows_of(history) for source, history in histories.items()}
-    flat = [(source, at, code, seconds(1)) for source in rows for at, code in rows[source]]
-    await add_logs(connection, sorted(flat, key=lambda row: hash(row[1])))
     await connection.executemany(
         "INSERT INTO planned_stops (started_at, ended_at, source_id, labels) "
         "VALUES ($1, $2, $3, $4)",
@@ -100,23 +129,60 @@ async def fill(
             for stop in stops
         ],
     )
-    await connection.executemany(
-        "INSERT INTO code_classes VALUES ('error_codes', $1, $2)", list(classes.items())
-    )
+    if not mix.classes_late:
+        await set_classes(connection, classes)
+    rows = {source: rows_of(history) for source, history in histories.items()}
+    flat = [(source, at, code, seconds(1)) for source in rows for at, code in rows[source]]
+    flat.sort(key=lambda row: hash(row[1]))
+    touched = [row for row in flat if (row[1] - START + 22 * HOUR).days in mix.late]
+    late, changed = touched[::3], touched[1::3]
+    await add_logs(connection, [row for row in flat if row not in late and row not in changed])
+    await add_logs(connection, [(source, at, 1, delay) for source, at, _, delay in changed])
+    extra = [(source, at + seconds(1.5), 1, delay) for source, at, _, delay in touched[::7]]
+    await add_logs(connection, extra)
+    for _ in range(mix.kept):
+        if not await keep(connection):
+            break
+    await add_logs(connection, late)
+    for source, at, code, _ in changed:
+        await connection.execute(
+            "UPDATE app_logs SET app_status = $3 WHERE source_id = $1 AND created_at = $2",
+            *(source, at, code),
+        )
+    for source, at, *_ in extra:
+        await connection.execute(
+            "DELETE FROM app_logs WHERE source_id = $1 AND created_at = $2", source, at
+        )
+    if mix.classes_late:
+        await set_classes(connection, classes)
+    for _ in range(mix.rounds):
+        await keep(connection)
     return rows
 
 
+async def keep(connection: asyncpg.Connection) -> bool:
+    """Keep one more day; return whether there is more to do."""
+    return bool(await connection.fetchval("SELECT receiver_keep_reports('app_logs', most => 3)"))
+
+
+async def set_classes(connection: asyncpg.Connection, classes: dict[int, str]) -> None:
+    await connection.executemany(
+        "INSERT INTO code_classes VALUES ('error_codes', $1, $2)", list(classes.items())
+    )
+
+
 @random_cases
-@given(histories, ranges, stops, classes, gaps)
+@given(histories, ranges, stops, classes, gaps, mixes)
 async def test_every_moment_is_what_the_model_says(
     connection: asyncpg.Connection,
-    histories: dict[int, list[tuple[float, int, int]]],
+    histories: dict[int, list[Run]],
     bounds: list[datetime],
     stops: list[model.Stop],
     classes: dict[int, str],
     max_gap: timedelta | None,
+    mix: Mix,
 ) -> None:
-    rows = await fill(connection, histories, stops, classes, max_gap)
+    rows = await fill(connection, histories, stops, classes, mix, max_gap)
     sources = list(rows)
     found = await connection.fetch(STATES.format("'app_logs', $1, $2, $3"), *bounds, sources)
     expected = [
@@ -141,22 +207,23 @@ def merged(intervals: list[Any]) -> list[tuple[Any, ...]]:
 
 
 @random_cases
-@given(histories, ranges, stops, classes)
+@given(histories, ranges, stops, classes, mixes)
 async def test_reports_say_what_the_model_says(
     connection: asyncpg.Connection,
-    histories: dict[int, list[tuple[float, int, int]]],
+    histories: dict[int, list[Run]],
     bounds: list[datetime],
     stops: list[model.Stop],
     classes: dict[int, str],
+    mix: Mix,
 ) -> None:
-    rows = await fill(connection, histories, stops, classes)
+    rows = await fill(connection, histories, stops, classes, mix)
     sources = list(rows)
     found = await connection.fetch(FIGURES.format("source_id"), *bounds, "source", sources)
     everything = {
         source: model.states(
             source,
             rows[source],
-            START - 2 * HOUR,
+            START - 30 * HOUR,
             START + 9000 * HOUR,
             stops=stops,
             classes=classes,
@@ -166,8 +233,29 @@ async def test_reports_say_what_the_model_says(
     since, until = bounds
     expected = {source: model.figures(everything[source], since, until) for source in sources}
     assert {row[0]: model.Figures(*row[1:]) for row in found} == expected
+    down = [
+        interval
+        for source in sources
+        for interval in everything[source]
+        if interval.state == "down" and interval.start < until and interval.end > since
+    ]
+    codes = await connection.fetch(
+        "SELECT code, times, down FROM report_codes('app_logs', $1, $2, $3)", *bounds, sources
+    )
+    assert {row["code"]: (row["times"], row["down"]) for row in codes} == {
+        code: (
+            sum(one.start >= since for one in down if one.code == code),
+            sum((cut(one, since, until) for one in down if one.code == code), timedelta(0)),
+        )
+        for code in {one.code for one in down}
+    }
     (total,) = await connection.fetch(FIGURES.format("name"), *bounds, "total", sources)
     assert model.Figures(*total[1:]) == reduce(model.add, expected.values())
+
+
+def cut(interval: model.Interval, since: datetime, until: datetime) -> timedelta:
+    """How much of an interval lies in a range."""
+    return min(interval.end, until) - max(interval.start, since)
 
 
 SHIFTS = {
@@ -179,14 +267,17 @@ SHIFTS = {
 
 
 @random_cases
-@given(histories, ranges, st.sampled_from(["Europe/Berlin", "Asia/Seoul", "America/St_Johns"]))
+@given(
+    histories, ranges, st.sampled_from(["Europe/Berlin", "Asia/Seoul", "America/St_Johns"]), mixes
+)
 async def test_time_is_split_between_shifts_and_failures_are_counted_once(
     connection: asyncpg.Connection,
-    histories: dict[int, list[tuple[float, int, int]]],
+    histories: dict[int, list[Run]],
     bounds: list[datetime],
     zone: str,
+    mix: Mix,
 ) -> None:
-    rows = await fill(connection, histories, [], {})
+    rows = await fill(connection, histories, [], {}, mix)
     await connection.execute("TRUNCATE report_shifts")
     await connection.execute("UPDATE report_settings SET time_zone = $1", zone)
     await connection.executemany(
@@ -203,7 +294,7 @@ async def test_time_is_split_between_shifts_and_failures_are_counted_once(
                 model.add,
                 (
                     model.figures(
-                        model.states(source, rows[source], START - 2 * HOUR, START + 9000 * HOUR),
+                        model.states(source, rows[source], START - 30 * HOUR, START + 9000 * HOUR),
                         *span,
                     )
                     for source in sources

@@ -10,7 +10,13 @@ from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import quote
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
-from receiver.storage.schema.requirements import require_rights, require_room, require_schema
+from receiver.storage.schema.requirements import (
+    CALENDAR,
+    KEPT,
+    require_rights,
+    require_room,
+    require_schema,
+)
 from receiver.storage.schema.revisions import find_revision, newest_revision
 
 KEPT_INDEXES: Final = (
@@ -56,6 +62,23 @@ ORDER BY 1 LIMIT 10
 """
 
 
+# Roles to which rows of these tables ($1) are granted but not what reports are made of ($2). They
+# get no reports, or have to wait for them. Names as they are written in statements.
+FIND_READERS: Final = """
+SELECT quote_ident(r.rolname) AS role,
+    string_agg(quote_ident(t.name), ', ' ORDER BY t.place) AS tables
+FROM pg_roles r
+CROSS JOIN unnest($2::text[]) WITH ORDINALITY AS t (name, place)
+WHERE NOT has_table_privilege(r.oid, to_regclass(quote_ident(t.name)), 'SELECT')
+  AND EXISTS (
+      SELECT FROM pg_class c, aclexplode(c.relacl) AS a
+      WHERE c.oid IN (SELECT to_regclass(quote_ident(name)) FROM unnest($1::text[]) AS name)
+        AND a.grantee = r.oid AND a.privilege_type = 'SELECT'
+  )
+GROUP BY r.rolname ORDER BY r.rolname LIMIT 10
+"""
+
+
 async def check_revision(connection: Connection, settings: Settings) -> list[Finding]:
     """Whether the schema is this receiver's, and if it is behind, whether it can be brought up."""
     newest = newest_revision()
@@ -81,7 +104,18 @@ async def check_rights(connection: Connection, settings: Settings) -> list[Findi
     except SchemaError as error:
         return [problem(str(error))]
     role = await connection.fetchval("SELECT quote_ident(current_user)")
-    return [ok(f"role {role} may read and write the tables")]
+    tables = [table.name for table in settings.catalogue.tables if table.codes]
+    readers = await connection.fetch(FIND_READERS, tables, [*CALENDAR, *KEPT])
+    return [
+        ok(f"role {role} may read and write the tables"),
+        *(
+            note(
+                f"role {row['role']} may read rows, but not all that reports are made of",
+                f"GRANT SELECT ON {row['tables']} TO {row['role']}",
+            )
+            for row in readers
+        ),
+    ]
 
 
 def needed_indexes(catalogue: Catalogue) -> list[tuple[str, str, str]]:

@@ -27,6 +27,27 @@ BEGINNING: Final = "-infinity"
 SOURCE: Final = Field("source", "jsonb", LABELS, Kind.LABELS)
 
 
+LOOKED_AT: Final = 1_000_000
+"""Rows that are looked at for errors where nobody has said how far back: about a second."""
+
+# The time of the row that so many ($1) newer rows follow; NULL if there are no more rows.
+_REACH: Final = """
+SELECT created_at FROM {table} WHERE created_at <= now()
+ORDER BY created_at DESC OFFSET $1 LIMIT 1
+"""
+# The same for chosen sources ($2), each with its share of the rows.
+_CHOSEN: Final = "unnest($2::int[]) AS chosen (id)"
+_CHOSEN_KEYS: Final = "SELECT id FROM source_keys WHERE id = ANY($2::int[])"
+_REACH_OF_CHOSEN: Final = """
+SELECT max(of_one.created_at) FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL (
+    SELECT created_at FROM {table}
+    WHERE created_at <= now() AND source_id >= chosen.id AND source_id <= chosen.id
+    ORDER BY source_id DESC, created_at DESC
+    OFFSET $1::bigint / cardinality($2::int[]) LIMIT 1
+) AS of_one
+"""
+
+
 class Entry(NamedTuple):
     """A row, and what is shown of it."""
 
@@ -102,6 +123,30 @@ class Listing:
     def _read(self, values: tuple[Any, ...]) -> Iterator[Any]:
         for field, value in zip(self.fields, values, strict=True):
             yield read_labels(value) if field.kind is Kind.LABELS else value
+
+
+async def find_reach(
+    connection: Connection, table: Table, sources: Sequence[int] | None
+) -> str | None:
+    """Return since when there are `LOOKED_AT` rows, of these sources or of all.
+
+    Returns:
+        A time as PostgreSQL writes it; None if there are not that many.
+
+    Raises:
+        ReceiverError: as `translated` does.
+    """
+    statement = _REACH if sources is None else _REACH_OF_CHOSEN
+    chosen = [] if sources is None else [sources]
+    async with used(connection):
+        if await is_distributed(connection):
+            statement = statement.replace(_CHOSEN, f"({_CHOSEN_KEYS}) AS chosen").replace(
+                "source_id >= chosen.id AND source_id <= chosen.id", "source_id = chosen.id"
+            )
+        found: str | None = await connection.fetchval(
+            statement.format(table=quote(table.name)), LOOKED_AT, *chosen
+        )
+    return found
 
 
 # Rows of each chosen source ($2), by the primary key; why not `=`: see `newest_row`.

@@ -6,7 +6,7 @@ The database calculates them, by the time zone in `report_settings`, so that all
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 
 from receiver.errors import UsageError
@@ -16,7 +16,9 @@ from receiver.storage.connection.database import Connection, used
 _UNIT: Final = """
 SELECT bounds.starts AT TIME ZONE s.time_zone AS start,
     (bounds.starts + bounds.step) AT TIME ZONE s.time_zone AS end,
-    (bounds.starts - bounds.step) AT TIME ZONE s.time_zone AS before
+    (bounds.starts - bounds.step) AT TIME ZONE s.time_zone AS before,
+    bounds.starts::date AS day, (bounds.starts - bounds.step)::date AS day_before,
+    (bounds.starts + bounds.step)::date AS day_after
 FROM report_settings s
 CROSS JOIN LATERAL (SELECT ('1 ' || $1::text)::interval AS step) AS unit
 CROSS JOIN LATERAL (
@@ -25,19 +27,39 @@ CROSS JOIN LATERAL (
 ) AS bounds
 """
 
-# The last time that a shift ($1, NULL for any) started: on a day ($2), or up to now; and the time
-# before that. Nobody waits longer than a quarter for a shift.
+# The last time that a shift ($1, NULL for any) has started, on a day ($2) if one is given: then one
+# that is yet to start will do. And the times before and after it. Nobody waits longer than a
+# quarter for a shift.
 _SHIFT: Final = """
-SELECT t.shift, t.started_at, t.ended_at, t.day FROM report_settings s, shift_times(
-    COALESCE($2::date::timestamp AT TIME ZONE s.time_zone, now()) - INTERVAL '100 days',
-    COALESCE(($2::date + 1)::timestamp AT TIME ZONE s.time_zone, now())
-) AS t
-WHERE ($1::text IS NULL OR t.shift = $1) AND ($2::date IS NULL OR t.day <= $2)
-ORDER BY t.started_at DESC, t.shift LIMIT 100
+WITH around AS MATERIALIZED (
+    SELECT t.* FROM report_settings s
+    CROSS JOIN LATERAL (
+        SELECT COALESCE($2::date::timestamp AT TIME ZONE s.time_zone, now()) AS at
+    ) AS middle
+    CROSS JOIN LATERAL shift_times(
+        middle.at - INTERVAL '100 days', middle.at + INTERVAL '100 days') AS t
+), chosen AS (
+    SELECT a.* FROM around a
+    WHERE ($1::text IS NULL OR a.shift = $1)
+      AND CASE WHEN $2::date IS NULL THEN a.started_at <= now() ELSE a.day = $2 END
+    ORDER BY a.started_at <= now() DESC,
+        CASE WHEN a.started_at <= now() THEN a.started_at END DESC, a.started_at, a.shift
+    LIMIT 1
+)
+SELECT c.shift, c.started_at, c.ended_at, earlier.started_at, earlier.ended_at, c.day,
+    COALESCE(earlier.day, c.day - 1), COALESCE(later.day, c.day + 1)
+FROM chosen c
+LEFT JOIN LATERAL (
+    SELECT * FROM around a WHERE a.shift = c.shift AND a.started_at < c.started_at
+    ORDER BY a.started_at DESC LIMIT 1
+) AS earlier ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM around a WHERE a.shift = c.shift AND a.started_at > c.started_at
+    ORDER BY a.started_at LIMIT 1
+) AS later ON true
 """
 
 _ZONE: Final = "SELECT time_zone FROM report_settings"
-_SHIFTS: Final = "SELECT array_agg(name ORDER BY starts) FROM report_shifts"
 
 # A time of the clock ($1), by the calendar.
 _MOMENT: Final = "SELECT $1::text::timestamp AT TIME ZONE time_zone FROM report_settings"
@@ -47,13 +69,7 @@ FROM report_settings, unnest($1::text[]::timestamptz[]) WITH ORDINALITY AS time 
 ORDER BY place
 """
 _NOW: Final = "SELECT now() - $1::interval"
-
-
-_SHIFT_TIMES: Final = """
-SELECT shift, day, EXTRACT(EPOCH FROM started_at)::double precision,
-    EXTRACT(EPOCH FROM ended_at)::double precision
-FROM shift_times($1, $2) ORDER BY started_at, shift
-"""
+_DAY: Final = "SELECT ($1::timestamptz AT TIME ZONE time_zone)::date FROM report_settings"
 
 
 class Period(NamedTuple):
@@ -72,6 +88,13 @@ class Periods(NamedTuple):
 
     period: Period
     previous: Period
+    """Empty, from where the other one starts, if there is none."""
+    day: date
+    """In which the period begins, by the calendar's time zone."""
+    before: date
+    """In which the period before it begins."""
+    after: date
+    """In which the next one begins."""
 
 
 async def find_unit(connection: Connection, unit: str, day: date | None, back: int = 0) -> Periods:
@@ -87,41 +110,28 @@ async def find_unit(connection: Connection, unit: str, day: date | None, back: i
         ReceiverError: as `translated` does.
     """
     async with used(connection):
-        start, end, before = await connection.fetchrow(_UNIT, unit, day, back)
-    return Periods(Period(unit, start, end), Period(unit, before, start))
+        start, end, before, *days = await connection.fetchrow(_UNIT, unit, day, back)
+    return Periods(Period(unit, start, end), Period(unit, before, start), *days)
 
 
-async def find_shift(connection: Connection, name: str | None, day: date | None) -> Periods:
-    """Return a shift, and the time before that it took place.
+async def find_shift(connection: Connection, name: str | None, day: date | None) -> Periods | None:
+    """Return a shift, and the time before that it took place; None without any in 100 days.
 
     Args:
         connection: The session.
         name: Its name; None: the one that has started last.
-        day: The day on which it started; None: the last one.
+        day: The day on which it starts; None: the last one.
 
     Raises:
-        UsageError: there is no such shift, or none on that day.
         ReceiverError: as `translated` does.
     """
     async with used(connection):
-        rows = await connection.fetch(_SHIFT, name, day)
-        known = await connection.fetchval(_SHIFTS) or []
-    if name is not None and name not in known:
-        there = f"there is {', '.join(known)}" if known else "none is defined"
-        raise UsageError(f"--shift={name}: there is no such shift; {there} (`receiver shifts`)")
-    if rows and day is not None and rows[0]["day"] != day:
-        raise UsageError(
-            f"--day={day}: no shift {name or ''} started on that day".replace("  ", " ")
-        )
-    times = [Period(*row[:3]) for row in map(tuple, rows)]
-    if not times:
-        raise UsageError(
-            "no shift has started in the last 100 days: `receiver shifts add NAME START END` "
-            "defines one"
-        )
-    first = times[0]
-    previous = next((time for time in times[1:] if time.name == first.name), None)
-    return Periods(first, previous or Period(first.name, first.start, first.start))
+        found = await connection.fetchrow(_SHIFT, name, day)
+    if found is None:
+        return None
+    shift, start, end, before, before_end, *days = found
+    period = Period(shift, start, end)
+    return Periods(period, Period(shift, before or start, before_end or start), *days)
 
 
 async def find_moment(connection: Connection, when: datetime | timedelta) -> str:
@@ -156,7 +166,10 @@ async def find_range(
     if first >= last:
         raise UsageError(f"--since ({start}) must lie before --until ({end})")
     before = (first - (last - first)).isoformat()
-    return Periods(Period("range", start, end), Period("range", before, start))
+    async with used(connection):
+        day = await connection.fetchval(_DAY, start)
+    period, previous = Period("range", start, end), Period("range", before, start)
+    return Periods(period, previous, day, day, day)
 
 
 async def find_zone(connection: Connection) -> str:
@@ -178,23 +191,3 @@ async def show_times(connection: Connection, times: Sequence[str]) -> list[str]:
     """
     async with used(connection):
         return [text for (text,) in await connection.fetch(_SHOW, times)]
-
-
-class ShiftTime(NamedTuple):
-    """A shift of one day."""
-
-    name: str
-    day: date
-    """On which it starts."""
-    since: datetime
-    until: datetime
-
-
-async def shift_times(connection: Connection, since: datetime, until: datetime) -> list[ShiftTime]:
-    """Return each time that a shift takes place within a range, wholly or in part, by time."""
-    async with used(connection):
-        rows = await connection.fetch(_SHIFT_TIMES, since.isoformat(), until.isoformat())
-    return [
-        ShiftTime(name, day, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
-        for name, day, start, end in rows
-    ]

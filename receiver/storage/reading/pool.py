@@ -87,4 +87,6 @@ class ReadPool:
 
     async def close(self) -> None:
         """Close all connections at once: no answer can be completed any more."""
-        self._pool.terminate()
+        # Unless it was never opened.
+        with suppress(asyncpg.InterfaceError):
+            self._pool.terminate()

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Final, TypeAlias, TypeVar, TypeVarTuple
 
 from receiver.config.settings import Settings
@@ -24,7 +25,7 @@ from receiver.storage.reading.series_statement import batches, select_samples
 from receiver.storage.reading.series_values import form_of
 
 SLICE: Final = 0.05
-"""Seconds of choosing series after which other reads have their turn."""
+"""Seconds of decoding or choosing series after which other reads have their turn."""
 MAX_WAITING: Final = 200
 """Read requests that wait for their turn; further ones are refused."""
 
@@ -60,8 +61,10 @@ class RemoteReader:
         Raises:
             BadRequestError: it is malformed, or asks for an answer that there is not.
             TooLargeError: it is above a limit.
+            ReadLimitError: it takes too long.
         """
-        return await self._work(decode, body)
+        async with self._in_time():
+            return await self._advance(decode(body))
 
     def answer_to(self, request: ReadRequest) -> Answer:
         """Return an empty answer of the type that a request wants."""
@@ -82,16 +85,21 @@ class RemoteReader:
             OverloadedError: too many requests wait.
             ReceiverError: as `translated` does; whatever `send` raises.
         """
+        async with self._in_time(), self._turn(), self._pool.snapshot() as connection:
+            await self._refresh(connection)
+            reading = Reading(self._settings, self._work, connection, answer, send)
+            async with aclosing(reading):
+                for number, query in enumerate(request.queries):
+                    await reading.add(number, query, await self._choose(query))
+                await reading.finish()
+            return reading.count
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
         limit = self._settings.remote_read_timeout.total_seconds()
         try:
-            async with asyncio.timeout(limit), self._turn(), self._pool.snapshot() as connection:
-                await self._refresh(connection)
-                reading = Reading(self._settings, self._work, connection, answer, send)
-                async with aclosing(reading):
-                    for number, query in enumerate(request.queries):
-                        await reading.add(number, query, await self._choose(query))
-                    await reading.finish()
-                return reading.count
+            async with asyncio.timeout(limit):
+                yield
         except TimeoutError as error:
             raise ReadLimitError(
                 f"the answer took longer than {limit:g} s (RECEIVER_REMOTE_READ_TIMEOUT)"
@@ -122,9 +130,13 @@ class RemoteReader:
         steps = choose(
             self._settings.catalogue, self._sources, query, self._settings.max_remote_read_series
         )
-        while (series := await self._work(advance, steps)) is None:
+        return await self._advance(steps)
+
+    async def _advance(self, steps: Iterator[T | None]) -> T:
+        work: Callable[[], T | None] = partial(advance, steps)
+        while (found := await self._work(work)) is None:
             pass
-        return series
+        return found
 
     async def _work(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         loop = asyncio.get_running_loop()
@@ -204,10 +216,10 @@ class Reading:
         await self._send(await self._work(self._answer.finish))
 
 
-def advance(steps: Iterator[list[StoredSeries] | None]) -> list[StoredSeries] | None:
-    """Choose series for a slice of time; returns None if there is more to do."""
+def advance(steps: Iterator[T | None]) -> T | None:
+    """Take steps for a slice of time; returns what the last one yields, None before that."""
     end = time.monotonic() + SLICE
-    for series in steps:
-        if series is not None or time.monotonic() > end:
-            return series
-    raise AssertionError("the last step has the series")
+    for found in steps:
+        if found is not None or time.monotonic() > end:
+            return found
+    raise AssertionError("the last step yields what is wanted")

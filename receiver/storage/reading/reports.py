@@ -16,6 +16,7 @@ from receiver.storage.reading.periods import Period
 
 TOTAL: Final = "total"
 SOURCE: Final = "source"
+SHIFT: Final = "shift"
 """What figures can be grouped by; anything else is the name of a label."""
 
 _REPORT: Final = """

@@ -146,6 +146,7 @@ async def plan_distribution(
         statements += [CREATE_KEYS, COMMENT_KEYS]
     if "rejected_samples" in new:
         statements += GIVE_SHARD_KEY
+    statements += [statement for name in full for statement in drop_triggers(name)]
     statements += (divide(name, divided_by[name], settings.shards) for name in new)
     if KEYS in new:
         statements.append(FILL_KEYS)
@@ -170,6 +171,12 @@ def divide(table: str, column: str, shards: int) -> str:
         else "colocate_with => 'pending_rows'"
     )
     return f"SELECT create_distributed_table({literal(quote(table))}, {literal(column)}, {how})"
+
+
+def drop_triggers(table: str) -> Iterator[str]:
+    """Write the statements that drop the triggers which keep reports ready, as Citus takes none."""
+    for trigger in ("inserted", "updated", "deleted", "truncated"):
+        yield f"DROP TRIGGER IF EXISTS receiver_note_{trigger} ON {quote(table)}"
 
 
 def drop_copies(tables: Iterable[str]) -> Iterator[str]:

@@ -34,7 +34,7 @@ COMMENT ON FUNCTION receiver_read IS 'All rows of a table that every node of Cit
 
 RULES: Final = (
     (
-        r"\b(sources|planned_stops|report_settings|report_shifts|report_holidays|%3\$I)"
+        r"\b(sources|planned_stops|report_settings|report_shifts|report_holidays|code_classes|%3\$I)"
         r"( (?:AS )?[a-z]\b)",
         r"receiver_read(NULL::\1)\2",
     ),
@@ -51,6 +51,11 @@ RULES: Final = (
 
 READING: Final = (
     "receiver_figures",
+    "receiver_known_runs",
+    "receiver_other_states",
+    "receiver_ready_days",
+    "receiver_report_basis",
+    "report_codes",
     "state_intervals",
     "shift_times",
     "report",

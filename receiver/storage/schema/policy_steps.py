@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from receiver.config.value_types import write_duration
 from receiver.rows.tables import Table
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.schema.timescale import KNOWS_HYPERTABLES, PLACE
@@ -85,7 +86,7 @@ async def find_steps(
         steps.append(
             Step(
                 f"SELECT set_chunk_time_interval({regclass(table.name)}, {as_interval(interval)})",
-                f"new chunks of {table.name} are of {interval}",
+                f"new chunks of {table.name} are of {write_duration(interval)}",
             )
         )
     if not extension["allowed"]:
@@ -127,7 +128,7 @@ def create_hypertable(table: str, interval: timedelta) -> Step:
     return Step(
         f"SELECT create_hypertable({regclass(table)}, "
         f"by_range('created_at', {as_interval(interval)}), create_default_indexes => false)",
-        f"{table} is a hypertable with chunks of {interval}",
+        f"{table} is a hypertable with chunks of {write_duration(interval)}",
     )
 
 
@@ -163,7 +164,8 @@ def change_policy(
     found = state.policies.get(policy.procedure)
     if found == age:
         return
-    message = f"{policy.name} of {table}: {'off' if age is None else f'after {age}'}"
+    when = "off" if age is None else f"after {write_duration(age)}"
+    message = f"{policy.name} of {table}: {when}"
     if found is not None:
         level = logging.INFO if age is None else logging.DEBUG
         yield Step(f"SELECT remove_{policy.name}_policy({regclass(table)})", message, level)

@@ -21,6 +21,14 @@ OLDEST_SERVER: Final = 14
 NEWEST_SERVER: Final = 18
 """The newest that the receiver is known to work with; a newer one should do as well."""
 
+CALENDAR: Final = (
+    *("code_classes", "report_settings", "report_shifts", "report_holidays"),
+    *("planned_stops", "state_comments"),
+)
+"""The tables that reports go by."""
+KEPT: Final = ("report_days", "report_changes", "report_ranges")
+"""The tables of what is kept ready for reports."""
+
 RIGHTS: Final = {
     "receiver_schema_version": ("SELECT",),
     "receiver_tables": ("SELECT",),
@@ -28,6 +36,8 @@ RIGHTS: Final = {
     "pending_rows": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "rejected_samples": ("SELECT", "INSERT", "DELETE"),
     "backfills": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    **dict.fromkeys(CALENDAR, ("SELECT",)),
+    **dict.fromkeys(KEPT, ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }
 """What a role must be allowed to do with each table of the receiver's own."""
 

@@ -22,6 +22,7 @@ from receiver.storage.schema.policies import plan_policies, set_up_policies
 from receiver.storage.schema.requirements import require_schema
 from receiver.storage.schema.summary import set_up_summary
 from receiver.storage.schema.views import Form, ViewChange, replace_it
+from receiver.storage.schema.watching import plan_watching, watch_rows
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ async def set_up(
         await change_view(connection, change)
     await set_up_policies(connection, settings)
     await set_up_summary(connection)
+    await watch_rows(connection, catalogue)
     if found.declaration != describe(catalogue):
         await connection.execute(declare(catalogue))
         if found.declaration is not None:
@@ -96,6 +98,7 @@ async def plan_tables(
         if change.warning is not None:
             lines.append(f"-- {change.warning}")
     lines += await plan_policies(connection, settings)
+    lines += (await plan_watching(connection, settings.catalogue)).values()
     if found.declaration != describe(settings.catalogue):
         lines.append(declare(settings.catalogue))
     return lines

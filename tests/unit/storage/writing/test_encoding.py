@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
-from typing import Any
 
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -18,25 +16,6 @@ from receiver.storage.writing.statements import Statements
 from tests.records import exact, expected, records, sql_types
 
 few = hypothesis_settings(max_examples=60)
-
-
-def parse_field(sql: str, field: bytes | None) -> Any:  # noqa: ANN401  any type
-    """Read a field as the type's receive function does."""
-    if field is None:
-        return None
-    if sql == "text":
-        assert b"\0" not in field
-        return field.decode()
-    if sql == "double precision":
-        return struct.unpack(">d", field)[0]
-    if sql == "boolean":
-        assert field in {b"\0", b"\1"}
-        return field == b"\1"
-    assert len(field) == {"integer": 4, "bigint": 8, "timestamptz": 8}[sql]
-    return int.from_bytes(field, "big", signed=True)
-
-
-# --- arrays and JSON ------------------------------------------------------------------------------
 
 
 @few

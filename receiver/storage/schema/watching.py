@@ -1,0 +1,60 @@
+"""The triggers by which late changes of rows are noted, so that reports can be kept ready.
+
+The database makes them (`receiver_watch_rows` in migrations/0009_kept_reports.sql). A table without
+them is reported on all the same, from its rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import asyncpg
+
+from receiver.errors import StatementRefusedError
+from receiver.rows.tables import Catalogue
+from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.connection.database import translated
+from receiver.storage.connection.places import literal
+
+logger = logging.getLogger(__name__)
+
+KNOWS_TRIGGERS: Final = "SELECT to_regprocedure('receiver_watches_rows(text)') IS NOT NULL"
+
+FIND_UNWATCHED: Final = """
+SELECT name FROM unnest($1::text[]) AS name WHERE receiver_watches_rows(name) IS NOT TRUE
+"""
+
+
+async def plan_watching(connection: asyncpg.Connection, catalogue: Catalogue) -> dict[str, str]:
+    """Return the statement that gives each table its triggers, for the tables that lack some.
+
+    None where Citus distributes the tables: it takes no triggers.
+    """
+    if await is_distributed(connection):
+        return {}
+    names = [table.name for table in catalogue.tables if table.codes]
+    if await connection.fetchval(KNOWS_TRIGGERS):
+        names = [name for (name,) in await connection.fetch(FIND_UNWATCHED, names)]
+    return {name: f"SELECT receiver_watch_rows({literal(name)})" for name in names}
+
+
+async def watch_rows(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
+    """Give the tables with codes their triggers, as far as the role may and the server can.
+
+    Args:
+        connection: In a transaction.
+        catalogue: The tables, which are there.
+    """
+    for name, statement in (await plan_watching(connection, catalogue)).items():
+        try:
+            with translated():
+                async with connection.transaction():
+                    await connection.execute(statement)
+        except StatementRefusedError as error:
+            logger.warning(
+                "reports on %s are not kept ready but computed from its rows, since its triggers "
+                "cannot be made: %s; run `receiver migrate` as the owner of the table",
+                name,
+                error.__cause__,
+            )
