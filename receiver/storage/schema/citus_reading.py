@@ -87,7 +87,7 @@ DECLARE
         'r.ongoing FROM (%s) AS r', regexp_replace(query,
             '(\w)\.source_id >= s\.id AND \1\.source_id <= s\.id', '\1.source_id = s.id', 'g'));
     of_source INT;
-    gap INTERVAL := max_gap;
+    gap INTERVAL := least(max_gap, INTERVAL '1 day');
 BEGIN
     IF max_gap IS NULL THEN
         SELECT s.max_gap INTO gap FROM report_settings s;
@@ -95,7 +95,7 @@ BEGIN
     FOREACH of_source IN ARRAY sources LOOP
         RETURN QUERY EXECUTE regexp_replace(written, '\ms\.id\M', of_source::text, 'g')
         USING greatest(since, '4700-01-01 00:00Z BC'), least(until, now() + INTERVAL '1 second'),
-            least(gap, INTERVAL '1 day');
+            gap;
     END LOOP;
 END;
 $function$;
