@@ -85,13 +85,15 @@ class RemoteReader:
             OverloadedError: too many requests wait.
             ReceiverError: as `translated` does; whatever `send` raises.
         """
-        async with self._in_time(), self._turn(), self._pool.snapshot() as connection:
-            await self._refresh(connection)
-            reading = Reading(self._settings, self._work, connection, answer, send)
-            async with aclosing(reading):
-                for number, query in enumerate(request.queries):
-                    await reading.add(number, query, await self._choose(query))
-                await reading.finish()
+        async with self._in_time(), self._turn():
+            async with self._pool.snapshot() as connection:
+                await self._refresh(connection)
+                reading = Reading(self._settings, self._work, connection, answer, send)
+                async with aclosing(reading):
+                    for number, query in enumerate(request.queries):
+                        await reading.add(number, query, await self._choose(query))
+            # The transaction has ended: a client may be slow, or go as soon as it has all.
+            await send(await self._work(answer.finish))
             return reading.count
 
     @asynccontextmanager
@@ -210,10 +212,6 @@ class Reading:
         if self._encoding is not None:
             self._encoding.cancel()
             await asyncio.gather(self._encoding, return_exceptions=True)
-
-    async def finish(self) -> None:
-        """End the answer."""
-        await self._send(await self._work(self._answer.finish))
 
 
 def advance(steps: Iterator[T | None]) -> T | None:
