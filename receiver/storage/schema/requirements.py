@@ -95,6 +95,15 @@ FROM unnest($1::text[]) WITH ORDINALITY AS listed (name, place)
 WHERE to_regclass(quote_ident(name)) IS NOT NULL
 """
 
+# The tables ($1) in which rows may lack a value of one of these columns ($2): it is optional, or
+# was declared when there were rows.
+FIND_FILLED: Final = """
+SELECT DISTINCT filled.name
+FROM unnest($1::text[], $2::text[]) AS filled (name, column_name)
+JOIN pg_attribute a ON a.attrelid = to_regclass(quote_ident(filled.name))
+    AND a.attname = filled.column_name AND NOT a.attnotnull
+"""
+
 # Which of these rights ($2) we lack on these tables ($1), of the tables that are there.
 LACKING_RIGHTS: Final = """
 SELECT wanted.privilege || ' on ' || quote_ident(wanted.name) AS lacking
@@ -155,11 +164,7 @@ def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
     return {
         **RIGHTS,
         **dict.fromkeys(catalogue.code_tables, ("SELECT", "INSERT")),
-        **{
-            # A late sample of an optional column is added to its row.
-            table.name: ("SELECT", "INSERT", *(["UPDATE"] if table.optional else []))
-            for table in catalogue.tables
-        },
+        **dict.fromkeys(catalogue.by_name, ("SELECT", "INSERT")),
     }
 
 
@@ -170,6 +175,10 @@ async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -
         SchemaError: it may not; the message names each table and right.
     """
     required = rights(catalogue)
+    columns = [(table.name, column.name) for table in catalogue.tables for column in table.columns]
+    for (name,) in await connection.fetch(FIND_FILLED, *zip(*columns, strict=True)):
+        # A late sample is added to its row.
+        required[name] += ("UPDATE",)
     if (await connection.fetchrow(SERVER))["has_citus"]:
         required |= RIGHTS_OF_CITUS
     wanted = [(name, right) for name, rights_ in required.items() for right in rights_]
