@@ -20,6 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from receiver.config.settings import Settings
 from receiver.embedded import EmbeddedPostgres
 from receiver.storage.schema.revisions import migrate
+from tests.cluster import worker_databases
 
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")
@@ -39,8 +40,13 @@ def shared_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server_url(shared_dir: Path) -> Iterator[str]:
-    """A server on which databases may be made: RECEIVER_TEST_DATABASE_URL or the embedded one."""
-    if url := os.environ.get("RECEIVER_TEST_DATABASE_URL"):
+    """A server on which databases may be made, or the embedded one.
+
+    RECEIVER_TEST_CITUS_URL names the coordinator of a cluster, in a database that has the extension
+    and knows the worker nodes; RECEIVER_TEST_DATABASE_URL any other server.
+    """
+    names = ("RECEIVER_TEST_CITUS_URL", "RECEIVER_TEST_DATABASE_URL")
+    if url := next(filter(None, map(os.environ.get, names)), None):
         yield url
         return
     embedded = EmbeddedPostgres(shared_dir)
@@ -55,8 +61,9 @@ async def fresh_database(server_url: str) -> AsyncIterator[str]:
     server = await asyncpg.connect(server_url)
     try:
         await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
-        yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
-        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        async with worker_databases(server_url, name):
+            yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+            await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await server.close()
 

@@ -24,15 +24,19 @@ SETTINGS: Final = (Section.DATABASE, Section.METRICS, Section.STORAGE)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add nothing: the command has no arguments but the settings."""
-    del parser
+    """Add the arguments."""
+    parser.add_argument(
+        "--distribute",
+        action="store_true",
+        help="also distribute tables that have rows over the nodes of Citus; writers wait until "
+        "all rows have moved",
+    )
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
     """Migrate the database."""
-    del arguments
     # A fault of the tables file shows before a database is started for it.
     logger.debug("migrating %d tables", len(settings.catalogue.tables))
     async with database(settings) as reachable:
-        await migrate(reachable)
+        await migrate(reachable, with_rows=arguments.distribute)
     return 0

@@ -45,6 +45,8 @@ SECTIONS: Final[dict[Section, tuple[str, ...]]] = {
         "migrate_on_start",
         "writers",
         "reference_checks",
+        "citus",
+        "shards",
         "chunk_interval",
         "compress_after",
         "retention",

@@ -220,6 +220,14 @@ class Settings(BaseSettings):
         description="Processes that serve the address together, to use more than one core. "
         "Limits of requests in flight are divided among them; each has its own writers.",
     )
+    citus: Annotated[Literal["auto", "off"], Word] = Field(
+        "auto",
+        description="Whether the tables are distributed over the worker nodes where the database "
+        "has Citus.",
+    )
+    shards: int = Field(
+        16, ge=1, le=1024, description="Shards of the tables when they are distributed (Citus)."
+    )
     reference_checks: Annotated[Literal["batch", "row"], Word] = Field(
         "batch",
         description="Whether the error codes and sources of rows are checked once per batch, if "

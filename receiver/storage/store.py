@@ -151,6 +151,7 @@ class Store:
         self._require_open()
         with self._noticing():
             await self.database.check()
+            await self.database.check_nodes()
             await self._rehearse()
 
     async def _rehearse(self) -> None:

@@ -231,6 +231,22 @@ async def test_no_right_to_write(assert_refused: AssertRefused, database_url: st
         )
 
 
+async def test_no_right_to_add_to_rows_that_may_lack_a_sample(
+    assert_refused: AssertRefused, database_url: str
+) -> None:
+    # As after the column was added to a table with rows.
+    await execute(database_url, "ALTER TABLE app_logs ALTER COLUMN ocr_value DROP NOT NULL")
+    async with plain_role(database_url) as role:
+        await grant(database_url, role)
+        await execute(database_url, f"REVOKE UPDATE ON app_logs FROM {role}")
+        await assert_refused(
+            as_role(database_url, role),
+            f"role {role} lacks UPDATE on app_logs: ",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ",
+            look_as=database_url,
+        )
+
+
 # --- what only takes a while -------------------------------------------------------------------
 
 

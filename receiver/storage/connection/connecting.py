@@ -29,9 +29,15 @@ APPLICATION_NAME: Final = "application_name"
 SEARCH_PATH: Final = "search_path"
 
 ALWAYS: Final = {
+    # Servers without the extension take these for variables of somebody's own.
     # Else TimescaleDB may refuse a request for rows of compressed chunks, however often it comes.
-    # Other servers take it for a variable of somebody's own.
     "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
+    # Else Citus hides shards from a look at the catalogue, for a second each time.
+    "citus.override_table_visibility": "off",
+    # Else a transaction may not add a code and then write to the shards that refer to it.
+    "citus.multi_shard_modify_mode": "sequential",
+    # Else a connection to a worker may be opened for each transaction.
+    "citus.max_cached_conns_per_worker": "16",
 }
 """Settings of the server for every session."""
 
@@ -48,6 +54,9 @@ IN_TRANSACTION: Final = {"default_transaction_read_only": "transaction_read_only
 FIRST_SCHEMA: Final = re.compile(
     r'\s*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\s,"]+))\s*(?:,.*)?'
 )
+
+# Made where Citus distributes the tables (`storage/schema/citus.py`).
+IS_DISTRIBUTED: Final = "SELECT to_regclass('source_keys') IS NOT NULL"
 
 MAY_USE_SCHEMA: Final = """
 SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1
@@ -72,6 +81,24 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
 
     preamble = ""
     """A statement that makes the settings; empty where the session keeps them."""
+    _distributed: bool | None = None
+
+    async def is_distributed(self) -> bool:
+        """Return whether Citus distributes the tables; the answer is kept until `forget`."""
+        if self._distributed is None:
+            self._distributed = await self.fetchval(IS_DISTRIBUTED)
+        return bool(self._distributed)
+
+    def forget(self) -> None:
+        """Look again at what the database is like: something of it has changed."""
+        self._distributed = None
+
+
+async def is_distributed(connection: asyncpg.Connection) -> bool:
+    """Return whether Citus distributes the tables that a connection works with."""
+    if (ask := getattr(connection, "is_distributed", None)) is not None:
+        return bool(await ask())
+    return bool(await connection.fetchval(IS_DISTRIBUTED))
 
 
 async def open_connection(

@@ -24,6 +24,7 @@ from receiver.errors import (
 from receiver.storage.connection.connecting import (
     CONNECT_TIMEOUT,
     Session,
+    is_distributed,
     open_connection,
     with_settings,
 )
@@ -43,6 +44,9 @@ statistics were, is not read as a whole for each row that is written when it has
 
 # Whether nothing can be written now: 'on' or 'off'.
 CHECK: Final = "SELECT current_setting('transaction_read_only')"
+
+# A look at each shard.
+CHECK_NODES: Final = "SELECT 1 FROM source_keys LIMIT 1"
 
 CHECK_TIMEOUT: Final = 5.0
 """Seconds until the database must have given a sign of life."""
@@ -102,6 +106,8 @@ def translated() -> Iterator[None]:
 def leaves_session_usable(error: BaseException) -> bool:
     """Whether the error is about what was asked, so that the session can go on."""
     sqlstate = getattr(error, "sqlstate", None) or ""
+    if isinstance(error, DuplicateRowError):
+        return True
     return sqlstate.startswith((*REFUSED_CLASSES, *STATEMENT_CLASSES, ROLLBACK_CLASS))
 
 
@@ -211,6 +217,17 @@ class Database:
                     # Raised in here to end the session, which would stay what it is.
                     raise DatabaseUnavailableError("the database is read-only")
 
+    async def check_nodes(self) -> None:
+        """Ask all nodes for a sign of life that have tables of ours, where Citus distributes them.
+
+        Raises:
+            DatabaseUnavailableError: one gave none.
+        """
+        with translated():
+            async with asyncio.timeout(CHECK_TIMEOUT), self.connection() as connection:
+                if await is_distributed(connection):
+                    await connection.execute(CHECK_NODES)
+
     @property
     def connections(self) -> dict[str, int]:
         """How many connections there are, by what they do."""
@@ -271,7 +288,9 @@ class Database:
                 try:
                     yield connection
                 except BaseException as error:
-                    if not leaves_session_usable(error):
+                    if leaves_session_usable(error):
+                        connection.forget()
+                    else:
                         # No waiting for a cancellation that may never come, no second use of a
                         # session whose server has become a read-only standby.
                         connection.terminate()

@@ -16,6 +16,7 @@ from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.storage.connection.database import Connection, session, translated, used
 from receiver.storage.diagnosis import (
+    citus,
     contents,
     faults,
     rows,
@@ -33,7 +34,13 @@ T = TypeVar("T")
 TIMEOUT: Final = "10s"
 READ_ONLY: Final = "SET default_transaction_read_only = on"
 
-ALWAYS: Final = {**server.CHECKS, **schema.CHECKS, **timescale.CHECKS, **faults.CHECKS}
+ALWAYS: Final = {
+    **server.CHECKS,
+    **schema.CHECKS,
+    **timescale.CHECKS,
+    **citus.CHECKS,
+    **faults.CHECKS,
+}
 WITH_TABLES: Final = {
     **schema.CHECKS_OF_TABLES,
     **tables.CHECKS,

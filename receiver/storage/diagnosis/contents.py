@@ -52,7 +52,7 @@ GROUP BY reason, table_name ORDER BY number DESC, reason, table_name
 
 # How many there are at all, as far as counting is quick.
 REJECTED_IN_ALL: Final = """
-SELECT count(*) FROM (SELECT FROM rejected_samples LIMIT 1000000) AS first_million
+SELECT count(*) FROM (SELECT 1 FROM rejected_samples LIMIT 1000000) AS first_million
 """
 
 UNREGISTERED: Final = """

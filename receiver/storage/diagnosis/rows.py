@@ -25,7 +25,7 @@ FROM {table} WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1
 FUTURE: Final = """
 SELECT (
         SELECT count(*) FROM (
-            SELECT FROM {table} WHERE created_at > now() + $1::interval LIMIT 100000
+            SELECT 1 FROM {table} WHERE created_at > now() + $1::interval LIMIT 100000
         ) AS future
     ) AS number, (
         SELECT EXTRACT(EPOCH FROM created_at - now())::double precision

@@ -12,7 +12,7 @@ from receiver.config.settings import Settings
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import OWN_SCHEMA, quote
 from receiver.storage.diagnosis.findings import Finding, note, ok, warning
-from receiver.storage.schema.timescale import IS_LOADED, LOAD, PLACE, is_hypertable
+from receiver.storage.schema.timescale import HAS_CITUS, IS_LOADED, LOAD, PLACE, is_hypertable
 
 OLDEST: Final = (2, 14)
 
@@ -61,6 +61,8 @@ ORDER BY j.job_id
 
 async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
     """Whether the extension is there, and recent enough."""
+    if await connection.fetchval(HAS_CITUS):
+        return []
     found = await connection.fetchrow(FIND_VERSIONS)
     if found is None:
         return [note("the server does not offer TimescaleDB: all tables are plain")]

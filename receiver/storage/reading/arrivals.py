@@ -17,7 +17,7 @@ _COUNT: Final = """
 SELECT
     {rows} AS rows,
     (SELECT count(*) FROM (
-        SELECT FROM pending_rows ORDER BY source_id, created_at LIMIT $1
+        SELECT 1 FROM pending_rows ORDER BY source_id, created_at LIMIT $1
     ) AS incomplete) AS pending,
     (SELECT count(*) FROM (
         SELECT rejected_at FROM rejected_samples ORDER BY id DESC LIMIT $1
@@ -26,7 +26,7 @@ SELECT
 
 _ROWS: Final = """
 (SELECT count(*) FROM (
-    SELECT FROM {} WHERE created_at > now() - INTERVAL '1 minute' AND created_at <= now()
+    SELECT 1 FROM {} WHERE created_at > now() - INTERVAL '1 minute' AND created_at <= now()
     ORDER BY created_at DESC LIMIT $1
 ) AS logs)"""
 

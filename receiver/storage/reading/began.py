@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
 from receiver.storage.reading.states import SourceState, State
@@ -35,6 +36,16 @@ LEFT JOIN LATERAL (
 ) AS other ON true
 """
 
+_GIVEN: Final = "unnest($1::int[], $2::double precision[])"
+
+
+def for_citus(statement: str) -> str:
+    """Write the same statement for a table that Citus distributes."""
+    keys = f"(SELECT k.id, g.gap FROM source_keys k JOIN {_GIVEN} AS g (id, gap) ON g.id = k.id)"
+    return statement.replace(_GIVEN, keys).replace(
+        "l.source_id >= source.id AND l.source_id <= source.id", "l.source_id = source.id"
+    )
+
 
 async def read_began(
     connection: Connection,
@@ -59,6 +70,8 @@ async def read_began(
     well = [code for code, state in known.items() if state is not State.FAILURE]
     planned = [code for code, state in known.items() if state is State.PLANNED]
     statement = _BEGAN.format(table=quote(table.name), code=quote(table.codes[0].name))
+    if await is_distributed(connection):
+        statement = for_citus(statement)
     found: dict[int, float] = {}
     for state, codes, ends in ((State.FAILURE, well, True), (State.PLANNED, planned, False)):
         wanted = [one for one in sources if one.state is state and one.stop_ends is None]

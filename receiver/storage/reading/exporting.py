@@ -12,6 +12,7 @@ import asyncpg
 
 from receiver.errors import ReceiverError
 from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, used
 from receiver.storage.connection.places import quote
 from receiver.storage.reading.observing import LARGEST_LABELS
@@ -55,9 +56,14 @@ CASE WHEN octet_length(known.labels) <= {LARGEST_LABELS} THEN known.labels
     ELSE '{{"…": "too large"}}' END
 """
 
+_KNOWN: Final = f"CROSS JOIN LATERAL (SELECT {_TEXT} AS labels OFFSET 0) AS known"
+_KNOWN_DISTRIBUTED: Final = f"""
+JOIN (SELECT s.id, {_TEXT} AS labels FROM sources s) AS known ON known.id = l.source_id
+"""
+
 # In the order of an index, so that the first rows come at once.
 _REST: Final = f"""
-CROSS JOIN LATERAL (SELECT {_TEXT} AS labels OFFSET 0) AS known
+{_KNOWN}
 WHERE {_MATCHES.format("$3")}
 ORDER BY l.created_at, l.source_id
 """
@@ -98,6 +104,12 @@ def select_as_numbers(table: Table) -> str:
         for field in exported_fields(table)
     ]
     return select(table, fields, _RANGE.format(quote(table.name)), _REST)
+
+
+async def for_tables(connection: Connection, statement: str) -> str:
+    """Return the statement for the tables as they are: Citus may distribute them."""
+    distributed = await is_distributed(connection)
+    return statement.replace(_KNOWN, _KNOWN_DISTRIBUTED) if distributed else statement
 
 
 class IncompleteExportError(ReceiverError):
@@ -184,7 +196,7 @@ async def copy_csv(
     try:
         async with undisturbed(connection):
             status = await connection.copy_from_query(
-                select_as_text(selection.table),
+                await for_tables(connection, select_as_text(selection.table)),
                 *selection.arguments(),
                 output=write,
                 format="csv",
@@ -238,7 +250,8 @@ async def read_batches(
     batch: list[asyncpg.Record] = []
     size = 0
     async with undisturbed(connection):
-        cursor = await connection.cursor(select_as_numbers(selection.table), *selection.arguments())
+        statement = await for_tables(connection, select_as_numbers(selection.table))
+        cursor = await connection.cursor(statement, *selection.arguments())
         while rows := await cursor.fetch(min(FETCHED, AT_ONCE)):
             batch += rows
             size += sum(len(row[-1]) for row in rows)

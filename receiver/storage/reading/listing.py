@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, used
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.reading.selecting import (
@@ -35,6 +36,8 @@ SELECT created_at FROM {table} WHERE created_at <= now()
 ORDER BY created_at DESC OFFSET $1 LIMIT 1
 """
 # The same for chosen sources ($2), each with its share of the rows.
+_CHOSEN: Final = "unnest($2::int[]) AS chosen (id)"
+_CHOSEN_KEYS: Final = "SELECT id FROM source_keys WHERE id = ANY($2::int[])"
 _REACH_OF_CHOSEN: Final = """
 SELECT max(of_one.created_at) FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL (
     SELECT created_at FROM {table}
@@ -87,11 +90,16 @@ class Listing:
             self.fields = [field for field in self.fields if field.name not in left_out]
         fields = (ID, CREATED_AT, *self.fields)
         order = "ORDER BY l.created_at DESC"
-        newest, since = choose_rows(table, self._choice)
         # Of chosen sources, so many of each come.
         limited = order if self._choice.sources is None else f"{order} LIMIT $1"
+        newest, since = choose_rows(table, self._choice)
         self.newest_statement = select(table, fields, newest, limited)
         self.since_statement = select(table, fields, since, order)
+        newest, since = choose_rows(table, self._choice, EACH_DISTRIBUTED)
+        self._distributed = {
+            self.newest_statement: select(table, fields, newest, limited),
+            self.since_statement: select(table, fields, since, order),
+        }
 
     async def newest(self, connection: Connection, limit: int) -> list[Entry]:
         """Return at most so many of the newest rows."""
@@ -107,6 +115,8 @@ class Listing:
     async def _fetch(self, connection: Connection, statement: str, value: object) -> list[Entry]:
         async with used(connection):
             sources = [] if self._choice.sources is None else [self._choice.sources]
+            if await is_distributed(connection):
+                statement = self._distributed[statement]
             rows = await connection.fetch(statement, value, *sources)
         return [Entry(row[0], row[1], list(self._read(row[2:]))) for row in rows]
 
@@ -129,13 +139,30 @@ async def find_reach(
     statement = _REACH if sources is None else _REACH_OF_CHOSEN
     chosen = [] if sources is None else [sources]
     async with used(connection):
+        if await is_distributed(connection):
+            statement = statement.replace(_CHOSEN, f"({_CHOSEN_KEYS}) AS chosen").replace(
+                "source_id >= chosen.id AND source_id <= chosen.id", "source_id = chosen.id"
+            )
         found: str | None = await connection.fetchval(
             statement.format(table=quote(table.name)), LOOKED_AT, *chosen
         )
     return found
 
 
-def choose_rows(table: Table, choice: Choice) -> tuple[str, str]:
+# Rows of each chosen source ($2), by the primary key; why not `=`: see `newest_row`.
+EACH: Final = """
+SELECT of_one.* FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL (
+    {rows} AND source_id >= chosen.id AND source_id <= chosen.id {rest}
+) AS of_one
+"""
+EACH_DISTRIBUTED: Final = """
+SELECT of_one.* FROM source_keys chosen CROSS JOIN LATERAL (
+    {rows} AND source_id = chosen.id {rest}
+) AS of_one WHERE chosen.id = ANY($2::int[])
+"""
+
+
+def choose_rows(table: Table, choice: Choice, each: str = EACH) -> tuple[str, str]:
     """Write the queries for the newest $1 rows, and for those since $1; $2 are the sources."""
     conditions = ["created_at <= now()"]
     if choice.since is not None:
@@ -145,11 +172,8 @@ def choose_rows(table: Table, choice: Choice) -> tuple[str, str]:
     rows = f"SELECT * FROM {quote(table.name)} WHERE {' AND '.join(conditions)}"
     if choice.sources is None:
         return f"{rows} ORDER BY created_at DESC LIMIT $1", f"{rows} AND created_at >= $1"
-    # By the primary key; why not `=`: see `newest_row`.
-    own = f"{rows} AND source_id >= chosen.id AND source_id <= chosen.id"
-    newest = f"{own} ORDER BY source_id DESC, created_at DESC LIMIT $1"
-    each = "SELECT of_one.* FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL ({}) AS of_one"
-    return each.format(newest), each.format(f"{own} AND created_at >= $1")
+    newest = each.format(rows=rows, rest="ORDER BY source_id DESC, created_at DESC LIMIT $1")
+    return newest, each.format(rows=rows, rest="AND created_at >= $1")
 
 
 def fails(table: Table) -> str:

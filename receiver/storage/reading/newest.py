@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
-from receiver.storage.reading.selecting import select
+from receiver.storage.reading.selecting import SOURCE_ID, select
 from receiver.storage.reading.shown import Cell, Columns
 
 _NEWEST: Final = """
@@ -29,9 +30,15 @@ class NewestRows:
         rows = f"SELECT * FROM {quote(f'{table.name}_now')} n WHERE n.source_id = source.id LIMIT 1"
         newest = select(table, self.columns.fields, rows, "", with_source=False)
         self._statement = _NEWEST.format(newest=newest)
+        now = f"SELECT * FROM {quote(f'{table.name}_now')} n WHERE n.source_id = ANY($1::int[])"
+        self._distributed = select(
+            table, [SOURCE_ID, *self.columns.fields], now, "", with_source=False
+        )
 
     async def cells(self, connection: Connection, ids: Sequence[int]) -> dict[int, list[Cell]]:
         """Return the cells of the newest row of each of these sources that has one, by id."""
         with translated():
-            rows = await connection.fetch(self._statement, list(ids))
+            distributed = await is_distributed(connection)
+            statement = self._distributed if distributed else self._statement
+            rows = await connection.fetch(statement, list(ids))
         return {id_: self.columns.read(values) for id_, *values in rows}

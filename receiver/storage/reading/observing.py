@@ -7,6 +7,7 @@ from typing import Final
 
 from receiver.rows.model import Newest, Observed
 from receiver.rows.tables import Catalogue, Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import FOLLOW_KEY, Database
 from receiver.storage.connection.places import quote
 
@@ -52,6 +53,27 @@ ORDER BY s.id
 """
 
 
+def newest_distributed(table: Table) -> str:
+    """Write the same statement for a table that Citus distributes."""
+    return f"""
+SELECT s.id, COALESCE(left(s.labels ->> 'job', 100), ''),
+    COALESCE(left(s.labels ->> 'instance', 100), ''),
+    EXTRACT(EPOCH FROM l.created_at)::double precision
+FROM source_keys k
+JOIN (
+    SELECT id, CASE WHEN pg_column_size(labels) <= {LARGEST_LABELS} THEN labels END AS labels
+    FROM sources
+) s ON s.id = k.id
+CROSS JOIN LATERAL (
+    SELECT created_at FROM {quote(table.name)}
+    WHERE source_id = k.id AND created_at > now() - $2::interval AND created_at <= now()
+    ORDER BY created_at DESC LIMIT 1
+) l
+WHERE k.id >= COALESCE((SELECT id FROM sources ORDER BY id DESC OFFSET $1 - 1 LIMIT 1), 0)
+ORDER BY s.id
+"""
+
+
 async def observe(database: Database, catalogue: Catalogue) -> Observed:
     """Count what waits, and find the newest row of each source in each table.
 
@@ -62,10 +84,11 @@ async def observe(database: Database, catalogue: Catalogue) -> Observed:
         waiting = await connection.fetch(OBSERVE_PENDING)
         sources = await connection.fetchval(COUNT_SOURCES)
         await connection.execute(FOLLOW_KEY)
+        write = newest_distributed if await is_distributed(connection) else newest_rows
         newest = [
             Newest(table.name, *row)
             for table in catalogue.tables
-            for row in await connection.fetch(newest_rows(table), MAX_SOURCES, GONE)
+            for row in await connection.fetch(write(table), MAX_SOURCES, GONE)
         ]
     pending = dict.fromkeys((table.name for table in catalogue.tables), 0)
     pending |= {name: count for name, count, _ in waiting}

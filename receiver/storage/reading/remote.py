@@ -15,6 +15,7 @@ from receiver.errors import OverloadedError, ReadLimitError
 from receiver.protocol.queries import Query, ReadRequest, decode
 from receiver.protocol.read_answers import Answer, SamplesAnswer, StreamedAnswer
 from receiver.protocol.read_samples import Samples
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading.known_sources import KnownSources
 from receiver.storage.reading.pool import ReadPool
@@ -175,10 +176,12 @@ class Reading:
     async def add(self, number: int, query: Query, series: Sequence[StoredSeries]) -> None:
         """Add the result of a query."""
         self._answer.begin(number, [one.labels for one in series])
+        distributed = await is_distributed(self._connection)
         for place, some in batches(series):
             form = form_of(stored.column for stored in some[0].places)
             rows = Rows(query, form, place)
-            await read_samples(self._connection, select_samples(some, query), rows, self._take)
+            statement = select_samples(some, query, distributed=distributed)
+            await read_samples(self._connection, statement, rows, self._take)
         await self._encoded()
         await self._send(await self._work(self._answer.end))
 

@@ -37,6 +37,25 @@ CROSS JOIN LATERAL ({branches}) AS samples
 """
 
 
+# The same for tables that Citus distributes.
+_BRANCH_DISTRIBUTED: Final = """
+SELECT wanted.place, samples.created_at, samples.value
+FROM source_keys k
+JOIN unnest({sources}) WITH ORDINALITY AS wanted (id, place) ON wanted.id = k.id
+CROSS JOIN LATERAL (
+    SELECT created_at, {value} AS value FROM {table}
+    WHERE source_id = k.id
+        AND created_at >= '{start}' AND created_at < '{end}' AND {column} IS NOT NULL
+    ORDER BY created_at {limit}
+) AS samples
+WHERE k.id = ANY({sources})
+"""
+_DISTRIBUTED: Final = """
+SELECT {distinct} place::int, created_at, value FROM ({branches}) AS samples
+ORDER BY place, created_at
+"""
+
+
 def batches(series: Sequence[StoredSeries]) -> Iterator[tuple[int, Sequence[StoredSeries]]]:
     """Yield series that one statement can read, behind the place of the first of them."""
     begin = 0
@@ -52,7 +71,9 @@ def columns_of(series: StoredSeries) -> list[tuple[Table, Column]]:
     return [(table, column) for table, column, _ in series.places]
 
 
-def select_samples(series: Sequence[StoredSeries], query: Query) -> str:
+def select_samples(
+    series: Sequence[StoredSeries], query: Query, *, distributed: bool = False
+) -> str:
     """Write a statement that reads the samples of series in order.
 
     Its rows are the place of a series, counted from 1, the time and the value of a sample, in the
@@ -62,11 +83,22 @@ def select_samples(series: Sequence[StoredSeries], query: Query) -> str:
     Args:
         series: All in the same columns; at least one.
         query: Which samples are wanted.
+        distributed: Whether Citus distributes the tables.
     """
     limit = "LIMIT 1" if query.labels_only else ""
     places = list(zip(*(one.places for one in series), strict=True))
-    names = [f"source_{number}" for number in range(len(places))]
     form = form_of(place.column for place in series[0].places)
+    if distributed:
+        parts = [
+            write_branch(
+                *(of_column[0], form, write_sources(of_column), query, limit), _BRANCH_DISTRIBUTED
+            )
+            for of_column in places
+        ]
+        return _DISTRIBUTED.format(
+            distinct="DISTINCT ON (place)" if limit else "", branches=" UNION ALL ".join(parts)
+        )
+    names = [f"source_{number}" for number in range(len(places))]
     branches = [
         write_branch(of_column[0], form, name, query, limit)
         for name, of_column in zip(names, places, strict=True)
@@ -83,12 +115,15 @@ def write_sources(places: Sequence[Place]) -> str:
     return f"ARRAY[{','.join(str(place.source_id) for place in places)}]::int[]"
 
 
-def write_branch(place: Place, form: Form, source: str, query: Query, limit: str) -> str:
+def write_branch(  # noqa: PLR0913, PLR0917  what differs between branches
+    place: Place, form: Form, source: str, query: Query, limit: str, branch: str = _BRANCH
+) -> str:
     """Write the query for the samples of one column."""
-    return _BRANCH.format(
+    return branch.format(
         value=write_value(place.column, form),
         table=quote(place.table.name),
         source=source,
+        sources=source,
         column=quote(place.column.name),
         start=write_start(query.start),
         end=write_end(query.end + 1),

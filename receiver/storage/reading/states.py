@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, NamedTuple
+from itertools import pairwise
+from statistics import median
+from typing import Any, Final, NamedTuple
 
 from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
 from receiver.storage.reading.sources import LABELS, read_labels
@@ -75,6 +79,35 @@ WHERE newest.created_at IS NOT NULL OR NOT ({})
 """
 _HAS_ROWS: Final = "EXISTS (SELECT FROM {} n WHERE n.source_id = s.id LIMIT 1)"
 
+# The same of tables that Citus distributes: sources, then the newest times of each.
+_SOURCES: Final = f"""
+SELECT s.id, {LABELS} AS labels,
+    (SELECT EXTRACT(EPOCH FROM max_gap)::double precision FROM report_settings) AS gap,
+    stop.ends, stop.reason
+FROM (SELECT id, labels FROM sources ORDER BY id LIMIT {MOST_SOURCES}) AS s
+LEFT JOIN LATERAL (
+    SELECT EXTRACT(EPOCH FROM max(p.ended_at))::double precision AS ends,
+        left(string_agg(DISTINCT NULLIF(p.reason, ''), ', '), 500) AS reason
+    FROM planned_stops p
+    WHERE p.started_at <= now() AND p.ended_at > now()
+      AND (p.source_id IS NULL OR p.source_id = s.id) AND s.labels @> p.labels
+) AS stop ON true
+ORDER BY s.id
+"""
+_TIMES: Final = """
+SELECT newest.source_id, newest.created_at,
+    EXTRACT(EPOCH FROM newest.created_at)::double precision AS at,
+    EXTRACT(EPOCH FROM now() - newest.created_at)::double precision AS age,
+    {code} AS code, EXTRACT(EPOCH FROM l.created_at)::double precision AS time
+FROM {now} AS newest
+CROSS JOIN LATERAL (
+    SELECT created_at FROM {table} l
+    WHERE l.source_id = newest.source_id AND l.created_at <= newest.created_at
+      AND l.created_at > newest.created_at - INTERVAL '1 hour'
+    ORDER BY l.created_at DESC LIMIT 8
+) AS l
+"""
+
 _CLASSES: Final = "SELECT code, class FROM code_classes WHERE code_table = $1"
 
 
@@ -137,15 +170,27 @@ async def read_states(
         others: Tables whose sources are left out, unless they have rows in this one too.
     """
     code = f"newest.{quote(table.codes[0].name)}" if table.codes else "NULL::int"
-    elsewhere = " OR ".join(_HAS_ROWS.format(quote(f"{one.name}_now")) for one in others)
-    statement = _STATES.format(
-        code=code,
-        now=quote(f"{table.name}_now"),
-        table=quote(table.name),
-        where=_ELSEWHERE.format(elsewhere) if elsewhere else "",
-    )
+    names = {"code": code, "now": quote(f"{table.name}_now"), "table": quote(table.name)}
+    now_elsewhere = [quote(f"{one.name}_now") for one in others]
     with translated():
-        rows = await connection.fetch(statement)
+        if await is_distributed(connection):
+            sources = await connection.fetch(_SOURCES)
+            times = await connection.fetch(_TIMES.format(**names))
+            elsewhere = {
+                id_
+                for now in now_elsewhere
+                for (id_,) in await connection.fetch(f"SELECT source_id FROM {now}")
+            }
+            rows = [
+                row
+                for row in join_times(sources, times)
+                if row[2] is not None or row[0] not in elsewhere
+            ]
+        else:
+            where = _ELSEWHERE.format(" OR ".join(map(_HAS_ROWS.format, now_elsewhere)))
+            rows = await connection.fetch(
+                _STATES.format(**names, where=where if now_elsewhere else "")
+            )
     found = []
     for id_, labels, created_at, at, age, number, gap_, ends, reason in rows:
         gap = UNKNOWN_GAP if gap_ is None else gap_
@@ -157,6 +202,22 @@ async def read_states(
             )
         )
     return found
+
+
+def join_times(
+    sources: Iterable[Sequence[Any]], times: Iterable[Sequence[Any]]
+) -> Iterator[tuple[Any, ...]]:
+    """Make rows of `_STATES` of those of `_SOURCES` and of `_TIMES`."""
+    newest: dict[int, tuple[Any, ...]] = {}
+    seconds: defaultdict[int, list[float]] = defaultdict(list)
+    for id_, *state, time in times:
+        newest[id_] = tuple(state)
+        seconds[id_].append(time)
+    for id_, labels, gap, ends, reason in sources:
+        gaps = [later - earlier for earlier, later in pairwise(sorted(seconds[id_]))]
+        usual = HELD * median(gaps) if gaps else None
+        latest = newest.get(id_, (None,) * 4)
+        yield (id_, labels, *latest, usual if gap is None else gap, ends, reason)
 
 
 async def read_classes(connection: Connection, table: Table) -> dict[int, State]:

@@ -15,7 +15,7 @@ from receiver.storage.schema.interval_views import OLD_FUNCTION, interval_functi
 from receiver.storage.schema.relations import FIRST_REVISION, find_relations
 from receiver.storage.schema.tables import Changes, compare
 from receiver.storage.schema.timescale import KNOWS_HYPERTABLES
-from receiver.storage.schema.views import ViewChange, compare_views, view_names
+from receiver.storage.schema.views import PLAIN, Form, ViewChange, compare_views, view_names
 
 # Which of these functions ($1, with their types) are there, and not with this comment ($2).
 FIND_FUNCTIONS: Final = """
@@ -42,6 +42,7 @@ class Difference(NamedTuple):
 async def find_difference(
     connection: asyncpg.Connection,
     catalogue: Catalogue,
+    form: Form = PLAIN,
     *,
     is_new: bool = False,
     has_declaration: bool = True,
@@ -70,7 +71,10 @@ async def find_difference(
             change
             for table in catalogue.tables
             for change in compare_views(
-                table, relations, has_function=not table.codes or interval_function(table) in there
+                table,
+                relations,
+                form,
+                has_function=not table.codes or interval_function(table) in there,
             )
         ],
         declaration,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.places import quote
@@ -80,8 +80,19 @@ def look_up(column: str, codes: str, said: str) -> str:
     return f"(SELECT e.{said}::text FROM {quote(codes)} e WHERE e.code = newest.{quote(column)})"
 
 
-def now_view(table: Table, columns: list[ViewColumn], create: str) -> Iterator[str]:
-    """Write the statements that make the view of a table's newest rows."""
+def now_view(
+    table: Table, columns: list[ViewColumn], create: str, *, distributed: bool = False
+) -> Iterator[str]:
+    """Write the statements that make the view of a table's newest rows.
+
+    Args:
+        table: The table.
+        columns: Those of the view.
+        create: How the first statement begins.
+        distributed: Whether Citus distributes the table.
+    """
+    sources = "source_keys k JOIN sources s ON s.id = k.id" if distributed else "sources s"
+    own = "l.source_id = k.id" if distributed else OWN
     name = quote(f"{table.name}_now")
     # First the last days, so that of a hypertable only their chunks are looked into for a source
     # that is not silent.
@@ -89,12 +100,12 @@ def now_view(table: Table, columns: list[ViewColumn], create: str) -> Iterator[s
     listed = ",\n    ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
     yield f"""{create} {name} AS
 SELECT {listed}
-FROM sources s
+FROM {sources}
 CROSS JOIN LATERAL (
     (
-        {newest_row(table.name, read, " AND l.created_at > now() - INTERVAL '7 days'")}
+        {newest_row(table.name, read, f"{own} AND l.created_at > now() - INTERVAL '7 days'")}
     ) UNION ALL (
-        {newest_row(table.name, read)}
+        {newest_row(table.name, read, own)}
     ) LIMIT 1
 ) AS newest"""
     yield (
@@ -103,13 +114,16 @@ CROSS JOIN LATERAL (
     )
 
 
-def newest_row(table: str, columns: Iterable[str], condition: str = "") -> str:
-    """Write the query for the newest row of a source.
+OWN: Final = "l.source_id >= s.id AND l.source_id <= s.id"
+"""The condition on a source's rows.
 
-    It has no `=`, which would make the order by source_id void: then the planner may read the index
-    on created_at backwards, past the rows of all others.
-    """
+It is no `=`, which would make the order by source_id void: then the planner may read the index on
+created_at backwards, past the rows of all others."""
+
+
+def newest_row(table: str, columns: Iterable[str], condition: str) -> str:
+    """Write the query for the newest row of those that meet a condition."""
     listed = ", ".join(f"l.{quote(column)}" for column in ("created_at", *columns))
     return f"""SELECT {listed} FROM {quote(table)} l
-        WHERE l.source_id >= s.id AND l.source_id <= s.id AND l.created_at <= now(){condition}
+        WHERE {condition} AND l.created_at <= now()
         ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1"""

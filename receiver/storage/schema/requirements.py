@@ -41,6 +41,9 @@ RIGHTS: Final = {
 }
 """What a role must be allowed to do with each table of the receiver's own."""
 
+RIGHTS_OF_CITUS: Final = {"source_keys": ("SELECT", "INSERT")}
+"""The same of what is there where Citus distributes the tables."""
+
 # Tables that only another application can have made, as long as no revision of ours was applied.
 FOREIGN: Final = (
     *RIGHTS.keys() - {"receiver_schema_version"},
@@ -59,8 +62,12 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     quote_ident({OWN_SCHEMA}) AS schema,
     has_schema_privilege({OWN_SCHEMA}, 'CREATE') AS creates_tables,
     current_setting('search_path') AS search_path,
-    EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb,
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS has_citus
 """
+
+# Whether this is one of the nodes of Citus that only hold shards.
+IS_WORKER: Final = "SELECT groupid <> 0 FROM pg_dist_local_group"
 
 # What has one of these names ($1) in the schema that ours would be made in.
 FIND_RELATIONS: Final = f"""
@@ -85,6 +92,16 @@ SELECT EXISTS (
 LIST_NAMES: Final = """
 SELECT string_agg(quote_ident(name), ', ' ORDER BY place)
 FROM unnest($1::text[]) WITH ORDINALITY AS listed (name, place)
+WHERE to_regclass(quote_ident(name)) IS NOT NULL
+"""
+
+# The tables ($1) in which rows may lack a value of one of these columns ($2): it is optional, or
+# was declared when there were rows.
+FIND_FILLED: Final = """
+SELECT DISTINCT filled.name
+FROM unnest($1::text[], $2::text[]) AS filled (name, column_name)
+JOIN pg_attribute a ON a.attrelid = to_regclass(quote_ident(filled.name))
+    AND a.attname = filled.column_name AND NOT a.attnotnull
 """
 
 # Which of these rights ($2) we lack on these tables ($1), of the tables that are there.
@@ -119,7 +136,27 @@ async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
             f"database {server['database']} has TimescaleDB, but the server does not load it: "
             f"{LOAD}"
         )
+    if server["has_citus"]:
+        await require_coordinator(connection, server)
     return server
+
+
+async def require_coordinator(connection: asyncpg.Connection, server: asyncpg.Record) -> None:
+    """Check that a database with Citus can hold the tables.
+
+    Raises:
+        SetupError: it has TimescaleDB as well, or is that of a worker node.
+    """
+    if server["has_timescaledb"]:
+        raise SetupError(
+            f"database {server['database']} has both Citus and TimescaleDB, which exclude each "
+            "other: give the receiver a database with one of them"
+        )
+    if await connection.fetchval(IS_WORKER):
+        raise SetupError(
+            f"database {server['database']} is that of a worker node of Citus: name the "
+            "coordinator in RECEIVER_DATABASE_URL"
+        )
 
 
 def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
@@ -127,11 +164,7 @@ def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
     return {
         **RIGHTS,
         **dict.fromkeys(catalogue.code_tables, ("SELECT", "INSERT")),
-        **{
-            # A late sample of an optional column is added to its row.
-            table.name: ("SELECT", "INSERT", *(["UPDATE"] if table.optional else []))
-            for table in catalogue.tables
-        },
+        **dict.fromkeys(catalogue.by_name, ("SELECT", "INSERT")),
     }
 
 
@@ -142,6 +175,12 @@ async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -
         SchemaError: it may not; the message names each table and right.
     """
     required = rights(catalogue)
+    columns = [(table.name, column.name) for table in catalogue.tables for column in table.columns]
+    for (name,) in await connection.fetch(FIND_FILLED, *zip(*columns, strict=True)):
+        # A late sample is added to its row.
+        required[name] += ("UPDATE",)
+    if (await connection.fetchrow(SERVER))["has_citus"]:
+        required |= RIGHTS_OF_CITUS
     wanted = [(name, right) for name, rights_ in required.items() for right in rights_]
     lacking = await connection.fetch(LACKING_RIGHTS, *zip(*wanted, strict=True))
     if lacking:
@@ -192,7 +231,11 @@ async def require_room(connection: asyncpg.Connection) -> None:
             "receiver a database of its own, or a schema of its own by adding "
             "?search_path=SCHEMA,public to RECEIVER_DATABASE_URL"
         )
-    if await connection.fetchval(IS_LOADED) and await connection.fetchval(LACKS_EXTENSION):
+    if (
+        not server["has_citus"]
+        and await connection.fetchval(IS_LOADED)
+        and await connection.fetchval(LACKS_EXTENSION)
+    ):
         raise SchemaError(
             f"the server has TimescaleDB, but role {server['role']} may not create it: let an "
             f"administrator run CREATE EXTENSION timescaledb in database {server['database']}, or "

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.connection.places import LOOK_EVERYWHERE, quote
@@ -42,6 +43,21 @@ WITH old AS (
     DELETE FROM {table} l USING old
     WHERE (l.source_id, l.created_at) = (old.source_id, old.created_at)
     RETURNING l.created_at
+)
+SELECT count(*), max(created_at) FROM deleted
+"""
+
+# The same where Citus distributes the table: up to the time of the last of these rows, whoever
+# works on one.
+DELETE_OLD_DISTRIBUTED: Final = """
+WITH deleted AS (
+    DELETE FROM {table}
+    WHERE created_at >= $3 AND created_at < now() - $1::interval AND created_at <= (
+        SELECT max(created_at) FROM (
+            SELECT created_at FROM {table} WHERE created_at >= $3 ORDER BY created_at LIMIT $2
+        ) AS first
+    )
+    RETURNING created_at
 )
 SELECT count(*), max(created_at) FROM deleted
 """
@@ -133,7 +149,9 @@ async def delete_rows(
 ) -> tuple[int, int]:
     """Delete the oldest rows of a table, from a time on; of a hypertable, the oldest chunk."""
     if not await is_hypertable(connection, table):
-        query = DELETE_OLD_ROWS.replace("{table}", quote(table))
+        distributed = await is_distributed(connection)
+        query = DELETE_OLD_DISTRIBUTED if distributed else DELETE_OLD_ROWS
+        query = query.replace("{table}", quote(table))
         return await fetch_step(connection, query, age, place)
     chunk_end = await connection.fetchval(FIND_OLD_CHUNK, table, age)
     if chunk_end is None:

@@ -95,8 +95,12 @@ async def find_revision(connection: asyncpg.Connection) -> str | None:
     return found
 
 
-async def migrate(settings: Settings) -> None:
+async def migrate(settings: Settings, *, with_rows: bool = False) -> None:
     """Bring the schema up to date; safe to run again, and by several replicas at once.
+
+    Args:
+        settings: All of them.
+        with_rows: Whether tables that have rows are distributed over the nodes of Citus, too.
 
     Raises:
         SetupError: the database does not meet what is required of it, is newer than the code, or
@@ -112,10 +116,10 @@ async def migrate(settings: Settings) -> None:
         reraise=True,
     ):
         with attempt:
-            await migrate_once(settings)
+            await migrate_once(settings, with_rows=with_rows)
 
 
-async def migrate_once(settings: Settings) -> None:
+async def migrate_once(settings: Settings, *, with_rows: bool = False) -> None:
     """Bring the schema up to date; raises what `migrate` does."""
     async with schema_transaction(settings) as connection:
         await connection.execute(MIGRATION_LOCK)
@@ -124,7 +128,7 @@ async def migrate_once(settings: Settings) -> None:
         await require_rights(connection, settings.catalogue)
         if await upgrade(connection, newest_revision()):
             logger.info("schema brought to revision %s", newest_revision())
-        await set_up(connection, settings)
+        await set_up(connection, settings, with_rows=with_rows)
 
 
 async def upgrade(connection: asyncpg.Connection, revision: str) -> bool:

@@ -12,24 +12,30 @@ import asyncpg
 from receiver.config.catalogue import describe
 from receiver.config.settings import Settings
 from receiver.errors import SchemaError, StatementRefusedError
+from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import translated
+from receiver.storage.schema.citus import KEEP_LOCAL, distribute, is_cluster, plan_distribution
+from receiver.storage.schema.citus_reading import adapt_functions, adapt_views
 from receiver.storage.schema.declaration import declare, difference
 from receiver.storage.schema.differences import find_difference
 from receiver.storage.schema.policies import plan_policies, set_up_policies
 from receiver.storage.schema.requirements import require_schema
 from receiver.storage.schema.summary import set_up_summary
-from receiver.storage.schema.views import ViewChange, replace_it
+from receiver.storage.schema.views import Form, ViewChange, replace_it
 from receiver.storage.schema.watching import plan_watching, watch_rows
 
 logger = logging.getLogger(__name__)
 
 
-async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
+async def set_up(
+    connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
+) -> None:
     """Create and widen the declared tables, add what TimescaleDB does, and declare them.
 
     Args:
         connection: In a transaction, to a database of the newest revision.
         settings: All of them.
+        with_rows: Whether tables that have rows are distributed over the nodes of Citus, too.
 
     Raises:
         SchemaError: what is there cannot become what is declared, or the role may not change it.
@@ -39,7 +45,12 @@ async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
     found = await find_difference(connection, catalogue)
     if found.tables:
         await require_schema(connection)
+        if await is_cluster(connection, settings):
+            await connection.execute(KEEP_LOCAL)
         await change_tables(connection, found.tables)
+    if await distribute(connection, settings, with_rows=with_rows):
+        form = await adapt_reading(connection, catalogue)
+        found = await find_difference(connection, catalogue, form)
     for change in found.views:
         await change_view(connection, change)
     await set_up_policies(connection, settings)
@@ -53,6 +64,14 @@ async def set_up(connection: asyncpg.Connection, settings: Settings) -> None:
                 "%s",
                 difference(found.declaration, describe(catalogue)),
             )
+
+
+async def adapt_reading(connection: asyncpg.Connection, catalogue: Catalogue) -> Form:
+    """Have functions in the form for distributed tables; return that of the views."""
+    anew = await adapt_functions(connection)
+    if anew:
+        await adapt_views(connection, catalogue)
+    return Form(distributed=True, anew=anew)
 
 
 async def plan_tables(
@@ -73,7 +92,7 @@ async def plan_tables(
     found = await find_difference(
         connection, settings.catalogue, is_new=is_new, has_declaration=has_declaration
     )
-    lines = found.tables
+    lines = found.tables + (await plan_distribution(connection, settings)).statements
     for change in found.views:
         lines += change.statements
         if change.warning is not None:

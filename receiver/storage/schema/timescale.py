@@ -33,6 +33,8 @@ IS_LOADED: Final = "SELECT current_setting('timescaledb.disable_load', true) IS 
 
 LOAD: Final = "add timescaledb to shared_preload_libraries of postgresql.conf, restart the server"
 
+HAS_CITUS: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
+
 # Whether there can be hypertables at all: without the extension, to ask for one is an error.
 KNOWS_HYPERTABLES: Final = "SELECT to_regclass('timescaledb_information.hypertables') IS NOT NULL"
 
@@ -52,6 +54,9 @@ SELECT EXISTS (
 
 async def find_extension(connection: asyncpg.Connection) -> asyncpg.Record | None:
     """Return what `FIND_EXTENSION` says of TimescaleDB, or None where there is none to be had."""
+    if await connection.fetchval(HAS_CITUS):
+        # Neither works in a database that has both.
+        return None
     found = await connection.fetchrow(FIND_EXTENSION)
     if found is None or found["installed"]:
         return found

@@ -7,7 +7,7 @@ what others have built on it stays.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.places import quote
@@ -24,45 +24,59 @@ class ViewChange(NamedTuple):
     warning: str | None = None
 
 
+class Form(NamedTuple):
+    """In which form views are made."""
+
+    distributed: bool = False
+    """Whether Citus distributes the tables."""
+    anew: bool = False
+    """Whether those that are there were made in another form."""
+
+
+PLAIN: Final = Form()
+
+
 def view_names(table: Table) -> list[str]:
     """Return the names of a table's views."""
     return [f"{table.name}_now", *([f"{table.name}_intervals"] if table.codes else [])]
 
 
 def compare_views(
-    table: Table, found: Mapping[str, Relation], *, has_function: bool
+    table: Table, found: Mapping[str, Relation], form: Form, *, has_function: bool
 ) -> Iterator[ViewChange]:
     """Compare the views of a table with what is there.
 
     Args:
         table: The table.
         found: What is there of it and its views, by name.
+        form: In which form they are made.
         has_function: Whether its function of intervals is there.
     """
-    yield from compare_now(table, found.get(f"{table.name}_now"), found.get(table.name))
+    yield from compare_now(table, found.get(f"{table.name}_now"), found.get(table.name), form)
     if table.codes:
         name = f"{table.name}_intervals"
-        if name not in found or (found[name].comment or "").startswith(OLD_VIEW):
+        if name not in found or form.anew or (found[name].comment or "").startswith(OLD_VIEW):
             yield ViewChange(name, list(intervals_view(table)))
         elif found[name].kind != VIEW:
             yield in_the_way(name)
-        if not has_function:
+        if not has_function or form.anew:
             yield ViewChange(
                 f"{name}_between", list(intervals_function(table, found.get(table.name)))
             )
 
 
 def compare_now(
-    table: Table, view: Relation | None, relation: Relation | None
+    table: Table, view: Relation | None, relation: Relation | None, form: Form
 ) -> Iterator[ViewChange]:
     """Compare the view of a table's newest rows with what is there."""
     name = f"{table.name}_now"
     wanted = now_columns(table, relation, view)
     if view is None:
-        yield ViewChange(name, list(now_view(table, wanted, "CREATE VIEW")))
+        statements = now_view(table, wanted, "CREATE VIEW", distributed=form.distributed)
+        yield ViewChange(name, list(statements))
     elif view.kind != VIEW:
         yield in_the_way(name)
-    elif any(column.name not in view.columns for column in wanted):
+    elif form.anew or any(column.name not in view.columns for column in wanted):
         everything = now_columns(table, relation, view, everything=True)
         known = {column.name: column for column in everything}
         kept = [known.get(column) for column in view.columns]
@@ -74,7 +88,9 @@ def compare_now(
         else:
             columns = [column for column in kept if column is not None]
             columns += [column for column in wanted if column.name not in view.columns]
-            yield ViewChange(name, list(now_view(table, columns, "CREATE OR REPLACE VIEW")))
+            create = "CREATE OR REPLACE VIEW"
+            statements = now_view(table, columns, create, distributed=form.distributed)
+            yield ViewChange(name, list(statements))
 
 
 def in_the_way(name: str) -> ViewChange:

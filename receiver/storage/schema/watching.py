@@ -13,6 +13,7 @@ import asyncpg
 
 from receiver.errors import StatementRefusedError
 from receiver.rows.tables import Catalogue
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import translated
 from receiver.storage.connection.places import literal
 
@@ -26,7 +27,12 @@ SELECT name FROM unnest($1::text[]) AS name WHERE receiver_watches_rows(name) IS
 
 
 async def plan_watching(connection: asyncpg.Connection, catalogue: Catalogue) -> dict[str, str]:
-    """Return the statement that gives each table its triggers, for the tables that lack some."""
+    """Return the statement that gives each table its triggers, for the tables that lack some.
+
+    None where Citus distributes the tables: it takes no triggers.
+    """
+    if await is_distributed(connection):
+        return {}
     names = [table.name for table in catalogue.tables if table.codes]
     if await connection.fetchval(KNOWS_TRIGGERS):
         names = [name for (name,) in await connection.fetch(FIND_UNWATCHED, names)]

@@ -32,7 +32,7 @@ SELECT code, 'UNREGISTERED_' || code, {literal(f"Seen in {columns} before it was
         table,
         find=f"SELECT code, code FROM {quote(table)} WHERE code = ANY($1::int[])",
         add=f"""{add} FROM unnest($1::int[]) AS seen (code) ORDER BY code
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING true
 """,
         add_each=f"""{add}
 FROM (SELECT (entry ->> 0)::int FROM unnest($1) AS entry) AS seen (code) ORDER BY code

@@ -18,6 +18,7 @@ from receiver.errors import (
     RefusedByDatabaseError,
     StatementRefusedError,
 )
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import (
     INSUFFICIENT_PRIVILEGE,
     STATEMENT_CLASSES,
@@ -33,11 +34,13 @@ RUN_FOR_EACH: Final = (
 # trigger of it uses.
 MAY_BE_POLICY: Final = "SELECT has_table_privilege($1, 'INSERT') AND row_security_active($1)"
 
-# Whether one of these foreign keys refers to one of these tables.
+# Whether one of these foreign keys refers to one of these tables. On a node of Citus, its name ends
+# with the number of a shard, and is cut in the middle if it is long.
 REFERS: Final = """
 SELECT EXISTS (
-    SELECT FROM pg_constraint
-    WHERE contype = 'f' AND conname = ANY($1::text[])
+    SELECT FROM pg_constraint, unnest($1::text[]) AS broken (name)
+    WHERE contype = 'f'
+      AND (name = conname OR name ~ '_[0-9]+$' AND starts_with(name, left(conname, 40)))
       AND confrelid = ANY(ARRAY(SELECT to_regclass(name) FROM unnest($2::text[]) AS name))
 )
 """
@@ -96,6 +99,9 @@ async def run_for_each(
         ConflictingTransactionError: what an entry refers to is gone; run the transaction again.
     """
     failures: dict[int, Failure] = {}
+    if await is_distributed(connection):
+        # Without it, Citus copies the rows, and then does not say what a node has said.
+        statement += " RETURNING true"
     for start in range(0, len(entries), AT_ONCE):
         some = list(map(to_json, entries[start : start + AT_ONCE]))
         for place, code, constraint, message in await connection.fetch(

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import asyncpg
+
+from receiver.errors import DuplicateRowError
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Table
-from receiver.storage.connection.database import Connection
+from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.connection.database import Connection, describe
 from receiver.storage.connection.places import quote
 from receiver.storage.writing.each import UNIQUE_VIOLATION, run_for_each
 from receiver.storage.writing.encoding import to_columns, to_entries
@@ -33,16 +37,23 @@ class Written(NamedTuple):
 
 
 async def copy_rows(connection: Connection, table: Table, records: list[Record]) -> int:
-    """Store rows of which none is there yet; return how many a trigger did not discard."""
+    """Store rows of which none is there yet; return how many a trigger did not discard.
+
+    Raises:
+        DuplicateRowError: one is there, or Citus does not say what a node has said.
+    """
     # numpy takes 10 MiB: a receiver that has stored nothing yet does without.
     from receiver.storage.writing.copying import encode_copy  # noqa: PLC0415
 
-    status: str = await connection.copy_to_table(
-        table.name,
-        source=encode_copy(table, records),
-        columns=statements_of(table).columns,
-        format="binary",
-    )
+    try:
+        status: str = await connection.copy_to_table(
+            table.name,
+            source=encode_copy(table, records),
+            columns=statements_of(table).columns,
+            format="binary",
+        )
+    except asyncpg.InternalServerError as error:
+        raise DuplicateRowError(describe(error)) from error
     return int(status.removeprefix("COPY "))
 
 
@@ -146,8 +157,9 @@ async def find_rows(
     if not records:
         return {}
     created_at, source_ids = zip(*map(KEY, records), strict=True)
+    statements = statements_of(table)
     found = await connection.fetch(
-        statements_of(table).find,
+        statements.find_distributed if await is_distributed(connection) else statements.find,
         *(created_at, source_ids, created_at[0], created_at[-1], list({*source_ids})),
     )
     return {(row[0], row[1]): tuple(row)[2:] for row in found}

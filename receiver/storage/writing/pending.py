@@ -14,9 +14,11 @@ from receiver.rows.columns import POSTGRES_EPOCH_MS
 from receiver.rows.model import Key, Source
 from receiver.rows.reasons import BREAKING, Fate, Fates, Reason
 from receiver.rows.tables import Catalogue, Table, Values
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import FOLLOW_KEY, Connection, Database
 from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.connection.places import literal, quote
+from receiver.storage.writing import distributed
 from receiver.storage.writing.each import REFUSALS, TIME, run_for_each
 from receiver.storage.writing.inserting import Written, add, add_samples, find_rows
 from receiver.storage.writing.judging import judge, readings
@@ -217,7 +219,8 @@ async def meet(connection: Connection, incomplete: Records, *, each: bool = Fals
         failures = await run_for_each(connection, "pending_rows", UPSERT_EACH, entries)
         refused = {entries[place][:3]: failure.message for place, failure in failures.items()}
         kept = [place for place in sent if place not in refused]
-        found = by_place(await connection.fetch(FIND, *columns_of(kept)))
+        find = distributed.FIND if await is_distributed(connection) else FIND
+        found = by_place(await connection.fetch(find, *columns_of(kept)))
     else:
         found = by_place(await connection.fetch(UPSERT, *zip(*entries, strict=True)))
     met = Met(defaultdict(list), defaultdict(list), [], Fates(), {})
@@ -255,14 +258,16 @@ def columns_of(places: Sequence[Place]) -> Sequence[Sequence[Any]]:
 async def delete(connection: Connection, places: Sequence[Place]) -> None:
     """Delete rows that this transaction has locked."""
     if places:
-        await connection.execute(DELETE, *columns_of(places))
+        delete_ = distributed.DELETE if await is_distributed(connection) else DELETE
+        await connection.execute(delete_, *columns_of(places))
 
 
 async def take_waiting(connection: Connection, places: Sequence[Place]) -> dict[Place, str]:
     """Take out what waits of rows, unless another transaction works on it; return the samples."""
     if not places:
         return {}
-    taken = await connection.fetch(TAKE, *columns_of(places))
+    take = distributed.TAKE if await is_distributed(connection) else TAKE
+    taken = await connection.fetch(take, *columns_of(places))
     return {tuple(place): samples for *place, samples in taken}
 
 
@@ -364,8 +369,9 @@ async def find_rejected(
         metrics = [column.metric for column in table.columns]
         source_ids = [record[1] for record in records]
         times = [to_milliseconds(record[0]) for record in records]
+        find = distributed.FIND_REJECTED if await is_distributed(connection) else FIND_REJECTED
         for place, metric, value, reason in await connection.fetch(
-            FIND_REJECTED, source_ids, times, metrics, table.name
+            find, source_ids, times, metrics, table.name
         ):
             found[place].append((metric, value, reason))
     return found
@@ -409,11 +415,16 @@ async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[
     async with database.transaction() as connection:
         if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
             return 0, Fates()
-        bounds = await connection.fetchrow(WAITING_RANGE, table.name)
-        await connection.execute(FOLLOW_KEY)
-        found = await connection.fetch(
-            find_waiting(table), table.pair_timeout, MOST, *bounds, metrics
-        )
+        first, last = await connection.fetchrow(WAITING_RANGE, table.name)
+        if first is None:
+            return 0, Fates()
+        if await is_distributed(connection):
+            found = await take_settled(connection, table, (first, last), metrics)
+        else:
+            await connection.execute(FOLLOW_KEY)
+            found = await connection.fetch(
+                find_waiting(table), table.pair_timeout, MOST, first, last, metrics
+            )
         records: list[Record] = []
         undeclared: dict[tuple[int, int], Mapping[str, float]] = {}
         for created_at, source_id, samples in found:
@@ -426,6 +437,22 @@ async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[
     return len(found), settled.fates + fates
 
 
+async def take_settled(
+    connection: Connection, table: Table, bounds: tuple[int, int], metrics: Sequence[str]
+) -> list[Any]:
+    """Take out what `find_waiting` finds; what another transaction has changed since is left."""
+    found = await connection.fetch(
+        distributed.find_waiting(table), table.pair_timeout, MOST, *bounds, metrics
+    )
+    if not found:
+        return []
+    created_at, source_ids, samples = zip(*found, strict=True)
+    names = [table.name] * len(found)
+    return sorted(
+        await connection.fetch(distributed.TAKE_UNCHANGED, names, created_at, source_ids, samples)
+    )
+
+
 async def reject_undeclared(
     database: Database, catalogue: Catalogue, pair_timeout: timedelta, *, each: bool
 ) -> tuple[int, Fates]:
@@ -433,7 +460,8 @@ async def reject_undeclared(
     async with database.transaction() as connection:
         if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
             return 0, Fates()
-        found = await connection.fetch(TAKE_UNDECLARED, list(catalogue.by_name), MOST, pair_timeout)
+        take = distributed.TAKE_UNDECLARED if await is_distributed(connection) else TAKE_UNDECLARED
+        found = await connection.fetch(take, list(catalogue.by_name), MOST, pair_timeout)
         rejected = [
             sample
             for *place, samples in found

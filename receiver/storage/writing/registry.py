@@ -67,7 +67,8 @@ class Statements(NamedTuple):
     find: str
     """Takes an array of keys; returns keys and ids."""
     add: str
-    """Takes arrays of columns, the keys first; leaves alone what is there."""
+    """Takes arrays of columns, the keys first; leaves alone what is there, and returns a row for
+    each that was not."""
     add_each: str
     """Takes an array of JSONB; fails for what is there."""
 
@@ -142,12 +143,12 @@ class Registry(Generic[K]):
             return {}
         try:
             async with self._database.transaction() as connection:
-                status = await connection.execute(self._statements.add, *zip(*rows, strict=True))
+                added = await connection.fetch(self._statements.add, *zip(*rows, strict=True))
                 # A new snapshot: it also shows what another replica has just added.
                 ids = await self._find(connection, (row[0] for row in rows))
         except REFUSALS:
             return await self._add_each(rows)
-        self._allowance.spend(int(status.rpartition(" ")[2]))
+        self._allowance.spend(len(added))
         self._remember({row[0]: DISCARDED for row in rows if row[0] not in ids})
         return ids
 

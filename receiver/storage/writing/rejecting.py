@@ -7,7 +7,9 @@ from collections import Counter
 from typing import Final
 
 from receiver.rows.reasons import Fate, Fates, Reason
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection
+from receiver.storage.writing.distributed import FIND_KEPT
 from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.records import RejectedRecord, pieces
 from receiver.storage.writing.registry import DISCARDED
@@ -19,22 +21,19 @@ INSERT INTO rejected_samples (source_id, source_digest, source_labels, metric, t
     reason, detail, table_name, column_name)
 """
 
-# Returns for each table and reason how many samples were not rejected before.
+# Returns the table and the reason of each sample that was not rejected before.
 REJECT_SAMPLES: Final = f"""
-WITH added AS (
-    {_REJECT}
-    SELECT source_id, digest, labels::jsonb, metric, timestamp_ms, value, reason, detail,
-        table_name, column_name
-    FROM unnest(
-        $1::int[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::double precision[],
-        $7::text[], $8::text[], $9::text[], $10::text[]
-    ) AS sample (source_id, digest, labels, metric, timestamp_ms, value, reason, detail,
-        table_name, column_name)
-    ORDER BY timestamp_ms, source_id, digest, metric, value, reason, table_name
-    ON CONFLICT DO NOTHING
-    RETURNING table_name, reason
-)
-SELECT table_name, reason, count(*) FROM added GROUP BY table_name, reason
+{_REJECT}
+SELECT source_id, digest, labels::jsonb, metric, timestamp_ms, value, reason, detail, table_name,
+    column_name
+FROM unnest(
+    $1::int[], $2::bytea[], $3::text[], $4::text[], $5::bigint[], $6::double precision[],
+    $7::text[], $8::text[], $9::text[], $10::text[]
+) AS sample (source_id, digest, labels, metric, timestamp_ms, value, reason, detail,
+    table_name, column_name)
+ORDER BY timestamp_ms, source_id, digest, metric, value, reason, table_name
+ON CONFLICT DO NOTHING
+RETURNING table_name, reason
 """
 
 # The same, where the database may refuse some; fails for those that were rejected before.
@@ -97,10 +96,25 @@ def size_of(record: RejectedRecord) -> int:
     return len(record.labels or "")
 
 
+async def for_tables(connection: Connection, statement: str, source: str) -> str:
+    """Return the statement for the table as it is: Citus may divide it by one more column.
+
+    Args:
+        connection: The session.
+        statement: Inserts samples.
+        source: What it inserts as `source_id`.
+    """
+    if not await is_distributed(connection):
+        return statement
+    statement = statement.replace("column_name)", "column_name, shard_key)", 1)
+    return statement.replace("\nFROM", f", COALESCE({source}, 0)\nFROM", 1)
+
+
 async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
     """Keep samples, none of which the database refuses."""
-    counts = await connection.fetch(REJECT_SAMPLES, *zip(*rejected, strict=True))
-    fates = Fates({(table, Reason(reason)): count for table, reason, count in counts})
+    reject = await for_tables(connection, REJECT_SAMPLES, "source_id")
+    added = await connection.fetch(reject, *zip(*rejected, strict=True))
+    fates = Fates((table, Reason(reason)) for table, reason in added)
     if fates.total() == len(rejected):
         return fates
     lost = await find_discarded(connection, rejected)
@@ -117,7 +131,8 @@ async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> 
 
 async def reject_each(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
     """Keep those samples that the database does not refuse."""
-    failures = await run_for_each(connection, "rejected_samples", REJECT_EACH_SAMPLE, rejected)
+    reject = await for_tables(connection, REJECT_EACH_SAMPLE, "(sample ->> 0)::int")
+    failures = await run_for_each(connection, "rejected_samples", reject, rejected)
     lost = await find_discarded(connection, rejected)
     fates = Fates()
     for place, row in enumerate(rejected):
@@ -136,6 +151,9 @@ async def find_discarded(connection: Connection, rejected: list[RejectedRecord])
     """Return the places of those samples that the table does not have."""
     columns = list(zip(*rejected, strict=True))
     keys = columns[0], columns[1], *columns[3:7], columns[8]
+    if await is_distributed(connection):
+        kept = {place for (place,) in await connection.fetch(FIND_KEPT, *keys)}
+        return {*range(len(rejected))} - kept
     return {place for (place,) in await connection.fetch(FIND_DISCARDED, *keys)}
 
 

@@ -7,7 +7,9 @@ from typing import Final
 
 from receiver.rows.model import Source
 from receiver.rows.reasons import Reason
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Database
+from receiver.storage.writing.distributed import ADD_KEYS
 from receiver.storage.writing.labels import digest, to_json
 from receiver.storage.writing.records import Refusal, pieces
 from receiver.storage.writing.registry import Allowance, Registry, Statements, beyond
@@ -20,7 +22,7 @@ STATEMENTS: Final = Statements(
 INSERT INTO sources (digest, labels)
 SELECT digest, labels::jsonb FROM unnest($1::bytea[], $2::text[]) AS source (digest, labels)
 ORDER BY digest
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING true
 """,
     add_each="""
 INSERT INTO sources (digest, labels)
@@ -39,6 +41,7 @@ class Sources:
     """
 
     def __init__(self, database: Database, limit: int | None = None) -> None:
+        self._database = database
         self._registry: Registry[bytes] = Registry(
             database,
             STATEMENTS,
@@ -64,9 +67,16 @@ class Sources:
     async def _resolve(self, sources: list[Source]) -> dict[Source, Refusal]:
         columns = {source: (digest(source.labels), to_json(source.labels)) for source in sources}
         ids, refused = await self._registry.resolve({row[0]: row for row in columns.values()})
+        if ids:
+            await self._keep_keys(list(ids.values()))
         for source, (key, _) in columns.items():
             source.id = ids.get(key)
         return {source: refused[key] for source, (key, _) in columns.items() if key in refused}
+
+    async def _keep_keys(self, ids: list[int]) -> None:
+        async with self._database.connection() as connection:
+            if await is_distributed(connection):
+                await connection.execute(ADD_KEYS, ids)
 
 
 def size_of(source: Source) -> int:

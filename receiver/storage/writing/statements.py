@@ -15,6 +15,7 @@ from typing import Final
 
 from receiver.rows.tables import Column, Table
 from receiver.storage.connection.places import literal, quote
+from receiver.storage.writing.distributed import find_rows
 from receiver.storage.writing.each import TIME
 
 KEY_COLUMNS: Final = ("created_at", "source_id")
@@ -75,6 +76,7 @@ FULL JOIN (
 ) AS l ON (l.source_id, l.created_at) = (wanted.source_id, wanted.created_at)
 WHERE COALESCE(wanted.source_id, 0) > 0 AND COALESCE(l.source_id, 0) > 0
 """
+        self.find_distributed = find_rows(table, self._results("t."))
         assigned = ", ".join(f"{name} = COALESCE(t.{name}, new.{name})" for name in self._values)
         samples = ", ".join(map(quote, self.columns[: 2 + table.width]))
         # Adds samples to rows that lack them; what is there stays. The bounds are as above.
@@ -102,10 +104,12 @@ INSERT INTO {self._name} ({listed})
 SELECT {", ".join(f"NULL::{type_}" for type_ in self._types)} WHERE false;
 SELECT {self._results()} FROM {self._name} WHERE {compared} AND false
 """
-        given = ["now()", "max(id)", *map(any_value, table.columns), *["NULL"] * len(table.labels)]
+        given = ["now()", "source.id", *map(any_value, table.columns)]
+        given += ["NULL"] * len(table.labels)
         # A row of no meaning, to be taken back.
         self.try_out = f"""
-INSERT INTO {self._name} ({listed}) SELECT {", ".join(given)} FROM sources
+INSERT INTO {self._name} ({listed}) SELECT {", ".join(given)}
+FROM (SELECT max(id) AS id FROM sources) AS source
 """
         # The key, as it was named when the table was made, or by somebody since.
         self.find_key = f"""

@@ -1,0 +1,164 @@
+"""Do all nodes of a Citus cluster do their part?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from receiver.config.settings import Settings
+from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.connection.database import Connection
+from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
+from receiver.storage.diagnosis.server import UNSAFE
+from receiver.storage.schema.citus import NODE, plan_distribution
+from receiver.storage.schema.timescale import HAS_CITUS
+
+# What each node says of itself; run there.
+LOOK: Final = f"""
+SELECT json_build_object(
+    'version', current_setting('server_version'),
+    'standby', pg_is_in_recovery(),
+    'unsafe', ARRAY({UNSAFE}),
+    'commit', current_setting('synchronous_commit'),
+    'prepared', current_setting('max_prepared_transactions')::int,
+    'left', (SELECT count(*) FROM pg_prepared_xacts
+        WHERE database = current_database() AND prepared < now() - INTERVAL '5 minutes')
+)
+"""
+
+LOOK_AT_ALL: Final = """
+SELECT format('%s:%s', n.nodename, n.nodeport), n.groupid <> 0, r.success, r.result
+FROM run_command_on_all_nodes($1) r JOIN pg_dist_node n USING (nodeid) ORDER BY n.nodeid
+"""
+
+# Of all rows of our tables, the share that the fullest node has in times of an even share.
+SKEW: Final = """
+SELECT format('%s:%s', nodename, nodeport),
+    (sum(shard_size) / NULLIF(avg(sum(shard_size)) OVER (), 0))::double precision AS times
+FROM citus_shards WHERE colocation_id = (
+    SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = to_regclass('source_keys')
+)
+GROUP BY nodename, nodeport ORDER BY 2 DESC LIMIT 1
+"""
+UNEVEN: Final = 1.5
+"""Times of an even share from which on a node counts as too full."""
+
+HAS_DAEMON: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'Citus Maintenance Daemon'
+)
+"""
+
+
+async def check_cluster(connection: Connection, settings: Settings) -> list[Finding]:
+    """Check whether all nodes can be reached, and are as safe as the coordinator must be."""
+    if not await connection.fetchval(HAS_CITUS):
+        return []
+    node = await connection.fetchrow(NODE)
+    if node["is_worker"]:
+        return [problem("this is a worker node of Citus", "name the coordinator")]
+    if not node["workers"]:
+        return [
+            note("Citus has no worker nodes: the tables stay plain", "SELECT citus_add_node(…)")
+        ]
+    findings = [
+        finding
+        for name, is_worker, reached, said in await connection.fetch(LOOK_AT_ALL, LOOK)
+        for finding in judge(name, said, is_worker=is_worker, reached=reached)
+    ]
+    if not node["has_coordinator"]:
+        findings.append(
+            warning(
+                "Citus does not know the coordinator as a node",
+                "SELECT citus_set_coordinator_host(…), with the name that workers reach it by",
+            )
+        )
+    if not await connection.fetchval(HAS_DAEMON):
+        findings.append(
+            warning(
+                "Citus' maintenance does not run in this database: prepared transactions are not "
+                "recovered",
+                "raise max_worker_processes: it takes one for each database",
+            )
+        )
+    return [*findings, *await find_distribution(connection, settings)]
+
+
+def judge(name: str, said: str, *, is_worker: bool, reached: bool) -> Iterator[Finding]:
+    """Judge what a node says of itself.
+
+    Args:
+        name: Its host and port.
+        said: What `LOOK` returned there, or why it did not.
+        is_worker: Whether it only holds shards.
+        reached: Whether it answered.
+    """
+    if not reached:
+        yield problem(
+            f"node {name} cannot be reached: {' '.join(said.split())}", "start it, or fail over"
+        )
+        return
+    found: dict[str, Any] = json.loads(said)
+    faults = []
+    if found["standby"]:
+        faults.append(problem(f"node {name} is a standby", "promote it, or citus_update_node(…)"))
+    if found["unsafe"]:
+        faults.append(
+            warning(
+                f"node {name}: {', '.join(found['unsafe'])} = off: a crash can cost acknowledged "
+                "rows",
+                "turn it on in postgresql.conf",
+            )
+        )
+    if is_worker and found["commit"] in {"off", "local"}:
+        faults.append(
+            warning(
+                f"node {name}: synchronous_commit = {found['commit']}, which the receiver's "
+                "sessions do not change there: a crash can cost acknowledged rows",
+                "set it to on in postgresql.conf",
+            )
+        )
+    if is_worker and not found["prepared"]:
+        faults.append(
+            problem(
+                f"node {name}: max_prepared_transactions = 0, so that nothing can be committed",
+                "set it to at least max_connections, and restart the node",
+            )
+        )
+    if found["left"]:
+        faults.append(
+            warning(
+                f"node {name}: {found['left']} prepared transactions have waited for minutes, and "
+                "hold locks",
+                "SELECT recover_prepared_transactions() on the coordinator",
+            )
+        )
+    yield from faults or [ok(f"node {name} answers: PostgreSQL {found['version']}")]
+
+
+async def find_distribution(connection: Connection, settings: Settings) -> list[Finding]:
+    """Find out whether the tables are distributed, and evenly."""
+    plan = await plan_distribution(connection, settings)
+    if plan.with_rows:
+        return [
+            note(
+                f"not distributed, for they have rows: {', '.join(plan.with_rows)}",
+                "run `receiver migrate --distribute`",
+            )
+        ]
+    if not await is_distributed(connection):
+        return [note("the tables are not distributed", "run `receiver migrate`")]
+    name, times = await connection.fetchrow(SKEW)
+    if times is not None and times > UNEVEN:
+        return [
+            warning(
+                f"node {name} has {times:.1f} times the rows of an even share",
+                "SELECT citus_rebalance_start()",
+            )
+        ]
+    return [ok("the tables are distributed over the worker nodes")]
+
+
+CHECKS: Final = {"cluster": check_cluster}

@@ -1,0 +1,209 @@
+"""Distributes the tables over the nodes of a Citus cluster.
+
+Everything of a source is on one node: the tables that rows are in are divided by `source_id`, and
+what they refer to is on all nodes. Other databases are left as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from receiver.config.settings import Settings
+from receiver.config.table_names import ERROR_CODES
+from receiver.rows.tables import Catalogue
+from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
+from receiver.storage.schema.timescale import HAS_CITUS
+
+logger = logging.getLogger(__name__)
+
+REFERENCE: Final = (
+    "sources",
+    "code_classes",
+    "report_settings",
+    "report_shifts",
+    "report_holidays",
+    "planned_stops",
+    "state_comments",
+)
+"""Tables of the receiver's own that every node has, those that others refer to first."""
+
+KEYS: Final = "source_keys"
+"""The sources once more, divided as their rows are: Citus looks up the rows of each on its node."""
+CREATE_KEYS: Final = f"""CREATE TABLE {KEYS} (
+    id INT PRIMARY KEY REFERENCES sources (id) ON DELETE CASCADE
+)"""
+COMMENT_KEYS: Final = (
+    f"COMMENT ON TABLE {KEYS} IS 'The ids of sources, each on the node of its rows.'"
+)
+FILL_KEYS: Final = f"INSERT INTO {KEYS} SELECT id FROM sources ON CONFLICT DO NOTHING"
+
+# Whether this is a node that only holds shards, and how many of those there are.
+NODE: Final = """
+SELECT (SELECT groupid FROM pg_dist_local_group) <> 0 AS is_worker,
+    count(*) FILTER (WHERE groupid <> 0 AND shouldhaveshards) AS workers,
+    count(*) FILTER (WHERE groupid = 0) > 0 AS has_coordinator
+FROM pg_dist_node WHERE noderole = 'primary' AND isactive
+"""
+
+# Of these names ($1) those of tables where ours are, and whether they are distributed already. One
+# that refers to such a table Citus knows, too, and leaves it on the coordinator.
+FIND_TABLES: Final = f"""
+SELECT c.relname AS name,
+    EXISTS (
+        SELECT FROM pg_dist_partition p
+        WHERE p.logicalrelid = c.oid AND (p.partmethod = 'h' OR p.repmodel = 't')
+    ) AS distributed
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = {OWN_SCHEMA} AND c.relkind IN ('r', 'p')
+  AND c.relname = ANY($1::text[])
+"""
+
+# Citus would else take up all local tables that are connected by foreign keys, step by step.
+KEEP_LOCAL: Final = "SET LOCAL citus.enable_local_reference_table_foreign_keys = off"
+
+
+class Distribution(NamedTuple):
+    """How the tables are to be distributed."""
+
+    statements: list[str]
+    with_rows: list[str]
+    """Tables that stay as they are, for they have rows."""
+
+
+# Every unique key must hold the column that divides a table, and that cannot be NULL, as the source
+# of a sample is whose label set `sources` does not have.
+GIVE_SHARD_KEY: Final = (
+    "ALTER TABLE rejected_samples ADD COLUMN IF NOT EXISTS shard_key INT NOT NULL DEFAULT 0",
+    "ALTER TABLE rejected_samples ALTER COLUMN shard_key TYPE INT USING COALESCE(source_id, 0)",
+    """ALTER TABLE rejected_samples
+    DROP CONSTRAINT rejected_samples_pkey,
+    ADD CONSTRAINT rejected_samples_pkey PRIMARY KEY (id, shard_key),
+    DROP CONSTRAINT rejected_samples_with_source_key,
+    ADD CONSTRAINT rejected_samples_with_source_key
+        UNIQUE (source_id, metric, timestamp_ms, value, reason, table_name, shard_key)""",
+    "DROP INDEX rejected_samples_without_source_key",
+    """CREATE UNIQUE INDEX rejected_samples_without_source_key ON rejected_samples
+    (source_digest, metric, timestamp_ms, value, reason, table_name, shard_key)
+    WHERE source_id IS NULL""",
+    "COMMENT ON COLUMN rejected_samples.shard_key IS 'source_id, or 0 where there is none.'",
+)
+
+NONE: Final = Distribution([], [])
+
+
+def code_tables(catalogue: Catalogue) -> list[str]:
+    """Return the tables of codes, those of the first revision first."""
+    return list(dict.fromkeys((ERROR_CODES, *catalogue.code_tables)))
+
+
+def divided(catalogue: Catalogue) -> dict[str, str]:
+    """Return the tables that are divided among nodes, with the column that says where a row is."""
+    return {
+        "pending_rows": "source_id",
+        "rejected_samples": "shard_key",
+        KEYS: "id",
+        **dict.fromkeys(catalogue.by_name, "source_id"),
+    }
+
+
+async def is_cluster(connection: asyncpg.Connection, settings: Settings) -> bool:
+    """Return whether the tables belong on several nodes."""
+    if settings.citus == "off" or not await connection.fetchval(HAS_CITUS):
+        return False
+    return bool((await connection.fetchrow(NODE))["workers"])
+
+
+async def plan_distribution(
+    connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
+) -> Distribution:
+    """Find out which tables are to be distributed.
+
+    Args:
+        connection: To the coordinator, with all declared tables.
+        settings: All of them.
+        with_rows: Whether those that have rows are distributed, too.
+    """
+    if not await is_cluster(connection, settings):
+        return NONE
+    catalogue = settings.catalogue
+    reference = [*code_tables(catalogue), *REFERENCE]
+    divided_by = divided(catalogue)
+    there = {
+        row["name"]: row["distributed"]
+        for row in await connection.fetch(FIND_TABLES, [*reference, *divided_by])
+    }
+    new = [name for name in divided_by if not there.get(name, False)]
+    full = [name for name in new if name in there and await has_rows(connection, name)]
+    if full and not with_rows:
+        return Distribution([], full)
+    statements = [make_reference(name) for name in reference if not there.get(name)]
+    if KEYS not in there:
+        statements += [CREATE_KEYS, COMMENT_KEYS]
+    if "rejected_samples" in new:
+        statements += GIVE_SHARD_KEY
+    statements += [statement for name in full for statement in drop_triggers(name)]
+    statements += (divide(name, divided_by[name], settings.shards) for name in new)
+    if KEYS in new:
+        statements.append(FILL_KEYS)
+    return Distribution([KEEP_LOCAL, *statements, *drop_copies(full)] if statements else [], [])
+
+
+async def has_rows(connection: asyncpg.Connection, table: str) -> bool:
+    """Return whether a table has a row."""
+    return bool(await connection.fetchval(f"SELECT EXISTS (SELECT 1 FROM {quote(table)})"))
+
+
+def make_reference(table: str) -> str:
+    """Write the statement that puts a table on all nodes."""
+    return f"SELECT create_reference_table({literal(quote(table))})"
+
+
+def divide(table: str, column: str, shards: int) -> str:
+    """Write the statement that divides a table, as `pending_rows` is divided, which is first."""
+    how = (
+        f"shard_count => {shards}, colocate_with => 'none'"
+        if table == "pending_rows"
+        else "colocate_with => 'pending_rows'"
+    )
+    return f"SELECT create_distributed_table({literal(quote(table))}, {literal(column)}, {how})"
+
+
+def drop_triggers(table: str) -> Iterator[str]:
+    """Write the statements that drop the triggers which keep reports ready, as Citus takes none."""
+    for trigger in ("inserted", "updated", "deleted", "truncated"):
+        yield f"DROP TRIGGER IF EXISTS receiver_note_{trigger} ON {quote(table)}"
+
+
+def drop_copies(tables: Iterable[str]) -> Iterator[str]:
+    """Write the statements that drop what the coordinator still has of rows that were moved."""
+    for table in tables:
+        yield f"SELECT truncate_local_data_after_distributing_table({literal(quote(table))})"
+
+
+async def distribute(
+    connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
+) -> bool:
+    """Distribute the tables where that is to be done; return whether they are.
+
+    The arguments are those of the plan.
+    """
+    plan = await plan_distribution(connection, settings, with_rows=with_rows)
+    if plan.with_rows:
+        logger.warning(
+            "Citus: %s have rows and stay on the coordinator: run `receiver migrate --distribute`, "
+            "which keeps writers waiting until all rows have moved",
+            ", ".join(plan.with_rows),
+        )
+    for statement in plan.statements:
+        await connection.execute(statement)
+    if plan.statements:
+        logger.info(
+            "Citus: tables are distributed over the worker nodes: %s",
+            ", ".join(divided(settings.catalogue)),
+        )
+    return await is_distributed(connection)

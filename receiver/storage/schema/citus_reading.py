@@ -1,0 +1,241 @@
+"""Views and functions in the form that Citus can divide among its nodes.
+
+Where the tables are distributed, the rows of each source are looked up on its node, beside its key
+in `source_keys`, and a function that reads them is no statement of SQL alone. What revisions have
+made otherwise is made anew here; each change is one rule on the text.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Final
+
+import asyncpg
+
+from receiver.config.table_names import APP_LOGS
+from receiver.rows.tables import Catalogue
+from receiver.storage.connection.places import OWN_SCHEMA
+
+logger = logging.getLogger(__name__)
+
+# In a query of plain tables Citus has no say: it would refuse what it cannot divide.
+READ: Final = """
+CREATE OR REPLACE FUNCTION receiver_read(of_table ANYELEMENT) RETURNS SETOF ANYELEMENT
+LANGUAGE plpgsql STABLE
+AS $function$
+BEGIN
+    RETURN QUERY EXECUTE format('SELECT * FROM %s', pg_typeof(of_table));
+END;
+$function$;
+
+COMMENT ON FUNCTION receiver_read IS 'All rows of a table that every node of Citus has.'
+"""
+
+RULES: Final = (
+    (
+        r"\b(sources|planned_stops|report_settings|report_shifts|report_holidays|code_classes|%3\$I)"
+        r"( (?:AS )?[a-z]\b)",
+        r"receiver_read(NULL::\1)\2",
+    ),
+    (r"FROM code_classes WHERE", "FROM receiver_read(NULL::code_classes) c WHERE"),
+    # A batch's references can be checked at once on a node of its own only.
+    (
+        r"BEGIN\n    SELECT rolsuper",
+        "BEGIN\n    IF to_regclass('source_keys') IS NOT NULL THEN\n"
+        "        RETURN format('Citus distributes %I', target);\n    END IF;\n"
+        "    SELECT rolsuper",
+    ),
+)
+"""What makes functions read such tables so: pattern and replacement."""
+
+READING: Final = (
+    "receiver_figures",
+    "receiver_known_runs",
+    "receiver_other_states",
+    "receiver_ready_days",
+    "receiver_report_basis",
+    "report_codes",
+    "state_intervals",
+    "shift_times",
+    "report",
+    "receiver_references_obstacle",
+)
+
+FIND_FUNCTIONS: Final = f"""
+SELECT pg_get_functiondef(p.oid) FROM pg_proc p
+WHERE p.pronamespace = to_regnamespace({OWN_SCHEMA}) AND p.proname = ANY($1::text[])
+ORDER BY p.proname
+"""
+
+# The same runs, source by source: the query of one is sent to its node as it is.
+FOR_EACH_SOURCE: Final = r"""
+CREATE OR REPLACE FUNCTION receiver_code_runs(
+    table_name TEXT, code_column TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ, sources INT[],
+    max_gap INTERVAL DEFAULT NULL
+) RETURNS TABLE (
+    source_id INT, code INT, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, rows BIGINT,
+    ongoing BOOLEAN
+)
+LANGUAGE plpgsql STABLE
+AS $function$
+DECLARE
+    -- What the query compares, in place of a source's id.
+    query TEXT := receiver_runs_query(
+        table_name, code_column, '(SELECT s.id AS id) AS s', '$1', '$2', '$3');
+    written TEXT := format('SELECT r.source_id, r.code::int, r.started_at, r.ended_at, r.rows, '
+        'r.ongoing FROM (%s) AS r', regexp_replace(query,
+            '(\w)\.source_id >= s\.id AND \1\.source_id <= s\.id', '\1.source_id = s.id', 'g'));
+    of_source INT;
+    gap INTERVAL := least(max_gap, INTERVAL '1 day');
+BEGIN
+    IF max_gap IS NULL THEN
+        SELECT s.max_gap INTO gap FROM report_settings s;
+    END IF;
+    FOREACH of_source IN ARRAY sources LOOP
+        RETURN QUERY EXECUTE regexp_replace(written, '\ms\.id\M', of_source::text, 'g')
+        USING greatest(since, '4700-01-01 00:00Z BC'), least(until, now() + INTERVAL '1 second'),
+            gap;
+    END LOOP;
+END;
+$function$;
+
+CREATE OR REPLACE FUNCTION receiver_make_intervals_view(
+    view_name TEXT, table_name TEXT, code_column TEXT, code_table TEXT, as_code TEXT, as_name TEXT
+) RETURNS VOID
+LANGUAGE plpgsql
+AS $function$
+BEGIN
+    EXECUTE format($view$CREATE OR REPLACE VIEW %I AS
+        SELECT s.id AS source_id, r.code AS %I, e.name::text AS %I, r.started_at, r.ended_at,
+            r.rows, r.ongoing
+        FROM receiver_read(NULL::sources) s
+        CROSS JOIN LATERAL receiver_code_runs(%L, %L, '-infinity', 'infinity', ARRAY[s.id]) AS r
+        LEFT JOIN receiver_read(NULL::%I) e ON e.code = r.code$view$,
+        view_name, as_code, as_name, table_name, code_column, code_table);
+    EXECUTE format($comment$COMMENT ON VIEW %I IS 'From when to when each source had which code. '
+        'A row holds until the next one if that comes within three intervals of its source (or '
+        'report_settings.max_gap), else for one interval.'$comment$, view_name);
+END;
+$function$;
+
+CREATE OR REPLACE FUNCTION receiver_make_intervals_function(
+    function_name TEXT, table_name TEXT, code_column TEXT, code_table TEXT, as_code TEXT,
+    as_name TEXT, code_type TEXT
+) RETURNS VOID
+LANGUAGE plpgsql
+AS $function$
+BEGIN
+    EXECUTE format($create$CREATE OR REPLACE FUNCTION %1$I(
+            since TIMESTAMPTZ, until TIMESTAMPTZ DEFAULT 'infinity', max_gap INTERVAL DEFAULT NULL
+        ) RETURNS TABLE (
+            source_id INT, %2$I %3$s, %4$I TEXT, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ,
+            rows BIGINT, ongoing BOOLEAN
+        )
+        LANGUAGE sql STABLE
+        BEGIN ATOMIC
+            SELECT s.id, r.code, e.name::text, r.started_at, r.ended_at, r.rows, r.ongoing
+            FROM receiver_read(NULL::sources) s
+            CROSS JOIN LATERAL receiver_code_runs(%5$L, %6$L, %1$I.since, %1$I.until, ARRAY[s.id],
+                %1$I.max_gap) AS r
+            LEFT JOIN receiver_read(NULL::%7$I) e ON e.code = r.code;
+        END$create$,
+        function_name, as_code, code_type, as_name, table_name, code_column, code_table);
+    EXECUTE format($comment$COMMENT ON FUNCTION %I(TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL) IS 'The '
+        'intervals from since to before until, cut there. A row holds until the next one if that '
+        'comes within max_gap (three intervals of its source, unless report_settings says '
+        'otherwise), else for one interval.'$comment$, function_name);
+END;
+$function$;
+
+CREATE OR REPLACE FUNCTION receiver_reported_sources(
+    table_name TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ
+) RETURNS INT[]
+LANGUAGE plpgsql STABLE
+AS $function$
+DECLARE
+    found INT[];
+BEGIN
+    EXECUTE format($query$
+        SELECT array_agg(k.id ORDER BY k.id) FROM source_keys k WHERE EXISTS (
+            SELECT 1 FROM %I l
+            WHERE l.source_id = k.id
+              AND l.created_at >= $1 - INTERVAL '30 days' AND l.created_at < $2
+        )
+    $query$, table_name) INTO found USING since, until;
+    RETURN COALESCE(found, '{}');
+END;
+$function$
+"""
+IS_ADAPTED: Final = "SELECT to_regprocedure('receiver_read(anyelement)') IS NOT NULL"
+
+HOURLY: Final = """
+CREATE OR REPLACE VIEW app_status_hourly AS
+SELECT l.source_id, date_bin('1 hour', l.created_at, TIMESTAMPTZ '2000-01-01 00:00Z') AS hour,
+    count(*) AS rows,
+    app_status_shares(array_agg(l.app_status)) AS shares,
+    app_status_longest_outage(array_agg(l.created_at), array_agg(l.app_status)) AS longest_outage,
+    min(l.created_at - l.ocr_value) AS ocr_delay_min,
+    make_interval(
+        secs => avg(EXTRACT(EPOCH FROM l.created_at - l.ocr_value))::double precision
+    ) AS ocr_delay_avg,
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY l.created_at - l.ocr_value) AS ocr_delay_p95,
+    max(l.created_at - l.ocr_value) AS ocr_delay_max
+FROM app_logs l
+WHERE l.created_at >= '2000-01-01 00:00Z' AND l.created_at <= now() + INTERVAL '1 day'
+GROUP BY 1, 2
+"""
+
+NOW: Final = """
+CREATE OR REPLACE VIEW app_status_now AS
+SELECT s.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l.app_status,
+    e.name AS error_name, e.description, l.ocr_value
+FROM source_keys k
+JOIN sources s ON s.id = k.id
+CROSS JOIN LATERAL (
+    SELECT l.created_at, l.app_status, l.ocr_value FROM app_logs l
+    WHERE l.source_id = k.id AND l.created_at <= now()
+    ORDER BY l.created_at DESC LIMIT 1
+) l
+LEFT JOIN error_codes e ON e.code = l.app_status
+"""
+
+
+INTERVALS: Final = """
+SELECT receiver_make_intervals_view('app_status_intervals', 'app_logs', 'app_status', 'error_codes',
+        'app_status', 'error_name'),
+    receiver_make_intervals_function('app_status_intervals_between', 'app_logs', 'app_status',
+        'error_codes', 'app_status', 'error_name', 'INT')
+"""
+
+
+def adapt(definition: str) -> str:
+    """Return the definition of a function with what Citus distributes read by `receiver_read`."""
+    for pattern, replacement in RULES:
+        definition = re.sub(pattern, replacement, definition)
+    return definition
+
+
+async def adapt_functions(connection: asyncpg.Connection) -> bool:
+    """Make those functions anew that Citus could not run; return whether there were any.
+
+    Args:
+        connection: In a transaction.
+    """
+    changed = not await connection.fetchval(IS_ADAPTED)
+    if changed:
+        await connection.execute(READ)
+        await connection.execute(FOR_EACH_SOURCE)
+    for (definition,) in await connection.fetch(FIND_FUNCTIONS, list(READING)):
+        if (adapted := adapt(definition)) != definition:
+            await connection.execute(adapted)
+            changed = True
+    return changed
+
+
+async def adapt_views(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
+    """Make those views of the built-in table anew that no template makes."""
+    if APP_LOGS in catalogue.by_name:
+        await connection.execute(HOURLY)
+        await connection.execute(NOW)
+        await connection.execute(INTERVALS)

@@ -1,0 +1,113 @@
+"""The statements of the write path for tables that Citus distributes, where plain ones do not do.
+
+Citus joins a distributed table with what it is given, but neither row by row (LATERAL with LIMIT)
+nor by `ctid`, and locks no rows of several shards ahead of time (FOR UPDATE).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from receiver.rows.reasons import BREAKING
+from receiver.rows.tables import Table
+from receiver.storage.connection.places import literal, quote
+
+_WANTED: Final = """
+unnest($1::text[], $2::timestamptz[], $3::int[]) AS wanted (table_name, created_at, source_id)
+"""
+_IS_WANTED: Final = """
+(p.source_id, p.created_at, p.table_name)
+    = (wanted.source_id, wanted.created_at, wanted.table_name)
+    AND p.source_id = ANY($3::int[])
+"""
+
+FIND: Final = f"""
+SELECT p.table_name, p.created_at, p.source_id, p.samples, p.before
+FROM pending_rows p JOIN {_WANTED} ON {_IS_WANTED}
+"""
+DELETE: Final = f"DELETE FROM pending_rows p USING {_WANTED} WHERE {_IS_WANTED}"
+TAKE: Final = f"{DELETE} RETURNING p.table_name, p.created_at, p.source_id, p.samples"
+
+# Those of these rows that have the samples ($4) still: nobody has brought more of them.
+TAKE_UNCHANGED: Final = """
+DELETE FROM pending_rows p
+USING unnest($1::text[], $2::timestamptz[], $3::int[], $4::jsonb[])
+    AS wanted (table_name, created_at, source_id, samples)
+WHERE (p.source_id, p.created_at, p.table_name, p.samples)
+    = (wanted.source_id, wanted.created_at, wanted.table_name, wanted.samples)
+RETURNING p.created_at, p.source_id, p.samples
+"""
+
+TAKE_UNDECLARED: Final = """
+DELETE FROM pending_rows p USING (
+    SELECT source_id, created_at, table_name FROM pending_rows
+    WHERE table_name <> ALL($1::text[]) AND arrived_at < now() - $3::interval
+    LIMIT $2
+) AS old
+WHERE (p.source_id, p.created_at, p.table_name) = (old.source_id, old.created_at, old.table_name)
+RETURNING p.table_name, p.created_at, p.source_id, p.samples
+"""
+
+FIND_REJECTED: Final = """
+SELECT wanted.place - 1, r.metric, r.value, r.reason
+FROM rejected_samples r
+JOIN unnest($1::int[], $2::bigint[]) WITH ORDINALITY AS wanted (source_id, timestamp_ms, place)
+    ON r.shard_key = wanted.source_id AND r.source_id = wanted.source_id
+    AND r.timestamp_ms = wanted.timestamp_ms
+WHERE r.metric = ANY($3::text[]) AND r.table_name = $4
+"""
+
+# Which of these are there: their places in the list.
+FIND_KEPT: Final = """
+SELECT sample.place - 1
+FROM unnest(
+    $1::int[], $2::bytea[], $3::text[], $4::bigint[], $5::double precision[], $6::text[],
+    $7::text[]
+) WITH ORDINALITY
+    AS sample (source_id, digest, metric, timestamp_ms, value, reason, table_name, place)
+JOIN rejected_samples r ON r.shard_key = COALESCE(sample.source_id, 0)
+    AND (r.metric, r.timestamp_ms, r.value, r.reason, r.table_name)
+        = (sample.metric, sample.timestamp_ms, sample.value, sample.reason, sample.table_name)
+    AND (r.source_id = sample.source_id
+        OR r.source_id IS NULL AND sample.source_id IS NULL AND r.source_digest = sample.digest)
+"""
+
+ADD_KEYS: Final = """
+INSERT INTO source_keys (id) SELECT id FROM unnest($1::int[]) AS source (id) ORDER BY id
+ON CONFLICT DO NOTHING
+"""
+
+
+def find_rows(table: Table, results: str) -> str:
+    """Write what `Statements.find` is for others; `results` are its columns of the row `t`."""
+    return f"""
+SELECT {results} FROM {quote(table.name)} t
+JOIN unnest($1::timestamptz[], $2::int[]) AS wanted (created_at, source_id)
+    ON (t.source_id, t.created_at) = (wanted.source_id, wanted.created_at)
+WHERE t.created_at BETWEEN $3 AND $4 AND t.source_id = ANY($5::int[])
+"""
+
+
+def find_waiting(table: Table) -> str:
+    """Write what `pending.find_waiting` does for others, but for the locks."""
+    breaking = ", ".join(map(literal, BREAKING))
+    return f"""
+SELECT p.created_at, p.source_id, p.samples FROM pending_rows p
+WHERE p.table_name = {literal(table.name)} AND (
+    p.arrived_at < now() - $1::interval
+    OR EXISTS (
+        SELECT 1 FROM {quote(table.name)} t
+        WHERE t.source_id = p.source_id AND t.created_at = p.created_at
+          AND t.created_at BETWEEN $3 AND $4
+    )
+    OR EXISTS (
+        SELECT 1 FROM rejected_samples r
+        WHERE r.shard_key = p.source_id AND r.source_id = p.source_id
+          AND r.metric = ANY($5::text[])
+          AND r.timestamp_ms = (EXTRACT(EPOCH FROM p.created_at) * 1000)::bigint
+          AND r.table_name = p.table_name AND r.reason IN ({breaking})
+    )
+)
+ORDER BY p.created_at, p.source_id
+LIMIT $2
+"""

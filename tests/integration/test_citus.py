@@ -1,0 +1,223 @@
+"""Tables that Citus distributes; RECEIVER_TEST_CITUS_URL names the coordinator of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from receiver.config.settings import Settings
+from receiver.errors import SetupError
+from receiver.storage.connection.database import Database
+from receiver.storage.diagnosis import diagnose
+from receiver.storage.reading.periods import Period
+from receiver.storage.reading.reports import read_figures
+from receiver.storage.reading.tables import connect
+from receiver.storage.schema.retention import delete_old
+from receiver.storage.schema.revisions import check_schema, migrate, plan
+from tests.cluster import find_workers, on_node, run
+from tests.conftest import MakeSettings
+from tests.receivers import Point, encode, receiving
+from tests.tables import catalogue, press, robot, write_tables
+from tests.waiting import until
+
+NOW = 1_700_000_000_000
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("RECEIVER_TEST_CITUS_URL"),
+    reason="RECEIVER_TEST_CITUS_URL names no cluster",
+)
+
+DISTRIBUTED = """
+SELECT logicalrelid::text FROM pg_dist_partition
+WHERE partmethod::text = $1 AND ($1 = 'h' OR repmodel = 't') ORDER BY 1
+"""
+BREAK = """
+SELECT count(*) FROM run_command_on_workers($$
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+      AND backend_type = 'client backend'
+$$)
+"""
+
+
+@pytest.fixture
+def settings(empty_database_url: str, make_settings: MakeSettings) -> Settings:
+    return make_settings(database_url=empty_database_url, maintenance_interval="200ms", shards=4)
+
+
+@pytest.fixture
+async def session(empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(empty_database_url)
+    yield connection
+    await connection.close()
+
+
+async def names(connection: asyncpg.Connection, method: str) -> list[str]:
+    return [name for (name,) in await connection.fetch(DISTRIBUTED, method)]
+
+
+def pair(moment: int, source: int = 0, status: float = 0) -> list[Point]:
+    labels = {"instance": f"app-{source}"}
+    at = NOW + 1000 * moment
+    return [
+        ({"__name__": "app_status", **labels}, at, status),
+        ({"__name__": "ocr_value", **labels}, at, at / 1000),
+    ]
+
+
+async def test_empty_tables_are_distributed(
+    settings: Settings, session: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await migrate(settings)
+    assert await names(session, "h") == [
+        "app_logs",
+        "pending_rows",
+        "rejected_samples",
+        "source_keys",
+    ]
+    assert {"sources", "error_codes", "planned_stops"} <= {*await names(session, "n")}
+    shards = "SELECT count(*) FROM pg_dist_shard WHERE logicalrelid = 'app_logs'::regclass"
+    assert await session.fetchval(shards) == 4
+    # Tables that are declared later, and their codes, with rows in those that are there.
+    async with receiving(settings) as receiver:
+        await receiver.send(*pair(0))
+    wider = settings.model_copy(update={"tables_file": Path(write_tables(tmp_path))})
+    assert any("create_distributed_table" in line for line in await plan(wider))
+    await migrate(wider)
+    assert {*catalogue().by_name} <= {*await names(session, "h")}
+    assert {*catalogue().code_tables} <= {*await names(session, "n")}
+    async with receiving(wider) as receiver:
+        await receiver.send(*press(NOW, 1.5, 1, strokes=7), *robot(NOW, 3, note=1))
+    assert not any(line.startswith("SELECT create_") for line in await plan(wider))
+
+
+async def test_tables_with_rows_are_distributed_when_told(
+    settings: Settings, session: asyncpg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = settings.model_copy(update={"citus": "off"})
+    await migrate(plain)
+    assert await names(session, "h") == []
+    async with receiving(plain) as receiver:
+        await receiver.send(*pair(0, status=0.5), *pair(1, status=7), *pair(2)[:1])
+    await migrate(settings)
+    assert "receiver migrate --distribute" in caplog.text
+    assert await names(session, "h") == []
+    await migrate(settings, with_rows=True)
+    assert "app_logs" in await names(session, "h")
+    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM rejected_samples)"
+    assert tuple(await session.fetchrow(counts)) == (1, 2)
+    async with receiving(settings) as receiver:
+        await receiver.send(*pair(0, status=0.5), *pair(1, status=7), *pair(2)[1:], *pair(3))
+    assert tuple(await session.fetchrow(counts)) == (3, 2)
+
+
+async def test_repeated_and_contradicting_samples_are_counted(
+    settings: Settings, session: asyncpg.Connection
+) -> None:
+    async with receiving(settings) as receiver:
+        for _ in range(3):
+            assert await receiver.post(encode(pair(0) + pair(1, 1))) == (204, "")
+        assert await receiver.post(encode(pair(0, status=5))) == (204, "")
+        # A code that is new, in a row whose samples come one by one.
+        await receiver.send(pair(2, status=77)[0])
+        await receiver.send(pair(2, status=77)[1])
+        metrics = (await receiver.get("/metrics"))[1]
+    assert await session.fetchval("SELECT count(*) FROM app_logs") == 3
+    rejected = await session.fetch("SELECT metric, value, reason FROM rejected_samples")
+    assert [tuple(row) for row in rejected] == [("app_status", 5, "conflict")]
+    assert 'reason="conflict",table="app_logs"} 1.0' in metrics.replace(", ", ",")
+
+
+async def test_lost_connections_to_workers_cost_no_row(
+    settings: Settings, session: asyncpg.Connection
+) -> None:
+    async with receiving(settings) as first, receiving(settings) as second:
+        load = [sample for moment in range(40) for sample in pair(moment, moment % 7)] * 3
+
+        async def disturb() -> None:
+            for left in (100, 60, 20):
+                await until(lambda left=left: fewer(left))
+                # Our own connections to the workers are among those.
+                with suppress(asyncpg.PostgresError):
+                    await session.fetchval(BREAK)
+
+        async def fewer(left: int) -> bool:
+            return len(load) < left
+
+        async def work() -> None:
+            while load:
+                some = [load.pop() for _ in range(min(5, len(load)))]
+                await (first if len(load) % 2 else second).send(*some)
+
+        disturbing = asyncio.create_task(disturb())
+        await asyncio.gather(*(work() for _ in range(4)))
+        await disturbing
+
+        async def whole() -> bool:
+            return bool(
+                await session.fetchval("SELECT count(*) FROM app_logs") == 40
+                and await session.fetchval("SELECT count(*) FROM pending_rows") == 0
+            )
+
+        await until(whole)
+    assert await session.fetchval("SELECT count(*) FROM rejected_samples") == 0
+    # Else the database could not be dropped.
+    await session.execute("SELECT recover_prepared_transactions()")
+
+
+async def test_a_worker_takes_no_receiver(
+    settings: Settings, empty_database_url: str, make_settings: MakeSettings
+) -> None:
+    await migrate(settings)
+    ((host, port), *_) = await find_workers(empty_database_url)
+    at_worker = make_settings(database_url=on_node(empty_database_url, host, port))
+    with pytest.raises(SetupError, match="worker node of Citus: name the coordinator"):
+        await check_schema(at_worker)
+
+
+async def test_a_worker_that_is_away_makes_the_receiver_unready(
+    settings: Settings, empty_database_url: str
+) -> None:
+    async with receiving(settings) as receiver:
+        ((host, port), *_) = await find_workers(empty_database_url)
+        node = on_node(empty_database_url, host, port, "postgres")
+        name = empty_database_url.rpartition("/")[2]
+        sessions = (
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
+        await run(node, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false", sessions)
+
+        async def unready() -> bool:
+            status, text = await receiver.get("/-/ready")
+            return status == 503 and f"{host}:{port}" in text and text.count("\n") == 1
+
+        await until(unready)
+        found = [finding.found async for _, finding in diagnose(settings)]
+        assert any(line.startswith(f"node {host}:{port} cannot be reached") for line in found)
+        await run(node, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await until(receiver.ready)
+
+
+async def test_figures_and_retention(settings: Settings, session: asyncpg.Connection) -> None:
+    async with receiving(settings) as receiver:
+        await receiver.send(*(point for moment in range(20) for point in pair(moment, moment % 2)))
+    table = settings.catalogue.tables[0]
+    period = Period("range", "2023-11-14T22:13:20Z", "2023-11-14T22:13:40Z")
+    async with connect(settings) as connection:
+        (figures,) = await read_figures(connection, table, period, "total")
+    assert (figures.sources, figures.up) == (2, timedelta(seconds=39))
+    assert json.loads(await session.fetchval("SELECT shares FROM app_status_hourly LIMIT 1"))
+    old = settings.model_copy(update={"retention": timedelta(days=1)})
+    database = Database(old)
+    await database.open()
+    await delete_old(database, old)
+    await database.close()
+    assert await session.fetchval("SELECT count(*) FROM app_logs") == 0
