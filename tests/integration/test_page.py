@@ -517,6 +517,20 @@ async def test_an_update_reads_what_is_new(
     assert max(asked) < timedelta(minutes=10)
 
 
+async def test_long_names_are_told_apart_by_their_ends(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await connection.executemany(
+        "INSERT INTO sources (labels, digest) "
+        "VALUES (jsonb_build_object('instance', $1::text), $2)",
+        [("camera/" * 60 + end, end.encode()) for end in ("north", "south")],
+    )
+    text = words(await look(receiver, "/"))
+    assert "camera/north" in text
+    assert "camera/south" in text
+    assert "camera/" * 30 not in text
+
+
 async def test_a_page_that_does_not_exist_is_a_page(alone: Running) -> None:
     html = {"Accept": "text/html,*/*"}
     for path in ("/nowhere", "/static/x", "/favicon.ico"):

@@ -9,12 +9,13 @@ from receiver.storage.connection.database import Connection, translated
 from receiver.storage.reading.observing import LARGEST_LABELS
 
 # A label set may be of any size, and any JSON if somebody inserted it; a page may not. Of one that
-# is too large to be read, its size is shown.
+# is too large to be read, its size is shown. What differs in long values is often their end.
 LABELS: Final = f"""
 CASE WHEN pg_column_size(s.labels) > {LARGEST_LABELS}
     THEN jsonb_build_object('…', pg_size_pretty(pg_column_size(s.labels)::bigint))
 WHEN jsonb_typeof(s.labels) = 'object' THEN (
-    SELECT jsonb_object_agg(left(name, 100), COALESCE(left(value, 200), 'null'))
+    SELECT jsonb_object_agg(left(name, 100), COALESCE(CASE WHEN length(value) > 200
+        THEN left(value, 100) || '…' || right(value, 99) ELSE value END, 'null'))
     FROM (SELECT * FROM jsonb_each_text(s.labels) AS label (name, value) LIMIT 20) AS label)
 ELSE jsonb_build_object('…', left(s.labels::text, 200)) END
 """
