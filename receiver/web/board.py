@@ -24,6 +24,8 @@ TURN: Final = 10.0
 """Seconds for which large tiles are shown before it is the others' turn."""
 LONGEST: Final = 40
 """Characters of a name or a code."""
+IN_ALARM: Final = 19
+"""Characters of a name that fit into a large tile, if its group gives way."""
 USUAL_GROUPS: Final = ("line", "area", "hall", "site", "zone", "group", "job")
 """Labels by which sources are grouped unless another one is chosen."""
 PORT: Final = re.compile(r":[0-9]+$")
@@ -99,7 +101,7 @@ def lay_out(items: Sequence[Item], group: str, now: float, words: Mapping[State,
         wide = next((n for n in (1, 2, 3, 4, 6) if len(groups) <= 2 * n), 8)
     below = min(5, ceil(len(small or groups) / wide))
     return Board(
-        [tile(item, group, title_of(item, words)) for item in shown],
+        [alarm(item, group, words) for item in shown],
         *(columns, rows, turn + 1, turns, small, groups, below, wide),
     )
 
@@ -129,6 +131,12 @@ def title_of(item: Item, words: Mapping[State, str]) -> str:
     """Return what a large tile says: the code of a failure, else the state."""
     failing = item.state is State.FAILURE and item.code_name
     return item.code_name if failing else words[item.state]
+
+
+def alarm(item: Item, group: str, words: Mapping[State, str]) -> Tile:
+    """Make a large tile."""
+    made = tile(item, group, title_of(item, words))
+    return made._replace(name=shorten(item.name, IN_ALARM))
 
 
 def tile(item: Item, group: str, title: str) -> Tile:

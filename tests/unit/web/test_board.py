@@ -78,3 +78,14 @@ def test_a_usual_label_groups() -> None:
 def test_silent_and_planned_say_so() -> None:
     laid = lay_out([item(1, State.SILENT), item(2, State.PLANNED)], "", 0, WORDS)
     assert [tile.title for tile in laid.alarms] == ["silent", "planned"]
+
+
+def test_the_names_of_alarms_keep_their_ends() -> None:
+    ends = ("north", "south")
+    long = [
+        item(number, State.FAILURE, instance=f"a very long name of a camera {end}")
+        for number, end in enumerate(ends)
+    ]
+    names = [tile.name for tile in lay_out(long, "", 0, WORDS).alarms]
+    assert [name[-5:] for name in names] == list(ends)
+    assert {len(name) for name in names} == {19}
