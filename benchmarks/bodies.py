@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Final
@@ -12,10 +13,11 @@ from receiver.protocol.generated import remote_write_v2_pb2 as v2
 from receiver.protocol.generated.remote_write_v1_pb2 import Sample, WriteRequest
 from receiver.rows.tables import Column, Table
 
-START: Final = 1_700_000_000_000
-"""Timestamp of the first scrape, in milliseconds since the Unix epoch."""
 INTERVAL: Final = 5_000
 """Milliseconds between two scrapes."""
+START: Final = int(time.time() * 1000) // INTERVAL * INTERVAL
+"""Timestamp of the first scrape, in milliseconds since the Unix epoch: as senders have it, for late
+rows take longer."""
 OCR_DELAY_MS: Final = 1_250
 WIDEST: Final = ("double precision", "timestamptz", "bigint", "integer", "boolean")
 """Types of columns, from that which takes most values to that which takes fewest."""
