@@ -7,6 +7,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -246,12 +247,22 @@ async def test_connections_with_requests_in_flight_are_not_closed_for_others(
     async with replica(tmp_path, database.url, **settings) as one, asyncio.TaskGroup() as tasks:
         assert await is_served(one)
         async with stuck(database):
-            sent = [tasks.create_task(post(one.port, request(n))) for n in range(2 * limit)]
+            sent: list[asyncio.Task[Answer]] = []
+            # One after the other: a connection whose request is not complete yet may be closed.
+            for number in range(1, limit):
+                sent.append(tasks.create_task(post(one.port, request(number))))
+                await until(partial(is_in_flight, one, number))
+            others = range(limit, 2 * limit + 1)
+            sent += [tasks.create_task(post(one.port, request(number))) for number in others]
             await until(lambda: "further ones wait (RECEIVER_MAX_CONNECTIONS)" in one.log)
         for task in sent:
             assert (await task).status == 204
         assert "repeated" not in one.log
     assert await stored(database.url) == 2 * limit + 1
+
+
+async def is_in_flight(one: Replica, number: int) -> bool:
+    return await one.counted("receiver_requests_in_flight") == number
 
 
 async def test_it_says_when_it_may_open_too_few_files(database: Database, tmp_path: Path) -> None:
