@@ -33,8 +33,9 @@ from receiver.web.zones import DEFAULT, read_zone
 LONGEST: Final = timedelta(days=366)
 MOST_SOURCES: Final = 20_000
 HEADINGS: Final = (
-    *("name", "source_id", "sources", "availability", "up_s", "down_s", "planned_s", "unknown_s"),
-    *("failures", "mttr_s", "mttf_s", "mtbf_s", "micro_stops", "micro_stop_s"),
+    *("name", "source_id", "sources", "availability", "up_seconds", "down_seconds"),
+    *("planned_seconds", "unknown_seconds", "failures", "mttr_seconds", "mttf_seconds"),
+    *("mtbf_seconds", "micro_stops", "micro_stop_time_seconds"),
 )
 RESERVED: Final = (reports.SOURCE, reports.SHIFT, reports.TOTAL)
 """Labels of these names cannot be grouped by."""

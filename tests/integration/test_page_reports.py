@@ -134,10 +134,10 @@ async def test_files_for_spreadsheets_and_programs(
     lines = list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))
     assert [line["name"] for line in lines] == ["cam-1", "'=1+1", "total"]
     assert [line["failures"] for line in lines] == ["2", "0", "2"]
-    assert [float(line["down_s"]) for line in lines] == [720, 0, 720]
+    assert [float(line["down_seconds"]) for line in lines] == [720, 0, 720]
     async with receiver.session.get(here(receiver, DAY.replace("?", ".json?"))) as response:
         found = await response.json()
-    assert found["total"]["mttr_s"] == 360
+    assert found["total"]["mttr_seconds"] == 360
     assert [code["down"] for code in found["codes"]] == [420, 300]
     assert found["lines"][1]["name"] == "=1+1"
 
