@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from receiver.config.files import read_text
@@ -18,6 +18,11 @@ from receiver.config.value_types import BLANKS, is_unicode_text, parse_duration
 from receiver.errors import SetupError, UsageError
 from receiver.rows.tables import Table
 from receiver.storage.reading.selecting import default_table
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    Actions: TypeAlias = _SubParsersAction[ArgumentParser]
 
 
 def base_url(text: str, example: str = "http://localhost:9090") -> str:
@@ -101,6 +106,34 @@ def label(text: str) -> tuple[str, str]:
     if not (name and equals and is_unicode_text(value)):
         raise ArgumentTypeError(f"must be NAME=VALUE, such as job=camera, not {text!r}")
     return name, value
+
+
+def add_match(parser: ArgumentParser) -> None:
+    """Let a command be about the sources with some labels; `match` lists their names and values."""
+    parser.add_argument(
+        "--match",
+        metavar="NAME=VALUE",
+        type=label,
+        action="append",
+        default=[],
+        help="only sources with this label; repeat it for sources with several labels",
+    )
+
+
+def add_actions(parser: ArgumentParser) -> Actions:
+    """Let a command have actions, one of which is to be named."""
+    return parser.add_subparsers(dest="action", required=True, metavar="ACTION", help="what to do")
+
+
+def positive(text: str) -> int:
+    """Read a number of at least 1.
+
+    Raises:
+        ArgumentTypeError: it is not.
+    """
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
+        raise ArgumentTypeError(f"must be a whole number from 1 to 999999999, not {text!r}")
+    return int(text)
 
 
 def decode_argument(value: str) -> str:

@@ -20,7 +20,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from receiver.commands.arguments import decode_argument, one_line
+from receiver.commands.arguments import add_actions, decode_argument, one_line
 from receiver.commands.connection import connected_to_calendar
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, say
 from receiver.config.flags import add_settings
@@ -46,9 +46,7 @@ LOWEST, HIGHEST = -(2**31), 2**31 - 1
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the actions with their arguments."""
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="ACTION", help="what to do"
-    )
+    actions = add_actions(parser)
     listing, add, rename, classing = (
         actions.add_parser(name, help=summary) for name, summary in ACTIONS.items()
     )

@@ -14,9 +14,15 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from receiver.commands.arguments import add_table, clock_time, find_table, one_line
+from receiver.commands.arguments import (
+    add_actions,
+    add_table,
+    clock_time,
+    find_table,
+    one_line,
+    positive,
+)
 from receiver.commands.connection import connected_to_calendar
-from receiver.commands.logs import positive
 from receiver.commands.terminal import add_row, new_table, open_console
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
@@ -32,9 +38,7 @@ SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the actions with their arguments."""
     add_table(parser)
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="ACTION", help="what to do"
-    )
+    actions = add_actions(parser)
     listing = actions.add_parser("list", help="list comments, the latest first")
     listing.add_argument("-n", dest="rows", metavar="N", type=positive, default=20)
     add = actions.add_parser("add", help="add a comment, or change the one of that time")

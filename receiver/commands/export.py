@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rich.console import Console
 
-from receiver.commands.arguments import add_table, find_table, label, moment, past
+from receiver.commands.arguments import add_match, add_table, find_table, moment, past
 from receiver.commands.connection import connected
 from receiver.commands.output import opened
 from receiver.commands.terminal import say
@@ -74,14 +74,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="0s",
         help="the same; not included (default: now)",
     )
-    parser.add_argument(
-        "--match",
-        metavar="NAME=VALUE",
-        type=label,
-        action="append",
-        default=[],
-        help="only sources with this label; repeat it for sources with several labels",
-    )
+    add_match(parser)
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:

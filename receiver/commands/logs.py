@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,7 +26,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from receiver.commands.arguments import add_table, decode_argument, find_table, moment, past
+from receiver.commands.arguments import (
+    add_table,
+    decode_argument,
+    find_table,
+    moment,
+    past,
+    positive,
+)
 from receiver.commands.connection import connected
 from receiver.commands.terminal import (
     add_row,
@@ -85,17 +92,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="2026-11-01T00:00:00Z, or a duration before now, such as 1h",
     )
     parser.add_argument("--follow", action="store_true", help="show new rows until Ctrl-C")
-
-
-def positive(text: str) -> int:
-    """Read a number of at least 1.
-
-    Raises:
-        ArgumentTypeError: it is not.
-    """
-    if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
-        raise ArgumentTypeError(f"must be a whole number from 1 to 999999999, not {text!r}")
-    return int(text)
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:

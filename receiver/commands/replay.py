@@ -22,8 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from receiver.clients.capture import read_capture
 from receiver.clients.replay import Answer, Sender, Tally, name
-from receiver.commands.arguments import base_url, duration, read_token
-from receiver.commands.logs import positive
+from receiver.commands.arguments import base_url, duration, positive, read_token
 from receiver.commands.terminal import open_console, say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings

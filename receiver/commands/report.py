@@ -27,12 +27,12 @@ from typing import Final, NoReturn
 from rich.console import Console
 
 from receiver.commands.arguments import (
+    add_match,
     add_table,
     calendar_day,
     clock_time,
     decode_argument,
     find_table,
-    label,
 )
 from receiver.commands.connection import connected_to_calendar
 from receiver.commands.output import STANDARD_OUTPUT, opened
@@ -62,6 +62,12 @@ SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 FORMATS: Final = ("table", "csv", "json", "html")
 NOTHING: Final = 3
 """Exit code if there is nothing to report on."""
+UNITS: Final = {
+    "--day": "a day: a date, or last for yesterday (default: today)",
+    "--week": "the week from Monday that has a date, or last (default: this week)",
+    "--month": "the month that has a date, such as 2026-11, or last (default: this month)",
+}
+"""Flags that name a range by a date in it, with their help."""
 ANY: Final = ""
 """A flag without its value."""
 
@@ -69,30 +75,8 @@ ANY: Final = ""
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the table, the range, the groups, the filter and the output."""
     add_table(parser)
-    parser.add_argument(
-        "--day",
-        metavar="DATE",
-        nargs="?",
-        const="this",
-        type=unit,
-        help="a day: a date, or last for yesterday (default: today)",
-    )
-    parser.add_argument(
-        "--week",
-        metavar="DATE",
-        nargs="?",
-        const="this",
-        type=unit,
-        help="the week from Monday that has a date, or last (default: this week)",
-    )
-    parser.add_argument(
-        "--month",
-        metavar="DATE",
-        nargs="?",
-        const="this",
-        type=unit,
-        help="the month that has a date, such as 2026-11, or last (default: this month)",
-    )
+    for flag, help_ in UNITS.items():
+        parser.add_argument(flag, metavar="DATE", nargs="?", const="this", type=unit, help=help_)
     parser.add_argument(
         "--shift",
         metavar="NAME",
@@ -118,14 +102,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=reports.SOURCE,
         help="a line for each source, each shift, or each value of a label (default: source)",
     )
-    parser.add_argument(
-        "--match",
-        metavar="NAME=VALUE",
-        type=label,
-        action="append",
-        default=[],
-        help="only sources with this label; repeat it for sources with several labels",
-    )
+    add_match(parser)
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     parser.add_argument("--codes", action="store_true", help="with --format csv, write the codes")
     parser.add_argument(

@@ -18,7 +18,13 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import time
 from typing import Final
 
-from receiver.commands.arguments import calendar_day, decode_argument, duration, one_line
+from receiver.commands.arguments import (
+    add_actions,
+    calendar_day,
+    decode_argument,
+    duration,
+    one_line,
+)
 from receiver.commands.connection import connected_to_calendar
 from receiver.commands.terminal import add_row, new_table, open_console, say
 from receiver.config.flags import add_settings
@@ -36,9 +42,7 @@ DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the actions with their arguments."""
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="ACTION", help="what to do"
-    )
+    actions = add_actions(parser)
     actions.add_parser("list", help="list shifts, holidays and settings")
     add = actions.add_parser("add", help="add a shift, or change the one of that name")
     add.add_argument("name", metavar="NAME", type=one_line, help="such as night")

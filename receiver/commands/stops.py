@@ -15,9 +15,8 @@ from argparse import ArgumentParser, Namespace
 from datetime import datetime, timedelta
 from typing import Final
 
-from receiver.commands.arguments import clock_time, label, one_line
+from receiver.commands.arguments import add_actions, add_match, clock_time, one_line, positive
 from receiver.commands.connection import connected_to_calendar
-from receiver.commands.logs import positive
 from receiver.commands.terminal import add_row, new_table, open_console, say
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
@@ -32,23 +31,14 @@ SETTINGS: Final = (Section.DATABASE,)
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the actions with their arguments."""
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="ACTION", help="what to do"
-    )
+    actions = add_actions(parser)
     listing = actions.add_parser("list", help="list planned stops, the latest first")
     listing.add_argument("-n", dest="rows", metavar="N", type=positive, default=20)
     add = actions.add_parser("add", help="add a planned stop; its number is printed")
     add.add_argument("start", metavar="START", type=clock_time, help="such as 2026-11-28T12:00")
     add.add_argument("end", metavar="END", type=clock_time, help="not included")
     add.add_argument("reason", metavar="REASON", type=one_line, nargs="?")
-    add.add_argument(
-        "--match",
-        metavar="NAME=VALUE",
-        type=label,
-        action="append",
-        default=[],
-        help="only sources with this label; repeat it for sources with several labels",
-    )
+    add_match(add)
     add.add_argument("--source", metavar="N", type=positive, help="only the source of this number")
     remove = actions.add_parser("remove", help="remove a planned stop")
     remove.add_argument("id", metavar="NUMBER", type=positive)
