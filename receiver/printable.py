@@ -1,4 +1,4 @@
-"""Escapes text so that it is safe to show on a terminal and in a log line."""
+"""Escapes text so that it is safe to show on a terminal, in a log line and in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Final
 from unicodedata import category
 
 LINE_BREAKS: Final = frozenset("\n")
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 
 
 def printable(text: str) -> str:
@@ -38,6 +40,11 @@ def to_json(value: object, *, ascii_only: bool = False, indent: int | None = Non
 def escape(text: str, write: Callable[[str], str], keep: Container[str] = frozenset()) -> str:
     """Replace the characters that are not safe to show, except for those to keep."""
     return "".join(char if is_harmless(char) or char in keep else write(char) for char in text)
+
+
+def cell(value: object) -> object:
+    """Return a value that no spreadsheet runs: a text that looks like a formula gets a quote."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def unicode_escape(char: str) -> str:

@@ -10,12 +10,11 @@ from datetime import timedelta
 from typing import Any, Final
 
 from receiver.commands.report_text import Report, iso
+from receiver.printable import cell
 from receiver.storage.reading.reports import Figures
 
 BOM: Final = "\N{BYTE ORDER MARK}"
 """Tells Excel that a file is UTF-8."""
-RISKY: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What Excel takes for the beginning of a formula."""
 
 TIMES: Final = ("up", "down", "planned", "unknown", "micro_stop_time", "mttr", "mttf", "mtbf")
 """Durations, which are written in seconds."""
@@ -30,13 +29,8 @@ def write_csv(report: Report, *, codes: bool) -> bytes:
     names = list(lines[0]) if lines else CODE_COLUMNS if codes else FIGURE_COLUMNS
     writer = csv.DictWriter(file, names)
     writer.writeheader()
-    writer.writerows({name: harmless(value) for name, value in line.items()} for line in lines)
+    writer.writerows({name: cell(value) for name, value in line.items()} for line in lines)
     return (BOM + file.getvalue()).encode()
-
-
-def harmless(value: object) -> object:
-    """Return a value that Excel does not run: a text that looks like a formula gets a quote."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(RISKY) else value
 
 
 def figure_lines(report: Report) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
+from receiver.printable import cell
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar, reports, sources
@@ -39,8 +40,6 @@ HEADINGS: Final = (
 )
 RESERVED: Final = (reports.SOURCE, reports.SHIFT, reports.TOTAL)
 """Labels of these names cannot be grouped by."""
-RISKY: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet would take for the beginning of a formula."""
 
 
 class Line(NamedTuple):
@@ -112,7 +111,7 @@ class ReportReader:
             span = as_period(window)
             codes = await reports.read_codes(connection, self._table, span, ids)
         if self._by == reports.SHIFT:
-            lines = await self._shift_lines(connection, (window, period.previous))
+            lines = await self._shift_lines(connection, (window, period.previous), shifts)
         else:
             lines = self._lines(current, previous)
         total = Line(
@@ -153,7 +152,10 @@ class ReportReader:
         return [one for one in found if self._is_wanted(one.source_id or 0)]
 
     async def _shift_lines(
-        self, connection: Connection, windows: Sequence[tuple[datetime, datetime] | None]
+        self,
+        connection: Connection,
+        windows: Sequence[tuple[datetime, datetime] | None],
+        shifts: Iterable[str],
     ) -> list[Line]:
         """Return a line for each shift, by the calendar; time in no shift is in none."""
         wanted = [id_ for id_ in self._labels if self._is_wanted(id_)]
@@ -171,8 +173,7 @@ class ReportReader:
             one.name: Line(one.name, None, one.sources, Sum.of([one]), earlier.get(one.name))
             for one in found
         }
-        shifts = await calendar.list_shifts(connection)
-        return [lines[shift.name] for shift in shifts if shift.name in lines]
+        return [lines[shift] for shift in shifts if shift in lines]
 
     def _is_wanted(self, id_: int) -> bool:
         if self._filter is None:
@@ -267,10 +268,8 @@ def answer_csv(report: Report, view: View) -> web.Response:
     writer = csv.writer(text)
     writer.writerow(HEADINGS)
     for line in (*report.lines, report.total._replace(name=view.say("total"))):
-        row = list(record(line).values())
-        name = str(row[0])
-        row[0] = f"'{name}" if name.startswith(RISKY) else name
-        writer.writerow(["" if value is None else value for value in row])
+        values = record(line).values()
+        writer.writerow(["" if value is None else cell(value) for value in values])
     return download(text.getvalue().encode("utf-8-sig"), "text/csv", file_name(report, "csv"))
 
 

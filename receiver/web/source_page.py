@@ -132,15 +132,14 @@ def list_states(
                 *(start, end, postgres_text(since), postgres_text(until)),
                 end >= now.timestamp() - 1,
                 since.isoformat(),
-                [one for one in comments if since <= read_moment(one.started_at) < until],
+                [
+                    one
+                    for one in comments
+                    if since <= datetime.fromisoformat(one.started_at) < until
+                ],
             )
         )
     return listed
-
-
-def read_moment(text: str) -> datetime:
-    """Read a time of PostgreSQL, which lies in a range that `datetime` holds."""
-    return datetime.fromisoformat(text)
 
 
 async def change_comment(view: View, forms: Forms, table: Table) -> web.Response:
