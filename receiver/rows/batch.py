@@ -7,10 +7,9 @@ row, as in PromQL's one-to-one vector matching. Nothing here does I/O.
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
-from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -20,9 +19,9 @@ from receiver.rows.columns import (
     POSTGRES_EPOCH_MS,
     is_stale_marker,
 )
-from receiver.rows.model import Key, Rejected, Row, Rows, Sample, Source, arrange
+from receiver.rows.model import Key, Rejected, Row, Rows, Sample, Source, arrange, no_rows
 from receiver.rows.reasons import Reason
-from receiver.rows.tables import Column, Table, Values
+from receiver.rows.tables import Column
 
 MIN_TIMESTAMP_MS: Final = MIN_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
 END_TIMESTAMP_MS: Final = END_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
@@ -89,9 +88,7 @@ class Batch:
 
     def __init__(self, window: TimeWindow = ANY_TIME) -> None:
         self._window = window
-        self._rows: defaultdict[Table, defaultdict[int, dict[Source, Values]]] = defaultdict(
-            partial(defaultdict, dict)
-        )
+        self._rows = no_rows()
         # Rows that lacked a required sample when they were last looked at.
         self._open: list[Row] = []
         # Rows of which a required sample was rejected for its value.
@@ -218,9 +215,7 @@ class Batch:
             {
                 table: {
                     timestamp: {
-                        source: values
-                        for source, values in rows.items()
-                        if None not in values or not table.lacks(values)
+                        source: values for source, values in rows.items() if not table.lacks(values)
                     }
                     for timestamp, rows in by_time.items()
                 }

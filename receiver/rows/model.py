@@ -127,11 +127,14 @@ class WriteRequest(NamedTuple):
     faults: Faults
 
 
+def no_rows() -> defaultdict[Table, defaultdict[int, dict[Source, Values]]]:
+    """Return rows to which others can be added; there are none yet."""
+    return defaultdict(partial(defaultdict, dict))
+
+
 def arrange(rows: Iterable[Row]) -> Rows:
     """Return rows by table, time and source."""
-    found: defaultdict[Table, defaultdict[int, dict[Source, Values]]] = defaultdict(
-        partial(defaultdict, dict)
-    )
+    found = no_rows()
     for timestamp, source, values in rows:
         found[source.table][timestamp][source] = values
     return found

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from receiver.errors import MissingReferenceError, UsageError
 from receiver.storage.connection.database import Connection, used
+from receiver.storage.reading.states import class_of, classes_of
 
 CLASSES: Final = ("ok", "failure", "planned")
 
@@ -42,7 +43,6 @@ _CLASSIFY: Final = """
 INSERT INTO code_classes VALUES ($1, $2, $3)
 ON CONFLICT (code_table, code) DO UPDATE SET class = EXCLUDED.class
 """
-_CLASSES: Final = "SELECT code, class FROM code_classes WHERE code_table = $1"
 _COMMENTS: Final = """
 SELECT source_id, started_at, cause, comment FROM state_comments WHERE table_name = $1
 ORDER BY started_at DESC, source_id LIMIT $2
@@ -215,8 +215,8 @@ async def find_classes(
 ) -> dict[int, str]:
     """Return what codes mean for reports: 0 is ok and others are failures, unless classified."""
     async with used(connection):
-        classified = dict(await connection.fetch(_CLASSES, code_table))
-    return {code: classified.get(code, "failure" if code else "ok") for code in codes}
+        classes = await classes_of(connection, code_table)
+    return {code: class_of(code, classes) for code in codes}
 
 
 async def list_comments(connection: Connection, table: str, limit: int) -> list[Comment]:

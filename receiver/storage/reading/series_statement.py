@@ -41,14 +41,14 @@ CROSS JOIN LATERAL ({branches}) AS samples
 _BRANCH_DISTRIBUTED: Final = """
 SELECT wanted.place, samples.created_at, samples.value
 FROM source_keys k
-JOIN unnest({sources}) WITH ORDINALITY AS wanted (id, place) ON wanted.id = k.id
+JOIN unnest({source}) WITH ORDINALITY AS wanted (id, place) ON wanted.id = k.id
 CROSS JOIN LATERAL (
     SELECT created_at, {value} AS value FROM {table}
     WHERE source_id = k.id
         AND created_at >= '{start}' AND created_at < '{end}' AND {column} IS NOT NULL
     ORDER BY created_at {limit}
 ) AS samples
-WHERE k.id = ANY({sources})
+WHERE k.id = ANY({source})
 """
 _DISTRIBUTED: Final = """
 SELECT {distinct} place::int, created_at, value FROM ({branches}) AS samples
@@ -123,7 +123,6 @@ def write_branch(  # noqa: PLR0913, PLR0917  what differs between branches
         value=write_value(place.column, form),
         table=quote(place.table.name),
         source=source,
-        sources=source,
         column=quote(place.column.name),
         start=write_start(query.start),
         end=write_end(query.end + 1),

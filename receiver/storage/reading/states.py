@@ -37,6 +37,16 @@ HELD: Final = 3
 UNKNOWN_GAP: Final = 300.0
 """Seconds after which a source of one row is silent, as its interval is not known."""
 
+_STOP: Final = """
+LEFT JOIN LATERAL (
+    SELECT EXTRACT(EPOCH FROM max(p.ended_at))::double precision AS ends,
+        left(string_agg(DISTINCT NULLIF(p.reason, ''), ', '), 500) AS reason
+    FROM planned_stops p
+    WHERE p.started_at <= now() AND p.ended_at > now()
+      AND (p.source_id IS NULL OR p.source_id = s.id) AND s.labels @> p.labels
+) AS stop ON true
+"""
+
 # LATERAL with LIMIT: a few rows of each source by the primary key. The median of the last gaps is
 # the source's interval, whatever single gap lies among them.
 _STATES: Final = f"""
@@ -63,14 +73,7 @@ LEFT JOIN LATERAL (
         ) AS l
     ) AS gaps
 ) AS rhythm ON true
-LEFT JOIN LATERAL (
-    SELECT EXTRACT(EPOCH FROM max(p.ended_at))::double precision AS ends,
-        left(string_agg(DISTINCT NULLIF(p.reason, ''), ', '), 500) AS reason
-    FROM planned_stops p
-    WHERE p.started_at <= now() AND p.ended_at > now()
-      AND (p.source_id IS NULL OR p.source_id = s.id) AND s.labels @> p.labels
-) AS stop ON true
-{{where}}ORDER BY s.id
+{_STOP}{{where}}ORDER BY s.id
 """
 
 # A source without a row here that has rows in another table belongs there.
@@ -85,14 +88,7 @@ SELECT s.id, {LABELS} AS labels,
     (SELECT EXTRACT(EPOCH FROM max_gap)::double precision FROM report_settings) AS gap,
     stop.ends, stop.reason
 FROM (SELECT id, labels FROM sources ORDER BY id LIMIT {MOST_SOURCES}) AS s
-LEFT JOIN LATERAL (
-    SELECT EXTRACT(EPOCH FROM max(p.ended_at))::double precision AS ends,
-        left(string_agg(DISTINCT NULLIF(p.reason, ''), ', '), 500) AS reason
-    FROM planned_stops p
-    WHERE p.started_at <= now() AND p.ended_at > now()
-      AND (p.source_id IS NULL OR p.source_id = s.id) AND s.labels @> p.labels
-) AS stop ON true
-ORDER BY s.id
+{_STOP}ORDER BY s.id
 """
 _TIMES: Final = """
 SELECT newest.source_id, newest.created_at,

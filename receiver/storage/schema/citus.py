@@ -17,19 +17,12 @@ from receiver.config.table_names import ERROR_CODES
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
+from receiver.storage.schema.requirements import CALENDAR
 from receiver.storage.schema.timescale import HAS_CITUS
 
 logger = logging.getLogger(__name__)
 
-REFERENCE: Final = (
-    "sources",
-    "code_classes",
-    "report_settings",
-    "report_shifts",
-    "report_holidays",
-    "planned_stops",
-    "state_comments",
-)
+REFERENCE: Final = ("sources", *CALENDAR)
 """Tables of the receiver's own that every node has, those that others refer to first."""
 
 KEYS: Final = "source_keys"

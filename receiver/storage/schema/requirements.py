@@ -179,12 +179,12 @@ async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -
     for (name,) in await connection.fetch(FIND_FILLED, *zip(*columns, strict=True)):
         # A late sample is added to its row.
         required[name] += ("UPDATE",)
-    if (await connection.fetchrow(SERVER))["has_citus"]:
+    server = await connection.fetchrow(SERVER)
+    if server["has_citus"]:
         required |= RIGHTS_OF_CITUS
     wanted = [(name, right) for name, rights_ in required.items() for right in rights_]
     lacking = await connection.fetch(LACKING_RIGHTS, *zip(*wanted, strict=True))
     if lacking:
-        server = await connection.fetchrow(SERVER)
         tables = await connection.fetchval(LIST_NAMES, list(required))
         raise SchemaError(
             f"role {server['role']} lacks {', '.join(row['lacking'] for row in lacking)}: let the "

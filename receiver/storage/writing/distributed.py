@@ -57,14 +57,18 @@ JOIN unnest($1::int[], $2::bigint[]) WITH ORDINALITY AS wanted (source_id, times
 WHERE r.metric = ANY($3::text[]) AND r.table_name = $4
 """
 
-# Which of these are there: their places in the list.
-FIND_KEPT: Final = """
-SELECT sample.place - 1
-FROM unnest(
+SAMPLES: Final = """
+unnest(
     $1::int[], $2::bytea[], $3::text[], $4::bigint[], $5::double precision[], $6::text[],
     $7::text[]
 ) WITH ORDINALITY
     AS sample (source_id, digest, metric, timestamp_ms, value, reason, table_name, place)
+"""
+"""Rejected samples, by what tells them apart."""
+
+# Which of these are there: their places in the list.
+FIND_KEPT: Final = f"""
+SELECT sample.place - 1 FROM {SAMPLES}
 JOIN rejected_samples r ON r.shard_key = COALESCE(sample.source_id, 0)
     AND (r.metric, r.timestamp_ms, r.value, r.reason, r.table_name)
         = (sample.metric, sample.timestamp_ms, sample.value, sample.reason, sample.table_name)

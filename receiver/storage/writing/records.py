@@ -69,7 +69,7 @@ class Contents(NamedTuple):
     repeated: Mapping[str, int] = Counter()
     """Samples that only repeat one of these, by table; they are counted and not written."""
 
-    def tables(self) -> Iterator[tuple[Table, int, Mapping[Source, Values]]]:
+    def by_time(self) -> Iterator[tuple[Table, int, Mapping[Source, Values]]]:
         """Yield the rows of each table and time, complete ones and the others."""
         for rows in (self.rows, self.incomplete):
             for table, by_time in rows.items():
@@ -79,14 +79,14 @@ class Contents(NamedTuple):
     def sources(self) -> set[Source]:
         """Return every source that something belongs to."""
         found = {sample.source for sample in self.rejected}
-        for _, _, rows in self.tables():
+        for _, _, rows in self.by_time():
             found.update(rows)
         return found
 
     def codes(self) -> dict[str, set[int]]:
         """Return every code there is, by the table that is to say what it means."""
         found: defaultdict[str, set[int]] = defaultdict(set)
-        for table, _, rows in self.tables():
+        for table, _, rows in self.by_time():
             for column in table.codes:
                 found[column.codes or ""] |= codes_of(column, rows.values())
         return dict(found)
@@ -94,13 +94,13 @@ class Contents(NamedTuple):
     def timestamps(self) -> dict[Table, set[int]]:
         """Return the times of each table's rows, in milliseconds since the Unix epoch."""
         found: defaultdict[Table, set[int]] = defaultdict(set)
-        for table, timestamp, _ in self.tables():
+        for table, timestamp, _ in self.by_time():
             found[table].add(timestamp)
         return found
 
     def size(self) -> int:
         """Return how many entries there are, of any kind."""
-        return sum(len(rows) for _, _, rows in self.tables()) + len(self.rejected)
+        return sum(len(rows) for _, _, rows in self.by_time()) + len(self.rejected)
 
     def row_count(self) -> int:
         """Return how many rows there are that are complete."""

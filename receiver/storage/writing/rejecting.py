@@ -9,7 +9,7 @@ from typing import Final
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection
-from receiver.storage.writing.distributed import FIND_KEPT
+from receiver.storage.writing.distributed import FIND_KEPT, SAMPLES
 from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.records import RejectedRecord, pieces
 from receiver.storage.writing.registry import DISCARDED
@@ -47,13 +47,8 @@ ORDER BY 5, 1, 2, 4, 6, 7, 9
 """
 
 # Which of these are not there: their places in the list.
-FIND_DISCARDED: Final = """
-SELECT sample.place - 1
-FROM unnest(
-    $1::int[], $2::bytea[], $3::text[], $4::bigint[], $5::double precision[], $6::text[],
-    $7::text[]
-) WITH ORDINALITY
-    AS sample (source_id, digest, metric, timestamp_ms, value, reason, table_name, place)
+FIND_DISCARDED: Final = f"""
+SELECT sample.place - 1 FROM {SAMPLES}
 LEFT JOIN LATERAL (
     SELECT true AS there FROM rejected_samples r
     WHERE (r.source_id, r.metric, r.timestamp_ms, r.value, r.reason, r.table_name)
