@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from receiver.storage.connection.database import Database
 from receiver.storage.writing.backfills import Bookmark, Progress
-from tests.conftest import MakeSettings
 
 URL = "http://prometheus:9090"
-
-
-@pytest.fixture
-async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def test_progress_is_kept_until_it_is_removed(database: Database) -> None:

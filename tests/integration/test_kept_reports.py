@@ -262,14 +262,6 @@ async def test_whoever_may_write_rows_needs_no_right_on_what_is_kept(
         await theirs.close()
 
 
-@pytest.fixture
-async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
-
-
 async def test_maintenance_keeps_what_is_not_deleted_soon(
     connection: asyncpg.Connection,
     database: Database,

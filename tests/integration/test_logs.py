@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -36,14 +36,6 @@ from tests.rows import (
 )
 
 Query = Callable[..., Any]
-
-
-@pytest.fixture
-async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,14 +32,6 @@ from tests.rows import (
 
 CODES = '{"app_status": {"table": "error_codes", "keys": [0]}}'
 OBSTACLE = f"SELECT receiver_references_obstacle('app_logs', '{CODES}')"
-
-
-@pytest.fixture
-async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def skip_on_hypertable(connection: asyncpg.Connection) -> None:

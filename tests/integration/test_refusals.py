@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -54,14 +53,6 @@ CREATE POLICY certain ON {table} FOR INSERT WITH CHECK ({condition})
 @pytest.fixture
 async def fates() -> Fates:
     return Fates()
-
-
-@pytest.fixture
-async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -51,14 +51,6 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-@pytest.fixture
-async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
-
-
 async def require_plain_table(connection: asyncpg.Connection) -> None:
     if await is_hypertable(connection, "app_logs"):
         pytest.skip("app_logs is a hypertable here")

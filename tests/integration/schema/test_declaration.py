@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -17,15 +16,6 @@ from tests.declaring import APP_LOGS, PRESSES, declare, with_columns
 from tests.roles import as_role, plain_role
 
 BY = "SELECT declared_by FROM receiver_tables"
-
-
-@pytest.fixture
-async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
-    """A pool as the write path has it, which reads times as numbers."""
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
 
 
 async def test_the_same_declaration_is_no_obstacle(
