@@ -99,6 +99,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "sources_page": ("Pages of sources", "소스 목록의 페이지"),
     # --- board ---
     "all_well": ("All is well", "모두 정상"),
+    "no_alarm": ("Nothing is failing or silent", "고장과 무응답 없음"),
+    "over_a_day": ("over 24 h", "24시간 이상"),
     "turn": ("Page {number} of {all}", "{all}쪽 중 {number}쪽"),
     "as_of": ("As of {time}", "{time} 기준"),
     # --- a source ---
