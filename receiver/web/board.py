@@ -8,7 +8,7 @@ from math import ceil
 from typing import Final, NamedTuple
 
 from receiver.storage.reading.states import SEVERITY, State
-from receiver.web.listing import Item, Wanted, choose, group_labels, group_of
+from receiver.web.listing import Item, Wanted, choose, group_labels, group_of, usual_label
 from receiver.web.names import brief_names, fit, shorten, text_width
 
 LARGE: Final = (State.FAILURE, State.SILENT, State.PLANNED)
@@ -31,8 +31,6 @@ LONGEST: Final = 40
 """Characters of a name or a code."""
 IN_ALARM: Final = 19
 """Latin letters of a name that fit into a large tile, if its group gives way."""
-USUAL_GROUPS: Final = ("line", "area", "hall", "site", "zone", "group", "job")
-"""Labels by which sources are grouped unless another one is chosen."""
 GRIDS: Final = ((1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (4, 2), (3, 3), (4, 3), (5, 3), (5, 4))
 """Columns and rows of large tiles."""
 WIDTHS: Final = (4.0, 6.0, 9.0, 12.0, 24.0)
@@ -175,5 +173,4 @@ def group_up(items: Iterable[Item], group: str) -> list[Group]:
 
 def usual_group(items: Sequence[Item]) -> str:
     """Return the label by which sources are grouped unless another one is chosen."""
-    labels = group_labels(items)
-    return next((name for name in USUAL_GROUPS if name in labels), "")
+    return usual_label(group_labels(items))

@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from receiver.web.answers import View
 from receiver.web.display import percent
 from receiver.web.floor_pages import iso
 from receiver.web.headers import HEADERS
-from receiver.web.listing import MOST_GROUPS
+from receiver.web.listing import MOST_GROUPS, usual_label
 from receiver.web.names import name_sources
 from receiver.web.parameters import BadParameterError, read_choice, read_day, read_text, read_time
 from receiver.web.pareto import draw_pareto
@@ -62,6 +63,9 @@ class Report(NamedTuple):
     shift: str
     filter: tuple[str, str] | None
     lines: list[Line]
+    group: str
+    """The usual label by which a report by source has a line for each value, too; "": none."""
+    groups: list[Line]
     total: Line
     codes: list[CodeTime]
     labels: list[str]
@@ -113,15 +117,20 @@ class ReportReader:
         if self._by == reports.SHIFT:
             lines = await self._shift_lines(connection, (window, period.previous), shifts)
         else:
-            lines = self._lines(current, previous)
+            lines = self._lines(current, previous, self._by)
+        labels = [self._labels.get(one.source_id or 0, {}) for one in current]
+        known = group_labels(labels)
+        group, groups = "", []
+        if self._by == reports.SOURCE and self._filter is None:
+            group = usual_label(name for name, number in known.items() if number > 1)
+            groups = self._lines(current, previous, group) if group else []
         total = Line(
             *("", None, len(current), Sum.of(current)),
             None if previous is None else Sum.of(previous),
         )
-        labels = [self._labels.get(one.source_id or 0, {}) for one in current]
         return Report(
             *(kind, period, rules.time_zone, self._by, shift, self._filter),
-            *(lines, total, codes, group_labels(labels)),
+            *(lines, group, groups, total, codes, list(known)),
             *(rules.micro_stop.total_seconds(), shifts),
         )
 
@@ -181,11 +190,11 @@ class ReportReader:
         label, value = self._filter
         return self._labels.get(id_, {}).get(label, "") == value
 
-    def _lines(self, current: list[Figures], previous: list[Figures] | None) -> list[Line]:
-        now, earlier = self._groups(current), self._groups(previous or [])
+    def _lines(self, current: list[Figures], previous: list[Figures] | None, by: str) -> list[Line]:
+        now, earlier = self._groups(current, by), self._groups(previous or [], by)
         ids = {one.source_id or 0 for one in current}
         names: dict[int, str] = {}
-        if self._by == reports.SOURCE:
+        if by == reports.SOURCE:
             names = name_sources({id_: self._labels.get(id_, {}) for id_ in ids}, self._template)
         lines = []
         for group, members in now.items():
@@ -194,13 +203,13 @@ class ReportReader:
             lines.append(Line(name, id_, len(members), Sum.of(members), before))
         return sorted(lines, key=lambda line: (-line.figures.down, line.name.casefold()))
 
-    def _groups(self, found: Iterable[Figures]) -> dict[int | str, list[Figures]]:
+    def _groups(self, found: Iterable[Figures], by: str) -> dict[int | str, list[Figures]]:
         """Return figures by source, by its id, or by the value of a label."""
         groups: dict[int | str, list[Figures]] = defaultdict(list)
         for one in found:
             id_ = one.source_id or 0
-            label = self._labels.get(id_, {}).get(self._by, "")
-            groups[id_ if self._by == reports.SOURCE else label].append(one)
+            label = self._labels.get(id_, {}).get(by, "")
+            groups[id_ if by == reports.SOURCE else label].append(one)
         return groups
 
 
@@ -209,8 +218,8 @@ def as_period(window: tuple[datetime, datetime]) -> reported.Period:
     return reported.Period("", window[0].isoformat(), window[1].isoformat())
 
 
-def group_labels(found: Iterable[dict[str, str]]) -> list[str]:
-    """Return the labels by which figures can be grouped.
+def group_labels(found: Iterable[dict[str, str]]) -> dict[str, int]:
+    """Return the labels by which figures can be grouped, with the number of their values.
 
     Args:
         found: The labels of each source.
@@ -219,11 +228,11 @@ def group_labels(found: Iterable[dict[str, str]]) -> list[str]:
     for labels in found:
         for name, value in labels.items():
             values[name].add(value)
-    return sorted(
-        name
-        for name, known in values.items()
-        if 1 <= len(known) <= MOST_GROUPS and name not in RESERVED
-    )
+    return {
+        name: len(values[name])
+        for name in sorted(values)
+        if len(values[name]) <= MOST_GROUPS and name not in RESERVED
+    }
 
 
 async def answer_report(report: Report, view: View, common: dict[str, Any]) -> web.Response:
@@ -238,7 +247,7 @@ async def answer_report(report: Report, view: View, common: dict[str, Any]) -> w
         since=report.period.since.astimezone(zone),
         until=report.period.until.astimezone(zone),
         running=report.period.until > view.now,
-        pareto=draw_pareto(report.codes, view.length),
+        pareto=draw_pareto(report.codes, partial(view.length, brief=True)),
         compare=comparing(view),
         percent=percent,
         iso=iso,

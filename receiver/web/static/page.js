@@ -159,6 +159,14 @@ function keepFresh() {
 if ("refresh" in root.dataset) keepFresh();
 else if ("reload" in root.dataset) setTimeout(() => location.reload(), 5_000);
 
+// --- printing ---
+
+const print = document.getElementById("print");
+if (print) {
+  print.hidden = false;
+  print.addEventListener("click", () => window.print());
+}
+
 // --- a timeline: what is pointed at, and dragging to zoom ---
 
 const pointed = document.createElement("div");
