@@ -34,6 +34,8 @@ from receiver.web.zones import DEFAULT, read_zone
 
 LONGEST: Final = timedelta(days=366)
 MOST_SOURCES: Final = 20_000
+COMPARED: Final = ("availability", "failures", "mttr_seconds", "mtbf_seconds", "down_seconds")
+"""Figures of the previous period that are in a file beside those of the period."""
 HEADINGS: Final = (
     *("name", "source_id", "sources", "availability", "up_seconds", "down_seconds"),
     *("planned_seconds", "unknown_seconds", "failures", "mttr_seconds", "mttf_seconds"),
@@ -273,12 +275,23 @@ def comparing(view: View) -> Callable[[float | None, float | None, str], str]:
 
 def answer_csv(report: Report, view: View) -> web.Response:
     """Answer `GET /reports.csv`; with a byte order mark, by which Excel knows that it is UTF-8."""
+    zone = read_zone(report.zone) or DEFAULT
+    ends = {"start": report.period.since, "end": report.period.until}
+    local = {
+        f"{name}_local": f"{time.astimezone(zone):%Y-%m-%d %H:%M:%S}" for name, time in ends.items()
+    }
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(HEADINGS)
-    for line in (*report.lines, report.total._replace(name=view.say("total"))):
-        values = record(line).values()
-        writer.writerow(["" if value is None else cell(value) for value in values])
+    writer = csv.DictWriter(
+        text,
+        [*ends, "by", *HEADINGS, *(f"previous_{name}" for name in COMPARED), *local, "time_zone"],
+    )
+    writer.writeheader()
+    common = {name: time.isoformat() for name, time in ends.items()} | local
+    total = report.total._replace(name=view.say("total"))
+    kinds = [*((report.by, line) for line in report.lines), (reports.TOTAL, total)]
+    for by, line in kinds:
+        values = {**common, "time_zone": report.zone, "by": by, **record(line), **previous(line)}
+        writer.writerow({name: cell(value) for name, value in values.items()})
     return download(text.getvalue().encode("utf-8-sig"), "text/csv", file_name(report, "csv"))
 
 
@@ -306,6 +319,12 @@ def record(line: Line) -> dict[str, object]:
         *(figures.mtbf, figures.micro_stops, figures.micro_stop_time),
     )
     return dict(zip(HEADINGS, values, strict=True))
+
+
+def previous(line: Line) -> dict[str, object]:
+    """Return the figures of the previous period that are compared, by their names."""
+    before = {} if line.previous is None else record(line._replace(figures=line.previous))
+    return {f"previous_{name}": before.get(name) for name in COMPARED}
 
 
 def file_name(report: Report, kind: str) -> str:

@@ -38,6 +38,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "newest": ("Newest", "최신 항목"),
     # --- overview ---
     "now": ("Now", "지금"),
+    "one_source": ("1 source", "소스 1개"),
     "sources_number": ("{number} sources", "소스 {number}개"),
     "state_failure": ("Failing", "고장"),
     "state_silent": ("Silent", "무응답"),
@@ -154,7 +155,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "not_counted": ("not in the availability", "가동률 계산에서 제외"),
     "pareto": ("Codes by down time", "고장 시간이 긴 에러 코드"),
     "codes_of_report": ("Down time by code", "에러 코드별 고장 시간"),
-    "times": ("{number} times", "{number}회"),
+    "times": ("{number}×", "{number}회"),
     "count": ("Times", "횟수"),
     "share_word": ("Share", "비율"),
     "cumulative": ("Cumulative", "누적"),

@@ -102,11 +102,50 @@ async def test_a_report_has_the_figures_of_the_database(receiver: Running) -> No
 @pytest.mark.usefixtures("history")
 async def test_figures_of_groups_are_sums_of_times(receiver: Running) -> None:
     text = words(await look(receiver, f"{DAY}&by=line"))
-    assert "A 1 sources 93.3%" in text
-    assert "B 1 sources 100.0%" in text
+    assert "A 1 source 93.3%" in text
+    assert "B 1 source 100.0%" in text
     alone = words(await look(receiver, f"{DAY}&only=line=B"))
     assert "Availability 100.0%" in alone
     assert "No failure in this period." in alone
+
+
+@pytest.mark.usefixtures("history")
+async def test_a_report_by_source_has_the_lines_too(receiver: Running) -> None:
+    text = words(await look(receiver, DAY))
+    assert text.index("By line") < text.index("A 1 source 93.3%") < text.index("By source")
+    # Nothing is there twice in one of a line or by another label.
+    for more in ("&only=line=B", "&by=line", "&by=job"):
+        assert words(await look(receiver, DAY + more)).count("MTBF Micro-stops") == 1
+
+
+@pytest.mark.usefixtures("history")
+async def test_a_shift_is_two_clicks_away(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        "INSERT INTO report_shifts (name, starts, ends) "
+        "VALUES ('early', '06:00', '18:00'), ('late', '18:00', '06:00')"
+    )
+    page = await look(receiver, "/reports")
+    links = re.findall(r'class="button" href="([^"]*)"[^>]*><bdi>(early|late)', page)
+    assert [name for _, name in links] == ["early", "late"]
+    late = words(await look(receiver, "/" + links[1][0].replace("&amp;", "&")))
+    assert late.startswith("Shift report · late")
+
+
+@pytest.mark.usefixtures("history")
+async def test_a_running_period_is_not_called_better_for_fewer_failures(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    yesterday = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=6)
+    await add_logs(connection, logs(1, [0, 1, 0, 1, 0], start=yesterday, step=60))
+    await add_logs(connection, logs(1, [0] * 3, start=now - timedelta(seconds=3), step=1))
+    page = await look(receiver, "/reports?kind=day")
+    assert "compared with the whole one before" in words(page)
+    (failures,) = re.findall(r'id="failures".*?</a>', page)
+    assert "▼ 2" in failures
+    assert "better" not in failures
 
 
 @pytest.mark.usefixtures("history")
@@ -130,9 +169,11 @@ async def test_files_for_spreadsheets_and_programs(
         body = await response.read()
         assert response.content_type == "text/csv"
         assert "report-day-2025-03-03.csv" in response.headers["Content-Disposition"]
-    assert body.startswith(b"\xef\xbb\xbfname,")
+    assert body.startswith(b"\xef\xbb\xbfstart,end,by,name,")
     lines = list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))
     assert [line["name"] for line in lines] == ["cam-1", "'=1+1", "total"]
+    assert [line["by"] for line in lines] == ["source", "source", "total"]
+    assert {line["start_local"] for line in lines} == {"2025-03-03 00:00:00"}
     assert [line["failures"] for line in lines] == ["2", "0", "2"]
     assert [float(line["down_seconds"]) for line in lines] == [720, 0, 720]
     async with receiver.session.get(here(receiver, DAY.replace("?", ".json?"))) as response:
