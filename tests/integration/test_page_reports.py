@@ -154,8 +154,13 @@ async def test_every_figure_leads_to_its_rows(receiver: Running) -> None:
     (rows,) = set(re.findall(r'href="(logs\?[^"]*code=1&[^"]*)"', page))
     assert (await look(receiver, "/" + rows.replace("&amp;", "&"))).count("<tr><td>") == 7
     source = re.findall(r'href="(source\?id=1&[^"]*)"', page)[0].replace("&amp;", "&")
-    states = re.findall(r'<tr id="at-\d+">.*?<bdi>(.*?)</bdi>', await look(receiver, "/" + source))
+    page = await look(receiver, "/" + source)
+    states = re.findall(r'<tr id="at-\d+">.*?<bdi>(.*?)</bdi>', page)
     assert states.count("DB_ERROR (1)") == 2
+    # Its rows are those of the same range.
+    (rows,) = re.findall(r'href="(logs\?[^"]*source=1[^"]*)"', page)
+    assert "since=2025-03-03T00%3A00%3A00Z" in rows
+    assert "until=2025-03-04T00%3A00%3A00Z" in rows
 
 
 @pytest.mark.usefixtures("history")
