@@ -63,7 +63,7 @@ async def fresh_database(server_url: str) -> AsyncIterator[str]:
         await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
         async with worker_databases(server_url, name):
             yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
-            await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await server.close()
 

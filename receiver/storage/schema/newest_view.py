@@ -98,6 +98,9 @@ def now_view(
     # that is not silent.
     read = dict.fromkeys(column.reads for column in columns if column.reads)
     listed = ",\n    ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
+    if distributed:
+        # What divides the rows, so that others can be joined with the view on their nodes.
+        listed = listed.replace("s.id", "k.id", 1)
     yield f"""{create} {name} AS
 SELECT {listed}
 FROM {sources}
