@@ -39,11 +39,13 @@ async def find_workers(url: str) -> list[tuple[str, int]]:
 
 
 @asynccontextmanager
-async def worker_databases(server_url: str, name: str) -> AsyncIterator[None]:
+async def worker_databases(
+    server_url: str, name: str, owner: str = "postgres"
+) -> AsyncIterator[None]:
     """Make a new database one of the cluster that the server's own database is of, if it is."""
     workers = await find_workers(server_url)
     for host, port in workers:
-        await run(on_node(server_url, host, port), f"CREATE DATABASE {name} TEMPLATE template0")
+        await run(on_node(server_url, host, port), create(name, owner))
         await run(on_node(server_url, host, port, name), "CREATE EXTENSION citus")
     parts = urlsplit(server_url)
     own = on_node(server_url, parts.hostname or "", parts.port or 5432, name)
@@ -52,6 +54,11 @@ async def worker_databases(server_url: str, name: str) -> AsyncIterator[None]:
     yield
     for host, port in workers:
         await drop(own, on_node(server_url, host, port), name)
+
+
+def create(name: str, owner: str) -> str:
+    """Write the statement that makes a database."""
+    return f"CREATE DATABASE {name} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0"
 
 
 def add_nodes(host: str | None, port: int | None, workers: list[tuple[str, int]]) -> Iterator[str]:
