@@ -139,6 +139,22 @@ async def test_repeated_and_contradicting_samples_are_counted(
     assert 'reason="conflict",table="app_logs"} 1.0' in metrics.replace(", ", ",")
 
 
+async def test_sources_of_others_are_read_like_our_own(
+    settings: Settings, session: asyncpg.Connection
+) -> None:
+    async with receiving(settings):
+        await session.execute("INSERT INTO sources (labels, digest) VALUES ('{}', '')")
+        await session.execute(
+            "INSERT INTO app_logs (source_id, created_at, app_status, ocr_value) "
+            "SELECT id, now(), 1, now() FROM sources"
+        )
+
+        async def is_read() -> bool:
+            return bool(await session.fetchval("SELECT app_status FROM app_status_now") == 1)
+
+        await until(is_read)
+
+
 async def test_lost_connections_to_workers_cost_no_row(
     settings: Settings, session: asyncpg.Connection
 ) -> None:
