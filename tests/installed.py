@@ -9,10 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from receiver.embedded.system import Account, run, system_account
 from tests.faults.processes import free_port
 from tests.faults.wire import HOST
-from tests.programs import skip_outside_ci
 
 USUAL: Final = {"fsync": "off", "listen_addresses": HOST, "unix_socket_directories": ""}
 
@@ -31,7 +32,7 @@ def find_programs(*extensions: str) -> Path | None:
 def require_programs(*extensions: str) -> Path:
     """Return what `find_programs` does; skip the test if there is no such PostgreSQL."""
     if (programs := find_programs(*extensions)) is None:
-        skip_outside_ci(f"no PostgreSQL with {' and '.join(extensions)} is installed")
+        pytest.skip(f"no PostgreSQL with {' and '.join(extensions)} is installed")
     return programs
 
 

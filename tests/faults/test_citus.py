@@ -6,9 +6,13 @@ import os
 import random
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
+from receiver.config.settings import Settings
+from receiver.storage.diagnosis import diagnose
+from tests.conftest import MakeSettings
 from tests.faults.harness import (
     server_stopped_at_once,
     shards_moved,
@@ -17,6 +21,7 @@ from tests.faults.harness import (
 )
 from tests.faults.load import NOW, Pair, Sender
 from tests.faults.processes import Replica, Server
+from tests.faults.wire import HOST, get
 from tests.receivers import encode
 from tests.waiting import until
 
@@ -77,3 +82,29 @@ async def test_every_row_is_there_once_after_three_sendings(server: Server, tmp_
         verdict = await stage.verdict()
         assert verdict.pairs == SAMPLES // 2
         assert verdict.good, verdict
+
+
+async def test_a_worker_that_is_down_is_named(
+    server: Server, tmp_path: Path, make_settings: MakeSettings
+) -> None:
+    async with world(server, tmp_path, count=1) as stage:
+        (replica,) = stage.replicas
+        worker = server.workers[0]
+        name = f"{HOST}:{urlsplit(worker.postgres.url).port}"
+        settings = make_settings(database_url=stage.database.url)
+        assert f"node {name} answers" in await found_in(settings)
+        await worker.stop_at_once()
+
+        async def is_named() -> bool:
+            answer = await get(replica.port, "/-/ready")
+            return answer.status == 503 and name in answer.text
+
+        await until(is_named)
+        assert f"node {name} cannot be reached" in await found_in(settings)
+        await worker.start()
+        await until(replica.is_ready)
+
+
+async def found_in(settings: Settings) -> str:
+    """What doctor says of a database, in lines."""
+    return "\n".join([finding.found async for _, finding in diagnose(settings)])
