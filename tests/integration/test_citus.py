@@ -12,13 +12,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from pydantic import SecretStr
 
 from receiver.config.settings import Settings
-from receiver.errors import ConflictingTransactionError, SchemaError, SetupError
+from receiver.errors import ConflictingTransactionError, SetupError
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
-from receiver.storage.diagnosis.findings import Level
 from receiver.storage.reading.periods import Period
 from receiver.storage.reading.reports import read_figures
 from receiver.storage.reading.tables import connect
@@ -29,7 +27,6 @@ from receiver.storage.writing.writer import How, Writer
 from tests.cluster import find_workers, on_node, run
 from tests.conftest import MakeSettings
 from tests.receivers import Point, encode, receiving
-from tests.roles import as_role, plain_role
 from tests.tables import catalogue, press, robot, write_tables
 from tests.waiting import until
 
@@ -307,35 +304,6 @@ async def test_a_worker_that_is_away_makes_the_receiver_unready(
         assert any(line.startswith(f"node {host}:{port} cannot be reached") for line in found)
         await run(node, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         await until(receiver.ready)
-
-
-async def test_the_rights_that_are_asked_for_are_enough(
-    settings: Settings, session: asyncpg.Connection, empty_database_url: str
-) -> None:
-    await migrate(settings)
-    async with plain_role(empty_database_url) as role:
-        url = SecretStr(as_role(empty_database_url, role))
-        own = settings.model_copy(update={"database_url": url, "migrate_on_start": False})
-        with pytest.raises(SchemaError, match="SELECT on source_keys") as asked:
-            await check_schema(own)
-        await session.execute(str(asked.value).partition("run ")[2])
-        await check_schema(own)
-        async with receiving(own) as receiver:
-            for _ in range(2):
-                await receiver.send(*pair(0), *pair(1, 1, status=77))
-            await receiver.send(*pair(0, status=5))
-            await receiver.send(*pair(2)[:1])
-            await receiver.send(*pair(2)[1:])
-            for path in ("/", "/board", "/logs", "/rejected", "/codes", "/reports"):
-                assert (await receiver.get(path))[0] == 200, path
-        levels = {
-            finding.level
-            async for topic, finding in diagnose(own)
-            if topic in {"rights", "schema", "tables", "writable"}
-        }
-        assert levels == {Level.OK}
-    counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM rejected_samples)"
-    assert tuple(await session.fetchrow(counts)) == (3, 1)
 
 
 async def test_figures_and_retention(settings: Settings, session: asyncpg.Connection) -> None:
