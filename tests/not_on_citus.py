@@ -33,6 +33,9 @@ CANNOT_HOLD: Final = {
         "integration/test_refusals.py::test_each_of_many_refused_is_found_in_hardly_more_runs",
         "integration/test_refusals.py::test_what_is_refused_is_found_by_its_place",
     ),
+    "Citus completes a COPY whose client has gone; its sender repeats it": (
+        "faults/test_shutdown.py::test_what_cannot_be_stored_in_time_is_refused",
+    ),
     "Citus has transactions and connections of its own": (
         "integration/test_refusals.py::test_thousands_of_refused_label_sets_take_few_transactions",
         "integration/test_doctor.py::test_a_fault_is_found[DO $$ BEGIN EXECUTE format("
