@@ -36,6 +36,11 @@ CANNOT_HOLD: Final = {
     "Citus completes a COPY whose client has gone; its sender repeats it": (
         "faults/test_shutdown.py::test_what_cannot_be_stored_in_time_is_refused",
     ),
+    "a database with Citus is not given TimescaleDB": (
+        "integration/test_requirements.py::test_no_right_to_create_the_extension",
+        "integration/test_requirements.py::test_an_extension_that_the_server_does_not_load",
+    ),
+    "Citus needs the schema public": ("integration/test_requirements.py::test_no_schema_at_all",),
     "Citus has transactions and connections of its own": (
         "integration/test_refusals.py::test_thousands_of_refused_label_sets_take_few_transactions",
         "integration/test_doctor.py::test_a_fault_is_found[DO $$ BEGIN EXECUTE format("

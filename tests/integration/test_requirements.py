@@ -223,7 +223,7 @@ async def test_a_server_too_old(
 async def test_no_right_to_write(assert_refused: AssertRefused, database_url: str) -> None:
     async with plain_role(database_url) as role:
         await grant(database_url, role)
-        await execute(database_url, f"REVOKE INSERT ON app_logs, sources FROM {role}")
+        await execute(database_url, f"REVOKE INSERT ON sources, app_logs FROM {role}")
         await assert_refused(
             as_role(database_url, role),
             f"role {role} lacks INSERT on sources, INSERT on app_logs: ",
