@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from pathlib import Path
@@ -29,6 +30,8 @@ SAMPLES: Final = int(os.environ.get("RECEIVER_TEST_SAMPLES", "12000"))
 SOURCES: Final = 100
 AT_ONCE: Final = 100
 TIMES: Final = 3
+TIME: Final = 60 + SAMPLES / 100
+"""Seconds for all of them, on a machine that does much else."""
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("RECEIVER_TEST_CITUS_URL"),
@@ -66,6 +69,10 @@ class Repeating(Sender):
         for body in self.bodies:
             self._enqueue(body)
 
+    async def all_acknowledged(self) -> None:
+        """Return when nothing is left to send."""
+        await self._waiting.join()
+
 
 async def test_every_row_is_there_once_after_three_sendings(server: Server, tmp_path: Path) -> None:
     async with world(server, tmp_path) as usual:
@@ -78,7 +85,8 @@ async def test_every_row_is_there_once_after_three_sendings(server: Server, tmp_
                 part = len(sender.bodies) * place // 5
                 await until(lambda part=part: sender.acknowledged >= part, seconds=300)
                 await fault(stage)
-            await until(lambda: sender.acknowledged >= len(sender.bodies), seconds=900)
+            async with asyncio.timeout(TIME):
+                await sender.all_acknowledged()
         verdict = await stage.verdict()
         assert verdict.pairs == SAMPLES // 2
         assert verdict.good, verdict
@@ -92,7 +100,7 @@ async def test_a_worker_that_is_down_is_named(
         worker = server.workers[0]
         name = f"{HOST}:{urlsplit(worker.postgres.url).port}"
         settings = make_settings(database_url=stage.database.url)
-        assert f"node {name} answers" in await found_in(settings)
+        assert "cannot be reached" not in await found_in(settings)
         await worker.stop_at_once()
 
         async def is_named() -> bool:
