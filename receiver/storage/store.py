@@ -27,6 +27,7 @@ from receiver.storage.writing.group_commit import Batching, GroupCommit
 from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.records import Contents
 from receiver.storage.writing.rehearsal import rehearse, write_and_take_back
+from receiver.storage.writing.sources import keep_all_keys
 from receiver.storage.writing.writer import Options, Writer
 from receiver.telemetry.metrics import Metrics
 
@@ -218,7 +219,13 @@ class Store:
                     troubles.pop(duty, None)
             await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
             # Deletion comes last: it may take as long as it is until the next round.
-            duties = (self._settle, self._observe, self._keep_reports, self._delete_old)
+            duties = (
+                self._settle,
+                self._keep_keys,
+                self._observe,
+                self._keep_reports,
+                self._delete_old,
+            )
 
     async def _settle(self) -> None:
         fates = await settle_waiting(
@@ -235,6 +242,9 @@ class Store:
                 unpaired,
                 conflicts,
             )
+
+    async def _keep_keys(self) -> None:
+        await keep_all_keys(self.database)
 
     async def _keep_reports(self) -> None:
         await keep_reports(self.database, self._settings)

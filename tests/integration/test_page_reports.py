@@ -14,7 +14,7 @@ import pytest
 from yarl import URL
 
 from tests.conftest import MakeSettings
-from tests.logs import add_logs, add_sources, logs
+from tests.logs import GIVE_LINES, add_logs, add_sources, logs
 from tests.pages import MARKUP, showing
 from tests.receivers import Running
 
@@ -32,9 +32,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
 async def history(connection: asyncpg.Connection) -> None:
     """Three hours of two lines, with failures of 10 and 2 minutes, and an hour the day before."""
     await add_sources(connection, 2)
-    await connection.execute(
-        "UPDATE sources SET labels = labels || jsonb_build_object('line', chr(64 + id))"
-    )
+    await connection.execute(GIVE_LINES)
     hour = [0] * 60
     failing = hour + [1] * 5 + [2] * 5 + [0] * 50 + [1] * 2 + [0] * 58
     await add_logs(connection, logs(1, failing, step=60) + logs(2, hour * 3, step=60))

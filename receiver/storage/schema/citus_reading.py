@@ -188,7 +188,7 @@ GROUP BY 1, 2
 
 NOW: Final = """
 CREATE OR REPLACE VIEW app_status_now AS
-SELECT s.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l.app_status,
+SELECT k.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l.app_status,
     e.name AS error_name, e.description, l.ocr_value
 FROM source_keys k
 JOIN sources s ON s.id = k.id

@@ -81,6 +81,9 @@ INSERT INTO source_keys (id) SELECT id FROM unnest($1::int[]) AS source (id) ORD
 ON CONFLICT DO NOTHING
 """
 
+# A key is that of a source, so that the numbers differ only where one is missing.
+LACKS_KEYS: Final = "SELECT (SELECT count(*) FROM sources) > (SELECT count(*) FROM source_keys)"
+
 
 def find_rows(table: Table, results: str) -> str:
     """Write what `Statements.find` is for others; `results` are its columns of the row `t`."""
