@@ -21,6 +21,7 @@ from receiver.storage.connection.database import Database, translated
 from receiver.storage.reading.observing import observe
 from receiver.storage.schema.declaration import declaration_obstacle
 from receiver.storage.schema.keeping import keep_reports
+from receiver.storage.schema.partitions import make_next_parts
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate
 from receiver.storage.writing.group_commit import Batching, GroupCommit
@@ -218,7 +219,13 @@ class Store:
                     troubles.pop(duty, None)
             await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
             # Deletion comes last: it may take as long as it is until the next round.
-            duties = (self._settle, self._observe, self._keep_reports, self._delete_old)
+            duties = (
+                self._settle,
+                self._observe,
+                self._keep_reports,
+                self._make_parts,
+                self._delete_old,
+            )
 
     async def _settle(self) -> None:
         fates = await settle_waiting(
@@ -238,6 +245,9 @@ class Store:
 
     async def _keep_reports(self) -> None:
         await keep_reports(self.database, self._settings)
+
+    async def _make_parts(self) -> None:
+        await make_next_parts(self.database, self._settings.catalogue.tables)
 
     async def _delete_old(self) -> None:
         await delete_old(self.database, self._settings)
