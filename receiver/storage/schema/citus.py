@@ -144,7 +144,8 @@ async def plan_distribution(
         statements += [CREATE_KEYS, COMMENT_KEYS]
     if "rejected_samples" in new:
         statements += GIVE_SHARD_KEY
-    statements += [statement for name in full for statement in drop_triggers(name)]
+    tables = [name for name in catalogue.by_name if name in new and name in there]
+    statements += [statement for name in tables for statement in drop_triggers(name)]
     for table in catalogue.tables:
         if table.name in new and table.name not in full:
             statements += await divide_by_time(connection, table, own_readers(catalogue))
