@@ -92,6 +92,14 @@ WHERE t.created_at BETWEEN $3 AND $4 AND t.source_id = ANY($5::int[])
 """
 
 
+def find_all_rows(table: Table, results: str) -> str:
+    """Write what finds all rows of these times ($1) and sources ($2), with less for each shard."""
+    return f"""
+SELECT {results} FROM {quote(table.name)} t
+WHERE t.created_at = ANY($1::timestamptz[]) AND t.source_id = ANY($2::int[])
+"""
+
+
 def find_waiting(table: Table) -> str:
     """Write what `pending.find_waiting` does for others, but for the locks."""
     breaking = ", ".join(map(literal, BREAKING))
