@@ -18,14 +18,13 @@ from receiver.rows.tables import Catalogue
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
 from receiver.storage.schema.partitions import divide_by_time
-from receiver.storage.schema.requirements import CALENDAR
 from receiver.storage.schema.timescale import HAS_CITUS
 from receiver.storage.schema.views import view_names
 
 logger = logging.getLogger(__name__)
 
-REFERENCE: Final = ("sources", *CALENDAR)
-"""Tables of the receiver's own that every node has, those that others refer to first."""
+REFERENCE: Final = ("sources", "planned_stops", "state_comments")
+"""Tables of the receiver's own that every node has: the sources, and what goes with one of them."""
 
 KEYS: Final = "source_keys"
 """The sources once more, divided as their rows are: Citus looks up the rows of each on its node."""

@@ -34,11 +34,9 @@ COMMENT ON FUNCTION receiver_read IS 'All rows of a table that every node of Cit
 
 RULES: Final = (
     (
-        r"\b(sources|planned_stops|report_settings|report_shifts|report_holidays|code_classes|%3\$I)"
-        r"( (?:AS )?[a-z]\b)",
+        r"\b(sources|planned_stops|%3\$I)( (?:AS )?[a-z]\b)",
         r"receiver_read(NULL::\1)\2",
     ),
-    (r"FROM code_classes WHERE", "FROM receiver_read(NULL::code_classes) c WHERE"),
     # A batch's references can be checked at once on a node of its own only.
     (
         r"BEGIN\n    SELECT rolsuper",
