@@ -14,6 +14,7 @@ import pytest
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.storage.connection.database import Database
+from receiver.storage.diagnosis import diagnose
 from receiver.storage.schema import partitions
 from receiver.storage.schema.partitions import make_next_parts
 from receiver.storage.schema.retention import delete_old
@@ -174,6 +175,20 @@ async def test_rows_that_came_before_their_part_move_into_it(
     assert tuple(await session.fetchrow(ROWS)) == (14, 14)
     for part in (newest, "app_logs_default"):
         assert await session.fetchval(f"SELECT count(*) FROM {part}") == 7
+
+
+async def test_a_lack_of_parts_is_diagnosed(
+    settings: Settings, session: asyncpg.Connection, database: Database
+) -> None:
+    async def said() -> list[str]:
+        return [finding.found async for _, finding in diagnose(settings)]
+
+    assert "the tables are distributed over the worker nodes" in await said()
+    for _ in range(3):
+        await drop_newest(session)
+    assert any(line.startswith("app_logs: no part for the rows of now") for line in await said())
+    await make_next_parts(database, settings.catalogue.tables)
+    assert "the tables are distributed over the worker nodes" in await said()
 
 
 async def test_too_many_rows_stay_where_they_are(
