@@ -17,7 +17,7 @@ from receiver.config.table_names import ERROR_CODES
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
-from receiver.storage.schema.partitions import divide_by_time
+from receiver.storage.schema.dividing import divide_by_time
 from receiver.storage.schema.timescale import HAS_CITUS
 from receiver.storage.schema.views import view_names
 
