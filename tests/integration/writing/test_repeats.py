@@ -8,6 +8,8 @@ import pytest
 from receiver.config.settings import Settings
 from receiver.storage.connection.connecting import is_distributed
 from tests.conftest import MakeSettings
+from tests.integration.test_metrics import metrics as read_metrics
+from tests.integration.test_metrics import outcomes
 from tests.receivers import Point, encode, receiving
 
 NOW = 1_700_000_000_000
@@ -31,12 +33,6 @@ def halves(metric: str, value: float, moment: int = 0) -> list[Point]:
     return [({"__name__": metric, "instance": f"app-{n}"}, at, value) for n in range(SOURCES)]
 
 
-def samples(metrics: str, what: str) -> float:
-    """Add up a metric's values by a label's value."""
-    lines = [line for line in metrics.splitlines() if line.startswith(what)]
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
 async def test_repeats_are_recognized_before_they_are_written(
     settings: Settings, database_url: str
 ) -> None:
@@ -58,11 +54,16 @@ async def test_repeats_are_recognized_before_they_are_written(
             # Not all that comes is a repeat.
             await receiver.send(*first, *halves("app_status", 1, 1))
             await receiver.send(*other, *halves("ocr_value", 1_700_000_000, 1))
-            metrics = (await receiver.get("/metrics"))[1]
+            metrics = await read_metrics(receiver)
         assert await connection.fetchval("SELECT count(*) FROM app_logs") == 2 * SOURCES
         assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
         rejected = await connection.fetch("SELECT metric, value, reason FROM rejected_samples")
         assert [tuple(row) for row in rejected] == [("app_status", 2, "conflict")] * SOURCES
-        assert "receiver_" in metrics
+        # Five halves came again, of each source; two rows of each are stored.
+        assert outcomes(metrics) == {
+            "stored": 4 * SOURCES,
+            "duplicate": 5 * SOURCES,
+            "conflict": SOURCES,
+        }
     finally:
         await connection.close()
