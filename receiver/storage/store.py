@@ -21,6 +21,7 @@ from receiver.storage.connection.database import Database, translated
 from receiver.storage.reading.observing import observe
 from receiver.storage.schema.declaration import declaration_obstacle
 from receiver.storage.schema.keeping import keep_reports
+from receiver.storage.schema.partitions import make_next_parts
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate
 from receiver.storage.writing.group_commit import Batching, GroupCommit
@@ -224,6 +225,7 @@ class Store:
                 self._keep_keys,
                 self._observe,
                 self._keep_reports,
+                self._make_parts,
                 self._delete_old,
             )
 
@@ -248,6 +250,9 @@ class Store:
 
     async def _keep_reports(self) -> None:
         await keep_reports(self.database, self._settings)
+
+    async def _make_parts(self) -> None:
+        await make_next_parts(self.database, self._settings.catalogue.tables)
 
     async def _delete_old(self) -> None:
         await delete_old(self.database, self._settings)
