@@ -36,7 +36,7 @@ GAP_SHARE: Final = 64
 STRANGE: Final = 3
 """One series in so many may be looked up; if there are more, their order is learned."""
 MAX_PAUSE: Final = 255
-"""Messages until the next attempt to recognize the order of a sender that has none."""
+"""Messages of which the order is not learned, for it is another one each time."""
 
 
 class Rest(NamedTuple):
@@ -54,8 +54,8 @@ class Rest(NamedTuple):
     """Place of the series that comes after these. All that are left from there on are in a row."""
     tail: int
     """Where these begin in what is left."""
-    outdated: Strip | None = None
-    """A strip of which too many series had another size, or came in another order."""
+    varies: bool = False
+    """Whether it varies from a known order so much that it was left whole."""
 
     def place(self, number: int) -> int:
         """Return the place in the whole message of one of the series that are left."""
@@ -145,33 +145,35 @@ class Sequences:
 
     def read(self, message: bytes) -> Rest:
         """Read the series that come in a known order, each with one sample of the usual form."""
-        self._paused = max(0, self._paused - 1)
         nothing = Rest(message, [], 0, [], 0, 0)
-        if self._paused or not self._learned or len(message) < MIN_SIZE:
+        if not self._learned or len(message) < MIN_SIZE:
             return nothing
         reading = Reading(message)
         strip, place = self._locate(message, 0)
         located = True
-        while strip is not None:
+        while strip is not None and reading.at < len(message):
             count = reading.take(strip, place)
             if located and not count:
                 reading.pass_over()
                 count = 1
             if reading.varies:
-                return self._give_up(nothing, strip)
+                self._give_up(strip)
+                return nothing._replace(varies=True)
             place += count
             located = not count or place == len(strip)
             if located:
                 strip, place = self._locate(message, reading.at)
-        self._pause = 0
-        return reading.rest()
+        rest = reading.rest()
+        if 2 * len(rest.message) < len(message):
+            self._pause = 0
+        return rest
 
-    def _give_up(self, nothing: Rest, strip: Strip) -> Rest:
-        """Read none of a message, since it varies from a strip."""
+    def _give_up(self, strip: Strip) -> None:
+        """Forget a strip from which a message varies."""
+        self._forget(next(learned for learned in self._learned if learned.strip is strip))
         if strip.written_out:
-            # It is not only that values become zero.
+            # It is not only that values become zero: the sender may have no order at all.
             self._pause = self._paused = min(2 * self._pause + 1, MAX_PAUSE)
-        return nothing._replace(outdated=strip)
 
     def _locate(self, message: bytes, at: int) -> tuple[Strip | None, int]:
         """Return in which strip the series that begins here came before, and at what place."""
@@ -207,11 +209,13 @@ class Sequences:
         message, first = rest.message[rest.tail :], len(rest.gaps)
         encoded, found = encoded[first:], found[first:]
         few = len(encoded) * STRANGE <= rest.taken + len(encoded)
-        if few or self._paused or len(message) < MIN_SIZE or None in found:
+        if few or len(message) < MIN_SIZE or None in found:
             return
-        written_out = rest.outdated is not None
+        if self._paused:
+            self._paused -= 1
+            return
         try:
-            strip = Strip(message, encoded, sizes[first:], found, written_out=written_out)
+            strip = Strip(message, encoded, sizes[first:], found, written_out=rest.varies)
         except ValueError:
             return
         some = {*range(0, len(encoded), DISTANCE), len(encoded) - 1}
@@ -219,10 +223,6 @@ class Sequences:
         size = strip.size + sum(map(len, places)) + PLACE_SIZE * len(places)
         if size > min(self._most, MAX_STRIP_SIZE):
             return
-        for learned in self._learned:
-            if learned.strip is rest.outdated:
-                self._forget(learned)
-                break
         self.size += size
         while self.size > self._most:
             # Not the oldest, which is the next to come: then none would stay until it comes again.

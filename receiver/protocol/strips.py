@@ -24,8 +24,9 @@ ONE_BYTE: Final = 1 << 7
 """Below it, a varint has one byte."""
 TWO_BYTES: Final = 1 << 14
 
-MARK: Final = secrets.token_bytes(DOUBLE.size)
-"""Stands for a zero that was left out. No message can hold it but by chance."""
+MARK: Final = bytes(byte | ONE_BYTE for byte in secrets.token_bytes(DOUBLE.size))
+"""Stands for a zero that was left out. No message can hold it but by chance, and none of its bytes
+is the tag of a field."""
 MARKED: Final = np.frombuffer(MARK, "<u8")[0]
 WRITTEN_OUT: Final = HEAD + MARK + ZERO_HEAD[-1:]
 ADDED: Final = len(WRITTEN_OUT) - len(ZERO_HEAD)
