@@ -220,7 +220,7 @@ def find_metrics(refs: Integers, counts: Integers, symbols: Symbols) -> Integers
     labels = counts // 2
     firsts = first_of(labels)
     _, shown, shapes = np.unique(
-        np.add.reduceat(HASHES[names % HASHES.size], firsts),
+        np.add.reduceat(HASHES[names & HASHES.size - 1], firsts),
         return_index=True,
         return_inverse=True,
     )
