@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import asyncpg
 import pytest
@@ -125,7 +126,8 @@ async def test_a_label_set_that_is_taken_later_has_rows_then(
     bad = source("bad")
     await writer.write(contents(row(bad)))
     detail = await connection.fetchval("SELECT min(detail) FROM rejected_samples")
-    assert '"named"' in detail
+    # On Citus, with the number of a shard.
+    assert re.search(r'"named(_[0-9]+)?"', detail)
     await connection.execute("ALTER TABLE sources DROP CONSTRAINT named")
     await writer.write(contents(row(bad, NOW + 1)))
     assert await count(connection, "app_logs") == 1
@@ -164,6 +166,29 @@ async def test_what_is_refused_is_found_by_its_place(database: Database) -> None
     divide = "SELECT 1 / (entry ->> 0)::int FROM unnest($1) AS entry"
     async with database.transaction() as session:
         assert (await run_for_each(session, "app_logs", divide, entries)).keys() == refused
+
+
+async def test_what_is_stored_is_not_tried_again_beside_a_refused_row(
+    writer: Writer, connection: asyncpg.Connection
+) -> None:
+    """Each would fail, and the sender repeats them all if one takes too long."""
+    await connection.execute(
+        """
+        CREATE SEQUENCE rows;
+        CREATE SEQUENCE samples;
+        ALTER TABLE app_logs ADD CHECK (nextval('rows') > 0 AND app_status <> 13);
+        ALTER TABLE rejected_samples ADD CHECK (nextval('samples') > 0)
+        """
+    )
+    batch = contents(*(row(source(), NOW + n, status=13 if n < 2 else 0) for n in range(100)))
+    query = "SELECT nextval('rows'), nextval('samples')"
+    await writer.write(batch)
+    rows, samples = await connection.fetchrow(query)
+    await writer.write(batch)
+    assert await connection.fetchrow(query) < (rows + 20, 0)
+    assert await connection.fetchval("SELECT nextval('samples')") == samples + 2
+    assert await count(connection, "app_logs") == 98
+    assert await count(connection, "rejected_samples") == 4
 
 
 async def test_sources_of_which_something_was_refused_are_suspect(
@@ -361,7 +386,7 @@ async def test_pending_rows_that_are_refused_harm_no_other(
             action="RAISE ''no''",
         ),
         DISCARD.format(table="rejected_samples", condition="NEW.metric = 'app_status'"),
-        "ALTER TABLE rejected_samples ADD CHECK (metric = 'ocr_value' OR value <> 1); "
+        "ALTER TABLE rejected_samples ADD CHECK (metric = 'ocr_value' OR value <> 1);\n"
         + DISCARD.format(table="rejected_samples", condition="NEW.metric = 'app_status'"),
     ],
     ids=["check", "raised", "discarded", "discarded beside a check"],
@@ -373,7 +398,7 @@ async def test_a_rejected_sample_that_is_refused_harms_no_other(
     fates: Fates,
     change: str,
 ) -> None:
-    await connection.execute(change)
+    await run_script(connection, change)
     who = source()
     nan = not_a_number(who)
     kept = Rejected(who, OCR, NOW, float("inf"), Reason.INFINITE)

@@ -51,6 +51,11 @@ TIME: Final = """
     secs => ({0}::bigint % 86400000000) / 1e6)) AT TIME ZONE 'UTC'
 """
 
+# Citus undoes what fails on each of its connections, some milliseconds each, and opens many to read
+# several shards of a node; other servers take this for a variable of somebody's own.
+FEW_CONNECTIONS: Final = "SET LOCAL citus.max_adaptive_executor_pool_size = 1"
+"""Begins a transaction in which a statement may fail for many entries."""
+
 UNIQUE_VIOLATION: Final = "23505"
 FOREIGN_KEY_VIOLATION: Final = "23503"
 MAX_MESSAGE: Final = 200

@@ -96,6 +96,26 @@ async def insert_each(connection: Connection, table: Table, records: list[Record
     Raises:
         StatementRefusedError: it refuses all, for a reason that is none of theirs.
     """
+    there = await find_rows(connection, table, records)
+    if len(there) == len(records):
+        return await add_samples(connection, table, records, there, each=True)
+    # Each of those that are there would fail. One shows that the statement does for others.
+    example = next(iter(there), None)
+    tried = [record for record in records if KEY(record) not in there or KEY(record) == example]
+    if example is not None:
+        del there[example]
+    written = await add_samples(connection, table, records, there, each=True)
+    return add(written, await try_each(connection, table, tried))
+
+
+async def try_each(connection: Connection, table: Table, records: list[Record]) -> Written:
+    """Store rows that are mostly not there, of which the database may refuse some.
+
+    The arguments are those of `insert_rows`.
+
+    Raises:
+        StatementRefusedError: it refuses all, for a reason that is none of theirs.
+    """
     statements = statements_of(table)
     failures = await run_for_each(
         connection,

@@ -19,7 +19,7 @@ from receiver.storage.connection.database import FOLLOW_KEY, Connection, Databas
 from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.writing import distributed
-from receiver.storage.writing.each import REFUSALS, TIME, run_for_each
+from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS, TIME, run_for_each
 from receiver.storage.writing.inserting import Written, add, add_samples, find_rows
 from receiver.storage.writing.judging import judge, readings
 from receiver.storage.writing.records import (
@@ -415,7 +415,7 @@ async def settle_waiting(
 async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[int, Fates]:
     """Take out some rows of a table; return how many, and what became of their samples."""
     metrics = [column.metric for column in table.columns if column.required]
-    async with database.transaction() as connection:
+    async with database.transaction(FEW_CONNECTIONS if each else "") as connection:
         if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
             return 0, Fates()
         first, last = await connection.fetchrow(WAITING_RANGE, table.name)
@@ -460,7 +460,7 @@ async def reject_undeclared(
     database: Database, catalogue: Catalogue, pair_timeout: timedelta, *, each: bool
 ) -> tuple[int, Fates]:
     """Reject what waits for rows of tables that are not declared any more."""
-    async with database.transaction() as connection:
+    async with database.transaction(FEW_CONNECTIONS if each else "") as connection:
         if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
             return 0, Fates()
         take = distributed.TAKE_UNDECLARED if await is_distributed(connection) else TAKE_UNDECLARED

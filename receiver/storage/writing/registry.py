@@ -12,7 +12,12 @@ from receiver.errors import StatementRefusedError
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.connection.places import quote
-from receiver.storage.writing.each import REFUSALS, UNIQUE_VIOLATION, run_for_each
+from receiver.storage.writing.each import (
+    FEW_CONNECTIONS,
+    REFUSALS,
+    UNIQUE_VIOLATION,
+    run_for_each,
+)
 from receiver.storage.writing.records import Refusal
 
 HOUR: Final = 3600.0
@@ -155,7 +160,7 @@ class Registry(Generic[K]):
     async def _add_each(self, rows: list[tuple[Any, ...]]) -> dict[K, int]:
         start = time.monotonic()
         statements = self._statements
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(FEW_CONNECTIONS) as connection:
             failures = await run_for_each(
                 connection, quote(statements.table), statements.add_each, rows
             )

@@ -126,6 +126,19 @@ async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> 
 
 async def reject_each(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
     """Keep those samples that the database does not refuse."""
+    missing = await find_discarded(connection, rejected)
+    there = [place for place in range(len(rejected)) if place not in missing]
+    # Each of those that are there would fail. One shows that the statement does for others.
+    example = there[:1] if missing else []
+    tried = [rejected[place] for place in sorted(missing.union(example))]
+    fates = Fates((rejected[place].table, Fate.DUPLICATE) for place in there[len(example) :])
+    if tried:
+        fates.update(await try_each(connection, tried))
+    return fates
+
+
+async def try_each(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
+    """Keep those samples that the database does not refuse, of which most are not there."""
     reject = await for_tables(connection, REJECT_EACH_SAMPLE, "(sample ->> 0)::int")
     failures = await run_for_each(connection, "rejected_samples", reject, rejected)
     lost = await find_discarded(connection, rejected)

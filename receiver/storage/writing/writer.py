@@ -24,7 +24,7 @@ from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.writing.chunks import Chunks
 from receiver.storage.writing.codes import make_codes
-from receiver.storage.writing.each import REFUSALS
+from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS
 from receiver.storage.writing.inserting import (
     Written,
     add,
@@ -246,11 +246,12 @@ class Writer:
             for table, count in copied.items():
                 fates.update(newly_stored(table, count).fates)
         rejected = rejected_records(contents.rejected)
-        async with self._database.transaction() as connection:
+        each = how is How.EACH
+        async with self._database.transaction(FEW_CONNECTIONS if each else "") as connection:
             written = await self._write_all(connection, contents, rows, incomplete, how)
             rejected += written.rejected
             fates.update(written.fates)
-            fates.update(await reject_samples(connection, rejected, each=how is How.EACH))
+            fates.update(await reject_samples(connection, rejected, each=each))
         self._suspect(contents, rejected)
         self._count(fates)
 
