@@ -57,5 +57,5 @@ async def execute(database_url: str, *statements: str) -> None:
 
 async def run_script(connection: asyncpg.Connection, script: str) -> None:
     """Run statements that end with their lines, each by itself: Citus takes not all others."""
-    for statement in re.split(r";\s*\n", script):
+    for statement in filter(None, re.split(r";\s*\n", script)):
         await connection.execute(statement)

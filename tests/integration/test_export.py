@@ -26,6 +26,7 @@ from receiver.config.settings import Settings
 from receiver.errors import RefusedByDatabaseError, SetupError
 from receiver.storage.reading import exporting
 from receiver.storage.reading.exporting import IncompleteExportError, select_as_text
+from tests.roles import execute
 
 FIRST = datetime(2026, 11, 1, 9, 0, 0, 1, tzinfo=UTC)
 ROWS = 250
@@ -84,12 +85,6 @@ def read_ids(file: Path) -> list[int]:
         return [int(value) for value in pq.read_table(file).column("id").to_pylist()]
     with file.open(encoding="utf-8", newline="") as opened:
         return [int(row["id"]) for row in csv.DictReader(opened)]
-
-
-async def execute(database_url: str, statements: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute(statements)
-    await connection.close()
 
 
 def names(directory: Path) -> list[str]:
