@@ -168,6 +168,24 @@ async def test_what_is_refused_is_found_by_its_place(database: Database) -> None
         assert (await run_for_each(session, "app_logs", divide, entries)).keys() == refused
 
 
+async def test_hundreds_of_rows_that_a_check_refuses_are_rejected_in_time(
+    writer: Writer, connection: asyncpg.Connection
+) -> None:
+    """Found one by one, they would take Citus longer than the commit timeout."""
+    await run_script(
+        connection,
+        "ALTER TABLE app_logs ADD CONSTRAINT named CHECK (app_status <> 13);\n"
+        "ALTER TABLE app_logs ADD CONSTRAINT later CHECK (ocr_value > '2000-01-01')",
+    )
+    who = [source(str(number)) for number in range(20)]
+    rows = [row(who[n % 20], NOW + n, status=13 if n % 2 else 0) for n in range(800)]
+    await writer.write(contents(*rows))
+    assert await count(connection, "app_logs") == 400
+    details = await connection.fetch("SELECT detail, count(*) FROM rejected_samples GROUP BY 1")
+    said = 'new row for relation "app_logs" violates check constraint "named"'
+    assert [tuple(detail) for detail in details] == [(said, 800)]
+
+
 async def test_what_is_stored_is_not_tried_again_beside_a_refused_row(
     writer: Writer, connection: asyncpg.Connection
 ) -> None:
@@ -211,6 +229,7 @@ CODE_13 = "app_status = 13"
     "change",
     [
         "ALTER TABLE app_logs ADD CHECK (app_status <> 13)",
+        "ALTER TABLE app_logs ADD CONSTRAINT finite CHECK (1 / (app_status - 13) < 2)",
         "ALTER TABLE app_logs ADD site TEXT; ALTER TABLE app_logs ADD CHECK (app_status <> 13)",
         "CREATE TABLE lines (id INT PRIMARY KEY); INSERT INTO lines VALUES (0);"
         "ALTER TABLE app_logs ADD FOREIGN KEY (app_status) REFERENCES lines "
@@ -226,6 +245,7 @@ CODE_13 = "app_status = 13"
     ],
     ids=[
         "check",
+        "failing check",
         "column",
         "deferred",
         "discarded",

@@ -58,6 +58,7 @@ FEW_CONNECTIONS: Final = "SET LOCAL citus.max_adaptive_executor_pool_size = 1"
 
 UNIQUE_VIOLATION: Final = "23505"
 FOREIGN_KEY_VIOLATION: Final = "23503"
+CHECK_VIOLATION: Final = "23514"
 MAX_MESSAGE: Final = 200
 AT_ONCE: Final = 500
 """Entries of one call: where each fails, the server walks through all of them for each."""

@@ -36,7 +36,7 @@ class Statements:
             *(column.name for column in table.labels),
         ]
         """Those that are written, by name: keys, samples, labels."""
-        self._types = [
+        self.types = [
             *KEY_TYPES,
             *(column.type.sql for column in table.columns),
             *(column.type for column in table.labels),
@@ -53,6 +53,11 @@ ORDER BY created_at, source_id
 ON CONFLICT (source_id, created_at) DO NOTHING
 RETURNING created_at, source_id
 """
+        # Entries of `run_for_each` as rows, with their places from 1.
+        self.read_entries = f"""(
+    SELECT {self._elements()}, place
+    FROM unnest($1::jsonb[]) WITH ORDINALITY AS given (entry, place)
+) AS {self._name} ({listed}, place_of_entry)"""
         # For rows of which the database may refuse some; fails for those that are stored already.
         self.insert_each = f"""
 INSERT INTO {self._name} ({listed})
@@ -96,13 +101,13 @@ WHERE (t.source_id, t.created_at) = (new.source_id, new.created_at)
 """
         compared = " AND ".join(
             f"{quote(name)} <> NULL::{type_}"
-            for name, type_ in zip(self.columns, self._types, strict=True)
+            for name, type_ in zip(self.columns, self.types, strict=True)
         )
         # Fails where storing rows would, for all of them; writes nothing. A column of another type
         # may be assigned a value and then not hold it, so it must compare with one, too.
         self.rehearse = f"""
 INSERT INTO {self._name} ({listed})
-SELECT {", ".join(f"NULL::{type_}" for type_ in self._types)} WHERE false;
+SELECT {", ".join(f"NULL::{type_}" for type_ in self.types)} WHERE false;
 SELECT {self._results()} FROM {self._name} WHERE {compared} AND false
 """
         given = ["now()", "source.id", *map(any_value, table.columns)]
@@ -119,7 +124,7 @@ WHERE conrelid = to_regclass({literal(self._name)}) AND contype = 'p'
 """
 
     def _arrays(self, first: int, number: int | None = None) -> str:
-        types = self._types[:number]
+        types = self.types[:number]
         return ", ".join(f"${place}::{type_}[]" for place, type_ in enumerate(types, first))
 
     def _elements(self, number: int | None = None) -> str:
@@ -128,7 +133,7 @@ WHERE conrelid = to_regclass({literal(self._name)}) AND contype = 'p'
             TIME.format(f"(entry ->> {place})")
             if type_ == "timestamptz"
             else f"(entry ->> {place})::{type_}"
-            for place, type_ in enumerate(self._types[:number])
+            for place, type_ in enumerate(self.types[:number])
         )
 
     def _results(self, prefix: str = "") -> str:
