@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import asyncpg
 
-from tests.faults.load import Sender, Verdict
+from tests.faults.load import DRAIN_TIMEOUT, Sender, Verdict
 from tests.faults.processes import (
     NOT_REACHED,
     Database,
@@ -266,11 +266,21 @@ async def shards_moved(world: World) -> None:
     of_worker(world)
     async with world.server.session(world.database.name) as connection:
         shard = world.chance.choice([id_ for (id_,) in await connection.fetch(FIND_SHARDS)])
-        for _ in range(2):
-            (source, target) = await connection.fetchrow(FIND_MOVE, shard)
+    for _ in range(2):
+        await until(partial(move_shard, world, shard), seconds=DRAIN_TIMEOUT)
+        await world.sender.more()
+
+
+async def move_shard(world: World, shard: int) -> bool:
+    """Return whether a part was moved; what else is harmed at the same time may undo that."""
+    try:
+        async with world.server.session(world.database.name) as connection:
+            source, target = await connection.fetchrow(FIND_MOVE, shard)
             move = "SELECT citus_move_shard_placement($1, $2, $3)"
             await connection.execute(move, shard, source, target)
-            await world.sender.more()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        return False
+    return True
 
 
 # --- faults of sessions -------------------------------------------------------------------------
