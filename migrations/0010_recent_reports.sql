@@ -752,3 +752,9 @@ AS $function$
         FROM counts c GROUP BY c.source_id, c.n
     ) AS c USING (source_id, n);
 $function$;
+
+-- Compiling so large a statement takes seconds, running it does not.
+ALTER FUNCTION receiver_code_runs(TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, INT[], INTERVAL) SET jit = off;
+ALTER FUNCTION receiver_known_runs(TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, INT[], INTERVAL) SET jit = off;
+ALTER FUNCTION state_intervals(TEXT, TIMESTAMPTZ, TIMESTAMPTZ, INT[], INTERVAL, TEXT) SET jit = off;
+ALTER FUNCTION receiver_keep_reports(TEXT, TIMESTAMPTZ, INT) SET jit = off;

@@ -1,4 +1,4 @@
-"""What is kept of days that are not finished is what the rows say, whatever happens to them and when."""
+"""What is kept of days that are not finished is what the rows say, whatever happens to them."""
 
 from __future__ import annotations
 
