@@ -13,7 +13,7 @@ import sys
 from types import FrameType
 from typing import Final
 
-from receiver.process.garbage import collect_garbage_seldom
+from receiver.process.memory import collect_garbage_seldom
 from receiver.process.signals import ENDING, ending_signals
 
 IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2)

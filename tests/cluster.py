@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import asyncpg
+
+from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.schema.citus import FILL_KEYS
+from tests.waiting import until
 
 FIND_NODES = """
 SELECT nodename, nodeport FROM pg_dist_node
@@ -35,24 +39,49 @@ async def find_workers(url: str) -> list[tuple[str, int]]:
 
 
 @asynccontextmanager
-async def worker_databases(server_url: str, name: str) -> AsyncIterator[None]:
+async def worker_databases(
+    server_url: str, name: str, owner: str = "postgres"
+) -> AsyncIterator[None]:
     """Make a new database one of the cluster that the server's own database is of, if it is."""
     workers = await find_workers(server_url)
     for host, port in workers:
-        await run(on_node(server_url, host, port), f"CREATE DATABASE {name} TEMPLATE template0")
+        await run(on_node(server_url, host, port), create(name, owner))
         await run(on_node(server_url, host, port, name), "CREATE EXTENSION citus")
+    parts = urlsplit(server_url)
+    own = on_node(server_url, parts.hostname or "", parts.port or 5432, name)
     if workers:
-        parts = urlsplit(server_url)
-        own = on_node(server_url, parts.hostname or "", parts.port or 5432, name)
-        await run(
-            own,
-            "CREATE EXTENSION citus",
-            f"SELECT citus_set_coordinator_host('{parts.hostname}', {parts.port or 5432})",
-            *(f"SELECT citus_add_node('{host}', {port})" for host, port in workers),
-        )
+        await run(own, "CREATE EXTENSION citus", *add_nodes(parts.hostname, parts.port, workers))
     yield
     for host, port in workers:
-        await run(on_node(server_url, host, port), f"DROP DATABASE {name} WITH (FORCE)")
+        await drop(own, on_node(server_url, host, port), name)
+
+
+def create(name: str, owner: str) -> str:
+    """Write the statement that makes a database."""
+    return f"CREATE DATABASE {name} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0"
+
+
+def add_nodes(host: str | None, port: int | None, workers: list[tuple[str, int]]) -> Iterator[str]:
+    """Write the statements that make a cluster of a coordinator, at `host`, and its workers."""
+    # Else all roles are copied to a node, by tests that run at the same time, too.
+    yield "SET citus.enable_create_role_propagation = off"
+    yield "SET citus.enable_alter_role_propagation = off"
+    yield f"SELECT citus_set_coordinator_host('{host}', {port or 5432})"
+    yield from (f"SELECT citus_add_node('{name}', {number})" for name, number in workers)
+
+
+async def drop(coordinator: str, node: str, name: str) -> None:
+    """Drop a database of a node, when nothing there waits for its second phase any more."""
+
+    async def dropped() -> bool:
+        await run(coordinator, "SELECT recover_prepared_transactions()")
+        try:
+            await run(node, f"DROP DATABASE {name} WITH (FORCE)")
+        except asyncpg.ObjectInUseError:
+            return False
+        return True
+
+    await until(dropped)
 
 
 async def run(url: str, *statements: str) -> None:
@@ -63,3 +92,9 @@ async def run(url: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def keep_keys(connection: asyncpg.Connection) -> None:
+    """Do for sources that a test has inserted itself what the write path does for its own."""
+    if await is_distributed(connection):
+        await connection.execute(FILL_KEYS)

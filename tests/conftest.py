@@ -7,7 +7,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from receiver.config.settings import Settings
 from receiver.embedded import EmbeddedPostgres
 from receiver.storage.schema.revisions import migrate
+from tests import not_on_citus
 from tests.cluster import worker_databases
 
 hypothesis_settings.register_profile("default", deadline=None)
@@ -27,6 +28,23 @@ hypothesis_settings.load_profile("default")
 
 # In the background of a shell it is ignored, and the programs that the tests start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        name = item.nodeid.removeprefix("tests/")
+        if not_on_citus.IS_CHOSEN and (reason := not_on_citus.find_reason(name)):
+            item.add_marker(pytest.mark.skip(reason=f"not on Citus: {reason}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except asyncpg.PostgresError as error:
+        if not_on_citus.IS_CHOSEN and not_on_citus.is_refused(error):
+            pytest.skip(f"Citus refuses it: {error}")
+        raise
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +81,7 @@ async def fresh_database(server_url: str) -> AsyncIterator[str]:
         await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
         async with worker_databases(server_url, name):
             yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
-            await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await server.close()
 

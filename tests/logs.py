@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from tests.cluster import keep_keys
 from tests.waiting import until
 
 START = datetime(2025, 3, 3, 9, tzinfo=UTC)
@@ -15,6 +16,11 @@ START = datetime(2025, 3, 3, 9, tzinfo=UTC)
 
 Log = tuple[int, datetime, int, timedelta]
 """Source, time, app_status, and how much earlier ocr_value is."""
+
+GIVE_LINES = (
+    """UPDATE sources SET labels = labels || ('{"line": "' || chr(64 + id) || '"}')::jsonb"""
+)
+"""Gives each source a label: A, B and so on."""
 
 HAS_TIMESCALEDB = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
 
@@ -51,6 +57,7 @@ async def add_sources(connection: asyncpg.Connection, count: int, *, first: int 
             for number in range(first, first + count)
         ],
     )
+    await keep_keys(connection)
 
 
 async def add_logs(connection: asyncpg.Connection, rows: Iterable[Log]) -> None:

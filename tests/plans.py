@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 
+from receiver.storage.connection.connecting import is_distributed
 from tests.logs import add_logs, add_sources, logs
 
 ROWS = 120_000
@@ -46,11 +48,15 @@ async def add_many(connection: asyncpg.Connection, sources: int, end: datetime =
     await connection.execute("VACUUM ANALYZE")
 
 
-def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All nodes of a plan."""
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from nodes(child)
+def nodes(plan: object) -> Iterator[dict[str, Any]]:
+    """All nodes of a plan; of one that Citus divides, those of all shards as well."""
+    if isinstance(plan, dict):
+        if "Node Type" in plan:
+            yield plan
+        plan = [*plan.values()]
+    if isinstance(plan, list):
+        for part in plan:
+            yield from nodes(part)
 
 
 # The table or its chunks, and their indexes.
@@ -69,6 +75,7 @@ async def explain(
     connection: asyncpg.Connection, query: str, *arguments: object
 ) -> list[dict[str, Any]]:
     """All nodes of the plan that a query was run by."""
+    await connection.execute("SET citus.explain_all_tasks = on")
     ((text,),) = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *arguments)
     return list(nodes(json.loads(text)[0]["Plan"]))
 
@@ -78,11 +85,29 @@ async def scans_of_logs(
 ) -> list[dict[str, Any]]:
     """How a query reads app_logs."""
     names = {name for (name,) in await connection.fetch(NAMES)}
-    return [
+    scans = [
         node
         for node in await explain(connection, query, *arguments)
-        if {node.get("Relation Name"), node.get("Index Name")} & names and node["Actual Loops"]
+        if names.intersection(
+            without_shard(node.get(kind, "")) for kind in ("Relation Name", "Index Name")
+        )
     ]
+    # A shard may have no rows, and then no statistics either.
+    empty = [scan for scan in scans if scan["Node Type"] == "Seq Scan" and not rows_read([scan])]
+    return [scan for scan in scans if scan["Actual Loops"] and scan not in empty]
+
+
+def without_shard(name: str) -> str:
+    """Return a name as it is before Citus adds the number of a shard."""
+    return re.sub(r"_\d{6,}$", "", name)
+
+
+async def count_shards(connection: asyncpg.Connection) -> int:
+    """How many parts app_logs has on the nodes of Citus; each is read on its own. Else 1."""
+    if not await is_distributed(connection):
+        return 1
+    statement = "SELECT count(*) FROM pg_dist_shard WHERE logicalrelid = 'app_logs'::regclass"
+    return int(await connection.fetchval(statement))
 
 
 def rows_read(scans: list[dict[str, Any]]) -> int:

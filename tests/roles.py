@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,5 +51,11 @@ async def execute(database_url: str, *statements: str) -> None:
     """Run statements as the superuser."""
     connection = await asyncpg.connect(database_url)
     for statement in statements:
-        await connection.execute(statement)
+        await run_script(connection, statement)
     await connection.close()
+
+
+async def run_script(connection: asyncpg.Connection, script: str) -> None:
+    """Run statements that end with their lines, each by itself: Citus takes not all others."""
+    for statement in re.split(r";\s*\n", script):
+        await connection.execute(statement)

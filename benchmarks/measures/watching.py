@@ -61,7 +61,7 @@ async def visible(bench: Bench) -> AsyncIterator[Result]:
         return
     count = max(10, bench.scrapes(300))
     with bench.receiver() as subject:
-        async with applications(5) as targets:
+        async with applications("abcde") as targets:
             configuration = redirect(
                 load_configuration(), targets=targets, url=subject.url, interval=SCRAPE_INTERVAL
             )

@@ -137,7 +137,7 @@ async def make_history(stage: Stage, job: str) -> None:
             return
         for samples in history(table, stage.targets, job, now, Random()):  # noqa: S311  it plays
             await stage.store.store(samples)
-        (source, *_) = await find_named(connection, stage.targets[0])
+        (source, *_) = await find_named(connection, next(iter(stage.targets)))
         start, end = (datetime.fromtimestamp(now, UTC) - ago for ago in STOP)
         times = (start.isoformat(), end.isoformat())
         await add_stop(connection, times, "maintenance", source=source)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Final
 
-from receiver.commands.report_text import Report, iso
+from receiver.commands.report_text import Report, iso, wall_time
 from receiver.printable import cell
 from receiver.storage.reading.reports import Figures
 
@@ -24,12 +24,16 @@ COMPARED: Final = ("availability", "failures", "mttr", "mtbf", "down")
 
 def write_csv(report: Report, *, codes: bool) -> bytes:
     """Write a line for each source, group or shift, or for each code; times are in seconds."""
-    lines = [dict(line) for line in (code_lines(report) if codes else figure_lines(report))]
+    local = {
+        f"{name}_local": wall_time(time, report.zone)
+        for name, time in zip(("start", "end"), report.periods.period[1:], strict=True)
+    }
     file = io.StringIO(newline="")
-    names = list(lines[0]) if lines else CODE_COLUMNS if codes else FIGURE_COLUMNS
-    writer = csv.DictWriter(file, names)
+    writer = csv.DictWriter(file, [*(CODE_COLUMNS if codes else FIGURE_COLUMNS), *LOCAL_COLUMNS])
     writer.writeheader()
-    writer.writerows({name: cell(value) for name, value in line.items()} for line in lines)
+    for line in code_lines(report) if codes else figure_lines(report):
+        values = {**line, **local, "time_zone": report.zone}
+        writer.writerow({name: cell(value) for name, value in values.items()})
     return (BOM + file.getvalue()).encode()
 
 
@@ -83,6 +87,10 @@ FIGURE_COLUMNS: Final = [
 CODE_COLUMNS: Final = [
     *("start", "end", "code", "name", "times", "share", "cumulative_share", "down_seconds"),
 ]
+
+
+LOCAL_COLUMNS: Final = ["start_local", "end_local", "time_zone"]
+"""The period on the clock of the calendar, which spreadsheets take for dates."""
 
 
 def write_json(report: Report) -> bytes:

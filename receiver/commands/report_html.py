@@ -11,7 +11,7 @@ from receiver.commands.report_text import SHOWN, Report, cells, length, listed, 
 STYLE: Final = """\
 :root { color-scheme: light; --ink: #17202a; --quiet: #5d6b7a; --line: #d9e0e6; --down: #c0283d; }
 body { font: 15px/1.5 system-ui, "Noto Sans KR", sans-serif; color: var(--ink); margin: 2.5rem auto;
-    max-width: 68rem; padding: 0 1.5rem; }
+    max-width: 84rem; padding: 0 1.5rem; }
 h1 { font-size: 1.5rem; margin: 0; } p { color: var(--quiet); margin: .3rem 0 1.6rem; }
 dl { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 0 0 2rem; }
 dt { color: var(--quiet); }
@@ -20,13 +20,14 @@ dd small { display: block; font-size: .85rem; color: var(--quiet); }
 table { border-collapse: collapse; width: 100%; margin: 0 0 2rem;
     font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
+td { white-space: nowrap; } td:first-child { white-space: normal; min-width: 11rem; }
 th { color: var(--quiet); font-weight: 500; } th:first-child, td:first-child { text-align: left;
     overflow-wrap: anywhere; } tr.total { font-weight: 600; }
 td.bar { width: 30%; text-align: left; }
 td.bar i { display: block; height: .8rem; background: var(--down); min-width: 1px; }
 @media print { body { margin: 0; max-width: none; font-size: 10pt; } tr { break-inside: avoid; }
     thead { display: table-header-group; } td.bar i { print-color-adjust: exact; } }
-@page { margin: 15mm; }
+@page { size: A4 landscape; margin: 12mm; }
 """
 
 

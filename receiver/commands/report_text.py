@@ -13,6 +13,7 @@ from receiver.commands.terminal import add_row, new_table, say
 from receiver.storage.reading.periods import Periods
 from receiver.storage.reading.reports import CodeTime, Figures
 from receiver.web.languages import Language
+from receiver.web.zones import DEFAULT, read_zone
 
 Key = tuple[str, "int | None"]
 SHOWN: Final = (
@@ -156,6 +157,13 @@ def length(time: timedelta | None) -> str:
     minutes, seconds = divmod(round(time.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def wall_time(text: str, zone: str) -> str:
+    """Write a time of PostgreSQL by the clock of a zone, as spreadsheets know dates."""
+    return (
+        f"{datetime.fromisoformat(text).astimezone(read_zone(zone) or DEFAULT):%Y-%m-%d %H:%M:%S}"
+    )
 
 
 def iso(text: str) -> str:

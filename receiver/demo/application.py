@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from string import ascii_uppercase
@@ -145,15 +145,16 @@ def build_application(
 
 
 @asynccontextmanager
-async def applications(count: int) -> AsyncIterator[list[str]]:
-    """Run some applications on free ports; yield their HOST:PORT."""
-    lines = ascii_uppercase[:count]
+async def applications(names: Sequence[str]) -> AsyncIterator[dict[str, str]]:
+    """Run an application of each name on a free port; yield their HOST:PORT by name."""
+    lines = ascii_uppercase[: len(names)]
     runners = [web.AppRunner(build_application(line=line), access_log=None) for line in lines]
     try:
         for runner in runners:
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield [f"127.0.0.1:{runner.addresses[0][1]}" for runner in runners]
+        addresses = [f"127.0.0.1:{runner.addresses[0][1]}" for runner in runners]
+        yield dict(zip(names, addresses, strict=True))
     finally:
         for runner in runners:
             await runner.cleanup()

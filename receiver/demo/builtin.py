@@ -50,14 +50,16 @@ async def scrape_and_send(configuration: Configuration) -> None:
     interval = cast("timedelta", parse_duration(configuration["global"]["scrape_interval"]))
     waiting: asyncio.Queue[Scrape] = asyncio.Queue()
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session, asyncio.TaskGroup() as tasks:
-        for target in job["static_configs"][0]["targets"]:
-            labels = {"instance": target, "job": job["job_name"]}
-            tasks.create_task(scrape_regularly(session, labels, interval, waiting))
+        for group in job["static_configs"]:
+            for target in group["targets"]:
+                labels = {"instance": target, **group.get("labels", {}), "job": job["job_name"]}
+                tasks.create_task(scrape_regularly(session, target, labels, interval, waiting))
         tasks.create_task(send_all(session, configuration["remote_write"][0], waiting))
 
 
 async def scrape_regularly(
     session: aiohttp.ClientSession,
+    target: str,
     labels: dict[str, str],
     interval: timedelta,
     waiting: asyncio.Queue[Scrape],
@@ -66,14 +68,14 @@ async def scrape_regularly(
     due = time.monotonic()
     while True:
         try:
-            waiting.put_nowait(await scrape(session, labels))
+            waiting.put_nowait(await scrape(session, target, labels))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            logger.warning("scraping %s failed: %s", labels["instance"], error)
+            logger.warning("scraping %s failed: %s", target, error)
         due = max(due + interval.total_seconds(), time.monotonic())
         await asyncio.sleep(due - time.monotonic())
 
 
-async def scrape(session: aiohttp.ClientSession, labels: dict[str, str]) -> Scrape:
+async def scrape(session: aiohttp.ClientSession, target: str, labels: dict[str, str]) -> Scrape:
     """Scrape an application once.
 
     Raises:
@@ -81,9 +83,7 @@ async def scrape(session: aiohttp.ClientSession, labels: dict[str, str]) -> Scra
         ValueError: the answer is not in Prometheus' text format.
     """
     timestamp = time.time_ns() // 1_000_000
-    async with session.get(
-        f"http://{labels['instance']}/metrics", raise_for_status=True
-    ) as response:
+    async with session.get(f"http://{target}/metrics", raise_for_status=True) as response:
         text = await response.text()
     return [
         to_series({**sample.labels, **labels, "__name__": sample.name}, sample.value, timestamp)

@@ -6,7 +6,7 @@ stop. A third has been silent for a while.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
 from random import Random
@@ -20,7 +20,7 @@ STEP: Final = timedelta(seconds=5)
 SILENT_FOR: Final = timedelta(minutes=25)
 STOP: Final = (timedelta(hours=4), timedelta(hours=3, minutes=30))
 """How long ago the planned stop began and ended."""
-SILENT: Final = "127.0.0.1:9103"
+SILENT: Final = "station-3"
 """The application that nobody runs any more."""
 
 ERRORS: Final = (1, 2, 2, 99)
@@ -38,20 +38,20 @@ AT_ONCE: Final = 10_000
 
 
 def history(
-    table: Table, targets: Sequence[str], job: str, until: float, random: Random
+    table: Table, instances: Iterable[str], job: str, until: float, random: Random
 ) -> Iterator[list[Sample]]:
     """Yield the samples of the past, so many at once.
 
     Args:
         table: app_logs.
-        targets: HOST:PORT of each application that runs.
+        instances: Label `instance` of each application that runs.
         job: Their label `job`.
         until: When it ends, in seconds since the Unix epoch.
         random: Draws what has happened.
     """
-    ends = dict.fromkeys(targets, until) | {SILENT: until - SILENT_FOR.total_seconds()}
-    for target, end in ends.items():
-        source = Source(table, (("instance", target), ("job", job)))
+    ends = dict.fromkeys(instances, until) | {SILENT: until - SILENT_FOR.total_seconds()}
+    for instance, end in ends.items():
+        source = Source(table, (("instance", instance), ("job", job)))
         status, reading = (Series(column, source) for column in table.columns)
         samples = (
             sample

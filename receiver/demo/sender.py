@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -40,7 +40,7 @@ def load_configuration() -> Configuration:
 def redirect(  # noqa: PLR0913  what the demo changes
     configuration: Configuration,
     *,
-    targets: Sequence[str],
+    targets: Mapping[str, str],
     url: str,
     interval: timedelta | None = None,
     token: str | None = None,
@@ -50,14 +50,16 @@ def redirect(  # noqa: PLR0913  what the demo changes
 
     Args:
         configuration: The content of a `prometheus.yml`.
-        targets: HOST:PORT of each application.
+        targets: HOST:PORT of each application, by its label `instance`.
         url: The receiver's write endpoint.
         interval: Time between two scrapes; None: as configured.
         token: Bearer token, if the receiver needs credentials.
         metrics: Metrics that are sent; none: as configured.
     """
     changed = copy.deepcopy(configuration)
-    changed["scrape_configs"][0]["static_configs"] = [{"targets": list(targets)}]
+    changed["scrape_configs"][0]["static_configs"] = [
+        {"targets": [target], "labels": {"instance": name}} for name, target in targets.items()
+    ]
     write, read = changed["remote_write"][0], changed["remote_read"][0]
     write["url"], read["url"] = url, url.removesuffix(paths.WRITE) + paths.READ
     if metrics:

@@ -23,7 +23,8 @@ from receiver.storage.connection.database import session, used
 from receiver.storage.schema.declaration import find_other_receiver
 from receiver.storage.store import Store
 
-APPLICATIONS: Final = 2
+APPLICATIONS: Final = ("station-1", "station-2")
+"""Labels `instance` of the applications; their ports differ from start to start."""
 
 
 class Stage(NamedTuple):
@@ -32,8 +33,8 @@ class Stage(NamedTuple):
     settings: Settings
     opening: asyncio.Task[None]
     """Ends when the receiver can store."""
-    targets: list[str]
-    """HOST:PORT of each application."""
+    targets: dict[str, str]
+    """HOST:PORT of each application, by its label `instance`."""
     url: str
     """The receiver's address for writing."""
     places: dict[str, str]
@@ -65,7 +66,7 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
         places |= {
             "receiver": url,
             "tables": str(tables),
-            "applications": " ".join(f"http://{target}/metrics" for target in targets),
+            "applications": " ".join(f"http://{target}/metrics" for target in targets.values()),
         }
         page = url.removesuffix(paths.WRITE) + "/"
         store = app[STORE]

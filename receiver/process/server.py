@@ -21,9 +21,9 @@ from receiver.errors import SettingsError
 from receiver.http import paths
 from receiver.http.peer import Peer
 from receiver.process.app import CONNECTIONS, DRAINING, STORE, TLS, build_app
-from receiver.process.garbage import collect_garbage_seldom
 from receiver.process.listening import Listener, Site
 from receiver.process.loop import use_small_tls_buffers
+from receiver.process.memory import collect_garbage_seldom, keep_freed_memory
 from receiver.process.signals import ending_signals
 from receiver.process.sockets import bind
 from receiver.security.headers import hide_versions
@@ -74,6 +74,7 @@ async def work(
         update={"max_connections": allow_connections(settings, quiet=ready_first)}
     )
     collect_garbage_seldom()
+    keep_freed_memory()
     use_small_tls_buffers()
     app = build_app(settings, record, shared_metrics)
 

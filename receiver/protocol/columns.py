@@ -36,8 +36,9 @@ MAX_REF_SIZE: Final = 3
 """Bytes of a reference to one of two million symbols."""
 MAX_UTF8: Final = 4
 """Most bytes of a character."""
-HASHES: Final = np.random.default_rng().integers(2**62, size=4096)
-"""A number for each reference, the same for some: their sums tell shapes apart, if not all."""
+RANDOM: Final = np.random.default_rng()
+HASHES: Final = RANDOM.integers(2**62, size=4096)
+"""A number for each reference, which nobody else knows: their sums tell sets of them apart."""
 
 
 class Symbols:
@@ -59,6 +60,7 @@ class Symbols:
         """Bytes of each in UTF-8, at most."""
         self.longest = self.sizes.max(initial=0)
         self.wanted = np.fromiter(wanted, np.bool_, count)
+        self.hashes = HASHES if count <= HASHES.size else RANDOM.integers(2**62, size=count)
         self._metadata: dict[bytes, bool] = {}
 
     def has_metadata(self, encoded: bytes) -> bool:
@@ -220,23 +222,20 @@ def find_metrics(refs: Integers, counts: Integers, symbols: Symbols) -> Integers
     labels = counts // 2
     firsts = first_of(labels)
     _, shown, shapes = np.unique(
-        np.add.reduceat(HASHES[names % HASHES.size], firsts),
-        return_index=True,
-        return_inverse=True,
+        np.add.reduceat(symbols.hashes[names], firsts), return_index=True, return_inverse=True
     )
-    # Each shape is checked by the first series that has it, and compared with the others.
+    # The names of a shape are checked once. Only their order may differ.
     found = [
         symbols.find_name(names[first : first + count].tolist())
         for first, count in zip(firsts[shown].tolist(), labels[shown].tolist(), strict=True)
     ]
-    example, place = shown[shapes], np.array(found)[shapes]
-    right = (labels == labels[example]) & (place >= 0)
-    same = names == names[np.minimum(spread(firsts[example], labels), names.size - 1)]
-    right &= np.logical_and.reduceat(same, firsts)
+    place = np.array(found)[shapes]
+    metric = firsts + np.maximum(place, 0)
+    right = (place >= 0) & (names[metric] == symbols.name)
     most = symbols.limits.max_label_set_size
     if counts.max() * symbols.longest > most:
         right &= np.add.reduceat(symbols.sizes[refs], first_of(counts)) <= most
-    metrics: Integers = values[firsts + np.maximum(place, 0)]
+    metrics: Integers = values[metric]
     metrics[~right] = 0
     return metrics
 

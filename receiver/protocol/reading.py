@@ -109,14 +109,12 @@ def batches(encoded: Sequence[bytes], size: int = AT_ONCE) -> Iterator[tuple[int
 
 
 def read_all(
-    encoded: Sequence[bytes], places: Iterable[int], first: int, reader: Reader[S], tally: Tally
+    encoded: Iterable[tuple[int, bytes]], reader: Reader[S], tally: Tally
 ) -> Iterator[None]:
-    """Read some of these series, in steps; one at fault harms no other.
+    """Read series, in steps; one at fault harms no other.
 
     Args:
-        encoded: Series that follow one another in a request.
-        places: Which of them to read.
-        first: How many series of the request come before them.
+        encoded: Series with their places in the request.
         reader: How their version is read.
         tally: Where to count them.
 
@@ -124,12 +122,11 @@ def read_all(
         TooLargeError: the request exceeds a limit.
     """
     work = 0
-    for place in places:
-        data = encoded[place]
+    for place, data in encoded:
         if len(data) <= LONG:
-            read(data, first + place, reader, tally)
+            read(data, place, reader, tally)
         else:
-            yield from read_long(data, (0, len(data)), first + place, reader, tally)
+            yield from read_long(data, (0, len(data)), place, reader, tally)
         work += len(data)
         if work > LONG:
             work = 0

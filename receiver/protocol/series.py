@@ -47,8 +47,8 @@ class SeriesCache:
 
     Args:
         catalogue: The tables, which say which series are kept.
-        size: Memory for all that is remembered of series, in bytes. The cache itself takes five
-            eighths of it; the decoders that use it share the others.
+        size: Memory for all that is remembered of series, in bytes. The cache itself takes half
+            of it; the decoders that use it share the other half.
         limits: What a label set must keep to.
     """
 
@@ -59,7 +59,7 @@ class SeriesCache:
         self.shares_metrics = catalogue.shares_metrics
         """Whether a series may be kept in several tables."""
         self._limits = limits
-        self._most = size * 5 // 16
+        self._most = size // 4
         self._taken = 0
         self._young: dict[Key, Series | Filtered] = {}
         self._old: dict[Key, Series | Filtered] = {}

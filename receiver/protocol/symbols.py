@@ -5,22 +5,28 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from sys import getsizeof
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.limits import MIB, InvalidSeriesError
-from receiver.protocol.samples import HEAD, MAX_SEQUENCE_SIZE, ZERO_HEAD, Sequences
+from receiver.protocol.samples import HEAD, ZERO_HEAD
 from receiver.protocol.series import ENTRY_SIZE, SLOT_SIZE, Filtered
 from receiver.protocol.tally import Tally
 from receiver.protocol.wire import PART, Part, cut
 from receiver.rows.model import Series
 
+if TYPE_CHECKING:
+    from receiver.protocol.sequences import Sequences
+
 SYMBOL: Final = 4
 SERIES: Final = 5
+SERIES_TAG: Final = b"\x2a"
 SYMBOL_SIZE: Final = 64
 """Bytes of memory that a symbol takes, beside its text."""
+MAX_SEQUENCES_SIZE: Final = MIB
+"""Bytes of memory for the orders in which series came."""
 MAX_KNOWN: Final = 20_000
 MAX_REMEMBERED: Final = 256
 """Bytes of the label references or the metadata of one series."""
@@ -40,7 +46,7 @@ class SymbolTable:
         """Characters of the longest symbol."""
         self.returned = False
         """Whether it came again: only then it pays to learn what its references mean."""
-        self.sequences = Sequences(MAX_SEQUENCE_SIZE)
+        self._sequences: Sequences | None = None
         self._series: dict[bytes, Series | Filtered] = {}
         """By their label references and the bytes that begin a sample."""
         self._metadata: set[bytes] = set()
@@ -58,7 +64,18 @@ class SymbolTable:
     @property
     def size(self) -> int:
         """Memory that it takes, in bytes."""
-        return self._own_size + self._learned_size + self.sequences.size
+        sequences = 0 if self._sequences is None else self._sequences.size
+        return self._own_size + self._learned_size + sequences
+
+    @property
+    def sequences(self) -> Sequences:
+        """The orders in which series came with these symbols."""
+        if self._sequences is None:
+            # numpy takes 0.1 s to load: not before there is something to read.
+            from receiver.protocol.sequences import Sequences  # noqa: PLC0415
+
+            self._sequences = Sequences(SERIES_TAG, MAX_SEQUENCES_SIZE)
+        return self._sequences
 
     def recall(self) -> Callable[[bytes], Series | Filtered | None]:
         """Return what finds a series."""

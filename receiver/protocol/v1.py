@@ -8,7 +8,7 @@ look-up. Every other series is parsed in full and, if it can, becomes known.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
@@ -16,13 +16,17 @@ from receiver.errors import BadRequestError
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
 from receiver.protocol.limits import DEFAULTS, MIB, Limits
 from receiver.protocol.reading import batches, read_all, read_long
-from receiver.protocol.samples import Sequences, Timestamps, head, recognize
+from receiver.protocol.samples import Timestamps, head, recognize
 from receiver.protocol.series import Filtered, SeriesCache
 from receiver.protocol.tally import Steps, Tally, finish
 from receiver.protocol.wire import split
 from receiver.rows.model import Series, WriteRequest
 
+if TYPE_CHECKING:
+    from receiver.protocol.sequences import Sequences
+
 SERIES: Final = 1
+SERIES_TAG: Final = b"\x0a"
 METADATA: Final = 3
 WHOLE: Final = 4 * MIB
 """Bytes of a message that is not large: more than senders send by their defaults."""
@@ -84,7 +88,8 @@ class Decoder:
     def __init__(self, series: SeriesCache, limits: Limits = DEFAULTS) -> None:
         self._series = series
         self._limits = limits
-        self._sequences = Sequences(series.size // 8)
+        self._most = series.size // 4
+        self._opened: Sequences | None = None
         self._timestamps = Timestamps()
         self._generation = 0
         self.whole = WHOLE
@@ -102,7 +107,8 @@ class Decoder:
         """Decode one message in steps; raises what `decode` does."""
         if self._generation != self._series.generation:
             self._generation = self._series.generation
-            self._sequences.clear()
+            if self._opened is not None:
+                self._opened.clear()
         tally = Tally(self._limits, self._series)
         reader = Reader(tally)
         try:
@@ -127,15 +133,35 @@ class Decoder:
             )
         return tally.decoded()
 
+    @property
+    def _sequences(self) -> Sequences:
+        if self._opened is None:
+            # numpy takes 0.1 s to load: not before there is something to read.
+            from receiver.protocol.sequences import Sequences  # noqa: PLC0415
+
+            self._opened = Sequences(SERIES_TAG, self._most)
+        return self._opened
+
     def _read(self, data: bytes, fields: int, reader: Reader, tally: Tally) -> Iterator[None]:
-        frame = WriteRequestFrame.FromString(data)
-        first, series, metadata = tally.total, len(frame.timeseries), len(frame.metadata)
-        tally.enter(series, others=max(metadata, fields - series), known=bool(series or metadata))
+        rest = self._sequences.read(data)
+        first = tally.total
+        tally.enter(rest.taken, known=bool(rest.taken))
+        tally.count(rest.taken)
+        tally.keep(rest.samples)
+        if not rest.message:
+            return
+        yield
+        frame = WriteRequestFrame.FromString(rest.message)
+        series, metadata = len(frame.timeseries), len(frame.metadata)
+        others = max(metadata, fields - rest.taken - series)
+        tally.enter(series, others=others, known=bool(series or metadata))
         encoded = list(frame.timeseries)
         del frame
         for start, batch in batches(encoded):
-            samples, unfamiliar = recognize(batch, self._series, self._sequences, self._timestamps)
+            samples, found, unfamiliar = recognize(batch, self._series, self._timestamps)
+            self._sequences.learn(rest, batch, list(map(len, batch)), found)
             tally.count(len(batch) - len(unfamiliar))
             tally.keep(samples)
             yield
-            yield from read_all(batch, unfamiliar, first + start, reader, tally)
+            unread = [(first + rest.place(start + place), batch[place]) for place in unfamiliar]
+            yield from read_all(unread, reader, tally)

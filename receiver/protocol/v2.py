@@ -11,8 +11,7 @@ since then it stands in the sample; the receiver keeps neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
@@ -21,7 +20,7 @@ from receiver.errors import BadRequestError
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.histograms import check_histogram, count_spans
 from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
-from receiver.protocol.reading import AT_ONCE, batches, read_all, read_long
+from receiver.protocol.reading import batches, read_all, read_long
 from receiver.protocol.samples import Timestamps, recognize
 from receiver.protocol.series import (
     Filtered,
@@ -30,6 +29,7 @@ from receiver.protocol.series import (
     join,
 )
 from receiver.protocol.symbols import (
+    SERIES_TAG,
     SYMBOL_SIZE,
     SymbolTable,
     collect_symbols,
@@ -37,12 +37,12 @@ from receiver.protocol.symbols import (
     resolve,
 )
 from receiver.protocol.tally import Steps, Tally, finish
-from receiver.rows.model import Sample, Series, WriteRequest
+from receiver.rows.model import Series, WriteRequest
 
 if TYPE_CHECKING:
     from receiver.protocol.checking import Checker
+    from receiver.protocol.sequences import Rest
 
-SERIES_TAG: Final = b"\x2a"
 FEW: Final = 32
 """Series below which it takes less to parse each."""
 CHECKED_AT_ONCE: Final = 2048
@@ -162,8 +162,7 @@ class Decoder:
         tally = Tally(self._limits, self._series)
         try:
             if len(message) <= self.whole:
-                table, encoded = self._open(message, tally)
-                yield from self._read(encoded, table, tally)
+                yield from self._read(message, tally)
             else:
                 yield from self._read_large(message, tally)
         except DecodeError as error:
@@ -173,22 +172,22 @@ class Decoder:
         self._forget()
         return tally.decoded()
 
-    def _open(self, message: bytes, tally: Tally) -> tuple[SymbolTable, list[bytes]]:
-        """Find the symbol table of a message, and its series."""
+    def _read(self, message: bytes, tally: Tally) -> Iterator[None]:
+        """Read a message at once."""
         for prefix, table in self._tables.items():
             if message.startswith(prefix) and message.startswith(SERIES_TAG, len(prefix)):
-                frame = RequestFrame.FromString(message[len(prefix) :])
+                rest = table.sequences.read(message[len(prefix) :])
+                frame = RequestFrame.FromString(rest.message)
                 if not frame.symbols:
                     self._tables[prefix] = self._tables.pop(prefix)
-                    table.returned = True
-                    tally.enter(len(frame.timeseries))
-                    return table, list(frame.timeseries)
+                    yield from self._read_returned(table, rest, list(frame.timeseries), tally)
+                    return
         frame = RequestFrame.FromString(message)
         tally.check_size(SYMBOL_SIZE * len(frame.symbols))
-        symbols = list(frame.symbols)
-        tally.enter(len(frame.timeseries), known=bool(symbols or frame.timeseries))
+        symbols, encoded = list(frame.symbols), list(frame.timeseries)
+        tally.enter(len(encoded), known=bool(symbols or encoded))
         check_symbols(message, symbols, tally)
-        return self._remember(message, symbols), list(frame.timeseries)
+        yield from self._read_new(self._remember(message, symbols), encoded, tally)
 
     def _remember(self, message: bytes, symbols: list[str]) -> SymbolTable:
         prefix = RequestFrame(symbols=symbols).SerializeToString()
@@ -203,25 +202,39 @@ class Decoder:
         while len(self._tables) > MAX_TABLES or size > self._series.size // 8:
             size -= self._tables.pop(next(iter(self._tables))).size
 
-    def _read(self, encoded: list[bytes], table: SymbolTable, tally: Tally) -> Iterator[None]:
+    def _read_returned(
+        self, table: SymbolTable, rest: Rest, encoded: list[bytes], tally: Tally
+    ) -> Iterator[None]:
+        """Read the series of a request whose symbols have come before."""
+        table.returned = True
+        tally.enter(rest.taken + len(encoded))
+        tally.count(rest.taken)
+        tally.keep(rest.samples)
         reader = Reader(table, tally)
-        if len(encoded) >= FEW and not table.returned and table.distinct:
-            checker = self._open_checker()
-            read, size = partial(checker.read, checker.open(table.symbols)), CHECKED_AT_ONCE
-        else:
-            read, size = partial(self._recognize, table), AT_ONCE
-        for start, batch in batches(encoded, size):
-            samples, unfamiliar = read(batch)
+        for start, batch in batches(encoded):
+            bare = table.without_metadata(batch)
+            samples, found, unfamiliar = recognize(bare, table, self._timestamps)
+            table.sequences.learn(rest, batch, list(map(len, bare)), found)
             tally.count(len(batch) - len(unfamiliar))
             tally.keep(samples)
             yield
-            yield from read_all(batch, unfamiliar, start, reader, tally)
+            unread = [(rest.place(start + place), batch[place]) for place in unfamiliar]
+            yield from read_all(unread, reader, tally)
 
-    def _recognize(
-        self, table: SymbolTable, encoded: Sequence[bytes]
-    ) -> tuple[list[Sample], list[int]]:
-        bare = table.without_metadata(encoded)
-        return recognize(bare, table, table.sequences, self._timestamps)
+    def _read_new(self, table: SymbolTable, encoded: list[bytes], tally: Tally) -> Iterator[None]:
+        """Read the series of a request whose symbols are new."""
+        reader = Reader(table, tally)
+        if len(encoded) < FEW or not table.distinct:
+            yield from read_all(enumerate(encoded), reader, tally)
+            return
+        checker = self._open_checker()
+        symbols = checker.open(table.symbols)
+        for start, batch in batches(encoded, CHECKED_AT_ONCE):
+            samples, unread = checker.read(symbols, batch)
+            tally.count(len(batch) - len(unread))
+            tally.keep(samples)
+            yield
+            yield from read_all([(start + place, batch[place]) for place in unread], reader, tally)
 
     def _open_checker(self) -> Checker:
         if self._checker is None:
@@ -245,7 +258,7 @@ class Decoder:
                 place += 1
             else:
                 encoded = list(RequestFrame.FromString(message[part.start : part.end]).timeseries)
-                yield from read_all(encoded, range(len(encoded)), place, reader, tally)
+                yield from read_all(enumerate(encoded, place), reader, tally)
                 place += len(encoded)
         tally.spend(-taken)
 

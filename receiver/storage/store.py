@@ -21,12 +21,14 @@ from receiver.storage.connection.database import Database, translated
 from receiver.storage.reading.observing import observe
 from receiver.storage.schema.declaration import declaration_obstacle
 from receiver.storage.schema.keeping import keep_reports
+from receiver.storage.schema.partitions import make_next_parts
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate
 from receiver.storage.writing.group_commit import Batching, GroupCommit
 from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.records import Contents
 from receiver.storage.writing.rehearsal import rehearse, write_and_take_back
+from receiver.storage.writing.sources import keep_all_keys
 from receiver.storage.writing.writer import Options, Writer
 from receiver.telemetry.metrics import Metrics
 
@@ -218,7 +220,14 @@ class Store:
                     troubles.pop(duty, None)
             await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
             # Deletion comes last: it may take as long as it is until the next round.
-            duties = (self._settle, self._observe, self._keep_reports, self._delete_old)
+            duties = (
+                self._settle,
+                self._keep_keys,
+                self._observe,
+                self._keep_reports,
+                self._make_parts,
+                self._delete_old,
+            )
 
     async def _settle(self) -> None:
         fates = await settle_waiting(
@@ -236,8 +245,14 @@ class Store:
                 conflicts,
             )
 
+    async def _keep_keys(self) -> None:
+        await keep_all_keys(self.database)
+
     async def _keep_reports(self) -> None:
         await keep_reports(self.database, self._settings)
+
+    async def _make_parts(self) -> None:
+        await make_next_parts(self.database, self._settings.catalogue.tables)
 
     async def _delete_old(self) -> None:
         await delete_old(self.database, self._settings)

@@ -180,9 +180,9 @@ class View:
         response.headers.update(retry_header(error, RETRY_AFTER))
         return response
 
-    def length(self, seconds: float) -> str:
-        """Return a length of time in the reader's language."""
-        return display.duration(seconds, self.language)
+    def length(self, seconds: float, *, brief: bool = False) -> str:
+        """Return a length of time in the reader's language, as `duration` does."""
+        return display.duration(seconds, self.language, brief=brief)
 
     def hour(self, seconds: float) -> str:
         """Return the time of the day, of seconds since the Unix epoch, in the reader's zone."""

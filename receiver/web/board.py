@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from math import ceil
 from typing import Final, NamedTuple
 
-from receiver.storage.reading.states import State
-from receiver.web.listing import Item, Wanted, choose, group_labels, group_of
-from receiver.web.names import shorten
+from receiver.storage.reading.states import SEVERITY, State
+from receiver.web.listing import Item, Wanted, choose, group_labels, group_of, usual_label
+from receiver.web.names import brief_names, fit, shorten, text_width
 
-ALARMS: Final = (State.FAILURE, State.SILENT, State.PLANNED)
-"""States whose sources have large tiles."""
+LARGE: Final = (State.FAILURE, State.SILENT, State.PLANNED)
+"""States whose sources have large tiles, the last one only if there are few."""
 MOST_ALARMS: Final = 20
 """Large tiles at once; more are shown in turn."""
+MOST_WITH_PLANNED: Final = 6
+"""Large tiles up to which planned stops have some too; more would take the room of alarms."""
 MOST_ROWS: Final = 4
 """Rows of small tiles; sources that need more are shown as groups, or as one number."""
 CHARACTERS: Final = {12: 7, 10: 8, 8: 11, 6: 15, 5: 18, 4: 23, 3: 31, 2: 48}
-"""Characters that fit into a small tile and are read from afar, by the number of columns."""
+"""Latin letters that fit into a small tile and are read from afar, by the number of columns."""
+FEWEST_COLUMNS: Final = 4
+"""Columns of small tiles, however few there are, unless their names need more room."""
+SHORTEST: Final = 9
+"""Latin letters that a small tile has room for at least, if its name is cut."""
 TURN: Final = 10.0
 """Seconds for which large tiles are shown before it is the others' turn."""
 LONGEST: Final = 40
 """Characters of a name or a code."""
 IN_ALARM: Final = 19
-"""Characters of a name that fit into a large tile, if its group gives way."""
-USUAL_GROUPS: Final = ("line", "area", "hall", "site", "zone", "group", "job")
-"""Labels by which sources are grouped unless another one is chosen."""
-PORT: Final = re.compile(r":[0-9]+$")
-GRIDS: Final = ((1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (4, 2), (4, 3), (5, 3), (5, 4))
+"""Latin letters of a name that fit into a large tile, if its group gives way."""
+GRIDS: Final = ((1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (4, 2), (3, 3), (4, 3), (5, 3), (5, 4))
 """Columns and rows of large tiles."""
 WIDTHS: Final = (4.0, 6.0, 9.0, 12.0, 24.0)
 """Widths up to which a title has a size of its own, in heights of its letters."""
-END_LATIN: Final = 0x1100
-"""From here on, letters are wide: those of Korean, Chinese and Japanese."""
 NARROW: Final = 0.66
-"""Width of a Latin letter; others are as wide as high."""
+"""Width of a Latin letter, in its height."""
 
 
 class Tile(NamedTuple):
@@ -51,9 +51,10 @@ class Tile(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A tile for the sources of one group that need nobody."""
+    """A tile for all sources of one group."""
 
     name: str
+    worst: State
     well: int
     total: int
 
@@ -83,21 +84,23 @@ def lay_out(items: Sequence[Item], group: str, now: float, words: Mapping[State,
         now: Seconds since the Unix epoch, which tell whose turn it is.
         words: What states are called.
     """
-    items = without_port(items)
-    ordered = choose(items, Wanted())
-    urgent = [item for item in ordered if item.state in ALARMS]
-    well = [item for item in ordered if item.state not in ALARMS]
-    turns = max(1, ceil(len(urgent) / MOST_ALARMS))
+    names = brief_names([item.name for item in items])
+    brief = [item._replace(name=name) for item, name in zip(items, names, strict=True)]
+    ordered = choose(brief, Wanted())
+    first = [item for item in ordered if item.state in LARGE]
+    few = len(first) <= MOST_WITH_PLANNED
+    alarms = [item for item in first if few or item.state is not State.PLANNED]
+    others = [item for item in ordered if item.state not in LARGE]
+    others += [item for item in first if not few and item.state is State.PLANNED]
+    turns = max(1, ceil(len(alarms) / MOST_ALARMS))
     turn = int(now / TURN) % turns
-    each = ceil(len(urgent) / turns)
-    shown = urgent[turn * each : (turn + 1) * each]
+    each = ceil(len(alarms) / turns)
+    shown = alarms[turn * each : (turn + 1) * each]
     columns, rows = grid(len(shown))
-    small, groups, wide = [], [], fitting(well, group)
-    if len(well) <= wide * MOST_ROWS:
-        by_group = sorted(well, key=lambda item: (group_of(item, group), item.name.casefold()))
-        small = [tile(item, group, item.name) for item in by_group]
-    else:
-        groups = group_up(items, group)
+    small, wide = small_tiles(others, group)
+    groups = []
+    if not small and others:
+        groups = group_up(ordered, group)
         wide = next((n for n in (1, 2, 3, 4, 6) if len(groups) <= 2 * n), 8)
     below = min(5, ceil(len(small or groups) / wide))
     return Board(
@@ -106,25 +109,35 @@ def lay_out(items: Sequence[Item], group: str, now: float, words: Mapping[State,
     )
 
 
-def without_port(items: Sequence[Item]) -> list[Item]:
-    """Return the items without the port in their names, if all have the same one."""
-    ports = {(PORT.search(item.name) or [""])[0] for item in items}
-    if len(ports) != 1:
-        return list(items)
-    (port,) = ports
-    return [item._replace(name=item.name.removesuffix(port) or item.name) for item in items]
-
-
 def grid(number: int) -> tuple[int, int]:
     """Return the smallest grid for so many large tiles."""
     return next((size for size in GRIDS if size[0] * size[1] >= number), GRIDS[-1])
 
 
-def fitting(items: Iterable[Item], group: str) -> int:
-    """Return how many columns of small tiles there can be for the names to be read."""
-    lengths = (len(item.name) + len(group_of(item, group)) + 1 for item in items)
-    longest = max(lengths, default=1)
-    return next((columns for columns, most in CHARACTERS.items() if longest <= most), 2)
+def small_tiles(items: Sequence[Item], group: str) -> tuple[list[Tile], int]:
+    """Return small tiles in the order of their groups, and the number of their columns.
+
+    Names are cut if they have to be and can be told apart then. Without tiles there are too many
+    sources.
+    """
+    ordered = sorted(items, key=lambda item: (group_of(item, group), item.name.casefold()))
+    most = next((n for n in sorted(CHARACTERS) if n >= max(len(ordered), FEWEST_COLUMNS)), 12)
+    rooms = [
+        (columns, [length - text_width(group_of(item, group)) - 1 for item in ordered])
+        for columns, length in CHARACTERS.items()
+        if columns <= most and len(ordered) <= columns * MOST_ROWS
+    ]
+    for columns, room in rooms:
+        if all(text_width(item.name) <= size for item, size in zip(ordered, room, strict=True)):
+            return [tile(item, group, item.name) for item in ordered], columns
+    for columns, room in reversed(rooms):
+        cut = [
+            item._replace(name=fit(item.name, size))
+            for item, size in zip(ordered, room, strict=True)
+        ]
+        if min(room) >= SHORTEST and len({item.name for item in cut}) == len(cut):
+            return [tile(item, group, item.name) for item in cut], columns
+    return [], 2
 
 
 def title_of(item: Item, words: Mapping[State, str]) -> str:
@@ -136,28 +149,28 @@ def title_of(item: Item, words: Mapping[State, str]) -> str:
 def alarm(item: Item, group: str, words: Mapping[State, str]) -> Tile:
     """Make a large tile."""
     made = tile(item, group, title_of(item, words))
-    return made._replace(name=shorten(item.name, IN_ALARM))
+    return made._replace(name=fit(item.name, IN_ALARM))
 
 
 def tile(item: Item, group: str, title: str) -> Tile:
     """Make a tile."""
     text = shorten(title, LONGEST)
-    width = sum(NARROW if ord(letter) < END_LATIN else 1 for letter in text)
+    width = NARROW * text_width(text)
     size = next((place for place, most in enumerate(WIDTHS) if width <= most), len(WIDTHS))
     return Tile(item, shorten(item.name, LONGEST), group_of(item, group), text, size)
 
 
 def group_up(items: Iterable[Item], group: str) -> list[Group]:
-    """Return the groups of all sources, those with most that are not well first."""
+    """Return the groups of all sources, by name."""
     ordered = sorted(items, key=lambda item: group_of(item, group))
     found = []
     for name, members in groupby(ordered, key=lambda item: group_of(item, group)):
         states = [item.state for item in members]
-        found.append(Group(name, states.count(State.OK), len(states)))
+        worst = min(states, key=lambda state: SEVERITY[state])
+        found.append(Group(name, worst, states.count(State.OK), len(states)))
     return found
 
 
 def usual_group(items: Sequence[Item]) -> str:
     """Return the label by which sources are grouped unless another one is chosen."""
-    labels = group_labels(items)
-    return next((name for name in USUAL_GROUPS if name in labels), "")
+    return usual_label(group_labels(items))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -142,10 +143,8 @@ class Overview:
 
     def _since(self, item: Item, line: list[Stretch]) -> tuple[float | None, bool]:
         """Return since when a source is in its state, and whether that may be longer."""
-        back = LOOKED_BACK.total_seconds() - 2 * item.source.gap
         if item.since is not None:
-            long = item.state is State.FAILURE and self.view.now.timestamp() - item.since > back
-            return item.since, long
+            return item.since, lasts_long(item, self.view.now)
         if self.window.until or item.state is State.NONE:
             return None, False
         begun = None
@@ -231,7 +230,15 @@ async def answer_board(floor: Floor, view: View, group: str) -> web.Response:
         newest_at=floor.newest_at,
         clock=clock,
         hour=view.hour,
+        long=partial(lasts_long, now=view.now),
     )
+
+
+def lasts_long(item: Item, now: datetime) -> bool:
+    """Return whether a state may have begun before the rows that tell since when it lasts."""
+    if item.since is None or item.state not in {State.FAILURE, State.PLANNED}:
+        return False
+    return now.timestamp() - item.since > LOOKED_BACK.total_seconds() - 2 * item.source.gap
 
 
 def state_words(view: View) -> dict[State, str]:

@@ -12,6 +12,8 @@ from receiver.web.looks import Look, look_of
 
 MOST_GROUPS: Final = 50
 """Values that a label may have to be offered for grouping."""
+USUAL_GROUPS: Final = ("line", "area", "hall", "site", "zone", "group", "job")
+"""Labels by which sources are grouped unless another one is chosen."""
 
 
 class Item(NamedTuple):
@@ -139,6 +141,12 @@ def group_labels(items: Sequence[Item]) -> list[str]:
             values.setdefault(name, Counter())[value] += 1
     most = min(MOST_GROUPS, max(2, len(items) // 2))
     return sorted(name for name, found in values.items() if 2 <= len(found) <= most)
+
+
+def usual_label(names: Iterable[str]) -> str:
+    """Return the label of these by which sources are grouped first; "" without one."""
+    known = set(names)
+    return next((name for name in USUAL_GROUPS if name in known), "")
 
 
 def counts(items: Iterable[Item]) -> dict[State, int]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
+from unicodedata import east_asian_width
 
 Labels = Mapping[str, str]
 
 PLACEHOLDER: Final = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)\}")
+PORT: Final = re.compile(r":[0-9]+$")
+HOST: Final = re.compile(r"(?P<host>[\w-]*[^\W\d][\w-]*)(\.[\w-]+)+(?P<port>:[0-9]+)?")
+"""A host with its domain; no address of numbers."""
 LONGEST: Final = 120
 """Characters of a name; a longer one is cut in its middle, since names often differ at the end."""
+WIDE: Final = 1.5
+"""Width of a letter of Korean, Chinese or Japanese, in Latin letters."""
 MOST_ADDED: Final = 3
 """Labels that are added to a name that several sources have."""
 
@@ -58,6 +64,18 @@ def shorten(text: str, most: int = LONGEST) -> str:
     return f"{text[: most - 1 - end]}…{text[-end:]}"
 
 
+def text_width(text: str) -> float:
+    """Return how wide a text is, in Latin letters; those of Korean are wider."""
+    return sum(WIDE if east_asian_width(letter) in "WF" else 1.0 for letter in text)
+
+
+def fit(text: str, room: float) -> str:
+    """Return a text without its middle if it is wider than so many Latin letters."""
+    lengths = range(len(text), 1, -1)
+    cut = (shorten(text, most) for most in lengths)
+    return next((short for short in cut if text_width(short) <= room), text[:1])
+
+
 def clashes(names: Mapping[int, str]) -> Iterable[list[int]]:
     """Return the ids of the sources with the same name, name by name."""
     by_name: dict[str, list[int]] = defaultdict(list)
@@ -77,3 +95,26 @@ def differing(sources: Mapping[int, Labels], template: str) -> list[str]:
         values[name] = {labels.get(name) for labels in sources.values()}
     found = [name for name, different in values.items() if len(different) > 1]
     return sorted(found, key=lambda name: -len(values[name]))[:MOST_ADDED]
+
+
+def brief_names(names: Sequence[str]) -> list[str]:
+    """Return names without the port, if all that have one have the same, and without domains.
+
+    Names that would be the same then are left as they are.
+    """
+    ports = {found[0] for name in names if (found := PORT.search(name))}
+    without = change(names, lambda name: PORT.sub("", name) or name) if len(ports) == 1 else names
+    return change(without, host_of)
+
+
+def host_of(name: str) -> str:
+    """Return a host without its domain, and any other name as it is."""
+    found = HOST.fullmatch(name)
+    return found["host"] + (found["port"] or "") if found else name
+
+
+def change(names: Sequence[str], how: Callable[[str], str]) -> list[str]:
+    """Return names changed, except those that would not be told apart any more."""
+    changed = [how(name) for name in names]
+    counted = Counter(changed)
+    return [new if counted[new] == 1 else name for name, new in zip(names, changed, strict=True)]

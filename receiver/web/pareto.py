@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from receiver.storage.reading.reports import CodeTime
-from receiver.web.names import shorten
+from receiver.web.names import fit
 
 WIDTH: Final = 860
 HIGH: Final = 190
@@ -15,7 +15,9 @@ TOP: Final = 40
 MOST: Final = 8
 """Bars; the table below has all codes."""
 CHARACTER: Final = 8.6
-"""Width of a character of a name."""
+"""Width of a Latin letter of a name."""
+SPACE: Final = 10
+"""Between two names."""
 CLOSE: Final = 34
 """Distance of a point from the top of its bar at which their texts would overlap."""
 
@@ -62,7 +64,7 @@ def draw_pareto(codes: Sequence[CodeTime], length: Callable[[float], str]) -> li
                 width=round(step * 0.6, 1),
                 height=round(height, 1),
                 code=code.code,
-                name=shorten(code.name or "", int(step / CHARACTER)),
+                name=fit(code.name or "", (step - SPACE) / CHARACTER),
                 time=length(code.down.total_seconds()),
                 times=code.times,
                 point=round(point, 1),

@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -23,7 +24,7 @@ from receiver.web.answers import View
 from receiver.web.display import percent
 from receiver.web.floor_pages import iso
 from receiver.web.headers import HEADERS
-from receiver.web.listing import MOST_GROUPS
+from receiver.web.listing import MOST_GROUPS, usual_label
 from receiver.web.names import name_sources
 from receiver.web.parameters import BadParameterError, read_choice, read_day, read_text, read_time
 from receiver.web.pareto import draw_pareto
@@ -33,6 +34,8 @@ from receiver.web.zones import DEFAULT, read_zone
 
 LONGEST: Final = timedelta(days=366)
 MOST_SOURCES: Final = 20_000
+COMPARED: Final = ("availability", "failures", "mttr_seconds", "mtbf_seconds", "down_seconds")
+"""Figures of the previous period that are in a file beside those of the period."""
 HEADINGS: Final = (
     *("name", "source_id", "sources", "availability", "up_seconds", "down_seconds"),
     *("planned_seconds", "unknown_seconds", "failures", "mttr_seconds", "mttf_seconds"),
@@ -62,6 +65,9 @@ class Report(NamedTuple):
     shift: str
     filter: tuple[str, str] | None
     lines: list[Line]
+    group: str
+    """The usual label by which a report by source has a line for each value, too; "": none."""
+    groups: list[Line]
     total: Line
     codes: list[CodeTime]
     labels: list[str]
@@ -113,15 +119,20 @@ class ReportReader:
         if self._by == reports.SHIFT:
             lines = await self._shift_lines(connection, (window, period.previous), shifts)
         else:
-            lines = self._lines(current, previous)
+            lines = self._lines(current, previous, self._by)
+        labels = [self._labels.get(one.source_id or 0, {}) for one in current]
+        known = group_labels(labels)
+        group, groups = "", []
+        if self._by == reports.SOURCE and self._filter is None:
+            group = usual_label(name for name, number in known.items() if number > 1)
+            groups = self._lines(current, previous, group) if group else []
         total = Line(
             *("", None, len(current), Sum.of(current)),
             None if previous is None else Sum.of(previous),
         )
-        labels = [self._labels.get(one.source_id or 0, {}) for one in current]
         return Report(
             *(kind, period, rules.time_zone, self._by, shift, self._filter),
-            *(lines, total, codes, group_labels(labels)),
+            *(lines, group, groups, total, codes, list(known)),
             *(rules.micro_stop.total_seconds(), shifts),
         )
 
@@ -181,11 +192,11 @@ class ReportReader:
         label, value = self._filter
         return self._labels.get(id_, {}).get(label, "") == value
 
-    def _lines(self, current: list[Figures], previous: list[Figures] | None) -> list[Line]:
-        now, earlier = self._groups(current), self._groups(previous or [])
+    def _lines(self, current: list[Figures], previous: list[Figures] | None, by: str) -> list[Line]:
+        now, earlier = self._groups(current, by), self._groups(previous or [], by)
         ids = {one.source_id or 0 for one in current}
         names: dict[int, str] = {}
-        if self._by == reports.SOURCE:
+        if by == reports.SOURCE:
             names = name_sources({id_: self._labels.get(id_, {}) for id_ in ids}, self._template)
         lines = []
         for group, members in now.items():
@@ -194,13 +205,13 @@ class ReportReader:
             lines.append(Line(name, id_, len(members), Sum.of(members), before))
         return sorted(lines, key=lambda line: (-line.figures.down, line.name.casefold()))
 
-    def _groups(self, found: Iterable[Figures]) -> dict[int | str, list[Figures]]:
+    def _groups(self, found: Iterable[Figures], by: str) -> dict[int | str, list[Figures]]:
         """Return figures by source, by its id, or by the value of a label."""
         groups: dict[int | str, list[Figures]] = defaultdict(list)
         for one in found:
             id_ = one.source_id or 0
-            label = self._labels.get(id_, {}).get(self._by, "")
-            groups[id_ if self._by == reports.SOURCE else label].append(one)
+            label = self._labels.get(id_, {}).get(by, "")
+            groups[id_ if by == reports.SOURCE else label].append(one)
         return groups
 
 
@@ -209,8 +220,8 @@ def as_period(window: tuple[datetime, datetime]) -> reported.Period:
     return reported.Period("", window[0].isoformat(), window[1].isoformat())
 
 
-def group_labels(found: Iterable[dict[str, str]]) -> list[str]:
-    """Return the labels by which figures can be grouped.
+def group_labels(found: Iterable[dict[str, str]]) -> dict[str, int]:
+    """Return the labels by which figures can be grouped, with the number of their values.
 
     Args:
         found: The labels of each source.
@@ -219,11 +230,11 @@ def group_labels(found: Iterable[dict[str, str]]) -> list[str]:
     for labels in found:
         for name, value in labels.items():
             values[name].add(value)
-    return sorted(
-        name
-        for name, known in values.items()
-        if 1 <= len(known) <= MOST_GROUPS and name not in RESERVED
-    )
+    return {
+        name: len(values[name])
+        for name in sorted(values)
+        if len(values[name]) <= MOST_GROUPS and name not in RESERVED
+    }
 
 
 async def answer_report(report: Report, view: View, common: dict[str, Any]) -> web.Response:
@@ -238,7 +249,7 @@ async def answer_report(report: Report, view: View, common: dict[str, Any]) -> w
         since=report.period.since.astimezone(zone),
         until=report.period.until.astimezone(zone),
         running=report.period.until > view.now,
-        pareto=draw_pareto(report.codes, view.length),
+        pareto=draw_pareto(report.codes, partial(view.length, brief=True)),
         compare=comparing(view),
         percent=percent,
         iso=iso,
@@ -264,12 +275,23 @@ def comparing(view: View) -> Callable[[float | None, float | None, str], str]:
 
 def answer_csv(report: Report, view: View) -> web.Response:
     """Answer `GET /reports.csv`; with a byte order mark, by which Excel knows that it is UTF-8."""
+    zone = read_zone(report.zone) or DEFAULT
+    ends = {"start": report.period.since, "end": report.period.until}
+    local = {
+        f"{name}_local": f"{time.astimezone(zone):%Y-%m-%d %H:%M:%S}" for name, time in ends.items()
+    }
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(HEADINGS)
-    for line in (*report.lines, report.total._replace(name=view.say("total"))):
-        values = record(line).values()
-        writer.writerow(["" if value is None else cell(value) for value in values])
+    writer = csv.DictWriter(
+        text,
+        [*ends, "by", *HEADINGS, *(f"previous_{name}" for name in COMPARED), *local, "time_zone"],
+    )
+    writer.writeheader()
+    common = {name: time.isoformat() for name, time in ends.items()} | local
+    total = report.total._replace(name=view.say("total"))
+    kinds = [*((report.by, line) for line in report.lines), (reports.TOTAL, total)]
+    for by, line in kinds:
+        values = {**common, "time_zone": report.zone, "by": by, **record(line), **previous(line)}
+        writer.writerow({name: cell(value) for name, value in values.items()})
     return download(text.getvalue().encode("utf-8-sig"), "text/csv", file_name(report, "csv"))
 
 
@@ -297,6 +319,12 @@ def record(line: Line) -> dict[str, object]:
         *(figures.mtbf, figures.micro_stops, figures.micro_stop_time),
     )
     return dict(zip(HEADINGS, values, strict=True))
+
+
+def previous(line: Line) -> dict[str, object]:
+    """Return the figures of the previous period that are compared, by their names."""
+    before = {} if line.previous is None else record(line._replace(figures=line.previous))
+    return {f"previous_{name}": before.get(name) for name in COMPARED}
 
 
 def file_name(report: Report, kind: str) -> str:

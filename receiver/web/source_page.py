@@ -100,6 +100,7 @@ async def answer_source(
         earlier=iso(since),
         earlier_since=iso(since - (until - since)) if window.since else None,
         iso=iso,
+        span=spanned(window, since, until),
         line=line,
         ticks=ticks(since, until, view.zone),
         legend=overview.legend([line]),
@@ -112,6 +113,13 @@ async def answer_source(
         most=MAX_TEXT,
     )
     return remember(response, view, secret)
+
+
+def spanned(window: Window, since: datetime, until: datetime) -> dict[str, str]:
+    """Return the parameters of a link to the rows of a range, if it does not end now."""
+    if window.until is None:
+        return {} if window.name == CUSTOM else {"range": window.name}
+    return {"range": CUSTOM, "since": iso(since), "until": iso(until)}
 
 
 def list_states(

@@ -112,10 +112,10 @@ def run_demo(data_dir: Path, sender: str, duration: str) -> str:
     assert f"http://{listen}/api/v1/write" in output
     assert str(data_dir / "demo") in output
     assert re.search(r"^[1-9]\d* rows were written$", output, re.MULTILINE)
-    assert re.search(
-        r"^\d\d:\d\d:\d\d +127\.0\.0\.1:\d+ +\d\d:\d\d:\d\d +[A-Z]", output, re.MULTILINE
-    ), "no row in app_logs"
-    reading = r"^\d\d:\d\d:\d\d +127\.0\.0\.1:\d+ +[AB] +[\d.]+ +(true|false) +\d+ *$"
+    assert re.search(r"^\d\d:\d\d:\d\d +station-\d +\d\d:\d\d:\d\d +[A-Z]", output, re.MULTILINE), (
+        "no row in app_logs"
+    )
+    reading = r"^\d\d:\d\d:\d\d +station-\d +[AB] +[\d.]+ +(true|false) +\d+ *$"
     assert re.search(reading, output, re.MULTILINE), "no row in press_readings"
     assert not processes(str(data_dir))
     return output
@@ -238,3 +238,15 @@ def test_the_health_check_of_the_image_tells_whether_the_receiver_is_ready(data_
         process.terminate()
         assert process.wait(timeout=60) == 0
     assert not healthy()
+
+
+def test_another_start_goes_on_with_the_same_sources(
+    data_dir: Path, empty_database_url: str
+) -> None:
+    for _ in range(2):
+        flags = ("--sender", "builtin", "--duration", "8s", "--listen", "127.0.0.1:0")
+        with demo(data_dir, *flags, "--database-url", empty_database_url) as process:
+            assert process.wait(timeout=120) == 0, (data_dir / "output").read_text()
+    names = "SELECT string_agg(DISTINCT labels ->> 'instance', ' ') FROM sources"
+    found = asyncio.run(run_in(empty_database_url, names))
+    assert found == "station-1 station-2 station-3"

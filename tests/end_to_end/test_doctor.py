@@ -58,7 +58,7 @@ async def test_a_real_prometheus(database_url: str, make_settings: MakeSettings)
         settings = make_settings(listen="{}:{}".format(*receiver.address))
         configuration = redirect(
             load_configuration(),
-            targets=[target],
+            targets={"station-1": target},
             url=receiver.url(),
             interval=timedelta(seconds=1),
         )

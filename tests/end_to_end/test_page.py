@@ -39,6 +39,11 @@ PAGES = [
     *("/", "/?group=job", "/board", "/source?id=1", "/reports", "/calendar"),
     *("/logs", "/rejected", "/codes"),
 ]
+MORE_PAGES = [
+    *("/?q=cam", "/?q=nothing", "/board?group=job", "/reports?kind=week&by=job"),
+    *("/reports?day=2020-01-01", "/logs?code=2", "/source?id=1&range=7d", "/nowhere"),
+    *("/?page=x", "/source?id=99999"),
+]
 ELSEWHERE = "receiver.test"
 """A name of this machine that browsers take for another one, so that HTTP is not secure."""
 WIDTHS = [320, 360, 480, 768, 1024, 1280, 1920, 3840]
@@ -200,19 +205,55 @@ AXE = "axe.run(document, {resultTypes: ['violations']})"
 
 @pytest.mark.parametrize(("scheme", "locale"), [("light", "ko-KR"), ("dark", "en-US")])
 async def test_axe_finds_nothing(
-    browser: Browser, receiver: Running, scheme: Literal["light", "dark"], locale: str
+    browser: Browser,
+    receiver: Running,
+    connection: asyncpg.Connection,
+    scheme: Literal["light", "dark"],
+    locale: str,
 ) -> None:
+    await connection.execute(
+        "INSERT INTO planned_stops (started_at, ended_at, reason) "
+        "SELECT now() - i * INTERVAL '1 day', now() - i * INTERVAL '23 h', 'lunch' "
+        "FROM generate_series(2, 3) AS i"
+    )
     source = (files("axe_playwright_python") / "axe.min.js").read_text()
     async with opened(browser, color_scheme=scheme, locale=locale) as (page, _):
-        for path in PAGES:
+        for path in [*PAGES, *MORE_PAGES]:
             await page.goto(receiver.url(path))
             await page.evaluate(OPEN_ALL)
+            if path in {"/?q=cam", "/board?group=job"}:
+                await page.evaluate("stale()")
             # By the debugger, since the page allows no scripts but its own.
             session = await page.context.new_cdp_session(page)
             await session.send("Runtime.evaluate", {"expression": source})
             found = await page.evaluate(AXE)
             shown = [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]]
             assert shown == [], path
+
+
+async def test_pages_are_printed_dark_on_white(browser: Browser, receiver: Running) -> None:
+    style = "(part) => [getComputedStyle(part).backgroundColor, getComputedStyle(part).color]"
+    for scheme in ("light", "dark"):
+        async with opened(browser, color_scheme=scheme) as (page, _):
+            await page.goto(receiver.url("/reports"))
+            await page.emulate_media(media="print")
+            for part in ("body", ".card >> nth=0"):
+                assert await page.locator(part).evaluate(style) == [
+                    "rgb(255, 255, 255)",
+                    "rgb(0, 0, 0)",
+                ]
+            assert not await page.locator("form >> nth=0").is_visible()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_what_needs_scripts_is_shown_with_them_only(
+    browser: Browser, receiver: Running, scripts: bool
+) -> None:
+    async with opened(browser, java_script_enabled=scripts) as (page, _):
+        await page.goto(receiver.url("/reports"))
+        assert await page.locator("#print").is_visible() == scripts
+        await page.goto(receiver.url("/"))
+        assert await page.locator("#pause").is_visible() == scripts
 
 
 def shown_in(zone: timedelta, exact: str) -> str:

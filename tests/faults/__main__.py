@@ -1,6 +1,6 @@
 """Harm receivers for as long as you like, and see whether anything was lost or doubled.
 
-    python -m tests.faults --seed 7 --minutes 10 [--replicas 2]
+    python -m tests.faults --seed 7 --minutes 10 [--replicas 2] [--citus]
 
 A load runs all the time: scrapes of applications whose clocks jump, mostly with the two halves of a
 pair in different requests, some halves much later; requests sent again after their
@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.faults.harness import (
+    CLUSTER_FAULTS,
     RECEIVER_FAULTS,
     SERVER_FAULTS,
     SESSION_FAULTS,
@@ -34,9 +35,11 @@ from tests.faults.harness import (
     world,
 )
 from tests.faults.load import Verdict
+from tests.faults.nodes import Cluster
 from tests.faults.processes import Server
 
 KINDS = (RECEIVER_FAULTS, SERVER_FAULTS, SESSION_FAULTS)
+KINDS_OF_CLUSTER = (*KINDS, CLUSTER_FAULTS)
 
 
 class Run:
@@ -44,13 +47,16 @@ class Run:
 
     def __init__(self, stage: World) -> None:
         self._stage = stage
+        self._kinds = KINDS_OF_CLUSTER if stage.server.workers else KINDS
         self.faults: Counter[str] = Counter()
 
     async def harm(self, seconds: float) -> None:
         """Bring about one fault after another, now and then one of each kind at once."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            kinds = self._stage.chance.sample(KINDS, self._stage.chance.choice((1, 1, 1, 2, 3)))
+            kinds = self._stage.chance.sample(
+                self._kinds, self._stage.chance.choice((1, 1, 1, 2, 3))
+            )
             chosen = [self._stage.chance.choice(kind) for kind in kinds]
             sys.stderr.write(f"{', '.join(fault.__name__ for fault in chosen)}\n")
             async with asyncio.TaskGroup() as tasks:
@@ -111,8 +117,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument(
+        "--citus",
+        action="store_true",
+        help="on a coordinator and two workers, from installed programs",
+    )
     arguments = parser.parse_args()
-    with Server() as server:
+    with Cluster() if arguments.citus else Server() as server:
         try:
             return 0 if asyncio.run(go(server, arguments)).good else 1
         except Exception:  # noqa: BLE001  whatever it is, it is a failure of the run

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faults.nodes import Cluster
 from tests.faults.processes import Database, Server
 
 
@@ -18,7 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server() as server:
+    """With RECEIVER_TEST_CITUS_URL a cluster, though not that one: others may be using it."""
+    with Cluster() if os.environ.get("RECEIVER_TEST_CITUS_URL") else Server() as server:
         yield server
 
 

@@ -42,6 +42,18 @@ SETTINGS: Final = {
 MANY_TIMES: Final = 15
 
 
+FIND_SHARDS: Final = """
+SELECT shardid FROM pg_dist_shard WHERE logicalrelid = 'app_logs'::regclass ORDER BY 1
+"""
+# From which node to which other one a shard can move.
+FIND_MOVE: Final = """
+SELECT here.nodeid, target.nodeid FROM pg_dist_placement p
+JOIN pg_dist_node here USING (groupid)
+JOIN pg_dist_node target ON target.groupid NOT IN (0, here.groupid)
+WHERE p.shardid = $1 ORDER BY target.nodeid LIMIT 1
+"""
+
+
 class World(NamedTuple):
     """What faults happen to."""
 
@@ -79,7 +91,7 @@ async def world(
     """Receivers that are ready, on a fresh database; a load begins with `sender.sending`."""
     async with (
         server.database() as database,
-        replicas(directory, database.url, count, **SETTINGS) as every,
+        replicas(directory, database.url, count, **{**SETTINGS, **server.settings}) as every,
     ):
         await asyncio.gather(*(one.start() for one in every))
         yield World(server, database, every, Sender(every, seed), random.Random(seed))
@@ -150,6 +162,8 @@ async def backend_crashed(world: World) -> None:
 async def disk_full(world: World) -> None:
     """The disk of `app_logs` fills up; then somebody makes room."""
     server = world.server
+    if server.workers:
+        raise NotHereError("a tablespace is that of one node")
     name = f"small_{secrets.token_hex(4)}"
     async with small_disk(server) as disk:
         await server.execute(f"CREATE TABLESPACE {name} LOCATION '{disk}'")
@@ -213,6 +227,52 @@ def filled(disk: Path) -> Iterator[None]:
         balloon.unlink()
 
 
+# --- faults of the nodes that have the rows, and of moving them --------------------------------
+
+
+def of_worker(world: World) -> World:
+    """The same with one of the workers in place of the coordinator.
+
+    Raises:
+        NotHereError: there are none.
+    """
+    if not world.server.workers:
+        raise NotHereError("only a cluster has workers; RECEIVER_TEST_CITUS_URL asks for one")
+    return world._replace(server=world.chance.choice(world.server.workers))
+
+
+async def worker_stopped_at_once(world: World) -> None:
+    await server_stopped_at_once(of_worker(world))
+
+
+async def worker_restarted(world: World) -> None:
+    await server_restarted(of_worker(world))
+
+
+async def worker_paused(world: World) -> None:
+    await server_paused(of_worker(world))
+
+
+async def worker_backend_crashed(world: World) -> None:
+    await backend_crashed(of_worker(world))
+
+
+async def worker_backends_terminated(world: World) -> None:
+    await backends_terminated(of_worker(world))
+
+
+async def shards_moved(world: World) -> None:
+    """A part of the rows moves to another node and back, while more come in."""
+    of_worker(world)
+    async with world.server.session(world.database.name) as connection:
+        shard = world.chance.choice([id_ for (id_,) in await connection.fetch(FIND_SHARDS)])
+        for _ in range(2):
+            (source, target) = await connection.fetchrow(FIND_MOVE, shard)
+            move = "SELECT citus_move_shard_placement($1, $2, $3)"
+            await connection.execute(move, shard, source, target)
+            await world.sender.more()
+
+
 # --- faults of sessions -------------------------------------------------------------------------
 
 
@@ -232,7 +292,9 @@ async def backend_terminated_in_copy(world: World) -> None:
 
 async def ended_in_copy(world: World, holder: asyncpg.Connection) -> bool:
     """Whether a COPY was caught, or cannot be since the lock is lost."""
-    during_copy = "state = 'active' AND query LIKE 'COPY%'"
+    # With more in a transaction, hardly any row comes by COPY on a cluster while the lock is held.
+    waits = "wait_event_type = 'Lock'" if world.server.workers else "query LIKE 'COPY%'"
+    during_copy = f"state = 'active' AND {waits}"
     return await world.server.terminate(world.database.name, during_copy) > 0 or holder.is_closed()
 
 
@@ -322,4 +384,12 @@ SESSION_FAULTS: Final[tuple[Fault, ...]] = (
     statement_timeout_tiny,
     server_read_only,
 )
-ALL_FAULTS: Final = (*RECEIVER_FAULTS, *SERVER_FAULTS, *SESSION_FAULTS)
+CLUSTER_FAULTS: Final[tuple[Fault, ...]] = (
+    worker_stopped_at_once,
+    worker_restarted,
+    worker_paused,
+    worker_backend_crashed,
+    worker_backends_terminated,
+    shards_moved,
+)
+ALL_FAULTS: Final = (*RECEIVER_FAULTS, *SERVER_FAULTS, *SESSION_FAULTS, *CLUSTER_FAULTS)

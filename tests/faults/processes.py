@@ -13,10 +13,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -90,24 +90,46 @@ class Database(NamedTuple):
     url: str
 
 
-class Server:
-    """A PostgreSQL of the test's own, from `with` to the end of it."""
+class Postgres(Protocol):
+    """A server that can be started and stopped."""
 
-    def __init__(self) -> None:
+    url: str
+    """Of a database of the superuser's, once it was started."""
+
+    def start(self) -> str: ...
+
+    def stop(self) -> None: ...
+
+
+class Server:
+    """A PostgreSQL of the test's own, from `with` to the end of it.
+
+    Args:
+        make: Makes it, with its data in `postgres` in a directory.
+    """
+
+    sessions = "application_name = 'receiver'"
+    """Which of its sessions are those of receivers."""
+
+    def __init__(self, make: Callable[[Path], Postgres] = EmbeddedPostgres) -> None:
         # PostgreSQL runs as a user of its own when the tests run as root, and must get there.
         self.directory = Path(tempfile.mkdtemp(prefix="receiver-faults-"))
         self.directory.chmod(0o711)
-        self.embedded = EmbeddedPostgres(self.directory)
+        self.postgres = make(self.directory)
+        self.settings: Mapping[str, object] = {}
+        """Settings that receivers need there."""
+        self.workers: list[Server] = []
+        """The nodes with the rows, where this is the coordinator of a cluster."""
 
     def __enter__(self) -> Self:
-        self.embedded.start()
+        self.postgres.start()
         asyncio.run(self.execute(f"ALTER SYSTEM SET max_connections = {MAX_CONNECTIONS}"))
-        self.embedded.stop()
-        self.embedded.start()
+        self.postgres.stop()
+        self.postgres.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.embedded.stop()
+        self.postgres.stop()
         shutil.rmtree(self.directory)
 
     @property
@@ -115,11 +137,11 @@ class Server:
         return postmaster(self.directory)
 
     async def start(self) -> None:
-        await asyncio.to_thread(self.embedded.start)
+        await asyncio.to_thread(self.postgres.start)
 
     async def stop(self) -> None:
         """Stop in order, though without waiting for clients to leave."""
-        await asyncio.to_thread(self.embedded.stop)
+        await asyncio.to_thread(self.postgres.stop)
 
     async def stop_at_once(self) -> None:
         """Stop so that the next start has to recover, as after a power cut."""
@@ -149,7 +171,7 @@ class Server:
 
         async def connected() -> bool:
             with suppress(*NOT_REACHED):
-                connections.append(await asyncpg.connect(self.embedded.url, database=database))
+                connections.append(await asyncpg.connect(self.postgres.url, database=database))
             return bool(connections)
 
         await until(connected)
@@ -172,8 +194,8 @@ class Server:
         with suppress(*NOT_REACHED):
             async with self.session() as connection:
                 rows = await connection.fetch(
-                    "SELECT pid FROM pg_stat_activity WHERE application_name = 'receiver' "
-                    f"AND datname = $1 AND {which}",
+                    f"SELECT pid FROM pg_stat_activity WHERE {self.sessions} AND datname = $1 "
+                    f"AND {which}",
                     database,
                 )
             return [row["pid"] for row in rows]
@@ -196,7 +218,7 @@ class Server:
         await self.execute(
             f"CREATE DATABASE {name} OWNER {name} ENCODING 'UTF8' TEMPLATE template0"
         )
-        url = urlsplit(self.embedded.url)._replace(netloc=f"{name}@", path=f"/{name}").geturl()
+        url = urlsplit(self.postgres.url)._replace(netloc=f"{name}@", path=f"/{name}").geturl()
         yield Database(name, url)
         await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await self.execute(f"DROP ROLE {name}")

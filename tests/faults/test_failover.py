@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import asyncpg
 import pytest
 
+from receiver.embedded import EmbeddedPostgres
 from receiver.embedded.system import Account, run
 from tests.faults.harness import SETTINGS, world
 from tests.faults.load import NOW, Sender
@@ -37,7 +38,8 @@ class Standby:
     def __init__(self, primary: Server) -> None:
         self.data = primary.directory / "standby"
         self._primary = primary
-        self._programs = Path(shlex.split(primary.embedded.psql_command)[0]).parent
+        assert isinstance(primary.postgres, EmbeddedPostgres)
+        self._programs = Path(shlex.split(primary.postgres.psql_command)[0]).parent
         owner = (primary.directory / "postgres").stat()
         self._account = Account(owner.st_uid, owner.st_gid) if os.geteuid() == 0 else None
 
@@ -114,7 +116,7 @@ async def database_on(primary: Server) -> AsyncIterator[Database]:
     name = "failover"
     await primary.execute(f"CREATE ROLE {name} LOGIN")
     await primary.execute(f"CREATE DATABASE {name} OWNER {name} ENCODING 'UTF8' TEMPLATE template0")
-    url = urlsplit(primary.embedded.url)._replace(netloc=f"{name}@", path=f"/{name}").geturl()
+    url = urlsplit(primary.postgres.url)._replace(netloc=f"{name}@", path=f"/{name}").geturl()
     yield Database(name, url)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from receiver.errors import BadRequestError
-from receiver.protocol import reading, symbols, v1, v2, wire
+from receiver.protocol import reading, sequences, strips, symbols, v1, v2, wire
 from receiver.protocol.series import SeriesCache
 from receiver.rows.tables import Catalogue
 from tests.fuzz.mutations import V1, V2, Mutator, Schema
@@ -101,7 +101,8 @@ def compare(
     version: Version,
     mutations: int,
     seed: int,
-    few: int = v2.FEW,
+    *,
+    at_once: bool = False,
     catalogue: Catalogue = KEPT,
 ) -> None:
     """Decode mutations and compare.
@@ -110,14 +111,27 @@ def compare(
         version: Which message to mutate.
         mutations: How many to decode.
         seed: What they depend on.
-        few: Series of a request from which on 2.0 checks them at once.
+        at_once: Whether series are checked and recognized at once however few they are.
         catalogue: Which series are kept.
 
     Raises:
         AssertionError: a decoder says something else than protobuf does.
     """
-    with patch.object(v2, "FEW", few):
+    with few_at_once() if at_once else nullcontext():
         decode_mutations(version, mutations, seed, catalogue)
+
+
+@contextmanager
+def few_at_once() -> Iterator[None]:
+    """Let decoders check series, and compare them with those before, as if they were many."""
+    with (
+        patch.object(v2, "FEW", 1),
+        patch.object(sequences, "MIN_SIZE", 1),
+        patch.object(sequences, "GAPS", 2),
+        patch.object(sequences, "MAX_PAUSE", 1),
+        patch.object(strips, "BLOCK", 16),
+    ):
+        yield
 
 
 def decode_mutations(version: Version, mutations: int, seed: int, catalogue: Catalogue) -> None:
@@ -159,8 +173,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     for name, version in VERSIONS.items():
-        for few, catalogue in product((1, v2.FEW), (KEPT, SHARING)):
-            compare(version, arguments.mutations, arguments.seed, few, catalogue)
+        for at_once, catalogue in product((True, False), (KEPT, SHARING)):
+            compare(
+                version, arguments.mutations, arguments.seed, at_once=at_once, catalogue=catalogue
+            )
         print(f"{name}: {arguments.mutations} mutations mean what protobuf says")  # noqa: T201
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from receiver.config.settings import Settings
-from receiver.errors import SetupError
+from receiver.errors import ConflictingTransactionError, SetupError
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.reading.periods import Period
@@ -22,6 +22,8 @@ from receiver.storage.reading.reports import read_figures
 from receiver.storage.reading.tables import connect
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate, plan
+from receiver.storage.writing.records import Contents
+from receiver.storage.writing.writer import How, Writer
 from tests.cluster import find_workers, on_node, run
 from tests.conftest import MakeSettings
 from tests.receivers import Point, encode, receiving
@@ -29,6 +31,7 @@ from tests.tables import catalogue, press, robot, write_tables
 from tests.waiting import until
 
 NOW = 1_700_000_000_000
+LONG = timedelta(seconds=60)
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("RECEIVER_TEST_CITUS_URL"),
@@ -136,6 +139,22 @@ async def test_repeated_and_contradicting_samples_are_counted(
     assert 'reason="conflict",table="app_logs"} 1.0' in metrics.replace(", ", ",")
 
 
+async def test_sources_of_others_are_read_like_our_own(
+    settings: Settings, session: asyncpg.Connection
+) -> None:
+    async with receiving(settings):
+        await session.execute("INSERT INTO sources (labels, digest) VALUES ('{}', '')")
+        await session.execute(
+            "INSERT INTO app_logs (source_id, created_at, app_status, ocr_value) "
+            "SELECT id, now(), 1, now() FROM sources"
+        )
+
+        async def is_read() -> bool:
+            return bool(await session.fetchval("SELECT app_status FROM app_status_now") == 1)
+
+        await until(is_read)
+
+
 async def test_lost_connections_to_workers_cost_no_row(
     settings: Settings, session: asyncpg.Connection
 ) -> None:
@@ -171,6 +190,87 @@ async def test_lost_connections_to_workers_cost_no_row(
     assert await session.fetchval("SELECT count(*) FROM rejected_samples") == 0
     # Else the database could not be dropped.
     await session.execute("SELECT recover_prepared_transactions()")
+
+
+# The sources by the shards that their rows are on, and the nodes of those.
+FIND_SHARDS = """
+SELECT p.shardid, p.groupid, s.id, s.labels ->> 'instance'
+FROM sources s
+JOIN pg_dist_placement p ON p.shardid = get_shard_id_for_distribution_column('app_logs', s.id)
+ORDER BY p.shardid, s.id
+"""
+ADD_ROW = """
+INSERT INTO app_logs (source_id, created_at, app_status, ocr_value) VALUES ($1, $2, 0, $2)
+"""
+TOUCH = "UPDATE pending_rows SET arrived_at = now() WHERE source_id = $1"
+# Who waits for whom, on any node.
+WAITS = "SELECT EXISTS (SELECT FROM citus_lock_waits WHERE blocked_statement LIKE $1)"
+
+
+async def find_apart(session: asyncpg.Connection) -> Iterator[tuple[int, int]]:
+    """Find two sources on different nodes, in the order in which a batch locks their rows.
+
+    Returns:
+        Their ids and the numbers of their applications.
+    """
+    nodes: dict[int, tuple[int, int]] = {}
+    for _, node, id_, name in await session.fetch(FIND_SHARDS):
+        nodes.setdefault(node, (id_, int(name.removeprefix("app-"))))
+    return iter(nodes.values())
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["rows", "halves"])
+async def test_a_batch_that_deadlocks_over_nodes_is_written_again(
+    whole: bool,
+    settings: Settings,
+    session: asyncpg.Connection,
+    empty_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody's transaction takes rows of two nodes in another order; Citus ends the younger."""
+    conflicts: list[str] = []
+    write = Writer._write_somehow
+
+    async def watched(writer: Writer, contents: Contents, how: How) -> None:
+        try:
+            await write(writer, contents, how)
+        except ConflictingTransactionError as error:
+            conflicts.append(str(error))
+            raise
+
+    monkeypatch.setattr(Writer, "_write_somehow", watched)
+    async with receiving(settings.model_copy(update={"commit_timeout": LONG})) as receiver:
+        somebody = await asyncpg.connect(empty_database_url)
+        for source in range(8):
+            await receiver.send(*pair(0, source))
+        first, last = await find_apart(session)
+        if not whole:
+            await receiver.send(*(pair(1, source)[1] for _, source in (first, last)))
+
+        async def take(id_: int) -> None:
+            at = datetime.fromtimestamp(NOW / 1000 + 1, UTC)
+            if whole:
+                await somebody.execute(ADD_ROW, id_, at)
+            else:
+                await somebody.execute(TOUCH, id_)
+
+        transaction = somebody.transaction()
+        await transaction.start()
+        await take(last[0])
+        samples = [point for _, n in (first, last) for point in pair(1, n)[: 2 if whole else 1]]
+        sending = asyncio.create_task(receiver.post(encode(samples)))
+
+        async def waits() -> bool:
+            return bool(await session.fetchval(WAITS, "COPY%" if whole else "%pending_rows%"))
+
+        await until(waits)
+        await take(first[0])
+        await transaction.commit()
+        assert await sending == (204, "")
+        await somebody.close()
+    assert [conflict for conflict in conflicts if "distributed deadlock" in conflict]
+    assert await session.fetchval("SELECT count(*) FROM app_logs") == 8 + 2
+    assert await session.fetchval("SELECT count(*) FROM rejected_samples") == 0
 
 
 async def test_a_worker_takes_no_receiver(

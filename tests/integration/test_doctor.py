@@ -25,7 +25,7 @@ from tests.conftest import MakeSettings
 from tests.declaring import APP_LOGS, PRESSES, declare, with_columns
 from tests.logs import stop_refreshing
 from tests.receivers import receiving
-from tests.roles import as_role, execute, plain_role
+from tests.roles import as_role, execute, plain_role, run_script
 from tests.timescale import require_timescaledb
 from tests.waiting import until
 
@@ -253,14 +253,15 @@ async def test_every_declared_table_is_looked_at(
     for topic in ("tables", "declaration"):
         assert worst(found[topic]) is Level.PROBLEM
     await migrate(settings)
-    await connection.execute(
+    await run_script(
+        connection,
         f"""
-        {SOURCE};
+        {SOURCE}
         INSERT INTO press_states VALUES (7, 'UNREGISTERED_7');
         INSERT INTO "Press Line" (created_at, pressure, state, source_id)
         SELECT now() - INTERVAL '2 hours', 1, 7, id FROM sources;
         DROP INDEX "Press Line_created_at_idx"
-        """
+        """,
     )
     found = await found_in(settings)
     text = {
@@ -335,7 +336,7 @@ async def test_what_may_not_be_looked_at_hides_nothing_else(
         await execute(
             database_url,
             "REVOKE SELECT ON pg_settings FROM PUBLIC",
-            f"GRANT SELECT ON app_logs, error_codes, receiver_schema_version TO {role}",
+            f"GRANT SELECT ON error_codes, app_logs, receiver_schema_version TO {role}",
         )
         found = await found_in(make_settings(database_url=as_role(database_url, role)))
     for topic in ("writable", "pending"):

@@ -18,7 +18,7 @@ from receiver.storage.reading.stretches import Stretch, read_stretches
 from receiver.web import floor_pages
 from receiver.web.texts import TEXTS
 from tests.conftest import MakeSettings
-from tests.logs import add_logs, add_sources, logs
+from tests.logs import GIVE_LINES, add_logs, add_sources, logs
 from tests.pages import MARKUP, SOURCES, fill, showing
 from tests.receivers import Running
 
@@ -163,8 +163,7 @@ async def test_sources_are_searched_and_filtered(
     receiver: Running, connection: asyncpg.Connection, query: dict[str, Any], found: list[int]
 ) -> None:
     await add_sources(connection, 2)
-    lines = """UPDATE sources SET labels = labels || jsonb_build_object('line', chr(64 + id))"""
-    await connection.execute(lines)
+    await connection.execute(GIVE_LINES)
     start = datetime.now(UTC) - timedelta(minutes=1)
     await add_logs(connection, logs(1, [0] * 12, start=start) + logs(2, [2] * 12, start=start))
     page = await look(receiver, f"/?{urlencode(query)}")

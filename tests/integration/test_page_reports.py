@@ -14,7 +14,7 @@ import pytest
 from yarl import URL
 
 from tests.conftest import MakeSettings
-from tests.logs import add_logs, add_sources, logs
+from tests.logs import GIVE_LINES, add_logs, add_sources, logs
 from tests.pages import MARKUP, showing
 from tests.receivers import Running
 
@@ -32,9 +32,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
 async def history(connection: asyncpg.Connection) -> None:
     """Three hours of two lines, with failures of 10 and 2 minutes, and an hour the day before."""
     await add_sources(connection, 2)
-    await connection.execute(
-        "UPDATE sources SET labels = labels || jsonb_build_object('line', chr(64 + id))"
-    )
+    await connection.execute(GIVE_LINES)
     hour = [0] * 60
     failing = hour + [1] * 5 + [2] * 5 + [0] * 50 + [1] * 2 + [0] * 58
     await add_logs(connection, logs(1, failing, step=60) + logs(2, hour * 3, step=60))
@@ -102,11 +100,50 @@ async def test_a_report_has_the_figures_of_the_database(receiver: Running) -> No
 @pytest.mark.usefixtures("history")
 async def test_figures_of_groups_are_sums_of_times(receiver: Running) -> None:
     text = words(await look(receiver, f"{DAY}&by=line"))
-    assert "A 1 sources 93.3%" in text
-    assert "B 1 sources 100.0%" in text
+    assert "A 1 source 93.3%" in text
+    assert "B 1 source 100.0%" in text
     alone = words(await look(receiver, f"{DAY}&only=line=B"))
     assert "Availability 100.0%" in alone
     assert "No failure in this period." in alone
+
+
+@pytest.mark.usefixtures("history")
+async def test_a_report_by_source_has_the_lines_too(receiver: Running) -> None:
+    text = words(await look(receiver, DAY))
+    assert text.index("By line") < text.index("A 1 source 93.3%") < text.index("By source")
+    # Nothing is there twice in one of a line or by another label.
+    for more in ("&only=line=B", "&by=line", "&by=job"):
+        assert words(await look(receiver, DAY + more)).count("MTBF Micro-stops") == 1
+
+
+@pytest.mark.usefixtures("history")
+async def test_a_shift_is_two_clicks_away(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        "INSERT INTO report_shifts (name, starts, ends) "
+        "VALUES ('early', '06:00', '18:00'), ('late', '18:00', '06:00')"
+    )
+    page = await look(receiver, "/reports")
+    links = re.findall(r'class="button" href="([^"]*)"[^>]*><bdi>(early|late)', page)
+    assert [name for _, name in links] == ["early", "late"]
+    late = words(await look(receiver, "/" + links[1][0].replace("&amp;", "&")))
+    assert "Shift report · late" in late
+
+
+@pytest.mark.usefixtures("history")
+async def test_a_running_period_is_not_called_better_for_fewer_failures(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    now = datetime.now(UTC)
+    yesterday = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=6)
+    await add_logs(connection, logs(1, [0, 1, 0, 1, 0], start=yesterday, step=60))
+    await add_logs(connection, logs(1, [0] * 3, start=now - timedelta(seconds=3), step=1))
+    page = await look(receiver, "/reports?kind=day")
+    assert "compared with the whole one before" in words(page)
+    (failures,) = re.findall(r'id="failures".*?</a>', page)
+    assert "▼ 2" in failures
+    assert "better" not in failures
 
 
 @pytest.mark.usefixtures("history")
@@ -115,8 +152,13 @@ async def test_every_figure_leads_to_its_rows(receiver: Running) -> None:
     (rows,) = set(re.findall(r'href="(logs\?[^"]*code=1&[^"]*)"', page))
     assert (await look(receiver, "/" + rows.replace("&amp;", "&"))).count("<tr><td>") == 7
     source = re.findall(r'href="(source\?id=1&[^"]*)"', page)[0].replace("&amp;", "&")
-    states = re.findall(r'<tr id="at-\d+">.*?<bdi>(.*?)</bdi>', await look(receiver, "/" + source))
+    page = await look(receiver, "/" + source)
+    states = re.findall(r'<tr id="at-\d+">.*?<bdi>(.*?)</bdi>', page)
     assert states.count("DB_ERROR (1)") == 2
+    # Its rows are those of the same range.
+    (rows,) = re.findall(r'href="(logs\?[^"]*source=1[^"]*)"', page)
+    assert "since=2025-03-03T00%3A00%3A00Z" in rows
+    assert "until=2025-03-04T00%3A00%3A00Z" in rows
 
 
 @pytest.mark.usefixtures("history")
@@ -130,9 +172,11 @@ async def test_files_for_spreadsheets_and_programs(
         body = await response.read()
         assert response.content_type == "text/csv"
         assert "report-day-2025-03-03.csv" in response.headers["Content-Disposition"]
-    assert body.startswith(b"\xef\xbb\xbfname,")
+    assert body.startswith(b"\xef\xbb\xbfstart,end,by,name,")
     lines = list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))
     assert [line["name"] for line in lines] == ["cam-1", "'=1+1", "total"]
+    assert [line["by"] for line in lines] == ["source", "source", "total"]
+    assert {line["start_local"] for line in lines} == {"2025-03-03 00:00:00"}
     assert [line["failures"] for line in lines] == ["2", "0", "2"]
     assert [float(line["down_seconds"]) for line in lines] == [720, 0, 720]
     async with receiver.session.get(here(receiver, DAY.replace("?", ".json?"))) as response:

@@ -12,13 +12,16 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from receiver.storage.connection.connecting import is_distributed
 from tests.logs import Log, add_logs, add_sources, refresh, seconds, stop_refreshing
 
 DOCS = Path(__file__).parents[2] / "docs"
 ENGLISH, KOREAN = DOCS / "queries.md", DOCS / "queries.ko.md"
 REPORTS = DOCS / "reports.md"
+CITUS = DOCS / "citus.md"
 SEOUL = timezone(timedelta(hours=9))
 QUERY = re.compile(r"```sql\n(.*?)```(?:\s*```text\n(.*?)```)?", re.DOTALL)
+GRANT = re.compile(r"^ *(GRANT .*;)$", re.MULTILINE)
 
 
 def of_day(hour: int, minute: int) -> datetime:
@@ -90,10 +93,11 @@ async def test_the_queries_answer_what_is_shown(connection: asyncpg.Connection) 
 
 
 async def test_the_rights_that_are_shown_can_be_granted(connection: asyncpg.Connection) -> None:
-    grants = [query for query, _ in examples(ENGLISH) if query.startswith("GRANT")]
-    assert grants
+    documents = [ENGLISH, CITUS] if await is_distributed(connection) else [ENGLISH]
+    grants = [grant for document in documents for grant in GRANT.findall(document.read_text())]
+    assert len(grants) > len(documents)
     role = await connection.fetchval("SELECT current_database() || '_analyst'")
-    await connection.execute(f"CREATE ROLE {role}")
+    await connection.execute(f"CREATE ROLE {role} LOGIN")
     try:
         for grant in grants:
             await connection.execute(grant.replace("analyst", role))

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from receiver.protocol.generated import remote_read_pb2 as messages
+from tests.cluster import keep_keys
 from tests.conftest import MakeSettings
 from tests.messages import NOW, bits
 from tests.reading import Labels, Result, named, query, read, request
@@ -354,6 +355,7 @@ async def test_sources_that_somebody_changed(
         SELECT l.created_at + s.id * INTERVAL '1 s', 1, l.ocr_value, s.id FROM app_logs l, sources s
         """
     )
+    await keep_keys(connection)
     ids = [row["id"] for row in await connection.fetch("SELECT id FROM sources ORDER BY id")]
     found = dict(await find(receiver, named("app_status")))
     # Two have the same labels, and two have none.

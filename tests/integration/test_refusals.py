@@ -16,7 +16,7 @@ from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
-from tests.roles import as_role, plain_role
+from tests.roles import as_role, plain_role, run_script
 from tests.rows import (
     CATALOGUE,
     NOW,
@@ -44,7 +44,8 @@ CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION ref
 """
 
 POLICY = """
-ALTER TABLE {table} ENABLE ROW LEVEL SECURITY; ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
+ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {table} FORCE ROW LEVEL SECURITY;
 CREATE POLICY all_seen ON {table} FOR SELECT USING (true);
 CREATE POLICY certain ON {table} FOR INSERT WITH CHECK ({condition})
 """
@@ -73,7 +74,7 @@ BAD = "NEW.labels ->> 'instance' LIKE 'bad%'"
     [
         "ALTER TABLE sources ADD CHECK (labels ->> 'instance' NOT LIKE 'bad%')",
         "CREATE UNIQUE INDEX ON sources ((left(labels ->> 'instance', 3))) "
-        "WHERE labels ->> 'instance' LIKE 'bad%'; "
+        "WHERE labels ->> 'instance' LIKE 'bad%';\n"
         "INSERT INTO sources (labels, digest) VALUES ('{\"instance\": \"bad\"}', 'x')",
         "ALTER TABLE sources ADD site TEXT NOT NULL GENERATED ALWAYS AS "
         "(CASE WHEN labels ->> 'instance' LIKE 'bad%' THEN NULL ELSE 'a' END) STORED",
@@ -91,7 +92,7 @@ async def test_a_label_set_that_sources_does_not_take_harms_no_other(
 ) -> None:
     known = source("known")
     await writer.write(contents(row(known)))
-    await connection.execute(change)
+    await run_script(connection, change)
     good = [row(source(f"good{number}"), NOW + number) for number in range(20)]
     bad = [row(source(f"bad{number}"), NOW + number, status=7) for number in range(3)]
     half = status_alone(source("bad half"), status=-0.0)
@@ -269,7 +270,7 @@ async def test_a_policy_judges_each_row(
     condition: str,
 ) -> None:
     try:
-        await connection.execute(POLICY.format(table=table, condition=condition))
+        await run_script(connection, POLICY.format(table=table, condition=condition))
     except asyncpg.FeatureNotSupportedError as error:
         pytest.skip(f"TimescaleDB takes no policy where it compresses: {error}")
     async with plain_role(database_url) as role:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -48,6 +49,9 @@ async def test_a_day_as_csv_for_excel_and_pandas(
     assert (first["name"], first["failures"], first["down_seconds"]) == ("cam-1", "1", "10.0")
     assert float(first["availability"]) == pytest.approx(50 / 60)
     assert (second["name"], second["failures"], second["mttr_seconds"]) == ("cam-2", "0", "")
+    # Excel takes those for dates, and pandas the others for times with their zone.
+    assert datetime.strptime(first["start_local"], "%Y-%m-%d %H:%M:%S").hour == 0  # noqa: DTZ007
+    assert datetime.fromisoformat(first["start"]).utcoffset() == timedelta(0)
     assert await invoke("report", *DAY, "--format", "csv", "--codes") == 0
     (code,) = csv.DictReader(io.StringIO(capfdbinary.readouterr().out.decode("utf-8-sig")))
     assert (code["code"], code["times"], code["share"]) == ("2", "1", "1.0")

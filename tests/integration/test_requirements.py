@@ -15,12 +15,13 @@ import pytest
 
 from receiver.config.catalogue import built_in
 from receiver.config.settings import Settings
-from receiver.errors import SetupError
+from receiver.errors import SchemaError, SetupError
 from receiver.process.app import STORE
 from receiver.process.serve import serve
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import session
 from receiver.storage.schema import requirements, timescale
-from receiver.storage.schema.requirements import rights
+from receiver.storage.schema.requirements import RIGHTS_OF_CITUS, rights
 from receiver.storage.schema.revisions import check_schema, migrate
 from tests.conftest import MakeSettings
 from tests.receivers import Point, receiving
@@ -222,7 +223,7 @@ async def test_a_server_too_old(
 async def test_no_right_to_write(assert_refused: AssertRefused, database_url: str) -> None:
     async with plain_role(database_url) as role:
         await grant(database_url, role)
-        await execute(database_url, f"REVOKE INSERT ON app_logs, sources FROM {role}")
+        await execute(database_url, f"REVOKE INSERT ON sources, app_logs FROM {role}")
         await assert_refused(
             as_role(database_url, role),
             f"role {role} lacks INSERT on sources, INSERT on app_logs: ",
@@ -245,6 +246,39 @@ async def test_no_right_to_add_to_rows_that_may_lack_a_sample(
             "GRANT SELECT, INSERT, UPDATE, DELETE ON ",
             look_as=database_url,
         )
+
+
+async def test_the_rights_that_are_asked_for_are_enough(
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
+) -> None:
+    """To store rows, whole or sample by sample, and to show them."""
+    async with plain_role(database_url) as role:
+        settings = make_settings(
+            database_url=as_role(database_url, role),
+            migrate_on_start=False,
+            maintenance_interval="1s",
+        )
+        with pytest.raises(SchemaError, match=f"role {role} lacks ") as asked:
+            await check_schema(settings)
+        await connection.execute(str(asked.value).partition(" run ")[2])
+        async with receiving(settings) as receiver:
+            for _ in range(2):
+                await receiver.send(*scrape(NOW), *scrape(NOW + 1, 77))
+            await receiver.send(*scrape(NOW, 5))
+            for sample in scrape(NOW + 2):
+                await receiver.send(sample)
+            for path in ("/", "/board", "/logs", "/rejected", "/codes", "/reports", "/calendar"):
+                assert (await receiver.get(path))[0] == 200, path
+    assert await connection.fetchval("SELECT count(*) FROM app_logs") == 3
+    assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 1
+
+
+def scrape(timestamp: int, status: float = 0) -> list[Point]:
+    """The samples of one row."""
+    return [
+        ({"__name__": "app_status"}, timestamp, status),
+        ({"__name__": "ocr_value"}, timestamp, timestamp / 1000),
+    ]
 
 
 # --- what only takes a while -------------------------------------------------------------------
@@ -273,13 +307,13 @@ async def test_a_database_that_is_yet_to_be_made_is_waited_for(
 
 async def grant(database_url: str, role: str) -> None:
     """What is required of a role, no more."""
-    await execute(
-        database_url,
-        *(
-            f"GRANT {', '.join(granted)} ON {name} TO {role}"
-            for name, granted in rights(built_in()).items()
-        ),
-    )
+    connection = await asyncpg.connect(database_url)
+    required = rights(built_in())
+    if await is_distributed(connection):
+        required |= RIGHTS_OF_CITUS
+    for name, granted in required.items():
+        await connection.execute(f"GRANT {', '.join(granted)} ON {name} TO {role}")
+    await connection.close()
 
 
 @pytest.mark.parametrize("may_create", [True, False])

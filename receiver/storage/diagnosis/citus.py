@@ -44,6 +44,15 @@ GROUP BY nodename, nodeport ORDER BY 2 DESC LIMIT 1
 UNEVEN: Final = 1.5
 """Times of an even share from which on a node counts as too full."""
 
+# Those of our tables ($1) whose newest part is over.
+LACK_PARTS: Final = """
+SELECT c.relname FROM time_partitions p JOIN pg_class c ON c.oid = p.parent_table
+WHERE p.parent_table = ANY(
+    SELECT to_regclass(quote_ident(name)) FROM unnest($1::text[]) AS name
+)
+GROUP BY c.relname HAVING max(p.to_value::timestamptz) < now() ORDER BY 1
+"""
+
 HAS_DAEMON: Final = """
 SELECT EXISTS (
     SELECT FROM pg_stat_activity
@@ -150,6 +159,16 @@ async def find_distribution(connection: Connection, settings: Settings) -> list[
         ]
     if not await is_distributed(connection):
         return [note("the tables are not distributed", "run `receiver migrate`")]
+    lacking = [
+        name for (name,) in await connection.fetch(LACK_PARTS, [*settings.catalogue.by_name])
+    ]
+    if lacking:
+        return [
+            warning(
+                f"{', '.join(lacking)}: no part for the rows of now, which are deleted one by one",
+                "run `receiver migrate` as the owner of the table",
+            )
+        ]
     name, times = await connection.fetchrow(SKEW)
     if times is not None and times > UNEVEN:
         return [

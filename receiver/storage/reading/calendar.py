@@ -56,7 +56,7 @@ _COMMENT: Final = """
 INSERT INTO state_comments (table_name, source_id, started_at, cause, comment)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (table_name, source_id, started_at) DO UPDATE
-SET cause = EXCLUDED.cause, comment = EXCLUDED.comment, changed_at = now()
+SET cause = EXCLUDED.cause, comment = EXCLUDED.comment, changed_at = EXCLUDED.changed_at
 """
 
 

@@ -17,13 +17,14 @@ from receiver.config.table_names import ERROR_CODES
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
-from receiver.storage.schema.requirements import CALENDAR
+from receiver.storage.schema.dividing import divide_by_time
 from receiver.storage.schema.timescale import HAS_CITUS
+from receiver.storage.schema.views import view_names
 
 logger = logging.getLogger(__name__)
 
-REFERENCE: Final = ("sources", *CALENDAR)
-"""Tables of the receiver's own that every node has, those that others refer to first."""
+REFERENCE: Final = ("sources", "planned_stops", "state_comments")
+"""Tables of the receiver's own that every node has: the sources, and what goes with one of them."""
 
 KEYS: Final = "source_keys"
 """The sources once more, divided as their rows are: Citus looks up the rows of each on its node."""
@@ -34,6 +35,9 @@ COMMENT_KEYS: Final = (
     f"COMMENT ON TABLE {KEYS} IS 'The ids of sources, each on the node of its rows.'"
 )
 FILL_KEYS: Final = f"INSERT INTO {KEYS} SELECT id FROM sources ON CONFLICT DO NOTHING"
+
+VIEWS_OF_LOGS: Final = ("app_status_hourly", "app_status_intervals", "app_status_now")
+"""Views of the built-in table that no template makes."""
 
 # Whether this is a node that only holds shards, and how many of those there are.
 NODE: Final = """
@@ -139,11 +143,22 @@ async def plan_distribution(
         statements += [CREATE_KEYS, COMMENT_KEYS]
     if "rejected_samples" in new:
         statements += GIVE_SHARD_KEY
-    statements += [statement for name in full for statement in drop_triggers(name)]
+    tables = [name for name in catalogue.by_name if name in new and name in there]
+    statements += [statement for name in tables for statement in drop_triggers(name)]
+    for table in catalogue.tables:
+        if table.name in new and table.name not in full:
+            statements += await divide_by_time(connection, table, own_readers(catalogue))
     statements += (divide(name, divided_by[name], settings.shards) for name in new)
     if KEYS in new:
         statements.append(FILL_KEYS)
     return Distribution([KEEP_LOCAL, *statements, *drop_copies(full)] if statements else [], [])
+
+
+def own_readers(catalogue: Catalogue) -> list[str]:
+    """Return the names of the receiver's own views, and functions, that read tables."""
+    views = [name for table in catalogue.tables for name in view_names(table)]
+    names = [*VIEWS_OF_LOGS, *views]
+    return names + [f"{name}_between" for name in names if name.endswith("_intervals")]
 
 
 async def has_rows(connection: asyncpg.Connection, table: str) -> bool:

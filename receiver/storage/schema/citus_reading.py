@@ -34,11 +34,9 @@ COMMENT ON FUNCTION receiver_read IS 'All rows of a table that every node of Cit
 
 RULES: Final = (
     (
-        r"\b(sources|planned_stops|report_settings|report_shifts|report_holidays|code_classes|%3\$I)"
-        r"( (?:AS )?[a-z]\b)",
+        r"\b(sources|planned_stops|%3\$I)( (?:AS )?[a-z]\b)",
         r"receiver_read(NULL::\1)\2",
     ),
-    (r"FROM code_classes WHERE", "FROM receiver_read(NULL::code_classes) c WHERE"),
     # A batch's references can be checked at once on a node of its own only.
     (
         r"BEGIN\n    SELECT rolsuper",
@@ -69,8 +67,59 @@ WHERE p.pronamespace = to_regnamespace({OWN_SCHEMA}) AND p.proname = ANY($1::tex
 ORDER BY p.proname
 """
 
-# The same runs, source by source: the query of one is sent to its node as it is.
+# The same runs. Those of a few sources by a query of each, which is sent to its node; those of more
+# by one on each shard, at the same time, for Citus divides no recursive query.
 FOR_EACH_SOURCE: Final = r"""
+CREATE OR REPLACE FUNCTION receiver_run(query TEXT) RETURNS JSON
+LANGUAGE plpgsql STABLE SET jit_above_cost = -1
+AS $function$
+DECLARE
+    found JSON;
+BEGIN
+    EXECUTE query INTO found;
+    RETURN found;
+END;
+$function$;
+
+COMMENT ON FUNCTION receiver_run IS
+    'Runs a query on a node, without compiling it first, which takes seconds for each shard.';
+
+SELECT create_distributed_function('receiver_run(text)');
+
+CREATE OR REPLACE FUNCTION receiver_shard_runs(
+    table_name TEXT, code_column TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ, sources INT[],
+    max_gap INTERVAL
+) RETURNS TABLE (
+    source_id INT, code INT, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, rows BIGINT,
+    ongoing BOOLEAN
+)
+LANGUAGE plpgsql STABLE
+AS $function$
+DECLARE
+    query TEXT := replace(receiver_runs_query(
+        '%shard%', code_column,
+        format('(SELECT k.id FROM %%keys%% k WHERE k.id = ANY(%L::int[])) AS s', sources),
+        format('%L::timestamptz', since), format('%L::timestamptz', until),
+        format('%L::interval', max_gap)), '%', '%%');
+    shard RECORD;
+BEGIN
+    FOR shard IN
+        SELECT c.nodename, c.success, c.result FROM run_command_on_colocated_placements(
+            to_regclass(quote_ident(table_name)), 'source_keys',
+            format('SELECT receiver_run($receiver_run$SELECT COALESCE(json_agg(r), ''[]'') '
+                'FROM (%s) AS r$receiver_run$)',
+                replace(replace(query, '"%%shard%%"', '%1$s'), '%%keys%%', '%2$s'))) AS c
+    LOOP
+        IF NOT shard.success THEN
+            RAISE EXCEPTION 'node %: %', shard.nodename, shard.result;
+        END IF;
+        RETURN QUERY SELECT r.* FROM json_to_recordset(shard.result::json) AS r (
+            source_id INT, code INT, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, rows BIGINT,
+            ongoing BOOLEAN);
+    END LOOP;
+END;
+$function$;
+
 CREATE OR REPLACE FUNCTION receiver_code_runs(
     table_name TEXT, code_column TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ, sources INT[],
     max_gap INTERVAL DEFAULT NULL
@@ -88,15 +137,21 @@ DECLARE
         'r.ongoing FROM (%s) AS r', regexp_replace(query,
             '(\w)\.source_id >= s\.id AND \1\.source_id <= s\.id', '\1.source_id = s.id', 'g'));
     of_source INT;
+    first TIMESTAMPTZ := greatest(since, '4700-01-01 00:00Z BC');
+    last TIMESTAMPTZ := least(until, now() + INTERVAL '1 second');
     gap INTERVAL := least(max_gap, INTERVAL '1 day');
 BEGIN
     IF max_gap IS NULL THEN
         SELECT s.max_gap INTO gap FROM report_settings s;
     END IF;
+    IF cardinality(sources) > 50 THEN
+        RETURN QUERY SELECT * FROM receiver_shard_runs(
+            table_name, code_column, first, last, sources, gap);
+        RETURN;
+    END IF;
     FOREACH of_source IN ARRAY sources LOOP
         RETURN QUERY EXECUTE regexp_replace(written, '\ms\.id\M', of_source::text, 'g')
-        USING greatest(since, '4700-01-01 00:00Z BC'), least(until, now() + INTERVAL '1 second'),
-            gap;
+        USING first, last, gap;
     END LOOP;
 END;
 $function$;
@@ -189,7 +244,7 @@ GROUP BY 1, 2
 
 NOW: Final = """
 CREATE OR REPLACE VIEW app_status_now AS
-SELECT s.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l.app_status,
+SELECT k.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l.app_status,
     e.name AS error_name, e.description, l.ocr_value
 FROM source_keys k
 JOIN sources s ON s.id = k.id

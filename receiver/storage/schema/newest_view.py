@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from receiver.rows.tables import Table
-from receiver.storage.connection.places import quote
+from receiver.storage.connection.places import literal, quote
 from receiver.storage.schema.naming import unused
 from receiver.storage.schema.relations import Relation
 from receiver.storage.schema.table_statements import columns_of, sql_type
@@ -98,6 +98,9 @@ def now_view(
     # that is not silent.
     read = dict.fromkeys(column.reads for column in columns if column.reads)
     listed = ",\n    ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
+    if distributed:
+        # What divides the rows, so that others can be joined with the view on their nodes.
+        listed = listed.replace("s.id", "k.id", 1)
     yield f"""{create} {name} AS
 SELECT {listed}
 FROM {sources}
@@ -112,6 +115,25 @@ CROSS JOIN LATERAL (
         f"COMMENT ON VIEW {name} IS 'The newest row of each source. Rows that lie in the future do "
         "not count.'"
     )
+    yield grant_to_readers(table.name, f"{table.name}_now")
+
+
+def grant_to_readers(table: str, view: str) -> str:
+    """Write the statement that lets those read a view who may read its table."""
+    return f"""DO $grant$
+DECLARE
+    reader TEXT;
+BEGIN
+    FOR reader IN
+        SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+        FROM pg_class, aclexplode(relacl)
+        WHERE oid = {literal(quote(table))}::regclass AND privilege_type = 'SELECT'
+          AND grantee <> relowner
+    LOOP
+        EXECUTE format('GRANT SELECT ON %I TO %s', {literal(view)}, reader);
+    END LOOP;
+END;
+$grant$"""
 
 
 OWN: Final = "l.source_id >= s.id AND l.source_id <= s.id"

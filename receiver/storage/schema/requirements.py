@@ -165,6 +165,7 @@ def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
         **RIGHTS,
         **dict.fromkeys(catalogue.code_tables, ("SELECT", "INSERT")),
         **dict.fromkeys(catalogue.by_name, ("SELECT", "INSERT")),
+        **{f"{name}_now": ("SELECT",) for name in catalogue.by_name},
     }
 
 

@@ -18,6 +18,7 @@ from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.connection.places import LOOK_EVERYWHERE, quote
+from receiver.storage.schema.partitions import drop_old_part, find_parts
 from receiver.storage.schema.timescale import PLACE, is_hypertable
 
 AT_ONCE: Final = 5_000
@@ -147,11 +148,15 @@ async def delete_rejected(age: timedelta, connection: Connection, place: int) ->
 async def delete_rows(
     table: str, age: timedelta, connection: Connection, place: int
 ) -> tuple[int, int]:
-    """Delete the oldest rows of a table, from a time on; of a hypertable, the oldest chunk."""
+    """Delete the oldest rows of a table, from a time on; the oldest chunk or part at once."""
+    if await is_distributed(connection):
+        parts = await find_parts(connection, table)
+        if parts is not None and await drop_old_part(connection, parts, age):
+            return 1, place
+        query = DELETE_OLD_DISTRIBUTED.replace("{table}", quote(parts.others if parts else table))
+        return await fetch_step(connection, query, age, place)
     if not await is_hypertable(connection, table):
-        distributed = await is_distributed(connection)
-        query = DELETE_OLD_DISTRIBUTED if distributed else DELETE_OLD_ROWS
-        query = query.replace("{table}", quote(table))
+        query = DELETE_OLD_ROWS.replace("{table}", quote(table))
         return await fetch_step(connection, query, age, place)
     chunk_end = await connection.fetchval(FIND_OLD_CHUNK, table, age)
     if chunk_end is None:

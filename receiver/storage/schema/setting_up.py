@@ -18,6 +18,7 @@ from receiver.storage.schema.citus import KEEP_LOCAL, distribute, is_cluster, pl
 from receiver.storage.schema.citus_reading import adapt_functions, adapt_views
 from receiver.storage.schema.declaration import declare, difference
 from receiver.storage.schema.differences import find_difference
+from receiver.storage.schema.partitions import make_parts
 from receiver.storage.schema.policies import plan_policies, set_up_policies
 from receiver.storage.schema.requirements import require_schema
 from receiver.storage.schema.summary import set_up_summary
@@ -50,6 +51,8 @@ async def set_up(
         await change_tables(connection, found.tables)
     if await distribute(connection, settings, with_rows=with_rows):
         form = await adapt_reading(connection, catalogue)
+        for table in catalogue.tables:
+            await make_parts(connection, table)
         found = await find_difference(connection, catalogue, form)
     for change in found.views:
         await change_view(connection, change)

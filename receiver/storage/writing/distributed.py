@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from receiver.rows.reasons import BREAKING
 from receiver.rows.tables import Table
-from receiver.storage.connection.places import literal, quote
+from receiver.storage.connection.places import quote
 
 _WANTED: Final = """
 unnest($1::text[], $2::timestamptz[], $3::int[]) AS wanted (table_name, created_at, source_id)
@@ -81,6 +80,9 @@ INSERT INTO source_keys (id) SELECT id FROM unnest($1::int[]) AS source (id) ORD
 ON CONFLICT DO NOTHING
 """
 
+# A key is that of a source, so that the numbers differ only where one is missing.
+LACKS_KEYS: Final = "SELECT (SELECT count(*) FROM sources) > (SELECT count(*) FROM source_keys)"
+
 
 def find_rows(table: Table, results: str) -> str:
     """Write what `Statements.find` is for others; `results` are its columns of the row `t`."""
@@ -92,26 +94,9 @@ WHERE t.created_at BETWEEN $3 AND $4 AND t.source_id = ANY($5::int[])
 """
 
 
-def find_waiting(table: Table) -> str:
-    """Write what `pending.find_waiting` does for others, but for the locks."""
-    breaking = ", ".join(map(literal, BREAKING))
+def find_all_rows(table: Table, results: str) -> str:
+    """Write what finds all rows of these times ($1) and sources ($2), with less for each shard."""
     return f"""
-SELECT p.created_at, p.source_id, p.samples FROM pending_rows p
-WHERE p.table_name = {literal(table.name)} AND (
-    p.arrived_at < now() - $1::interval
-    OR EXISTS (
-        SELECT 1 FROM {quote(table.name)} t
-        WHERE t.source_id = p.source_id AND t.created_at = p.created_at
-          AND t.created_at BETWEEN $3 AND $4
-    )
-    OR EXISTS (
-        SELECT 1 FROM rejected_samples r
-        WHERE r.shard_key = p.source_id AND r.source_id = p.source_id
-          AND r.metric = ANY($5::text[])
-          AND r.timestamp_ms = (EXTRACT(EPOCH FROM p.created_at) * 1000)::bigint
-          AND r.table_name = p.table_name AND r.reason IN ({breaking})
-    )
-)
-ORDER BY p.created_at, p.source_id
-LIMIT $2
+SELECT {results} FROM {quote(table.name)} t
+WHERE t.created_at = ANY($1::timestamptz[]) AND t.source_id = ANY($2::int[])
 """

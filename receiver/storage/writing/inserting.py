@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -26,6 +26,9 @@ from receiver.storage.writing.records import (
 )
 from receiver.storage.writing.registry import DISCARDED
 from receiver.storage.writing.statements import statements_of
+
+FEW: Final = 2
+"""Rows for each one that is looked for, up to which all of its times and sources are read."""
 
 
 class Written(NamedTuple):
@@ -158,10 +161,18 @@ async def find_rows(
         return {}
     created_at, source_ids = zip(*map(KEY, records), strict=True)
     statements = statements_of(table)
-    found = await connection.fetch(
-        statements.find_distributed if await is_distributed(connection) else statements.find,
-        *(created_at, source_ids, created_at[0], created_at[-1], list({*source_ids})),
-    )
+    times, sources = list({*created_at}), list({*source_ids})
+    if await is_distributed(connection):
+        # Mostly all sources have a row at each time.
+        if len(times) * len(sources) <= FEW * len(records):
+            found = await connection.fetch(statements.find_all_distributed, times, sources)
+            wanted = {*map(KEY, records)}
+            return {key: tuple(row)[2:] for row in found if (key := (row[0], row[1])) in wanted}
+        find = statements.find_distributed
+    else:
+        find = statements.find
+    bounds = created_at[0], created_at[-1]
+    found = await connection.fetch(find, created_at, source_ids, *bounds, sources)
     return {(row[0], row[1]): tuple(row)[2:] for row in found}
 
 

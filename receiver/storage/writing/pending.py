@@ -126,37 +126,40 @@ RETURNING table_name, created_at, source_id, samples
 """
 
 
-def find_waiting(table: Table) -> str:
-    """Write a statement that locks incomplete rows that have nothing to wait for.
+def find_waiting(table: Table, *, distributed: bool = False) -> str:
+    """Write a statement that finds incomplete rows that have nothing to wait for.
 
     Those are rows that have waited longer than $1, that were stored without these samples, or of
     which a required sample was rejected, in another transaction that the one that brought them did
     not see. At most $2 of them, and none that a transaction works on: it will complete or settle
-    them itself. $3 and $4 bound `created_at`, $5 are the required columns' metrics.
+    them itself. $3 and $4 bound `created_at`, $5 are the required columns' metrics. They are
+    locked, unless Citus distributes the table: it locks no rows of several shards ahead of time.
     """
+    # Not `=`, which would make the order void: then, where statistics say that the table is nearly
+    # empty, all rows of a time may be read by the other index. Citus asks for it.
+    own = "=" if distributed else ">= p.source_id AND t.source_id <="
+    part = "r.shard_key = p.source_id AND" if distributed else ""
     breaking = ", ".join(map(literal, BREAKING))
     return f"""
 SELECT p.created_at, p.source_id, p.samples FROM pending_rows p
 WHERE p.table_name = {literal(table.name)} AND (
     p.arrived_at < now() - $1::interval
     OR (
-        -- Not `=`, which would make the order void: then, where statistics say that the table is
-        -- nearly empty, all rows of a time may be read by the other index.
         SELECT true FROM {quote(table.name)} t
-        WHERE t.source_id >= p.source_id AND t.source_id <= p.source_id
+        WHERE t.source_id {own} p.source_id
           AND t.created_at = p.created_at AND t.created_at BETWEEN $3 AND $4
         ORDER BY t.source_id LIMIT 1
     )
     OR EXISTS (
-        SELECT FROM rejected_samples r
-        WHERE r.source_id = p.source_id AND r.metric = ANY($5::text[])
+        SELECT 1 FROM rejected_samples r
+        WHERE {part} r.source_id = p.source_id AND r.metric = ANY($5::text[])
           AND r.timestamp_ms = (EXTRACT(EPOCH FROM p.created_at) * 1000)::bigint
           AND r.table_name = p.table_name AND r.reason IN ({breaking})
     )
 )
 ORDER BY p.created_at, p.source_id
 LIMIT $2
-FOR UPDATE SKIP LOCKED
+{"" if distributed else "FOR UPDATE SKIP LOCKED"}
 """
 
 
@@ -442,7 +445,7 @@ async def take_settled(
 ) -> list[Any]:
     """Take out what `find_waiting` finds; what another transaction has changed since is left."""
     found = await connection.fetch(
-        distributed.find_waiting(table), table.pair_timeout, MOST, *bounds, metrics
+        find_waiting(table, distributed=True), table.pair_timeout, MOST, *bounds, metrics
     )
     if not found:
         return []

@@ -9,7 +9,8 @@ from receiver.rows.model import Source
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Database
-from receiver.storage.writing.distributed import ADD_KEYS
+from receiver.storage.schema.citus import FILL_KEYS
+from receiver.storage.writing.distributed import ADD_KEYS, LACKS_KEYS
 from receiver.storage.writing.labels import digest, to_json
 from receiver.storage.writing.records import Refusal, pieces
 from receiver.storage.writing.registry import Allowance, Registry, Statements, beyond
@@ -77,6 +78,17 @@ class Sources:
         async with self._database.connection() as connection:
             if await is_distributed(connection):
                 await connection.execute(ADD_KEYS, ids)
+
+
+async def keep_all_keys(database: Database) -> None:
+    """Add the keys of sources that somebody else has added, where Citus distributes the tables.
+
+    Raises:
+        ReceiverError: as `database.translated` does.
+    """
+    async with database.connection() as connection:
+        if await is_distributed(connection) and await connection.fetchval(LACKS_KEYS):
+            await connection.execute(FILL_KEYS)
 
 
 def size_of(source: Source) -> int:

@@ -15,7 +15,7 @@ from typing import Final
 
 from receiver.rows.tables import Column, Table
 from receiver.storage.connection.places import literal, quote
-from receiver.storage.writing.distributed import find_rows
+from receiver.storage.writing.distributed import find_all_rows, find_rows
 from receiver.storage.writing.each import TIME
 
 KEY_COLUMNS: Final = ("created_at", "source_id")
@@ -77,6 +77,7 @@ FULL JOIN (
 WHERE COALESCE(wanted.source_id, 0) > 0 AND COALESCE(l.source_id, 0) > 0
 """
         self.find_distributed = find_rows(table, self._results("t."))
+        self.find_all_distributed = find_all_rows(table, self._results("t."))
         assigned = ", ".join(f"{name} = COALESCE(t.{name}, new.{name})" for name in self._values)
         samples = ", ".join(map(quote, self.columns[: 2 + table.width]))
         # Adds samples to rows that lack them; what is there stays. The bounds are as above.

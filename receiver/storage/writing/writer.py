@@ -61,6 +61,7 @@ from receiver.storage.writing.records import (
 )
 from receiver.storage.writing.references import References
 from receiver.storage.writing.rejecting import reject_samples
+from receiver.storage.writing.repeats import Repeats
 from receiver.storage.writing.sources import Sources
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ class Writer:
         self._codes = make_codes(database, catalogue, options.new_codes)
         self._chunks = Chunks(database, options.chunk_interval, options.new_chunks)
         self._references = References(database, enabled=options.checks_batches)
+        self._repeats = Repeats()
         # Sources of which the database has refused a row: theirs must not slow down all others.
         self._suspects: WeakSet[Source] = WeakSet()
         self._copy_rests_until = 0.0
@@ -264,6 +266,8 @@ class Writer:
         each = how is How.EACH
         written = Written(Fates(), [])
         met = Met({}, {}, [], Fates(), {})
+        if not each:
+            written, incomplete = await self._repeats.take(connection, incomplete)
         if incomplete:
             met = await meet(connection, incomplete, each=each)
             written = add(written, Written(met.fates, met.rejected))
@@ -280,7 +284,10 @@ class Writer:
             if table in rows:
                 written = add(written, await self._insert(connection, table, rows[table], how))
             if table in met.waiting:
-                written = add(written, await settle(connection, table, met.waiting[table]))
+                waiting = met.waiting[table]
+                settled = await settle(connection, table, waiting)
+                self._repeats.note(table, settled.fates[table.name, Fate.DUPLICATE], len(waiting))
+                written = add(written, settled)
         return written
 
     async def _ensure_codes(

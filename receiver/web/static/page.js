@@ -4,6 +4,7 @@
 const root = document.documentElement;
 const TIMEOUT = 4_000; // milliseconds for one update
 const STALE = 9_500; // after which the page says that it is not of now
+const FAILING = 6_000; // the same, if an update has failed
 const UNITS = document.body.dataset.units.split("|"); // days, hours, minutes, seconds
 const AGO = document.body.dataset.agoText;
 const ahead = Number(document.body.dataset.now) * 1000 - Date.now(); // of the receiver's clock
@@ -94,11 +95,13 @@ const pause = document.getElementById("pause");
 const lost = document.getElementById("lost-text");
 let heard = Date.now();
 let asking = false;
+let failed = false;
 
 const clock = (time) => new Date(time).toTimeString().slice(0, 8);
 
 function beat() {
   heard = Date.now();
+  failed = false;
   root.dataset.beat = root.dataset.beat === "b" ? "a" : "b";
   delete root.dataset.lost;
   const updated = document.getElementById("updated");
@@ -130,7 +133,7 @@ async function update() {
     if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
     beat();
   } catch {
-    if (Date.now() - heard >= STALE - 1_000) stale();
+    failed = true;
   } finally {
     asking = false;
   }
@@ -143,7 +146,7 @@ function keepFresh() {
   setInterval(update, every);
   setInterval(() => {
     run();
-    if (Date.now() - heard >= STALE) stale();
+    if (Date.now() - heard >= (failed ? FAILING : STALE)) stale();
   }, 1_000);
   document.addEventListener("visibilitychange", update);
   window.addEventListener("online", update);
@@ -158,6 +161,14 @@ function keepFresh() {
 
 if ("refresh" in root.dataset) keepFresh();
 else if ("reload" in root.dataset) setTimeout(() => location.reload(), 5_000);
+
+// --- printing ---
+
+const print = document.getElementById("print");
+if (print) {
+  print.hidden = false;
+  print.addEventListener("click", () => window.print());
+}
 
 // --- a timeline: what is pointed at, and dragging to zoom ---
 

@@ -13,14 +13,14 @@ TABLE = built_in().by_name["app_logs"]
 
 
 def test_every_row_is_whole_and_the_silent_application_ends_earlier() -> None:
-    samples = [sample for part in history(TABLE, ["a:1"], "job", NOW, Random(1)) for sample in part]
+    samples = [sample for part in history(TABLE, ["a"], "job", NOW, Random(1)) for sample in part]
     rows: dict[tuple[str, int], set[str]] = {}
     for series, timestamp, _ in samples:
         instance = dict(series.source.labels)["instance"]
         rows.setdefault((instance, timestamp), set()).add(series.column.name)
     assert all(columns == {"app_status", "ocr_value"} for columns in rows.values())
     newest = {name: max(at for other, at in rows if other == name) for name, _ in rows}
-    assert 0 <= NOW - newest["a:1"] / 1000 < 600
+    assert 0 <= NOW - newest["a"] / 1000 < 600
     silent = SILENT_FOR.total_seconds()
     assert silent <= NOW - newest[SILENT] / 1000 < silent + 600
 

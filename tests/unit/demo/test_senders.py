@@ -57,7 +57,7 @@ async def sending(fake: Fake) -> AsyncIterator[str]:
         target = f"127.0.0.1:{server.port}"
         configuration = redirect(
             load_configuration(),
-            targets=[target],
+            targets={"station-1": target},
             url=str(server.make_url("/write")),
             interval=timedelta(milliseconds=20),
         )
@@ -81,11 +81,11 @@ def decode(body: bytes) -> list[tuple[list[tuple[str, str]], float, int]]:
 
 async def test_the_builtin_sender_writes_as_prometheus_does() -> None:
     fake = Fake()
-    async with sending(fake) as target:
+    async with sending(fake):
         await until(lambda: bool(fake.bodies))
     first, second = decode(fake.bodies[0])[:2]
     job = load_configuration()["scrape_configs"][0]["job_name"]
-    common = [("instance", target), ("job", job)]
+    common = [("instance", "station-1"), ("job", job)]
     assert first[0] == [("__name__", "app_status"), ("camera", "3"), *common]
     assert first[1] == 2
     assert second[0] == [("__name__", "other"), *common]
@@ -117,9 +117,14 @@ async def test_the_builtin_sender_gives_up_what_is_refused(
 def test_redirecting_changes_addresses_and_interval_only() -> None:
     original = load_configuration()
     changed = redirect(
-        original, targets=["host:1"], url="http://x/api/v1/write", interval=timedelta(seconds=1.5)
+        original,
+        targets={"a": "host:1"},
+        url="http://x/api/v1/write",
+        interval=timedelta(seconds=1.5),
     )
-    assert changed["scrape_configs"][0]["static_configs"] == [{"targets": ["host:1"]}]
+    assert changed["scrape_configs"][0]["static_configs"] == [
+        {"targets": ["host:1"], "labels": {"instance": "a"}}
+    ]
     assert changed["remote_write"][0]["url"] == "http://x/api/v1/write"
     assert changed["remote_read"][0]["url"] == "http://x/api/v1/read"
     assert changed["global"]["scrape_interval"] == "1500ms"

@@ -6,7 +6,6 @@ import pytest
 
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v1 import Decoder
-from receiver.protocol.v2 import FEW
 from tests.fuzz.differential import VERSIONS, Version, compare
 from tests.fuzz.mutations import encode, parse
 from tests.meanings import KEPT, SHARING, meaning, read_older
@@ -20,16 +19,17 @@ def test_mutations_mean_what_protobuf_says(version: Version) -> None:
     compare(version, mutations=3000, seed=1)
 
 
-def test_mutations_mean_the_same_where_series_are_checked_at_once() -> None:
-    compare(VERSIONS["2.0"], mutations=3000, seed=2, few=1)
+@versions
+def test_mutations_mean_the_same_where_few_series_are_read_at_once(version: Version) -> None:
+    compare(version, mutations=3000, seed=2, at_once=True)
 
 
 @versions
-@pytest.mark.parametrize("few", [1, FEW], ids=["at once", "usual"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "usual"])
 def test_mutations_mean_the_same_where_metrics_feed_several_tables(
-    version: Version, few: int
+    version: Version, at_once: bool
 ) -> None:
-    compare(version, mutations=1000, seed=3, few=few, catalogue=SHARING)
+    compare(version, mutations=1000, seed=3, at_once=at_once, catalogue=SHARING)
 
 
 @versions

@@ -63,6 +63,41 @@ def test_sources_that_are_well_have_small_tiles_as_long_as_they_are_readable() -
     ]
 
 
+def test_planned_stops_take_no_room_from_alarms() -> None:
+    def planned(number: int) -> Board:
+        items = [item(place, State.PLANNED, instance=str(place)) for place in range(number)]
+        alarms = [item(100, State.FAILURE, instance="a"), item(101, State.SILENT, instance="b")]
+        return lay_out([*items, *alarms], "", 0, WORDS)
+
+    few = planned(3)
+    assert [tile.title for tile in few.alarms] == ["NETWORK_ERROR", "silent", *["planned"] * 3]
+    many = planned(30)
+    assert [tile.title for tile in many.alarms] == ["NETWORK_ERROR", "silent"]
+    assert many.turns == 1
+    assert {tile.item.state for tile in many.small} == {State.PLANNED}
+
+
+def test_names_are_cut_for_small_tiles_only_if_they_can_be_told_apart() -> None:
+    def small(ending: str) -> list[str]:
+        names = [f"inspection-station-number-{n}{ending}" for n in range(20)]
+        items = [item(place, State.OK, instance=name) for place, name in enumerate(names)]
+        return [tile.name for tile in lay_out(items, "", 0, WORDS).small]
+
+    assert small("")[-1] == "inspecti…number-9"
+    assert small("-of-the-hall-in-the-north") == []
+
+
+def test_groups_look_like_their_worst_source() -> None:
+    states = {"A": State.FAILURE, "B": State.SILENT, "C": State.PLANNED, "D": State.OK}
+    items = [
+        item(place * 200 + number, state if number == 0 else State.OK, line=line)
+        for place, (line, state) in enumerate(states.items())
+        for number in range(40)
+    ]
+    groups = lay_out(items, "line", 0, WORDS).groups
+    assert [(group.name, group.worst) for group in groups] == list(states.items())
+
+
 def test_the_same_port_of_all_is_left_out() -> None:
     assert board(1, 1).alarms[0].name == "10.1.0.0"
     mixed = [item(1, State.FAILURE, instance="a:1"), item(2, State.FAILURE, instance="a:2")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.web.names import LONGEST, name_sources, shorten
+from receiver.web.names import LONGEST, brief_names, fit, name_sources, shorten
 
 
 def test_a_name_is_the_instance_else_the_job_else_all_labels() -> None:
@@ -58,3 +59,30 @@ def test_no_two_names_are_the_same(sources: dict[int, dict[str, str]], template:
     assert names.keys() == sources.keys()
     assert all(names.values())
     assert len(set(names.values())) == len(sources)
+
+
+@pytest.mark.parametrize(
+    ("names", "brief"),
+    [
+        (["10.1.0.7:9100", "10.1.0.8:9100", "카메라-3"], ["10.1.0.7", "10.1.0.8", "카메라-3"]),
+        (["a:1", "a:2"], ["a:1", "a:2"]),
+        (["a:1", "a"], ["a:1", "a"]),
+        (["cam-1.hall.plant:9100", "cam-2.hall.plant:9100"], ["cam-1", "cam-2"]),
+        (
+            ["cam-1.north:1", "cam-1.south:1", "cam-2.south:1"],
+            ["cam-1.north", "cam-1.south", "cam-2"],
+        ),
+        (["cam-1.north:1", "cam-2.north:2"], ["cam-1:1", "cam-2:2"]),
+        (["Line 1. Press", "1.5"], ["Line 1. Press", "1.5"]),
+        ([":9100"], [":9100"]),
+    ],
+)
+def test_brief_names_leave_out_what_tells_nothing_apart(names: list[str], brief: list[str]) -> None:
+    assert brief_names(names) == brief
+
+
+def test_korean_letters_take_more_room() -> None:
+    assert fit("camera-12", 9) == "camera-12"
+    assert fit("camera-123", 9) == "came…-123"
+    assert fit("가나다라마바사", 9) == "가나다…바사"
+    assert fit("", 9) == ""

@@ -1,0 +1,242 @@
+"""Compares a message with series that came one after the other before, all at once, with numpy.
+
+A series has the same bytes whenever it comes, but for its value and its timestamp. Only where a
+value becomes zero, or is no longer, everything after it moves: senders leave out a zero.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from receiver.protocol.samples import DOUBLE, HEAD, TIMESTAMP_SIZE, ZERO_HEAD, ZERO_SIZE
+from receiver.protocol.series import Filtered
+from receiver.rows.model import Sample, Series
+
+Integers: TypeAlias = NDArray[np.int64]
+Bytes: TypeAlias = NDArray[np.uint8]
+
+ONE_BYTE: Final = 1 << 7
+"""Below it, a varint has one byte."""
+TWO_BYTES: Final = 1 << 14
+
+MARK: Final = bytes(byte | ONE_BYTE for byte in secrets.token_bytes(DOUBLE.size))
+"""Stands for a zero that was left out. No message can hold it but by chance, and none of its bytes
+is the tag of a field."""
+MARKED: Final = np.frombuffer(MARK, "<u8")[0]
+WRITTEN_OUT: Final = HEAD + MARK + ZERO_HEAD[-1:]
+ADDED: Final = len(WRITTEN_OUT) - len(ZERO_HEAD)
+"""Bytes that a series is longer whose zero is written out."""
+ZERO_WORD: Final = int.from_bytes(ZERO_HEAD[:2], "little")
+
+BLOCK: Final = 32 * 1024
+"""Bytes that are compared at once: there may be a difference soon, and more would not stay in a
+processor's cache."""
+
+
+class Text:
+    """A message to be compared.
+
+    Args:
+        message: As it was sent.
+        written_out: Whether to write out the zeros, as `MARK`, so that nothing moves where a value
+            becomes zero.
+    """
+
+    def __init__(self, message: bytes, *, written_out: bool) -> None:
+        self.written_out = written_out
+        self.zeros = find_zeros(message) if written_out else np.zeros(0, np.int64)
+        """Where samples without a value began that are written out, in the message as sent."""
+        starts = [0, *(self.zeros + len(ZERO_HEAD)).tolist()]
+        between = zip(starts, [*self.zeros.tolist(), len(message)], strict=True)
+        text = WRITTEN_OUT.join([message[start:end] for start, end in between])
+        self.data: Bytes = np.frombuffer(text, np.uint8)
+        # At each byte the number that begins there.
+        self.pairs: NDArray[np.uint16] = np.ndarray(len(text) - 1, "<u2", text, strides=(1,))
+        self.words: NDArray[np.uint64] = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))
+        self._moved = self.zeros + ADDED * np.arange(len(self.zeros))
+
+    def position(self, sent: int) -> int:
+        """Return where a position of the message as it was sent is here."""
+        return sent + ADDED * int(self.zeros.searchsorted(sent))
+
+    def sent(self, position: int) -> int:
+        """Return where a position was in the message as it was sent."""
+        return position - ADDED * int(self._moved.searchsorted(position))
+
+
+class Strip:
+    """Series that came one after the other, all of them known.
+
+    Args:
+        message: A message of nothing but these series.
+        encoded: The series.
+        sizes: Bytes of each up to the end of its sample.
+        found: What is known of each.
+        written_out: Whether to compare messages with their zeros written out.
+
+    Raises:
+        ValueError: the message is encoded in another way than senders do it.
+    """
+
+    def __init__(
+        self,
+        message: bytes,
+        encoded: Sequence[bytes],
+        sizes: Iterable[int],
+        found: Sequence[Series | Filtered | None],
+        *,
+        written_out: bool,
+    ) -> None:
+        text = Text(message, written_out=written_out)
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        widths = 2 + (lengths >= ONE_BYTE)
+        starts = first_of(widths + lengths)
+        if lengths.max() >= TWO_BYTES or len(message) != lengths.sum() + widths.sum():
+            raise ValueError("there is something else than series, or sizes take more bytes")
+        ends = starts + widths + np.fromiter(sizes, np.int64, len(encoded))
+        zero = np.frombuffer(message, np.uint8)[ends - TIMESTAMP_SIZE - 1] == ZERO_SIZE
+        if written_out and not np.array_equal(text.zeros, ends[zero] - ZERO_SIZE - 2):
+            raise ValueError("something else looks like the beginning of a sample")
+        added = ADDED * zero if written_out else np.zeros_like(lengths)
+        starts += first_of(added)
+        ends += np.cumsum(added)
+        self.written_out = written_out
+        self.starts = np.append(starts, len(text.data))
+        """Where each begins, and the end."""
+        self.values = ends - TIMESTAMP_SIZE - DOUBLE.size
+        """Where the value of each begins, if it is not left out."""
+        self.mask = np.full(len(text.data), 0xFF, np.uint8)
+        """Bits that are the same whenever a series comes."""
+        self.mask[spread(self.values if written_out else self.values[~zero], DOUBLE.size)] = 0
+        # The bits that say how long the timestamp is stay.
+        self.mask[spread(ends - TIMESTAMP_SIZE + 1, TIMESTAMP_SIZE - 1)] = ONE_BYTE
+        if written_out:
+            self.mask[starts + 1] = 0
+            self.mask[starts[widths == 3] + 2] = 0
+        self.data: Bytes = text.data & self.mask
+        full, firsts = lengths + added, text.data[starts + 2].astype(np.int64)
+        self.sizes = encode_sizes(full, widths, firsts)
+        """The two bytes after the tag of each, where its value is there or written out."""
+        self.zero_sizes = encode_sizes(full - ADDED, widths, firsts)
+        """The same where the value was left out."""
+        self.kept = np.flatnonzero(np.fromiter(map(bool, found), np.bool_, len(found)))
+        """Places of the series that are kept."""
+        self.zero = zero[self.kept]
+        """Whether the value of each of them was left out."""
+        self.series = [series for series in found if series]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def size(self) -> int:
+        """Memory that it takes, in bytes."""
+        arrays = (self.data, self.mask, self.starts, self.values, self.sizes, self.zero_sizes)
+        return sum(one.nbytes for one in arrays) + 17 * len(self.series)
+
+    def match(self, text: Text, start: int, place: int) -> int:
+        """Return how many series of a message are those from a place on.
+
+        Args:
+            text: The message, written out as this strip is.
+            start: Where the first of them begins there.
+            place: Which series that would be.
+        """
+        at = int(self.starts[place])
+        same = self._compare(text.data, start, at)
+        end = int(self.starts.searchsorted(at + same, "right")) - 1
+        if not self.written_out:
+            return end - place
+        # The sizes of series were left out of the comparison.
+        moved = start - at
+        zero = text.words[self.values[place:end] + moved] == MARKED
+        expected = np.where(zero, self.zero_sizes[place:end], self.sizes[place:end])
+        right = text.pairs[self.starts[place:end] + 1 + moved] == expected
+        return end - place if right.all() else int(right.argmin())
+
+    def _compare(self, data: Bytes, start: int, at: int) -> int:
+        """Return how many bytes of a message are the same as those from a position on."""
+        size = min(len(data) - start, len(self.data) - at)
+        for done in range(0, size, BLOCK):
+            end = min(done + BLOCK, size)
+            masked = data[start + done : start + end] & self.mask[at + done : at + end]
+            same = masked == self.data[at + done : at + end]
+            if not same.all():
+                return done + int(same.argmin())
+        return size
+
+    def samples(self, text: Text, start: int, place: int, end: int) -> list[Sample]:
+        """Read the samples of those series between two places that are kept.
+
+        Args:
+            text: A message that has these series, written out as this strip is.
+            start: Where the first of them begins there.
+            place: Which series that is.
+            end: Which series is the first that is not to be read.
+        """
+        first, last = self.kept.searchsorted((place, end)).tolist()
+        if first == last:
+            return []
+        values = self.values[self.kept[first:last]] + (start - self.starts[place])
+        numbers = text.words[values]
+        numbers[numbers == MARKED if self.written_out else self.zero[first:last]] = 0
+        times = read_timestamps(text.words[values + TIMESTAMP_SIZE])
+        return list(
+            zip(self.series[first:last], times.tolist(), numbers.view("<f8").tolist(), strict=True)
+        )
+
+
+def find_zeros(message: bytes) -> Integers:
+    """Return where samples without a value begin, and what looks like one."""
+    data = np.frombuffer(message, np.uint8)
+    found = []
+    for odd in (0, 1):
+        words = data[odd : odd + (len(data) - odd) // 2 * 2].view("<u2")
+        found.append(2 * np.flatnonzero(words == ZERO_WORD) + odd)
+    places = np.sort(np.concatenate(found))
+    places = places[: places.searchsorted(len(data) - 2)]
+    zeros: Integers = places[data[places + 2] == ZERO_HEAD[2]]
+    return zeros
+
+
+def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> Integers:
+    """Return the two bytes after the tag of series, as a number; -1 for one of another width.
+
+    Args:
+        lengths: Bytes of each series.
+        widths: Bytes that its tag and its size take.
+        firsts: Its first byte, the second of the two if the size takes one.
+    """
+    one = np.where(lengths < ONE_BYTE, lengths | firsts << 8, -1)
+    two = np.where(lengths >= ONE_BYTE, lengths & 0x7F | ONE_BYTE | lengths >> 7 << 8, -1)
+    sizes: Integers = np.where(widths == 2, one, two)
+    return sizes
+
+
+def first_of(counts: NDArray[np.integer | np.bool_]) -> Integers:
+    """Return where each of several groups begins that follow one another."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    return ends - counts
+
+
+def spread(starts: Integers, size: int) -> Integers:
+    """Return each start and the places that follow it, so many in all."""
+    places: Integers = (starts[:, np.newaxis] + np.arange(size)).ravel()
+    return places
+
+
+def read_timestamps(words: NDArray[np.uint64]) -> Integers:
+    """Read the timestamps of which the varints are in the last six bytes of these words.
+
+    Returns:
+        Milliseconds since the Unix epoch.
+    """
+    # Of each byte seven bits count, the first byte's least. They are joined in pairs, then all.
+    varints = words.astype(np.int64) >> 16
+    pairs = varints & 0x7F_007F_007F | (varints & 0x7F00_7F00_7F00) >> 1
+    return pairs & 0x3FFF | pairs >> 2 & 0x3FFF << 14 | pairs >> 4 & 0x3FFF << 28

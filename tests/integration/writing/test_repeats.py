@@ -1,0 +1,69 @@
+"""Incomplete rows that come again after they were completed."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from receiver.config.settings import Settings
+from receiver.storage.connection.connecting import is_distributed
+from tests.conftest import MakeSettings
+from tests.integration.test_metrics import metrics as read_metrics
+from tests.integration.test_metrics import outcomes
+from tests.receivers import Point, encode, receiving
+
+NOW = 1_700_000_000_000
+SOURCES = 5
+# Nothing may be written to where incomplete rows wait.
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql
+AS $$ BEGIN RAISE EXCEPTION 'written'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON pending_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse()
+"""
+
+
+@pytest.fixture
+def settings(database_url: str, make_settings: MakeSettings) -> Settings:
+    return make_settings(database_url=database_url)
+
+
+def halves(metric: str, value: float, moment: int = 0) -> list[Point]:
+    at = NOW + 1000 * moment
+    return [({"__name__": metric, "instance": f"app-{n}"}, at, value) for n in range(SOURCES)]
+
+
+async def test_repeats_are_recognized_before_they_are_written(
+    settings: Settings, database_url: str
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    first, other = halves("app_status", 1), halves("ocr_value", 1_700_000_000)
+    try:
+        async with receiving(settings) as receiver:
+            # Stored; found out to be repeats; expected to be such.
+            await receiver.send(*first)
+            await receiver.send(*other)
+            await receiver.send(*first)
+            if not await is_distributed(connection):
+                await connection.execute(REFUSE)
+            await receiver.send(*other)
+            await receiver.send(*first)
+            assert await receiver.post(encode(halves("app_status", 2))) == (204, "")
+            if not await is_distributed(connection):
+                await connection.execute("DROP TRIGGER refuse ON pending_rows")
+            # Not all that comes is a repeat.
+            await receiver.send(*first, *halves("app_status", 1, 1))
+            await receiver.send(*other, *halves("ocr_value", 1_700_000_000, 1))
+            metrics = await read_metrics(receiver)
+        assert await connection.fetchval("SELECT count(*) FROM app_logs") == 2 * SOURCES
+        assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
+        rejected = await connection.fetch("SELECT metric, value, reason FROM rejected_samples")
+        assert [tuple(row) for row in rejected] == [("app_status", 2, "conflict")] * SOURCES
+        # Five halves came again, of each source; two rows of each are stored.
+        assert outcomes(metrics) == {
+            "stored": 4 * SOURCES,
+            "duplicate": 5 * SOURCES,
+            "conflict": SOURCES,
+        }
+    finally:
+        await connection.close()

@@ -1,0 +1,66 @@
+"""What tests cannot do, or see, on a cluster of Citus: each reason once."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+import asyncpg
+
+IS_CHOSEN: Final = bool(os.environ.get("RECEIVER_TEST_CITUS_URL"))
+"""Whether databases of tests are on a cluster."""
+
+# What Citus says of tables that a test wants to change as people change theirs.
+REFUSED_CHANGES: Final = re.compile(
+    r"triggers are not supported on (distributed|reference) tables"
+    r"|creating unique indexes on non-partition columns"
+    r"|referenced table \S+ must be a distributed table or a reference table"
+    r"|rule _RETURN on view \S+ uses its row type"
+)
+
+# Beginnings of the names of tests, and why they cannot hold.
+CANNOT_HOLD: Final = {
+    "Citus does not write to tables with rules": (
+        "integration/test_refusals.py::test_a_label_set_that_sources_does_not_take_harms_no_other[rule",
+        "integration/test_refusals.py::test_a_row_that_is_refused_harms_no_other[rows-rule",
+        "integration/test_refusals.py::test_a_row_that_is_refused_harms_no_other[halves-rule",
+        "integration/test_refusals.py::test_pending_rows_that_are_refused_harm_no_other[first0-rule",
+        "integration/test_refusals.py::test_pending_rows_that_are_refused_harm_no_other[first1-rule",
+    ),
+    "its statement is for plain tables": (
+        "integration/test_now.py::test_what_is_to_come_is_not_read[metric",
+        "integration/test_refusals.py::test_each_of_many_refused_is_found_in_hardly_more_runs",
+        "integration/test_refusals.py::test_what_is_refused_is_found_by_its_place",
+    ),
+    "Citus completes a COPY whose client has gone; its sender repeats it": (
+        "faults/test_shutdown.py::test_what_cannot_be_stored_in_time_is_refused",
+    ),
+    "a database with Citus is not given TimescaleDB": (
+        "integration/test_requirements.py::test_no_right_to_create_the_extension",
+        "integration/test_requirements.py::test_an_extension_that_the_server_does_not_load",
+    ),
+    "Citus needs the schema public": ("integration/test_requirements.py::test_no_schema_at_all",),
+    "Citus has transactions and connections of its own": (
+        "integration/test_refusals.py::test_thousands_of_refused_label_sets_take_few_transactions",
+        "integration/test_doctor.py::test_a_fault_is_found[DO $$ BEGIN EXECUTE format("
+        "'ALTER DATABASE %I CONNECTION LIMIT",
+    ),
+}
+
+
+def find_reason(name: str) -> str | None:
+    """Return why a test cannot hold on a cluster; None if it can.
+
+    Args:
+        name: Its path below `tests` and its own.
+    """
+    for reason, beginnings in CANNOT_HOLD.items():
+        if name.startswith(beginnings):
+            return reason
+    return None
+
+
+def is_refused(error: BaseException) -> bool:
+    """Return whether Citus refuses what a test has asked for itself."""
+    return isinstance(error, asyncpg.PostgresError) and bool(REFUSED_CHANGES.search(str(error)))
