@@ -181,9 +181,11 @@ async def test_hundreds_of_rows_that_a_check_refuses_are_rejected_in_time(
     rows = [row(who[n % 20], NOW + n, status=13 if n % 2 else 0) for n in range(800)]
     await writer.write(contents(*rows))
     assert await count(connection, "app_logs") == 400
-    details = await connection.fetch("SELECT detail, count(*) FROM rejected_samples GROUP BY 1")
-    said = 'new row for relation "app_logs" violates check constraint "named"'
-    assert [tuple(detail) for detail in details] == [(said, 800)]
+    details = await connection.fetch("SELECT detail FROM rejected_samples")
+    # TimescaleDB names a chunk.
+    said = re.compile(r'new row for relation "[^"]+" violates check constraint "named"')
+    assert len(details) == 800
+    assert all(said.fullmatch(detail) for (detail,) in details)
 
 
 async def test_what_is_stored_is_not_tried_again_beside_a_refused_row(
