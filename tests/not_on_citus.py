@@ -48,6 +48,10 @@ CANNOT_HOLD: Final = {
     "Citus does not pass on what is raised on a node, so that it displaces no row": (
         "integration/test_export.py::test_what_no_setting_silences_loses_no_row_unseen",
     ),
+    "nothing of reports is kept on Citus": (
+        "integration/test_kept_reports.py::",
+        "integration/test_recent_reports.py::",
+    ),
     "Citus skips no locked rows of several shards": (
         "integration/test_retention.py::test_a_row_that_somebody_works_on_is_not_waited_for",
     ),
