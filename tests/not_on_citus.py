@@ -30,6 +30,7 @@ CANNOT_HOLD: Final = {
     ),
     "its statement is for plain tables": (
         "integration/test_now.py::test_what_is_to_come_is_not_read[metric",
+        "integration/test_views.py::test_no_more_is_read_than_was_asked_for",
         "integration/test_refusals.py::test_each_of_many_refused_is_found_in_hardly_more_runs",
         "integration/test_refusals.py::test_what_is_refused_is_found_by_its_place",
         "integration/test_refusals.py::test_what_is_stored_is_not_tried_again",
@@ -39,6 +40,7 @@ CANNOT_HOLD: Final = {
     ),
     "a database with Citus is not given TimescaleDB": (
         "integration/test_requirements.py::test_no_right_to_create_the_extension",
+        "integration/test_summary.py::test_it_comes_when_the_hypertable_does",
         "integration/test_requirements.py::test_an_extension_that_the_server_does_not_load",
     ),
     "Citus needs the schema public": ("integration/test_requirements.py::test_no_schema_at_all",),
@@ -51,6 +53,9 @@ CANNOT_HOLD: Final = {
     "nothing of reports is kept on Citus": (
         "integration/test_kept_reports.py::",
         "integration/test_recent_reports.py::",
+    ),
+    "on Citus, the reader of a view needs rights on its tables": (
+        "integration/test_views.py::test_a_right_on_a_view_is_enough",
     ),
     "Citus skips no locked rows of several shards": (
         "integration/test_retention.py::test_a_row_that_somebody_works_on_is_not_waited_for",

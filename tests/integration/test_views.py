@@ -309,9 +309,11 @@ async def test_a_right_on_a_view_is_enough(connection: asyncpg.Connection) -> No
 
 async def test_everything_is_commented(connection: asyncpg.Connection) -> None:
     uncommented = """
-        SELECT oid::regclass::text FROM pg_class
+        SELECT oid::regclass::text FROM pg_class c
         WHERE relnamespace = current_schema()::regnamespace AND relkind = 'v'
           AND obj_description(oid, 'pg_class') IS NULL
+          AND NOT EXISTS (
+              SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
         UNION ALL SELECT oid::regprocedure::text FROM pg_proc p
         WHERE pronamespace = current_schema()::regnamespace
           AND obj_description(oid, 'pg_proc') IS NULL

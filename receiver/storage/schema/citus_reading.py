@@ -120,6 +120,8 @@ BEGIN
 END;
 $function$;
 
+COMMENT ON FUNCTION receiver_shard_runs IS 'The runs of many sources, each shard''s by its node.';
+
 CREATE OR REPLACE FUNCTION receiver_code_runs(
     table_name TEXT, code_column TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ, sources INT[],
     max_gap INTERVAL DEFAULT NULL
