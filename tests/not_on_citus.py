@@ -41,6 +41,7 @@ CANNOT_HOLD: Final = {
     "a database with Citus is not given TimescaleDB": (
         "integration/test_requirements.py::test_no_right_to_create_the_extension",
         "integration/test_summary.py::test_it_comes_when_the_hypertable_does",
+        "integration/test_places.py::test_timescaledb_may_have_a_schema_of_its_own",
         "integration/test_requirements.py::test_an_extension_that_the_server_does_not_load",
     ),
     "Citus needs the schema public": ("integration/test_requirements.py::test_no_schema_at_all",),
