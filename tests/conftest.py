@@ -96,13 +96,18 @@ async def empty_database_url(server_url: str) -> AsyncIterator[str]:
 MakeSettings = Callable[..., Settings]
 
 
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep settings in the environment from tests and from the programs that they start."""
+    for name in os.environ:
+        if name.startswith("RECEIVER_"):
+            monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def make_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeSettings:
     """Settings that nothing outside the test can change."""
     monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith("RECEIVER_"):
-            monkeypatch.delenv(name)
 
     def make(**values: Any) -> Settings:  # noqa: ANN401  any setting
         return Settings.load(**{"listen": "127.0.0.1:0", **values})

@@ -16,11 +16,22 @@ from tests.logs import add_logs, add_sources, logs
 ROWS = 120_000
 SOURCES = 40
 NOW = datetime.now(UTC).replace(microsecond=0)
-BEGINNING = NOW - timedelta(days=2)
+TWO_DAYS = timedelta(days=2)
+BEGINNING = NOW - TWO_DAYS
+
+EVENING = (NOW - timedelta(hours=18)).replace(hour=18, minute=0, second=0)
+"""The last one. Of rows until then the newest chunk is neither empty nor small, at any time of day:
+of a small one, as it is after midnight, a plan rightly reads all."""
 
 
-async def add_many(connection: asyncpg.Connection, sources: int) -> None:
-    """Two days of rows of so many sources; another four were last seen at their beginning."""
+async def add_many(connection: asyncpg.Connection, sources: int, end: datetime = NOW) -> None:
+    """Two days of rows of so many sources; another four were last seen at their beginning.
+
+    Args:
+        connection: A connection to a database without sources.
+        sources: How many.
+        end: When the newest row is.
+    """
     await add_sources(connection, sources, first=5)
     await connection.execute(
         """
@@ -30,9 +41,9 @@ async def add_many(connection: asyncpg.Connection, sources: int) -> None:
         """,
         sources,
         ROWS,
-        NOW,
+        end,
     )
-    gone = [row for source in range(1, 5) for row in logs(source, [0, 0], start=BEGINNING)]
+    gone = [row for source in range(1, 5) for row in logs(source, [0, 0], start=end - TWO_DAYS)]
     await add_logs(connection, gone)
     await connection.execute("VACUUM ANALYZE")
 

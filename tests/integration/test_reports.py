@@ -266,6 +266,15 @@ SHIFTS = {
 }
 
 
+async def set_calendar(connection: asyncpg.Connection, zone: str) -> None:
+    await connection.execute("TRUNCATE report_shifts")
+    await connection.execute("UPDATE report_settings SET time_zone = $1", zone)
+    await connection.executemany(
+        "INSERT INTO report_shifts VALUES ($1, $2, $3, $4)",
+        [(name, *shift) for name, shift in SHIFTS.items()],
+    )
+
+
 @random_cases
 @given(
     histories, ranges, st.sampled_from(["Europe/Berlin", "Asia/Seoul", "America/St_Johns"]), mixes
@@ -277,13 +286,13 @@ async def test_time_is_split_between_shifts_and_failures_are_counted_once(
     zone: str,
     mix: Mix,
 ) -> None:
+    if not mix.classes_late:
+        await set_calendar(connection, zone)
     rows = await fill(connection, histories, [], {}, mix)
-    await connection.execute("TRUNCATE report_shifts")
-    await connection.execute("UPDATE report_settings SET time_zone = $1", zone)
-    await connection.executemany(
-        "INSERT INTO report_shifts VALUES ($1, $2, $3, $4)",
-        [(name, *shift) for name, shift in SHIFTS.items()],
-    )
+    if mix.classes_late:
+        await set_calendar(connection, zone)
+        for _ in range(mix.rounds):
+            await keep(connection)
     sources = list(rows)
     found = await connection.fetch(FIGURES.format("name"), *bounds, "shift", sources)
     expected = {}

@@ -24,7 +24,7 @@ from tests.logs import (
     seconds,
     stop_refreshing,
 )
-from tests.plans import NOW, ROWS, SOURCES, add_many, rows_read, scans_of_logs
+from tests.plans import EVENING, ROWS, SOURCES, add_many, rows_read, scans_of_logs
 from tests.report_model import Held, held
 
 HOUR = timedelta(hours=1)
@@ -323,7 +323,7 @@ async def test_everything_is_commented(connection: asyncpg.Connection) -> None:
 
 OF_DAY = 110
 """What else is read of each source and day: 50 rows twice, and those before and after."""
-HOUR_OF_LOGS = f"app_status_intervals_between('{NOW - 12 * HOUR}', '{NOW - 11 * HOUR}')"
+HOUR_OF_LOGS = f"app_status_intervals_between('{EVENING - 12 * HOUR}', '{EVENING - 11 * HOUR}')"
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ HOUR_OF_LOGS = f"app_status_intervals_between('{NOW - 12 * HOUR}', '{NOW - 11 * 
         ),
         # Two hours at most; beside them, the oldest and the newest row of each source.
         pytest.param(
-            f"SELECT * FROM app_status_hourly WHERE hour >= '{NOW - 2 * HOUR}'",
+            f"SELECT * FROM app_status_hourly WHERE hour >= '{EVENING - 2 * HOUR}'",
             2 * 2500 + 2 * (SOURCES + 4),
             id="hourly",
         ),
@@ -353,7 +353,7 @@ HOUR_OF_LOGS = f"app_status_intervals_between('{NOW - 12 * HOUR}', '{NOW - 11 * 
 async def test_no_more_is_read_than_was_asked_for(
     connection: asyncpg.Connection, query: str, most: float
 ) -> None:
-    await add_many(connection, SOURCES)
+    await add_many(connection, SOURCES, EVENING)
     scans = await scans_of_logs(connection, query)
     assert scans
     assert "Seq Scan" not in {scan["Node Type"] for scan in scans}

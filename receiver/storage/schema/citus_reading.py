@@ -48,6 +48,7 @@ RULES: Final = (
 """What makes functions read such tables so: pattern and replacement."""
 
 READING: Final = (
+    "receiver_day_parts",
     "receiver_figures",
     "receiver_known_runs",
     "receiver_other_states",

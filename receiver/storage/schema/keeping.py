@@ -1,7 +1,7 @@
-"""Keeps ready what reports are made of, of days that are finished and of what has changed since.
+"""Keeps ready what reports are made of: finished days, the last hours, what has changed since.
 
-The database computes it (`receiver_keep_reports` in migrations/0009_kept_reports.sql), some days of
-sources in a transaction. Nobody waits for it: reports read the rows of what is not kept.
+The database computes it (`receiver_keep_reports` in migrations/0010_recent_reports.sql), some days
+of sources in a transaction. Nobody waits for it: reports read the rows of what is not kept.
 """
 
 from __future__ import annotations
