@@ -56,6 +56,11 @@ CASE WHEN octet_length(known.labels) <= {LARGEST_LABELS} THEN known.labels
     ELSE '{{"…": "too large"}}' END
 """
 
+_CALENDAR_IS_READABLE: Final = """
+SELECT has_table_privilege(to_regclass('report_settings'), 'SELECT')
+"""
+_ZONE: Final = "SELECT time_zone FROM report_settings"
+
 _KNOWN: Final = f"CROSS JOIN LATERAL (SELECT {_TEXT} AS labels OFFSET 0) AS known"
 _KNOWN_DISTRIBUTED: Final = f"""
 JOIN (SELECT s.id, {_TEXT} AS labels FROM sources s) AS known ON known.id = l.source_id
@@ -84,6 +89,21 @@ FROM sources s
 """
 
 
+# With all six digits of the fraction, as some programs go by those of the first row. Other years,
+# which ISO 8601 does not have, are as PostgreSQL writes them.
+_ISO: Final = """
+CASE WHEN {0} >= '0001-01-01 00:00Z' AND {0} < '10000-01-01 00:00Z'
+    THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+    ELSE ({0})::text END
+"""
+
+# What spreadsheets take for a date; nothing in years that they do not know.
+_LOCAL: Final = """
+CASE WHEN l.created_at >= '0001-01-03 00:00Z' AND l.created_at < '9999-12-30 00:00Z'
+    THEN to_char(l.created_at AT TIME ZONE $4::text, 'YYYY-MM-DD HH24:MI:SS') END
+"""
+
+
 def exported_fields(table: Table) -> list[Field]:
     """Return the columns of a file."""
     labels = Field(unused(declared(table), "labels"), "text", LABELS, Kind.LABELS)
@@ -91,19 +111,31 @@ def exported_fields(table: Table) -> list[Field]:
 
 
 def select_as_text(table: Table) -> str:
-    """Write the statement that reads a range ($1, $2) of sources with labels ($3)."""
-    return select(table, exported_fields(table), _RANGE.format(quote(table.name)), _REST)
+    """Write the statement that reads a range ($1, $2) of sources with labels ($3) for CSV.
+
+    Times are ISO 8601 in UTC, and at the end by the clock of a time zone ($4) as well.
+    """
+    fields = with_times(table, _ISO)
+    taken = {field.name for field in fields}
+    local = Field(unused(taken, "created_at_local"), "text", _LOCAL)
+    zone = Field(unused(taken, "time_zone"), "text", "$4::text")
+    return select(table, [*fields, local, zone], _RANGE.format(quote(table.name)), _REST)
 
 
 def select_as_numbers(table: Table) -> str:
-    """Write the same statement, with times in microseconds since the Unix epoch."""
-    fields = [
-        field._replace(expression=_MICROSECONDS.format(field.expression))
+    """Write the same statement, with times in microseconds since the Unix epoch only."""
+    fields = with_times(table, _MICROSECONDS)
+    return select(table, fields, _RANGE.format(quote(table.name)), _REST)
+
+
+def with_times(table: Table, written: str) -> list[Field]:
+    """Return the columns of a file, with an expression for each time."""
+    return [
+        field._replace(expression=written.format(field.expression))
         if field.type == "timestamptz"
         else field
         for field in exported_fields(table)
     ]
-    return select(table, fields, _RANGE.format(quote(table.name)), _REST)
 
 
 async def for_tables(connection: Connection, statement: str) -> str:
@@ -195,9 +227,10 @@ async def copy_csv(
 
     try:
         async with undisturbed(connection):
+            zone = await find_zone(connection)
             status = await connection.copy_from_query(
                 await for_tables(connection, select_as_text(selection.table)),
-                *selection.arguments(),
+                *(*selection.arguments(), zone),
                 output=write,
                 format="csv",
                 header=True,
@@ -209,6 +242,12 @@ async def copy_csv(
     rows = int(status.removeprefix("COPY "))
     require_whole(counter.records - 1, rows)
     return rows
+
+
+async def find_zone(connection: Connection) -> str:
+    """Return the time zone of the calendar; UTC where there is none, or it may not be read."""
+    readable = await connection.fetchval(_CALENDAR_IS_READABLE)
+    return str(await connection.fetchval(_ZONE)) if readable else "UTC"
 
 
 def require_whole(written: int, sent: int) -> None:
