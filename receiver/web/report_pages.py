@@ -25,7 +25,7 @@ from receiver.web.display import percent
 from receiver.web.floor_pages import iso
 from receiver.web.headers import HEADERS
 from receiver.web.listing import MOST_GROUPS, usual_label
-from receiver.web.names import name_sources
+from receiver.web.names import name_sources, natural
 from receiver.web.parameters import BadParameterError, read_choice, read_day, read_text, read_time
 from receiver.web.pareto import draw_pareto
 from receiver.web.periods import KINDS, Shown
@@ -203,7 +203,7 @@ class ReportReader:
             before = Sum.of(earlier[group]) if group in earlier else None
             name, id_ = (names[group], group) if isinstance(group, int) else (group, None)
             lines.append(Line(name, id_, len(members), Sum.of(members), before))
-        return sorted(lines, key=lambda line: (-line.figures.down, line.name.casefold()))
+        return sorted(lines, key=lambda line: (-line.figures.down, natural(line.name)))
 
     def _groups(self, found: Iterable[Figures], by: str) -> dict[int | str, list[Figures]]:
         """Return figures by source, by its id, or by the value of a label."""

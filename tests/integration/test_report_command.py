@@ -57,6 +57,17 @@ async def test_a_day_as_csv_for_excel_and_pandas(
     assert (code["code"], code["times"], code["share"]) == ("2", "1", "1.0")
 
 
+async def test_lines_are_in_the_order_in_which_people_count(
+    invoke: Invoke, connection: asyncpg.Connection, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    await connection.execute(
+        "UPDATE sources SET labels = jsonb_build_object('instance', '10.1.0.' || 18 / id)"
+    )
+    assert await invoke("report", *DAY, "--format", "json") == 0
+    lines = json.loads(capfdbinary.readouterr().out)["lines"]
+    assert [line["name"] for line in lines] == ["10.1.0.9", "10.1.0.18"]
+
+
 async def test_a_table_goes_into_a_file_too(invoke: Invoke, tmp_path: Path) -> None:
     file = tmp_path / "report.txt"
     assert await invoke("report", *DAY, "--format", "table", "-o", str(file)) == 0
