@@ -37,7 +37,8 @@ FROM generate_series(now() - $1::interval, now() - $2::interval, '20 seconds') A
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to a database with three sources and a shift."""
-    connection = await asyncpg.connect(database_url)
+    # As the receiver's own connections: to compile such statements takes seconds.
+    connection = await asyncpg.connect(database_url, server_settings={"jit": "off"})
     await stop_refreshing(connection)
     await add_sources(connection, 3)
     await connection.execute("INSERT INTO report_shifts VALUES ('early', '06:00', '14:30')")
