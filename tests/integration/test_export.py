@@ -25,7 +25,8 @@ from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import RefusedByDatabaseError, SetupError
 from receiver.storage.reading import exporting
-from receiver.storage.reading.exporting import IncompleteExportError, select_as_text
+from receiver.storage.reading.exported import select_as_text
+from receiver.storage.reading.exporting import IncompleteExportError
 
 FIRST = datetime(2026, 11, 1, 9, 0, 0, 1, tzinfo=UTC)
 ROWS = 250
