@@ -349,7 +349,7 @@ class Settings(BaseSettings):
         "(`chunked_read_limit`).",
     )
     series_cache_size: CacheSize = Field(
-        ByteSize(64 * MIB),
+        ByteSize(128 * MIB),
         description="Memory for the labels of known series, which need not be parsed again; "
         "at least 1MiB.",
     )

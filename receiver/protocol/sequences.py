@@ -7,7 +7,7 @@ it takes to look each series up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import randrange
 from typing import Final, NamedTuple
 
@@ -30,9 +30,11 @@ PLACE_SIZE: Final = 120
 """Bytes of memory that a place takes, beside its labels."""
 DISTANCE: Final = 8
 """Series from one whose place is kept to the next: requests begin with any of them."""
-GAPS: Final = 8
-"""Series that may differ before the others are looked up; and one more of so many that do not:"""
-GAP_SHARE: Final = 64
+TRIES: Final = 24
+"""Comparisons of a message until it is given up, so that few series with another size are passed
+over: each takes three, and more time than to look some series up."""
+TRY_SHARE: Final = 16
+"""One comparison more for so many series."""
 STRANGE: Final = 3
 """One series in so many may be looked up; if there are more, their order is learned."""
 MAX_PAUSE: Final = 255
@@ -69,17 +71,19 @@ class Reading:
     def __init__(self, message: bytes) -> None:
         self._message = message
         self._texts: dict[bool, Text] = {}
+        self.strips: set[Strip] = set()
+        """Those that the message was compared with."""
         self._samples: list[Sample] = []
         self._left: list[bytes] = []
         self._gaps: list[int] = []
-        self._number = 0
+        self._number = self._tries = 0
         self.at = 0
         """Where the next series begins."""
 
     @property
     def varies(self) -> bool:
-        """Whether too many series were passed over."""
-        return len(self._gaps) > GAPS + self._number // GAP_SHARE
+        """Whether it was compared too often for what was found."""
+        return self._tries > TRIES + self._number // TRY_SHARE
 
     def take(self, strip: Strip, place: int) -> int:
         """Read the series that are those of a strip from a place on; return how many."""
@@ -87,6 +91,8 @@ class Reading:
         if text is None:
             text = Text(self._message, written_out=strip.written_out)
             self._texts[strip.written_out] = text
+        self.strips.add(strip)
+        self._tries += 1
         start = text.position(self.at)
         count = strip.match(text, start, place)
         if count:
@@ -157,7 +163,7 @@ class Sequences:
                 reading.pass_over()
                 count = 1
             if reading.varies:
-                self._give_up(strip)
+                self._give_up(reading.strips)
                 return nothing._replace(varies=True)
             place += count
             located = not count or place == len(strip)
@@ -168,10 +174,11 @@ class Sequences:
             self._pause = 0
         return rest
 
-    def _give_up(self, strip: Strip) -> None:
-        """Forget a strip from which a message varies."""
-        self._forget(next(learned for learned in self._learned if learned.strip is strip))
-        if strip.written_out:
+    def _give_up(self, strips: Collection[Strip]) -> None:
+        """Forget strips from which a message varies."""
+        for learned in [one for one in self._learned if one.strip in strips]:
+            self._forget(learned)
+        if all(strip.written_out for strip in strips):
             # It is not only that values become zero: the sender may have no order at all.
             self._pause = self._paused = min(2 * self._pause + 1, MAX_PAUSE)
 

@@ -17,7 +17,7 @@ from receiver.protocol.samples import DOUBLE, HEAD, TIMESTAMP_SIZE, ZERO_HEAD, Z
 from receiver.protocol.series import Filtered
 from receiver.rows.model import Sample, Series
 
-Integers: TypeAlias = NDArray[np.int64]
+Integers: TypeAlias = NDArray[np.int32] | NDArray[np.int64]
 Bytes: TypeAlias = NDArray[np.uint8]
 
 ONE_BYTE: Final = 1 << 7
@@ -33,6 +33,9 @@ ADDED: Final = len(WRITTEN_OUT) - len(ZERO_HEAD)
 """Bytes that a series is longer whose zero is written out."""
 ZERO_WORD: Final = int.from_bytes(ZERO_HEAD[:2], "little")
 
+SHORTEST: Final = 16
+"""Bytes of a series, at least. What looks like more samples without value than there could be is
+none, and would take much memory."""
 BLOCK: Final = 32 * 1024
 """Bytes that are compared at once: there may be a difference soon, and more would not stay in a
 processor's cache."""
@@ -106,9 +109,9 @@ class Strip:
         starts += first_of(added)
         ends += np.cumsum(added)
         self.written_out = written_out
-        self.starts = np.append(starts, len(text.data))
+        self.starts = np.append(starts, len(text.data)).astype(np.int32)
         """Where each begins, and the end."""
-        self.values = ends - TIMESTAMP_SIZE - DOUBLE.size
+        self.values = (ends - TIMESTAMP_SIZE - DOUBLE.size).astype(np.int32)
         """Where the value of each begins, if it is not left out."""
         self.mask = np.full(len(text.data), 0xFF, np.uint8)
         """Bits that are the same whenever a series comes."""
@@ -201,7 +204,7 @@ def find_zeros(message: bytes) -> Integers:
     places = np.sort(np.concatenate(found))
     places = places[: places.searchsorted(len(data) - 2)]
     zeros: Integers = places[data[places + 2] == ZERO_HEAD[2]]
-    return zeros
+    return zeros if len(zeros) * SHORTEST <= len(message) else zeros[:0]
 
 
 def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> Integers:
@@ -215,7 +218,7 @@ def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> Integ
     one = np.where(lengths < ONE_BYTE, lengths | firsts << 8, -1)
     two = np.where(lengths >= ONE_BYTE, lengths & 0x7F | ONE_BYTE | lengths >> 7 << 8, -1)
     sizes: Integers = np.where(widths == 2, one, two)
-    return sizes
+    return sizes.astype(np.int32)
 
 
 def first_of(counts: NDArray[np.integer | np.bool_]) -> Integers:

@@ -127,7 +127,7 @@ def few_at_once() -> Iterator[None]:
     with (
         patch.object(v2, "FEW", 1),
         patch.object(sequences, "MIN_SIZE", 1),
-        patch.object(sequences, "GAPS", 2),
+        patch.object(sequences, "TRIES", 6),
         patch.object(sequences, "MAX_PAUSE", 1),
         patch.object(strips, "BLOCK", 16),
     ):

@@ -306,7 +306,7 @@ WRONG = [
     ("writers", "two", "must be a whole number from 1 to 1000, such as 2"),
     ("writers", "1.5", "must be a whole number from 1 to 1000, such as 2"),
     # A number of series, as it was once.
-    ("series_cache_size", "100000", "must be a size from 1MiB to 1EiB, such as 64MiB"),
+    ("series_cache_size", "100000", "must be a size from 1MiB to 1EiB, such as 128MiB"),
     ("max_request_series", "0", "must be a whole number from 1 to 1000000000, such as 250000"),
     ("max_series_labels", "many", "must be a whole number from 1 to 1000000000, such as 256"),
     ("max_body_size", "12XB", "must be a size from 1B to 1EiB, such as 16MiB"),

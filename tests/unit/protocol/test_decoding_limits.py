@@ -316,7 +316,7 @@ MEASURE = """
 import json, sys
 from receiver.config.catalogue import built_in
 from receiver.errors import ReceiverError
-from receiver.protocol import v1, v2
+from receiver.protocol import sequences, v1, v2  # and numpy, which no message takes
 from receiver.protocol.series import SeriesCache
 from tests import costly
 

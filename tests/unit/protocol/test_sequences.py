@@ -106,7 +106,7 @@ def test_series_whose_values_become_zero_are_known_once_that_is_seen() -> None:
 
 def test_a_few_series_that_differ_leave_the_others_known() -> None:
     used = decoder()
-    with patch.object(sequences, "GAPS", 8):
+    with patch.object(sequences, "TRIES", 24):
         for _ in range(3):
             check(used, message_of(range(50)))
         values = [1.0] * 50
@@ -119,7 +119,7 @@ def test_a_few_series_that_differ_leave_the_others_known() -> None:
 
 def test_a_series_at_fault_is_named_by_its_place_in_the_request() -> None:
     used = decoder()
-    with patch.object(sequences, "GAPS", 8):
+    with patch.object(sequences, "TRIES", 24):
         for _ in range(3):
             check(used, message_of(range(50)))
         nameless = {"instance": "a", "n": "nameless"}
@@ -230,7 +230,7 @@ def test_series_in_nearly_the_same_order_are_not_mistaken(data: st.DataObject) -
     order = list(range(60))
     with (
         patch.object(sequences, "DISTANCE", data.draw(st.integers(1, 20))),
-        patch.object(sequences, "GAPS", data.draw(st.integers(0, 20))),
+        patch.object(sequences, "TRIES", data.draw(st.integers(0, 60))),
         patch.object(strips, "BLOCK", data.draw(st.integers(1, 4000))),
     ):
         for _ in range(12):
@@ -254,6 +254,26 @@ def test_timestamps_are_read_as_one_by_one(times: list[int]) -> None:
     words = np.frombuffer(b"".join(b"\xff" + one for one in encoded), "<u8")
     assert read_timestamps(words).tolist() == times
     assert [samples.read_timestamp(one) for one in encoded] == times
+
+
+def test_runs_of_one_series_are_not_compared_one_by_one() -> None:
+    """Each of them is found in a known order, but never the one that comes after it there."""
+    used = decoder()
+    for _ in range(3):
+        check(used, message_of(range(400)))
+    with (
+        patch.object(sequences, "DISTANCE", 1),
+        patch.object(strips.Strip, "match", autospec=True, side_effect=strips.Strip.match) as match,
+    ):
+        check(used, message_of(range(0, 400, 8)))
+    assert match.call_count < 20
+
+
+def test_what_looks_like_too_many_samples_takes_no_memory() -> None:
+    assert strips.find_zeros(b"\x12\x07\x10" * 1000).size == 0
+    assert strips.find_zeros((b"\x12\x07\x10" + bytes(13)) * 1000).tolist() == [
+        *range(0, 16_000, 16)
+    ]
 
 
 def test_a_small_message_is_not_compared() -> None:
