@@ -119,6 +119,12 @@ def states(
     ]
 
 
+def last_began(intervals: Sequence[Interval]) -> datetime:
+    """When the last state began, whatever its codes."""
+    began = [list(group) for _, group in groupby(intervals, key=lambda interval: interval.state)]
+    return began[-1][0].start
+
+
 def figures(
     everything: Sequence[Interval],
     since: datetime,

@@ -1,16 +1,20 @@
 """List, add or remove comments on states: what the cause of a stop was, for example.
 
 A comment belongs to the interval of the source's state in which its time lies. Times without an
-offset are in the calendar's time zone (`receiver shifts list`).
+offset are in the calendar's time zone (`receiver shifts list`). Its author is who wrote it last:
+the operating system's user, unless --author names somebody.
 
 Examples:
     receiver comments add 7 2026-11-28T09:40 'network switch' 'replaced by Kim'
+    receiver comments add 7 2026-11-28T09:40 'network switch' --author Kim
     receiver comments list
+    receiver comments list -n 1000 --format csv >comments.csv
     receiver comments remove 7 2026-11-28T09:40
 """
 
 from __future__ import annotations
 
+import getpass
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
@@ -22,12 +26,15 @@ from receiver.commands.arguments import (
     one_line,
     positive,
 )
+from receiver.commands.comment_files import WRITERS
 from receiver.commands.connection import connected_to_calendar
+from receiver.commands.output import STANDARD_OUTPUT, opened
 from receiver.commands.terminal import add_row, new_table, open_console
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import UsageError
+from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar
 from receiver.storage.reading.calendar import Comment
 from receiver.storage.reading.periods import find_moment, show_times
@@ -41,6 +48,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     actions = add_actions(parser)
     listing = actions.add_parser("list", help="list comments, the latest first")
     listing.add_argument("-n", dest="rows", metavar="N", type=positive, default=20)
+    listing.add_argument(
+        "--format", choices=("table", *WRITERS), default="table", help="default: table"
+    )
     add = actions.add_parser("add", help="add a comment, or change the one of that time")
     remove = actions.add_parser("remove", help="remove a comment")
     for action in (add, remove):
@@ -50,6 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action.add_argument("time", metavar="TIME", type=clock_time, help="within the interval")
     add.add_argument("cause", metavar="CAUSE", type=one_line, help="in a few words")
     add.add_argument("comment", metavar="COMMENT", type=one_line, nargs="?")
+    add.add_argument("--author", metavar="NAME", type=one_line, help="default: the user's name")
     for action in actions.choices.values():
         add_settings(action, SETTINGS)
 
@@ -64,17 +75,37 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     table = find_table(settings, arguments.table).name
     async with connected_to_calendar(settings) as connection:
         if arguments.action == "list":
-            shown = new_table("source", "time", "cause", "comment")
             comments = await calendar.list_comments(connection, table, arguments.rows)
-            times = await show_times(connection, [one.started_at for one in comments])
-            for one, time in zip(comments, times, strict=True):
-                add_row(shown, *one._replace(started_at=time))
-            open_console().print(shown)
+            if arguments.format == "table":
+                await print_comments(connection, comments)
+            else:
+                zone = (await calendar.read_settings(connection)).time_zone
+                with opened(STANDARD_OUTPUT) as output:
+                    output.write(WRITERS[arguments.format](comments, zone))
             return 0
         moment = await find_moment(connection, arguments.time)
         if arguments.action == "add":
-            written = Comment(arguments.source, moment, arguments.cause, arguments.comment or "")
-            await calendar.comment(connection, table, written)
+            words = (arguments.cause, arguments.comment or "", arguments.author or find_user())
+            await calendar.comment(connection, table, Comment(arguments.source, moment, *words))
         elif not await calendar.remove_comment(connection, table, arguments.source, moment):
             raise UsageError(f"source {arguments.source} has no comment at {moment}")
     return 0
+
+
+async def print_comments(connection: Connection, comments: list[Comment]) -> None:
+    """Print comments as a table, with times by the clock of the calendar."""
+    shown = new_table("source", "time", "cause", "comment", "author")
+    times = await show_times(connection, [one.started_at for one in comments])
+    for one, time in zip(comments, times, strict=True):
+        add_row(shown, *one._replace(started_at=time))
+    open_console().print(shown)
+
+
+def find_user() -> str | None:
+    """Return the name of the operating system's user; None if it has none that can be shown."""
+    try:
+        name = getpass.getuser()
+    # KeyError before Python 3.13.
+    except (KeyError, OSError):
+        return None
+    return name if name.isprintable() else None

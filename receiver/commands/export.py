@@ -32,11 +32,11 @@ from receiver.config.settings import Settings
 from receiver.errors import SetupError, UsageError
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
+from receiver.storage.reading.exported import exported_fields
 from receiver.storage.reading.exporting import (
     Selection,
     Sources,
     copy_csv,
-    exported_fields,
     find_sources,
     read_batches,
 )

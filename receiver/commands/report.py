@@ -57,6 +57,7 @@ from receiver.storage.reading.periods import (
 )
 from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import terminal_language
+from receiver.web.names import natural
 
 SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 FORMATS: Final = ("table", "csv", "json", "html")
@@ -225,7 +226,7 @@ async def read(connection: Connection, table: Table, arguments: Namespace) -> Re
         await find_zone(connection),
         periods,
         await show_times(connection, [time for period in both for time in period[1:]]),
-        lines,
+        sorted(lines, key=lambda line: natural(line.name)),
         {(line.name, line.source_id): line for line in before},
         next(iter(total), None),
         next(iter(total_before), None),

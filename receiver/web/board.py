@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from receiver.storage.reading.states import SEVERITY, State
 from receiver.web.listing import Item, Wanted, choose, group_labels, group_of, usual_label
-from receiver.web.names import brief_names, fit, shorten, text_width
+from receiver.web.names import brief_names, fit, natural, shorten, text_width
 
 LARGE: Final = (State.FAILURE, State.SILENT, State.PLANNED)
 """States whose sources have large tiles, the last one only if there are few."""
@@ -120,7 +120,7 @@ def small_tiles(items: Sequence[Item], group: str) -> tuple[list[Tile], int]:
     Names are cut if they have to be and can be told apart then. Without tiles there are too many
     sources.
     """
-    ordered = sorted(items, key=lambda item: (group_of(item, group), item.name.casefold()))
+    ordered = sorted(items, key=lambda item: (natural(group_of(item, group)), natural(item.name)))
     most = next((n for n in sorted(CHARACTERS) if n >= max(len(ordered), FEWEST_COLUMNS)), 12)
     rooms = [
         (columns, [length - text_width(group_of(item, group)) - 1 for item in ordered])
@@ -162,7 +162,7 @@ def tile(item: Item, group: str, title: str) -> Tile:
 
 def group_up(items: Iterable[Item], group: str) -> list[Group]:
     """Return the groups of all sources, by name."""
-    ordered = sorted(items, key=lambda item: group_of(item, group))
+    ordered = sorted(items, key=lambda item: natural(group_of(item, group)))
     found = []
     for name, members in groupby(ordered, key=lambda item: group_of(item, group)):
         states = [item.state for item in members]

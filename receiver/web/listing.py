@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from receiver.storage.reading.codes import Code
 from receiver.storage.reading.states import SEVERITY, SourceState, State
 from receiver.web.looks import Look, look_of
+from receiver.web.names import natural
 
 MOST_GROUPS: Final = 50
 """Values that a label may have to be offered for grouping."""
@@ -104,10 +105,10 @@ def begun(item: Item) -> float:
 
 
 ORDERS: Final[dict[str, Callable[[Item], tuple[object, ...]]]] = {
-    "problems": lambda item: (SEVERITY[item.state], begun(item), item.name.casefold()),
-    "name": lambda item: (item.name.casefold(), item.source.id),
-    "longest": lambda item: (begun(item), item.name.casefold()),
-    "newest": lambda item: (-begun(item), item.name.casefold()),
+    "problems": lambda item: (SEVERITY[item.state], begun(item), natural(item.name)),
+    "name": lambda item: (natural(item.name), item.source.id),
+    "longest": lambda item: (begun(item), natural(item.name)),
+    "newest": lambda item: (-begun(item), natural(item.name)),
 }
 """Orders of a list, by name."""
 
@@ -117,10 +118,10 @@ def group_of(item: Item, label: str) -> str:
     return item.source.labels.get(label, "")
 
 
-def item_group(item: Item, wanted: Wanted) -> tuple[bool, str]:
+def item_group(item: Item, wanted: Wanted) -> tuple[object, ...]:
     """Return a key that sorts groups by name, those without the label last."""
     group = group_of(item, wanted.group)
-    return not group, group.casefold()
+    return not group, natural(group)
 
 
 def worst_of(items: Iterable[Item], label: str) -> dict[str, int]:

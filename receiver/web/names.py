@@ -11,6 +11,7 @@ from unicodedata import east_asian_width
 Labels = Mapping[str, str]
 
 PLACEHOLDER: Final = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)\}")
+DIGITS: Final = re.compile(r"([0-9]+)")
 PORT: Final = re.compile(r":[0-9]+$")
 HOST: Final = re.compile(r"(?P<host>[\w-]*[^\W\d][\w-]*)(\.[\w-]+)+(?P<port>:[0-9]+)?")
 """A host with its domain; no address of numbers."""
@@ -20,6 +21,15 @@ WIDE: Final = 1.5
 """Width of a letter of Korean, Chinese or Japanese, in Latin letters."""
 MOST_ADDED: Final = 3
 """Labels that are added to a name that several sources have."""
+
+
+def natural(text: str) -> tuple[tuple[tuple[str, int, str], ...], str]:
+    """Return a key that sorts texts as people do: without case, and numbers by their value."""
+    parts = DIGITS.split(text.casefold())
+    # Compared by length first, since a number may have more digits than Python converts.
+    numbers = [digits.lstrip("0") for digits in (*parts[1::2], "")]
+    compared = zip(parts[::2], numbers, strict=True)
+    return tuple((before, len(number), number) for before, number in compared), text
 
 
 def name_sources(sources: Mapping[int, Labels], template: str = "") -> dict[int, str]:

@@ -34,13 +34,8 @@ from receiver.web.parameters import (
     read_window,
 )
 from receiver.web.recent import Recent
-from receiver.web.report_pages import (
-    Report,
-    ReportReader,
-    answer_csv,
-    answer_json,
-    answer_report,
-)
+from receiver.web.report_files import answer_csv, answer_json
+from receiver.web.report_pages import Report, ReportReader, answer_report
 from receiver.web.source_page import answer_source, change_comment, read_source
 
 ROWS: Final = 50

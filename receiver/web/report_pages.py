@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
-from receiver.printable import cell
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar, reports, sources
@@ -23,9 +19,8 @@ from receiver.storage.reading.reports import CodeTime, Figures
 from receiver.web.answers import View
 from receiver.web.display import percent
 from receiver.web.floor_pages import iso
-from receiver.web.headers import HEADERS
 from receiver.web.listing import MOST_GROUPS, usual_label
-from receiver.web.names import name_sources
+from receiver.web.names import name_sources, natural
 from receiver.web.parameters import BadParameterError, read_choice, read_day, read_text, read_time
 from receiver.web.pareto import draw_pareto
 from receiver.web.periods import KINDS, Shown
@@ -34,13 +29,6 @@ from receiver.web.zones import DEFAULT, read_zone
 
 LONGEST: Final = timedelta(days=366)
 MOST_SOURCES: Final = 20_000
-COMPARED: Final = ("availability", "failures", "mttr_seconds", "mtbf_seconds", "down_seconds")
-"""Figures of the previous period that are in a file beside those of the period."""
-HEADINGS: Final = (
-    *("name", "source_id", "sources", "availability", "up_seconds", "down_seconds"),
-    *("planned_seconds", "unknown_seconds", "failures", "mttr_seconds", "mttf_seconds"),
-    *("mtbf_seconds", "micro_stops", "micro_stop_time_seconds"),
-)
 RESERVED: Final = (reports.SOURCE, reports.SHIFT, reports.TOTAL)
 """Labels of these names cannot be grouped by."""
 
@@ -203,7 +191,7 @@ class ReportReader:
             before = Sum.of(earlier[group]) if group in earlier else None
             name, id_ = (names[group], group) if isinstance(group, int) else (group, None)
             lines.append(Line(name, id_, len(members), Sum.of(members), before))
-        return sorted(lines, key=lambda line: (-line.figures.down, line.name.casefold()))
+        return sorted(lines, key=lambda line: (-line.figures.down, natural(line.name)))
 
     def _groups(self, found: Iterable[Figures], by: str) -> dict[int | str, list[Figures]]:
         """Return figures by source, by its id, or by the value of a label."""
@@ -271,73 +259,3 @@ def comparing(view: View) -> Callable[[float | None, float | None, str], str]:
         return f"{arrow} {view.length(abs(change)) if unit == 'time' else f'{abs(change):g}'}"
 
     return compare
-
-
-def answer_csv(report: Report, view: View) -> web.Response:
-    """Answer `GET /reports.csv`; with a byte order mark, by which Excel knows that it is UTF-8."""
-    zone = read_zone(report.zone) or DEFAULT
-    ends = {"start": report.period.since, "end": report.period.until}
-    local = {
-        f"{name}_local": f"{time.astimezone(zone):%Y-%m-%d %H:%M:%S}" for name, time in ends.items()
-    }
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text,
-        [*ends, "by", *HEADINGS, *(f"previous_{name}" for name in COMPARED), *local, "time_zone"],
-    )
-    writer.writeheader()
-    common = {name: time.isoformat() for name, time in ends.items()} | local
-    total = report.total._replace(name=view.say("total"))
-    kinds = [*((report.by, line) for line in report.lines), (reports.TOTAL, total)]
-    for by, line in kinds:
-        values = {**common, "time_zone": report.zone, "by": by, **record(line), **previous(line)}
-        writer.writerow({name: cell(value) for name, value in values.items()})
-    return download(text.getvalue().encode("utf-8-sig"), "text/csv", file_name(report, "csv"))
-
-
-def answer_json(report: Report, _: View) -> web.Response:
-    """Answer `GET /reports.json`."""
-    found = {
-        "since": report.period.since.isoformat(),
-        "until": report.period.until.isoformat(),
-        "time_zone": report.zone,
-        "by": report.by,
-        "total": record(report.total),
-        "lines": [record(line) for line in report.lines],
-        "codes": [{**code._asdict(), "down": code.down.total_seconds()} for code in report.codes],
-    }
-    body = json.dumps(found, ensure_ascii=False, indent=1).encode()
-    return download(body, "application/json", file_name(report, "json"))
-
-
-def record(line: Line) -> dict[str, object]:
-    """Return the figures of a line by their names."""
-    figures = line.figures
-    values = (
-        *(line.name, line.source_id, line.sources, figures.availability, figures.up, figures.down),
-        *(figures.planned, figures.unknown, figures.failures, figures.mttr, figures.mttf),
-        *(figures.mtbf, figures.micro_stops, figures.micro_stop_time),
-    )
-    return dict(zip(HEADINGS, values, strict=True))
-
-
-def previous(line: Line) -> dict[str, object]:
-    """Return the figures of the previous period that are compared, by their names."""
-    before = {} if line.previous is None else record(line._replace(figures=line.previous))
-    return {f"previous_{name}": before.get(name) for name in COMPARED}
-
-
-def file_name(report: Report, kind: str) -> str:
-    """Return the name of a file with a report."""
-    day: date = report.period.day
-    return f"report-{report.kind}-{day.isoformat()}.{kind}"
-
-
-def download(body: bytes, kind: str, name: str) -> web.Response:
-    """Return an answer that browsers save as a file."""
-    headers = {
-        **HEADERS,
-        "Cache-Control": "no-store",
-        "Content-Disposition": f'attachment; filename="{name}"',
-    }
-    return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)

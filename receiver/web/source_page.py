@@ -161,7 +161,7 @@ async def change_comment(view: View, forms: Forms, table: Table) -> web.Response
     comment = read_text(form, "comment", needed=False)
     async with forms.connection() as connection:
         if cause or comment:
-            written = Comment(id_, at.isoformat(), cause, comment)
+            written = Comment(id_, at.isoformat(), cause, comment, view.identity)
             await calendar.comment(connection, table.name, written)
         else:
             await calendar.remove_comment(connection, table.name, id_, at.isoformat())

@@ -117,6 +117,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "comment_on": ("Write a comment", "메모 쓰기"),
     "cause": ("Cause", "원인"),
     "comment": ("Comment", "메모"),
+    "written_by": ("by {author}", "작성자 {author}"),
     "no_source": ("There is no such source.", "해당하는 소스가 없습니다."),
     # --- reports ---
     "reports": ("Reports", "보고서"),

@@ -25,7 +25,8 @@ from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import RefusedByDatabaseError, SetupError
 from receiver.storage.reading import exporting
-from receiver.storage.reading.exporting import IncompleteExportError, select_as_text
+from receiver.storage.reading.exported import select_as_text
+from receiver.storage.reading.exporting import IncompleteExportError
 from tests.roles import execute
 
 FIRST = datetime(2026, 11, 1, 9, 0, 0, 1, tzinfo=UTC)
@@ -34,6 +35,7 @@ COLUMNS = (
     *("id", "created_at", "app_status", "error_name", "description", "ocr_value", "source_id"),
     "labels",
 )
+COLUMNS_OF_CSV = (*COLUMNS, "created_at_local", "time_zone")
 
 FILL = """
 INSERT INTO sources (labels, digest)
@@ -96,8 +98,12 @@ async def test_csv(export: Export, tmp_path: Path) -> None:
     assert await export("-o", str(file), *RANGE) == 0
     with file.open(encoding="utf-8", newline="") as opened:
         found = list(csv.DictReader(opened))
-    assert tuple(found[0]) == COLUMNS
+    assert tuple(found[0]) == COLUMNS_OF_CSV
     for number, row in enumerate(found):
+        assert row.pop("time_zone") == "UTC"
+        # As Excel knows dates.
+        local = FIRST + timedelta(seconds=number)
+        assert row.pop("created_at_local") == f"{local:%Y-%m-%d %H:%M:%S}"
         fraction = f".{number:06}".rstrip("0").rstrip(".")
         assert row.pop("ocr_value") == f"50000-01-01 00:00:00{fraction}+00"
         assert {
@@ -111,6 +117,68 @@ async def test_csv(export: Export, tmp_path: Path) -> None:
         } == expected(number)
     assert len(found) == ROWS
     assert names(tmp_path) == ["logs.csv"]
+
+
+TIMES = (
+    "-infinity",
+    "0044-03-15 12:00:00Z BC",
+    "0001-01-01 00:00:00Z",
+    "2026-11-01 09:00:00Z",
+    "2026-11-01 09:00:00.5+09",
+    "2026-11-01 09:00:00.123456Z",
+    "9999-12-31 23:59:59.999999Z",
+    "10000-01-01 00:00:00Z",
+    "infinity",
+)
+
+
+async def test_times_are_alike_and_come_back_by_copy(
+    export: Export, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "logs.csv"
+    await connection.execute("UPDATE report_settings SET time_zone = 'Asia/Seoul'")
+    await connection.execute("TRUNCATE app_logs")
+    # As values, since not every one may be the time of a row.
+    await connection.execute(
+        "INSERT INTO app_logs (created_at, app_status, ocr_value, source_id) "
+        "SELECT '2026-11-01 09:00Z'::timestamptz + n * INTERVAL '0.5 s', 0, t::timestamptz, 1 "
+        "FROM unnest($1::text[]) WITH ORDINALITY AS given (t, n)",
+        TIMES,
+    )
+    assert await export("-o", str(file), *RANGE) == 0
+    with file.open(encoding="utf-8", newline="") as opened:
+        found = list(csv.DictReader(opened))
+    assert {len(row["created_at"]) for row in found} == {len("2026-11-01T09:00:00.500000+00:00")}
+    assert [row["ocr_value"] for row in found[2:7]] == [
+        "0001-01-01T00:00:00.000000+00:00",
+        "2026-11-01T09:00:00.000000+00:00",
+        "2026-11-01T00:00:00.500000+00:00",
+        "2026-11-01T09:00:00.123456+00:00",
+        "9999-12-31T23:59:59.999999+00:00",
+    ]
+    for row in found:
+        at = datetime.fromisoformat(row["created_at"])
+        local = datetime.fromisoformat(f"{row['created_at_local']}+09:00")
+        assert (at.utcoffset(), row["time_zone"]) == (timedelta(0), "Asia/Seoul")
+        assert local == at.replace(microsecond=0)
+    await connection.execute(
+        "CREATE TABLE again (id BIGINT, created_at TIMESTAMPTZ, app_status INT, error_name TEXT, "
+        "description TEXT, ocr_value TIMESTAMPTZ, source_id INT, labels JSONB, "
+        "created_at_local TIMESTAMP, time_zone TEXT)"
+    )
+    await connection.copy_to_table("again", source=file, format="csv", header=True)
+    same = "SELECT count(*) FROM again JOIN app_logs USING (id, created_at, ocr_value, source_id)"
+    assert await connection.fetchval(same) == len(TIMES)
+
+
+async def test_without_the_calendar_local_times_are_utc(
+    export: Export, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "logs.csv"
+    await connection.execute("ALTER TABLE report_settings RENAME TO of_somebody_else")
+    assert await export("-o", str(file), *RANGE) == 0
+    with file.open(encoding="utf-8", newline="") as opened:
+        assert {row["time_zone"] for row in csv.DictReader(opened)} == {"UTC"}
 
 
 async def test_parquet_in_row_groups(
@@ -147,7 +215,7 @@ async def test_nothing_is_a_whole_file_too(
     for name in ("none.csv", "none.parquet"):
         assert await export("-o", str(tmp_path / name), "--match=instance=none", *RANGE) == 0
         assert "0 rows: no source has instance=none" in capfd.readouterr().err
-    assert (tmp_path / "none.csv").read_text().strip() == ",".join(COLUMNS)
+    assert (tmp_path / "none.csv").read_text().strip() == ",".join(COLUMNS_OF_CSV)
     assert pq.read_table(tmp_path / "none.parquet").column_names == list(COLUMNS)
 
 

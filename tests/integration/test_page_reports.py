@@ -286,6 +286,12 @@ async def test_a_state_is_commented_on(receiver: Running, connection: asyncpg.Co
     page = await look(receiver, path)
     assert "<b>렌즈</b>" in page
     assert MARKUP not in page
+    assert "by operator" in words(page)
+    assert "작성자 operator" in words(await look(receiver, f"{path}&lang=ko"))
+    await connection.execute("UPDATE state_comments SET author = $1", MARKUP)
+    assert MARKUP not in await look(receiver, path)
+    await connection.execute("UPDATE state_comments SET author = NULL")
+    assert "작성자" not in words(await look(receiver, f"{path}&lang=ko"))
     assert (await send(receiver, path, {**form, "cause": "", "comment": ""}))[0] == 303
     assert await connection.fetchval("SELECT count(*) FROM state_comments") == 0
 

@@ -145,7 +145,7 @@ async def test_csv_of_a_table(run: Run, tmp_path: Path) -> None:
         first, second = csv.DictReader(opened)
     assert list(first) == [
         *("id", "created_at", "line", "press", "pressure", "running", "strokes", "source_id"),
-        "labels",
+        *("labels", "created_at_local", "time_zone"),
     ]
     assert json.loads(first["labels"]) == PRESS
     values = ("line", "press", "pressure", "running", "strokes")

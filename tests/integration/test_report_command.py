@@ -57,6 +57,17 @@ async def test_a_day_as_csv_for_excel_and_pandas(
     assert (code["code"], code["times"], code["share"]) == ("2", "1", "1.0")
 
 
+async def test_lines_are_in_the_order_in_which_people_count(
+    invoke: Invoke, connection: asyncpg.Connection, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    await connection.execute(
+        "UPDATE sources SET labels = jsonb_build_object('instance', '10.1.0.' || 18 / id)"
+    )
+    assert await invoke("report", *DAY, "--format", "json") == 0
+    lines = json.loads(capfdbinary.readouterr().out)["lines"]
+    assert [line["name"] for line in lines] == ["10.1.0.9", "10.1.0.18"]
+
+
 async def test_a_table_goes_into_a_file_too(invoke: Invoke, tmp_path: Path) -> None:
     file = tmp_path / "report.txt"
     assert await invoke("report", *DAY, "--format", "table", "-o", str(file)) == 0
@@ -117,6 +128,62 @@ async def test_comments_are_kept_with_their_time(
         await invoke("comments", "remove", "1", "2025-03-03T09:00:12Z")
     with pytest.raises(UsageError, match="no source 99"):
         await invoke("comments", "add", "99", "2025-03-03T09:00:12Z", "x")
+
+
+async def test_a_comment_has_an_author(
+    invoke: Invoke, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def author() -> object:
+        return await connection.fetchval("SELECT author FROM state_comments")
+
+    add = ("comments", "add", "1", "2025-03-03T09:00:12", "a switch")
+    monkeypatch.setenv("LOGNAME", "kim")
+    assert await invoke(*add) == 0
+    assert await author() == "kim"
+    assert await invoke(*add, "--author", "이") == 0
+    assert await author() == "이"
+
+    monkeypatch.setenv("LOGNAME", "\udcff\n")
+    assert await invoke(*add) == 0
+    assert await author() is None
+    await invoke(*add, "--author", "이")
+
+    def nobody() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert await invoke(*add) == 0
+    assert await author() is None
+
+
+async def test_comments_as_table_csv_and_json(
+    invoke: Invoke, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async def listed(kind: str) -> str:
+        assert await invoke("comments", "list", "--format", kind) == 0
+        return capfdbinary.readouterr().out.decode("utf-8-sig")
+
+    assert await invoke("shifts", "set", "--time-zone", "Asia/Seoul") == 0
+    for source, author in (("1", "=1+1"), ("2", "김")):
+        words = (source, "2025-03-03T09:00:12.5Z", "스위치", "교체", "--author", author)
+        assert await invoke("comments", "add", *words) == 0
+    capfdbinary.readouterr()
+    assert "김" in await listed("table")
+    first, second = csv.DictReader(io.StringIO(await listed("csv")))
+    assert first == {
+        "source_id": "1",
+        "started_at": "2025-03-03T09:00:12.500000+00:00",
+        "cause": "스위치",
+        "comment": "교체",
+        "author": "'=1+1",
+        "started_at_local": "2025-03-03 18:00:12",
+        "time_zone": "Asia/Seoul",
+    }
+    assert second["author"] == "김"
+    written = json.loads(await listed("json"))
+    assert written["time_zone"] == "Asia/Seoul"
+    assert [one["author"] for one in written["comments"]] == ["=1+1", "김"]
+    assert written["comments"][0]["started_at"] == first["started_at"]
 
 
 async def test_html_escapes_what_it_shows(

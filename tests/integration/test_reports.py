@@ -12,11 +12,16 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from receiver.config.catalogue import built_in
+from receiver.storage.reading.began import LOOKED_BACK, read_began
+from receiver.storage.reading.connection import Viewer
+from receiver.storage.reading.states import SourceState, State, class_of
 from tests import report_model as model
+from tests.conftest import MakeSettings
 from tests.logs import add_logs, add_sources, seconds, stop_refreshing
 
 START = datetime(2025, 3, 28, 22, tzinfo=UTC)
@@ -39,6 +44,11 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     await add_sources(connection, 3)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+def viewer(database_url: str, make_settings: MakeSettings) -> Viewer:
+    return Viewer(make_settings(database_url=database_url))
 
 
 # Scrapes of 5 s, now and then late, missing, or gone for long.
@@ -204,6 +214,69 @@ def merged(intervals: list[Any]) -> list[tuple[Any, ...]]:
         else:
             joined.append((source, state, code, start, end))
     return joined
+
+
+STOPPED = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 5)), max_size=2)
+"""Planned stops of all sources: how many minutes ago they ended, and how long they were."""
+
+
+@random_cases
+@given(histories, STOPPED, classes, gaps, mixes)
+# Scrapes of 30 s that become scrapes of 4 s, during one failure.
+@example({1: [(0, 1, 800, 30.0), (4, 1, 100, 4.0)]}, [], {}, None, Mix(0, frozenset(), 0, False))
+# The same, and the other way, with another failure in between.
+@example(
+    {1: [(0, 0, 9, 4.0), (4, 1, 60, 4.0), (30, 2, 60, 30.0)]},
+    [(1, 2)],
+    {0: "planned"},
+    None,
+    Mix(0, frozenset(), 2, False),
+)
+async def test_a_state_began_when_the_model_says(
+    connection: asyncpg.Connection,
+    viewer: Viewer,
+    histories: dict[int, list[Run]],
+    stopped: list[tuple[int, int]],
+    classes: dict[int, str],
+    max_gap: timedelta | None,
+    mix: Mix,
+) -> None:
+    now = datetime.now(UTC)
+    stops = [
+        model.Stop(end - length * seconds(60), end, frozenset((1, 2, 3)))
+        for end, length in ((now - ago * seconds(60), length) for ago, length in stopped)
+    ]
+    await fill(connection, {}, stops, classes, mix, max_gap)
+    rows = {
+        source: [(at + (now - seconds(1) - made[-1][0]), code) for at, code in made]
+        for source, history in histories.items()
+        if (made := rows_of(history))
+    }
+    await add_logs(
+        connection, [(id_, at, code, seconds(1)) for id_ in rows for at, code in rows[id_]]
+    )
+    for _ in range(mix.rounds):
+        await keep(connection)
+    meant = {code: State(class_) for code, class_ in classes.items()}
+    sources = [
+        SourceState(id_, {}, class_of(made[-1][1], meant), made[-1][1], None, None, 1.0, 12.0)
+        for id_, made in rows.items()
+    ]
+    async with viewer.connection() as viewing:
+        found = await read_began(viewing, built_in().tables[0], sources, meant)
+    assert found.keys() == {one.id for one in sources if one.state is not State.OK}
+    for id_, began in found.items():
+        until = rows[id_][-1][0] + seconds(0.1)
+        known = model.states(
+            *(id_, rows[id_], now - LOOKED_BACK, until),
+            stops=stops,
+            classes=classes,
+            max_gap=max_gap,
+        )
+        expected = model.last_began(known)
+        # A day ago, which it is by the database's clock, some time after `now`.
+        tolerance = 60 if expected == now - LOOKED_BACK else 0.00001
+        assert began == pytest.approx(expected.timestamp(), rel=0, abs=tolerance)
 
 
 @random_cases

@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Final
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
 from receiver.storage.reading.states import SourceState, State
+from receiver.storage.reading.stretches import Stretch, read_stretches
 
 LOOKED_BACK: Final = timedelta(days=1)
 """How far back rows are looked at; a state that lasts longer does so at least since then."""
+SHORT: Final = timedelta(minutes=10)
+"""States that are younger are read apart, so that an old one does not have rows of all read."""
 
-# Backwards by the primary key, to the last row of another state; then, of the rows after it, the
-# last one before which the source was silent.
-_BEGAN: Final = """
-SELECT source.id, (
-    SELECT EXTRACT(EPOCH FROM max(f.created_at))::double precision FROM (
-        SELECT l.created_at, lag(l.created_at) OVER (ORDER BY l.created_at) AS before
-        FROM {table} l
-        WHERE l.source_id = source.id AND l.created_at <= now()
-          AND l.created_at > COALESCE(other.created_at, now() - $4::interval)
-    ) AS f
-    WHERE f.before IS NULL OR f.created_at - f.before > source.gap * INTERVAL '1 second'
-)
-FROM unnest($1::int[], $2::double precision[]) AS source (id, gap)
+# Backwards by the primary key, to the last row that is no failure.
+_BEFORE: Final = """
+SELECT source.id, COALESCE(other.created_at, now() - $3::interval) AS since,
+    COALESCE(other.created_at, '-infinity') > now() - $4::interval AS is_short
+FROM {sources}
 LEFT JOIN LATERAL (
     SELECT l.created_at FROM {table} l
-    WHERE l.source_id >= source.id AND l.source_id <= source.id AND (l.{code} = ANY($3::int[])) = $5
-      AND l.created_at <= now() AND l.created_at > now() - $4::interval
+    WHERE {of_source} AND l.{code} = ANY($2::int[])
+      AND l.created_at <= now() AND l.created_at > now() - $3::interval
     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
 ) AS other ON true
 """
+_SOURCES: Final = "unnest($1::int[]) AS source (id)"
+_OF_SOURCE: Final = "l.source_id >= source.id AND l.source_id <= source.id"
 
-_GIVEN: Final = "unnest($1::int[], $2::double precision[])"
+# The same where Citus distributes the table.
+_SOURCES_ON_CITUS: Final = "(SELECT id FROM source_keys WHERE id = ANY($1::int[])) AS source"
+_OF_SOURCE_ON_CITUS: Final = "l.source_id = source.id"
 
 
-def for_citus(statement: str) -> str:
-    """Write the same statement for a table that Citus distributes."""
-    keys = f"(SELECT k.id, g.gap FROM source_keys k JOIN {_GIVEN} AS g (id, gap) ON g.id = k.id)"
-    return statement.replace(_GIVEN, keys).replace(
-        "l.source_id >= source.id AND l.source_id <= source.id", "l.source_id = source.id"
-    )
+class Before(NamedTuple):
+    """A time after which a source began to fail, a day ago at most."""
+
+    id: int
+    since: datetime
+    is_short: bool
 
 
 async def read_began(
@@ -55,8 +54,9 @@ async def read_began(
 ) -> dict[int, float]:
     """Return since when the state of sources lasts, in seconds since the Unix epoch.
 
-    Only of failures and of states that are planned by their code: they are few and short, while
-    all rows of what is well would have to be read.
+    As `state_intervals` has it: a failure ends where no row holds, and with a planned stop. Only of
+    failures and of states that are planned by their code: they are few and short, while all rows of
+    what is well would have to be read.
 
     Args:
         connection: A connection for reading.
@@ -66,17 +66,57 @@ async def read_began(
     """
     if not table.codes:
         return {}
-    known = {0: State.OK, **classes}
-    well = [code for code, state in known.items() if state is not State.FAILURE]
-    planned = [code for code, state in known.items() if state is State.PLANNED]
-    statement = _BEGAN.format(table=quote(table.name), code=quote(table.codes[0].name))
-    if await is_distributed(connection):
-        statement = for_citus(statement)
+    wanted = [one for one in sources if one.stop_ends is None]
+    failing = [one.id for one in wanted if one.state is State.FAILURE]
+    planned = [one.id for one in wanted if one.state is State.PLANNED]
+    before = await read_before(connection, table, failing, classes)
     found: dict[int, float] = {}
-    for state, codes, ends in ((State.FAILURE, well, True), (State.PLANNED, planned, False)):
-        wanted = [one for one in sources if one.state is state and one.stop_ends is None]
-        ids, gaps = [one.id for one in wanted], [one.gap for one in wanted]
-        with translated():
-            rows = await connection.fetch(statement, ids, gaps, codes, LOOKED_BACK, ends)
-        found |= {id_: began for id_, began in rows if began is not None}
-    return found
+    for is_short in (True, False):
+        some = {one.id: one.since for one in before if one.is_short is is_short}
+        found |= await read_since(connection, table, some, State.FAILURE)
+    # A planned stop may go before, of which no row says anything.
+    some = dict.fromkeys(planned, datetime.now(UTC) - LOOKED_BACK)
+    return found | await read_since(connection, table, some, State.PLANNED)
+
+
+async def read_before(
+    connection: Connection, table: Table, failing: Sequence[int], classes: Mapping[int, State]
+) -> list[Before]:
+    """Return when sources that fail had their last row of another state."""
+    if not failing:
+        return []
+    others = [
+        code for code, state in {0: State.OK, **classes}.items() if state is not State.FAILURE
+    ]
+    distributed = await is_distributed(connection)
+    statement = _BEFORE.format(
+        table=quote(table.name),
+        code=quote(table.codes[0].name),
+        sources=_SOURCES_ON_CITUS if distributed else _SOURCES,
+        of_source=_OF_SOURCE_ON_CITUS if distributed else _OF_SOURCE,
+    )
+    with translated():
+        rows = await connection.fetch(statement, failing, others, LOOKED_BACK, SHORT)
+    return [Before(id_, datetime.fromisoformat(since), is_short) for id_, since, is_short in rows]
+
+
+async def read_since(
+    connection: Connection, table: Table, after: Mapping[int, datetime], state: State
+) -> dict[int, float]:
+    """Return since when sources are in a state, each of which began after a time."""
+    if not after:
+        return {}
+    window = (min(after.values()), datetime.max.replace(tzinfo=UTC))
+    found = await read_stretches(connection, table, window, list(after))
+    began = {id_: began_at(stretches, state) for id_, stretches in found.items()}
+    return {id_: at for id_, at in began.items() if at is not None}
+
+
+def began_at(stretches: Sequence[Stretch], state: State) -> float | None:
+    """Return when the last state began, if it is this one; codes may change within it."""
+    began = None
+    for stretch in reversed(stretches):
+        if stretch.state is not state or began not in (None, stretch.end):
+            break
+        began = stretch.start
+    return began

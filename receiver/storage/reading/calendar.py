@@ -44,19 +44,21 @@ INSERT INTO code_classes VALUES ($1, $2, $3)
 ON CONFLICT (code_table, code) DO UPDATE SET class = EXCLUDED.class
 """
 _COMMENTS: Final = """
-SELECT source_id, started_at, cause, comment FROM state_comments WHERE table_name = $1
+SELECT source_id, started_at, cause, comment, author FROM state_comments WHERE table_name = $1
 ORDER BY started_at DESC, source_id LIMIT $2
 """
 _COMMENTS_ON: Final = """
-SELECT source_id, started_at, left(cause, 500), left(comment, 500) FROM state_comments
+SELECT source_id, started_at, left(cause, 500), left(comment, 500), left(author, 500)
+FROM state_comments
 WHERE table_name = $1 AND source_id = $2 AND started_at >= $3 AND started_at < $4
 ORDER BY started_at LIMIT 1000
 """
 _COMMENT: Final = """
-INSERT INTO state_comments (table_name, source_id, started_at, cause, comment)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO state_comments (table_name, source_id, started_at, cause, comment, author)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (table_name, source_id, started_at) DO UPDATE
-SET cause = EXCLUDED.cause, comment = EXCLUDED.comment, changed_at = EXCLUDED.changed_at
+SET cause = EXCLUDED.cause, comment = EXCLUDED.comment, author = EXCLUDED.author,
+    changed_at = EXCLUDED.changed_at
 """
 
 
@@ -101,6 +103,8 @@ class Comment(NamedTuple):
     """A time within the interval."""
     cause: str
     comment: str
+    author: str | None
+    """Who wrote it last; None: not known."""
 
 
 async def read_settings(connection: Connection) -> ReportSettings:

@@ -12,22 +12,13 @@ import asyncpg
 
 from receiver.errors import ReceiverError
 from receiver.rows.tables import Table
-from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, used
-from receiver.storage.connection.places import quote
-from receiver.storage.reading.observing import LARGEST_LABELS
-from receiver.storage.reading.selecting import (
-    CREATED_AT,
-    ID,
-    SOURCE_ID,
-    Field,
-    Kind,
-    declared,
-    label_fields,
-    select,
-    value_fields,
+from receiver.storage.reading.exported import (
+    COUNT_MATCHING,
+    for_tables,
+    select_as_numbers,
+    select_as_text,
 )
-from receiver.storage.schema.naming import unused
 
 AT_ONCE: Final = 20_000
 """Rows that are in memory, unless their labels are large."""
@@ -37,79 +28,10 @@ QUIET: Final = "SET LOCAL client_min_messages = error; SET LOCAL extra_float_dig
 LABELS_AT_ONCE: Final = 32 * 1024**2
 """Characters of labels that are in memory, but for one fetch more."""
 
-# Not what is too large to be read. What somebody inserted may be no object, and contains not even
-# the empty one.
-_MATCHES: Final = f"""
-CASE WHEN {{0}} = '{{{{}}}}' THEN true
-    WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels @> {{0}}::text::jsonb
-    ELSE false END
+_CALENDAR_IS_READABLE: Final = """
+SELECT has_table_privilege(to_regclass('report_settings'), 'SELECT')
 """
-
-# Without what would take long to be read, and then is too large to be written all the same.
-_TEXT: Final = f"""
-CASE WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels::text END
-"""
-
-# Labels of 30 MiB in each of a million rows would be no file that anybody reads.
-LABELS: Final = f"""
-CASE WHEN octet_length(known.labels) <= {LARGEST_LABELS} THEN known.labels
-    ELSE '{{"…": "too large"}}' END
-"""
-
-_KNOWN: Final = f"CROSS JOIN LATERAL (SELECT {_TEXT} AS labels OFFSET 0) AS known"
-_KNOWN_DISTRIBUTED: Final = f"""
-JOIN (SELECT s.id, {_TEXT} AS labels FROM sources s) AS known ON known.id = l.source_id
-"""
-
-# In the order of an index, so that the first rows come at once.
-_REST: Final = f"""
-{_KNOWN}
-WHERE {_MATCHES.format("$3")}
-ORDER BY l.created_at, l.source_id
-"""
-
-_RANGE: Final = """
-SELECT * FROM {} WHERE created_at >= $1::text::timestamptz AND created_at < $2::text::timestamptz
-"""
-
-# Microseconds since the Unix epoch; 64 bits end thirty years before TIMESTAMPTZ does.
-_MICROSECONDS: Final = """
-CASE WHEN {0} < '294247-01-01 00:00Z' THEN (EXTRACT(EPOCH FROM {0}) * 1000000)::bigint END
-"""
-
-COUNT_MATCHING: Final = f"""
-SELECT count(*) FILTER (WHERE {_MATCHES.format("$1")}) AS matching,
-    count(*) FILTER (WHERE (octet_length({_TEXT}) <= {LARGEST_LABELS}) IS NOT TRUE) AS large
-FROM sources s
-"""
-
-
-def exported_fields(table: Table) -> list[Field]:
-    """Return the columns of a file."""
-    labels = Field(unused(declared(table), "labels"), "text", LABELS, Kind.LABELS)
-    return [ID, CREATED_AT, *label_fields(table), *value_fields(table), SOURCE_ID, labels]
-
-
-def select_as_text(table: Table) -> str:
-    """Write the statement that reads a range ($1, $2) of sources with labels ($3)."""
-    return select(table, exported_fields(table), _RANGE.format(quote(table.name)), _REST)
-
-
-def select_as_numbers(table: Table) -> str:
-    """Write the same statement, with times in microseconds since the Unix epoch."""
-    fields = [
-        field._replace(expression=_MICROSECONDS.format(field.expression))
-        if field.type == "timestamptz"
-        else field
-        for field in exported_fields(table)
-    ]
-    return select(table, fields, _RANGE.format(quote(table.name)), _REST)
-
-
-async def for_tables(connection: Connection, statement: str) -> str:
-    """Return the statement for the tables as they are: Citus may distribute them."""
-    distributed = await is_distributed(connection)
-    return statement.replace(_KNOWN, _KNOWN_DISTRIBUTED) if distributed else statement
+_ZONE: Final = "SELECT time_zone FROM report_settings"
 
 
 class IncompleteExportError(ReceiverError):
@@ -136,8 +58,8 @@ class Sources(NamedTuple):
 
     matching: int
     large: int
-    """How many sources have labels larger than `LARGEST_LABELS`, which are neither written nor
-    compared."""
+    """How many sources have labels larger than `observing.LARGEST_LABELS`, which are neither
+    written nor compared."""
 
 
 class RecordCounter:
@@ -195,9 +117,10 @@ async def copy_csv(
 
     try:
         async with undisturbed(connection):
+            zone = await find_zone(connection)
             status = await connection.copy_from_query(
                 await for_tables(connection, select_as_text(selection.table)),
-                *selection.arguments(),
+                *(*selection.arguments(), zone),
                 output=write,
                 format="csv",
                 header=True,
@@ -209,6 +132,12 @@ async def copy_csv(
     rows = int(status.removeprefix("COPY "))
     require_whole(counter.records - 1, rows)
     return rows
+
+
+async def find_zone(connection: Connection) -> str:
+    """Return the time zone of the calendar; UTC where there is none, or it may not be read."""
+    readable = await connection.fetchval(_CALENDAR_IS_READABLE)
+    return str(await connection.fetchval(_ZONE)) if readable else "UTC"
 
 
 def require_whole(written: int, sent: int) -> None:

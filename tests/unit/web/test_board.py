@@ -50,6 +50,29 @@ def test_every_alarm_has_its_turn() -> None:
     assert len(seen) == 50
 
 
+def test_small_tiles_are_in_the_order_in_which_people_count() -> None:
+    names = [f"10.1.0.{number}" for number in (2, 6, 10, 18)]
+    lines = ("line 2", "line 10")
+    items = [
+        item(10 * place + number, instance=name, line=line)
+        for place, line in enumerate(lines)
+        for number, name in enumerate(reversed(names))
+    ]
+    laid = lay_out(items, "line", 0.0, WORDS)
+    assert [(tile.group, tile.item.name) for tile in laid.small] == [
+        (line, name) for line in lines for name in names
+    ]
+    many = [item(number, line=f"line {number % 12}") for number in range(300)]
+    groups = lay_out(many, "line", 0.0, WORDS).groups
+    assert [group.name for group in groups] == [f"line {number}" for number in range(12)]
+
+
+def test_groups_that_differ_in_case_alone_are_listed_once() -> None:
+    items = [item(number, line=("a1", "A1", "a01")[number % 3]) for number in range(300)]
+    groups = lay_out(items, "line", 0.0, WORDS).groups
+    assert sorted(group.name for group in groups) == ["A1", "a01", "a1"]
+
+
 def test_sources_that_are_well_have_small_tiles_as_long_as_they_are_readable() -> None:
     laid = board(1, 20)
     assert len(laid.small) == 20
@@ -83,7 +106,7 @@ def test_names_are_cut_for_small_tiles_only_if_they_can_be_told_apart() -> None:
         items = [item(place, State.OK, instance=name) for place, name in enumerate(names)]
         return [tile.name for tile in lay_out(items, "", 0, WORDS).small]
 
-    assert small("")[-1] == "inspecti…number-9"
+    assert small("")[-1] == "inspecti…umber-19"
     assert small("-of-the-hall-in-the-north") == []
 
 

@@ -48,6 +48,16 @@ def test_what_is_wanted(wanted: Wanted, ids: list[int]) -> None:
     assert [one.source.id for one in choose(ITEMS, wanted)] == ids
 
 
+@pytest.mark.parametrize("sort", ["problems", "name", "longest", "newest"])
+def test_names_are_in_the_order_in_which_people_count(sort: str) -> None:
+    items = [
+        item(number, instance=f"cam-{number}", line=f"line {number // 6}") for number in range(66)
+    ]
+    ids = list(range(66))
+    assert [one.source.id for one in choose(reversed(items), Wanted(sort=sort))] == ids
+    assert [one.source.id for one in choose(items, Wanted(sort=sort, group="line"))] == ids
+
+
 def test_labels_that_make_groups() -> None:
     assert group_labels(ITEMS) == ["line"]
     assert group_labels(ITEMS[:1]) == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.web.names import LONGEST, brief_names, fit, name_sources, shorten
+from receiver.web.names import LONGEST, brief_names, fit, name_sources, natural, shorten
 
 
 def test_a_name_is_the_instance_else_the_job_else_all_labels() -> None:
@@ -79,6 +79,16 @@ def test_no_two_names_are_the_same(sources: dict[int, dict[str, str]], template:
 )
 def test_brief_names_leave_out_what_tells_nothing_apart(names: list[str], brief: list[str]) -> None:
     assert brief_names(names) == brief
+
+
+def test_numbers_in_names_are_sorted_by_their_value() -> None:
+    long = "9" * 5000
+    ordered = [
+        *("", "10.1.0.06", "10.1.0.6", "10.1.0.18", "10.2.0.1", long, f"1{long}", "cam", "CAM-2"),
+        *("cam-10", "cam-10a", "cam-10b", "cam-²", "라인 2", "라인 10"),
+    ]
+    by_text = sorted(ordered)
+    assert sorted(by_text, key=natural) == ordered
 
 
 def test_korean_letters_take_more_room() -> None:

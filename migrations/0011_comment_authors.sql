@@ -1,0 +1,6 @@
+-- Who wrote what the cause of an interval was.
+
+ALTER TABLE state_comments ADD COLUMN author TEXT;
+
+COMMENT ON COLUMN state_comments.author IS
+    'Who wrote it last: a user of the page, or of the computer where the command ran; NULL: not known.';
