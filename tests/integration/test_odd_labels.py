@@ -19,6 +19,7 @@ from receiver.storage.diagnosis.findings import Level
 from receiver.storage.reading import logs, rejected, sources, states
 from receiver.storage.reading.observing import newest_rows
 from receiver.storage.reading.tables import connect
+from tests.cluster import keep_keys
 from tests.conftest import MakeSettings
 from tests.pages import showing
 from tests.rows import LOGS
@@ -73,6 +74,7 @@ async def settings(database_url: str, make_settings: MakeSettings) -> Settings:
     for name, (labels, _) in ODD.items():
         await connection.execute(ADD.format(labels), name.encode())
     await connection.execute(FILL)
+    await keep_keys(connection)
     await connection.close()
     return make_settings(database_url=database_url)
 
