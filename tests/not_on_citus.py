@@ -34,7 +34,6 @@ CANNOT_HOLD: Final = {
         "integration/test_views.py::test_no_more_is_read_than_was_asked_for",
         "integration/test_refusals.py::test_each_of_many_refused_is_found_in_hardly_more_runs",
         "integration/test_refusals.py::test_what_is_refused_is_found_by_its_place",
-        "integration/test_refusals.py::test_what_is_stored_is_not_tried_again",
     ),
     "Citus completes a COPY whose client has gone; its sender repeats it": (
         "faults/test_shutdown.py::test_what_cannot_be_stored_in_time_is_refused",

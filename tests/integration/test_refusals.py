@@ -67,6 +67,36 @@ async def reasons(connection: asyncpg.Connection) -> dict[str, int]:
     return dict(await connection.fetch(query))
 
 
+COME_AND_GO = """
+CREATE TABLE once AS SELECT true AS yes;
+CREATE FUNCTION come_and_go() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_trigger_depth() > 1 OR NOT EXISTS (SELECT FROM once) THEN
+        RETURN NULL;
+    ELSIF TG_WHEN = 'BEFORE' THEN
+        INSERT INTO error_codes (code, name) VALUES (7, 'gone');
+    ELSE
+        DELETE FROM error_codes WHERE code = 7;
+        DELETE FROM once;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER come BEFORE INSERT ON error_codes FOR EACH STATEMENT EXECUTE FUNCTION come_and_go();
+CREATE TRIGGER go AFTER INSERT ON error_codes FOR EACH STATEMENT EXECUTE FUNCTION come_and_go()
+"""
+
+
+async def test_a_code_that_is_deleted_while_it_is_registered_is_registered_again(
+    writer: Writer, connection: asyncpg.Connection
+) -> None:
+    """Another one adds it before the statement, and somebody deletes it after that."""
+    await connection.execute(COME_AND_GO)
+    await writer.write(contents(row(source("a"), status=7.0)))
+    assert await connection.fetchval("SELECT app_status FROM app_logs") == 7
+    assert not await count(connection, "once")
+    assert not await count(connection, "rejected_samples")
+
+
 BAD = "NEW.labels ->> 'instance' LIKE 'bad%'"
 
 

@@ -154,8 +154,9 @@ class Registry(Generic[K]):
         except REFUSALS:
             return await self._add_each(rows)
         self._allowance.spend(len(added))
-        self._remember({row[0]: DISCARDED for row in rows if row[0] not in ids})
-        return ids
+        # A trigger has discarded these, or they were there and somebody has deleted them since.
+        missing = [row for row in rows if row[0] not in ids]
+        return ids | await self._add_each(missing) if missing else ids
 
     async def _add_each(self, rows: list[tuple[Any, ...]]) -> dict[K, int]:
         start = time.monotonic()
