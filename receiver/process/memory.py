@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from typing import Final
 
@@ -28,6 +27,9 @@ def keep_freed_memory() -> None:
     cleared again for the next one, which takes up to a fifth of the CPU time. Pieces from 1 MiB on
     are returned at once. Other C libraries have no such setting.
     """
+    # Nothing that a command imports before it can handle signals.
+    import ctypes  # noqa: PLC0415
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, 16 * MIB)

@@ -8,7 +8,8 @@ from sys import getsizeof
 
 import numpy as np
 
-from receiver.protocol.columns import Integers, Symbols, check
+from receiver.protocol.arrays import Integers
+from receiver.protocol.columns import Symbols, check
 from receiver.protocol.limits import Limits
 from receiver.protocol.samples import Timestamps, read_samples
 from receiver.protocol.series import ENTRY_SIZE, Filtered, SeriesCache, join

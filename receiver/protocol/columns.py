@@ -10,26 +10,27 @@ Series of another form than nearly all senders write, and invalid ones, are left
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
+from receiver.protocol.arrays import Bytes, Flags, Integers, first_of, spread
 from receiver.protocol.generated.remote_write_v2_pb2 import Metadata
 from receiver.protocol.limits import Limits
-from receiver.protocol.samples import HEAD, TIMESTAMP_SIZE, TIMESTAMP_TAG, VALUE_TAG, ZERO_SIZE
+from receiver.protocol.samples import (
+    HEAD,
+    LABELS_TAG,
+    TIMESTAMP_SIZE,
+    TIMESTAMP_TAG,
+    VALUE_TAG,
+    ZERO_SIZE,
+)
 from receiver.protocol.series import NAME
+from receiver.protocol.wire import ONE_BYTE
 
-Integers: TypeAlias = NDArray[np.int64]
-Bytes: TypeAlias = NDArray[np.uint8]
-Flags: TypeAlias = NDArray[np.bool_]
-
-LABELS_TAG: Final = 0x0A
 SAMPLE_TAG, VALUE_SIZE = HEAD[:2]
 METADATA_TAG: Final = 0x2A
-ONE_BYTE: Final = 0x80
-"""Below it, a varint has one byte."""
 MARGIN: Final = bytes(1024)
 """Zeros after the last series: two sizes of one byte lead no further beyond its end."""
 MAX_REF_SIZE: Final = 3
@@ -238,14 +239,3 @@ def find_metrics(refs: Integers, counts: Integers, symbols: Symbols) -> Integers
     metrics: Integers = values[metric]
     metrics[~right] = 0
     return metrics
-
-
-def first_of(counts: Integers) -> Integers:
-    """Return where each of several groups begins that follow one another."""
-    return np.cumsum(counts) - counts
-
-
-def spread(starts: Integers, counts: Integers) -> Integers:
-    """Return each start and the numbers that follow it, so many in all."""
-    numbers: Integers = np.repeat(starts - first_of(counts), counts) + np.arange(counts.sum())
-    return numbers

@@ -16,6 +16,8 @@ from typing import Final, NamedTuple, Protocol, cast
 from receiver.protocol.series import Filtered
 from receiver.rows.model import Sample, Series
 
+LABELS_TAG: Final = 0x0A
+"""Begins a label (1.0), or the references to labels (2.0)."""
 ZERO_HEAD: Final = b"\x12\x07\x10"
 """A sample without value: its tag, its size, the timestamp's tag."""
 HEAD: Final = b"\x12\x10\x09"

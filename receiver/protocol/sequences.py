@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from receiver.protocol.limits import MIB
+from receiver.protocol.samples import LABELS_TAG
 from receiver.protocol.series import Filtered
-from receiver.protocol.strips import ONE_BYTE, Strip, Text
-from receiver.protocol.wire import end_of_field
+from receiver.protocol.strips import Strip, Text
+from receiver.protocol.wire import ONE_BYTE, end_of_field
 from receiver.rows.model import Sample, Series
 
-LABELS_TAG: Final = 0x0A
 MOST_LABELS: Final = 64
 """A series with more is not looked for."""
 MIN_SIZE: Final = 4096

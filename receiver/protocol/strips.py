@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from receiver.protocol.arrays import Bytes, Integers, first_of, spread
 from receiver.protocol.samples import DOUBLE, HEAD, TIMESTAMP_SIZE, ZERO_HEAD, ZERO_SIZE
 from receiver.protocol.series import Filtered
+from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.model import Sample, Series
 
-Integers: TypeAlias = NDArray[np.int32] | NDArray[np.int64]
-Bytes: TypeAlias = NDArray[np.uint8]
-
-ONE_BYTE: Final = 1 << 7
-"""Below it, a varint has one byte."""
 TWO_BYTES: Final = 1 << 14
 
 MARK: Final = bytes(byte | ONE_BYTE for byte in secrets.token_bytes(DOUBLE.size))
@@ -51,7 +48,6 @@ class Text:
     """
 
     def __init__(self, message: bytes, *, written_out: bool) -> None:
-        self.written_out = written_out
         self.zeros = find_zeros(message) if written_out else np.zeros(0, np.int64)
         """Where samples without a value began that are written out, in the message as sent."""
         starts = [0, *(self.zeros + len(ZERO_HEAD)).tolist()]
@@ -111,13 +107,16 @@ class Strip:
         self.written_out = written_out
         self.starts = np.append(starts, len(text.data)).astype(np.int32)
         """Where each begins, and the end."""
-        self.values = (ends - TIMESTAMP_SIZE - DOUBLE.size).astype(np.int32)
+        stamps = ends - TIMESTAMP_SIZE
+        values = stamps - DOUBLE.size
+        self.values = values.astype(np.int32)
         """Where the value of each begins, if it is not left out."""
         self.mask = np.full(len(text.data), 0xFF, np.uint8)
         """Bits that are the same whenever a series comes."""
-        self.mask[spread(self.values if written_out else self.values[~zero], DOUBLE.size)] = 0
+        there = values if written_out else values[~zero]
+        self.mask[spread(there, np.full_like(there, DOUBLE.size))] = 0
         # The bits that say how long the timestamp is stay.
-        self.mask[spread(ends - TIMESTAMP_SIZE + 1, TIMESTAMP_SIZE - 1)] = ONE_BYTE
+        self.mask[spread(stamps + 1, np.full_like(stamps, TIMESTAMP_SIZE - 1))] = ONE_BYTE
         if written_out:
             self.mask[starts + 1] = 0
             self.mask[starts[widths == 3] + 2] = 0
@@ -207,7 +206,7 @@ def find_zeros(message: bytes) -> Integers:
     return zeros if len(zeros) * SHORTEST <= len(message) else zeros[:0]
 
 
-def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> Integers:
+def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> NDArray[np.int32]:
     """Return the two bytes after the tag of series, as a number; -1 for one of another width.
 
     Args:
@@ -217,20 +216,7 @@ def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> Integ
     """
     one = np.where(lengths < ONE_BYTE, lengths | firsts << 8, -1)
     two = np.where(lengths >= ONE_BYTE, lengths & 0x7F | ONE_BYTE | lengths >> 7 << 8, -1)
-    sizes: Integers = np.where(widths == 2, one, two)
-    return sizes.astype(np.int32)
-
-
-def first_of(counts: NDArray[np.integer | np.bool_]) -> Integers:
-    """Return where each of several groups begins that follow one another."""
-    ends = np.cumsum(counts, dtype=np.int64)
-    return ends - counts
-
-
-def spread(starts: Integers, size: int) -> Integers:
-    """Return each start and the places that follow it, so many in all."""
-    places: Integers = (starts[:, np.newaxis] + np.arange(size)).ravel()
-    return places
+    return np.where(widths == 2, one, two).astype(np.int32)
 
 
 def read_timestamps(words: NDArray[np.uint64]) -> Integers:

@@ -1,8 +1,9 @@
 """Decodes `prometheus.WriteRequest`, the message of Remote-Write 1.0.
 
-Only the outer message is parsed at once, by protobuf's C code; it hands over each series as bytes.
-Nearly all of them are known label bytes followed by one sample of a known shape, which costs a
-look-up. Every other series is parsed in full and, if it can, becomes known.
+Series that come in an order in which they came before are compared with that, many at once. Of what
+is left only the outer message is parsed, by protobuf's C code; it hands over each series as bytes.
+Nearly all are known label bytes followed by one sample of a known shape, which costs a look-up.
+Every other series is parsed in full and, if it can, becomes known.
 """
 
 from __future__ import annotations

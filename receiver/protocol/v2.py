@@ -2,7 +2,7 @@
 
 As with 1.0, protobuf's C code only splits the request. What the label references of a series mean
 depends on the symbols. A sender whose requests hold the same series sends the same symbols: what is
-known of a series is kept by symbol table, and a known series costs a look-up. The series of a
+known of a series, and the orders in which they came, are kept by symbol table. The series of a
 request with new symbols, as most are of a sender with many series, are checked all at once.
 
 Both generations in the field are read: until 2.0-rc.3 the start timestamp stood in the series,

@@ -22,6 +22,8 @@ LENGTH_DELIMITED: Final = 2
 START_GROUP: Final = 3
 END_GROUP: Final = 4
 FIXED32: Final = 5
+ONE_BYTE: Final = 1 << 7
+"""Below it, a varint has one byte."""
 MAX_TAG_SIZE: Final = 5
 MAX_VARINT_SIZE: Final = 10
 FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
