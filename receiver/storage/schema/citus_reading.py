@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Final
+from typing import Final, TypeAlias
 
 import asyncpg
 
 from receiver.config.table_names import APP_LOGS
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.places import OWN_SCHEMA
+from receiver.storage.schema import citus_references
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +33,16 @@ $function$;
 COMMENT ON FUNCTION receiver_read IS 'All rows of a table that every node of Citus has.'
 """
 
-RULES: Final = (
+Rules: TypeAlias = tuple[tuple[str, str], ...]
+"""Patterns, each with its replacement."""
+
+RULES: Final[Rules] = (
     (
         r"\b(sources|planned_stops|%3\$I)( (?:AS )?[a-z]\b)",
         r"receiver_read(NULL::\1)\2",
     ),
-    # A batch's references can be checked at once on a node of its own only.
-    (
-        r"BEGIN\n    SELECT rolsuper",
-        "BEGIN\n    IF to_regclass('source_keys') IS NOT NULL THEN\n"
-        "        RETURN format('Citus distributes %I', target);\n    END IF;\n"
-        "    SELECT rolsuper",
-    ),
 )
-"""What makes functions read such tables so: pattern and replacement."""
+"""What makes functions read such tables so."""
 
 READING: Final = (
     "receiver_day_parts",
@@ -58,7 +55,11 @@ READING: Final = (
     "state_intervals",
     "shift_times",
     "report",
-    "receiver_references_obstacle",
+)
+
+ADAPTED: Final[tuple[tuple[tuple[str, ...], Rules], ...]] = (
+    (READING, RULES),
+    (("receiver_references_obstacle",), citus_references.RULES),
 )
 
 FIND_FUNCTIONS: Final = f"""
@@ -267,9 +268,9 @@ SELECT receiver_make_intervals_view('app_status_intervals', 'app_logs', 'app_sta
 """
 
 
-def adapt(definition: str) -> str:
-    """Return the definition of a function with what Citus distributes read by `receiver_read`."""
-    for pattern, replacement in RULES:
+def adapt(definition: str, rules: Rules) -> str:
+    """Return the definition of a function with what Citus distributes read as the rules say."""
+    for pattern, replacement in rules:
         definition = re.sub(pattern, replacement, definition)
     return definition
 
@@ -284,10 +285,15 @@ async def adapt_functions(connection: asyncpg.Connection) -> bool:
     if changed:
         await connection.execute(READ)
         await connection.execute(FOR_EACH_SOURCE)
-    for (definition,) in await connection.fetch(FIND_FUNCTIONS, list(READING)):
-        if (adapted := adapt(definition)) != definition:
-            await connection.execute(adapted)
-            changed = True
+    if not await connection.fetchval(citus_references.IS_THERE):
+        await connection.execute(citus_references.KEEP)
+        await connection.execute(citus_references.CHECK)
+        changed = True
+    for names, rules in ADAPTED:
+        for (definition,) in await connection.fetch(FIND_FUNCTIONS, list(names)):
+            if (adapted := adapt(definition, rules)) != definition:
+                await connection.execute(adapted)
+                changed = True
     return changed
 
 

@@ -34,14 +34,18 @@ RUN_FOR_EACH: Final = (
 # trigger of it uses.
 MAY_BE_POLICY: Final = "SELECT has_table_privilege($1, 'INSERT') AND row_security_active($1)"
 
-# Whether one of these foreign keys refers to one of these tables. On a node of Citus, its name ends
-# with the number of a shard, and is cut in the middle if it is long.
+# Whether a foreign key that was broken refers to one of these tables ($2), by its name ($1). Citus
+# passes on only the message of a node ($3), where the name ends with the number of a shard, and is
+# cut after 46 bytes if it is long.
 REFERS: Final = """
 SELECT EXISTS (
     SELECT FROM pg_constraint, unnest($1::text[]) AS broken (name)
     WHERE contype = 'f'
-      AND (name = conname OR name ~ '_[0-9]+$' AND starts_with(name, left(conname, 40)))
       AND confrelid = ANY(ARRAY(SELECT to_regclass(name) FROM unnest($2::text[]) AS name))
+      AND (name = conname OR $3 AND strpos(name, left(conname, (
+          SELECT max(length) FROM generate_series(1, 46) AS length
+          WHERE octet_length(left(conname, length)) <= 46
+      ))) > 0)
 )
 """
 
@@ -78,7 +82,7 @@ class Failure(NamedTuple):
     code: str
     """The SQLSTATE."""
     constraint: str
-    """The name of the constraint that was broken; empty if there is none."""
+    """The name of the constraint that was broken; empty if there is none, or on a node of Citus."""
     message: str
     """What the server said, in one line."""
 
@@ -105,7 +109,8 @@ async def run_for_each(
         ConflictingTransactionError: what an entry refers to is gone; run the transaction again.
     """
     failures: dict[int, Failure] = {}
-    if await is_distributed(connection):
+    distributed = await is_distributed(connection)
+    if distributed:
         # Without it, Citus copies the rows, and then does not say what a node has said.
         statement += " RETURNING true"
     for start in range(0, len(entries), AT_ONCE):
@@ -116,11 +121,13 @@ async def run_for_each(
             text = " ".join(message.split())[:MAX_MESSAGE]
             failures[start + place - 1] = Failure(code, constraint, text)
     broken = {
-        failure.constraint for failure in failures.values() if failure.code == FOREIGN_KEY_VIOLATION
+        failure.constraint or failure.message
+        for failure in failures.values()
+        if failure.code == FOREIGN_KEY_VIOLATION
     }
     if broken:
         ours = [quote(name) for name in ("sources", *codes)]
-        if await connection.fetchval(REFERS, list(broken), ours):
+        if await connection.fetchval(REFERS, list(broken), ours, distributed):
             raise ConflictingTransactionError("a source or a code was deleted meanwhile")
     states = {failure.code for failure in failures.values()}
     if states == {INSUFFICIENT_PRIVILEGE} and await connection.fetchval(MAY_BE_POLICY, table):
