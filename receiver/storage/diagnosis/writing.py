@@ -10,6 +10,7 @@ import asyncpg
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
 from receiver.rows.tables import Catalogue, Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, describe, translated
 from receiver.storage.connection.places import quote
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem
@@ -48,6 +49,14 @@ ORDER BY name
 
 
 FIND_OBSTACLE: Final = "SELECT receiver_references_obstacle($1, $2::jsonb)"
+
+# What a node of Citus says when it is to leave out the checks that each row has.
+TRY_ON_NODES: Final = """
+SELECT format('node %s:%s: %s', r.nodename, r.nodeport, r.result)
+FROM run_command_on_workers($$
+    SELECT set_config('session_replication_role', current_setting('session_replication_role'), true)
+$$) r WHERE NOT r.success ORDER BY 1
+"""
 
 
 def written(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
@@ -157,6 +166,9 @@ async def find_reference_checks(connection: Connection, catalogue: Catalogue) ->
             at_once.append(table.name)
         elif obstacle not in obstacles:
             obstacles.append(obstacle)
+    if at_once and await is_distributed(connection):
+        obstacles = [obstacle for (obstacle,) in await connection.fetch(TRY_ON_NODES)]
+        at_once = [] if obstacles else at_once
     findings = [
         note(
             f"codes and sources are checked row by row: {obstacle}",

@@ -1,0 +1,131 @@
+"""The references of a batch, on the nodes of a cluster that RECEIVER_TEST_CITUS_URL names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
+import pytest
+
+from receiver.config.settings import Settings
+from receiver.errors import ConflictingTransactionError
+from receiver.rows.model import Row, Source
+from receiver.storage.connection.database import Database
+from receiver.storage.diagnosis import diagnose
+from receiver.storage.schema.partitions import find_parts
+from receiver.storage.schema.revisions import migrate
+from receiver.storage.writing.each import run_for_each
+from receiver.storage.writing.records import to_records
+from receiver.storage.writing.references import FEWEST, check_references
+from receiver.storage.writing.writer import Writer
+from tests.cluster import find_workers, on_node, run
+from tests.conftest import MakeSettings
+from tests.roles import as_role, plain_role
+from tests.rows import CATALOGUE, LOGS, NOW, contents, count, row, source
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("RECEIVER_TEST_CITUS_URL"),
+    reason="RECEIVER_TEST_CITUS_URL names no cluster",
+)
+
+ONCE = "codes and sources of rows are checked once a batch: app_logs"
+INSERT = "INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)"
+UNKNOWN = f"{INSERT} SELECT now(), unnest($1::int[]), 4711, now()"
+GRANT = "GRANT SET ON PARAMETER session_replication_role TO {}"
+REVOKE = "REVOKE SET ON PARAMETER session_replication_role FROM {}"
+
+
+def batch(start: int, sources: Sequence[Source]) -> list[Row]:
+    return [row(who, NOW + start + number) for number in range(FEWEST) for who in sources]
+
+
+async def found_in(settings: Settings) -> str:
+    """What doctor says of a database, in lines."""
+    return "\n".join([finding.found async for _, finding in diagnose(settings)])
+
+
+@asynccontextmanager
+async def rolled_back(database: Database, first: str = "") -> AsyncIterator[asyncpg.Connection]:
+    """A transaction that leaves nothing."""
+    with suppress(ZeroDivisionError):
+        async with database.transaction(first) as session:
+            yield session
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("retention", [None, "365d"], ids=["", "parts by time"])
+async def test_each_node_leaves_out_the_checks_of_rows(
+    make_settings: MakeSettings, empty_database_url: str, retention: str | None
+) -> None:
+    settings = make_settings(database_url=empty_database_url, shards=4, retention=retention)
+    await migrate(settings)
+    database = Database(settings)
+    await database.open()
+    who = [source(str(number)) for number in range(8)]
+    rows = batch(0, who)
+    await Writer(database, CATALOGUE).write(contents(*rows))
+    check = check_references(LOGS, to_records(contents(*rows).rows)[LOGS])
+    ids = [one.id for one in who]
+    # A code that nobody has is not looked for any more.
+    async with rolled_back(database, check) as session:
+        assert (await find_parts(session, "app_logs") is None) == (retention is None)
+        assert await session.execute(UNKNOWN, ids) == f"INSERT 0 {len(ids)}"
+    async with rolled_back(database) as session:
+        # What COPY to a node meets has no code of its own.
+        with pytest.raises(asyncpg.InternalServerError, match="violates foreign key"):
+            await session.execute(UNKNOWN, ids)
+    async with database.transaction() as session:
+        assert await count(session, "app_logs") == len(rows)
+    assert ONCE in await found_in(settings)
+    await database.close()
+
+
+async def test_a_role_that_may_not_on_a_node_checks_each_row(
+    make_settings: MakeSettings, empty_database_url: str
+) -> None:
+    await migrate(make_settings(database_url=empty_database_url))
+    workers = await find_workers(empty_database_url)
+    nodes = [on_node(empty_database_url, *worker) for worker in workers]
+    async with plain_role(empty_database_url) as role:
+        await run(
+            empty_database_url,
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON sources, error_codes, planned_stops, "
+            f"state_comments, app_logs, pending_rows, rejected_samples, source_keys TO {role}",
+            f"GRANT SELECT ON receiver_schema_version, receiver_tables TO {role}",
+            GRANT.format(role),
+        )
+        settings = make_settings(database_url=as_role(empty_database_url, role))
+        database = Database(settings)
+        await database.open()
+        writer, who = Writer(database, CATALOGUE), [source(str(number)) for number in range(8)]
+        found = await found_in(settings)
+        for host, port in workers:
+            assert f"checked row by row: node {host}:{port}: " in found
+        assert ONCE not in found
+        await writer.write(contents(*batch(0, who)))
+        for node in nodes:
+            await run(node, GRANT.format(role))
+        assert ONCE in await found_in(settings)
+        await writer.write(contents(*batch(FEWEST, who)))
+        async with database.transaction() as session:
+            assert await count(session, "app_logs") == 2 * FEWEST * len(who)
+        await database.close()
+        for url in (empty_database_url, *nodes):
+            await run(url, REVOKE.format(role))
+
+
+async def test_a_source_that_is_gone_is_not_the_fault_of_its_rows(
+    make_settings: MakeSettings, empty_database_url: str
+) -> None:
+    """Else their samples would be rejected, and lost."""
+    settings = make_settings(database_url=empty_database_url)
+    await migrate(settings)
+    database = Database(settings)
+    await database.open()
+    insert = f"{INSERT} SELECT now(), (entry ->> 0)::int, 0, now() FROM unnest($1) AS entry"
+    async with database.transaction() as session:
+        with pytest.raises(ConflictingTransactionError):
+            await run_for_each(session, "app_logs", insert, [[4711]])
+    await database.close()
