@@ -47,9 +47,6 @@ CANNOT_HOLD: Final = {
         "integration/test_requirements.py::test_an_extension_that_the_server_does_not_load",
     ),
     "Citus needs the schema public": ("integration/test_requirements.py::test_no_schema_at_all",),
-    "a node takes some 10 ms for each that it refuses, which the commit timeout does not allow": (
-        "integration/test_refusals.py::test_thousands_of_refused_label_sets_take_few_transactions",
-    ),
     "Citus does not pass on what is raised on a node, so that it displaces no row": (
         "integration/test_export.py::test_what_no_setting_silences_loses_no_row_unseen",
     ),

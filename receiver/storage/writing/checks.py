@@ -7,14 +7,13 @@ thousands. What is not found so is found by running the statement (`each.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from receiver.errors import ReceiverError
-from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import literal, quote
-from receiver.storage.writing.each import CHECK_VIOLATION, Failure, to_json
-from receiver.storage.writing.statements import statements_of
+from receiver.storage.writing.each import CHECK_VIOLATION, Failure, run_for_each, to_json
 
 # The check constraints of the table $1 that are about columns ($2) of just these types ($3).
 FIND_CHECKS: Final = """
@@ -28,25 +27,66 @@ ORDER BY conname
 """
 
 
+class Entries(NamedTuple):
+    """How entries of `run_for_each` are read as rows of a table."""
+
+    table: str
+    """Its name."""
+    columns: Sequence[str]
+    types: Sequence[str]
+    read: str
+    """The rows of `$1`, an array of JSONB, under the name of the table and with `place_of_entry`,
+    from 1."""
+
+
+async def run_checked(
+    connection: Connection,
+    how: Entries,
+    statement: str,
+    entries: Sequence[Sequence[object]],
+    codes: Sequence[str] = (),
+) -> dict[int, Failure]:
+    """Run a statement for entries as `run_for_each` does, without those that a check refuses.
+
+    Args:
+        connection: In a transaction; what did not fail is in effect there.
+        how: How the entries are read.
+        statement: Takes a part of the entries as `$1`, an array of JSONB.
+        entries: Rows of the table, as `run_for_each` takes them.
+        codes: Tables of codes that the entries refer to, by name.
+
+    Raises:
+        StatementRefusedError: it failed for all, for a reason that is none of theirs.
+        ConflictingTransactionError: what an entry refers to is gone; run the transaction again.
+    """
+    failures: dict[int, Failure] = {}
+    if await is_distributed(connection):
+        failures = await find_refused(connection, how, entries)
+    places = [place for place in range(len(entries)) if place not in failures]
+    if places:
+        some = [entries[place] for place in places]
+        found = await run_for_each(connection, quote(how.table), statement, some, codes)
+        failures |= {places[place]: failure for place, failure in found.items()}
+    return failures
+
+
 async def find_refused(
-    connection: Connection, table: Table, entries: Sequence[Sequence[object]]
+    connection: Connection, how: Entries, entries: Sequence[Sequence[object]]
 ) -> dict[int, Failure]:
     """Return which entries break a check constraint, by their places from 0.
 
     Args:
         connection: In a transaction.
-        table: The table.
+        how: How the entries are read.
         entries: Rows, as `run_for_each` takes them.
     """
-    statements = statements_of(table)
-    columns = statements.columns, statements.types
-    checks = await connection.fetch(FIND_CHECKS, quote(table.name), *columns)
+    checks = await connection.fetch(FIND_CHECKS, quote(how.table), how.columns, how.types)
     if not checks:
         return {}
     broken = " ".join(f"WHEN NOT ({check}) THEN {literal(name)}" for name, check in checks)
     query = f"""
 SELECT place_of_entry - 1, broken FROM (
-    SELECT place_of_entry, CASE {broken} END AS broken FROM {statements.read_entries}
+    SELECT place_of_entry, CASE {broken} END AS broken FROM {how.read}
 ) AS judged WHERE broken IS NOT NULL
 """
     await connection.execute("SAVEPOINT checks")
@@ -57,9 +97,11 @@ SELECT place_of_entry - 1, broken FROM (
         # A check that fails by itself for some row, or is about more than a row's own values.
         await connection.execute("ROLLBACK TO SAVEPOINT checks")
         return {}
-    return {place: Failure(CHECK_VIOLATION, name, message(table, name)) for place, name in found}
+    return {
+        place: Failure(CHECK_VIOLATION, name, message(how.table, name)) for place, name in found
+    }
 
 
-def message(table: Table, name: str) -> str:
+def message(table: str, name: str) -> str:
     """Say what PostgreSQL says of a row that breaks a check constraint."""
-    return f'new row for relation "{table.name}" violates check constraint "{name}"'
+    return f'new row for relation "{table}" violates check constraint "{name}"'

@@ -10,7 +10,7 @@ from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.connection.places import literal, quote
-from receiver.storage.writing.each import run_for_each
+from receiver.storage.writing.checks import Entries, run_checked
 from receiver.storage.writing.records import Refusal
 from receiver.storage.writing.registry import DISCARDED, Allowance, Registry, Statements, beyond
 
@@ -24,12 +24,22 @@ def statements_for(table: str, columns: str) -> Statements:
         table: Its name.
         columns: The columns whose values it explains, as its descriptions name them.
     """
-    add = f"""
-INSERT INTO {quote(table)} (code, name, description)
-SELECT code, 'UNREGISTERED_' || code, {literal(f"Seen in {columns} before it was registered")}
+    row = f"""
+code, 'UNREGISTERED_' || code, {literal(f"Seen in {columns} before it was registered")}
 """
+    add = f"INSERT INTO {quote(table)} (code, name, description) SELECT {row}"
     return Statements(
-        table,
+        Entries(
+            table,
+            ("code", "name", "description"),
+            ("int", "text", "text"),
+            f"""(
+    SELECT {row}, place FROM (
+        SELECT (entry ->> 0)::int, place
+        FROM unnest($1::jsonb[]) WITH ORDINALITY AS given (entry, place)
+    ) AS seen (code, place)
+) AS {quote(table)} (code, name, description, place_of_entry)""",
+        ),
         find=f"SELECT code, code FROM {quote(table)} WHERE code = ANY($1::int[])",
         add=f"""{add} FROM unnest($1::int[]) AS seen (code) ORDER BY code
 ON CONFLICT DO NOTHING RETURNING true
@@ -93,9 +103,9 @@ class Codes:
         if not each:
             await connection.execute(self._statements.add, unknown)
             return {}
-        failures = await run_for_each(
+        failures = await run_checked(
             connection,
-            quote(self._statements.table),
+            self._statements.entries,
             self._statements.add_each,
             [[code] for code in unknown],
         )

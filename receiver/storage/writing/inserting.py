@@ -13,8 +13,8 @@ from receiver.rows.tables import Table
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, describe
 from receiver.storage.connection.places import quote
-from receiver.storage.writing.checks import find_refused
-from receiver.storage.writing.each import UNIQUE_VIOLATION, Failure, run_for_each
+from receiver.storage.writing.checks import Entries, run_checked
+from receiver.storage.writing.each import UNIQUE_VIOLATION, run_for_each
 from receiver.storage.writing.encoding import to_columns, to_entries
 from receiver.storage.writing.judging import judge
 from receiver.storage.writing.records import (
@@ -118,7 +118,13 @@ async def try_each(connection: Connection, table: Table, records: list[Record]) 
         StatementRefusedError: it refuses all, for a reason that is none of theirs.
     """
     statements = statements_of(table)
-    failures = await find_failures(connection, table, to_entries(table, records))
+    failures = await run_checked(
+        connection,
+        Entries(table.name, statements.columns, statements.types, statements.read_entries),
+        statements.insert_each,
+        to_entries(table, records),
+        code_tables(table),
+    )
     key = await connection.fetchval(statements.find_key)
     there = await find_rows(connection, table, records)
     fresh: list[Record] = []
@@ -142,27 +148,6 @@ async def try_each(connection: Connection, table: Table, records: list[Record]) 
             rejected += samples_of(record, Reason.REFUSED, message)
     written = add(stored(table, fresh), Written(Fates(), rejected))
     return add(written, await add_samples(connection, table, others, there, each=True))
-
-
-async def find_failures(
-    connection: Connection, table: Table, entries: list[tuple[Any, ...]]
-) -> dict[int, Failure]:
-    """Store rows; return why it failed for some, by their places, as `run_for_each` does."""
-    failures: dict[int, Failure] = {}
-    if await is_distributed(connection):
-        failures = await find_refused(connection, table, entries)
-    places = [place for place in range(len(entries)) if place not in failures]
-    if places:
-        some = [entries[place] for place in places]
-        found = await run_for_each(
-            connection,
-            quote(table.name),
-            statements_of(table).insert_each,
-            some,
-            code_tables(table),
-        )
-        failures |= {places[place]: failure for place, failure in found.items()}
-    return failures
 
 
 def code_tables(table: Table) -> list[str]:

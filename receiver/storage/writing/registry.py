@@ -11,13 +11,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from receiver.errors import StatementRefusedError
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Connection, Database
-from receiver.storage.connection.places import quote
-from receiver.storage.writing.each import (
-    FEW_CONNECTIONS,
-    REFUSALS,
-    UNIQUE_VIOLATION,
-    run_for_each,
-)
+from receiver.storage.writing.checks import Entries, run_checked
+from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS, UNIQUE_VIOLATION
 from receiver.storage.writing.records import Refusal
 
 HOUR: Final = 3600.0
@@ -68,7 +63,8 @@ def beyond(reason: Reason, limit: int | None, setting: str) -> Refusal:
 class Statements(NamedTuple):
     """How a table is read and added to."""
 
-    table: str
+    entries: Entries
+    """How those of `add_each` are read."""
     find: str
     """Takes an array of keys; returns keys and ids."""
     add: str
@@ -162,9 +158,7 @@ class Registry(Generic[K]):
         start = time.monotonic()
         statements = self._statements
         async with self._database.transaction(FEW_CONNECTIONS) as connection:
-            failures = await run_for_each(
-                connection, quote(statements.table), statements.add_each, rows
-            )
+            failures = await run_checked(connection, statements.entries, statements.add_each, rows)
             ids = await self._find(connection, (row[0] for row in rows))
         there = sum(failure.code == UNIQUE_VIOLATION for failure in failures.values())
         self._allowance.spend(max(0, len(ids) - there))

@@ -10,13 +10,22 @@ from receiver.rows.reasons import Reason
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Database
 from receiver.storage.schema.citus import FILL_KEYS
+from receiver.storage.writing.checks import Entries
 from receiver.storage.writing.distributed import ADD_KEYS, LACKS_KEYS
 from receiver.storage.writing.labels import digest, to_json
 from receiver.storage.writing.records import Refusal, pieces
 from receiver.storage.writing.registry import Allowance, Registry, Statements, beyond
 
 STATEMENTS: Final = Statements(
-    "sources",
+    Entries(
+        "sources",
+        ("digest", "labels"),
+        ("bytea", "jsonb"),
+        """(
+    SELECT decode(entry ->> 0, 'hex'), (entry ->> 1)::jsonb, place
+    FROM unnest($1::jsonb[]) WITH ORDINALITY AS given (entry, place)
+) AS sources (digest, labels, place_of_entry)""",
+    ),
     find="SELECT digest, id FROM sources WHERE digest = ANY($1::bytea[])",
     # A label set that another transaction is adding is waited for and then left alone.
     add="""
