@@ -79,6 +79,19 @@ class Verdict(NamedTuple):
         return self.pairs == self.rows and not any(self[2:])
 
 
+async def connect(url: str) -> asyncpg.Connection:
+    """Connect as soon as there is a connection to be had: a fault may just have taken all."""
+    connections: list[asyncpg.Connection] = []
+
+    async def connected() -> bool:
+        with suppress(asyncpg.TooManyConnectionsError):
+            connections.append(await asyncpg.connect(url))
+        return bool(connections)
+
+    await until(connected)
+    return connections[0]
+
+
 class Truth:
     """Every pair that was sent; when all is acknowledged, also every row there must be.
 
@@ -92,7 +105,7 @@ class Truth:
 
     async def compare(self, url: str) -> Verdict:
         """Look into the database, once nothing waits there any more."""
-        connection = await asyncpg.connect(url)
+        connection = await connect(url)
         try:
 
             async def count(table: str) -> int:
