@@ -109,6 +109,9 @@ async def test_a_role_that_may_not_on_a_node_checks_each_row(
             await run(node, GRANT.format(role))
         assert ONCE in await found_in(settings)
         await writer.write(contents(*batch(FEWEST, who)))
+        check = check_references(LOGS, to_records(contents(*batch(0, who)).rows)[LOGS])
+        async with rolled_back(database, check) as session:
+            await session.execute(UNKNOWN, [one.id for one in who])
         async with database.transaction() as session:
             assert await count(session, "app_logs") == 2 * FEWEST * len(who)
         await database.close()
