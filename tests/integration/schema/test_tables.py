@@ -21,11 +21,10 @@ from tests.declaring import (
     schema_of,
     with_columns,
 )
-from tests.roles import as_role, plain_role
+from tests.roles import as_role, plain_role, run_script
 from tests.waiting import until
 
-SOURCE = "INSERT INTO sources (labels, digest) VALUES ('{}', '')"
-SOURCE_ID = "(SELECT id FROM sources LIMIT 1)"
+SOURCE = "INSERT INTO sources (labels, digest) VALUES ('{}', '') RETURNING id"
 TIMESTAMP = "timestamp with time zone"
 LONGEST = "x" * 63
 """The longest name in PostgreSQL, in bytes."""
@@ -62,8 +61,8 @@ async def test_codes_are_those_of_their_table(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
     await migrate(declare(make_settings, database_url, presses=PRESSES))
-    await connection.execute(SOURCE)
-    insert = f"INSERT INTO presses (pressure, state, source_id) VALUES (1, 7, {SOURCE_ID})"
+    id_ = await connection.fetchval(SOURCE)
+    insert = f"INSERT INTO presses (pressure, state, source_id) VALUES (1, 7, {id_})"
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await connection.execute(insert)
     await connection.execute("INSERT INTO press_states VALUES (7, 'STUCK')")
@@ -100,10 +99,10 @@ async def test_what_is_added_later_may_be_null(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
     await migrate(declare(make_settings, database_url, presses=PRESSES))
-    await connection.execute(SOURCE)
+    id_ = await connection.fetchval(SOURCE)
     await connection.execute("INSERT INTO press_states VALUES (0, 'OK')")
     await connection.execute(
-        f"INSERT INTO presses (pressure, state, source_id) VALUES (1, 0, {SOURCE_ID})"
+        f"INSERT INTO presses (pressure, state, source_id) VALUES (1, 0, {id_})"
     )
     wider = with_columns(
         PRESSES,
@@ -150,7 +149,8 @@ async def test_a_column_that_becomes_optional_need_not_have_a_value(
 async def test_columns_of_the_users_own_are_left_alone(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
-    await connection.execute(
+    await run_script(
+        connection,
         """
         ALTER TABLE app_logs ADD plant TEXT NOT NULL DEFAULT 'A', ADD line TEXT;
         UPDATE app_logs SET line = 'x';
@@ -158,7 +158,7 @@ async def test_columns_of_the_users_own_are_left_alone(
         CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN NEW.line := ''x''; RETURN NEW; END';
         CREATE TRIGGER fill BEFORE INSERT ON app_logs FOR EACH ROW EXECUTE FUNCTION fill()
-        """
+        """,
     )
     settings = make_settings(database_url=database_url)
     assert await plan(settings) == []
@@ -187,9 +187,8 @@ async def test_a_type_that_somebody_has_widened_is_left_alone(
     settings = declare(make_settings, database_url, presses={**PRESSES, "compress_after": "off"})
     await migrate(settings)
     await connection.execute("CREATE DOMAIN count AS bigint CHECK (VALUE >= 0)")
-    await connection.execute(
-        f"DROP VIEW presses_now; ALTER TABLE presses ALTER strokes TYPE {wider}"
-    )
+    await connection.execute("DROP VIEW presses_now")
+    await connection.execute(f"ALTER TABLE presses ALTER strokes TYPE {wider}")
     await migrate(settings)
     assert (await columns_of(connection, "presses"))["strokes"][0] == wider
     assert await plan(settings) == []
