@@ -63,6 +63,10 @@ CANNOT_HOLD: Final = {
     "Citus skips no locked rows of several shards": (
         "integration/test_retention.py::test_a_row_that_somebody_works_on_is_not_waited_for",
     ),
+    "Citus chooses itself which side of a deadlock it ends": (
+        "integration/schema/test_tables.py::"
+        "test_a_migration_that_deadlocks_with_a_writer_is_run_again",
+    ),
     "Citus has connections of its own": (
         "integration/test_doctor.py::test_a_fault_is_found[DO $$ BEGIN EXECUTE format("
         "'ALTER DATABASE %I CONNECTION LIMIT",

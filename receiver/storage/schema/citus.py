@@ -18,6 +18,7 @@ from receiver.rows.tables import Catalogue
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
 from receiver.storage.schema.dividing import divide_by_time
+from receiver.storage.schema.table_statements import create_codes
 from receiver.storage.schema.timescale import HAS_CITUS
 from receiver.storage.schema.views import view_names
 
@@ -164,6 +165,26 @@ def own_readers(catalogue: Catalogue) -> list[str]:
 async def has_rows(connection: asyncpg.Connection, table: str) -> bool:
     """Return whether a table has a row."""
     return bool(await connection.fetchval(f"SELECT EXISTS (SELECT 1 FROM {quote(table)})"))
+
+
+async def with_references(
+    connection: asyncpg.Connection, catalogue: Catalogue, statements: Iterable[str]
+) -> list[str]:
+    """Put new tables of codes on all nodes at once, where a distributed table may refer to them.
+
+    Args:
+        connection: To the coordinator.
+        catalogue: The declared tables.
+        statements: Those that create and widen tables, each table of codes before it is used.
+    """
+    if not await is_distributed(connection):
+        return list(statements)
+    made = {create_codes(name): make_reference(name) for name in code_tables(catalogue)}
+    return [
+        line
+        for statement in statements
+        for line in (statement, *filter(None, [made.get(statement)]))
+    ]
 
 
 def make_reference(table: str) -> str:

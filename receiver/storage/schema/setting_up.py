@@ -14,7 +14,13 @@ from receiver.config.settings import Settings
 from receiver.errors import SchemaError, StatementRefusedError
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import translated
-from receiver.storage.schema.citus import KEEP_LOCAL, distribute, is_cluster, plan_distribution
+from receiver.storage.schema.citus import (
+    KEEP_LOCAL,
+    distribute,
+    is_cluster,
+    plan_distribution,
+    with_references,
+)
 from receiver.storage.schema.citus_reading import adapt_functions, adapt_views
 from receiver.storage.schema.declaration import declare, difference
 from receiver.storage.schema.differences import find_difference
@@ -48,7 +54,8 @@ async def set_up(
         await require_schema(connection)
         if await is_cluster(connection, settings):
             await connection.execute(KEEP_LOCAL)
-        await change_tables(connection, found.tables)
+        statements = await with_references(connection, catalogue, found.tables)
+        await change_tables(connection, statements)
     if await distribute(connection, settings, with_rows=with_rows):
         form = await adapt_reading(connection, catalogue)
         for table in catalogue.tables:
@@ -95,7 +102,11 @@ async def plan_tables(
     found = await find_difference(
         connection, settings.catalogue, is_new=is_new, has_declaration=has_declaration
     )
-    lines = found.tables + (await plan_distribution(connection, settings)).statements
+    lines = found.tables
+    if await is_cluster(connection, settings):
+        lines = await with_references(connection, settings.catalogue, lines)
+        distribution = await plan_distribution(connection, settings)
+        lines += [statement for statement in distribution.statements if statement not in lines]
     for change in found.views:
         lines += change.statements
         if change.warning is not None:
