@@ -15,7 +15,7 @@ import asyncpg
 from receiver.config.settings import Settings
 from receiver.config.table_names import ERROR_CODES
 from receiver.rows.tables import Catalogue
-from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.connection.connecting import IS_DISTRIBUTED, is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
 from receiver.storage.schema.dividing import divide_by_time
 from receiver.storage.schema.table_statements import create_codes
@@ -177,7 +177,8 @@ async def with_references(
         catalogue: The declared tables.
         statements: Those that create and widen tables, each table of codes before it is used.
     """
-    if not await is_distributed(connection):
+    # Asked anew, for a connection keeps the answer, and more may be distributed before it ends.
+    if not await connection.fetchval(IS_DISTRIBUTED):
         return list(statements)
     made = {create_codes(name): make_reference(name) for name in code_tables(catalogue)}
     return [
