@@ -149,9 +149,9 @@ class Decoder:
         tally.enter(rest.taken, known=bool(rest.taken))
         tally.count(rest.taken)
         tally.keep(rest.samples)
+        yield
         if not rest.message:
             return
-        yield
         frame = WriteRequestFrame.FromString(rest.message)
         series, metadata = len(frame.timeseries), len(frame.metadata)
         others = max(metadata, fields - rest.taken - series)
