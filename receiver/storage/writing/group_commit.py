@@ -202,6 +202,7 @@ class GroupCommit:
             batch.rejected,
             batch.broken(),
             batch.repeated,
+            batch.assembled(),
         )
         self._committing.add(gathering)
         try:
