@@ -356,6 +356,21 @@ def test_what_is_passed_on_in_arrays_is_neither_lost_nor_doubled(
 
 
 @pytest.mark.usefixtures("few_are_many")
+def test_only_the_rows_of_the_samples_are_passed_on() -> None:
+    batch, following = Batch(), Batch()
+    lone = [in_arrays([(Series(STATUS, source), NOW, 1.0)], [1]) for source in SOURCES[:2]]
+    for request in lone:
+        batch.add(request)
+    batch.close()
+    batch.pass_on(lone[0], following)
+    assert [batch.has_incomplete(request) for request in lone] == [False, True]
+    assert [following.has_incomplete(request) for request in lone] == [True, False]
+    for some, source in ((batch, SOURCES[1]), (following, SOURCES[0])):
+        assert some.is_incomplete
+        assert rows_of(some.incomplete()).keys() == {place_of((NOW, source))}
+
+
+@pytest.mark.usefixtures("few_are_many")
 def test_a_row_of_arrays_is_whole_though_one_of_its_values_was_rejected_before() -> None:
     batch = Batch()
     status, ocr = (Series(column, SOURCES[0]) for column in LOGS.columns)
