@@ -8,41 +8,51 @@ from sys import getsizeof
 
 import numpy as np
 
-from receiver.protocol.arrays import Integers
-from receiver.protocol.columns import Symbols, check
+from receiver.protocol.arrays import Flags
+from receiver.protocol.columns import Checked, Symbols, check, have_usual_tails
+from receiver.protocol.layout import Layout, lay_out, read_samples
 from receiver.protocol.limits import Limits
-from receiver.protocol.samples import Timestamps, read_samples
+from receiver.protocol.orders import Known, Orders
+from receiver.protocol.runs import Page, Run
 from receiver.protocol.series import ENTRY_SIZE, Filtered, SeriesCache, join
+from receiver.protocol.vocabulary import Vocabulary
 from receiver.rows.model import Sample, Series
 
 
 class Checker:
     """Checks series and finds those that are kept, whatever their symbols are.
 
-    Every text in the labels of a kept metric's series gets a number that holds over many requests.
-    So a label set is known by the numbers of its texts, which costs less than to write it out.
+    The symbols of kept series, and of series whose order is known, have numbers that hold over many
+    requests. So a label set is known by numbers, which costs less than to write it out.
 
     Args:
         cache: Where series are remembered by their texts.
         limits: Those of a series.
-        timestamps: Those that have come up before.
     """
 
-    def __init__(self, cache: SeriesCache, limits: Limits, timestamps: Timestamps) -> None:
+    def __init__(self, cache: SeriesCache, limits: Limits) -> None:
         self._cache = cache
         self._limits = limits
-        self._timestamps = timestamps
-        self._numbers: dict[str, int] = {}
+        self._vocabulary = Vocabulary()
+        self._orders = Orders(cache.size // 16)
         # Filtered ones, too: a metric may be kept of some series only.
         self._series: dict[bytes, Series | Filtered] = {}
-        self.size = 0
-        """Memory that texts and series take, in bytes."""
+        self._series_size = 0
+
+    @property
+    def size(self) -> int:
+        """Memory that symbols and series take, in bytes."""
+        return self._vocabulary.size + self._series_size
 
     def open(self, symbols: Sequence[str]) -> Symbols:
-        """Prepare the symbols of a request, all different."""
-        return Symbols(symbols, map(self._cache.keeps, symbols), self._limits)
+        """Prepare the symbols of a request."""
+        if self.size > self._cache.size // 8:
+            self.clear()
+        return Symbols(symbols, self._vocabulary.find(symbols), self._cache.keeps, self._limits)
 
-    def read(self, symbols: Symbols, encoded: Sequence[bytes]) -> tuple[list[Sample], list[int]]:
+    def read(
+        self, symbols: Symbols, encoded: Sequence[bytes]
+    ) -> tuple[list[Sample], list[int], int]:
         """Read the series that are valid and, if they are kept, known; say which others there are.
 
         Args:
@@ -50,36 +60,61 @@ class Checker:
             encoded: The series; at least one.
 
         Returns:
-            The samples of kept series; the places of the others.
+            The samples of kept series; the places of the others; how many series came in a known
+            order.
         """
-        checked = check(encoded, symbols)
-        if not checked.kept:
-            return [], checked.others
-        found = self._find(checked.refs, checked.counts, symbols.texts)
-        bare = [encoded[place][:end] for place, end in zip(checked.kept, checked.ends, strict=True)]
-        samples = read_samples(bare, found, self._timestamps)
-        if None not in found:
-            return samples, checked.others
-        new = [place for place, known in zip(checked.kept, found, strict=True) if known is None]
-        return samples, sorted([*checked.others, *new])
+        layout = lay_out(encoded)
+        layout = layout._replace(usual=have_usual_tails(layout, symbols))
+        flags, kept, series = self._read_known(layout, encoded, symbols)
+        known = int(np.count_nonzero(flags))
+        left = np.flatnonzero(layout.usual & ~flags)
+        if left.size and symbols.distinct:
+            checked = check(layout, left, symbols)
+            found = self._find(checked, symbols)
+            self._learn(flags, checked, found, symbols)
+            flags[checked.places] = True
+            places = checked.places[checked.kept]
+            flags[places] = [one is not None for one in found]
+            kept = np.append(kept, places[np.fromiter(map(bool, found), np.bool_, len(found))])
+            series += [one for one in found if one]
+        return read_samples(layout, kept, series), np.flatnonzero(~flags).tolist(), known
+
+    def _read_known(self, layout: Layout, encoded: Sequence[bytes], symbols: Symbols) -> Known:
+        if not self._orders:
+            return Known(np.zeros(len(encoded), np.bool_), np.zeros(0, np.int64), [])
+        page = Page.of(layout, self._vocabulary.encode(symbols.numbers))
+        return self._orders.read(page, encoded, symbols.numbers)
+
+    def _learn(
+        self,
+        known: Flags,
+        checked: Checked,
+        found: Sequence[Series | Filtered | None],
+        symbols: Symbols,
+    ) -> None:
+        """Remember the order of series that did not come in a known one, if they were many."""
+        others = np.flatnonzero(~known)
+        if None in found or not self._orders.wants(len(others), len(known)):
+            return
+        self._vocabulary.add(symbols.texts, symbols.numbers, checked.refs)
+        counts = np.zeros(len(known), np.int64)
+        counts[checked.places] = checked.counts
+        places = others.searchsorted(checked.places[checked.kept])
+        self._orders.learn(Run(symbols.numbers[checked.refs], counts[others], places, found))
 
     def clear(self) -> None:
         """Forget all series."""
-        self._numbers.clear()
+        self._vocabulary.clear()
+        self._orders.clear()
         self._series.clear()
-        self.size = 0
+        self._series_size = 0
 
-    def _find(
-        self, refs: Integers, counts: Integers, texts: Sequence[str]
-    ) -> list[Series | Filtered | None]:
-        """Find series of kept metrics by their references, None for one that is new."""
-        if self.size > self._cache.size // 8:
-            self.clear()
-        numbers = np.zeros(len(texts), np.int32)
-        numbers[refs] = 1
-        used = np.flatnonzero(numbers)
-        numbers[used] = [self._number(texts[ref]) for ref in used.tolist()]
-        ends = np.cumsum(counts)
+    def _find(self, checked: Checked, symbols: Symbols) -> list[Series | Filtered | None]:
+        """Find series of kept metrics by the numbers of their symbols, None for one that is new."""
+        texts, numbers = symbols.texts, symbols.numbers
+        refs = checked.refs[np.repeat(checked.kept, checked.counts)]
+        self._vocabulary.add(texts, numbers, refs)
+        ends = np.cumsum(checked.counts[checked.kept])
         encoded = numbers[refs].tobytes()
         keys = [
             encoded[start:end] for start, end in pairwise([0, *(numbers.itemsize * ends).tolist()])
@@ -88,20 +123,13 @@ class Checker:
         if None in found:
             for place, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
                 if found[place] is None:
-                    text = join([texts[ref] for ref in refs[start:end].tolist()])
-                    found[place] = self._recall(keys[place], text)
+                    joined = join([texts[ref] for ref in refs[start:end].tolist()])
+                    found[place] = self._recall(keys[place], joined)
         return found
 
-    def _number(self, text: str) -> int:
-        number = self._numbers.get(text)
-        if number is None:
-            self._numbers[text] = number = len(self._numbers)
-            self.size += ENTRY_SIZE + getsizeof(text)
-        return number
-
-    def _recall(self, key: bytes, text: str) -> Series | Filtered | None:
-        known = self._cache.find(text)
+    def _recall(self, key: bytes, joined: bytes) -> Series | Filtered | None:
+        known = self._cache.find(joined)
         if known is not None:
             self._series[key] = known
-            self.size += ENTRY_SIZE + getsizeof(key)
+            self._series_size += ENTRY_SIZE + getsizeof(key)
         return known

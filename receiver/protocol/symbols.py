@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import cached_property
 from sys import getsizeof
 from typing import TYPE_CHECKING, Final
 
@@ -42,8 +43,6 @@ class SymbolTable:
 
     def __init__(self, symbols: Sequence[str], encoded: bytes = b"") -> None:
         self.symbols = symbols
-        self.longest = max(map(len, symbols), default=0)
-        """Characters of the longest symbol."""
         self.returned = False
         """Whether it came again: only then it pays to learn what its references mean."""
         self._sequences: Sequences | None = None
@@ -56,10 +55,10 @@ class SymbolTable:
         self._own_size = text + SYMBOL_SIZE * len(symbols)
         self._learned_size = 0
 
-    @property
-    def distinct(self) -> bool:
-        """Whether no symbol is there twice, as it should be; of many this takes long."""
-        return len(set(self.symbols)) == len(self.symbols)
+    @cached_property
+    def longest(self) -> int:
+        """Characters of the longest symbol."""
+        return max(map(len, self.symbols), default=0)
 
     @property
     def size(self) -> int:

@@ -11,7 +11,7 @@ since then it stands in the sample; the receiver keeps neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
@@ -169,7 +169,6 @@ class Decoder:
             raise BadRequestError(
                 f"the body is not an io.prometheus.write.v2.Request: {error}"
             ) from error
-        self._forget()
         return tally.decoded()
 
     def _read(self, message: bytes, tally: Tally) -> Iterator[None]:
@@ -187,14 +186,16 @@ class Decoder:
         symbols, encoded = list(frame.symbols), list(frame.timeseries)
         tally.enter(len(encoded), known=bool(symbols or encoded))
         check_symbols(message, symbols, tally)
-        yield from self._read_new(self._remember(message, symbols), encoded, tally)
+        known = yield from self._read_new(symbols, encoded, tally)
+        if 2 * known <= len(encoded):
+            self._remember(message, symbols)
 
-    def _remember(self, message: bytes, symbols: list[str]) -> SymbolTable:
+    def _remember(self, message: bytes, symbols: list[str]) -> None:
+        """Remember the symbols of a request: it may be one that repeats."""
         prefix = RequestFrame(symbols=symbols).SerializeToString()
-        table = SymbolTable(symbols, prefix)
         if symbols and len(prefix) <= MAX_TABLE_SIZE and message.startswith(prefix):
-            self._tables[prefix] = table
-        return table
+            self._tables[prefix] = SymbolTable(symbols, prefix)
+            self._forget()
 
     def _forget(self) -> None:
         """Forget the tables used longest ago, as far as they are too many or too large."""
@@ -220,28 +221,37 @@ class Decoder:
             yield
             unread = [(rest.place(start + place), batch[place]) for place in unfamiliar]
             yield from read_all(unread, reader, tally)
+        self._forget()
 
-    def _read_new(self, table: SymbolTable, encoded: list[bytes], tally: Tally) -> Iterator[None]:
-        """Read the series of a request whose symbols are new."""
-        reader = Reader(table, tally)
-        if len(encoded) < FEW or not table.distinct:
+    def _read_new(
+        self, symbols: list[str], encoded: list[bytes], tally: Tally
+    ) -> Generator[None, None, int]:
+        """Read the series of a request whose symbols are new.
+
+        Returns:
+            How many of them came in a known order.
+        """
+        reader = Reader(SymbolTable(symbols), tally)
+        if len(encoded) < FEW:
             yield from read_all(enumerate(encoded), reader, tally)
-            return
+            return 0
         checker = self._open_checker()
-        symbols = checker.open(table.symbols)
+        page, total = checker.open(symbols), 0
         for start, batch in batches(encoded, CHECKED_AT_ONCE):
-            samples, unread = checker.read(symbols, batch)
+            samples, unread, known = checker.read(page, batch)
             tally.count(len(batch) - len(unread))
             tally.keep(samples)
+            total += known
             yield
             yield from read_all([(start + place, batch[place]) for place in unread], reader, tally)
+        return total
 
     def _open_checker(self) -> Checker:
         if self._checker is None:
             # numpy takes 0.1 s to load, and only senders of 2.0 need it.
             from receiver.protocol.checking import Checker  # noqa: PLC0415
 
-            self._checker = Checker(self._series, self._limits, self._timestamps)
+            self._checker = Checker(self._series, self._limits)
         return self._checker
 
     def _read_large(self, message: bytes, tally: Tally) -> Iterator[None]:
