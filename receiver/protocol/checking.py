@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from sys import getsizeof
+from typing import Final
 
 import numpy as np
 
+from receiver.protocol.ahead import AheadReader
 from receiver.protocol.arrays import Flags
 from receiver.protocol.columns import Checked, Symbols, check, have_usual_tails
-from receiver.protocol.layout import Layout, lay_out, read_samples
+from receiver.protocol.layout import Layout, lay_out_all, read_samples
 from receiver.protocol.limits import Limits
 from receiver.protocol.orders import Known, Orders
-from receiver.protocol.runs import Page, Run
+from receiver.protocol.runs import Run
 from receiver.protocol.series import ENTRY_SIZE, Filtered, SeriesCache, join
-from receiver.protocol.vocabulary import Vocabulary
+from receiver.protocol.symbols import Ahead
+from receiver.protocol.vocabulary import Codes, Vocabulary
 from receiver.rows.model import Sample, Series
+
+MAX_TAIL: Final = 255
+"""Bytes after a sample that are looked for in a series."""
 
 
 class Checker:
@@ -35,6 +41,7 @@ class Checker:
         self._limits = limits
         self._vocabulary = Vocabulary()
         self._orders = Orders(cache.size // 16)
+        self._ahead = AheadReader(self._orders, self._open_page)
         # Filtered ones, too: a metric may be kept of some series only.
         self._series: dict[bytes, Series | Filtered] = {}
         self._series_size = 0
@@ -50,6 +57,14 @@ class Checker:
             self.clear()
         return Symbols(symbols, self._vocabulary.find(symbols), self._cache.keeps, self._limits)
 
+    def read_ahead(self, message: bytes) -> Ahead:
+        """Read the first series of a message, as long as they come in a known order."""
+        return self._ahead.read(message)
+
+    def _open_page(self, texts: Sequence[str]) -> tuple[Symbols, Codes]:
+        symbols = self.open(texts)
+        return symbols, self._vocabulary.encode(symbols.numbers)
+
     def read(
         self, symbols: Symbols, encoded: Sequence[bytes]
     ) -> tuple[list[Sample], list[int], int]:
@@ -63,44 +78,48 @@ class Checker:
             The samples of kept series; the places of the others; how many series came in a known
             order.
         """
-        layout = lay_out(encoded)
+        layout = lay_out_all(encoded)
         layout = layout._replace(usual=have_usual_tails(layout, symbols))
-        flags, kept, series = self._read_known(layout, encoded, symbols)
+        flags, kept, series = self._find_known(layout, encoded, symbols)
         known = int(np.count_nonzero(flags))
+        learns = self._orders.wants(len(encoded) - known, len(encoded))
+        if learns:
+            # The order of all is learned, known or not.
+            flags, kept, series = nothing(len(encoded))
         left = np.flatnonzero(layout.usual & ~flags)
         if left.size and symbols.distinct:
             checked = check(layout, left, symbols)
             found = self._find(checked, symbols)
-            self._learn(flags, checked, found, symbols)
+            if learns and None not in found:
+                self._learn(layout, checked, found, symbols)
             flags[checked.places] = True
             places = checked.places[checked.kept]
             flags[places] = [one is not None for one in found]
-            kept = np.append(kept, places[np.fromiter(map(bool, found), np.bool_, len(found))])
+            kept = np.append(kept, places[are_kept(found)])
             series += [one for one in found if one]
         return read_samples(layout, kept, series), np.flatnonzero(~flags).tolist(), known
 
-    def _read_known(self, layout: Layout, encoded: Sequence[bytes], symbols: Symbols) -> Known:
+    def _find_known(self, layout: Layout, encoded: Sequence[bytes], symbols: Symbols) -> Known:
         if not self._orders:
-            return Known(np.zeros(len(encoded), np.bool_), np.zeros(0, np.int64), [])
-        page = Page.of(layout, self._vocabulary.encode(symbols.numbers))
-        return self._orders.read(page, encoded, symbols.numbers)
+            return nothing(len(encoded))
+        codes = self._vocabulary.encode(symbols.numbers)
+        return self._orders.read(layout, encoded, symbols.numbers, codes)
 
     def _learn(
         self,
-        known: Flags,
+        layout: Layout,
         checked: Checked,
         found: Sequence[Series | Filtered | None],
         symbols: Symbols,
     ) -> None:
-        """Remember the order of series that did not come in a known one, if they were many."""
-        others = np.flatnonzero(~known)
-        if None in found or not self._orders.wants(len(others), len(known)):
-            return
+        """Remember the order of series; those that are not valid have a place in it, too."""
         self._vocabulary.add(symbols.texts, symbols.numbers, checked.refs)
-        counts = np.zeros(len(known), np.int64)
+        counts = np.zeros(len(layout.tails), np.uint8)
         counts[checked.places] = checked.counts
-        places = others.searchsorted(checked.places[checked.kept])
-        self._orders.learn(Run(symbols.numbers[checked.refs], counts[others], places, found))
+        tails = layout.tails.clip(0, MAX_TAIL).astype(np.uint8)
+        kept = checked.places[checked.kept][are_kept(found)]
+        series = [one for one in found if one]
+        self._orders.learn(Run(symbols.numbers[checked.refs], counts, tails, kept, series))
 
     def clear(self) -> None:
         """Forget all series."""
@@ -133,3 +152,13 @@ class Checker:
             self._series[key] = known
             self._series_size += ENTRY_SIZE + getsizeof(key)
         return known
+
+
+def are_kept(found: Sequence[Series | Filtered | None]) -> Flags:
+    """Say which of these are kept."""
+    return np.fromiter(map(bool, found), np.bool_, len(found))
+
+
+def nothing(count: int) -> Known:
+    """Say that none of so many series came in a known order."""
+    return Known(np.zeros(count, np.bool_), np.zeros(0, np.int64), [])

@@ -136,7 +136,7 @@ def check(layout: Layout, places: Integers, symbols: Symbols) -> Checked:
         symbols: Those of the request, each once.
     """
     starts = layout.starts[places] + 2
-    refs, counts = read_refs(layout.data, starts, starts + layout.sizes[places])
+    refs, counts = read_refs(layout.text.data, starts, starts + layout.sizes[places])
     right = counts % 2 == 0
     if refs.size and refs.max() >= symbols.count:
         right &= np.maximum.reduceat(refs, first_of(counts)) < symbols.count
@@ -155,12 +155,12 @@ def have_usual_tails(layout: Layout, symbols: Symbols) -> Flags:
     Without a feature flag, all metadata that Prometheus sends are empty.
     """
     ends, tails = layout.ends, layout.tails
-    empty = (tails == 2) & (layout.words[ends] & 0xFFFF == METADATA_TAG)
+    empty = (tails == 2) & (layout.text.words[ends] & 0xFFFF == METADATA_TAG)
     usual: Flags = empty | (tails == 0)
     usual &= layout.usual
     some = np.flatnonzero((tails > 2) & layout.usual)
     if some.size:
-        text = layout.data.data
+        text = layout.text.data.data
         between = zip(ends[some].tolist(), (ends + tails)[some].tolist(), strict=True)
         usual[some] = [symbols.has_metadata(bytes(text[start:end])) for start, end in between]
     return usual

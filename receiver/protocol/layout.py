@@ -1,7 +1,7 @@
 """Finds the parts of many series of a 2.0 request at once, with numpy.
 
 Nearly every sender writes a series in one form: label references, one sample, and metadata or
-nothing. Where such a series differs from that, it is left to protobuf.
+nothing. A series of another form is left to protobuf.
 """
 
 from __future__ import annotations
@@ -35,15 +35,30 @@ STAMP_MASK: Final = int.from_bytes(b"\0\xff" + 6 * b"\x80", "little")
 STAMP: Final = int.from_bytes(bytes([0, TIMESTAMP_TAG]) + 5 * b"\x80" + b"\0", "little")
 
 
+class Text:
+    """Bytes that hold series, to be looked at from any position.
+
+    Args:
+        content: The bytes.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        text = content + MARGIN
+        self.size = len(content)
+        self.data: Bytes = np.frombuffer(text, np.uint8)
+        # At each byte the number that begins there. Unaligned pairs would take long to gather.
+        self.pairs: NDArray[np.uint16] = np.ascontiguousarray(
+            np.ndarray(len(text) - 1, "<u2", text, strides=(1,))
+        )
+        self.words: NDArray[np.uint64] = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))
+
+
 class Layout(NamedTuple):
     """Where the parts of some series are, as if all were of the usual form."""
 
-    data: Bytes
-    """All series, one after the other, and a margin."""
-    words: NDArray[np.uint64]
-    """At each byte of the data the number of eight bytes that begins there."""
+    text: Text
     starts: Integers
-    """Where each series begins."""
+    """Where each series begins in the text."""
     sizes: Integers
     """Bytes of the label references of each."""
     ends: Integers
@@ -56,13 +71,21 @@ class Layout(NamedTuple):
     """Whether each begins with references and one sample of the usual form."""
 
 
-def lay_out(encoded: Sequence[bytes]) -> Layout:
-    """Find the references and the only sample of each series."""
-    text = b"".join([*encoded, MARGIN])
+def lay_out_all(encoded: Sequence[bytes]) -> Layout:
+    """Find the references and the only sample of series."""
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    data = np.frombuffer(text, np.uint8)
-    words: NDArray[np.uint64] = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))
-    starts = first_of(lengths)
+    return lay_out(Text(b"".join(encoded)), first_of(lengths), lengths)
+
+
+def lay_out(text: Text, starts: Integers, lengths: Integers) -> Layout:
+    """Find the references and the only sample of each series.
+
+    Args:
+        text: What holds the series.
+        starts: Where each begins.
+        lengths: Bytes of each.
+    """
+    data, words = text.data, text.words
     sizes = data[starts + 1].astype(np.int64)
     samples = starts + 2 + sizes
     heads = words[samples] & HEADS
@@ -73,7 +96,7 @@ def lay_out(encoded: Sequence[bytes]) -> Layout:
     usual &= (words[ends - TIMESTAMP_SIZE - 1] & STAMP_MASK) == STAMP
     usual &= (data[starts] == LABELS_TAG) & (sizes > 0) & (sizes < ONE_BYTE) & (tails >= 0)
     usual &= data[samples - 1] < ONE_BYTE
-    return Layout(data, words, starts, sizes, ends, tails, zero, usual)
+    return Layout(text, starts, sizes, ends, tails, zero, usual)
 
 
 def read_samples(layout: Layout, places: Integers, series: Sequence[Series]) -> list[Sample]:
@@ -85,7 +108,7 @@ def read_samples(layout: Layout, places: Integers, series: Sequence[Series]) -> 
         series: What each of them is.
     """
     ends = layout.ends[places]
-    numbers = layout.words[ends - TIMESTAMP_SIZE - DOUBLE.size]
+    numbers = layout.text.words[ends - TIMESTAMP_SIZE - DOUBLE.size]
     numbers[layout.zero[places]] = 0
-    times = read_timestamps(layout.words[ends - TIMESTAMP_SIZE - 1])
+    times = read_timestamps(layout.text.words[ends - TIMESTAMP_SIZE - 1])
     return list(zip(series, times.tolist(), numbers.view("<f8").tolist(), strict=True))

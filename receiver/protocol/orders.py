@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from receiver.protocol.arrays import Flags, Integers
-from receiver.protocol.runs import Page, Run
+from receiver.protocol.layout import Layout
+from receiver.protocol.runs import Run
 from receiver.protocol.samples import LABELS_TAG
-from receiver.protocol.vocabulary import Numbers
+from receiver.protocol.vocabulary import Codes, Numbers
 from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.model import Series
 
@@ -34,6 +35,8 @@ LEAST: Final = 256
 """Series that are compared at once although the order did not go on for long before."""
 STRANGE: Final = 3
 """One series in so many may be checked; if there are more, their order is learned."""
+MOST_SERIES: Final = 8192
+"""Series of a run that is made of others."""
 MAX_PAUSE: Final = 255
 """Requests of which the order is not learned, for it is another one each time."""
 
@@ -89,26 +92,31 @@ class Orders:
         """Whether there are any."""
         return bool(self._learned)
 
-    def read(self, page: Page, encoded: Sequence[bytes], numbers: Numbers) -> Known:
+    def read(
+        self, layout: Layout, encoded: Sequence[bytes], numbers: Numbers, codes: Codes
+    ) -> Known:
         """Find the usual series that come in a known order.
 
         Args:
-            page: What is to be compared.
-            encoded: The same series, one by one.
+            layout: Where their parts are.
+            encoded: The series.
             numbers: Those of the symbols of the request, 0 for a symbol without one.
+            codes: How the request refers to each symbol, by the symbols' numbers.
         """
         total = len(encoded)
         flags = np.zeros(total, np.bool_)
         pieces: list[Piece] = []
         at, most = 0, total
         while at < total:
-            run, place = self._locate(encoded[at : at + DISTANCE], numbers)
+            run, place = self.locate(encoded[at : at + DISTANCE], numbers)
             if run is None:
                 break
             if len(pieces) >= TRIES + at // TRY_SHARE:
                 self._give_up(piece.run for piece in pieces)
                 break
-            same = run.match(page, at, place, most)
+            length = min(most, len(run) - place, total - at)
+            same = run.expect(codes, place, length).compare(layout, at)
+            run.used = True
             count = count_before_strays(same)
             if not count:
                 break
@@ -116,12 +124,12 @@ class Orders:
             pieces.append(Piece(at, run, place, count))
             at += count
             most = total if count == len(same) else max(LEAST, 4 * count)
-        flags &= page.layout.usual
+        flags &= layout.usual
         if 2 * np.count_nonzero(flags) > total:
             self._pause = 0
         return collect(pieces, flags)
 
-    def _locate(self, encoded: Iterable[bytes], numbers: Numbers) -> tuple[Run | None, int]:
+    def locate(self, encoded: Iterable[bytes], numbers: Numbers) -> tuple[Run | None, int]:
         """Return in which run the first of some series came before, and at what place."""
         for ahead, data in enumerate(encoded):
             refs = read_refs(data)
@@ -130,6 +138,20 @@ class Orders:
                 if place >= ahead:
                     return run, place - ahead
         return None, 0
+
+    def connect(self, first: Run, second: Run) -> tuple[Run, int]:
+        """Make one run of two that came one after the other, if it is not too long.
+
+        Returns:
+            The run that begins with, or is, the second, and the place of that in it.
+        """
+        if first is second or len(first) + len(second) > MOST_SERIES:
+            return second, 0
+        self._forget(first)
+        self._forget(second)
+        run = first.followed_by(second)
+        self.learn(run)
+        return run, len(first)
 
     def wants(self, left: int, total: int) -> bool:
         """Whether to learn the order of the series of a request that were not found.

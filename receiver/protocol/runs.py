@@ -7,35 +7,66 @@ series at once; the bytes of the request are then compared with that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from receiver.protocol.arrays import Flags, Integers, first_of
+from receiver.protocol.arrays import Bytes, Flags, Integers
 from receiver.protocol.layout import Layout
-from receiver.protocol.series import Filtered
 from receiver.protocol.vocabulary import ABSENT, Codes, Numbers
 from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.model import Series
 
+LEAST: Final = 18
+"""Bytes of a series in a message, on average, beside its references and what follows its sample."""
+BYTES: Final = 1.2
+"""Bytes of a reference, as few as there may be on average."""
 
-class Page(NamedTuple):
-    """Some series of a request, to be compared."""
 
-    layout: Layout
-    pairs: NDArray[np.uint16]
-    """At each byte of the data the number of two bytes that begins there."""
+class Expected(NamedTuple):
+    """What some series of a request are, if they are those of a run."""
+
     codes: Codes
-    """How the request refers to each symbol, by the symbols' numbers."""
+    """The references of all series, one after the other, as they are encoded."""
+    offsets: Integers
+    """How many bytes come before each of them, and in all."""
+    firsts: Integers
+    """Where those of each series begin, and the end."""
+    counts: Bytes
+    """How many each series has."""
+    sizes: Integers
+    """How many bytes they take."""
 
-    @classmethod
-    def of(cls, layout: Layout, codes: Codes) -> Page:
-        """Prepare the series of a layout."""
-        pairs = np.ndarray(len(layout.data) - 1, "<u2", layout.data.data, strides=(1,))
-        # A copy, for unaligned numbers take much longer to gather.
-        return cls(layout, np.ascontiguousarray(pairs), codes)
+    def first(self, count: int) -> Self:
+        """Return what is expected of the first series only."""
+        end = self.firsts[count]
+        return type(self)(
+            self.codes[:end],
+            self.offsets[: end + 1],
+            self.firsts[: count + 1],
+            self.counts[:count],
+            self.sizes[:count],
+        )
+
+    def compare(self, layout: Layout, at: int) -> Flags:
+        """Say which series have the references that are expected of them.
+
+        Args:
+            layout: Where the series are.
+            at: Which of these is the first to be compared; there are as many as are expected.
+        """
+        sizes = layout.sizes[at : at + len(self.sizes)]
+        starts = layout.starts[at : at + len(self.sizes)]
+        positions = np.repeat(starts + 2 - self.offsets[self.firsts[:-1]], self.counts)
+        positions += self.offsets[:-1]
+        differ = layout.text.pairs.take(positions) ^ self.codes
+        wrong = differ & 0xFF != 0
+        wrong |= (self.codes >= ONE_BYTE) & (differ > 0xFF)
+        wrong |= self.codes == ABSENT
+        right: Flags = sizes == self.sizes
+        if wrong.any():
+            right[self.firsts.searchsorted(np.flatnonzero(wrong), "right") - 1] = False
+        return right
 
 
 class Run:
@@ -44,67 +75,68 @@ class Run:
     Args:
         numbers: Those of the symbols that their labels refer to, one series after the other.
         counts: How many there are of each series, at most 127: none of one that is not known.
-        places: Which of them have metrics that are kept.
-        found: What these are; of some metrics not all series are kept.
+        tails: Bytes after the sample of each, at most 255.
+        kept: Places of the series that are kept.
+        series: What these are.
     """
 
     def __init__(
         self,
         numbers: Numbers,
-        counts: Integers,
-        places: Integers,
-        found: Sequence[Series | Filtered | None],
+        counts: Bytes,
+        tails: Bytes,
+        kept: Integers,
+        series: list[Series],
     ) -> None:
-        self.numbers = numbers
-        self.counts = counts.astype(np.uint8)
-        self.firsts = np.append(first_of(counts), len(numbers)).astype(np.int32)
-        """Where the numbers of each series begin, and the end."""
-        self.kept = places[np.fromiter(map(bool, found), np.bool_, len(found))]
+        self._numbers = numbers
+        self._counts = counts
+        self._firsts = np.append(0, np.cumsum(counts, dtype=np.int32))
+        self.tails = tails
+        """Bytes after the sample of each."""
+        self.kept = kept
         """Places of the series that are kept."""
-        self.series = [series for series in found if series]
+        self.series = series
         """What these are."""
+        self.mean = LEAST + float(self.tails.mean() + BYTES * self._counts.mean())
+        """About how many bytes a series has in a message."""
         self.used = False
         """Whether series were known by it."""
 
     def __len__(self) -> int:
-        return len(self.counts)
+        return len(self._counts)
 
     @property
     def size(self) -> int:
         """Memory that it takes, in bytes."""
-        arrays = (self.numbers, self.counts, self.firsts, self.kept)
+        arrays = (self._numbers, self._counts, self._firsts, self.tails, self.kept)
         return sum(one.nbytes for one in arrays) + 8 * len(self.series)
 
     def key(self, place: int) -> bytes:
         """Return what tells one of the series from others; nothing if it is not known."""
-        return self.numbers[self.firsts[place] : self.firsts[place + 1]].tobytes()
+        return self._numbers[self._firsts[place] : self._firsts[place + 1]].tobytes()
 
-    def match(self, page: Page, at: int, place: int, most: int) -> Flags:
-        """Say which series of a request refer to the symbols of those from a place on.
-
-        Whether they have the usual form is not looked at.
+    def expect(self, codes: Codes, place: int, count: int) -> Expected:
+        """Say what a request has if its series are those from a place on.
 
         Args:
-            page: The series of the request.
-            at: Which of them is the first to be compared.
-            place: Which series of the run that would be.
-            most: How many series to compare, at most.
+            codes: How the request refers to each symbol, by the symbols' numbers.
+            place: Which of the series the first would be.
+            count: How many series to look at.
         """
-        count = min(most, len(self) - place, len(page.layout.starts) - at)
-        firsts = self.firsts[place : place + count + 1]
-        expected = page.codes.take(self.numbers[firsts[0] : firsts[-1]])
-        firsts, counts = firsts - firsts[0], self.counts[place : place + count]
-        wide = expected >= ONE_BYTE
-        # How many references of two bytes come before each.
-        before = np.zeros(len(expected) + 1, np.int64)
-        np.cumsum(wide, out=before[1:])
-        at_first = before[firsts]
-        right: Flags = page.layout.sizes[at : at + count] == counts + np.diff(at_first)
-        begins = page.layout.starts[at : at + count] + 2 - at_first[:-1] - firsts[:-1]
-        positions = np.repeat(begins, counts) + before[:-1] + np.arange(len(expected))
-        differ = page.pairs.take(positions) ^ expected
-        wrong = (differ & 0xFF != 0) | wide & (differ > 0xFF) | (expected == ABSENT)
-        if wrong.any():
-            right[firsts.searchsorted(np.flatnonzero(wrong), "right") - 1] = False
-        self.used |= bool(right.any())
-        return right
+        firsts = self._firsts[place : place + count + 1]
+        expected = codes.take(self._numbers[firsts[0] : firsts[-1]])
+        offsets = np.zeros(len(expected) + 1, np.int64)
+        np.cumsum((expected >= ONE_BYTE).view(np.uint8) + np.uint8(1), out=offsets[1:])
+        firsts = firsts.astype(np.int64) - firsts[0]
+        counts = self._counts[place : place + count]
+        return Expected(expected, offsets, firsts, counts, np.diff(offsets[firsts]))
+
+    def followed_by(self, other: Run) -> Run:
+        """Return the series of this run and those of another one."""
+        return Run(
+            np.append(self._numbers, other._numbers),
+            np.append(self._counts, other._counts),
+            np.append(self.tails, other.tails),
+            np.append(self.kept, other.kept + len(self)),
+            self.series + other.series,
+        )

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from sys import getsizeof
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -16,7 +16,7 @@ from receiver.protocol.samples import HEAD, ZERO_HEAD
 from receiver.protocol.series import ENTRY_SIZE, SLOT_SIZE, Filtered
 from receiver.protocol.tally import Tally
 from receiver.protocol.wire import PART, Part, cut
-from receiver.rows.model import Series
+from receiver.rows.model import Sample, Series
 
 if TYPE_CHECKING:
     from receiver.protocol.sequences import Sequences
@@ -31,6 +31,19 @@ MAX_SEQUENCES_SIZE: Final = MIB
 MAX_KNOWN: Final = 20_000
 MAX_REMEMBERED: Final = 256
 """Bytes of the label references or the metadata of one series."""
+
+
+class Ahead(NamedTuple):
+    """What is found of a message without splitting it."""
+
+    symbols: list[str]
+    """Its symbols, if nothing is left."""
+    taken: int
+    """How many series, the first ones, came in a known order."""
+    samples: list[Sample]
+    """Samples of those that are kept."""
+    left: bytes
+    """The rest as a message, with all symbols."""
 
 
 class SymbolTable:

@@ -31,6 +31,7 @@ from receiver.protocol.series import (
 from receiver.protocol.symbols import (
     SERIES_TAG,
     SYMBOL_SIZE,
+    Ahead,
     SymbolTable,
     collect_symbols,
     readable_labels,
@@ -181,13 +182,27 @@ class Decoder:
                     self._tables[prefix] = self._tables.pop(prefix)
                     yield from self._read_returned(table, rest, list(frame.timeseries), tally)
                     return
-        frame = RequestFrame.FromString(message)
-        tally.check_size(SYMBOL_SIZE * len(frame.symbols))
-        symbols, encoded = list(frame.symbols), list(frame.timeseries)
-        tally.enter(len(encoded), known=bool(symbols or encoded))
+        yield from self._read_unlike(message, tally)
+
+    def _read_unlike(self, message: bytes, tally: Tally) -> Iterator[None]:
+        """Read a message whose symbols are new."""
+        symbols, taken, samples, left = Ahead([], 0, [], message)
+        if self._checker is not None:
+            symbols, taken, samples, left = self._checker.read_ahead(message)
+        encoded: list[bytes] = []
+        if left:
+            frame = RequestFrame.FromString(left)
+            symbols, encoded = list(frame.symbols), list(frame.timeseries)
+        tally.check_size(SYMBOL_SIZE * len(symbols))
+        total = taken + len(encoded)
+        tally.enter(total, known=bool(symbols or total))
         check_symbols(message, symbols, tally)
-        known = yield from self._read_new(symbols, encoded, tally)
-        if 2 * known <= len(encoded):
+        tally.count(taken)
+        tally.keep(samples)
+        if encoded:
+            yield
+            taken += yield from self._read_new(symbols, encoded, taken, tally)
+        if 2 * taken <= total:
             self._remember(message, symbols)
 
     def _remember(self, message: bytes, symbols: list[str]) -> None:
@@ -224,16 +239,22 @@ class Decoder:
         self._forget()
 
     def _read_new(
-        self, symbols: list[str], encoded: list[bytes], tally: Tally
+        self, symbols: list[str], encoded: list[bytes], first: int, tally: Tally
     ) -> Generator[None, None, int]:
-        """Read the series of a request whose symbols are new.
+        """Read series of a request whose symbols are new.
+
+        Args:
+            symbols: All symbols of the request.
+            encoded: The series, the last ones of the request.
+            first: How many come before them.
+            tally: That of the request.
 
         Returns:
             How many of them came in a known order.
         """
         reader = Reader(SymbolTable(symbols), tally)
         if len(encoded) < FEW:
-            yield from read_all(enumerate(encoded), reader, tally)
+            yield from read_all(enumerate(encoded, first), reader, tally)
             return 0
         checker = self._open_checker()
         page, total = checker.open(symbols), 0
@@ -243,7 +264,8 @@ class Decoder:
             tally.keep(samples)
             total += known
             yield
-            yield from read_all([(start + place, batch[place]) for place in unread], reader, tally)
+            places = ((first + start + place, batch[place]) for place in unread)
+            yield from read_all(places, reader, tally)
         return total
 
     def _open_checker(self) -> Checker:
