@@ -15,11 +15,11 @@ from receiver.protocol.orders import DISTANCE, Orders
 from receiver.protocol.predicting import contents, find_zeros, open_symbols, predict
 from receiver.protocol.runs import Run
 from receiver.protocol.symbols import Ahead
-from receiver.protocol.vocabulary import Codes
+from receiver.protocol.vocabulary import Codes, Numbers
 from receiver.rows.model import Sample
 
-OpenSymbols: TypeAlias = Callable[[list[str]], tuple[Symbols, Codes]]
-"""Prepares the symbols of a request, and says how it refers to them by their numbers."""
+OpenSymbols: TypeAlias = Callable[[list[str]], tuple[Symbols, Numbers, Codes]]
+"""Prepares the symbols of a request; returns them, their numbers, and how it refers to them."""
 
 MIN_SIZE: Final = 4096
 """Bytes of a message below which it takes less to split it."""
@@ -82,16 +82,17 @@ class Reading:
     Args:
         message: The message without its symbols.
         symbols: These.
+        numbers: Those of the symbols, 0 for a symbol without one.
         codes: How the message refers to them, by their numbers.
     """
 
-    def __init__(self, message: bytes, symbols: Symbols, codes: Codes) -> None:
+    def __init__(self, message: bytes, symbols: Symbols, numbers: Numbers, codes: Codes) -> None:
         self._message = message
         self._symbols = symbols
         self._codes = codes
         self._text = Text(message)
         self._zeros = find_zeros(self._text)
-        self.numbers = symbols.numbers
+        self.numbers = numbers
         """Those of the symbols of the message."""
         self.at = 0
         """Where the next series begins."""

@@ -18,7 +18,7 @@ from receiver.protocol.orders import Known, Orders
 from receiver.protocol.runs import Run
 from receiver.protocol.series import ENTRY_SIZE, Filtered, SeriesCache, join
 from receiver.protocol.symbols import Ahead
-from receiver.protocol.vocabulary import Codes, Vocabulary
+from receiver.protocol.vocabulary import Codes, Numbers, Vocabulary
 from receiver.rows.model import Sample, Series
 
 MAX_TAIL: Final = 255
@@ -55,15 +55,15 @@ class Checker:
         """Prepare the symbols of a request."""
         if self.size > self._cache.size // 8:
             self.clear()
-        return Symbols(symbols, self._vocabulary.find(symbols), self._cache.keeps, self._limits)
+        return Symbols(symbols, self._cache.keeps, self._limits)
 
     def read_ahead(self, message: bytes) -> Ahead:
         """Read the first series of a message, as long as they come in a known order."""
         return self._ahead.read(message)
 
-    def _open_page(self, texts: Sequence[str]) -> tuple[Symbols, Codes]:
-        symbols = self.open(texts)
-        return symbols, self._vocabulary.encode(symbols.numbers)
+    def _open_page(self, texts: Sequence[str]) -> tuple[Symbols, Numbers, Codes]:
+        symbols, numbers = self.open(texts), self._vocabulary.find(texts)
+        return symbols, numbers, self._vocabulary.encode(numbers)
 
     def read(
         self, symbols: Symbols, encoded: Sequence[bytes]
@@ -80,18 +80,21 @@ class Checker:
         """
         layout = lay_out_all(encoded)
         layout = layout._replace(usual=have_usual_tails(layout, symbols))
-        flags, kept, series = self._find_known(layout, encoded, symbols)
+        # Other requests may have changed them since the last series of this one were read.
+        numbers = self._vocabulary.find(symbols.texts)
+        flags, kept, series = self._find_known(layout, encoded, numbers)
         known = int(np.count_nonzero(flags))
-        learns = self._orders.wants(len(encoded) - known, len(encoded))
+        learns = self._orders.wants(len(encoded) - known, len(encoded), symbols.count)
         if learns:
             # The order of all is learned, known or not.
             flags, kept, series = nothing(len(encoded))
         left = np.flatnonzero(layout.usual & ~flags)
         if left.size and symbols.distinct:
             checked = check(layout, left, symbols)
-            found = self._find(checked, symbols)
+            found = self._find(checked, symbols.texts, numbers)
             if learns and None not in found:
-                self._learn(layout, checked, found, symbols)
+                self._vocabulary.add(symbols.texts, numbers, checked.refs)
+                self._learn(layout, checked, numbers[checked.refs], found)
             flags[checked.places] = True
             places = checked.places[checked.kept]
             flags[places] = [one is not None for one in found]
@@ -99,27 +102,24 @@ class Checker:
             series += [one for one in found if one]
         return read_samples(layout, kept, series), np.flatnonzero(~flags).tolist(), known
 
-    def _find_known(self, layout: Layout, encoded: Sequence[bytes], symbols: Symbols) -> Known:
+    def _find_known(self, layout: Layout, encoded: Sequence[bytes], numbers: Numbers) -> Known:
         if not self._orders:
             return nothing(len(encoded))
-        codes = self._vocabulary.encode(symbols.numbers)
-        return self._orders.read(layout, encoded, symbols.numbers, codes)
+        return self._orders.read(layout, encoded, numbers, self._vocabulary.encode(numbers))
 
     def _learn(
         self,
         layout: Layout,
         checked: Checked,
+        numbers: Numbers,
         found: Sequence[Series | Filtered | None],
-        symbols: Symbols,
     ) -> None:
         """Remember the order of series; those that are not valid have a place in it, too."""
-        self._vocabulary.add(symbols.texts, symbols.numbers, checked.refs)
         counts = np.zeros(len(layout.tails), np.uint8)
         counts[checked.places] = checked.counts
         tails = layout.tails.clip(0, MAX_TAIL).astype(np.uint8)
         kept = checked.places[checked.kept][are_kept(found)]
-        series = [one for one in found if one]
-        self._orders.learn(Run(symbols.numbers[checked.refs], counts, tails, kept, series))
+        self._orders.learn(Run(numbers, counts, tails, kept, [one for one in found if one]))
 
     def clear(self) -> None:
         """Forget all series."""
@@ -128,9 +128,10 @@ class Checker:
         self._series.clear()
         self._series_size = 0
 
-    def _find(self, checked: Checked, symbols: Symbols) -> list[Series | Filtered | None]:
+    def _find(
+        self, checked: Checked, texts: Sequence[str], numbers: Numbers
+    ) -> list[Series | Filtered | None]:
         """Find series of kept metrics by the numbers of their symbols, None for one that is new."""
-        texts, numbers = symbols.texts, symbols.numbers
         refs = checked.refs[np.repeat(checked.kept, checked.counts)]
         self._vocabulary.add(texts, numbers, refs)
         ends = np.cumsum(checked.counts[checked.kept])

@@ -21,7 +21,6 @@ from receiver.protocol.generated.remote_write_v2_pb2 import Metadata
 from receiver.protocol.layout import Layout
 from receiver.protocol.limits import Limits
 from receiver.protocol.series import NAME
-from receiver.protocol.vocabulary import Numbers
 from receiver.protocol.wire import ONE_BYTE
 
 METADATA_TAG: Final = 0x2A
@@ -39,7 +38,6 @@ class Symbols:
 
     Args:
         symbols: All of them.
-        numbers: By which each is known in other requests, 0 for one that is not known.
         keeps: Whether a metric of a name is kept.
         limits: Those of a series.
     """
@@ -47,12 +45,10 @@ class Symbols:
     def __init__(
         self,
         symbols: Sequence[str],
-        numbers: Numbers,
         keeps: Callable[[str], bool],
         limits: Limits,
     ) -> None:
         self.texts = symbols
-        self.numbers = numbers
         self.count = len(symbols)
         self.limits = limits
         self._keeps = keeps

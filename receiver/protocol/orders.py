@@ -17,7 +17,7 @@ from receiver.protocol.arrays import Flags, Integers
 from receiver.protocol.layout import Layout
 from receiver.protocol.runs import Run
 from receiver.protocol.samples import LABELS_TAG
-from receiver.protocol.vocabulary import Codes, Numbers
+from receiver.protocol.vocabulary import MAX_CODES, Codes, Numbers
 from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.model import Series
 
@@ -33,7 +33,7 @@ TRY_SHARE: Final = 64
 """One comparison more for so many series."""
 LEAST: Final = 256
 """Series that are compared at once although the order did not go on for long before."""
-STRANGE: Final = 3
+STRANGE: Final = 8
 """One series in so many may be checked; if there are more, their order is learned."""
 MOST_SERIES: Final = 8192
 """Series of a run that is made of others."""
@@ -153,14 +153,15 @@ class Orders:
         self.learn(run)
         return run, len(first)
 
-    def wants(self, left: int, total: int) -> bool:
+    def wants(self, left: int, total: int, symbols: int) -> bool:
         """Whether to learn the order of the series of a request that were not found.
 
         Args:
             left: How many these are.
-            total: How many series the request has.
+            total: How many series were compared.
+            symbols: How many symbols the request has.
         """
-        if left * STRANGE <= total:
+        if left * STRANGE <= total or symbols > MAX_CODES:
             return False
         waits = self._paused > 0
         self._paused -= waits
@@ -212,11 +213,9 @@ class Orders:
 def count_before_strays(same: Flags) -> int:
     """Return how many series there are until several in a row are other ones."""
     others = np.flatnonzero(~same)
-    if len(others) >= STRAYS:
-        rows = np.flatnonzero(others[STRAYS - 1 :] - others[: 1 - STRAYS] == STRAYS - 1)
-        if len(rows):
-            return int(others[rows[0]])
-    return len(same)
+    more = STRAYS - 1
+    rows = np.flatnonzero(others[more:] - others[: max(0, len(others) - more)] == more)
+    return int(others[rows[0]]) if len(rows) else len(same)
 
 
 def collect(pieces: Iterable[Piece], flags: Flags) -> Known:

@@ -215,7 +215,7 @@ class Decoder:
     def _forget(self) -> None:
         """Forget the tables used longest ago, as far as they are too many or too large."""
         size = sum(table.size for table in self._tables.values())
-        while len(self._tables) > MAX_TABLES or size > self._series.size // 8:
+        while len(self._tables) > MAX_TABLES or size > self._series.size // 16:
             size -= self._tables.pop(next(iter(self._tables))).size
 
     def _read_returned(

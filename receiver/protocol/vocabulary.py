@@ -58,11 +58,11 @@ class Vocabulary:
         """
         used = np.zeros(len(symbols), np.bool_)
         used[refs] = True
-        new = np.flatnonzero(used & (numbers == 0))
-        for ref in new.tolist():
+        for ref in np.flatnonzero(used & (numbers == 0)).tolist():
             text = symbols[ref]
-            self._numbers[text] = numbers[ref] = len(self._numbers) + 1
-            self.size += ENTRY_SIZE + self._codes.itemsize + getsizeof(text)
+            numbers[ref] = number = self._numbers.setdefault(text, len(self._numbers) + 1)
+            if number == len(self._numbers):
+                self.size += ENTRY_SIZE + self._codes.itemsize + getsizeof(text)
 
     def encode(self, numbers: Numbers) -> Codes:
         """Return how a request refers to each symbol, by the symbols' numbers.
