@@ -316,14 +316,14 @@ def test_symbols_too_long_to_be_remembered() -> None:
 
 
 def test_tables_are_remembered_in_bounded_memory() -> None:
-    used = decoder(size=2**19)
+    used = decoder(size=2**20)
     for number in range(20):
         symbols = ["", *(f"{number} {other}" for other in range(300))]
         for _ in range(3):
             request = Request2(symbols)
             request.add(STATUS, (1.0, NOW))
             assert meaning(used, request.encoded()) == plain_meaning(request.encoded())
-            assert sum(table.size for table in used._tables.values()) <= 2**19 // 8
+            assert sum(table.size for table in used._tables.values()) <= 2**20 // 16
     assert 1 < len(used._tables) < 5
 
 
