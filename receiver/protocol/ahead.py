@@ -25,6 +25,8 @@ MIN_SIZE: Final = 4096
 """Bytes of a message below which it takes less to split it."""
 MAX_PAUSE: Final = 15
 """Messages that are split at once after others whose series were not where they were expected."""
+AT_ONCE: Final = 2048
+"""Series that are looked for at once, at some KiB of memory each."""
 TRIES: Final = 6
 """Orders that a message is compared with until it is split."""
 
@@ -115,7 +117,7 @@ class Reading:
         """Read the series that are those of a run from a place on; return the place behind them."""
         end = place
         while end < len(run) and self.at < self.size:
-            guess = min(len(run) - end, 1 + int((self.size - self.at) / run.mean))
+            guess = min(len(run) - end, 1 + int((self.size - self.at) / run.mean), AT_ONCE)
             count = self._take(run, end, guess)
             end += count
             if count < guess:

@@ -116,10 +116,10 @@ class Orders:
                 break
             length = min(most, len(run) - place, total - at)
             same = run.expect(codes, place, length).compare(layout, at)
-            run.used = True
             count = count_before_strays(same)
             if not count:
                 break
+            run.used = True
             flags[at : at + count] = same[:count]
             pieces.append(Piece(at, run, place, count))
             at += count
@@ -145,7 +145,8 @@ class Orders:
         Returns:
             The run that begins with, or is, the second, and the place of that in it.
         """
-        if first is second or len(first) + len(second) > MOST_SERIES:
+        sizes = self._learned[first].size + self._learned[second].size
+        if first is second or len(first) + len(second) > MOST_SERIES or 4 * sizes > self._most:
             return second, 0
         self._forget(first)
         self._forget(second)

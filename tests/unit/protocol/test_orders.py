@@ -17,7 +17,7 @@ from receiver.errors import BadRequestError
 from receiver.protocol import ahead, orders, v2
 from receiver.protocol.generated.remote_write_v2_pb2 import Request
 from receiver.protocol.orders import count_before_strays
-from receiver.protocol.runs import Run
+from receiver.protocol.runs import Expected, Run
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v2 import Decoder
 from tests.fuzz.differential import few_at_once, with_other_symbols
@@ -343,6 +343,28 @@ def test_symbols_that_are_numbered_for_another_request_meanwhile_keep_their_numb
                 kept = {series.source.labels for series, _, _ in request.samples}
                 assert len(kept) == len(request.samples)
                 assert request.faults.invalid == 0
+
+
+def test_runs_of_one_series_are_not_compared_one_by_one() -> None:
+    """Each of them is found in a known order, but never the one that comes after it there."""
+    used = decoder()
+    for later in range(3):
+        check(used, message_of(range(400), later=later))
+    compare = Expected.compare
+    with (
+        patch.object(orders, "DISTANCE", 1),
+        patch.object(Expected, "compare", autospec=True, side_effect=compare) as comparing,
+    ):
+        check(used, message_of(range(0, 400, 8), later=3))
+    assert comparing.call_count < 20
+
+
+def test_a_long_message_is_compared_a_part_at_a_time() -> None:
+    used = decoder()
+    for later in range(2):
+        check(used, message_of(range(400), later=later))
+    with patch.object(ahead, "AT_ONCE", 150):
+        assert taken(used, message_of(range(400), later=2)) == (400, 0)
 
 
 def test_strays_in_a_row_end_an_order() -> None:
