@@ -19,6 +19,7 @@ from hypothesis import settings as hypothesis_settings
 
 from receiver.config.settings import Settings
 from receiver.embedded import EmbeddedPostgres
+from receiver.rows import batch
 from receiver.storage.schema.revisions import migrate
 from tests import not_on_citus
 from tests.cluster import worker_databases
@@ -113,6 +114,14 @@ def make_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeSettin
         return Settings.load(**{"listen": "127.0.0.1:0", **values})
 
     return make
+
+
+@pytest.fixture(scope="module")
+def few_are_many() -> Iterator[None]:
+    """Have rows of samples in arrays assembled however few come at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "FEWEST", 1)
+        yield
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from receiver.protocol.samples import LABELS_TAG
 from receiver.protocol.series import Filtered
 from receiver.protocol.strips import Strip, Text
 from receiver.protocol.wire import ONE_BYTE, end_of_field
-from receiver.rows.model import Sample, Series
+from receiver.rows.blocks import Block
+from receiver.rows.model import Series
 
 MOST_LABELS: Final = 64
 """A series with more is not looked for."""
@@ -46,7 +47,7 @@ class Rest(NamedTuple):
 
     message: bytes
     """All that is left, as a message."""
-    samples: list[Sample]
+    samples: list[Block]
     """Samples of the kept series that were taken out."""
     taken: int
     """How many series were taken out."""
@@ -73,7 +74,7 @@ class Reading:
         self._texts: dict[bool, Text] = {}
         self.strips: set[Strip] = set()
         """Those that the message was compared with."""
-        self._samples: list[Sample] = []
+        self._samples: list[Block] = []
         self._left: list[bytes] = []
         self._gaps: list[int] = []
         self._number = self._tries = 0
@@ -96,7 +97,9 @@ class Reading:
         start = text.position(self.at)
         count = strip.match(text, start, place)
         if count:
-            self._samples += strip.samples(text, start, place, place + count)
+            block = strip.samples(text, start, place, place + count)
+            if block is not None:
+                self._samples.append(block)
             self.at = text.sent(start + int(strip.starts[place + count] - strip.starts[place]))
             self._number += count
         return count

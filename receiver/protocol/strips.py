@@ -17,7 +17,8 @@ from receiver.protocol.arrays import Bytes, Integers, first_of, spread
 from receiver.protocol.samples import DOUBLE, HEAD, TIMESTAMP_SIZE, ZERO_HEAD, ZERO_SIZE
 from receiver.protocol.series import Filtered
 from receiver.protocol.wire import ONE_BYTE
-from receiver.rows.model import Sample, Series
+from receiver.rows.blocks import Block, KeptSeries
+from receiver.rows.model import Series
 
 TWO_BYTES: Final = 1 << 14
 
@@ -33,9 +34,11 @@ ZERO_WORD: Final = int.from_bytes(ZERO_HEAD[:2], "little")
 SHORTEST: Final = 16
 """Bytes of a series, at least. What looks like more samples without value than there could be is
 none, and would take much memory."""
-BLOCK: Final = 32 * 1024
-"""Bytes that are compared at once: there may be a difference soon, and more would not stay in a
-processor's cache."""
+BLOCK: Final = 16 * 1024
+"""Bytes that are compared at once, at first: there may be a difference soon."""
+MAX_BLOCK: Final = 256 * 1024
+"""Bytes that are compared at once after others were the same. More would not stay in a processor's
+cache."""
 
 
 class Text:
@@ -130,7 +133,7 @@ class Strip:
         """Places of the series that are kept."""
         self.zero = zero[self.kept]
         """Whether the value of each of them was left out."""
-        self.series = [series for series in found if series]
+        self.series = KeptSeries([series for series in found if series])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -139,7 +142,7 @@ class Strip:
     def size(self) -> int:
         """Memory that it takes, in bytes."""
         arrays = (self.data, self.mask, self.starts, self.values, self.sizes, self.zero_sizes)
-        return sum(one.nbytes for one in arrays) + 17 * len(self.series)
+        return sum(one.nbytes for one in arrays) + 9 * len(self.kept) + self.series.size
 
     def match(self, text: Text, start: int, place: int) -> int:
         """Return how many series of a message are those from a place on.
@@ -164,16 +167,18 @@ class Strip:
     def _compare(self, data: Bytes, start: int, at: int) -> int:
         """Return how many bytes of a message are the same as those from a position on."""
         size = min(len(data) - start, len(self.data) - at)
-        for done in range(0, size, BLOCK):
-            end = min(done + BLOCK, size)
+        end, block = 0, BLOCK
+        while end < size:
+            done, end = end, min(end + block, size)
+            block = min(2 * block, MAX_BLOCK)
             masked = data[start + done : start + end] & self.mask[at + done : at + end]
             same = masked == self.data[at + done : at + end]
             if not same.all():
                 return done + int(same.argmin())
         return size
 
-    def samples(self, text: Text, start: int, place: int, end: int) -> list[Sample]:
-        """Read the samples of those series between two places that are kept.
+    def samples(self, text: Text, start: int, place: int, end: int) -> Block | None:
+        """Read the samples of those series between two places that are kept, if there are any.
 
         Args:
             text: A message that has these series, written out as this strip is.
@@ -183,14 +188,12 @@ class Strip:
         """
         first, last = self.kept.searchsorted((place, end)).tolist()
         if first == last:
-            return []
+            return None
         values = self.values[self.kept[first:last]] + (start - self.starts[place])
         numbers = text.words[values]
         numbers[numbers == MARKED if self.written_out else self.zero[first:last]] = 0
         times = read_timestamps(text.words[values + TIMESTAMP_SIZE])
-        return list(
-            zip(self.series[first:last], times.tolist(), numbers.view("<f8").tolist(), strict=True)
-        )
+        return Block(self.series, slice(first, last), times, numbers.view("<f8"))
 
 
 def find_zeros(message: bytes) -> Integers:

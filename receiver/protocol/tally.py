@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterable, Iterator
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from receiver.protocol.limits import Limits
 from receiver.protocol.series import Filtered, Key, SeriesCache, shorten
-from receiver.rows.model import Faults, Sample, Series, WriteRequest
+from receiver.rows.model import Faults, Sample, Samples, Series, WriteRequest
+
+if TYPE_CHECKING:
+    from receiver.rows.blocks import Block
 
 FAULTS_NAMED: Final = 3
 MAX_DESCRIPTION: Final = 200
@@ -41,7 +44,7 @@ class Tally:
         self.limits = limits
         self.cache = cache
         self._most_samples = limits.max_request_samples
-        self._samples: list[Sample] = []
+        self._samples = Samples([], [])
         self._received = self._histograms = self._exemplars = self._weight = 0
         self._kept = self._invalid = 0
         self._faults: list[str] = []
@@ -112,7 +115,18 @@ class Tally:
             # Before they are made: a metric may feed many tables.
             self.spend(SAMPLE_SIZE * sum(len(series.others) for series, _, _ in samples))
         self.spend(SAMPLE_SIZE * len(samples))
-        self._samples += for_each_table(samples) if self.cache.shares_metrics else samples
+        some = for_each_table(samples) if self.cache.shares_metrics else samples
+        self._samples.plain.extend(some)
+
+    def keep_block(self, block: Block) -> None:
+        """Take samples of kept series that are in arrays; they are counted already."""
+        if self.cache.shares_metrics:
+            self.keep(list(block))
+            return
+        self._kept += len(block)
+        # What it takes where its samples must be looked at one by one.
+        self.spend(SAMPLE_SIZE * len(block))
+        self._samples.blocks.append(block)
 
     def fault(self, place: int, labels: Iterable[tuple[str, str]], error: Exception) -> None:
         """Count an invalid series; the first few are named."""

@@ -148,7 +148,8 @@ class Decoder:
         first = tally.total
         tally.enter(rest.taken, known=bool(rest.taken))
         tally.count(rest.taken)
-        tally.keep(rest.samples)
+        for block in rest.samples:
+            tally.keep_block(block)
         if not rest.message:
             return
         yield

@@ -225,7 +225,8 @@ class Decoder:
         table.returned = True
         tally.enter(rest.taken + len(encoded))
         tally.count(rest.taken)
-        tally.keep(rest.samples)
+        for block in rest.samples:
+            tally.keep_block(block)
         reader = Reader(table, tally)
         for start, batch in batches(encoded):
             bare = table.without_metadata(batch)

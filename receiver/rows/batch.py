@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from receiver.rows.columns import (
     END_TIMESTAMP,
@@ -19,13 +19,19 @@ from receiver.rows.columns import (
     POSTGRES_EPOCH_MS,
     is_stale_marker,
 )
-from receiver.rows.model import Key, Rejected, Row, Rows, Sample, Source, arrange, no_rows
+from receiver.rows.model import Key, Rejected, Row, Rows, Sample, Samples, Source, arrange, no_rows
 from receiver.rows.reasons import Reason
-from receiver.rows.tables import Column
+from receiver.rows.tables import Column, Table
+
+if TYPE_CHECKING:
+    from receiver.rows.assembly import Assembly
+    from receiver.rows.blocks import Block, RowBlock
 
 MIN_TIMESTAMP_MS: Final = MIN_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
 END_TIMESTAMP_MS: Final = END_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
 MILLISECOND: Final = timedelta(milliseconds=1)
+FEWEST: Final = 64
+"""Samples below which it takes less to add them one by one than to assemble their rows."""
 
 
 class Outcomes(NamedTuple):
@@ -75,6 +81,10 @@ class TimeWindow:
             return Reason.TOO_FAR_AHEAD
         return None
 
+    def takes(self, first: int, last: int) -> bool:
+        """Return whether samples of both times and all between are accepted."""
+        return self.judge(first) is None and self.judge(last) is None
+
 
 ANY_TIME: Final = TimeWindow()
 
@@ -89,6 +99,8 @@ class Batch:
     def __init__(self, window: TimeWindow = ANY_TIME) -> None:
         self._window = window
         self._rows = no_rows()
+        # The rows of samples that came in arrays, most of them complete.
+        self._assemblies: dict[Table, Assembly] = {}
         # Rows that lacked a required sample when they were last looked at.
         self._open: list[Row] = []
         # Rows of which a required sample was rejected for its value.
@@ -98,18 +110,66 @@ class Batch:
         """Samples that only repeat others of the batch, by table."""
 
     def __bool__(self) -> bool:
-        return bool(self.rejected) or any(any(by_time.values()) for by_time in self._rows.values())
+        return (
+            bool(self.rejected)
+            or any(self._assemblies.values())
+            or any(any(by_time.values()) for by_time in self._rows.values())
+        )
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether a row lacks a required sample."""
-        return bool(self._lacking())
+        """Whether a row lacks a required sample, or may: until the batch is closed."""
+        return any(one.is_incomplete for one in self._assemblies.values()) or bool(self._lacking())
 
     def add(self, samples: Collection[Sample]) -> Outcomes:
-        """Take the samples of one request; return what became of them."""
+        """Take the samples of one request; return what became of them.
+
+        Of those in arrays, some that contradict others are found only when the batch is closed.
+        """
+        before, stale = len(self.rejected), Counter[str]()
+        if isinstance(samples, Samples):
+            for block in samples.blocks:
+                self._add_apart(self._assemble(block), stale)
+            self._add_apart(samples.plain, stale)
+        else:
+            self._add_apart(samples, stale)
+        rejected = len(self.rejected) - before
+        return Outcomes(len(samples) - stale.total() - rejected, rejected, stale)
+
+    def _assemble(self, block: Block) -> Collection[Sample]:
+        """Make rows of samples in arrays; return those that are to be added one by one."""
+        times = block.instants
+        if len(block) < FEWEST or not self._window.takes(min(times), max(times)):
+            return block
+        from receiver.rows.assembly import Assembly  # noqa: PLC0415  numpy takes 0.1 s to load
+
+        left: list[Sample] = []
+        for table, points in block.by_table():
+            assembly = self._assemblies.setdefault(table, Assembly(table))
+            left += assembly.add(points, times, self._keys(table, times))
+        return left
+
+    def _keys(self, table: Table, times: set[int]) -> list[Key]:
+        """Return the rows of these times, or of more, that are made sample by sample."""
+        by_time = self._rows.get(table)
+        if not by_time:
+            return []
+        shared = by_time.keys() & times
+        found = [(timestamp, source) for timestamp in shared for source in by_time[timestamp]]
+        return found + [key for key in self._broken if key[1].table is table]
+
+    def _add_apart(self, samples: Collection[Sample], stale: Counter[str]) -> None:
+        """Add samples one by one, after those of the same rows that came in arrays before."""
+        if self._assemblies and samples:
+            keys = {(timestamp, source) for (_, source, _), timestamp, _ in samples}
+            for table, assembly in self._assemblies.items():
+                self._add(assembly.take([key for key in keys if key[1].table is table]), stale)
+        self._add(samples, stale)
+
+    def _add(self, samples: Iterable[Sample], stale: Counter[str]) -> None:
+        """Make rows sample by sample."""
         # One loop, without a call or a counter more than it takes: it runs once a sample.
-        before, at, table = len(self.rejected), None, None
-        stale: Counter[str] = Counter()
+        at = table = None
         for (column, source, _), timestamp, value in samples:
             if timestamp != at or source.table is not table:
                 at, table = timestamp, source.table
@@ -132,8 +192,6 @@ class Batch:
                 self.repeated[table.name] += 1
             else:
                 self._reject(source, column, timestamp, value, Reason.CONFLICT)
-        rejected = len(self.rejected) - before
-        return Outcomes(len(samples) - stale.total() - rejected, rejected, stale)
 
     def _takes(
         self,
@@ -179,7 +237,8 @@ class Batch:
     def pass_on(self, samples: Iterable[Sample], following: Batch) -> None:
         """Leave the incomplete rows of these samples to another batch."""
         keys = {(timestamp, source) for (_, source, _), timestamp, _ in samples}
-        for row in self._take({key for key in keys if self._lacks(key)}):
+        lacking = {key for key in keys if self._lacks(key)}
+        for row in self._take(lacking):
             timestamp, source, values = row
             following._rows[source.table][timestamp][source] = values
             following._open.append(row)
@@ -194,6 +253,8 @@ class Batch:
 
     def close(self) -> None:
         """Take no more samples: reject those whose row cannot be stored any more."""
+        for assembly in self._assemblies.values():
+            self._add(assembly.close(), Counter())
         if not self._broken:
             return
         lacking = {key for key in self._broken if self._lacks(key)}
@@ -207,8 +268,12 @@ class Batch:
             for column, value in source.table.samples(values):
                 self._reject(source, column, timestamp, value, Reason.WITH_OTHER)
 
+    def assembled(self) -> Mapping[Table, Sequence[RowBlock]]:
+        """Return the complete rows that are in arrays, once the batch is closed."""
+        return {table: one.rows for table, one in self._assemblies.items() if one.rows}
+
     def rows(self) -> Rows:
-        """Return the complete rows."""
+        """Return the other complete rows."""
         if not self._lacking():
             return without_empty(self._rows)
         return without_empty(

@@ -29,6 +29,7 @@ STALE_BITS: Final = (0x7FF0000000000002).to_bytes(8, "little")
 
 Check: TypeAlias = Callable[[float], "Reason | None"]
 """Returns why a column does not take a sample's value; None if it does."""
+Flags: TypeAlias = "NDArray[np.bool_]"
 Floats: TypeAlias = "NDArray[np.float64]"
 Numbers: TypeAlias = "NDArray[np.float64] | NDArray[np.int64]"
 Takes: TypeAlias = Callable[[float], bool]
@@ -53,6 +54,8 @@ class ColumnType(NamedTuple):
     sql: str
     """Its name in PostgreSQL."""
     takes: Takes
+    takes_all: Callable[[Floats], Flags]
+    """Returns which of many values are usual ones that the column takes."""
     check: Check
     read: Read
     read_all: Callable[[Floats], Numbers]
@@ -85,6 +88,13 @@ def check_finite(value: float) -> Reason | None:
     return Reason.NOT_A_NUMBER if math.isnan(value) else Reason.INFINITE
 
 
+def are_finite(values: Floats) -> Flags:
+    """Return which values are numbers other than NaN and the infinities."""
+    # What numpy would do, which is loaded not before there are values in an array.
+    finite: Flags = abs(values) < math.inf
+    return finite
+
+
 def check_number(value: float) -> Reason | None:
     """Take every number and the infinities; NaN, which may be a stale marker, is for the caller."""
     return None if value == value else Reason.NOT_A_NUMBER  # noqa: PLR0124
@@ -101,9 +111,21 @@ def whole(low: int, end: int) -> Check:
     return check
 
 
-def few(name: str, sql: str, check: Check, read: Read) -> ColumnType:
-    """Return a type of which a column mostly has the same few values."""
-    return ColumnType(name, sql, Known(check).__getitem__, check, read, as_they_are)
+def are_whole(low: int, end: int) -> Callable[[Floats], Flags]:
+    """Return a function that says of which values `whole` takes."""
+
+    def are(values: Floats) -> Flags:
+        taken: Flags = (values.round() == values) & (values >= low) & (values < end)
+        return taken
+
+    return are
+
+
+def few(name: str, sql: str, low: int, end: int, read: Read) -> ColumnType:
+    """Return a type of whole numbers of which a column mostly has the same few."""
+    check = whole(low, end)
+    takes = Known(check).__getitem__
+    return ColumnType(name, sql, takes, are_whole(low, end), check, read, as_they_are)
 
 
 def timestamp(unit: int) -> ColumnType:
@@ -123,6 +145,10 @@ def timestamp(unit: int) -> ColumnType:
     def takes(value: float) -> bool:
         return EXACT_FROM <= value < EXACT_TO
 
+    def takes_all(values: Floats) -> Flags:
+        exact: Flags = (values >= EXACT_FROM) & (values < EXACT_TO)
+        return exact
+
     def check(value: float) -> Reason | None:
         reason = check_finite(value)
         if reason is None and not MIN_TIMESTAMP <= read(value) < END_TIMESTAMP:
@@ -130,7 +156,7 @@ def timestamp(unit: int) -> ColumnType:
         return reason
 
     def read_all(values: Floats) -> Numbers:
-        exact = (values >= EXACT_FROM) & (values < EXACT_TO)
+        exact = takes_all(values)
         numbers = values.astype("int64")
         found: Numbers = (
             numbers * unit + ((values - numbers) * unit + 0.5).astype("int64") - POSTGRES_EPOCH
@@ -139,7 +165,7 @@ def timestamp(unit: int) -> ColumnType:
             found[~exact] = [read(value) for value in values[~exact].tolist()]
         return found
 
-    return ColumnType("timestamp", "timestamptz", takes, check, read, read_all)
+    return ColumnType("timestamp", "timestamptz", takes, takes_all, check, read, read_all)
 
 
 def as_they_are(values: Floats) -> Numbers:
@@ -157,13 +183,16 @@ def fits_bigint(value: float) -> bool:
     return value.is_integer() and -(2.0**63) <= value < 2.0**63
 
 
-CODE: Final = few("code", "integer", whole(-(2**31), 2**31), int)
+INT32: Final = -(2**31), 2**31
+INT64: Final = -(2**63), 2**63
+
+CODE: Final = few("code", "integer", *INT32, int)
 BIGINT: Final = ColumnType(
-    "bigint", "bigint", fits_bigint, whole(-(2**63), 2**63), int, as_they_are
+    "bigint", "bigint", fits_bigint, are_whole(*INT64), whole(*INT64), int, as_they_are
 )
-BOOLEAN: Final = few("boolean", "boolean", whole(0, 2), bool)
+BOOLEAN: Final = few("boolean", "boolean", 0, 2, bool)
 DOUBLE: Final = ColumnType(
-    "double", "double precision", math.isfinite, check_finite, same, as_they_are
+    "double", "double precision", math.isfinite, are_finite, check_finite, same, as_they_are
 )
 SPECIAL_DOUBLE: Final = DOUBLE._replace(check=check_number)
 """A double that may be NaN, +Inf or -Inf."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from itertools import chain, count
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column, Table, Values
 
+if TYPE_CHECKING:
+    from receiver.rows.blocks import Block
+
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 """Label names and values, sorted by name, without `__name__`."""
+
+NUMBERS: Final = count()
 
 
 class Source:
@@ -21,12 +27,14 @@ class Source:
     path. `id` is the key in the table `sources`; storage sets it as soon as it knows it.
     """
 
-    __slots__ = ("__weakref__", "id", "label_values", "labels", "misfit", "table")
+    __slots__ = ("__weakref__", "id", "label_values", "labels", "misfit", "number", "table")
 
     def __init__(self, table: Table, labels: Labels) -> None:
         self.table = table
         self.labels = labels
         self.id: int | None = None
+        self.number = next(NUMBERS)
+        """What arrays have in its place."""
         self.label_values: list[str | int | None] = []
         """What the table's label columns hold; None for a label that is not there."""
         self.misfit: str | None = None
@@ -55,6 +63,29 @@ class Series(NamedTuple):
 
 Sample: TypeAlias = tuple[Series, int, float]
 """A sample of a kept series: its timestamp in milliseconds since the Unix epoch, and its value."""
+
+
+class Samples(Collection[Sample]):
+    """Samples of kept series, most of them in arrays if many come in a known order.
+
+    Args:
+        blocks: Those in arrays.
+        plain: All others.
+    """
+
+    def __init__(self, blocks: list[Block], plain: list[Sample]) -> None:
+        self.blocks = blocks
+        self.plain = plain
+
+    def __len__(self) -> int:
+        return len(self.plain) + sum(map(len, self.blocks))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return chain(*self.blocks, self.plain)
+
+    def __contains__(self, sample: object) -> bool:
+        return any(one == sample for one in self)
+
 
 Row: TypeAlias = tuple[int, Source, Values]
 """A row of the source's table, complete or not: timestamp (milliseconds since the Unix epoch),
@@ -116,7 +147,7 @@ class Faults(NamedTuple):
 class WriteRequest(NamedTuple):
     """What a request of any protocol version says, as far as the receiver keeps it."""
 
-    samples: list[Sample]
+    samples: Collection[Sample]
     """Samples of the kept series, in no particular order; one for each column that they feed."""
     kept: int
     """How many samples of the request those are."""

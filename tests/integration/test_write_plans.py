@@ -18,6 +18,7 @@ from receiver.storage.connection.database import FOLLOW_KEY, Connection, Databas
 from receiver.storage.reading.observing import newest_rows, observe
 from receiver.storage.writing import pending, sources
 from receiver.storage.writing.codes import statements_for
+from receiver.storage.writing.copying import from_records
 from receiver.storage.writing.inserting import copy_rows
 from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.records import Record
@@ -189,12 +190,11 @@ async def test_checking_sources_does_not_read_all_of_them_for_each_row(
     await connection.execute("ANALYZE sources")
     async with database.transaction() as used:
         for turn in range(TIMES):
-            await copy_rows(
-                used, LOGS, [log(turn * DAY, 1 + number % 3, number) for number in range(30)]
-            )
+            some = [log(turn * DAY, 1 + number % 3, number) for number in range(30)]
+            await copy_rows(used, from_records(LOGS, some))
         await used.execute(SOURCES, 4, COUNT)
         before = await sources_read(used)
-        await copy_rows(used, LOGS, [log(TIMES * DAY, number, 0) for number in IDS])
+        await copy_rows(used, from_records(LOGS, [log(TIMES * DAY, number, 0) for number in IDS]))
         assert await sources_read(used) - before <= 2 * COUNT
 
 

@@ -9,16 +9,17 @@ import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.rows.columns import Floats
+from receiver.rows.blocks import Objects, RowBlock
+from receiver.rows.columns import POSTGRES_EPOCH_MS, Floats
 from receiver.rows.model import Source
-from receiver.rows.tables import Table, Values
+from receiver.rows.tables import Column, Table, Values
 from receiver.storage.writing.labels import ESCAPE
-from receiver.storage.writing.records import Record
+from receiver.storage.writing.records import Blocks, Record, Records
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER: Final = b"\xff\xff"
@@ -40,20 +41,101 @@ Array: TypeAlias = NDArray[Any]
 """Of records, or of booleans."""
 
 
-def encode_copy(table: Table, records: Sequence[Record]) -> memoryview:
-    """Encode a whole binary COPY into the columns that `Statements` lists."""
+class RowArrays(NamedTuple):
+    """Rows of a table, sorted by (created_at, source_id)."""
+
+    table: Table
+    created_at: Array
+    """As in records."""
+    source_ids: Array
+    samples: Floats
+    """A row for each, a column for each of the table's."""
+    missing: Array | None
+    """Which samples are missing; None: none is."""
+    sources: Objects
+
+    def __len__(self) -> int:
+        return len(self.created_at)
+
+    def codes(self, column: Column) -> list[int]:
+        """Return the codes that the rows have in a column, sorted; none is missing."""
+        found: list[int] = np.unique(self.samples[:, column.slot].astype(np.int64)).tolist()
+        return found
+
+
+def gather(records: Records, blocks: Blocks) -> dict[Table, RowArrays]:
+    """Join rows of which none lacks a sample, by table in the order in which tables are locked.
+
+    Raises:
+        RuntimeError: a source has no id, which must not be.
+    """
+    found: dict[Table, RowArrays] = {}
+    for table in sorted({*records, *blocks}, key=lambda table: table.name):
+        some = [from_block(table, block) for block in blocks.get(table, ())]
+        if table in records:
+            some.append(from_records(table, records[table]))
+        found[table] = sort(some) if table in blocks else some[0]
+    return found
+
+
+def from_records(table: Table, records: Sequence[Record]) -> RowArrays:
+    """Turn records of a table into arrays."""
     created_at, source_ids, values, sources = zip(*records, strict=True)
-    rows = np.full(len(records), empty_row(table))
-    rows["value 0"], rows["value 1"] = created_at, source_ids
     samples, missing = to_arrays(table, values)
+    return RowArrays(
+        table,
+        np.array(created_at, np.int64),
+        np.array(source_ids, np.int64),
+        samples,
+        missing,
+        np.fromiter(sources, object, len(sources)),
+    )
+
+
+def from_block(table: Table, block: RowBlock) -> RowArrays:
+    """Turn rows of a table into arrays, not sorted yet.
+
+    Raises:
+        RuntimeError: a source has no id, which must not be.
+    """
+    sources = block.sources
+    ids = np.fromiter((source.id or 0 for source in sources), np.int64, len(sources))
+    if not ids.all():
+        raise RuntimeError(f"{sources[int(ids.argmin())]} has no id yet")
+    created_at = (block.times - POSTGRES_EPOCH_MS) * 1000
+    held = np.fromiter(sources, object, len(sources))
+    return RowArrays(table, created_at, ids, block.values, None, held)
+
+
+def sort(some: Sequence[RowArrays]) -> RowArrays:
+    """Join rows of one table, of which none lacks a sample, and sort them by their keys."""
+    table = some[0].table
+    created_at = np.concatenate([one.created_at for one in some])
+    source_ids = np.concatenate([one.source_ids for one in some])
+    order = np.lexsort((source_ids, created_at))
+    return RowArrays(
+        table,
+        created_at[order],
+        source_ids[order],
+        np.concatenate([one.samples for one in some])[order],
+        None,
+        np.concatenate([one.sources for one in some])[order],
+    )
+
+
+def encode_copy(arrays: RowArrays) -> memoryview:
+    """Encode a whole binary COPY into the columns that `Statements` lists."""
+    table = arrays.table
+    rows = np.full(len(arrays), empty_row(table))
+    rows["value 0"], rows["value 1"] = arrays.created_at, arrays.source_ids
     for place, column in enumerate(table.columns, len(KEY_TYPES)):
-        rows[f"value {place}"] = column.type.read_all(samples[:, column.slot])
-    if missing is None:
+        rows[f"value {place}"] = column.type.read_all(arrays.samples[:, column.slot])
+    if arrays.missing is None:
         data, sizes = rows.tobytes(), np.full(len(rows), rows.itemsize)
     else:
-        data, sizes = leave_out(rows, missing)
+        data, sizes = leave_out(rows, arrays.missing)
     if table.labels:
-        data = add_labels(data, sizes, sources)
+        data = add_labels(data, sizes, arrays.sources.tolist())
     # asyncpg takes bytes for the name of a file, a view for what to send.
     return memoryview(b"".join((HEADER, data, TRAILER)))
 

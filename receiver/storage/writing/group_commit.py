@@ -184,6 +184,7 @@ class GroupCommit:
             batch.rejected,
             batch.broken(),
             batch.repeated,
+            batch.assembled(),
         )
         self._committing.add(gathering)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 
@@ -28,6 +28,9 @@ from receiver.storage.writing.records import (
 from receiver.storage.writing.registry import DISCARDED
 from receiver.storage.writing.statements import statements_of
 
+if TYPE_CHECKING:
+    from receiver.storage.writing.copying import RowArrays
+
 FEW: Final = 2
 """Rows for each one that is looked for, up to which all of its times and sources are read."""
 
@@ -40,7 +43,7 @@ class Written(NamedTuple):
     """Those that contradict a stored row, or that the database refuses."""
 
 
-async def copy_rows(connection: Connection, table: Table, records: list[Record]) -> int:
+async def copy_rows(connection: Connection, rows: RowArrays) -> int:
     """Store rows of which none is there yet; return how many a trigger did not discard.
 
     Raises:
@@ -51,9 +54,9 @@ async def copy_rows(connection: Connection, table: Table, records: list[Record])
 
     try:
         status: str = await connection.copy_to_table(
-            table.name,
-            source=encode_copy(table, records),
-            columns=statements_of(table).columns,
+            rows.table.name,
+            source=encode_copy(rows),
+            columns=statements_of(rows.table).columns,
             format="binary",
         )
     except asyncpg.InternalServerError as error:
@@ -172,7 +175,12 @@ def code_tables(table: Table) -> list[str]:
 
 def stored(table: Table, records: Sequence[Record]) -> Written:
     """Say that rows are stored."""
-    return Written(Fates({(table.name, Fate.STORED): count_samples(table, records)}), [])
+    return samples_stored(table, count_samples(table, records))
+
+
+def samples_stored(table: Table, count: int) -> Written:
+    """Say that so many samples of a table are stored."""
+    return Written(Fates({(table.name, Fate.STORED): count}), [])
 
 
 def add(one: Written, other: Written) -> Written:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Final
 
-from receiver.rows.model import Sample
+from receiver.rows.model import Sample, Samples
 
 MAX_SAMPLES: Final = 20_000
 """Samples of a part: a fraction of a second to commit."""
@@ -29,7 +29,14 @@ def chunks_of(samples: Collection[Sample], width: int) -> set[int]:
         samples: Any.
         width: Milliseconds of a chunk.
     """
-    return {timestamp // width for timestamp in {timestamp for _, timestamp, _ in samples}}
+    return {timestamp // width for timestamp in times_of(samples)}
+
+
+def times_of(samples: Collection[Sample]) -> set[int]:
+    """Return the timestamps of samples."""
+    if not isinstance(samples, Samples):
+        return {timestamp for _, timestamp, _ in samples}
+    return times_of(samples.plain).union(*(block.instants for block in samples.blocks))
 
 
 def is_small(samples: Collection[Sample], width: int, most: int = MAX_SAMPLES) -> bool:

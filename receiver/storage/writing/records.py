@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 from receiver.rows.columns import POSTGRES_EPOCH_MS
 from receiver.rows.model import Key, Labels, Rejected, Row, Rows, Source, arrange, each_row
@@ -17,8 +19,13 @@ from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column, Table, Values
 from receiver.storage.writing.labels import cut, digest, to_json
 
+if TYPE_CHECKING:
+    from receiver.rows.blocks import RowBlock
+
 Record: TypeAlias = tuple[int, int, Values, Source]
 """A row, complete or not: created_at, source_id, the samples that came, and its source."""
+Blocks: TypeAlias = "Mapping[Table, Sequence[RowBlock]]"
+"""Complete rows of each table, in arrays."""
 Records: TypeAlias = dict[Table, list[Record]]
 """Rows of each table, sorted by their keys."""
 
@@ -68,6 +75,8 @@ class Contents(NamedTuple):
     """Rows of which a required sample was rejected: what waits of them must be rejected, too."""
     repeated: Mapping[str, int] = Counter()
     """Samples that only repeat one of these, by table; they are counted and not written."""
+    blocks: Blocks = MappingProxyType({})
+    """More complete rows, in arrays."""
 
     def by_time(self) -> Iterator[tuple[Table, int, Mapping[Source, Values]]]:
         """Yield the rows of each table and time, complete ones and the others."""
@@ -81,7 +90,12 @@ class Contents(NamedTuple):
         found = {sample.source for sample in self.rejected}
         for _, _, rows in self.by_time():
             found.update(rows)
+        for block in self._blocks():
+            found.update(block.sources)
         return found
+
+    def _blocks(self) -> Iterator[RowBlock]:
+        return chain.from_iterable(self.blocks.values())
 
     def codes(self) -> dict[str, set[int]]:
         """Return every code there is, by the table that is to say what it means."""
@@ -89,6 +103,10 @@ class Contents(NamedTuple):
         for table, _, rows in self.by_time():
             for column in table.codes:
                 found[column.codes or ""] |= codes_of(column, rows.values())
+        for table, blocks in self.blocks.items():
+            for column in table.codes:
+                for block in blocks:
+                    found[column.codes or ""] |= block.codes(column)
         return dict(found)
 
     def timestamps(self) -> dict[Table, set[int]]:
@@ -96,25 +114,35 @@ class Contents(NamedTuple):
         found: defaultdict[Table, set[int]] = defaultdict(set)
         for table, timestamp, _ in self.by_time():
             found[table].add(timestamp)
+        for table, blocks in self.blocks.items():
+            found[table].update(*(block.times.tolist() for block in blocks))
         return found
 
     def size(self) -> int:
         """Return how many entries there are, of any kind."""
-        return sum(len(rows) for _, _, rows in self.by_time()) + len(self.rejected)
+        entries = sum(len(rows) for _, _, rows in self.by_time()) + len(self.rejected)
+        return entries + sum(len(block.keys) for block in self._blocks())
 
     def row_count(self) -> int:
         """Return how many rows there are that are complete."""
-        return sum(len(rows) for by_time in self.rows.values() for rows in by_time.values())
+        complete = sum(len(rows) for by_time in self.rows.values() for rows in by_time.values())
+        return complete + sum(len(block.keys) for block in self._blocks())
+
+    def one_by_one(self) -> Contents:
+        """Return the same with no rows in arrays."""
+        if not self.blocks:
+            return self
+        others = chain.from_iterable(block.rows() for block in self._blocks())
+        return self._replace(rows=arrange(chain(each_row(self.rows), others)), blocks={})
 
     def part(self, choose: Callable[[Source], bool]) -> tuple[Contents, Contents]:
         """Return what belongs to chosen sources, and what to others."""
-        return self._only(choose), self._only(lambda source: not choose(source))._replace(
-            repeated=Counter()
-        )
+        others = self._only(lambda source: not choose(source))
+        return self._only(choose), others._replace(repeated=Counter())
 
     def _only(self, choose: Callable[[Source], bool]) -> Contents:
         return Contents(
-            arrange(row for row in each_row(self.rows) if choose(row[1])),
+            arrange(row for row in each_row(self.one_by_one().rows) if choose(row[1])),
             arrange(row for row in each_row(self.incomplete) if choose(row[1])),
             [sample for sample in self.rejected if choose(sample.source)],
             [key for key in self.broken if choose(key[1])],
@@ -148,7 +176,7 @@ class Contents(NamedTuple):
 
         rows, incomplete = (
             arrange(kept for row in each_row(some) if (kept := keep(row)))
-            for some in (self.rows, self.incomplete)
+            for some in (self.one_by_one().rows, self.incomplete)
         )
         return Contents(rows, incomplete, rejected, broken, self.repeated)
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-from itertools import starmap
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from receiver.errors import StatementRefusedError
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.connection.places import literal
 from receiver.storage.writing.inserting import copy_rows
-from receiver.storage.writing.records import Record, Records, codes_of
+
+if TYPE_CHECKING:
+    from receiver.storage.writing.copying import RowArrays
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class References:
         self._enabled = enabled
         self._rests_until: dict[frozenset[Table], float] = {}
 
-    async def copy(self, rows: Records) -> dict[Table, int]:
+    async def copy(self, rows: Mapping[Table, RowArrays]) -> dict[Table, int]:
         """Store rows of which none is there yet in a transaction.
 
         Returns:
@@ -57,7 +59,7 @@ class References:
             and time.monotonic() >= self._rests_until.get(tables, 0.0)
         ):
             try:
-                return await self._copy_all(rows, ";".join(starmap(check_references, rows.items())))
+                return await self._copy_all(rows, ";".join(map(check_references, rows.values())))
             except StatementRefusedError:
                 # By row it is, which fails in turn if this is about something else.
                 self._rests_until[tables] = time.monotonic() + REST
@@ -67,27 +69,24 @@ class References:
         async with self._database.connection() as connection:
             return await copy_each(connection, rows)
 
-    async def _copy_all(self, rows: Records, check: str = "") -> dict[Table, int]:
+    async def _copy_all(self, rows: Mapping[Table, RowArrays], check: str = "") -> dict[Table, int]:
         async with self._database.transaction(check) as connection:
             return await copy_each(connection, rows)
 
 
-async def copy_each(connection: Connection, rows: Records) -> dict[Table, int]:
+async def copy_each(connection: Connection, rows: Mapping[Table, RowArrays]) -> dict[Table, int]:
     """Store rows table by table; return how many of each were taken."""
-    return {table: await copy_rows(connection, table, some) for table, some in rows.items()}
+    return {table: await copy_rows(connection, some) for table, some in rows.items()}
 
 
-def check_references(table: Table, records: list[Record]) -> str:
+def check_references(rows: RowArrays) -> str:
     """Write the statement that checks the references of rows and locks what they refer to."""
     codes = {
-        column.name: {
-            "table": column.codes,
-            "keys": sorted(codes_of(column, [record[2] for record in records])),
-        }
-        for column in table.codes
+        column.name: {"table": column.codes, "keys": rows.codes(column)}
+        for column in rows.table.codes
     }
-    sources = ",".join(map(str, {record[1] for record in records}))
+    sources = ",".join(map(str, {*rows.source_ids.tolist()}))
     return (
-        f"SELECT receiver_check_references({literal(table.name)}, "
+        f"SELECT receiver_check_references({literal(rows.table.name)}, "
         f"{literal(json.dumps(codes))}::jsonb, '{{{sources}}}'::int[])"
     )

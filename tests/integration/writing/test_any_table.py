@@ -28,6 +28,7 @@ from receiver.storage.schema.revisions import migrate
 from receiver.storage.store import Store
 from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.rehearsal import rehearse
+from tests.blocks import in_arrays
 from tests.catalogues import LABELS, METRICS, Declared, catalogues
 from tests.conftest import MakeSettings, fresh_database
 
@@ -147,11 +148,10 @@ class Receivers:
         waiting = list(requests)
         while waiting:
             some = [waiting.pop() for _ in range(min(len(waiting), generator.randint(1, 3)))]
-            await asyncio.gather(
-                *(self._send(generator.randrange(len(self.stores)), one) for one in some)
-            )
+            await asyncio.gather(*(self._send(generator, one) for one in some))
 
-    async def _send(self, number: int, request: list[Sent]) -> None:
+    async def _send(self, generator: random.Random, request: list[Sent]) -> None:
+        number = generator.randrange(len(self.stores))
         cache, samples = self._caches[number], list[Sample]()
         for metric, labels, timestamp, value in request:
             key = json.dumps([metric, labels]).encode()
@@ -161,7 +161,8 @@ class Receivers:
             if series is not FILTERED:
                 samples += for_each_table([(series, timestamp, value)])
         if samples:
-            await self.stores[number].store(samples)
+            blocks = generator.choices([0, 1, 1, 2], k=len(samples))
+            await self.stores[number].store(in_arrays(samples, blocks))
 
 
 @asynccontextmanager
@@ -203,6 +204,7 @@ def comparable(column: Column, value: Any) -> Any:  # noqa: ANN401  of any colum
     return "NaN" if value != value else value  # noqa: PLR0124
 
 
+@pytest.mark.usefixtures("few_are_many")
 @pytest.mark.parametrize("conflicting", [False, True])
 @hypothesis_settings(
     max_examples=12,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
 
 import pytest
@@ -20,15 +20,38 @@ from receiver.protocol.series import FILTERED, SeriesCache, join
 from receiver.protocol.tally import for_each_table
 from receiver.rows.batch import Batch, Outcomes, TimeWindow
 from receiver.rows.columns import BIGINT, BOOLEAN, CODE, DOUBLE, SPECIAL_DOUBLE
-from receiver.rows.model import Key, Labels, Rejected, Row, Rows, Sample, Series, Source, each_row
+from receiver.rows.model import (
+    Key,
+    Labels,
+    Rejected,
+    Row,
+    Rows,
+    Sample,
+    Samples,
+    Series,
+    Source,
+    each_row,
+)
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue, Column, Table
 from tests import random_rows, strategies
+from tests.blocks import in_arrays
 from tests.messages import NOW, STALE, bits
 from tests.random_rows import END_MS, FIRST_MS, Point, alike, feeds, is_stale, reading, telling
 from tests.rows import LOGS, OCR, STATUS
 
 NAN = float("nan")
+
+PRESSURE = Column("pressure", "press_pressure_bar", DOUBLE)
+STROKES = Column("strokes", "press_strokes_total", BIGINT, required=False)
+RUNNING = Column("running", "press_running", BOOLEAN)
+PRESS = Table("press_readings", [STROKES, PRESSURE, RUNNING])
+LEVEL = Table("levels", [Column("level", "level", DOUBLE)])
+NOTED = Table(
+    "noted", [Column("level", "level", DOUBLE), Column("note", "note", CODE, required=False)]
+)
+SOURCES = [Source(LOGS, (("instance", name),)) for name in "abc"]
+PRESSES = [Source(PRESS, (("instance", name),)) for name in "ab"]
 
 Place: TypeAlias = tuple[str, Labels, int]
 """What tells rows apart: table, labels, timestamp."""
@@ -64,13 +87,14 @@ class Model:
 
     def add(self, point: Point) -> None:
         for table, column in feeds(self.catalogue, point):
-            self._add(table, column, point)
+            source = Source(table, telling(table, point.labels))
+            self.add_to(column, source, point.timestamp, point.value)
 
-    def _add(self, table: Table, column: Column, point: Point) -> None:
-        value = point.value
-        place = table.name, telling(table, point.labels), point.timestamp
+    def add_to(self, column: Column, source: Source, timestamp: int, value: float) -> None:
+        table = source.table
+        place = table.name, source.labels, timestamp
         held = reading(column.type, value)
-        in_time = FIRST_MS <= point.timestamp < END_MS
+        in_time = FIRST_MS <= timestamp < END_MS
         if isinstance(held, Reason) and is_stale(value):
             self.stale[table.name] += 1
         elif isinstance(held, Reason):
@@ -143,11 +167,27 @@ def rows_of(found: Rows) -> dict[Place, Exact]:
     return rows
 
 
+def assembled(batch: Batch) -> dict[Place, Exact]:
+    """The rows that were made of arrays; fails if one is there twice."""
+    rows: dict[Place, Exact] = {}
+    for table, blocks in batch.assembled().items():
+        for timestamp, source, values in chain.from_iterable(block.rows() for block in blocks):
+            place = place_of((timestamp, source))
+            assert source.table is table
+            assert place not in rows
+            assert len(values) == table.width
+            rows[place] = {column.name: bits(value) for column, value in table.samples(values)}
+    return rows
+
+
 def contents(*batches: Batch) -> Contents:
     """Everything in some batches."""
     all_of = Contents({}, {}, Counter(), Counter(), set())
     for batch in batches:
         complete, incomplete = rows_of(batch.rows()), rows_of(batch.incomplete())
+        in_arrays_alone = assembled(batch)
+        assert complete.keys().isdisjoint(in_arrays_alone)
+        complete |= in_arrays_alone
         found = [all_of.complete.keys(), all_of.incomplete.keys(), complete.keys()]
         assert len(set().union(*found, incomplete)) == sum(map(len, [*found, incomplete]))
         all_of.complete.update(complete)
@@ -213,6 +253,78 @@ def test_rows_are_what_the_model_says(catalogue: Catalogue, requests: list[list[
     batch.close()
     model.close()
     assert contents(batch) == model.contents()
+
+
+@st.composite
+def dense_requests(draw: st.DrawFn) -> list[Samples]:
+    """Requests with whole rows, parts of them and repeated ones, in arrays or not."""
+    sources = [*SOURCES[:2], *PRESSES, Source(LEVEL, ()), Source(NOTED, ())]
+    value = st.sampled_from([0.0, 0.0, 0.0, 1.0, 1.0, NOW / 1000, 0.5, NAN, STALE])
+    requests: list[Samples] = []
+    for _ in range(draw(st.integers(1, 4))):
+        samples: list[Sample] = []
+        for source in draw(st.lists(st.sampled_from(sources), max_size=6)):
+            timestamp = draw(st.integers(NOW, NOW + 2))
+            columns = source.table.columns
+            if draw(st.booleans()):
+                columns = tuple(draw(st.lists(st.sampled_from(columns))))
+            usual = NOW / 1000 if source.table is LOGS else 1.0
+            takes = draw(st.booleans())
+            samples += [
+                (Series(column, source), timestamp, usual if takes else draw(value))
+                for column in columns
+            ]
+        count = len(samples)
+        numbers = draw(
+            st.lists(st.sampled_from([0, 1, 1, 1, 2]), min_size=count, max_size=count)
+            | st.sampled_from([[1] * count, [0] * count])
+        )
+        requests.append(in_arrays(samples, numbers))
+    return requests
+
+
+@pytest.mark.usefixtures("few_are_many")
+@hypothesis_settings(max_examples=1500)
+@given(dense_requests())
+def test_rows_of_arrays_are_what_the_model_says(requests: list[Samples]) -> None:
+    """However the samples of a request are divided into arrays, and some into none."""
+    model, batch = Model(Catalogue([LOGS, PRESS, LEVEL, NOTED])), Batch()
+    stale: Counter[str] = Counter()
+    for request in requests:
+        stale.update(batch.add(request).stale)
+        for (column, source, _), timestamp, value in request:
+            model.add_to(column, source, timestamp, value)
+        assert batch.is_incomplete >= bool(model.contents().incomplete)
+    assert stale == model.stale
+    batch.close()
+    model.close()
+    assert contents(batch) == model.contents()
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_a_row_of_arrays_is_whole_though_one_of_its_values_was_rejected_before() -> None:
+    batch = Batch()
+    status, ocr = (Series(column, SOURCES[0]) for column in LOGS.columns)
+    batch.add(in_arrays([(status, NOW, NAN)], [1]))
+    batch.add(in_arrays([(status, NOW, 1.0), (ocr, NOW, NOW / 1000)], [1, 1]))
+    batch.close()
+    assert len(rows_of(batch.rows()) | assembled(batch)) == 1
+    assert not batch.broken()
+    assert [one.reason for one in batch.rejected] == [Reason.NOT_A_NUMBER]
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_keys_of_sources_that_were_made_long_after_others_may_be_the_same() -> None:
+    sources = [Source(LOGS, (("instance", name),)) for name in "ab"]
+    sources[1].number = sources[0].number + 2**22
+    pairs = zip(LOGS.columns, sources, strict=True)
+    samples = [(Series(column, source), NOW, NOW / 1000) for column, source in pairs]
+    for numbers in ([1, 1], [1, 2], [0, 1], [1, 0]):
+        batch = Batch()
+        batch.add(in_arrays(samples, numbers))
+        batch.close()
+        assert not batch.assembled()
+        assert len(rows_of(batch.incomplete())) == len(samples)
 
 
 @given(random_rows.catalogues(), any_arrivals)
@@ -313,17 +425,6 @@ def test_what_is_passed_on_is_neither_lost_nor_doubled(
 
 
 # --- what makes a row -----------------------------------------------------------------------------
-
-PRESSURE = Column("pressure", "press_pressure_bar", DOUBLE)
-STROKES = Column("strokes", "press_strokes_total", BIGINT, required=False)
-RUNNING = Column("running", "press_running", BOOLEAN)
-PRESS = Table("press_readings", [STROKES, PRESSURE, RUNNING])
-LEVEL = Table("levels", [Column("level", "level", DOUBLE)])
-NOTED = Table(
-    "noted", [Column("level", "level", DOUBLE), Column("note", "note", CODE, required=False)]
-)
-SOURCES = [Source(LOGS, (("instance", name),)) for name in "abc"]
-PRESSES = [Source(PRESS, (("instance", name),)) for name in "ab"]
 
 
 def sample(

@@ -6,15 +6,17 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from receiver.rows.blocks import RowBlock
 from receiver.rows.columns import BIGINT, BOOLEAN, CODE, DOUBLE, SPECIAL_DOUBLE
 from receiver.rows.model import Source
 from receiver.rows.tables import Column, LabelColumn, Table, Values
-from receiver.storage.writing.copying import encode_copy, encode_label
-from receiver.storage.writing.records import Record
+from receiver.storage.writing.copying import encode_copy, encode_label, from_records, gather
+from receiver.storage.writing.records import Record, to_milliseconds
+from tests.blocks import row_block
 from tests.messages import from_bits
 from tests.random_rows import TYPES, reading
 from tests.records import escaped, exact, expected, records, sql_types
@@ -68,12 +70,39 @@ def parse_field(sql: str, field: bytes | None) -> Any:  # noqa: ANN401  any type
 @given(records())
 def test_a_copy_holds_every_value(drawn: tuple[Table, list[Record]]) -> None:
     table, rows = drawn
-    parsed = parse_copy(bytes(encode_copy(table, rows)))
+    parsed = parse_copy(bytes(encode_copy(from_records(table, rows))))
     assert len(parsed) == len(rows)
     types = sql_types(table)
     for fields, row in zip(parsed, rows, strict=True):
         found = [parse_field(sql, field) for sql, field in zip(types, fields, strict=True)]
         assert exact(found) == exact(expected(table, row))
+
+
+@hypothesis_settings(max_examples=200)
+@given(records(), st.data())
+def test_rows_in_arrays_are_copied_like_others(
+    drawn: tuple[Table, list[Record]], data: st.DataObject
+) -> None:
+    table, some = drawn
+    some = [record for record in some if None not in record[2]]
+    assume(some)
+    blocks: list[RowBlock] = []
+    rest: list[Record] = []
+    for record in some:
+        created_at, _, values, source = record
+        if data.draw(st.booleans()):
+            rest.append(record)
+        else:
+            blocks.append(row_block([(to_milliseconds(created_at), source, values)]))
+    blocks = data.draw(st.permutations(blocks))
+    records_left = {table: rest} if rest else {}
+    (arrays,) = gather(records_left, {table: blocks} if blocks else {}).values()
+    # Two of the drawn sources may have the same id, which rows of one time can be in either order.
+    assert sorted(parse_copy(bytes(encode_copy(arrays))), key=repr) == sorted(
+        parse_copy(bytes(encode_copy(from_records(table, some)))), key=repr
+    )
+    keys = list(zip(arrays.created_at.tolist(), arrays.source_ids.tolist(), strict=True))
+    assert keys == [record[:2] for record in some]
 
 
 def made_of_all_types(*, required: bool) -> tuple[Table, Record]:
@@ -124,7 +153,7 @@ def test_a_copy_of_one_row_byte_by_byte(required: bool) -> None:
         "ffff"
     )
     table, record = made_of_all_types(required=required)
-    assert bytes(encode_copy(table, [record])) == bytes.fromhex(fields)
+    assert bytes(encode_copy(from_records(table, [record]))) == bytes.fromhex(fields)
 
 
 def test_a_copy_of_the_pair_byte_by_byte() -> None:
@@ -138,11 +167,11 @@ def test_a_copy_of_the_pair_byte_by_byte() -> None:
         "ffff"
     )
     record: Record = (1, 2, [-1.0, 946_684_799.999998], Source(LOGS, ()))
-    assert bytes(encode_copy(LOGS, [record])) == bytes.fromhex(fields)
+    assert bytes(encode_copy(from_records(LOGS, [record]))) == bytes.fromhex(fields)
 
 
 def test_a_copy_is_a_view_for_asyncpg() -> None:
-    assert isinstance(encode_copy(*one_row()), memoryview)
+    assert isinstance(encode_copy(from_records(*one_row())), memoryview)
 
 
 def one_row() -> tuple[Table, list[Record]]:
@@ -153,7 +182,9 @@ def one_row() -> tuple[Table, list[Record]]:
 def test_a_missing_sample_is_null() -> None:
     table, (created_at, source_id, values, source) = made_of_all_types(required=False)
     lacking: Values = [values[0], *[None] * (table.width - 1)]
-    parsed = parse_copy(bytes(encode_copy(table, [(created_at, source_id, lacking, source)])))
+    parsed = parse_copy(
+        bytes(encode_copy(from_records(table, [(created_at, source_id, lacking, source)])))
+    )
     assert [field is None for field in parsed[0]] == [
         *(False, False, False),
         *[True] * (table.width - 1),
@@ -165,7 +196,9 @@ def test_as_many_columns_as_a_table_can_have() -> None:
     columns = [Column(f"c{number}", f"m{number}", DOUBLE) for number in range(500)]
     table = Table("wide", columns)
     rows: list[Record] = [(at, 1, [float(at)] * 500, Source(table, ())) for at in range(3)]
-    for fields, row in zip(parse_copy(bytes(encode_copy(table, rows))), rows, strict=True):
+    for fields, row in zip(
+        parse_copy(bytes(encode_copy(from_records(table, rows)))), rows, strict=True
+    ):
         assert [parse_field("double precision", field) for field in fields[2:]] == row[2]
 
 
@@ -193,7 +226,7 @@ def test_labels_stand_behind_the_rows_of_their_source() -> None:
         (1, 2, [1.5, 2.5], other),
         (2, 1, [2.5, 3.5], one),
     ]
-    found = [fields[4:] for fields in parse_copy(bytes(encode_copy(table, rows)))]
+    found = [fields[4:] for fields in parse_copy(bytes(encode_copy(from_records(table, rows))))]
     assert found == [[b"1", bytes(7) + b"\x01"], [b"", None], [b"1", bytes(7) + b"\x01"]]
 
 
@@ -202,5 +235,7 @@ def test_a_special_value_is_copied_with_its_bits(kind: Any) -> None:  # noqa: AN
     column = Column("value", "value", kind)
     table = Table("t", [column])
     value = from_bits(0xFFF8000000001234) if kind is SPECIAL_DOUBLE else 1.0
-    ((_, _, field),) = parse_copy(bytes(encode_copy(table, [(1, 2, [value], Source(table, ()))])))
+    ((_, _, field),) = parse_copy(
+        bytes(encode_copy(from_records(table, [(1, 2, [value], Source(table, ()))])))
+    )
     assert exact([parse_field(kind.sql, field)]) == exact([reading(kind, value)])

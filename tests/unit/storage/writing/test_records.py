@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from receiver.rows.blocks import RowBlock
 from receiver.rows.columns import BIGINT, CODE, DOUBLE, POSTGRES_EPOCH_MS
 from receiver.rows.model import Key, Labels, Rejected, Row, Source, arrange, each_row
 from receiver.rows.reasons import Reason
@@ -31,6 +32,7 @@ from receiver.storage.writing.records import (
     to_records,
 )
 from tests import random_rows, strategies
+from tests.blocks import row_block
 from tests.messages import NOW, bits
 from tests.rows import LOGS, OCR, STATUS, to_postgres_time
 
@@ -280,6 +282,45 @@ def test_parting_loses_and_repeats_nothing(contents: Contents, data: st.DataObje
     # What is parted is written by itself, so no table may be there without rows.
     for part in (first, second):
         assert all([*part.rows.values(), *part.incomplete.values()])
+
+
+def move_to_arrays(contents: Contents, data: st.DataObject) -> Contents:
+    """Have some of the full rows in arrays."""
+    rows: list[Row] = []
+    blocks: defaultdict[Table, list[RowBlock]] = defaultdict(list)
+    either = st.booleans()
+    for row in each_row(contents.rows):
+        table = row[1].table
+        if None in row[2] or data.draw(either):
+            rows.append(row)
+        elif data.draw(either) and blocks[table]:
+            blocks[table][-1] = row_block([*blocks[table][-1].rows(), row])
+        else:
+            blocks[table].append(row_block([row]))
+    return contents._replace(rows=arrange(rows), blocks=dict(blocks))
+
+
+@given(all_contents(), st.data())
+def test_it_does_not_matter_which_rows_are_in_arrays(
+    contents: Contents, data: st.DataObject
+) -> None:
+    moved = move_to_arrays(contents, data)
+    assert described(moved.one_by_one()) == described(contents)
+    for count in (Contents.size, Contents.row_count):
+        assert count(moved) == count(contents)
+    assert moved.sources() == contents.sources()
+    assert moved.timestamps() == contents.timestamps()
+    assert {**moved.codes()} == contents.codes()
+    chosen = data.draw(st.sets(st.sampled_from([*contents.sources(), None])))
+    parts = zip(moved.part(chosen.__contains__), contents.part(chosen.__contains__), strict=True)
+    for one, other in parts:
+        assert described(one) == described(other)
+        assert not one.blocks
+
+    def refuse(row: Row) -> Refusal | None:
+        return Refusal(Reason.REFUSED) if row[1] in chosen else None
+
+    assert described(moved.without(refuse)) == described(contents.without(refuse))
 
 
 @few

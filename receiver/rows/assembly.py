@@ -1,0 +1,168 @@
+"""Rows of samples in arrays, made all at once, with numpy.
+
+`Batch` makes rows sample by sample. Where many samples come together, sorting finds their rows
+instead: those of a row have the same key, and it is complete if each column of its table is there
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from typing import Final
+
+import numpy as np
+
+from receiver.rows.blocks import TIME_BITS, Integers, Keys, Points, RowBlock
+from receiver.rows.columns import ColumnType, Flags
+from receiver.rows.model import Key, Sample
+from receiver.rows.tables import Table
+
+NUMBERS: Final = 1 << 64 - TIME_BITS
+"""Of so many sources that were made one after the other each has keys of its own."""
+WIDEST: Final = 60
+"""Columns of a table of which each can have a bit of a number."""
+
+
+class Assembly:
+    """Makes complete rows of many samples at once.
+
+    A row is either here or among those that `Batch` makes sample by sample, never in both.
+
+    Args:
+        table: Whose rows they are.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._open: Points | None = None
+        self._times: set[int] = set()
+        self.rows: list[RowBlock] = []
+        """Complete ones."""
+        self.is_incomplete = False
+        """Whether a row lacks a required sample."""
+
+    def __bool__(self) -> bool:
+        return bool(self.rows) or self._open is not None
+
+    def add(
+        self, points: Points, instants: Collection[int], elsewhere: Collection[Key]
+    ) -> list[Sample]:
+        """Take samples; return those that are to be added one by one.
+
+        Args:
+            points: At times that are accepted.
+            instants: These times, and others.
+            elsewhere: Rows that are made sample by sample.
+        """
+        if self._table.width > WIDEST:
+            return points.samples()
+        left: list[Sample] = []
+        usual = are_usual(self._table, points)
+        if elsewhere or not usual.all():
+            keys = points.keys
+            there = np.isin(keys, np.concatenate([keys[~usual], encode_keys(elsewhere)]))
+            left, points = points.only(there).samples(), points.only(~there)
+        together = points if self._open is None else self._open.joined(points)
+        if not len(points.keys) or np.ptp(together.sources) >= NUMBERS:
+            return left + points.samples()
+        self._times.update(instants)
+        self._assemble(together)
+        return left
+
+    def _assemble(self, points: Points) -> None:
+        """Make rows; what is in none that is complete stays open."""
+        keys = points.keys
+        order = np.argsort(keys)
+        found = keys[order]
+        firsts = np.flatnonzero(np.append(True, found[1:] != found[:-1]))
+        counts = np.diff(np.append(firsts, len(found)))
+        bits = 1 << points.slots[order]
+        # So many powers of two are together all ones only if each is there once.
+        ones = np.add.reduceat(bits, firsts) == (1 << self._table.width) - 1
+        whole = ones & (counts == self._table.width)
+        self._open, self.is_incomplete = None, False
+        if whole.all():
+            self._make_rows(points, order)
+            return
+        taken = np.repeat(whole, counts)
+        self._make_rows(points, order[taken])
+        # In the order in which they came.
+        self._open = points.only(np.sort(order[~taken]))
+        required = (1 << self._table.required) - 1
+        there = np.bitwise_or.reduceat(bits, firsts)[~whole] & required
+        self.is_incomplete = bool((there != required).any())
+
+    def _make_rows(self, points: Points, order: Integers) -> None:
+        """Make complete rows of samples, given in the order of their keys."""
+        if not len(order):
+            return
+        width = self._table.width
+        firsts = order[::width]
+        values = np.empty((len(firsts), width))
+        values[np.repeat(np.arange(len(firsts)), width), points.slots[order]] = points.values[order]
+        some = points.only(firsts)
+        self.rows.append(RowBlock(some.keys, some.times, some.series, values))
+
+    def take(self, keys: Collection[Key]) -> list[Sample]:
+        """Take out the samples of these rows, and return them."""
+        keys = [key for key in keys if key[0] in self._times]
+        if not keys:
+            return []
+        wanted = encode_keys(keys)
+        taken: list[Sample] = []
+        for place, rows in enumerate(self.rows):
+            there = np.isin(rows.keys, wanted)
+            if there.any():
+                taken += rows.only(there).samples()
+                self.rows[place] = rows.only(~there)
+        self.rows = [rows for rows in self.rows if len(rows.keys)]
+        if self._open is not None:
+            there = np.isin(self._open.keys, wanted)
+            taken += self._open.only(there).samples()
+            rest, self._open, self.is_incomplete = self._open.only(~there), None, False
+            if len(rest.keys):
+                self._assemble(rest)
+        return taken
+
+    def close(self) -> list[Sample]:
+        """Take out and return all samples but those of complete rows that are there once."""
+        taken: list[Sample] = []
+        keys = [one.keys for one in self.rows]
+        if self._open is not None:
+            keys.append(np.unique(self._open.keys))
+        if self.rows and len(keys) > 1 and has_twice(np.concatenate(keys)):
+            taken = [sample for rows in self.rows for sample in rows.samples()]
+            self.rows = []
+        if self._open is not None:
+            taken += self._open.samples()
+        self._open, self.is_incomplete = None, False
+        return taken
+
+
+def encode_keys(keys: Collection[Key]) -> Keys:
+    """Return keys of rows as `Points.keys` does."""
+    numbers = ((source.number << TIME_BITS ^ timestamp) % (1 << 64) for timestamp, source in keys)
+    return np.fromiter(numbers, np.uint64, len(keys))
+
+
+def are_usual(table: Table, points: Points) -> Flags:
+    """Return which values are usual ones that their columns take."""
+    usual = np.ones(len(points.values), np.bool_)
+    with np.errstate(invalid="ignore"):  # a stale marker is a signaling NaN
+        for type_, others in types_of(table):
+            usual &= type_.takes_all(points.values) | others[points.slots]
+    return usual
+
+
+@cache
+def types_of(table: Table) -> list[tuple[ColumnType, Flags]]:
+    """Return the types of a table's columns, each with which columns have another one."""
+    types = {column.type for column in table.columns}
+    return [(one, np.array([column.type != one for column in table.columns])) for one in types]
+
+
+def has_twice(keys: Keys) -> bool:
+    """Return whether a key is there more than once."""
+    keys = np.sort(keys)
+    return bool((keys[1:] == keys[:-1]).any())
