@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from receiver.protocol.columns import Symbols, have_usual_tails
-from receiver.protocol.layout import Text, read_samples
+from receiver.protocol.layout import Text
 from receiver.protocol.orders import DISTANCE, Orders
 from receiver.protocol.predicting import contents, find_zeros, open_symbols, predict
 from receiver.protocol.runs import Run
 from receiver.protocol.symbols import Ahead
 from receiver.protocol.vocabulary import Codes, Numbers
-from receiver.rows.model import Sample
+from receiver.rows.blocks import Block
 
 OpenSymbols: TypeAlias = Callable[[list[str]], tuple[Symbols, Numbers, Codes]]
 """Prepares the symbols of a request; returns them, their numbers, and how it refers to them."""
@@ -102,7 +102,7 @@ class Reading:
         """Where the message ends."""
         self.taken = 0
         """How many series were read."""
-        self.samples: list[Sample] = []
+        self.samples: list[Block] = []
         """Samples of the kept ones."""
 
     def following(self) -> Iterator[bytes]:
@@ -133,8 +133,9 @@ class Reading:
         count = len(right) if right.all() else int(right.argmin())
         if count:
             run.used = True
-            kept = slice(*run.kept.searchsorted((place, place + count)).tolist())
-            self.samples += read_samples(layout, run.kept[kept] - place, run.series[kept])
+            block = run.samples(layout, 0, place, right[:count])
+            if block is not None:
+                self.samples.append(block)
             self.at = int(ends[count - 1])
             self.taken += count
         return count

@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from sys import getsizeof
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from receiver.protocol.ahead import AheadReader
 from receiver.protocol.arrays import Flags
-from receiver.protocol.columns import Checked, Symbols, check, have_usual_tails
-from receiver.protocol.layout import Layout, lay_out_all, read_samples
+from receiver.protocol.columns import Symbols, Valid, check, have_usual_tails
+from receiver.protocol.layout import Layout, lay_out_all, read_points
 from receiver.protocol.limits import Limits
 from receiver.protocol.orders import Known, Orders
 from receiver.protocol.runs import Run
 from receiver.protocol.series import ENTRY_SIZE, Filtered, SeriesCache, join
 from receiver.protocol.symbols import Ahead
 from receiver.protocol.vocabulary import Codes, Numbers, Vocabulary
+from receiver.rows.blocks import Block, KeptSeries
 from receiver.rows.model import Sample, Series
 
 MAX_TAIL: Final = 255
 """Bytes after a sample that are looked for in a series."""
+
+
+class Checked(NamedTuple):
+    """What is found of some series."""
+
+    samples: list[Sample]
+    """Samples of kept series."""
+    blocks: list[Block]
+    """Samples of kept series that came in a known order."""
+    unread: list[int]
+    """Places of the series that are to be parsed."""
+    known: int
+    """How many series came in a known order."""
 
 
 class Checker:
@@ -65,42 +79,38 @@ class Checker:
         symbols, numbers = self.open(texts), self._vocabulary.find(texts)
         return symbols, numbers, self._vocabulary.encode(numbers)
 
-    def read(
-        self, symbols: Symbols, encoded: Sequence[bytes]
-    ) -> tuple[list[Sample], list[int], int]:
-        """Read the series that are valid and, if they are kept, known; say which others there are.
+    def read(self, symbols: Symbols, encoded: Sequence[bytes]) -> Checked:
+        """Read the series that are valid and, if they are kept, known.
 
         Args:
             symbols: Those of the request.
             encoded: The series; at least one.
-
-        Returns:
-            The samples of kept series; the places of the others; how many series came in a known
-            order.
         """
         layout = lay_out_all(encoded)
         layout = layout._replace(usual=have_usual_tails(layout, symbols))
         # Other requests may have changed them since the last series of this one were read.
         numbers = self._vocabulary.find(symbols.texts)
-        flags, kept, series = self._find_known(layout, encoded, numbers)
+        flags, blocks = self._find_known(layout, encoded, numbers)
         known = int(np.count_nonzero(flags))
         learns = self._orders.wants(len(encoded) - known, len(encoded), symbols.count)
         if learns:
             # The order of all is learned, known or not.
-            flags, kept, series = nothing(len(encoded))
+            flags, blocks = nothing(len(encoded))
         left = np.flatnonzero(layout.usual & ~flags)
+        samples: list[Sample] = []
         if left.size and symbols.distinct:
-            checked = check(layout, left, symbols)
-            found = self._find(checked, symbols.texts, numbers)
+            valid = check(layout, left, symbols)
+            found = self._find(valid, symbols.texts, numbers)
             if learns and None not in found:
-                self._vocabulary.add(symbols.texts, numbers, checked.refs)
-                self._learn(layout, checked, numbers[checked.refs], found)
-            flags[checked.places] = True
-            places = checked.places[checked.kept]
+                self._vocabulary.add(symbols.texts, numbers, valid.refs)
+                self._learn(layout, valid, numbers[valid.refs], found)
+            places = valid.places[valid.kept]
+            flags[valid.places] = True
             flags[places] = [one is not None for one in found]
-            kept = np.append(kept, places[are_kept(found)])
-            series += [one for one in found if one]
-        return read_samples(layout, kept, series), np.flatnonzero(~flags).tolist(), known
+            times, values = read_points(layout, places[are_kept(found)])
+            series = [one for one in found if one]
+            samples = list(zip(series, times.tolist(), values.tolist(), strict=True))
+        return Checked(samples, blocks, np.flatnonzero(~flags).tolist(), known)
 
     def _find_known(self, layout: Layout, encoded: Sequence[bytes], numbers: Numbers) -> Known:
         if not self._orders:
@@ -110,16 +120,17 @@ class Checker:
     def _learn(
         self,
         layout: Layout,
-        checked: Checked,
+        valid: Valid,
         numbers: Numbers,
         found: Sequence[Series | Filtered | None],
     ) -> None:
         """Remember the order of series; those that are not valid have a place in it, too."""
         counts = np.zeros(len(layout.tails), np.uint8)
-        counts[checked.places] = checked.counts
+        counts[valid.places] = valid.counts
         tails = layout.tails.clip(0, MAX_TAIL).astype(np.uint8)
-        kept = checked.places[checked.kept][are_kept(found)]
-        self._orders.learn(Run(numbers, counts, tails, kept, [one for one in found if one]))
+        kept = valid.places[valid.kept][are_kept(found)]
+        series = KeptSeries([one for one in found if one])
+        self._orders.learn(Run(numbers, counts, tails, kept, series))
 
     def clear(self) -> None:
         """Forget all series."""
@@ -129,12 +140,12 @@ class Checker:
         self._series_size = 0
 
     def _find(
-        self, checked: Checked, texts: Sequence[str], numbers: Numbers
+        self, valid: Valid, texts: Sequence[str], numbers: Numbers
     ) -> list[Series | Filtered | None]:
         """Find series of kept metrics by the numbers of their symbols, None for one that is new."""
-        refs = checked.refs[np.repeat(checked.kept, checked.counts)]
+        refs = valid.refs[np.repeat(valid.kept, valid.counts)]
         self._vocabulary.add(texts, numbers, refs)
-        ends = np.cumsum(checked.counts[checked.kept])
+        ends = np.cumsum(valid.counts[valid.kept])
         encoded = numbers[refs].tobytes()
         keys = [
             encoded[start:end] for start, end in pairwise([0, *(numbers.itemsize * ends).tolist()])
@@ -162,4 +173,4 @@ def are_kept(found: Sequence[Series | Filtered | None]) -> Flags:
 
 def nothing(count: int) -> Known:
     """Say that none of so many series came in a known order."""
-    return Known(np.zeros(count, np.bool_), np.zeros(0, np.int64), [])
+    return Known(np.zeros(count, np.bool_), [])

@@ -110,20 +110,20 @@ class Symbols:
         return names.index(self.name) if self.name in names and 0 not in names else -1
 
 
-class Checked(NamedTuple):
-    """What is found of some series."""
+class Valid(NamedTuple):
+    """Those of some series that are valid. The others are to be parsed."""
 
     places: Integers
-    """Places of those that are valid. The others are to be parsed."""
+    """Which they are."""
     refs: Integers
-    """Label references of the valid ones, one after the other."""
+    """Their label references, one after the other."""
     counts: Integers
     """How many references each has."""
     kept: Flags
     """Whether their metrics are kept."""
 
 
-def check(layout: Layout, places: Integers, symbols: Symbols) -> Checked:
+def check(layout: Layout, places: Integers, symbols: Symbols) -> Valid:
     """Check usual series at once.
 
     Args:
@@ -142,7 +142,7 @@ def check(layout: Layout, places: Integers, symbols: Symbols) -> Checked:
     valid = metrics > 0
     if not valid.all():
         refs, counts, places = refs[np.repeat(valid, counts)], counts[valid], places[valid]
-    return Checked(places, refs, counts, symbols.wanted[metrics[valid]])
+    return Valid(places, refs, counts, symbols.wanted[metrics[valid]])
 
 
 def have_usual_tails(layout: Layout, symbols: Symbols) -> Flags:

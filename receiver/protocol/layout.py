@@ -23,7 +23,7 @@ from receiver.protocol.samples import (
 )
 from receiver.protocol.strips import read_timestamps
 from receiver.protocol.wire import ONE_BYTE
-from receiver.rows.model import Sample, Series
+from receiver.rows.columns import Floats
 
 MARGIN: Final = bytes(1024)
 """Zeros after the last series: two sizes of one byte lead no further beyond its end, nor do the
@@ -99,16 +99,18 @@ def lay_out(text: Text, starts: Integers, lengths: Integers) -> Layout:
     return Layout(text, starts, sizes, ends, tails, zero, usual)
 
 
-def read_samples(layout: Layout, places: Integers, series: Sequence[Series]) -> list[Sample]:
+def read_points(layout: Layout, places: Integers) -> tuple[Integers, Floats]:
     """Read the samples of usual series.
 
     Args:
         layout: Where they are.
         places: Which of the series of the layout.
-        series: What each of them is.
+
+    Returns:
+        Their timestamps, in milliseconds since the Unix epoch, and their values.
     """
     ends = layout.ends[places]
     numbers = layout.text.words[ends - TIMESTAMP_SIZE - DOUBLE.size]
     numbers[layout.zero[places]] = 0
     times = read_timestamps(layout.text.words[ends - TIMESTAMP_SIZE - 1])
-    return list(zip(series, times.tolist(), numbers.view("<f8").tolist(), strict=True))
+    return times, numbers.view("<f8")

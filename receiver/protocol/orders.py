@@ -7,19 +7,18 @@ cuts them into requests. Here each request may have symbols of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import compress
 from random import randrange
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from receiver.protocol.arrays import Flags, Integers
+from receiver.protocol.arrays import Flags
 from receiver.protocol.layout import Layout
 from receiver.protocol.runs import Run
 from receiver.protocol.samples import LABELS_TAG
 from receiver.protocol.vocabulary import MAX_CODES, Codes, Numbers
 from receiver.protocol.wire import ONE_BYTE
-from receiver.rows.model import Series
+from receiver.rows.blocks import Block
 
 PLACE_SIZE: Final = 240
 """Bytes of memory that a place takes, beside the numbers of its symbols."""
@@ -46,10 +45,8 @@ class Known(NamedTuple):
 
     flags: Flags
     """Whether each series is one of them."""
-    kept: Integers
-    """Places of those that are kept."""
-    series: list[Series]
-    """What these are."""
+    samples: list[Block]
+    """Samples of those that are kept."""
 
 
 class Piece(NamedTuple):
@@ -127,7 +124,11 @@ class Orders:
         flags &= layout.usual
         if 2 * np.count_nonzero(flags) > total:
             self._pause = 0
-        return collect(pieces, flags)
+        found = [
+            run.samples(layout, start, place, flags[start : start + length])
+            for start, run, place, length in pieces
+        ]
+        return Known(flags, [block for block in found if block is not None])
 
     def locate(self, encoded: Iterable[bytes], numbers: Numbers) -> tuple[Run | None, int]:
         """Return in which run the first of some series came before, and at what place."""
@@ -217,19 +218,6 @@ def count_before_strays(same: Flags) -> int:
     more = STRAYS - 1
     rows = np.flatnonzero(others[more:] - others[: max(0, len(others) - more)] == more)
     return int(others[rows[0]]) if len(rows) else len(same)
-
-
-def collect(pieces: Iterable[Piece], flags: Flags) -> Known:
-    """Find the kept series of those that are known."""
-    kept = [np.zeros(0, np.int64)]
-    series: list[Series] = []
-    for start, run, place, length in pieces:
-        first, last = run.kept.searchsorted((place, place + length)).tolist()
-        places = run.kept[first:last] + (start - place)
-        known = flags[places]
-        kept.append(places[known])
-        series += compress(run.series[first:last], known.tolist())
-    return Known(flags, np.concatenate(kept), series)
 
 
 def read_refs(encoded: bytes) -> list[int]:

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 
 from receiver.protocol.arrays import Bytes, Flags, Integers
-from receiver.protocol.layout import Layout
+from receiver.protocol.layout import Layout, read_points
 from receiver.protocol.vocabulary import ABSENT, Codes, Numbers
 from receiver.protocol.wire import ONE_BYTE
-from receiver.rows.model import Series
+from receiver.rows.blocks import Block, KeptSeries
 
 LEAST: Final = 18
 """Bytes of a series in a message, on average, beside its references and what follows its sample."""
@@ -86,7 +86,7 @@ class Run:
         counts: Bytes,
         tails: Bytes,
         kept: Integers,
-        series: list[Series],
+        series: KeptSeries,
     ) -> None:
         self._numbers = numbers
         self._counts = counts
@@ -109,7 +109,7 @@ class Run:
     def size(self) -> int:
         """Memory that it takes, in bytes."""
         arrays = (self._numbers, self._counts, self._firsts, self.tails, self.kept)
-        return sum(one.nbytes for one in arrays) + 8 * len(self.series)
+        return sum(one.nbytes for one in arrays) + self.series.size
 
     def key(self, place: int) -> bytes:
         """Return what tells one of the series from others; nothing if it is not known."""
@@ -131,6 +131,21 @@ class Run:
         counts = self._counts[place : place + count]
         return Expected(expected, offsets, firsts, counts, np.diff(offsets[firsts]))
 
+    def samples(self, layout: Layout, at: int, place: int, known: Flags) -> Block | None:
+        """Read the samples of those series that are kept, if there are any.
+
+        Args:
+            layout: Where the series of a request are.
+            at: Which of these is the first.
+            place: Which series of the run that is.
+            known: Which of the series from there on are those of the run.
+        """
+        first, last = self.kept.searchsorted((place, place + len(known))).tolist()
+        if first == last:
+            return None
+        which = np.flatnonzero(known[self.kept[first:last] - place]) + first
+        return Block(self.series, which, *read_points(layout, self.kept[which] - place + at))
+
     def followed_by(self, other: Run) -> Run:
         """Return the series of this run and those of another one."""
         return Run(
@@ -138,5 +153,5 @@ class Run:
             np.append(self._counts, other._counts),
             np.append(self.tails, other.tails),
             np.append(self.kept, other.kept + len(self)),
-            self.series + other.series,
+            KeptSeries([*self.series.series, *other.series.series]),
         )

@@ -16,10 +16,11 @@ from receiver.protocol.samples import HEAD, ZERO_HEAD
 from receiver.protocol.series import ENTRY_SIZE, SLOT_SIZE, Filtered
 from receiver.protocol.tally import Tally
 from receiver.protocol.wire import PART, Part, cut
-from receiver.rows.model import Sample, Series
+from receiver.rows.model import Series
 
 if TYPE_CHECKING:
     from receiver.protocol.sequences import Sequences
+    from receiver.rows.blocks import Block
 
 SYMBOL: Final = 4
 SERIES: Final = 5
@@ -40,7 +41,7 @@ class Ahead(NamedTuple):
     """Its symbols, if nothing is left."""
     taken: int
     """How many series, the first ones, came in a known order."""
-    samples: list[Sample]
+    samples: list[Block]
     """Samples of those that are kept."""
     left: bytes
     """The rest as a message, with all symbols."""

@@ -186,9 +186,9 @@ class Decoder:
 
     def _read_unlike(self, message: bytes, tally: Tally) -> Iterator[None]:
         """Read a message whose symbols are new."""
-        symbols, taken, samples, left = Ahead([], 0, [], message)
+        symbols, taken, blocks, left = Ahead([], 0, [], message)
         if self._checker is not None:
-            symbols, taken, samples, left = self._checker.read_ahead(message)
+            symbols, taken, blocks, left = self._checker.read_ahead(message)
         encoded: list[bytes] = []
         if left:
             frame = RequestFrame.FromString(left)
@@ -198,7 +198,8 @@ class Decoder:
         tally.enter(total, known=bool(symbols or total))
         check_symbols(message, symbols, tally)
         tally.count(taken)
-        tally.keep(samples)
+        for block in blocks:
+            tally.keep_block(block)
         if encoded:
             yield
             taken += yield from self._read_new(symbols, encoded, taken, tally)
@@ -260,12 +261,14 @@ class Decoder:
         checker = self._open_checker()
         page, total = checker.open(symbols), 0
         for start, batch in batches(encoded, CHECKED_AT_ONCE):
-            samples, unread, known = checker.read(page, batch)
-            tally.count(len(batch) - len(unread))
-            tally.keep(samples)
-            total += known
+            found = checker.read(page, batch)
+            tally.count(len(batch) - len(found.unread))
+            tally.keep(found.samples)
+            for block in found.blocks:
+                tally.keep_block(block)
+            total += found.known
             yield
-            places = ((first + start + place, batch[place]) for place in unread)
+            places = ((first + start + place, batch[place]) for place in found.unread)
             yield from read_all(places, reader, tally)
         return total
 
