@@ -94,7 +94,7 @@ def lay_out(text: Text, starts: Integers, lengths: Integers) -> Layout:
     tails = lengths - (ends - starts)
     usual = zero | (heads == VALUE_HEAD)
     usual &= (words[ends - TIMESTAMP_SIZE - 1] & STAMP_MASK) == STAMP
-    usual &= (data[starts] == LABELS_TAG) & (sizes > 0) & (sizes < ONE_BYTE) & (tails >= 0)
+    usual &= (data[starts] == LABELS_TAG) & (sizes > 0) & (sizes < ONE_BYTE)
     usual &= data[samples - 1] < ONE_BYTE
     return Layout(text, starts, sizes, ends, tails, zero, usual)
 

@@ -207,6 +207,32 @@ def test_a_size_that_takes_more_bytes_with_a_value_than_without(before: int) -> 
         check(used, request.encoded())
 
 
+def long_series(later: int) -> bytes:
+    """A message of series with more than 127 bytes, in lengths of two bytes."""
+    request = Request2(["", f"only at {later}", *(f"{later} {one}" for one in range(127))])
+    for number in range(30):
+        more = {f"l{one}": "x" for one in range(27)}
+        request.add({**STATUS, "n": str(number), **more}, (1.0, NOW))
+    return request.encoded()
+
+
+@pytest.mark.parametrize("last", [0, 2, 3, 0x81])
+def test_every_byte_of_a_length_counts(last: int) -> None:
+    used = decoder()
+    for later in range(3):
+        check(used, long_series(later))
+    message = bytearray(long_series(3))
+    assert taken(used, bytes(message)) == (30, 0)
+    start = bytes(message).index(b"*", len(message) // 2)
+    while not (message[start + 1] >= 0x80 and message[start + 2 : start + 4] == b"\1\x0a"):
+        start = bytes(message).index(b"*", start + 1)
+    message[start + 2] = last
+    expected = read_newer(bytes(message))
+    assert expected is None
+    with pytest.raises(BadRequestError):
+        used.decode(bytes(message))
+
+
 def test_what_looks_like_a_sample_without_a_value_is_none() -> None:
     """The bytes that begin one are in values, and in references to the symbols 18, 7 and 16."""
     used = decoder()
