@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
 from receiver.protocol import ahead, orders, v2
-from receiver.protocol.generated.remote_write_v2_pb2 import Request
+from receiver.protocol.generated.remote_write_v2_pb2 import Request, RequestFrame
 from receiver.protocol.orders import count_before_strays
 from receiver.protocol.runs import Expected, Run
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v2 import Decoder
 from tests.fuzz.differential import few_at_once, with_other_symbols
 from tests.meanings import KEPT, meaning, read_newer
-from tests.messages import NOW, Request2, encoded_timestamp, field, framed2
+from tests.messages import NOW, Request2, encoded_timestamp, field, framed2, varint
 
 STATUS: Final = {"__name__": "app_status", "instance": "a"}
 UP: Final = {"__name__": "up", "instance": "a"}
@@ -205,6 +205,40 @@ def test_a_size_that_takes_more_bytes_with_a_value_than_without(before: int) -> 
             value = random.choice([0.0, 1.0])
             request.add({**STATUS, "n": str(number), **more}, (value, NOW))
         check(used, request.encoded())
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_both_bytes_of_a_reference_count(split: bool) -> None:
+    used = decoder()
+    for later in range(3):
+        check(used, message_of(range(50), later=later, wide=300))
+    request = Request.FromString(message_of(range(50), later=3, wide=300))
+    request.timeseries[31].labels_refs[-1] -= 128
+    if split:
+        request.timeseries[1].labels_refs[-1] -= 128
+    check(used, request.SerializeToString())
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_no_bytes_stand_for_a_symbol_that_is_not_there(split: bool) -> None:
+    """No bytes are those of a reference to it, whatever stands for it where they are compared."""
+    used = decoder()
+    for later in range(4):
+        request = Request2(["", f"only at {later}", *(f"{later} {one}" for one in range(200))])
+        for number in range(50):
+            labels = {"__name__": "app_status", "m": str(number), "n": "x"}
+            request.add(labels, (1.0, NOW + later))
+        if later < 3:
+            check(used, request.encoded())
+    absent = [31, 1] if split else [31]
+    encoded = list(RequestFrame.FromString(request.encoded()).timeseries)
+    symbols = list(request.message.symbols)
+    for number in absent:
+        ref = symbols.index(str(number))
+        assert 128 <= ref < 2**14
+        symbols[ref] = "y" * number
+        encoded[number] = encoded[number].replace(varint(ref), b"\xff\xff", 1)
+    check(used, framed2(symbols, *encoded))
 
 
 def long_series(later: int) -> bytes:
