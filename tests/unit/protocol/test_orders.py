@@ -20,6 +20,7 @@ from receiver.protocol.orders import count_before_strays
 from receiver.protocol.runs import Expected, Run
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v2 import Decoder
+from receiver.protocol.vocabulary import ABSENT, Vocabulary
 from tests.fuzz.differential import few_at_once, with_other_symbols
 from tests.meanings import KEPT, meaning, read_newer
 from tests.messages import NOW, Request2, encoded_timestamp, field, framed2, varint
@@ -425,6 +426,32 @@ def test_a_long_message_is_compared_a_part_at_a_time() -> None:
         check(used, message_of(range(400), later=later))
     with patch.object(ahead, "AT_ONCE", 150):
         assert taken(used, message_of(range(400), later=2)) == (400, 0)
+
+
+def test_orders_are_forgotten_with_the_numbers_of_their_symbols() -> None:
+    """Numbers are given anew: those of a run would be those of other symbols."""
+    used = decoder()
+    for later in range(3):
+        check(used, message_of(range(50), later=later))
+    assert used._checker
+    assert used._checker._orders
+    used._checker.clear()
+    assert not used._checker._orders
+    for later in range(3, 6):
+        check(used, message_of(range(100, 150), later=later))
+    check(used, message_of(range(50), later=6))
+
+
+def test_a_symbol_has_one_number() -> None:
+    vocabulary = Vocabulary()
+    symbols = ["", "a", "b", "c"]
+    numbers, stale = vocabulary.find(symbols), vocabulary.find(symbols)
+    vocabulary.add(symbols, numbers, np.array([1, 2, 2]))
+    vocabulary.add(symbols, stale, np.array([1, 3]))
+    assert (numbers.tolist(), stale.tolist()) == ([0, 1, 2, 0], [0, 1, 0, 3])
+    assert vocabulary.find(["c", "new", "b"]).tolist() == [3, 0, 2]
+    codes = vocabulary.encode(vocabulary.find(["", "b", "a"]))
+    assert codes[:4].tolist() == [ABSENT, 2, 1, ABSENT]
 
 
 def test_strays_in_a_row_end_an_order() -> None:
