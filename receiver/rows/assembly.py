@@ -34,13 +34,18 @@ class Assembly:
     """
 
     def __init__(self, table: Table) -> None:
-        self._table = table
+        self.table = table
         self._open: Points | None = None
+        # Whether the row of each of these lacks a required sample.
+        self._lacks = np.zeros(0, np.bool_)
         self._times: set[int] = set()
         self.rows: list[RowBlock] = []
         """Complete ones."""
-        self.is_incomplete = False
+
+    @property
+    def is_incomplete(self) -> bool:
         """Whether a row lacks a required sample."""
+        return self._open is not None and bool(self._lacks.any())
 
     def __bool__(self) -> bool:
         return bool(self.rows) or self._open is not None
@@ -55,10 +60,10 @@ class Assembly:
             instants: These times, and others.
             elsewhere: Rows that are made sample by sample.
         """
-        if self._table.width > WIDEST:
+        if self.table.width > WIDEST:
             return points.samples()
         left: list[Sample] = []
-        usual = are_usual(self._table, points)
+        usual = are_usual(self.table, points)
         if elsewhere or not usual.all():
             keys = points.keys
             there = np.isin(keys, np.concatenate([keys[~usual], encode_keys(elsewhere)]))
@@ -79,25 +84,27 @@ class Assembly:
         counts = np.diff(np.append(firsts, len(found)))
         bits = 1 << points.slots[order]
         # So many powers of two are together all ones only if each is there once.
-        ones = np.add.reduceat(bits, firsts) == (1 << self._table.width) - 1
-        whole = ones & (counts == self._table.width)
-        self._open, self.is_incomplete = None, False
+        ones = np.add.reduceat(bits, firsts) == (1 << self.table.width) - 1
+        whole = ones & (counts == self.table.width)
+        self._open = None
         if whole.all():
             self._make_rows(points, order)
             return
         taken = np.repeat(whole, counts)
         self._make_rows(points, order[taken])
-        # In the order in which they came.
-        self._open = points.only(np.sort(order[~taken]))
-        required = (1 << self._table.required) - 1
+        required = (1 << self.table.required) - 1
         there = np.bitwise_or.reduceat(bits, firsts)[~whole] & required
-        self.is_incomplete = bool((there != required).any())
+        lacks = np.repeat(there != required, counts[~whole])
+        # In the order in which they came.
+        rest = order[~taken]
+        came = np.argsort(rest)
+        self._open, self._lacks = points.only(rest[came]), lacks[came]
 
     def _make_rows(self, points: Points, order: Integers) -> None:
         """Make complete rows of samples, given in the order of their keys."""
         if not len(order):
             return
-        width = self._table.width
+        width = self.table.width
         firsts = order[::width]
         values = np.empty((len(firsts), width))
         values[np.repeat(np.arange(len(firsts)), width), points.slots[order]] = points.values[order]
@@ -120,13 +127,20 @@ class Assembly:
         if self._open is not None:
             there = np.isin(self._open.keys, wanted)
             taken += self._open.only(there).samples()
-            rest, self._open, self.is_incomplete = self._open.only(~there), None, False
-            if len(rest.keys):
-                self._assemble(rest)
+            self._keep_open(~there)
         return taken
 
+    def _keep_open(self, which: Flags) -> None:
+        if self._open is not None and which.any():
+            self._open, self._lacks = self._open.only(which), self._lacks[which]
+        else:
+            self._open = None
+
     def close(self) -> list[Sample]:
-        """Take out and return all samples but those of complete rows that are there once."""
+        """Take out and return samples whose rows are to be made one by one.
+
+        What stays are complete rows, each there once, and rows that lack a required sample.
+        """
         taken: list[Sample] = []
         keys = [one.keys for one in self.rows]
         if self._open is not None:
@@ -134,9 +148,31 @@ class Assembly:
         if self.rows and len(keys) > 1 and has_twice(np.concatenate(keys)):
             taken = [sample for rows in self.rows for sample in rows.samples()]
             self.rows = []
+            self._lacks[:] = False
         if self._open is not None:
-            taken += self._open.samples()
-        self._open, self.is_incomplete = None, False
+            taken += self._open.only(~self._lacks).samples()
+            self._keep_open(self._lacks)
+        return taken
+
+    def lacks(self, keys: Keys) -> bool:
+        """Return whether one of these rows is here and lacks a required sample."""
+        if self._open is None:
+            return False
+        return bool(np.isin(self._open.keys[self._lacks], keys).any())
+
+    def take_lacking(self, keys: Keys | None = None) -> Points | None:
+        """Take out and return the samples of rows that lack a required one, if there are any.
+
+        Args:
+            keys: Of which rows; None: of all.
+        """
+        if self._open is None:
+            return None
+        wanted = self._lacks if keys is None else self._lacks & np.isin(self._open.keys, keys)
+        if not wanted.any():
+            return None
+        taken = self._open.only(wanted)
+        self._keep_open(~wanted)
         return taken
 
 

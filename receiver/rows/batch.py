@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -25,7 +25,7 @@ from receiver.rows.tables import Column, Table
 
 if TYPE_CHECKING:
     from receiver.rows.assembly import Assembly
-    from receiver.rows.blocks import Block, RowBlock
+    from receiver.rows.blocks import Block, Keys, Points, RowBlock
 
 MIN_TIMESTAMP_MS: Final = MIN_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
 END_TIMESTAMP_MS: Final = END_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
@@ -129,25 +129,28 @@ class Batch:
         before, stale = len(self.rejected), Counter[str]()
         if isinstance(samples, Samples):
             for block in samples.blocks:
-                self._add_apart(self._assemble(block), stale)
+                self._add_apart(self._assemble_block(block), stale)
             self._add_apart(samples.plain, stale)
         else:
             self._add_apart(samples, stale)
         rejected = len(self.rejected) - before
         return Outcomes(len(samples) - stale.total() - rejected, rejected, stale)
 
-    def _assemble(self, block: Block) -> Collection[Sample]:
+    def _assemble_block(self, block: Block) -> Collection[Sample]:
         """Make rows of samples in arrays; return those that are to be added one by one."""
         times = block.instants
         if len(block) < FEWEST or not self._window.takes(min(times), max(times)):
             return block
-        from receiver.rows.assembly import Assembly  # noqa: PLC0415  numpy takes 0.1 s to load
-
         left: list[Sample] = []
         for table, points in block.by_table():
-            assembly = self._assemblies.setdefault(table, Assembly(table))
-            left += assembly.add(points, times, self._keys(table, times))
+            left += self._assemble(table, points, times)
         return left
+
+    def _assemble(self, table: Table, points: Points, times: set[int]) -> list[Sample]:
+        from receiver.rows.assembly import Assembly  # noqa: PLC0415  numpy takes 0.1 s to load
+
+        assembly = self._assemblies.setdefault(table, Assembly(table))
+        return assembly.add(points, times, self._keys(table, times))
 
     def _keys(self, table: Table, times: set[int]) -> list[Key]:
         """Return the rows of these times, or of more, that are made sample by sample."""
@@ -220,9 +223,20 @@ class Batch:
             return True
         return False
 
-    def has_incomplete(self, samples: Iterable[Sample]) -> bool:
+    def has_incomplete(self, samples: Collection[Sample]) -> bool:
         """Return whether the row of one of these samples is incomplete."""
-        return any(self._lacks((timestamp, series.source)) for series, timestamp, _ in samples)
+        if any(assembly.lacks(keys) for assembly, keys in self._assembled(samples)):
+            return True
+        return bool(self._lacking()) and any(
+            self._lacks((timestamp, series.source)) for series, timestamp, _ in samples
+        )
+
+    def _assembled(self, samples: Collection[Sample]) -> Iterator[tuple[Assembly, Keys]]:
+        """Yield where rows of samples were assembled, with their keys."""
+        for block in samples.blocks if isinstance(samples, Samples) else ():
+            for table, points in block.by_table():
+                if table in self._assemblies:
+                    yield self._assemblies[table], points.keys
 
     def _lacks(self, key: Key) -> bool:
         timestamp, source = key
@@ -234,14 +248,24 @@ class Batch:
         self._open = [row for row in self._open if None in row[2] and row[1].table.lacks(row[2])]
         return self._open
 
-    def pass_on(self, samples: Iterable[Sample], following: Batch) -> None:
+    def pass_on(self, samples: Collection[Sample], following: Batch) -> None:
         """Leave the incomplete rows of these samples to another batch."""
-        keys = {(timestamp, source) for (_, source, _), timestamp, _ in samples}
-        lacking = {key for key in keys if self._lacks(key)}
-        for row in self._take(lacking):
+        for assembly, keys in self._assembled(samples):
+            points = assembly.take_lacking(keys)
+            if points is not None:
+                following._adopt(assembly.table, points)
+        if not self._lacking():
+            return
+        places = {(timestamp, source) for (_, source, _), timestamp, _ in samples}
+        for row in self._take({place for place in places if self._lacks(place)}):
             timestamp, source, values = row
             following._rows[source.table][timestamp][source] = values
             following._open.append(row)
+
+    def _adopt(self, table: Table, points: Points) -> None:
+        """Take samples of another batch, which were all accepted."""
+        left = self._assemble(table, points, {*points.times.tolist()})
+        self._add_apart(left, Counter())
 
     def _take(self, keys: Collection[Key]) -> list[Row]:
         """Take incomplete rows out of the batch."""
@@ -272,8 +296,16 @@ class Batch:
         """Return the complete rows that are in arrays, once the batch is closed."""
         return {table: one.rows for table, one in self._assemblies.items() if one.rows}
 
+    def _leave_arrays(self) -> None:
+        """Have no incomplete row in arrays any more."""
+        for assembly in self._assemblies.values():
+            points = assembly.take_lacking()
+            if points is not None:
+                self._add(points.samples(), Counter())
+
     def rows(self) -> Rows:
         """Return the other complete rows."""
+        self._leave_arrays()
         if not self._lacking():
             return without_empty(self._rows)
         return without_empty(
@@ -290,6 +322,7 @@ class Batch:
 
     def incomplete(self) -> Rows:
         """Return the incomplete rows."""
+        self._leave_arrays()
         return arrange(self._lacking())
 
     def broken(self) -> list[Key]:

@@ -52,6 +52,7 @@ NOTED = Table(
 )
 SOURCES = [Source(LOGS, (("instance", name),)) for name in "abc"]
 PRESSES = [Source(PRESS, (("instance", name),)) for name in "ab"]
+OTHERS = [Source(LEVEL, ()), Source(NOTED, ())]
 
 Place: TypeAlias = tuple[str, Labels, int]
 """What tells rows apart: table, labels, timestamp."""
@@ -258,7 +259,7 @@ def test_rows_are_what_the_model_says(catalogue: Catalogue, requests: list[list[
 @st.composite
 def dense_requests(draw: st.DrawFn) -> list[Samples]:
     """Requests with whole rows, parts of them and repeated ones, in arrays or not."""
-    sources = [*SOURCES[:2], *PRESSES, Source(LEVEL, ()), Source(NOTED, ())]
+    sources = [*SOURCES[:2], *PRESSES, *OTHERS]
     value = st.sampled_from([0.0, 0.0, 0.0, 1.0, 1.0, NOW / 1000, 0.5, NAN, STALE])
     requests: list[Samples] = []
     for _ in range(draw(st.integers(1, 4))):
@@ -299,6 +300,74 @@ def test_rows_of_arrays_are_what_the_model_says(requests: list[Samples]) -> None
     batch.close()
     model.close()
     assert contents(batch) == model.contents()
+
+
+@pytest.mark.usefixtures("few_are_many")
+@hypothesis_settings(max_examples=600)
+@given(dense_requests(), st.data())
+def test_what_is_passed_on_in_arrays_is_neither_lost_nor_doubled(
+    sent: list[Samples], data: st.DataObject
+) -> None:
+    whole, _ = batch_of(*sent)
+    whole.close()
+    batch, _ = batch_of(*sent)
+    batch.close()
+    before = contents(whole)
+    following = Batch()
+    lone = [request for request in sent if batch.has_incomplete(request)]
+    for request in sent:
+        keys = {place_of((timestamp, source)) for (_, source, _), timestamp, _ in request}
+        assert (request in lone) == bool(keys & before.incomplete.keys())
+    chosen = data.draw(st.lists(st.sampled_from(lone))) if lone else []
+    for request in chosen:
+        batch.pass_on(request, following)
+    for request in chosen:
+        assert not batch.has_incomplete(request)
+    passed = {
+        place_of((timestamp, source))
+        for request in chosen
+        for (_, source, _), timestamp, _ in request
+    } & before.incomplete.keys()
+    for request in sent:
+        assert following.has_incomplete(request) == any(
+            place_of((timestamp, source)) in passed for (_, source, _), timestamp, _ in request
+        )
+    # Where they are now, they are completed by what comes later.
+    completes = data.draw(st.booleans())
+    if completes:
+        rest = [
+            (Series(column, source), timestamp, NOW / 1000 if source.table is LOGS else 1.0)
+            for source in [*SOURCES, *PRESSES, *OTHERS]
+            for timestamp in range(NOW, NOW + 3)
+            for column in source.table.columns
+        ]
+        some = [one for one in rest if place_of((one[1], one[0].source)) in passed]
+        numbers = data.draw(st.sampled_from([[0], [1]])) * len(some)
+        following.add(in_arrays(some, numbers))
+    following.close()
+    if completes:
+        found = contents(following)
+        assert found.complete.keys() == passed
+        assert not found.incomplete
+        for place, values in found.complete.items():
+            assert values.items() >= before.incomplete[place].items()
+    else:
+        assert contents(batch, following) == before
+
+
+@pytest.mark.usefixtures("few_are_many")
+def test_only_the_rows_of_the_samples_are_passed_on() -> None:
+    batch, following = Batch(), Batch()
+    lone = [in_arrays([(Series(STATUS, source), NOW, 1.0)], [1]) for source in SOURCES[:2]]
+    for request in lone:
+        batch.add(request)
+    batch.close()
+    batch.pass_on(lone[0], following)
+    assert [batch.has_incomplete(request) for request in lone] == [False, True]
+    assert [following.has_incomplete(request) for request in lone] == [True, False]
+    for some, source in ((batch, SOURCES[1]), (following, SOURCES[0])):
+        assert some.is_incomplete
+        assert rows_of(some.incomplete()).keys() == {place_of((NOW, source))}
 
 
 @pytest.mark.usefixtures("few_are_many")

@@ -23,6 +23,7 @@ from receiver.storage.writing.gathering import PARTS, PASSES
 from receiver.storage.writing.group_commit import Batching, GroupCommit
 from receiver.storage.writing.parting import MAX_CHUNKS, MAX_REFUSED
 from receiver.storage.writing.records import Contents
+from tests.blocks import in_arrays
 from tests.messages import NOW, STALE
 from tests.rows import LOGS, OCR, STATUS
 from tests.waiting import until
@@ -368,24 +369,28 @@ SlotKey = tuple[tuple[str, int], int]
 def sample_of(key: SlotKey) -> Sample:
     (name, slot), number = key
     source = ALL_SOURCES[name]
-    return Series(source.table.columns[slot], source), NOW + number, 1.0
+    return Series(source.table.columns[slot], source), NOW + number, NOW / 1000
 
 
 def keys_of(contents: Contents) -> list[SlotKey]:
     return [
         ((source.table.name, column.slot), timestamp - NOW)
-        for timestamp, source, values in complete(contents) + incomplete(contents)
+        for timestamp, source, values in complete(contents.one_by_one()) + incomplete(contents)
         for column, _ in source.table.samples(values)
     ]
 
 
+@pytest.mark.usefixtures("few_are_many")
 @given(
-    st.lists(st.tuples(st.lists(KEYS, min_size=1, max_size=6), st.booleans()), max_size=25),
+    st.lists(
+        st.tuples(st.lists(KEYS, min_size=1, max_size=6), st.booleans(), st.booleans()),
+        max_size=25,
+    ),
     st.lists(st.booleans(), max_size=25),
     st.integers(1, 3),
 )
 async def test_no_request_is_answered_before_all_of_it_is_committed(
-    requests: list[tuple[list[SlotKey], bool]], failures: list[bool], writers: int
+    requests: list[tuple[list[SlotKey], bool, bool]], failures: list[bool], writers: int
 ) -> None:
     committed: set[SlotKey] = set()
     failing = iter(failures)
@@ -398,9 +403,9 @@ async def test_no_request_is_answered_before_all_of_it_is_committed(
             raise DatabaseUnavailableError("gone")
         committed.update(found)
 
-    async def send(group_commit: GroupCommit, keys: list[SlotKey]) -> None:
+    async def send(group_commit: GroupCommit, keys: list[SlotKey], *, arrays: bool) -> None:
         with suppress(DatabaseUnavailableError):
-            await group_commit.store(list(map(sample_of, keys)))
+            await group_commit.store(in_arrays(list(map(sample_of, keys)), [arrays] * len(keys)))
             assert committed >= set(keys)
 
     async with (
@@ -410,8 +415,8 @@ async def test_no_request_is_answered_before_all_of_it_is_committed(
         ) as group_commit,
         asyncio.TaskGroup() as group,
     ):
-        for keys, pause in requests:
-            group.create_task(send(group_commit, keys))
+        for keys, pause, arrays in requests:
+            group.create_task(send(group_commit, keys, arrays=arrays))
             if pause:
                 await asyncio.sleep(0)
 
@@ -430,7 +435,7 @@ async def test_a_row_of_several_samples_waits_for_the_last_of_them(
         for task in tasks:
             assert await outcome(task) == Outcomes(accepted=1)
     (contents,) = writes.contents
-    assert contents.rows == {WIDE: {NOW: {ALL_SOURCES["wide"]: [1.0, 1.0, 1.0]}}}
+    assert contents.rows == {WIDE: {NOW: {ALL_SOURCES["wide"]: [NOW / 1000] * 3}}}
     assert not contents.incomplete
 
 
@@ -440,7 +445,7 @@ async def test_a_row_of_one_column_waits_for_nothing(
     traffic.arriving = 100
     async with opened() as group_commit:
         await outcome(asyncio.create_task(group_commit.store([sample_of((("single", 0), 0))])))
-    assert writes.contents[0].rows == {SINGLE: {NOW: {ALL_SOURCES["single"]: [1.0]}}}
+    assert writes.contents[0].rows == {SINGLE: {NOW: {ALL_SOURCES["single"]: [NOW / 1000]}}}
 
 
 @pytest.mark.parametrize("samples", [pair(), [status(value=0.5)]], ids=["pair", "rejected"])
