@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -30,7 +30,7 @@ def percentile(ascending: Sequence[float], part: float) -> float:
 class Bodies:
     """Hands each body to one of several threads."""
 
-    def __init__(self, bodies: Sequence[bytes]) -> None:
+    def __init__(self, bodies: Iterable[bytes]) -> None:
         self._bodies = iter(bodies)
         self._lock = threading.Lock()
 
@@ -43,7 +43,7 @@ class Bodies:
             yield body
 
 
-def send(url: str, bodies: Sequence[bytes], headers: Mapping[str, str], connections: int) -> Load:
+def send(url: str, bodies: Iterable[bytes], headers: Mapping[str, str], connections: int) -> Load:
     """Send every body once, each connection one request at a time.
 
     Raises:

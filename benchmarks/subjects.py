@@ -36,6 +36,13 @@ class Subject:
     def _everyone(self) -> list[psutil.Process]:
         return [self._process, *self._process.children(recursive=True)]
 
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that answer requests."""
+        spawned = [
+            one for one in self._process.children() if "--multiprocessing-fork" in one.cmdline()
+        ]
+        return spawned or [self._process]
+
     def cpu_seconds(self) -> float:
         """CPU time so far, of all its processes."""
         times = [one.cpu_times() for one in self._everyone()]

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from benchmarks.measures.beside import latency_beside
 from benchmarks.measures.filtering import (
     decode,
     decode_rolling,
@@ -21,6 +22,7 @@ MEASURES: Final = {
     "firehose": firehose,
     "firehose-rolling": firehose_rolling,
     "latency": latency,
+    "latency-beside": latency_beside,
     "visible": visible,
     "memory": memory,
     "growth": growth,

@@ -234,7 +234,7 @@ class Settings(BaseSettings):
         "the role and the table allow it, or row by row.",
     )
     writers: int = Field(
-        2, ge=1, le=1000, description="Maximum number of transactions that commit at the same time."
+        3, ge=1, le=1000, description="Maximum number of transactions that commit at the same time."
     )
     source_name: Template | None = Field(
         None,

@@ -18,8 +18,10 @@ SLICE: Final = 0.01
 """Seconds of CPU time after which decoding leaves the event loop to others, at the end of a step.
 Not of time: where others have the core, a message would seem slow and be decoded again."""
 TURN: Final = 0.002
-"""The same of a slow message. A small request needs a dozen turns of the event loop until it is
-answered, and each may come after such a slice."""
+"""The same of a slow message."""
+ROUNDS: Final = 4
+"""Turns of the event loop that others get after such a slice. A small request needs a dozen until
+it is answered."""
 PLACES: Final = 8
 """Slow messages that are decoded in turn. Large ones have one place, for each may take much."""
 
@@ -68,7 +70,8 @@ class Scheduler:
         while decoded is None:
             async with self._turn:
                 # Hold it meanwhile: however many messages are slow, the loop waits for one of them.
-                await asyncio.sleep(0)
+                for _ in range(ROUNDS):
+                    await asyncio.sleep(0)
                 decoded = advance(steps, TURN)
         return decoded
 

@@ -150,9 +150,9 @@ class Decoder:
         tally.count(rest.taken)
         for block in rest.samples:
             tally.keep_block(block)
+        yield
         if not rest.message:
             return
-        yield
         frame = WriteRequestFrame.FromString(rest.message)
         series, metadata = len(frame.timeseries), len(frame.metadata)
         others = max(metadata, fields - rest.taken - series)

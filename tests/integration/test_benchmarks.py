@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 from argparse import ArgumentTypeError
@@ -11,12 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from benchmarks import bodies, raw, rolling
+from benchmarks import bodies, pinning, raw, rolling
 from benchmarks.__main__ import declared
 from benchmarks.bodies import Point, message_v1, message_v2
 from benchmarks.measures import MEASURES
@@ -60,7 +63,11 @@ def tables_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["decode", "split", "widths", "latency", "visible", "read", "read-beside"]
+    "name",
+    [
+        *("decode", "split", "widths", "latency", "latency-beside", "visible", "read"),
+        "read-beside",
+    ],
 )
 async def test_a_measure_gives_ratios(name: str, database_url: str, tmp_path: Path) -> None:
     if name == "visible":
@@ -72,6 +79,29 @@ async def test_a_measure_gives_ratios(name: str, database_url: str, tmp_path: Pa
     assert all(result.case in table(results) for result in results)
     plot(results, tmp_path / "report.svg")
     assert (tmp_path / "report.svg").stat().st_size > 0
+
+
+async def test_workers_have_cores_of_their_own_if_there_are_enough(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("takes two cores")
+    server = await pinning.server_processes(database_url)
+    started = await asyncio.create_subprocess_exec("sleep", "60")
+    worker = psutil.Process(started.pid)
+    monkeypatch.setattr(pinning, "OTHERS", len(cores) - 1)
+    with pinning.pinned([worker], server) as is_pinned:
+        assert is_pinned
+        assert worker.cpu_affinity() == cores[:1]
+        assert all(one.cpu_affinity() == cores[1:] for one in (*server, psutil.Process()))
+    assert worker.cpu_affinity() == psutil.Process().cpu_affinity() == cores
+    monkeypatch.setattr(pinning, "OTHERS", len(cores))
+    with pinning.pinned([worker], server) as is_pinned:
+        assert not is_pinned
+        assert worker.cpu_affinity() == cores
+    started.kill()
+    await started.wait()
 
 
 def test_a_goal_is_reached_or_missed() -> None:

@@ -234,7 +234,7 @@ async def test_the_queue_and_the_pool(receiver: Running, connection: asyncpg.Con
     counted = await metrics(receiver)
     assert counted["receiver_queue_requests"] == counted["receiver_queue_oldest_age_seconds"] == 0
     assert counted["receiver_in_flight_bytes"] == 0
-    assert counted["receiver_pool_connections_limit"] == 4
+    assert counted["receiver_pool_connections_limit"] == 5
 
 
 async def test_a_batch_that_fails_is_counted_as_that(

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from receiver.errors import UnavailableError
+from receiver.errors import DatabaseUnavailableError, MissingReferenceError, UnavailableError
 from receiver.rows.model import Row, Source
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Database
@@ -31,6 +31,7 @@ from tests.rows import (
 )
 
 CODES = '{"app_status": {"table": "error_codes", "keys": [0]}}'
+ROLE = "SELECT current_setting('session_replication_role')"
 OBSTACLE = f"SELECT receiver_references_obstacle('app_logs', '{CODES}')"
 
 
@@ -131,6 +132,68 @@ async def test_a_role_that_may_not_checks_each_row(
         await Writer(database, CATALOGUE).write(contents(*batch(source(), 0)))
         await database.close()
     assert await count(connection, "app_logs") == FEWEST
+
+
+async def test_only_a_checked_batch_skips_the_checks_by_row(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await skip_on_hypertable(connection)
+    orphan = """
+        INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)
+        VALUES (now(), -1, 0, now())
+    """
+    writer, who = Writer(database, CATALOGUE), source()
+    for start in (0, FEWEST):
+        await writer.write(contents(*batch(who, start)))
+        async with database.connection() as used:
+            assert await used.fetchval(ROLE) == "origin"
+        with pytest.raises(MissingReferenceError):
+            async with database.transaction() as used:
+                await used.execute(orphan)
+        with pytest.raises(MissingReferenceError):
+            async with database.connection() as used:
+                await used.execute(orphan)
+    assert await count(connection, "app_logs") == 2 * FEWEST
+
+
+async def test_a_session_skips_triggers_until_it_is_used_for_something_else(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """To change that for each batch throws away the plans of the functions that check it."""
+    await skip_on_hypertable(connection)
+    await Writer(database, CATALOGUE).write(contents(*batch(source(), 0)))
+    (used,) = await connection.fetch(
+        "SELECT pid, query FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND query = 'COMMIT'"
+    )
+    async with database.transaction(skips_triggers=True) as session:
+        assert session.get_server_pid() == used["pid"]
+        assert await session.fetchval(ROLE) == "replica"
+        await session.execute("ROLLBACK; BEGIN")
+        assert await session.fetchval(ROLE) == "replica"
+
+
+async def test_a_session_that_may_not_check_again_is_ended(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    await skip_on_hypertable(connection)
+    if connection.get_server_version().major < 15:
+        pytest.skip("only superusers may set session_replication_role")
+    grant = "ON PARAMETER session_replication_role"
+    async with plain_role(database_url) as role:
+        await connection.execute(f"GRANT SET {grant} TO {role}")
+        database = Database(make_settings(database_url=as_role(database_url, role)))
+        await database.open()
+        async with database.transaction(skips_triggers=True) as used:
+            pid = used.get_server_pid()
+        await connection.execute(f"REVOKE SET {grant} FROM {role}")
+        with pytest.raises(DatabaseUnavailableError):
+            async with database.connection():
+                pass
+        async with database.connection() as used:
+            assert used.get_server_pid() != pid
+            assert await used.fetchval(ROLE) == "origin"
+        await database.close()
 
 
 DECLARED = """

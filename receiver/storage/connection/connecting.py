@@ -15,7 +15,7 @@ import asyncpg
 
 from receiver.config.database_url import DatabaseAddress, parse_database_url
 from receiver.config.settings import Settings
-from receiver.errors import SettingsError, SetupError
+from receiver.errors import DatabaseUnavailableError, SettingsError, SetupError
 from receiver.storage.connection.encryption import encryption_options, require_home
 from receiver.storage.connection.services import read_service
 
@@ -58,6 +58,13 @@ FIRST_SCHEMA: Final = re.compile(
 # Made where Citus distributes the tables (`storage/schema/citus.py`).
 IS_DISTRIBUTED: Final = "SELECT to_regclass('source_keys') IS NOT NULL"
 
+# Each change of this setting costs the server the plans that the session keeps.
+SKIP_TRIGGERS: Final = """
+SELECT current_setting('session_replication_role'),
+    set_config('session_replication_role', 'replica', false)
+"""
+RUN_TRIGGERS: Final = "SELECT set_config('session_replication_role', $1, false)"
+
 MAY_USE_SCHEMA: Final = """
 SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1
 """
@@ -82,6 +89,29 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     preamble = ""
     """A statement that makes the settings; empty where the session keeps them."""
     _distributed: bool | None = None
+    _replication_role: str | None = None
+    """What session_replication_role was before triggers were skipped; None: they are not."""
+
+    async def skip_triggers(self, *, skip: bool) -> None:
+        """Have the session skip triggers, the checks of foreign keys among them, or not.
+
+        Through a pooler nothing is changed: there, each transaction has to make its settings.
+
+        Raises:
+            PostgresError: the role may not set session_replication_role.
+            DatabaseUnavailableError: the role may not set it back; the session must be ended.
+        """
+        if self.preamble or skip == (self._replication_role is not None):
+            return
+        if skip:
+            self._replication_role = await self.fetchval(SKIP_TRIGGERS)
+            return
+        try:
+            await self.fetchval(RUN_TRIGGERS, self._replication_role)
+        except asyncpg.PostgresError as error:
+            # The role has lost that right meanwhile. The pool ends the session for this error.
+            raise DatabaseUnavailableError(f"a session must be opened again: {error}") from error
+        self._replication_role = None
 
     async def is_distributed(self) -> bool:
         """Return whether Citus distributes the tables; the answer is kept until `forget`."""

@@ -268,24 +268,32 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def transaction(self, first: str = "") -> AsyncIterator[Connection]:
+    async def transaction(
+        self, first: str = "", *, skips_triggers: bool = False
+    ) -> AsyncIterator[Connection]:
         """A transaction in which every statement sees what was committed before it.
 
         Args:
             first: A statement that begins it, in the same round trip.
+            skips_triggers: Whether no trigger runs in it and no foreign key is checked, unless the
+                connection is through a pooler. No other transaction does so.
 
         Raises:
             ReceiverError: as `translated` does.
         """
-        async with self._acquired() as connection, committed(connection, first):
+        async with (
+            self._acquired(skips_triggers=skips_triggers) as connection,
+            committed(connection, first),
+        ):
             yield connection
 
     @asynccontextmanager
-    async def _acquired(self) -> AsyncIterator[Session]:
+    async def _acquired(self, *, skips_triggers: bool = False) -> AsyncIterator[Session]:
         with translated():
             async with asyncio.timeout(self._commit_timeout):
                 connection = await self._pool.acquire()
                 try:
+                    await connection.skip_triggers(skip=skips_triggers)
                     yield connection
                 except BaseException as error:
                     if leaves_session_usable(error):

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 LONGEST_WAIT: Final = 0.5
 """Seconds. A commit that takes longer is not waited for: the database has troubles of its own."""
+LONGEST_GROWTH: Final = 0.025
+"""Seconds for which a batch may grow beside others that are being committed."""
 DAY: Final = timedelta(days=1)
 
 
@@ -43,7 +45,8 @@ class GroupCommit:
     its other sample and other requests may bring it, the commit waits for them: while another batch
     is committed, for its senders send what comes next as soon as they are answered, and then at
     most for the batching delay. What is still incomplete then is left to the next batch, as long as
-    that lets others be answered, and at last waits in the database. A large request commits in
+    that lets others be answered, and at last waits in the database. Beside another commit, a batch
+    also grows until it is as large as that one, for a moment at most. A large request commits in
     parts, with others in between.
 
     Args:
@@ -164,15 +167,30 @@ class GroupCommit:
             await self._commit(gathering)
 
     async def _wait_for_others(self) -> None:
-        await self._wait_while(lambda: bool(self._committing), LONGEST_WAIT)
+        await self._wait_while(self._is_small, LONGEST_GROWTH)
         await self._wait_while(
-            lambda: self._gathering.crowded or self._arriving() > 0, self._linger
+            lambda: self._gathering.batch.is_incomplete and bool(self._committing), LONGEST_WAIT
+        )
+        await self._wait_while(
+            lambda: (
+                self._gathering.batch.is_incomplete
+                and (self._gathering.crowded or self._arriving() > 0)
+            ),
+            self._linger,
         )
 
-    async def _wait_while(self, others_may_come: Callable[[], bool], seconds: float) -> None:
+    def _is_small(self) -> bool:
+        """Return whether a batch has fewer samples than those that are being committed.
+
+        With many senders, half of them are answered while the others send: two transactions at a
+        time, and for the database a few large ones cost much less than many small ones.
+        """
+        return self._gathering.samples < sum(one.samples for one in self._committing)
+
+    async def _wait_while(self, should_wait: Callable[[], bool], seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._gathering.batch.is_incomplete and others_may_come():
+                while should_wait():
                     self._changed.clear()
                     await self._changed.wait()
 

@@ -2,7 +2,9 @@
 
 `receiver_check_references` (migrations/0007_tables.sql) locks the codes and sources as
 the checks of foreign keys would, and switches those off for the transaction. It refuses where that
-would leave out anything else.
+would leave out anything else. A session that only writes such batches has them switched off
+throughout: each change of that throws away all plans that it keeps, the function's own among them,
+and to plan again costs more than the check.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ class References:
             return await copy_each(connection, rows)
 
     async def _copy_all(self, rows: Mapping[Table, RowArrays], check: str = "") -> dict[Table, int]:
-        async with self._database.transaction(check) as connection:
+        transaction = self._database.transaction(check, skips_triggers=bool(check))
+        async with transaction as connection:
             return await copy_each(connection, rows)
 
 

@@ -303,8 +303,8 @@ WRONG = [
     ("retention", "3m", "must be 1h or longer (m is for minutes), or off"),
     ("migrate_on_start", "perhaps", "must be true or false"),
     ("workers", "0", "must be a whole number from 1 to 1000, such as 1"),
-    ("writers", "two", "must be a whole number from 1 to 1000, such as 2"),
-    ("writers", "1.5", "must be a whole number from 1 to 1000, such as 2"),
+    ("writers", "two", "must be a whole number from 1 to 1000, such as 3"),
+    ("writers", "1.5", "must be a whole number from 1 to 1000, such as 3"),
     # A number of series, as it was once.
     ("series_cache_size", "100000", "must be a size from 1MiB to 1EiB, such as 128MiB"),
     ("max_request_series", "0", "must be a whole number from 1 to 1000000000, such as 250000"),

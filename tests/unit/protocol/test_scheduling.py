@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from receiver.errors import TooLargeError
-from receiver.protocol.scheduling import PLACES, SLICE, TURN, Scheduler
+from receiver.protocol.scheduling import PLACES, ROUNDS, SLICE, TURN, Scheduler
 from receiver.protocol.tally import Decoded, Steps
 from receiver.rows.model import Faults, WriteRequest
 from tests.messages import compress
@@ -79,6 +79,9 @@ async def test_others_run_between_the_steps_of_a_slow_message() -> None:
     await work
     assert sum(taken) == 60
     assert max(taken) <= 2
+    # Two steps a slice, and after each several turns, for a request needs more than one.
+    first = next(place for place, steps in enumerate(taken) if steps)
+    assert len(taken) - first > (ROUNDS - 1) * 30
 
 
 async def test_however_many_are_slow_the_loop_waits_for_one_of_them() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from receiver.protocol import samples, sequences, strips, v1
+from receiver.protocol import samples, sequences, strips, v1, wire
 from receiver.protocol.sequences import Sequences
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.strips import read_timestamps
@@ -267,6 +267,18 @@ def test_runs_of_one_series_are_not_compared_one_by_one() -> None:
     ):
         check(used, message_of(range(0, 400, 8)))
     assert match.call_count < 20
+
+
+def test_a_large_message_is_read_in_steps_though_all_of_it_is_known() -> None:
+    used = decoder()
+    message = message_of(range(400))
+    for _ in range(3):
+        check(used, message)
+    assert taken(used, message) == 400
+    used.whole = 4096
+    with patch.object(wire, "PART", 4096):
+        steps = sum(1 for _ in used.steps(message))
+    assert steps >= len(message) // 4096
 
 
 def test_what_looks_like_too_many_samples_takes_no_memory() -> None:

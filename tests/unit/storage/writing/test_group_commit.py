@@ -19,6 +19,7 @@ from receiver.rows.batch import Batch, Outcomes
 from receiver.rows.columns import DOUBLE
 from receiver.rows.model import Row, Sample, Series, Source, each_row
 from receiver.rows.tables import Column, Table
+from receiver.storage.writing import group_commit as group_commit_module
 from receiver.storage.writing.gathering import PARTS, PASSES
 from receiver.storage.writing.group_commit import Batching, GroupCommit
 from receiver.storage.writing.parting import MAX_CHUNKS, MAX_REFUSED
@@ -230,6 +231,39 @@ async def test_as_many_writes_at_once_as_there_are_writers(opened: Opens, writes
         for task in tasks:
             await outcome(task)
     assert writes.numbers() == [[0], [1], [2, 3, 4]]
+
+
+async def test_a_batch_beside_another_grows_until_it_is_as_large(
+    opened: Opens, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit_module, "LONGEST_GROWTH", FOREVER.total_seconds())
+    writes.gate.clear()
+    async with opened(writers=3) as group_commit:
+        tasks = [asyncio.create_task(group_commit.store([*pair(0), *pair(1), *pair(2)]))]
+        await settle()
+        for number in range(3, 9):
+            tasks.append(asyncio.create_task(group_commit.store(pair(number))))
+            await settle()
+        assert writes.numbers() == [[0, 1, 2], [3, 4, 5]]
+        writes.gate.set()
+        for task in tasks:
+            await outcome(task)
+    assert writes.numbers() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+async def test_a_small_batch_waits_only_a_moment_for_a_large_one(
+    opened: Opens, writes: Writes
+) -> None:
+    writes.gate.clear()
+    async with opened(writers=2) as group_commit:
+        large = asyncio.create_task(group_commit.store([*pair(0), *pair(1)]))
+        await settle()
+        small = asyncio.create_task(group_commit.store(pair(2)))
+        await until(lambda: writes.running == 2)
+        writes.gate.set()
+        await outcome(large)
+        await outcome(small)
+    assert writes.numbers() == [[0, 1], [2]]
 
 
 async def test_many_requests_are_few_writes_and_none_is_lost(opened: Opens, writes: Writes) -> None:

@@ -1,0 +1,51 @@
+"""Cores of their own for the workers of a receiver, where the machine has enough."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import asyncpg
+import psutil
+
+OTHERS: Final = 2
+"""Cores that the database and the load generator need beside those of the workers."""
+
+
+async def server_processes(url: str) -> list[psutil.Process]:
+    """Return the processes of a database server; none if it runs on another machine."""
+    connection = await asyncpg.connect(url)
+    pid = await connection.fetchval("SELECT pg_backend_pid()")
+    await connection.close()
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        server = process.parent()
+        if process.name() == "postgres" and server is not None:
+            return [server, *server.children()]
+    return []
+
+
+@contextmanager
+def pinned(workers: Sequence[psutil.Process], others: Sequence[psutil.Process]) -> Iterator[bool]:
+    """Give each worker a core of its own and the rest to others; yield whether there are enough.
+
+    What others start meanwhile, such as backends and threads, has the same cores as they.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < len(workers) + OTHERS:
+        yield False
+        return
+    own, rest = cores[: len(workers)], cores[len(workers) :]
+    given = [*zip(workers, [[core] for core in own], strict=True)]
+    given += [(other, rest) for other in (*others, psutil.Process())]
+    before = [(process, process.cpu_affinity()) for process, _ in given]
+    try:
+        for process, some in given:
+            process.cpu_affinity(some)
+        yield True
+    finally:
+        for process, some in before:
+            with suppress(psutil.Error):
+                process.cpu_affinity(some)
