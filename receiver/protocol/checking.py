@@ -5,81 +5,147 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from sys import getsizeof
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from receiver.protocol.arrays import Integers
-from receiver.protocol.columns import Symbols, check
+from receiver.protocol.ahead import AheadReader
+from receiver.protocol.arrays import Flags
+from receiver.protocol.columns import Symbols, Valid, check, have_usual_tails
+from receiver.protocol.layout import Layout, lay_out_all, read_points
 from receiver.protocol.limits import Limits
-from receiver.protocol.samples import Timestamps, read_samples
+from receiver.protocol.orders import Known, Orders
+from receiver.protocol.runs import Run
 from receiver.protocol.series import ENTRY_SIZE, Filtered, SeriesCache, join
+from receiver.protocol.symbols import Ahead
+from receiver.protocol.vocabulary import Codes, Numbers, Vocabulary
+from receiver.rows.blocks import Block, KeptSeries
 from receiver.rows.model import Sample, Series
+
+MAX_TAIL: Final = 255
+"""Bytes after a sample that are looked for in a series."""
+
+
+class Checked(NamedTuple):
+    """What is found of some series."""
+
+    samples: list[Sample]
+    """Samples of kept series."""
+    blocks: list[Block]
+    """Samples of kept series that came in a known order."""
+    unread: list[int]
+    """Places of the series that are to be parsed."""
+    known: int
+    """How many series came in a known order."""
 
 
 class Checker:
     """Checks series and finds those that are kept, whatever their symbols are.
 
-    Every text in the labels of a kept metric's series gets a number that holds over many requests.
-    So a label set is known by the numbers of its texts, which costs less than to write it out.
+    The symbols of kept series, and of series whose order is known, have numbers that hold over many
+    requests. So a label set is known by numbers, which costs less than to write it out.
 
     Args:
         cache: Where series are remembered by their texts.
         limits: Those of a series.
-        timestamps: Those that have come up before.
     """
 
-    def __init__(self, cache: SeriesCache, limits: Limits, timestamps: Timestamps) -> None:
+    def __init__(self, cache: SeriesCache, limits: Limits) -> None:
         self._cache = cache
         self._limits = limits
-        self._timestamps = timestamps
-        self._numbers: dict[str, int] = {}
+        self._vocabulary = Vocabulary()
+        self._orders = Orders(cache.size // 16)
+        self._ahead = AheadReader(self._orders, self._open_page)
         # Filtered ones, too: a metric may be kept of some series only.
         self._series: dict[bytes, Series | Filtered] = {}
-        self.size = 0
-        """Memory that texts and series take, in bytes."""
+        self._series_size = 0
+
+    @property
+    def size(self) -> int:
+        """Memory that symbols and series take, in bytes."""
+        return self._vocabulary.size + self._series_size
 
     def open(self, symbols: Sequence[str]) -> Symbols:
-        """Prepare the symbols of a request, all different."""
-        return Symbols(symbols, map(self._cache.keeps, symbols), self._limits)
+        """Prepare the symbols of a request."""
+        if self.size > self._cache.size // 8:
+            self.clear()
+        return Symbols(symbols, self._cache.keeps, self._limits)
 
-    def read(self, symbols: Symbols, encoded: Sequence[bytes]) -> tuple[list[Sample], list[int]]:
-        """Read the series that are valid and, if they are kept, known; say which others there are.
+    def read_ahead(self, message: bytes) -> Ahead:
+        """Read the first series of a message, as long as they come in a known order."""
+        return self._ahead.read(message)
+
+    def _open_page(self, texts: Sequence[str]) -> tuple[Symbols, Numbers, Codes]:
+        symbols, numbers = self.open(texts), self._vocabulary.find(texts)
+        return symbols, numbers, self._vocabulary.encode(numbers)
+
+    def read(self, symbols: Symbols, encoded: Sequence[bytes]) -> Checked:
+        """Read the series that are valid and, if they are kept, known.
 
         Args:
             symbols: Those of the request.
             encoded: The series; at least one.
-
-        Returns:
-            The samples of kept series; the places of the others.
         """
-        checked = check(encoded, symbols)
-        if not checked.kept:
-            return [], checked.others
-        found = self._find(checked.refs, checked.counts, symbols.texts)
-        bare = [encoded[place][:end] for place, end in zip(checked.kept, checked.ends, strict=True)]
-        samples = read_samples(bare, found, self._timestamps)
-        if None not in found:
-            return samples, checked.others
-        new = [place for place, known in zip(checked.kept, found, strict=True) if known is None]
-        return samples, sorted([*checked.others, *new])
+        layout = lay_out_all(encoded)
+        layout = layout._replace(usual=have_usual_tails(layout, symbols))
+        # Other requests may have changed them since the last series of this one were read.
+        numbers = self._vocabulary.find(symbols.texts)
+        flags, blocks = self._find_known(layout, encoded, numbers)
+        known = int(np.count_nonzero(flags))
+        learns = self._orders.wants(len(encoded) - known, len(encoded), symbols.count)
+        if learns:
+            # The order of all is learned, known or not.
+            flags, blocks = nothing(len(encoded))
+        left = np.flatnonzero(layout.usual & ~flags)
+        samples: list[Sample] = []
+        if left.size and symbols.distinct:
+            valid = check(layout, left, symbols)
+            found = self._find(valid, symbols.texts, numbers)
+            if learns and None not in found:
+                self._vocabulary.add(symbols.texts, numbers, valid.refs)
+                self._learn(layout, valid, numbers[valid.refs], found)
+            places = valid.places[valid.kept]
+            flags[valid.places] = True
+            flags[places] = [one is not None for one in found]
+            times, values = read_points(layout, places[are_kept(found)])
+            series = [one for one in found if one]
+            samples = list(zip(series, times.tolist(), values.tolist(), strict=True))
+        return Checked(samples, blocks, np.flatnonzero(~flags).tolist(), known)
+
+    def _find_known(self, layout: Layout, encoded: Sequence[bytes], numbers: Numbers) -> Known:
+        if not self._orders:
+            return nothing(len(encoded))
+        return self._orders.read(layout, encoded, numbers, self._vocabulary.encode(numbers))
+
+    def _learn(
+        self,
+        layout: Layout,
+        valid: Valid,
+        numbers: Numbers,
+        found: Sequence[Series | Filtered | None],
+    ) -> None:
+        """Remember the order of series; those that are not valid have a place in it, too."""
+        counts = np.zeros(len(layout.tails), np.uint8)
+        counts[valid.places] = valid.counts
+        tails = layout.tails.clip(0, MAX_TAIL).astype(np.uint8)
+        kept = valid.places[valid.kept][are_kept(found)]
+        series = KeptSeries([one for one in found if one])
+        self._orders.learn(Run(numbers, counts, tails, kept, series))
 
     def clear(self) -> None:
         """Forget all series."""
-        self._numbers.clear()
+        self._vocabulary.clear()
+        self._orders.clear()
         self._series.clear()
-        self.size = 0
+        self._series_size = 0
 
     def _find(
-        self, refs: Integers, counts: Integers, texts: Sequence[str]
+        self, valid: Valid, texts: Sequence[str], numbers: Numbers
     ) -> list[Series | Filtered | None]:
-        """Find series of kept metrics by their references, None for one that is new."""
-        if self.size > self._cache.size // 8:
-            self.clear()
-        numbers = np.zeros(len(texts), np.int32)
-        numbers[refs] = 1
-        used = np.flatnonzero(numbers)
-        numbers[used] = [self._number(texts[ref]) for ref in used.tolist()]
-        ends = np.cumsum(counts)
+        """Find series of kept metrics by the numbers of their symbols, None for one that is new."""
+        refs = valid.refs[np.repeat(valid.kept, valid.counts)]
+        self._vocabulary.add(texts, numbers, refs)
+        ends = np.cumsum(valid.counts[valid.kept])
         encoded = numbers[refs].tobytes()
         keys = [
             encoded[start:end] for start, end in pairwise([0, *(numbers.itemsize * ends).tolist()])
@@ -88,20 +154,23 @@ class Checker:
         if None in found:
             for place, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
                 if found[place] is None:
-                    text = join([texts[ref] for ref in refs[start:end].tolist()])
-                    found[place] = self._recall(keys[place], text)
+                    joined = join([texts[ref] for ref in refs[start:end].tolist()])
+                    found[place] = self._recall(keys[place], joined)
         return found
 
-    def _number(self, text: str) -> int:
-        number = self._numbers.get(text)
-        if number is None:
-            self._numbers[text] = number = len(self._numbers)
-            self.size += ENTRY_SIZE + getsizeof(text)
-        return number
-
-    def _recall(self, key: bytes, text: str) -> Series | Filtered | None:
-        known = self._cache.find(text)
+    def _recall(self, key: bytes, joined: bytes) -> Series | Filtered | None:
+        known = self._cache.find(joined)
         if known is not None:
             self._series[key] = known
-            self.size += ENTRY_SIZE + getsizeof(key)
+            self._series_size += ENTRY_SIZE + getsizeof(key)
         return known
+
+
+def are_kept(found: Sequence[Series | Filtered | None]) -> Flags:
+    """Say which of these are kept."""
+    return np.fromiter(map(bool, found), np.bool_, len(found))
+
+
+def nothing(count: int) -> Known:
+    """Say that none of so many series came in a known order."""
+    return Known(np.zeros(count, np.bool_), [])

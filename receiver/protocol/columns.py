@@ -9,7 +9,8 @@ Series of another form than nearly all senders write, and invalid ones, are left
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,22 +18,12 @@ from google.protobuf.message import DecodeError
 
 from receiver.protocol.arrays import Bytes, Flags, Integers, first_of, spread
 from receiver.protocol.generated.remote_write_v2_pb2 import Metadata
+from receiver.protocol.layout import Layout
 from receiver.protocol.limits import Limits
-from receiver.protocol.samples import (
-    HEAD,
-    LABELS_TAG,
-    TIMESTAMP_SIZE,
-    TIMESTAMP_TAG,
-    VALUE_TAG,
-    ZERO_SIZE,
-)
 from receiver.protocol.series import NAME
 from receiver.protocol.wire import ONE_BYTE
 
-SAMPLE_TAG, VALUE_SIZE = HEAD[:2]
 METADATA_TAG: Final = 0x2A
-MARGIN: Final = bytes(1024)
-"""Zeros after the last series: two sizes of one byte lead no further beyond its end."""
 MAX_REF_SIZE: Final = 3
 """Bytes of a reference to one of two million symbols."""
 MAX_UTF8: Final = 4
@@ -46,23 +37,52 @@ class Symbols:
     """What is known of each symbol of a request, as columns.
 
     Args:
-        symbols: All of them, each once.
-        wanted: Whether a metric of this name is kept.
+        symbols: All of them.
+        keeps: Whether a metric of a name is kept.
         limits: Those of a series.
     """
 
-    def __init__(self, symbols: Sequence[str], wanted: Iterable[bool], limits: Limits) -> None:
-        count = len(symbols)
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        keeps: Callable[[str], bool],
+        limits: Limits,
+    ) -> None:
         self.texts = symbols
-        self.count = count
+        self.count = len(symbols)
         self.limits = limits
-        self.name = symbols.index(NAME) if NAME in symbols else -1
-        self.sizes = MAX_UTF8 * np.fromiter(map(len, symbols), np.int64, count)
-        """Bytes of each in UTF-8, at most."""
-        self.longest = self.sizes.max(initial=0)
-        self.wanted = np.fromiter(wanted, np.bool_, count)
-        self.hashes = HASHES if count <= HASHES.size else RANDOM.integers(2**62, size=count)
+        self._keeps = keeps
         self._metadata: dict[bytes, bool] = {}
+
+    @cached_property
+    def distinct(self) -> bool:
+        """Whether no symbol is there twice, as it should be; of many this takes long."""
+        return len(set(self.texts)) == self.count
+
+    @cached_property
+    def name(self) -> int:
+        """Reference to the name of the label that holds a metric's name, -1 if there is none."""
+        return self.texts.index(NAME) if NAME in self.texts else -1
+
+    @cached_property
+    def sizes(self) -> Integers:
+        """Bytes of each in UTF-8, at most."""
+        return MAX_UTF8 * np.fromiter(map(len, self.texts), np.int64, self.count)
+
+    @cached_property
+    def longest(self) -> int:
+        """The most of these."""
+        return int(self.sizes.max(initial=0))
+
+    @cached_property
+    def wanted(self) -> Flags:
+        """Whether a metric of this name is kept."""
+        return np.fromiter(map(self._keeps, self.texts), np.bool_, self.count)
+
+    @cached_property
+    def hashes(self) -> Integers:
+        """A number for each."""
+        return HASHES if self.count <= HASHES.size else RANDOM.integers(2**62, size=self.count)
 
     def has_metadata(self, encoded: bytes) -> bool:
         """Whether this is metadata whose references are right."""
@@ -90,109 +110,55 @@ class Symbols:
         return names.index(self.name) if self.name in names and 0 not in names else -1
 
 
-class Checked(NamedTuple):
-    """What is found of some series. Those that are valid and not kept are in none of the lists."""
+class Valid(NamedTuple):
+    """Those of some series that are valid. The others are to be parsed."""
 
-    kept: list[int]
-    """Places of valid series of metrics that are kept."""
-    ends: list[int]
-    """Where the sample of each ends and its metadata begin."""
+    places: Integers
+    """Which they are."""
     refs: Integers
     """Their label references, one after the other."""
     counts: Integers
     """How many references each has."""
-    others: list[int]
-    """Places of those that are to be parsed."""
+    kept: Flags
+    """Whether their metrics are kept."""
 
 
-class Layout(NamedTuple):
-    """Where the parts of some series are."""
-
-    data: Bytes
-    """All series, one after the other."""
-    starts: Integers
-    """Where each begins in the data."""
-    samples: Integers
-    """Where its sample begins in the data, behind its references."""
-    ends: Integers
-    """Where its sample ends, in bytes from its beginning."""
-    lengths: Integers
-    """Bytes of each."""
-
-
-def check(encoded: Sequence[bytes], symbols: Symbols) -> Checked:
-    """Check series at once.
+def check(layout: Layout, places: Integers, symbols: Symbols) -> Valid:
+    """Check usual series at once.
 
     Args:
-        encoded: The series; at least one.
-        symbols: Those of the request.
+        layout: Where their parts are.
+        places: Which of the series of the layout.
+        symbols: Those of the request, each once.
     """
-    layout = lay_out(encoded)
-    places = np.flatnonzero(have_usual_samples(layout))
-    places = places[have_usual_tails(encoded, layout, places, symbols)]
-    refs, counts = read_refs(layout.data, layout.starts[places] + 2, layout.samples[places])
+    starts = layout.starts[places] + 2
+    refs, counts = read_refs(layout.text.data, starts, starts + layout.sizes[places])
     right = counts % 2 == 0
     if refs.size and refs.max() >= symbols.count:
         right &= np.maximum.reduceat(refs, first_of(counts)) < symbols.count
     if not right.all():
         refs, counts, places = refs[np.repeat(right, counts)], counts[right], places[right]
     metrics = find_metrics(refs, counts, symbols)
-    kept = symbols.wanted[metrics] & (metrics > 0)
-    others = np.ones(len(encoded), np.bool_)
-    others[places[metrics > 0]] = False
-    return Checked(
-        places[kept].tolist(),
-        layout.ends[places[kept]].tolist(),
-        refs[np.repeat(kept, counts)],
-        counts[kept],
-        np.flatnonzero(others).tolist(),
-    )
+    valid = metrics > 0
+    if not valid.all():
+        refs, counts, places = refs[np.repeat(valid, counts)], counts[valid], places[valid]
+    return Valid(places, refs, counts, symbols.wanted[metrics[valid]])
 
 
-def lay_out(encoded: Sequence[bytes]) -> Layout:
-    """Find the only sample of each series, as if all were of the usual form."""
-    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    data = np.frombuffer(b"".join([*encoded, MARGIN]), np.uint8)
-    starts = first_of(lengths)
-    samples = starts + 2 + data[starts + 1]
-    ends = samples + 2 + data[samples + 1] - starts
-    return Layout(data, starts, samples, ends, lengths)
-
-
-def have_usual_samples(layout: Layout) -> Flags:
-    """Check which series begin with references and one sample of the usual form."""
-    data, starts, samples, ends, lengths = layout
-    sizes, announced, after = data[starts + 1], data[samples + 1], starts + ends
-    usual: Flags = (
-        (ends <= lengths) & (data[starts] == LABELS_TAG) & (sizes > 0) & (sizes < ONE_BYTE)
-    )
-    usual &= (data[samples - 1] < ONE_BYTE) & (data[samples] == SAMPLE_TAG)
-    # A value that ends as the head of a sample without one does is read by protobuf.
-    valued = (announced == VALUE_SIZE) & (data[samples + 2] == VALUE_TAG)
-    valued &= data[after - TIMESTAMP_SIZE - 1] != ZERO_SIZE
-    usual &= valued | (announced == ZERO_SIZE)
-    usual &= (data[after - TIMESTAMP_SIZE] == TIMESTAMP_TAG) & (data[after - 1] < ONE_BYTE)
-    for before in range(2, TIMESTAMP_SIZE):
-        usual &= data[after - before] >= ONE_BYTE
-    return usual
-
-
-def have_usual_tails(
-    encoded: Sequence[bytes], layout: Layout, places: Integers, symbols: Symbols
-) -> Flags:
-    """Check which of these series have nothing after the sample, or metadata with right references.
+def have_usual_tails(layout: Layout, symbols: Symbols) -> Flags:
+    """Check which usual series have nothing after the sample, or metadata with right references.
 
     Without a feature flag, all metadata that Prometheus sends are empty.
     """
-    ends = layout.ends[places]
-    sizes, after = layout.lengths[places] - ends, layout.starts[places] + ends
-    empty = (sizes == 2) & (layout.data[after] == METADATA_TAG) & (layout.data[after + 1] == 0)
-    usual: Flags = empty | (sizes == 0)
-    some = np.flatnonzero(sizes > 2)
-    usual[some] = [
-        symbols.has_metadata(encoded[place][end:])
-        for place, end in zip(places[some].tolist(), ends[some].tolist(), strict=True)
-    ]
+    ends, tails = layout.ends, layout.tails
+    empty = (tails == 2) & (layout.text.words[ends] & 0xFFFF == METADATA_TAG)
+    usual: Flags = empty | (tails == 0)
+    usual &= layout.usual
+    some = np.flatnonzero((tails > 2) & layout.usual)
+    if some.size:
+        text = layout.text.data.data
+        between = zip(ends[some].tolist(), (ends + tails)[some].tolist(), strict=True)
+        usual[some] = [symbols.has_metadata(bytes(text[start:end])) for start, end in between]
     return usual
 
 

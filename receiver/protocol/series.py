@@ -13,11 +13,11 @@ from receiver.rows.tables import Catalogue, Table
 
 NAME: Final = "__name__"
 
-Key: TypeAlias = bytes | str
+Key: TypeAlias = bytes
 """Labels on the wire: their bytes (1.0), or the symbols they refer to, joined (2.0)."""
 
-# No label has it, for it is no character that UTF-8 can encode.
-SEPARATOR: Final = "\udc80"
+SEPARATOR: Final = "\udcff"
+"""Stands for the byte 0xFF, which no text has in UTF-8 and no label of 1.0 begins with."""
 
 Filtered: TypeAlias = Literal[False]
 FILTERED: Final = False
@@ -99,7 +99,7 @@ class SeriesCache:
             InvalidSeriesError: its labels break the specification or a limit.
         """
         # The key holds all names and values, so a short one needs no count.
-        if len(key) * (1 if isinstance(key, bytes) else 4) > self._limits.max_label_set_size:
+        if len(key) > self._limits.max_label_set_size:
             check_size([text for label in labels for text in label], self._limits)
         by_name = check_labels(labels)
         fed = self._by_metric.get(by_name.pop(NAME), ())
@@ -158,14 +158,14 @@ class SeriesCache:
         return pair
 
 
-def join(texts: Iterable[str]) -> str:
+def join(texts: Iterable[str]) -> Key:
     """Make a key of label names and values in turn."""
-    return SEPARATOR.join(texts)
+    return SEPARATOR.join(["", *texts]).encode("utf-8", "surrogateescape")
 
 
 def text_size(key: Key) -> int:
     """Memory that the characters of a key take in strings, in bytes: at most four each."""
-    return getsizeof(key) if isinstance(key, str) else len(key) * (1 if key.isascii() else 4)
+    return len(key) * (1 if key.translate(None, b"\xff").isascii() else 4)
 
 
 def size_of(source: Source) -> int:

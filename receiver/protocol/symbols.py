@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import cached_property
 from sys import getsizeof
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -19,6 +20,7 @@ from receiver.rows.model import Series
 
 if TYPE_CHECKING:
     from receiver.protocol.sequences import Sequences
+    from receiver.rows.blocks import Block
 
 SYMBOL: Final = 4
 SERIES: Final = 5
@@ -32,6 +34,19 @@ MAX_REMEMBERED: Final = 256
 """Bytes of the label references or the metadata of one series."""
 
 
+class Ahead(NamedTuple):
+    """What is found of a message without splitting it."""
+
+    symbols: list[str]
+    """Its symbols, if nothing is left."""
+    taken: int
+    """How many series, the first ones, came in a known order."""
+    samples: list[Block]
+    """Samples of those that are kept."""
+    left: bytes
+    """The rest as a message, with all symbols."""
+
+
 class SymbolTable:
     """The symbols of a request, and what is known of series that refer to them.
 
@@ -42,8 +57,6 @@ class SymbolTable:
 
     def __init__(self, symbols: Sequence[str], encoded: bytes = b"") -> None:
         self.symbols = symbols
-        self.longest = max(map(len, symbols), default=0)
-        """Characters of the longest symbol."""
         self.returned = False
         """Whether it came again: only then it pays to learn what its references mean."""
         self._sequences: Sequences | None = None
@@ -56,10 +69,10 @@ class SymbolTable:
         self._own_size = text + SYMBOL_SIZE * len(symbols)
         self._learned_size = 0
 
-    @property
-    def distinct(self) -> bool:
-        """Whether no symbol is there twice, as it should be; of many this takes long."""
-        return len(set(self.symbols)) == len(self.symbols)
+    @cached_property
+    def longest(self) -> int:
+        """Characters of the longest symbol."""
+        return max(map(len, self.symbols), default=0)
 
     @property
     def size(self) -> int:

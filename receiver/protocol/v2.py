@@ -11,7 +11,7 @@ since then it stands in the sample; the receiver keeps neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
@@ -31,6 +31,7 @@ from receiver.protocol.series import (
 from receiver.protocol.symbols import (
     SERIES_TAG,
     SYMBOL_SIZE,
+    Ahead,
     SymbolTable,
     collect_symbols,
     readable_labels,
@@ -169,7 +170,6 @@ class Decoder:
             raise BadRequestError(
                 f"the body is not an io.prometheus.write.v2.Request: {error}"
             ) from error
-        self._forget()
         return tally.decoded()
 
     def _read(self, message: bytes, tally: Tally) -> Iterator[None]:
@@ -182,24 +182,41 @@ class Decoder:
                     self._tables[prefix] = self._tables.pop(prefix)
                     yield from self._read_returned(table, rest, list(frame.timeseries), tally)
                     return
-        frame = RequestFrame.FromString(message)
-        tally.check_size(SYMBOL_SIZE * len(frame.symbols))
-        symbols, encoded = list(frame.symbols), list(frame.timeseries)
-        tally.enter(len(encoded), known=bool(symbols or encoded))
-        check_symbols(message, symbols, tally)
-        yield from self._read_new(self._remember(message, symbols), encoded, tally)
+        yield from self._read_unlike(message, tally)
 
-    def _remember(self, message: bytes, symbols: list[str]) -> SymbolTable:
+    def _read_unlike(self, message: bytes, tally: Tally) -> Iterator[None]:
+        """Read a message whose symbols are new."""
+        symbols, taken, blocks, left = Ahead([], 0, [], message)
+        if self._checker is not None:
+            symbols, taken, blocks, left = self._checker.read_ahead(message)
+        encoded: list[bytes] = []
+        if left:
+            frame = RequestFrame.FromString(left)
+            symbols, encoded = list(frame.symbols), list(frame.timeseries)
+        tally.check_size(SYMBOL_SIZE * len(symbols))
+        total = taken + len(encoded)
+        tally.enter(total, known=bool(symbols or total))
+        check_symbols(message, symbols, tally)
+        tally.count(taken)
+        for block in blocks:
+            tally.keep_block(block)
+        if encoded:
+            yield
+            taken += yield from self._read_new(symbols, encoded, taken, tally)
+        if 2 * taken <= total:
+            self._remember(message, symbols)
+
+    def _remember(self, message: bytes, symbols: list[str]) -> None:
+        """Remember the symbols of a request: it may be one that repeats."""
         prefix = RequestFrame(symbols=symbols).SerializeToString()
-        table = SymbolTable(symbols, prefix)
         if symbols and len(prefix) <= MAX_TABLE_SIZE and message.startswith(prefix):
-            self._tables[prefix] = table
-        return table
+            self._tables[prefix] = SymbolTable(symbols, prefix)
+            self._forget()
 
     def _forget(self) -> None:
         """Forget the tables used longest ago, as far as they are too many or too large."""
         size = sum(table.size for table in self._tables.values())
-        while len(self._tables) > MAX_TABLES or size > self._series.size // 8:
+        while len(self._tables) > MAX_TABLES or size > self._series.size // 16:
             size -= self._tables.pop(next(iter(self._tables))).size
 
     def _read_returned(
@@ -221,28 +238,46 @@ class Decoder:
             yield
             unread = [(rest.place(start + place), batch[place]) for place in unfamiliar]
             yield from read_all(unread, reader, tally)
+        self._forget()
 
-    def _read_new(self, table: SymbolTable, encoded: list[bytes], tally: Tally) -> Iterator[None]:
-        """Read the series of a request whose symbols are new."""
-        reader = Reader(table, tally)
-        if len(encoded) < FEW or not table.distinct:
-            yield from read_all(enumerate(encoded), reader, tally)
-            return
+    def _read_new(
+        self, symbols: list[str], encoded: list[bytes], first: int, tally: Tally
+    ) -> Generator[None, None, int]:
+        """Read series of a request whose symbols are new.
+
+        Args:
+            symbols: All symbols of the request.
+            encoded: The series, the last ones of the request.
+            first: How many come before them.
+            tally: That of the request.
+
+        Returns:
+            How many of them came in a known order.
+        """
+        reader = Reader(SymbolTable(symbols), tally)
+        if len(encoded) < FEW:
+            yield from read_all(enumerate(encoded, first), reader, tally)
+            return 0
         checker = self._open_checker()
-        symbols = checker.open(table.symbols)
+        page, total = checker.open(symbols), 0
         for start, batch in batches(encoded, CHECKED_AT_ONCE):
-            samples, unread = checker.read(symbols, batch)
-            tally.count(len(batch) - len(unread))
-            tally.keep(samples)
+            found = checker.read(page, batch)
+            tally.count(len(batch) - len(found.unread))
+            tally.keep(found.samples)
+            for block in found.blocks:
+                tally.keep_block(block)
+            total += found.known
             yield
-            yield from read_all([(start + place, batch[place]) for place in unread], reader, tally)
+            places = ((first + start + place, batch[place]) for place in found.unread)
+            yield from read_all(places, reader, tally)
+        return total
 
     def _open_checker(self) -> Checker:
         if self._checker is None:
             # numpy takes 0.1 s to load, and only senders of 2.0 need it.
             from receiver.protocol.checking import Checker  # noqa: PLC0415
 
-            self._checker = Checker(self._series, self._limits, self._timestamps)
+            self._checker = Checker(self._series, self._limits)
         return self._checker
 
     def _read_large(self, message: bytes, tally: Tally) -> Iterator[None]:

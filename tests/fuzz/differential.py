@@ -11,11 +11,13 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import product
+from random import Random
 from typing import Final, NamedTuple
 from unittest.mock import patch
 
 from receiver.errors import BadRequestError
-from receiver.protocol import reading, sequences, strips, symbols, v1, v2, wire
+from receiver.protocol import ahead, orders, reading, sequences, strips, symbols, v1, v2, wire
+from receiver.protocol.generated.remote_write_v2_pb2 import Exemplar, Request, TimeSeries
 from receiver.protocol.series import SeriesCache
 from receiver.rows.tables import Catalogue
 from tests.fuzz.mutations import V1, V2, Mutator, Schema
@@ -44,6 +46,8 @@ class Version(NamedTuple):
     read: Callable[[bytes, Catalogue], Meaning | None]
     schema: Schema
     originals: list[bytes]
+    rename: Callable[[bytes, int], bytes]
+    """Returns the same request with its symbols in another order."""
 
 
 def older_requests() -> list[bytes]:
@@ -78,9 +82,27 @@ def newer_requests() -> list[bytes]:
     return [*found, request.encoded()]
 
 
+def with_other_symbols(message: bytes, seed: int) -> bytes:
+    """Return the same request of 2.0 with its symbols in another order, among others."""
+    request = Request.FromString(message)
+    texts = [*request.symbols[1:], *(f"other {number}" for number in range(seed % 3 * 70))]
+    Random(seed).shuffle(texts)
+    refs = {text: ref for ref, text in enumerate(texts, 1)} | {"": 0}
+    new = [refs[text] for text in request.symbols]
+    for one in request.timeseries:
+        holders: list[TimeSeries | Exemplar] = [one, *one.exemplars]
+        for holder in holders:
+            holder.labels_refs[:] = [new[ref] for ref in holder.labels_refs]
+        if one.HasField("metadata"):
+            one.metadata.help_ref = new[one.metadata.help_ref]
+            one.metadata.unit_ref = new[one.metadata.unit_ref]
+    request.symbols[:] = ["", *texts]
+    return request.SerializeToString()
+
+
 VERSIONS: Final = {
-    "1.0": Version(v1.Decoder, read_older, V1, older_requests()),
-    "2.0": Version(v2.Decoder, read_newer, V2, newer_requests()),
+    "1.0": Version(v1.Decoder, read_older, V1, older_requests(), lambda one, _: one),
+    "2.0": Version(v2.Decoder, read_newer, V2, newer_requests(), with_other_symbols),
 }
 
 
@@ -130,6 +152,12 @@ def few_at_once() -> Iterator[None]:
         patch.object(sequences, "TRIES", 6),
         patch.object(sequences, "MAX_PAUSE", 1),
         patch.object(strips, "BLOCK", 16),
+        patch.object(ahead, "MIN_SIZE", 1),
+        patch.object(ahead, "MAX_PAUSE", 0),
+        patch.object(orders, "DISTANCE", 2),
+        patch.object(orders, "STRAYS", 2),
+        patch.object(orders, "LEAST", 2),
+        patch.object(orders, "MAX_PAUSE", 0),
     ):
         yield
 
@@ -146,16 +174,28 @@ def decode_mutations(version: Version, mutations: int, seed: int, catalogue: Cat
         cold = version.decoder(SeriesCache(catalogue, CACHE_SIZE))
         # It knows the series, but not the symbols.
         fresh = version.decoder(cache)
+        ordered = knowing_order(version, cache, original, seed)
         for kind, decoder in (
             ("cold", cold),
             ("again", cold),
             ("fresh", fresh),
+            ("ordered", ordered),
             ("warm", warm),
             ("warmer", warm),
         ):
             assert read(decoder, mutation) == expected, (kind, original.hex(), mutation.hex())
         with small_parts(warm):
             assert read(warm, mutation) == expected, ("parts", original.hex(), mutation.hex())
+
+
+def knowing_order(
+    version: Version, cache: SeriesCache, original: bytes, seed: int
+) -> v1.Decoder | v2.Decoder:
+    """Return a decoder that knows the order of a request's series, but not its symbols."""
+    decoder = version.decoder(cache)
+    for turn in range(2):
+        decoder.decode(version.rename(original, seed + turn))
+    return decoder
 
 
 def read(decoder: v1.Decoder | v2.Decoder, message: bytes) -> Meaning | None:

@@ -154,7 +154,7 @@ class Receivers:
         number = generator.randrange(len(self.stores))
         cache, samples = self._caches[number], list[Sample]()
         for metric, labels, timestamp, value in request:
-            key = json.dumps([metric, labels])
+            key = json.dumps([metric, labels]).encode()
             series = cache.find(key)
             if series is None:
                 series = cache.add(key, [(NAME, metric), *labels])

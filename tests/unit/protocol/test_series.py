@@ -456,7 +456,7 @@ def test_a_label_set_has_at_most_so_many_bytes(text: str, kind: str) -> None:
     labels = [("__name__", STATUS), ("path", text)]
     texts = [text for label in labels for text in label]
     size = sum(len(text.encode()) for text in texts)
-    key: str | bytes = "".join(texts).encode() if kind == "bytes" else join(texts)
+    key = "".join(texts).encode() if kind == "bytes" else join(texts)
     allowing, refusing = (
         SeriesCache(KEPT, 2**20, Limits(max_label_set_size=limit)) for limit in (size, size - 1)
     )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
 from receiver.protocol import columns, v1, v2
+from receiver.protocol.columns import Symbols
 from receiver.protocol.generated.remote_write_v2_pb2 import (
     BucketSpan,
     Histogram,
@@ -25,7 +26,6 @@ from receiver.protocol.generated.remote_write_v2_pb2 import (
     TimeSeries,
 )
 from receiver.protocol.series import SeriesCache
-from receiver.protocol.symbols import SymbolTable
 from receiver.protocol.v2 import Decoder
 from receiver.rows.columns import CODE
 from receiver.rows.model import Labels
@@ -316,14 +316,14 @@ def test_symbols_too_long_to_be_remembered() -> None:
 
 
 def test_tables_are_remembered_in_bounded_memory() -> None:
-    used = decoder(size=2**19)
+    used = decoder(size=2**20)
     for number in range(20):
         symbols = ["", *(f"{number} {other}" for other in range(300))]
         for _ in range(3):
             request = Request2(symbols)
             request.add(STATUS, (1.0, NOW))
             assert meaning(used, request.encoded()) == plain_meaning(request.encoded())
-            assert sum(table.size for table in used._tables.values()) <= 2**19 // 8
+            assert sum(table.size for table in used._tables.values()) <= 2**20 // 16
     assert 1 < len(used._tables) < 5
 
 
@@ -612,7 +612,7 @@ def test_the_symbols_of_a_large_message_are_not_compared_at_once() -> None:
     used = decoder()
     used.whole = 0
     message = rolling(1)
-    with patch.object(SymbolTable, "distinct", property(lambda _: pytest.fail("compared"))):
+    with patch.object(Symbols, "distinct", property(lambda _: pytest.fail("compared"))):
         assert meaning(used, message) == plain_meaning(message)
 
 

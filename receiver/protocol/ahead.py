@@ -1,0 +1,141 @@
+"""Reads series of 2.0 that come in a known order without splitting the message.
+
+Only where the order does not go on as it is known the rest of the message is split by protobuf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final, TypeAlias
+
+from receiver.protocol.columns import Symbols, have_usual_tails
+from receiver.protocol.layout import Text
+from receiver.protocol.orders import DISTANCE, Orders
+from receiver.protocol.predicting import contents, find_zeros, open_symbols, predict
+from receiver.protocol.runs import Run
+from receiver.protocol.symbols import Ahead
+from receiver.protocol.vocabulary import Codes, Numbers
+from receiver.rows.blocks import Block
+
+OpenSymbols: TypeAlias = Callable[[list[str]], tuple[Symbols, Numbers, Codes]]
+"""Prepares the symbols of a request; returns them, their numbers, and how it refers to them."""
+
+MIN_SIZE: Final = 4096
+"""Bytes of a message below which it takes less to split it."""
+MAX_PAUSE: Final = 15
+"""Messages that are split at once after others whose series were not where they were expected."""
+AT_ONCE: Final = 2048
+"""Series that are looked for at once, at some KiB of memory each."""
+TRIES: Final = 6
+"""Orders that a message is compared with until it is split."""
+
+
+class AheadReader:
+    """Reads the first series of messages, as long as they come in a known order.
+
+    Args:
+        orders: Those that are known.
+        opens: Prepares the symbols of a message.
+    """
+
+    def __init__(self, orders: Orders, opens: OpenSymbols) -> None:
+        self._orders = orders
+        self._open = opens
+        self._pause = self._paused = 0
+
+    def read(self, message: bytes) -> Ahead:
+        """Read as many series as can be without splitting the message."""
+        if self._paused or len(message) < MIN_SIZE or not self._orders:
+            self._paused -= bool(self._paused)
+            return Ahead([], 0, [], message)
+        texts, start = open_symbols(message)
+        if not start:
+            return Ahead([], 0, [], message)
+        reading = Reading(message[start:], *self._open(texts))
+        self._take_all(reading)
+        if 2 * reading.at < reading.size:
+            self._pause = self._paused = min(2 * self._pause + 1, MAX_PAUSE)
+        else:
+            self._pause = 0
+        left = reading.left()
+        return Ahead(texts, reading.taken, reading.samples, left and message[:start] + left)
+
+    def _take_all(self, reading: Reading) -> None:
+        before: Run | None = None
+        for _ in range(TRIES):
+            if reading.at == reading.size:
+                break
+            run, place = self._orders.locate(reading.following(), reading.numbers)
+            if run is None:
+                break
+            if before and not place:
+                run, place = self._orders.connect(before, run)
+            first = place
+            place = reading.take(run, place)
+            if place == first:
+                break
+            before = run if place == len(run) else None
+
+
+class Reading:
+    """Reads the series of a message, from the first one on.
+
+    Args:
+        message: The message without its symbols.
+        symbols: These.
+        numbers: Those of the symbols, 0 for a symbol without one.
+        codes: How the message refers to them, by their numbers.
+    """
+
+    def __init__(self, message: bytes, symbols: Symbols, numbers: Numbers, codes: Codes) -> None:
+        self._message = message
+        self._symbols = symbols
+        self._codes = codes
+        self._text = Text(message)
+        self._zeros = find_zeros(self._text)
+        self.numbers = numbers
+        """Those of the symbols of the message."""
+        self.at = 0
+        """Where the next series begins."""
+        self.size = len(message)
+        """Where the message ends."""
+        self.taken = 0
+        """How many series were read."""
+        self.samples: list[Block] = []
+        """Samples of the kept ones."""
+
+    def following(self) -> Iterator[bytes]:
+        """Yield the first few series that were not read."""
+        return islice(contents(self._message, self.at), DISTANCE)
+
+    def left(self) -> bytes:
+        """Return what was not read."""
+        return self._message[self.at :]
+
+    def take(self, run: Run, place: int) -> int:
+        """Read the series that are those of a run from a place on; return the place behind them."""
+        end = place
+        while end < len(run) and self.at < self.size:
+            guess = min(len(run) - end, 1 + int((self.size - self.at) / run.mean), AT_ONCE)
+            count = self._take(run, end, guess)
+            end += count
+            if count < guess:
+                break
+        return end
+
+    def _take(self, run: Run, place: int, guess: int) -> int:
+        expected = run.expect(self._codes, place, guess)
+        tails = run.tails[place : place + guess]
+        layout, right, ends = predict(self._text, self._zeros, self.at, expected, tails)
+        right &= have_usual_tails(layout, self._symbols)
+        right &= expected.first(len(ends)).compare(layout, 0)
+        count = len(right) if right.all() else int(right.argmin())
+        if count:
+            run.used = True
+            block = run.samples(layout, 0, place, right[:count])
+            if block is not None:
+                self.samples.append(block)
+            self.at = int(ends[count - 1])
+            self.taken += count
+        return count

@@ -1,0 +1,107 @@
+"""Finds series of a 2.0 message where a run says that they are, without splitting the message.
+
+How long each series is follows from what is expected of it, but for a value of zero, which senders
+leave out. Where that was done is seen in the bytes. All that is found is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from receiver.protocol.arrays import Bytes, Flags, Integers, first_of
+from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame
+from receiver.protocol.layout import Layout, Text, lay_out
+from receiver.protocol.runs import Expected
+from receiver.protocol.samples import DOUBLE, HEAD, LABELS_TAG, TIMESTAMP_SIZE, ZERO_HEAD
+from receiver.protocol.symbols import SERIES_TAG
+from receiver.protocol.vocabulary import CODES
+from receiver.protocol.wire import ONE_BYTE
+
+LEFT_OUT: Final = 1 + DOUBLE.size
+"""Bytes of a value with its tag."""
+FRAME: Final = 2 + len(HEAD) + DOUBLE.size + TIMESTAMP_SIZE
+"""Bytes of a series beside its references and what comes after its sample."""
+ZERO_WORD: Final = int.from_bytes(ZERO_HEAD[:2], "little")
+
+GUESSES: Final = 4
+"""Places where symbols may end that are tried."""
+
+
+def find_zeros(text: Text) -> Integers:
+    """Return where samples without a value begin, and what looks like one."""
+    found = np.flatnonzero(text.pairs == ZERO_WORD)
+    zeros: Integers = found[text.data[found + 2] == ZERO_HEAD[2]]
+    return zeros
+
+
+def predict(
+    text: Text, zeros: Integers, at: int, expected: Expected, tails: Bytes
+) -> tuple[Layout, Flags, Integers]:
+    """Find series that come one after the other, as far as they do not reach beyond the text.
+
+    Args:
+        text: What holds them, each with its tag and its length.
+        zeros: Where samples without a value may begin.
+        at: Where the first series begins.
+        expected: What they are.
+        tails: Bytes after the sample of each.
+
+    Returns:
+        Where their parts are; whether the tag and the length of each are right; where each ends.
+    """
+    # As if no value were left out.
+    lengths = expected.sizes + FRAME + tails
+    widths = 2 + (lengths >= ONE_BYTE)
+    fields = first_of(lengths + widths) + at
+    samples = fields + widths + 2 + expected.sizes
+    zeros = zeros[zeros.searchsorted(at) :]
+    moved = zeros + LEFT_OUT * np.arange(len(zeros))
+    moved = moved[: moved.searchsorted(samples[-1], "right")]
+    places = samples.searchsorted(moved)
+    zero = np.zeros(len(samples), np.int64)
+    zero[places[samples[places] == moved]] = LEFT_OUT
+    fields -= first_of(zero)
+    lengths -= zero
+    ends = fields + widths + lengths
+    count = int(ends.searchsorted(text.size, "right"))
+    fields, lengths, widths = fields[:count], lengths[:count], widths[:count]
+    codes = CODES[lengths]
+    differ = text.pairs[fields + 1] ^ codes
+    right: Flags = (text.data[fields] == SERIES_TAG[0]) & (differ & 0xFF == 0)
+    right &= (widths == 2) | (differ == 0) & (lengths >= ONE_BYTE)
+    return lay_out(text, fields + widths, lengths), right, ends[:count]
+
+
+def open_symbols(message: bytes) -> tuple[list[str], int]:
+    """Read the symbols of a message that come before its first series.
+
+    Returns:
+        The symbols, and where they end; none if that is not found at once.
+    """
+    end = 0
+    for _ in range(GUESSES):
+        end = message.find(SERIES_TAG, end + 1)
+        if end < 0:
+            break
+        if LABELS_TAG in message[end + 2 : end + 4]:
+            try:
+                frame = RequestFrame.FromString(message[:end])
+            except DecodeError:
+                continue  # within a symbol, or the message is none
+            if not frame.timeseries:
+                return list(frame.symbols), end
+    return [], 0
+
+
+def contents(message: bytes, at: int) -> Iterator[bytes]:
+    """Yield series that come one after the other, as long as there are any."""
+    while message.startswith(SERIES_TAG, at) and len(message) > at + 2:
+        size, start = message[at + 1], at + 2
+        if size >= ONE_BYTE:
+            size, start = size & 0x7F | message[at + 2] << 7, at + 3
+        at = start + size
+        yield message[start:at]

@@ -1,0 +1,87 @@
+"""Numbers the symbols of 2.0 requests, so that a symbol is known again in other requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from sys import getsizeof
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from receiver.protocol.arrays import Integers
+from receiver.protocol.series import ENTRY_SIZE
+from receiver.protocol.wire import ONE_BYTE
+
+Numbers: TypeAlias = NDArray[np.int32]
+"""Numbers of symbols. No symbol has the number 0."""
+Codes: TypeAlias = NDArray[np.uint16]
+"""References as they are encoded: one byte, or two of which the first one counts least."""
+
+MAX_CODES: Final = 1 << 14
+"""References of one or two bytes."""
+ABSENT: Final = 0xFFFF
+"""Is no code of a reference."""
+
+
+def encode_refs() -> Codes:
+    """Encode all references of one or two bytes."""
+    refs = np.arange(MAX_CODES)
+    two = refs & 0x7F | ONE_BYTE | refs >> 7 << 8
+    return np.where(refs < ONE_BYTE, refs, two).astype(np.uint16)
+
+
+CODES: Final = encode_refs()
+
+
+class Vocabulary:
+    """Gives numbers to symbols that hold over many requests, until all are forgotten."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._codes: Codes = np.full(1024, ABSENT, np.uint16)
+        self.size = 0
+        """Memory that it takes, in bytes."""
+
+    def find(self, symbols: Sequence[str]) -> Numbers:
+        """Return the number of each symbol, 0 for one that has none."""
+        return np.fromiter(map(self._numbers.get, symbols, repeat(0)), np.int32, len(symbols))
+
+    def add(self, symbols: Sequence[str], numbers: Numbers, refs: Integers) -> None:
+        """Give those symbols numbers that have none.
+
+        Args:
+            symbols: Those of a request.
+            numbers: Those of the symbols, to which new ones are added.
+            refs: Which of the symbols are to have numbers.
+        """
+        used = np.zeros(len(symbols), np.bool_)
+        used[refs] = True
+        for ref in np.flatnonzero(used & (numbers == 0)).tolist():
+            text = symbols[ref]
+            numbers[ref] = number = self._numbers.setdefault(text, len(self._numbers) + 1)
+            if number == len(self._numbers):
+                self.size += ENTRY_SIZE + self._codes.itemsize + getsizeof(text)
+
+    def encode(self, numbers: Numbers) -> Codes:
+        """Return how a request refers to each symbol, by the symbols' numbers.
+
+        What is returned holds until this is called again.
+
+        Args:
+            numbers: Those of the symbols of the request, 0 for those that have none.
+        """
+        if len(self._numbers) >= len(self._codes):
+            self._codes = np.empty(2 * len(self._numbers), np.uint16)
+        self._codes.fill(ABSENT)
+        numbers = numbers[:MAX_CODES]
+        self._codes[numbers] = CODES[: len(numbers)]
+        self._codes[0] = ABSENT
+        return self._codes
+
+    def clear(self) -> None:
+        """Forget all symbols."""
+        self._numbers.clear()
+        self._codes = self._codes[:1024].copy()
+        self.size = 0
