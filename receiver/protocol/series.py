@@ -32,7 +32,7 @@ MAX_PAIR_SIZE: Final = 256
 # Bytes of memory, beside that of strings.
 ENTRY_SIZE: Final = 120
 SERIES_SIZE: Final = 96
-SOURCE_SIZE: Final = 440
+SOURCE_SIZE: Final = 400
 SLOT_SIZE: Final = 8
 PAIR_SIZE: Final = 80
 LABEL_SIZE: Final = 208
