@@ -200,8 +200,8 @@ class Decoder:
         tally.count(taken)
         for block in blocks:
             tally.keep_block(block)
+        yield
         if encoded:
-            yield
             taken += yield from self._read_new(symbols, encoded, taken, tally)
         if 2 * taken <= total:
             self._remember(message, symbols)

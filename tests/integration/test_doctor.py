@@ -219,7 +219,7 @@ FAULTS = [
         "END $$",
         "connections",
         Level.PROBLEM,
-        "3 connections are left, a receiver takes up to 4",
+        "3 connections are left, a receiver takes up to 5",
     ),
 ]
 

@@ -165,6 +165,9 @@ class GroupCommit:
                 self._waiting.clear()
         if gathering.batch:
             await self._commit(gathering)
+        else:
+            # All was left to the next batch, which its requests wait for, too.
+            gathering.committed.set_result(None)
 
     async def _wait_for_others(self) -> None:
         await self._wait_while(self._is_small, LONGEST_GROWTH)

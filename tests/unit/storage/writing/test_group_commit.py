@@ -351,6 +351,25 @@ async def test_a_lone_sample_is_not_passed_on_for_ever(opened: Opens, writes: Wr
     assert len(writes.contents) <= PASSES + 3
 
 
+async def test_a_sample_that_comes_again_and_again_is_not_waited_for_for_ever(
+    opened: Opens, writes: Writes
+) -> None:
+    """One that may be passed on takes along one that may not, and leaves an empty batch behind."""
+    writes.gate.clear()
+    async with opened(delay=timedelta(milliseconds=1)) as group_commit:
+        others = [asyncio.create_task(group_commit.store(pair(1)))]
+        await settle()
+        lone = [asyncio.create_task(group_commit.store([status()]))]
+        writes.gate.set()
+        for number in range(2, PASSES + 6):
+            others.append(asyncio.create_task(group_commit.store(pair(number))))
+            lone.append(asyncio.create_task(group_commit.store([status()])))
+            await settle()
+            await asyncio.wait(others)
+        for task in lone:
+            assert await outcome(task) == Outcomes(accepted=1)
+
+
 async def test_a_lone_sample_that_was_passed_on_learns_that_its_own_commit_failed(
     opened: Opens, writes: Writes, traffic: Traffic
 ) -> None:
