@@ -13,6 +13,7 @@ from receiver.protocol.columns import Symbols, have_usual_tails
 from receiver.protocol.layout import Text
 from receiver.protocol.orders import DISTANCE, Orders
 from receiver.protocol.predicting import contents, find_zeros, open_symbols, predict
+from receiver.protocol.remembered import Pause
 from receiver.protocol.runs import Run
 from receiver.protocol.symbols import Ahead
 from receiver.protocol.vocabulary import Codes, Numbers
@@ -42,12 +43,11 @@ class AheadReader:
     def __init__(self, orders: Orders, opens: OpenSymbols) -> None:
         self._orders = orders
         self._open = opens
-        self._pause = self._paused = 0
+        self._pause = Pause()
 
     def read(self, message: bytes) -> Ahead:
         """Read as many series as can be without splitting the message."""
-        if self._paused or len(message) < MIN_SIZE or not self._orders:
-            self._paused -= bool(self._paused)
+        if self._pause.waits() or len(message) < MIN_SIZE or not self._orders:
             return Ahead([], 0, [], message)
         texts, start = open_symbols(message)
         if not start:
@@ -55,9 +55,9 @@ class AheadReader:
         reading = Reading(message[start:], *self._open(texts))
         self._take_all(reading)
         if 2 * reading.at < reading.size:
-            self._pause = self._paused = min(2 * self._pause + 1, MAX_PAUSE)
+            self._pause.lengthen(MAX_PAUSE)
         else:
-            self._pause = 0
+            self._pause.shorten()
         left = reading.left()
         return Ahead(texts, reading.taken, reading.samples, left and message[:start] + left)
 

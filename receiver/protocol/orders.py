@@ -7,13 +7,13 @@ cuts them into requests. Here each request may have symbols of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from random import randrange
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from receiver.protocol.arrays import Flags
 from receiver.protocol.layout import Layout
+from receiver.protocol.remembered import Pause, Remembered
 from receiver.protocol.runs import Run
 from receiver.protocol.samples import LABELS_TAG
 from receiver.protocol.vocabulary import MAX_CODES, Codes, Numbers
@@ -60,15 +60,6 @@ class Piece(NamedTuple):
     length: int
 
 
-class Learned(NamedTuple):
-    """What is remembered of a run."""
-
-    places: dict[bytes, int]
-    """Where some of its series are, by the numbers of their symbols."""
-    size: int
-    """Memory that it takes, in bytes."""
-
-
 class Orders:
     """The orders in which series came before.
 
@@ -78,16 +69,18 @@ class Orders:
 
     def __init__(self, size: int) -> None:
         self._most = size
-        self._learned: dict[Run, Learned] = {}
-        # Where some of their series are, by the numbers of their symbols.
-        self._places: dict[bytes, tuple[Run, int]] = {}
-        self._pause = self._paused = 0
-        self.size = 0
+        # Some of their series by the numbers of their symbols.
+        self._runs: Remembered[Run] = Remembered(size, PLACE_SIZE)
+        self._pause = Pause()
+
+    @property
+    def size(self) -> int:
         """Memory taken, in bytes."""
+        return self._runs.size
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return bool(self._learned)
+        return bool(self._runs)
 
     def read(
         self, layout: Layout, encoded: Sequence[bytes], numbers: Numbers, codes: Codes
@@ -123,7 +116,7 @@ class Orders:
             most = total if count == len(same) else max(LEAST, 4 * count)
         flags &= layout.usual
         if 2 * np.count_nonzero(flags) > total:
-            self._pause = 0
+            self._pause.shorten()
         found = [
             run.samples(layout, start, place, flags[start : start + length])
             for start, run, place, length in pieces
@@ -135,7 +128,7 @@ class Orders:
         for ahead, data in enumerate(encoded):
             refs = read_refs(data)
             if refs and max(refs) < len(numbers):
-                run, place = self._places.get(numbers[refs].tobytes(), (None, -1))
+                run, place = self._runs.find(numbers[refs].tobytes())
                 if place >= ahead:
                     return run, place - ahead
         return None, 0
@@ -146,11 +139,11 @@ class Orders:
         Returns:
             The run that begins with, or is, the second, and the place of that in it.
         """
-        sizes = self._learned[first].size + self._learned[second].size
+        sizes = sum(self._runs.learned[run].size for run in (first, second))
         if first is second or len(first) + len(second) > MOST_SERIES or 4 * sizes > self._most:
             return second, 0
-        self._forget(first)
-        self._forget(second)
+        self._runs.forget(first)
+        self._runs.forget(second)
         run = first.followed_by(second)
         self.learn(run)
         return run, len(first)
@@ -165,51 +158,26 @@ class Orders:
         """
         if left * STRANGE <= total or symbols > MAX_CODES:
             return False
-        waits = self._paused > 0
-        self._paused -= waits
-        return not waits
+        return not self._pause.waits()
 
     def learn(self, run: Run) -> None:
         """Remember the order of series."""
         some = {*range(0, len(run), DISTANCE), len(run) - 1}
         places = {key: place for place in some if (key := run.key(place))}
-        size = run.size + sum(map(len, places)) + PLACE_SIZE * len(places)
-        if size > self._most:
-            return
-        self.size += size
-        while self.size > self._most:
-            # Not the oldest, which is the next to come: then none would stay until it comes again.
-            self._evict(list(self._learned)[randrange(len(self._learned))])  # noqa: S311  no secret
-        self._learned[run] = Learned(places, size)
-        self._places.update({key: (run, place) for key, place in places.items()})
-
-    def _evict(self, run: Run) -> None:
-        if not run.used:
-            self._wait()
-        self._forget(run)
+        for forgotten in self._runs.add(run, places):
+            if not forgotten.used:
+                # To learn it was of no use.
+                self._pause.lengthen(MAX_PAUSE)
 
     def _give_up(self, runs: Iterable[Run]) -> None:
         """Forget runs from which a request varies."""
         for run in set(runs):
-            self._forget(run)
-        self._wait()
-
-    def _wait(self) -> None:
-        """Learn less often: what was learned was of no use."""
-        self._pause = self._paused = min(2 * self._pause + 1, MAX_PAUSE)
-
-    def _forget(self, run: Run) -> None:
-        places, size = self._learned.pop(run)
-        self.size -= size
-        for key in places:
-            if self._places.get(key, (None, 0))[0] is run:
-                del self._places[key]
+            self._runs.forget(run)
+        self._pause.lengthen(MAX_PAUSE)
 
     def clear(self) -> None:
         """Forget all."""
-        self._learned.clear()
-        self._places.clear()
-        self.size = 0
+        self._runs.clear()
 
 
 def count_before_strays(same: Flags) -> int:

@@ -8,12 +8,12 @@ it takes to look each series up.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from random import randrange
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from receiver.protocol.limits import MIB
+from receiver.protocol.remembered import Pause, Remembered
 from receiver.protocol.samples import LABELS_TAG
 from receiver.protocol.series import Filtered
 from receiver.protocol.strips import Strip, Text
@@ -125,15 +125,6 @@ class Reading:
         )
 
 
-class Learned(NamedTuple):
-    """A strip, and where some of its series are in it, by their labels."""
-
-    strip: Strip
-    places: dict[bytes, int]
-    size: int
-    """Memory that both take, in bytes."""
-
-
 class Sequences:
     """The orders in which series came before.
 
@@ -144,18 +135,19 @@ class Sequences:
 
     def __init__(self, tag: bytes, size: int) -> None:
         self._tag = tag
-        self._most = size
-        self._learned: list[Learned] = []
-        # Where some of their series are: in which strip, at what place.
-        self._places: dict[bytes, tuple[Strip, int]] = {}
-        self._pause = self._paused = 0
-        self.size = 0
+        # Some of their series by their labels.
+        self._strips: Remembered[Strip] = Remembered(size, PLACE_SIZE)
+        self._pause = Pause()
+
+    @property
+    def size(self) -> int:
         """Memory taken, in bytes."""
+        return self._strips.size
 
     def read(self, message: bytes) -> Rest:
         """Read the series that come in a known order, each with one sample of the usual form."""
         nothing = Rest(message, [], 0, [], 0, 0)
-        if not self._learned or len(message) < MIN_SIZE:
+        if not self._strips or len(message) < MIN_SIZE:
             return nothing
         reading = Reading(message)
         strip, place = self._locate(message, 0)
@@ -174,16 +166,16 @@ class Sequences:
                 strip, place = self._locate(message, reading.at)
         rest = reading.rest()
         if 2 * len(rest.message) < len(message):
-            self._pause = 0
+            self._pause.shorten()
         return rest
 
     def _give_up(self, strips: Collection[Strip]) -> None:
         """Forget strips from which a message varies."""
-        for learned in [one for one in self._learned if one.strip in strips]:
-            self._forget(learned)
+        for strip in strips:
+            self._strips.forget(strip)
         if all(strip.written_out for strip in strips):
             # It is not only that values become zero: the sender may have no order at all.
-            self._pause = self._paused = min(2 * self._pause + 1, MAX_PAUSE)
+            self._pause.lengthen(MAX_PAUSE)
 
     def _locate(self, message: bytes, at: int) -> tuple[Strip | None, int]:
         """Return in which strip the series that begins here came before, and at what place."""
@@ -193,7 +185,7 @@ class Sequences:
                     break
                 start = at + 2 + (message[at + 1] >= ONE_BYTE)
                 labels = message[start : end_of_labels(message, start)]
-                strip, place = self._places.get(labels, (None, -1))
+                strip, place = self._strips.find(labels)
                 if place >= ahead:
                     return strip, place - ahead
                 at = end_of_field(message, at)
@@ -221,8 +213,7 @@ class Sequences:
         few = len(encoded) * STRANGE <= rest.taken + len(encoded)
         if few or len(message) < MIN_SIZE or None in found:
             return
-        if self._paused:
-            self._paused -= 1
+        if self._pause.waits():
             return
         try:
             strip = Strip(message, encoded, sizes[first:], found, written_out=rest.varies)
@@ -230,28 +221,11 @@ class Sequences:
             return
         some = {*range(0, len(encoded), DISTANCE), len(encoded) - 1}
         places = {encoded[place][: end_of_labels(encoded[place], 0)]: place for place in some}
-        size = strip.size + sum(map(len, places)) + PLACE_SIZE * len(places)
-        if size > min(self._most, MAX_STRIP_SIZE):
-            return
-        self.size += size
-        while self.size > self._most:
-            # Not the oldest, which is the next to come: then none would stay until it comes again.
-            self._forget(self._learned[randrange(len(self._learned))])  # noqa: S311  no secret
-        self._learned.append(Learned(strip, places, size))
-        self._places.update({labels: (strip, place) for labels, place in places.items()})
-
-    def _forget(self, learned: Learned) -> None:
-        self._learned.remove(learned)
-        self.size -= learned.size
-        for labels in learned.places:
-            if self._places.get(labels, (None, 0))[0] is learned.strip:
-                del self._places[labels]
+        self._strips.add(strip, places, MAX_STRIP_SIZE)
 
     def clear(self) -> None:
         """Forget all."""
-        self._learned.clear()
-        self._places.clear()
-        self.size = 0
+        self._strips.clear()
 
 
 def end_of_labels(data: bytes, start: int) -> int:

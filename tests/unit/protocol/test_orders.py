@@ -119,9 +119,9 @@ def test_runs_that_follow_one_another_become_one() -> None:
             check(used, message_of(range(first, first + 20), later=100 * later + first))
     assert used._checker
     known = used._checker._orders
-    assert sorted(map(len, known._learned)) == [20] * 5
+    assert sorted(map(len, known._runs.learned)) == [20] * 5
     assert taken(used, message_of(range(10, 95), later=1000)) == (85, 0)
-    assert sorted(map(len, known._learned)) == [100]
+    assert sorted(map(len, known._runs.learned)) == [100]
     assert taken(used, message_of(range(100), later=1001)) == (100, 0)
 
 
@@ -353,12 +353,12 @@ def test_orders_are_remembered_in_bounded_memory() -> None:
         assert used._checker is None or used._checker._orders.size <= 2**19 // 16
     assert used._checker
     known = used._checker._orders
-    assert known._places
-    held = {key for learned in known._learned.values() for key in learned.places}
-    assert set(known._places) <= held
-    assert known.size == sum(learned.size for learned in known._learned.values())
+    assert known._runs.places
+    held = {key for learned in known._runs.learned.values() for key in learned.places}
+    assert set(known._runs.places) <= held
+    assert known.size == sum(learned.size for learned in known._runs.learned.values())
     known.clear()
-    assert (known.size, known._places, known._learned) == (0, {}, {})
+    assert (known.size, known._runs.places, known._runs.learned) == (0, {}, {})
 
 
 def random_order(numbers: Sequence[int], seed: int) -> list[int]:

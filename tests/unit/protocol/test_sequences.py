@@ -188,12 +188,12 @@ def test_orders_are_remembered_in_bounded_memory() -> None:
     for message in (*rotated, *rotated, *reversed(rotated)):
         check(used, message)
         assert 0 < used._sequences.size <= 2**20 // 4 or message is rotated[0]
-    assert used._sequences._places
+    assert used._sequences._strips.places
     used._sequences.clear()
     with patch.object(sequences, "MAX_STRIP_SIZE", 100):
         for message in rotated:
             check(used, message)
-    assert not used._sequences._places
+    assert not used._sequences._strips.places
 
 
 def test_what_is_forgotten_leaves_nothing_behind() -> None:
@@ -201,9 +201,11 @@ def test_what_is_forgotten_leaves_nothing_behind() -> None:
     for first in range(0, 3000, 30):
         for _ in range(2):
             check(used, message_of(range(first, first + 30)))
-    held = {labels for learned in used._sequences._learned for labels in learned.places}
-    assert set(used._sequences._places) == held
-    assert used._sequences.size == sum(one.size for one in used._sequences._learned)
+    held = {
+        labels for learned in used._sequences._strips.learned.values() for labels in learned.places
+    }
+    assert set(used._sequences._strips.places) == held
+    assert used._sequences.size == sum(one.size for one in used._sequences._strips.learned.values())
 
 
 def test_the_order_of_a_sender_without_one_is_learned_ever_less_often() -> None:
@@ -218,7 +220,7 @@ def test_the_order_of_a_sender_without_one_is_learned_ever_less_often() -> None:
                 check(used, message_of(numbers))
             learned.append(strip.called)
         assert sum(learned[300:]) < 10
-        assert len(used._sequences._learned) < 10
+        assert len(used._sequences._strips.learned) < 10
         # Whoever has one again is known again.
         assert [taken(used, message_of(range(60))) for _ in range(80)][-1] == 60
 
