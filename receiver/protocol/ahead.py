@@ -12,9 +12,10 @@ from typing import Final, TypeAlias
 from receiver.protocol.columns import Symbols, have_usual_tails
 from receiver.protocol.layout import Text
 from receiver.protocol.orders import DISTANCE, Orders
-from receiver.protocol.predicting import contents, find_zeros, open_symbols, predict
+from receiver.protocol.predicting import contents, open_symbols, predict
 from receiver.protocol.remembered import Pause
 from receiver.protocol.runs import Run
+from receiver.protocol.strips import find_zeros
 from receiver.protocol.symbols import Ahead
 from receiver.protocol.vocabulary import Codes, Numbers
 from receiver.rows.blocks import Block
@@ -93,7 +94,7 @@ class Reading:
         self._symbols = symbols
         self._codes = codes
         self._text = Text(message)
-        self._zeros = find_zeros(self._text)
+        self._zeros = find_zeros(message)
         self.numbers = numbers
         """Those of the symbols of the message."""
         self.at = 0

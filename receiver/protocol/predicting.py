@@ -16,26 +16,16 @@ from receiver.protocol.arrays import Bytes, Flags, Integers, first_of
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame
 from receiver.protocol.layout import Layout, Text, lay_out
 from receiver.protocol.runs import Expected
-from receiver.protocol.samples import DOUBLE, HEAD, LABELS_TAG, TIMESTAMP_SIZE, ZERO_HEAD
+from receiver.protocol.samples import DOUBLE, HEAD, LABELS_TAG, TIMESTAMP_SIZE
+from receiver.protocol.strips import ADDED
 from receiver.protocol.symbols import SERIES_TAG
 from receiver.protocol.vocabulary import CODES
 from receiver.protocol.wire import ONE_BYTE
 
-LEFT_OUT: Final = 1 + DOUBLE.size
-"""Bytes of a value with its tag."""
 FRAME: Final = 2 + len(HEAD) + DOUBLE.size + TIMESTAMP_SIZE
 """Bytes of a series beside its references and what comes after its sample."""
-ZERO_WORD: Final = int.from_bytes(ZERO_HEAD[:2], "little")
-
 GUESSES: Final = 4
 """Places where symbols may end that are tried."""
-
-
-def find_zeros(text: Text) -> Integers:
-    """Return where samples without a value begin, and what looks like one."""
-    found = np.flatnonzero(text.pairs == ZERO_WORD)
-    zeros: Integers = found[text.data[found + 2] == ZERO_HEAD[2]]
-    return zeros
 
 
 def predict(
@@ -59,11 +49,11 @@ def predict(
     fields = first_of(lengths + widths) + at
     samples = fields + widths + 2 + expected.sizes
     zeros = zeros[zeros.searchsorted(at) :]
-    moved = zeros + LEFT_OUT * np.arange(len(zeros))
+    moved = zeros + ADDED * np.arange(len(zeros))
     moved = moved[: moved.searchsorted(samples[-1], "right")]
     places = samples.searchsorted(moved)
     zero = np.zeros(len(samples), np.int64)
-    zero[places[samples[places] == moved]] = LEFT_OUT
+    zero[places[samples[places] == moved]] = ADDED
     fields -= first_of(zero)
     lengths -= zero
     ends = fields + widths + lengths
