@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from receiver.protocol.ahead import AheadReader
-from receiver.protocol.arrays import Flags
+from receiver.protocol.arrays import Flags, Integers
 from receiver.protocol.columns import Symbols, Valid, check, have_usual_tails
 from receiver.protocol.layout import Layout, lay_out_all, read_points
 from receiver.protocol.limits import Limits
@@ -101,14 +101,14 @@ class Checker:
         if left.size and symbols.distinct:
             valid = check(layout, left, symbols)
             found = self._find(valid, symbols.texts, numbers)
+            places = valid.places[valid.kept]
+            kept, series = places[are_kept(found)], [one for one in found if one]
             if learns and None not in found:
                 self._vocabulary.add(symbols.texts, numbers, valid.refs)
-                self._learn(layout, valid, numbers[valid.refs], found)
-            places = valid.places[valid.kept]
+                self._learn(layout, valid, numbers[valid.refs], kept, series)
             flags[valid.places] = True
             flags[places] = [one is not None for one in found]
-            times, values = read_points(layout, places[are_kept(found)])
-            series = [one for one in found if one]
+            times, values = read_points(layout, kept)
             samples = list(zip(series, times.tolist(), values.tolist(), strict=True))
         return Checked(samples, blocks, np.flatnonzero(~flags).tolist(), known)
 
@@ -122,15 +122,22 @@ class Checker:
         layout: Layout,
         valid: Valid,
         numbers: Numbers,
-        found: Sequence[Series | Filtered | None],
+        kept: Integers,
+        series: Sequence[Series],
     ) -> None:
-        """Remember the order of series; those that are not valid have a place in it, too."""
+        """Remember the order of series; those that are not valid have a place in it, too.
+
+        Args:
+            layout: Where the parts of all of them are.
+            valid: Those that are valid.
+            numbers: Those of the symbols that these refer to, one series after the other.
+            kept: Places of the series that are kept.
+            series: What these are.
+        """
         counts = np.zeros(len(layout.tails), np.uint8)
         counts[valid.places] = valid.counts
         tails = layout.tails.clip(0, MAX_TAIL).astype(np.uint8)
-        kept = valid.places[valid.kept][are_kept(found)]
-        series = KeptSeries([one for one in found if one])
-        self._orders.learn(Run(numbers, counts, tails, kept, series))
+        self._orders.learn(Run(numbers, counts, tails, kept, KeptSeries(series)))
 
     def clear(self) -> None:
         """Forget all series."""

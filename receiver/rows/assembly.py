@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from receiver.rows.blocks import TIME_BITS, Integers, Keys, Points, RowBlock
+from receiver.rows.blocks import TIME_BITS, Integers, Keys, Points, RowBlock, keys_of
 from receiver.rows.columns import ColumnType, Flags
 from receiver.rows.model import Key, Sample
 from receiver.rows.tables import Table
@@ -178,8 +178,8 @@ class Assembly:
 
 def encode_keys(keys: Collection[Key]) -> Keys:
     """Return keys of rows as `Points.keys` does."""
-    numbers = ((source.number << TIME_BITS ^ timestamp) % (1 << 64) for timestamp, source in keys)
-    return np.fromiter(numbers, np.uint64, len(keys))
+    sources = np.fromiter((source.number for _, source in keys), np.int64, len(keys))
+    return keys_of(sources, np.fromiter((timestamp for timestamp, _ in keys), np.int64, len(keys)))
 
 
 def are_usual(table: Table, points: Points) -> Flags:

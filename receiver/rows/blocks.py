@@ -51,6 +51,11 @@ class KeptSeries:
         return sum(one.nbytes for one in arrays if one is not None)
 
 
+def keys_of(sources: Integers, times: Integers) -> Keys:
+    """Return the keys of rows by the numbers of their sources and their times."""
+    return sources.view(np.uint64) << np.uint64(TIME_BITS) ^ times.view(np.uint64)
+
+
 class Points(NamedTuple):
     """Samples of a table's series, as arrays of the same length."""
 
@@ -65,7 +70,7 @@ class Points(NamedTuple):
     @property
     def keys(self) -> Keys:
         """Return the key of each one's row."""
-        return self.sources.view(np.uint64) << np.uint64(TIME_BITS) ^ self.times.view(np.uint64)
+        return keys_of(self.sources, self.times)
 
     def only(self, which: Flags | Integers) -> Points:
         """Return some of them."""
