@@ -143,6 +143,12 @@ class Block(Collection[Sample]):
             yield table, self._points if own is None else self._points.only(own[self.places])
 
 
+def find_codes(values: Floats, column: Column) -> list[int]:
+    """Return the codes that rows have in a column of their table, sorted; none is missing."""
+    found: list[int] = np.unique(values[:, column.slot].astype(np.int64)).tolist()
+    return found
+
+
 class RowBlock(NamedTuple):
     """Complete rows of a table, as arrays with a row for each."""
 
@@ -165,7 +171,7 @@ class RowBlock(NamedTuple):
 
     def codes(self, column: Column) -> set[int]:
         """Return the codes that the rows have in a column."""
-        return {*np.unique(self.values[:, column.slot].astype(np.int64)).tolist()}
+        return {*find_codes(self.values, column)}
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows one by one."""

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.rows.blocks import Objects, RowBlock
+from receiver.rows.blocks import Objects, RowBlock, find_codes
 from receiver.rows.columns import POSTGRES_EPOCH_MS, Floats
 from receiver.rows.model import Source
 from receiver.rows.tables import Column, Table, Values
@@ -41,7 +42,8 @@ Array: TypeAlias = NDArray[Any]
 """Of records, or of booleans."""
 
 
-class RowArrays(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RowArrays:
     """Rows of a table, sorted by (created_at, source_id)."""
 
     table: Table
@@ -52,15 +54,15 @@ class RowArrays(NamedTuple):
     """A row for each, a column for each of the table's."""
     missing: Array | None
     """Which samples are missing; None: none is."""
-    sources: Objects
+    sources: Objects | None
+    """Those of the rows; None: the table has no label columns."""
 
     def __len__(self) -> int:
         return len(self.created_at)
 
     def codes(self, column: Column) -> list[int]:
         """Return the codes that the rows have in a column, sorted; none is missing."""
-        found: list[int] = np.unique(self.samples[:, column.slot].astype(np.int64)).tolist()
-        return found
+        return find_codes(self.samples, column)
 
 
 def gather(records: Records, blocks: Blocks) -> dict[Table, RowArrays]:
@@ -88,7 +90,7 @@ def from_records(table: Table, records: Sequence[Record]) -> RowArrays:
         np.array(source_ids, np.int64),
         samples,
         missing,
-        np.fromiter(sources, object, len(sources)),
+        hold(table, sources),
     )
 
 
@@ -103,8 +105,12 @@ def from_block(table: Table, block: RowBlock) -> RowArrays:
     if not ids.all():
         raise RuntimeError(f"{sources[int(ids.argmin())]} has no id yet")
     created_at = (block.times - POSTGRES_EPOCH_MS) * 1000
-    held = np.fromiter(sources, object, len(sources))
-    return RowArrays(table, created_at, ids, block.values, None, held)
+    return RowArrays(table, created_at, ids, block.values, None, hold(table, sources))
+
+
+def hold(table: Table, sources: Sequence[Source]) -> Objects | None:
+    """Return the sources of rows, if the table has columns that hold labels."""
+    return np.fromiter(sources, object, len(sources)) if table.labels else None
 
 
 def sort(some: Sequence[RowArrays]) -> RowArrays:
@@ -113,13 +119,14 @@ def sort(some: Sequence[RowArrays]) -> RowArrays:
     created_at = np.concatenate([one.created_at for one in some])
     source_ids = np.concatenate([one.source_ids for one in some])
     order = np.lexsort((source_ids, created_at))
+    sources = [one.sources for one in some if one.sources is not None]
     return RowArrays(
         table,
         created_at[order],
         source_ids[order],
         np.concatenate([one.samples for one in some])[order],
         None,
-        np.concatenate([one.sources for one in some])[order],
+        np.concatenate(sources)[order] if sources else None,
     )
 
 
@@ -134,7 +141,7 @@ def encode_copy(arrays: RowArrays) -> memoryview:
         data, sizes = rows.tobytes(), np.full(len(rows), rows.itemsize)
     else:
         data, sizes = leave_out(rows, arrays.missing)
-    if table.labels:
+    if arrays.sources is not None:
         data = add_labels(data, sizes, arrays.sources.tolist())
     # asyncpg takes bytes for the name of a file, a view for what to send.
     return memoryview(b"".join((HEADER, data, TRAILER)))
