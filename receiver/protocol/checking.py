@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from receiver.protocol.ahead import AheadReader
-from receiver.protocol.arrays import Flags, Integers
 from receiver.protocol.columns import Symbols, Valid, check, have_usual_tails
 from receiver.protocol.layout import Layout, lay_out_all, read_points
 from receiver.protocol.limits import Limits
@@ -20,6 +19,7 @@ from receiver.protocol.series import ENTRY_SIZE, Filtered, SeriesCache, join
 from receiver.protocol.symbols import Ahead
 from receiver.protocol.vocabulary import Codes, Numbers, Vocabulary
 from receiver.rows.blocks import Block, KeptSeries
+from receiver.rows.columns import Flags, Integers
 from receiver.rows.model import Sample, Series
 
 MAX_TAIL: Final = 255

@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from receiver.protocol.arrays import Bytes, Flags, Integers, first_of, spread
+from receiver.protocol.arrays import Bytes, first_of, spread
 from receiver.protocol.generated.remote_write_v2_pb2 import Metadata
 from receiver.protocol.layout import Layout
 from receiver.protocol.limits import Limits
 from receiver.protocol.series import NAME
 from receiver.protocol.wire import ONE_BYTE
+from receiver.rows.columns import Flags, Integers
 
 METADATA_TAG: Final = 0x2A
 MAX_REF_SIZE: Final = 3

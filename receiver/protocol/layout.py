@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.protocol.arrays import Bytes, Flags, Integers, first_of
+from receiver.protocol.arrays import Bytes, first_of
 from receiver.protocol.samples import (
     DOUBLE,
     HEAD,
@@ -23,7 +23,7 @@ from receiver.protocol.samples import (
 )
 from receiver.protocol.strips import read_timestamps
 from receiver.protocol.wire import ONE_BYTE
-from receiver.rows.columns import Floats
+from receiver.rows.columns import Flags, Floats, Integers
 
 MARGIN: Final = bytes(1024)
 """Zeros after the last series: two sizes of one byte lead no further beyond its end, nor do the

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from receiver.protocol.arrays import Flags
 from receiver.protocol.layout import Layout
 from receiver.protocol.remembered import Pause, Remembered
 from receiver.protocol.runs import Run
@@ -19,6 +18,7 @@ from receiver.protocol.samples import LABELS_TAG
 from receiver.protocol.vocabulary import MAX_CODES, Codes, Numbers
 from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.blocks import Block
+from receiver.rows.columns import Flags
 
 PLACE_SIZE: Final = 240
 """Bytes of memory that a place takes, beside the numbers of its symbols."""

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from receiver.protocol.arrays import Bytes, Flags, Integers, first_of
+from receiver.protocol.arrays import Bytes, first_of
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame
 from receiver.protocol.layout import Layout, Text, lay_out
 from receiver.protocol.runs import Expected
@@ -21,6 +21,7 @@ from receiver.protocol.strips import ADDED
 from receiver.protocol.symbols import SERIES_TAG
 from receiver.protocol.vocabulary import CODES
 from receiver.protocol.wire import ONE_BYTE
+from receiver.rows.columns import Flags, Integers
 
 FRAME: Final = 2 + len(HEAD) + DOUBLE.size + TIMESTAMP_SIZE
 """Bytes of a series beside its references and what comes after its sample."""

@@ -11,11 +11,12 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from receiver.protocol.arrays import Bytes, Flags, Integers
+from receiver.protocol.arrays import Bytes
 from receiver.protocol.layout import Layout, read_points
 from receiver.protocol.vocabulary import ABSENT, Codes, Numbers
 from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.blocks import Block, KeptSeries
+from receiver.rows.columns import Flags, Integers
 
 LEAST: Final = 18
 """Bytes of a series in a message, on average, beside its references and what follows its sample."""

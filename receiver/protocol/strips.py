@@ -13,11 +13,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.protocol.arrays import Bytes, Integers, first_of, spread
+from receiver.protocol.arrays import Bytes, first_of, spread
 from receiver.protocol.samples import DOUBLE, HEAD, TIMESTAMP_SIZE, ZERO_HEAD, ZERO_SIZE
 from receiver.protocol.series import Filtered
 from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.blocks import Block, KeptSeries
+from receiver.rows.columns import Integers
 from receiver.rows.model import Series
 
 TWO_BYTES: Final = 1 << 14

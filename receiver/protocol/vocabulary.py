@@ -10,9 +10,9 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.protocol.arrays import Integers
 from receiver.protocol.series import ENTRY_SIZE
 from receiver.protocol.wire import ONE_BYTE
+from receiver.rows.columns import Integers
 
 Numbers: TypeAlias = NDArray[np.int32]
 """Numbers of symbols. No symbol has the number 0."""

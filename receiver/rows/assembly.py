@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from receiver.rows.blocks import TIME_BITS, Integers, Keys, Points, RowBlock, keys_of
-from receiver.rows.columns import ColumnType, Flags
+from receiver.rows.blocks import TIME_BITS, Keys, Points, RowBlock, keys_of
+from receiver.rows.columns import ColumnType, Flags, Integers
 from receiver.rows.model import Key, Sample
 from receiver.rows.tables import Table
 

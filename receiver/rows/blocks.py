@@ -10,11 +10,10 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.rows.columns import Flags, Floats
+from receiver.rows.columns import Flags, Floats, Integers
 from receiver.rows.model import Row, Sample, Series, Source
 from receiver.rows.tables import Column, Table
 
-Integers: TypeAlias = NDArray[np.int64]
 Keys: TypeAlias = NDArray[np.uint64]
 """What tells rows of a table apart: the number of the source and the time, as one number."""
 Objects: TypeAlias = NDArray[np.object_]

@@ -31,6 +31,7 @@ Check: TypeAlias = Callable[[float], "Reason | None"]
 """Returns why a column does not take a sample's value; None if it does."""
 Flags: TypeAlias = "NDArray[np.bool_]"
 Floats: TypeAlias = "NDArray[np.float64]"
+Integers: TypeAlias = "NDArray[np.int64]"
 Numbers: TypeAlias = "NDArray[np.float64] | NDArray[np.int64]"
 Takes: TypeAlias = Callable[[float], bool]
 """Returns whether a value is a usual one that the column takes; `Check` decides on all others."""
