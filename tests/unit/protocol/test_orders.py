@@ -24,6 +24,7 @@ from receiver.protocol.vocabulary import ABSENT, Vocabulary
 from tests.fuzz.differential import few_at_once, with_other_symbols
 from tests.meanings import KEPT, meaning, read_newer
 from tests.messages import NOW, Request2, encoded_timestamp, field, framed2, varint
+from tests.orders import change
 
 STATUS: Final = {"__name__": "app_status", "instance": "a"}
 UP: Final = {"__name__": "up", "instance": "a"}
@@ -474,19 +475,8 @@ def test_series_in_nearly_the_same_order_are_not_mistaken(data: st.DataObject) -
         patch.object(ahead, "TRIES", data.draw(st.integers(0, 10))),
     ):
         for later in range(10):
-            change = data.draw(st.sampled_from(["insert", "delete", "swap", "none"]))
-            place, other = data.draw(st.tuples(st.integers(0, 50), st.integers(0, 50)))
-            if change == "insert":
-                order.insert(place, 100 + other)
-            elif change == "delete":
-                del order[place]
-            elif change == "swap":
-                order[place], order[other] = order[other], order[place]
-            zeros = data.draw(st.sets(st.integers(0, 60), max_size=10))
-            first = data.draw(st.integers(0, 50))
+            turned, values = change(order, data)
             wide = data.draw(st.sampled_from([0, 100, 130]))
-            turned = list(dict.fromkeys(order[first:] + order[:first]))
-            values = [float(one not in zeros) for one in turned]
             check(used, message_of(turned, values, later, wide=wide))
 
 

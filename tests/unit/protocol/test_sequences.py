@@ -21,6 +21,7 @@ from receiver.protocol.v1 import Decoder
 from tests.fuzz.differential import few_at_once
 from tests.meanings import KEPT, meaning, read_older
 from tests.messages import NOW, encoded_timestamp, field, framed, series, write_request
+from tests.orders import change
 
 STATUS: Final = {"__name__": "app_status", "instance": "a"}
 UP: Final = {"__name__": "up", "instance": "a"}
@@ -236,18 +237,7 @@ def test_series_in_nearly_the_same_order_are_not_mistaken(data: st.DataObject) -
         patch.object(strips, "BLOCK", data.draw(st.integers(1, 4000))),
     ):
         for _ in range(12):
-            change = data.draw(st.sampled_from(["insert", "delete", "swap", "none"]))
-            place, other = data.draw(st.tuples(st.integers(0, 50), st.integers(0, 50)))
-            if change == "insert":
-                order.insert(place, 100 + other)
-            elif change == "delete":
-                del order[place]
-            elif change == "swap":
-                order[place], order[other] = order[other], order[place]
-            zeros = data.draw(st.sets(st.integers(0, 60), max_size=10))
-            first = data.draw(st.integers(0, 50))
-            turned = list(dict.fromkeys(order[first:] + order[:first]))
-            check(used, message_of(turned, [float(one not in zeros) for one in turned]))
+            check(used, message_of(*change(order, data)))
 
 
 @given(st.lists(st.integers(2**35, 2**42 - 1), min_size=1))
