@@ -171,15 +171,9 @@ class GroupCommit:
 
     async def _wait_for_others(self) -> None:
         await self._wait_while(self._is_small, LONGEST_GROWTH)
-        await self._wait_while(
-            lambda: self._gathering.batch.is_incomplete and bool(self._committing), LONGEST_WAIT
-        )
-        await self._wait_while(
-            lambda: (
-                self._gathering.batch.is_incomplete
-                and (self._gathering.crowded or self._arriving() > 0)
-            ),
-            self._linger,
+        await self._wait_for_rest(lambda: bool(self._committing), LONGEST_WAIT)
+        await self._wait_for_rest(
+            lambda: self._gathering.crowded or self._arriving() > 0, self._linger
         )
 
     def _is_small(self) -> bool:
@@ -189,6 +183,12 @@ class GroupCommit:
         time, and for the database a few large ones cost much less than many small ones.
         """
         return self._gathering.samples < sum(one.samples for one in self._committing)
+
+    async def _wait_for_rest(self, others_may_come: Callable[[], bool], seconds: float) -> None:
+        """Wait as long as rows are incomplete and their other samples may come."""
+        await self._wait_while(
+            lambda: self._gathering.batch.is_incomplete and others_may_come(), seconds
+        )
 
     async def _wait_while(self, should_wait: Callable[[], bool], seconds: float) -> None:
         with suppress(TimeoutError):

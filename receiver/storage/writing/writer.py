@@ -235,15 +235,16 @@ class Writer:
         fates = Fates(
             {(table, Fate.DUPLICATE): count for table, count in contents.repeated.items()}
         )
-        rows, incomplete = to_records(contents.rows), to_records(contents.incomplete)
-        if how is How.COPY and not (incomplete or contents.rejected) and is_full(rows):
-            if await self._copy(rows, contents.blocks, fates):
-                self._count(fates)
-                return
-            # A trigger has discarded some: INSERT finds out which.
-            how = How.INSERT
-        if contents.blocks:
-            rows = to_records(contents.one_by_one().rows)
+        if how is How.COPY and not (contents.incomplete or contents.rejected):
+            rows = to_records(contents.rows)
+            if is_full(rows):
+                if await self._copy(rows, contents.blocks, fates):
+                    self._count(fates)
+                    return
+                # A trigger has discarded some: INSERT finds out which.
+                how = How.INSERT
+        rows = to_records(contents.one_by_one().rows)
+        incomplete = to_records(contents.incomplete)
         rejected = rejected_records(contents.rejected)
         each = how is How.EACH
         async with self._database.transaction(FEW_CONNECTIONS if each else "") as connection:
