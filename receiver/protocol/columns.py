@@ -67,12 +67,12 @@ class Symbols:
 
     @cached_property
     def sizes(self) -> Integers:
-        """Bytes of each in UTF-8, at most."""
+        """The most bytes that each symbol may take in UTF-8."""
         return MAX_UTF8 * np.fromiter(map(len, self.texts), np.int64, self.count)
 
     @cached_property
     def longest(self) -> int:
-        """The most of these."""
+        """The largest of `sizes`; 0 if there are no symbols."""
         return int(self.sizes.max(initial=0))
 
     @cached_property
@@ -82,7 +82,7 @@ class Symbols:
 
     @cached_property
     def hashes(self) -> Integers:
-        """A number for each."""
+        """A random number for each symbol, which nobody else knows."""
         return HASHES if self.count <= HASHES.size else RANDOM.integers(2**62, size=self.count)
 
     def has_metadata(self, encoded: bytes) -> bool:
