@@ -66,8 +66,10 @@ async def exposing(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0]
-    yield f"{host}:{port}"
-    await runner.cleanup()
+    try:
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager
