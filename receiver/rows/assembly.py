@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from receiver.rows.blocks import TIME_BITS, Keys, Points, RowBlock, keys_of
-from receiver.rows.columns import ColumnType, Flags, Integers
+from receiver.rows.columns import ColumnType, Flags
 from receiver.rows.model import Key, Sample
 from receiver.rows.tables import Table
 
@@ -78,37 +78,36 @@ class Assembly:
     def _assemble(self, points: Points) -> None:
         """Make rows; what is in none that is complete stays open."""
         keys = points.keys
-        order = np.argsort(keys)
-        found = keys[order]
-        firsts = np.flatnonzero(np.append(True, found[1:] != found[:-1]))
-        counts = np.diff(np.append(firsts, len(found)))
-        bits = 1 << points.slots[order]
+        if (keys[1:] < keys[:-1]).any():
+            # Those of a row stay in the order in which they came.
+            order = np.argsort(keys, kind="stable")
+            points, keys = points.only(order), keys[order]
+        firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+        counts = np.diff(firsts, append=len(keys))
+        bits = 1 << points.slots
         # So many powers of two are together all ones only if each is there once.
         ones = np.add.reduceat(bits, firsts) == (1 << self.table.width) - 1
         whole = ones & (counts == self.table.width)
         self._open = None
         if whole.all():
-            self._make_rows(points, order)
+            self._make_rows(points)
             return
         taken = np.repeat(whole, counts)
-        self._make_rows(points, order[taken])
+        self._make_rows(points.only(taken))
         required = (1 << self.table.required) - 1
         there = np.bitwise_or.reduceat(bits, firsts)[~whole] & required
-        lacks = np.repeat(there != required, counts[~whole])
-        # In the order in which they came.
-        rest = order[~taken]
-        came = np.argsort(rest)
-        self._open, self._lacks = points.only(rest[came]), lacks[came]
+        self._open = points.only(~taken)
+        self._lacks = np.repeat(there != required, counts[~whole])
 
-    def _make_rows(self, points: Points, order: Integers) -> None:
-        """Make complete rows of samples, given in the order of their keys."""
-        if not len(order):
+    def _make_rows(self, points: Points) -> None:
+        """Make complete rows of samples, given row by row."""
+        if not len(points.keys):
             return
         width = self.table.width
-        firsts = order[::width]
-        values = np.empty((len(firsts), width))
-        values[np.repeat(np.arange(len(firsts)), width), points.slots[order]] = points.values[order]
-        some = points.only(firsts)
+        slots = points.slots.reshape(-1, width)
+        values = np.empty(slots.shape)
+        values[np.arange(len(slots))[:, np.newaxis], slots] = points.values.reshape(-1, width)
+        some = points.only(slice(None, None, width))
         self.rows.append(RowBlock(some.keys, some.times, some.series, values))
 
     def take(self, keys: Collection[Key]) -> list[Sample]:

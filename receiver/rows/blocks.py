@@ -71,7 +71,7 @@ class Points(NamedTuple):
         """Return the key of each one's row."""
         return keys_of(self.sources, self.times)
 
-    def only(self, which: Flags | Integers) -> Points:
+    def only(self, which: Flags | Integers | slice) -> Points:
         """Return some of them."""
         return Points(
             self.series[which],
