@@ -27,8 +27,9 @@ from tests.cluster import worker_databases
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")
 
-# In the background of a shell it is ignored, and the programs that the tests start inherit that.
+# In the background of a shell both are ignored, and the programs that the tests start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -209,18 +208,11 @@ async def test_a_regular_expression_keeps_nobody_from_writing(
     )
     body = request(*[query(("text", operator, bomb)) for operator in ("=~", "!~")] * 5)
     attack = asyncio.create_task(read(receiver, body))
-    slowest = 0.0
-    writes = 0
-    while not attack.done() or not writes:
-        start = time.monotonic()
+    for _ in range(5):
         assert (await receiver.post(encode(camera(NOW, 0))))[0] == 204
-        slowest = max(slowest, time.monotonic() - start)
-        writes += 1
-        if writes == 50:
-            break
+    # Evaluated in one piece, it would be done by the first of them.
+    assert not attack.done()
     attack.cancel()
-    # Evaluated in one piece, they take many seconds.
-    assert slowest < 2
     assert await still_works(receiver)
 
 
