@@ -95,12 +95,14 @@ class Reading:
         self.strips.add(strip)
         self._tries += 1
         start = text.position(self.at)
-        end, block = strip.read(text, start, place)
-        if block is not None:
-            self._samples.append(block)
-        self.at = text.sent(start + strip.position(end) - strip.position(place))
-        self._number += end - place
-        return end - place
+        count = strip.match(text, start, place)
+        if count:
+            block = strip.samples(text, start, place, place + count)
+            if block is not None:
+                self._samples.append(block)
+            self.at = text.sent(start + int(strip.starts[place + count] - strip.starts[place]))
+            self._number += count
+        return count
 
     def pass_over(self) -> None:
         """Leave a series to be looked up."""

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from receiver.protocol.arrays import Bytes, first_of
+from receiver.protocol.arrays import Bytes, first_of, spread
 from receiver.protocol.samples import DOUBLE, HEAD, TIMESTAMP_SIZE, ZERO_HEAD, ZERO_SIZE
 from receiver.protocol.series import Filtered
 from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.blocks import Block, KeptSeries
 from receiver.rows.columns import Integers
 from receiver.rows.model import Series
-
-Words: TypeAlias = NDArray[np.uint64]
 
 TWO_BYTES: Final = 1 << 14
 
@@ -37,30 +35,11 @@ ZERO_WORD: Final = int.from_bytes(ZERO_HEAD[:2], "little")
 SHORTEST: Final = 16
 """Bytes of a series, at least. What looks like more samples without value than there could be is
 none, and would take much memory."""
-AT_ONCE: Final = 64
-"""Series that are compared at once, at first: there may be a difference soon."""
-MOST_AT_ONCE: Final = 1024
-"""Series that are compared at once after others were the same. The bytes of more would not stay in
-a processor's cache."""
-STAMP_SAME: Final = np.uint64(0x8080_8080_8080_FFFF)
-"""Bits of the word that ends with a timestamp that are the same each time, for the timestamp takes
-as many bytes."""
-NOWHERE: Final[Integers] = np.zeros(0, np.int64)
-
-
-class Fields(NamedTuple):
-    """What is another one each time that a series comes; an item for each of several series."""
-
-    sizes: NDArray[np.uint16]
-    """The two bytes after its tag; none where zeros are not written out."""
-    numbers: Words
-    """Bits of its value."""
-    stamps: Words
-    """The word that ends with the varint of its timestamp."""
-
-    def only(self, places: slice | Integers) -> Fields:
-        """Return those of some of the series."""
-        return Fields(self.sizes[places], self.numbers[places], self.stamps[places])
+BLOCK: Final = 16 * 1024
+"""Bytes that are compared at once, at first: there may be a difference soon."""
+MAX_BLOCK: Final = 256 * 1024
+"""Bytes that are compared at once after others were the same. More would not stay in a processor's
+cache."""
 
 
 class Text:
@@ -77,12 +56,11 @@ class Text:
         """Where samples without a value began that are written out, in the message as sent."""
         starts = [0, *(self.zeros + len(ZERO_HEAD)).tolist()]
         between = zip(starts, [*self.zeros.tolist(), len(message)], strict=True)
-        self.bytes = bytearray(WRITTEN_OUT).join([message[start:end] for start, end in between])
-        self.data: Bytes = np.frombuffer(self.bytes, np.uint8)
+        text = WRITTEN_OUT.join([message[start:end] for start, end in between])
+        self.data: Bytes = np.frombuffer(text, np.uint8)
         # At each byte the number that begins there.
-        size = len(self.bytes)
-        self._pairs: NDArray[np.uint16] = np.ndarray(size - 1, "<u2", self.bytes, strides=(1,))
-        self._words: Words = np.ndarray(size - 7, "<u8", self.bytes, strides=(1,))
+        self.pairs: NDArray[np.uint16] = np.ndarray(len(text) - 1, "<u2", text, strides=(1,))
+        self.words: NDArray[np.uint64] = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))
         self._moved = self.zeros + ADDED * np.arange(len(self.zeros))
 
     def position(self, sent: int) -> int:
@@ -92,28 +70,6 @@ class Text:
     def sent(self, position: int) -> int:
         """Return where a position was in the message as it was sent."""
         return position - ADDED * int(self._moved.searchsorted(position))
-
-    def take(self, sizes: Integers, values: Integers, same: Words) -> Fields:
-        """Take fields out of the text, which keeps what is the same each time.
-
-        Args:
-            sizes: Where the sizes of series are; empty where these are the same each time.
-            values: Where the value of each is, before its timestamp.
-            same: Bits of it that are the same each time: all where there is no value.
-        """
-        pairs, numbers = self._pairs[sizes], self._words[values]
-        self._pairs[sizes] = 0
-        self._words[values] = numbers & same
-        # The last byte of a value, if there is one, is the first of these words.
-        stamps = self._words[values + TIMESTAMP_SIZE]
-        self._words[values + TIMESTAMP_SIZE] = stamps & STAMP_SAME
-        return Fields(pairs, numbers, stamps)
-
-    def put_back(self, fields: Fields, sizes: Integers, values: Integers) -> None:
-        """Put back fields that were taken out from there."""
-        self._words[values + TIMESTAMP_SIZE] = fields.stamps
-        self._words[values] = fields.numbers
-        self._pairs[sizes] = fields.sizes
 
 
 class Strip:
@@ -153,105 +109,92 @@ class Strip:
         starts += first_of(added)
         ends += np.cumsum(added)
         self.written_out = written_out
-        self._starts: Integers = np.append(starts, len(text.data))
-        # Where the value of each begins, if it is not left out.
-        self._values: Integers = ends - TIMESTAMP_SIZE - DOUBLE.size
-        # Bits of it that are the same each time.
-        self._same: Words = np.zeros(len(encoded), np.uint64)
-        if not written_out:
-            self._same[zero] = ~self._same[zero]
+        self.starts = np.append(starts, len(text.data)).astype(np.int32)
+        """Where each begins, and the end."""
+        stamps = ends - TIMESTAMP_SIZE
+        values = stamps - DOUBLE.size
+        self.values = values.astype(np.int32)
+        """Where the value of each begins, if it is not left out."""
+        self.mask = np.full(len(text.data), 0xFF, np.uint8)
+        """Bits that are the same whenever a series comes."""
+        there = values if written_out else values[~zero]
+        self.mask[spread(there, np.full_like(there, DOUBLE.size))] = 0
+        # The bits that say how long the timestamp is stay.
+        self.mask[spread(stamps + 1, np.full_like(stamps, TIMESTAMP_SIZE - 1))] = ONE_BYTE
+        if written_out:
+            self.mask[starts + 1] = 0
+            self.mask[starts[widths == 3] + 2] = 0
+        self.data: Bytes = text.data & self.mask
         full, firsts = lengths + added, text.data[starts + 2].astype(np.int64)
-        # The two bytes after the tag of each, where its value is there or written out.
-        self._sizes = encode_sizes(full, widths, firsts)
-        # The same where the value was left out.
-        self._zero_sizes = encode_sizes(full - ADDED, widths, firsts)
-        text.take(*self._places(0, len(encoded)))
-        self._data = text.data
-        # Places of the series that are kept.
-        self._kept = np.flatnonzero(np.fromiter(map(bool, found), np.bool_, len(found)))
-        self._series = KeptSeries([series for series in found if series])
+        self.sizes = encode_sizes(full, widths, firsts)
+        """The two bytes after the tag of each, where its value is there or written out."""
+        self.zero_sizes = encode_sizes(full - ADDED, widths, firsts)
+        """The same where the value was left out."""
+        self.kept = np.flatnonzero(np.fromiter(map(bool, found), np.bool_, len(found)))
+        """Places of the series that are kept."""
+        self.zero = zero[self.kept]
+        """Whether the value of each of them was left out."""
+        self.series = KeptSeries([series for series in found if series])
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self.values)
 
     @property
     def size(self) -> int:
         """Memory that it takes, in bytes."""
-        arrays = (self._data, self._starts, self._values, self._same, self._sizes, self._zero_sizes)
-        return sum(one.nbytes for one in arrays) + self._kept.nbytes + self._series.size
+        arrays = (self.data, self.mask, self.starts, self.values, self.sizes, self.zero_sizes)
+        return sum(one.nbytes for one in arrays) + 9 * len(self.kept) + self.series.size
 
-    def _places(self, place: int, end: int, moved: int = 0) -> tuple[Integers, Integers, Words]:
-        """Return what `Text.take` is to be told of some of the series.
-
-        Args:
-            place: The first of them.
-            end: The first that is not one of them.
-            moved: How much further they are in the text than here.
-        """
-        sizes = self._starts[place:end] + (moved + 1) if self.written_out else NOWHERE
-        return sizes, self._values[place:end] + moved, self._same[place:end]
-
-    def position(self, place: int) -> int:
-        """Return where a series begins; for their number, where they end."""
-        return int(self._starts[place])
-
-    def read(self, text: Text, start: int, place: int) -> tuple[int, Block | None]:
-        """Read the series of a message that are those from a place on.
+    def match(self, text: Text, start: int, place: int) -> int:
+        """Return how many series of a message are those from a place on.
 
         Args:
             text: The message, written out as this strip is.
             start: Where the first of them begins there.
             place: Which series that would be.
-
-        Returns:
-            Place of the first that is another one, or is not there, and the samples of the kept
-            ones before it, if there are any.
         """
-        moved = start - self.position(place)
-        last = int(self._starts.searchsorted(len(text.data) - moved, "right")) - 1
-        first, at_once, some = place, AT_ONCE, []
-        while place < last:
-            end = min(place + at_once, last)
-            fields = self._compare(text, moved, place, end)
-            some.append(fields)
-            place += len(fields.numbers)
-            if place < end:
-                break
-            at_once = min(2 * at_once, MOST_AT_ONCE)
-        kept = slice(*self._kept.searchsorted((first, place)).tolist())
-        if kept.start == kept.stop:
-            return place, None
-        fields = Fields(*map(np.concatenate, zip(*some, strict=True)))
-        places = self._kept[kept]
-        numbers = fields.numbers[places - first] & ~self._same[places]
-        if self.written_out:
-            numbers[numbers == MARKED] = 0
-        times = read_timestamps(fields.stamps[places - first])
-        return place, Block(self._series, kept, times, numbers.view("<f8"))
+        at = int(self.starts[place])
+        same = self._compare(text.data, start, at)
+        end = int(self.starts.searchsorted(at + same, "right")) - 1
+        if not self.written_out:
+            return end - place
+        # The sizes of series were left out of the comparison.
+        moved = start - at
+        zero = text.words[self.values[place:end] + moved] == MARKED
+        expected = np.where(zero, self.zero_sizes[place:end], self.sizes[place:end])
+        right = text.pairs[self.starts[place:end] + 1 + moved] == expected
+        return end - place if right.all() else int(right.argmin())
 
-    def _compare(self, text: Text, moved: int, place: int, end: int) -> Fields:
-        """Take the fields of the first of these series out of a text that are the same there."""
-        sizes, values, same = self._places(place, end, moved)
-        fields = text.take(sizes, values, same)
-        start, stop = self.position(place), self.position(end)
-        count = end - place
-        if not text.bytes.startswith(self._data[start:stop].data, start + moved):
-            differ = text.data[start + moved : stop + moved] != self._data[start:stop]
-            count = self._place_of(start + int(differ.argmax())) - place
-        if self.written_out:
-            zero = fields.numbers == MARKED
-            expected = np.where(zero, self._zero_sizes[place:end], self._sizes[place:end])
-            right = fields.sizes == expected
-            if not right.all():
-                count = min(count, int(right.argmin()))
-        if count < end - place:
-            rest = slice(count, None)
-            text.put_back(fields.only(rest), sizes[rest], values[rest])
-        return fields.only(slice(count))
+    def _compare(self, data: Bytes, start: int, at: int) -> int:
+        """Return how many bytes of a message are the same as those from a position on."""
+        size = min(len(data) - start, len(self.data) - at)
+        end, block = 0, BLOCK
+        while end < size:
+            done, end = end, min(end + block, size)
+            block = min(2 * block, MAX_BLOCK)
+            masked = data[start + done : start + end] & self.mask[at + done : at + end]
+            same = masked == self.data[at + done : at + end]
+            if not same.all():
+                return done + int(same.argmin())
+        return size
 
-    def _place_of(self, position: int) -> int:
-        """Return which series has the byte at a position."""
-        return int(self._starts.searchsorted(position, "right")) - 1
+    def samples(self, text: Text, start: int, place: int, end: int) -> Block | None:
+        """Read the samples of those series between two places that are kept, if there are any.
+
+        Args:
+            text: A message that has these series, written out as this strip is.
+            start: Where the first of them begins there.
+            place: Which series that is.
+            end: Which series is the first that is not to be read.
+        """
+        first, last = self.kept.searchsorted((place, end)).tolist()
+        if first == last:
+            return None
+        values = self.values[self.kept[first:last]] + (start - self.starts[place])
+        numbers = text.words[values]
+        numbers[numbers == MARKED if self.written_out else self.zero[first:last]] = 0
+        times = read_timestamps(text.words[values + TIMESTAMP_SIZE])
+        return Block(self.series, slice(first, last), times, numbers.view("<f8"))
 
 
 def find_zeros(message: bytes) -> Integers:
@@ -260,12 +203,7 @@ def find_zeros(message: bytes) -> Integers:
     found = []
     for odd in (0, 1):
         words = data[odd : odd + (len(data) - odd) // 2 * 2].view("<u2")
-        same = np.zeros((len(words) + 7) // 8 * 8, np.bool_)
-        np.equal(words, ZERO_WORD, out=same[: len(words)])
-        # Few are: to look at eight at once takes a fraction of the time.
-        eights = np.flatnonzero(same.view(np.uint64) != 0)
-        which, place = same.reshape(-1, 8)[eights].nonzero()
-        found.append(2 * (8 * eights[which] + place) + odd)
+        found.append(2 * np.flatnonzero(words == ZERO_WORD) + odd)
     places = np.sort(np.concatenate(found))
     places = places[: places.searchsorted(len(data) - 2)]
     zeros: Integers = places[data[places + 2] == ZERO_HEAD[2]]
@@ -285,7 +223,7 @@ def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> NDArr
     return np.where(widths == 2, one, two).astype(np.int32)
 
 
-def read_timestamps(words: Words) -> Integers:
+def read_timestamps(words: NDArray[np.uint64]) -> Integers:
     """Read the timestamps of which the varints are in the last six bytes of these words.
 
     Returns:

@@ -151,7 +151,7 @@ def few_at_once() -> Iterator[None]:
         patch.object(sequences, "MIN_SIZE", 1),
         patch.object(sequences, "TRIES", 6),
         patch.object(sequences, "MAX_PAUSE", 1),
-        patch.object(strips, "AT_ONCE", 1),
+        patch.object(strips, "BLOCK", 16),
         patch.object(ahead, "MIN_SIZE", 1),
         patch.object(ahead, "MAX_PAUSE", 0),
         patch.object(orders, "DISTANCE", 2),
