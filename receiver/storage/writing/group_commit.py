@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_WAIT: Final = 0.5
 """Seconds. A commit that takes longer is not waited for: the database has troubles of its own."""
-LONGEST_GROWTH: Final = 0.025
+LONGEST_GROWTH: Final = 0.1
 """Seconds for which a batch may grow beside others that are being committed."""
 DAY: Final = timedelta(days=1)
 
@@ -46,7 +46,7 @@ class GroupCommit:
     is committed, for its senders send what comes next as soon as they are answered, and then at
     most for the batching delay. What is still incomplete then is left to the next batch, as long as
     that lets others be answered, and at last waits in the database. Beside another commit, a batch
-    also grows until it is as large as that one, for a moment at most. A large request commits in
+    also grows until it has as many requests, for a moment at most. A large request commits in
     parts, with others in between.
 
     Args:
@@ -170,19 +170,20 @@ class GroupCommit:
             gathering.committed.set_result(None)
 
     async def _wait_for_others(self) -> None:
-        await self._wait_while(self._is_small, LONGEST_GROWTH)
+        await self._wait_while(self._has_few, LONGEST_GROWTH)
         await self._wait_for_rest(lambda: bool(self._committing), LONGEST_WAIT)
         await self._wait_for_rest(
             lambda: self._gathering.crowded or self._arriving() > 0, self._linger
         )
 
-    def _is_small(self) -> bool:
-        """Return whether a batch has fewer samples than those that are being committed.
+    def _has_few(self) -> bool:
+        """Return whether a batch has fewer requests than those that are being committed.
 
         With many senders, half of them are answered while the others send: two transactions at a
-        time, and for the database a few large ones cost much less than many small ones.
+        time, and for the database a few large ones cost much less than many small ones. A lone
+        request does not wait for a large one.
         """
-        return self._gathering.samples < sum(one.samples for one in self._committing)
+        return len(self._gathering.joined) < sum(len(one.joined) for one in self._committing)
 
     async def _wait_for_rest(self, others_may_come: Callable[[], bool], seconds: float) -> None:
         """Wait as long as rows are incomplete and their other samples may come."""

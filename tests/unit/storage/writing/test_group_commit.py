@@ -233,37 +233,53 @@ async def test_as_many_writes_at_once_as_there_are_writers(opened: Opens, writes
     assert writes.numbers() == [[0], [1], [2, 3, 4]]
 
 
-async def test_a_batch_beside_another_grows_until_it_is_as_large(
+async def test_a_batch_beside_others_grows_until_it_has_as_many_requests(
     opened: Opens, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(group_commit_module, "LONGEST_GROWTH", FOREVER.total_seconds())
     writes.gate.clear()
-    async with opened(writers=3) as group_commit:
-        tasks = [asyncio.create_task(group_commit.store([*pair(0), *pair(1), *pair(2)]))]
-        await settle()
-        for number in range(3, 9):
+    async with opened(writers=4) as group_commit:
+        tasks = []
+        for number in range(8):
             tasks.append(asyncio.create_task(group_commit.store(pair(number))))
             await settle()
-        assert writes.numbers() == [[0, 1, 2], [3, 4, 5]]
+        assert writes.numbers() == [[0], [1], [2, 3], [4, 5, 6, 7]]
         writes.gate.set()
         for task in tasks:
             await outcome(task)
-    assert writes.numbers() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
 
-async def test_a_small_batch_waits_only_a_moment_for_a_large_one(
-    opened: Opens, writes: Writes
+async def test_a_lone_request_does_not_wait_for_a_large_one(
+    opened: Opens, writes: Writes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(group_commit_module, "LONGEST_GROWTH", FOREVER.total_seconds())
     writes.gate.clear()
     async with opened(writers=2) as group_commit:
         large = asyncio.create_task(group_commit.store([*pair(0), *pair(1)]))
         await settle()
         small = asyncio.create_task(group_commit.store(pair(2)))
-        await until(lambda: writes.running == 2)
+        await settle()
+        assert writes.numbers() == [[0, 1], [2]]
         writes.gate.set()
         await outcome(large)
         await outcome(small)
-    assert writes.numbers() == [[0, 1], [2]]
+
+
+async def test_a_batch_of_few_requests_waits_only_a_moment_for_more(
+    opened: Opens, writes: Writes
+) -> None:
+    writes.gate.clear()
+    async with opened(writers=3) as group_commit:
+        tasks = [asyncio.create_task(group_commit.store(pair(0)))]
+        await settle()
+        tasks.append(asyncio.create_task(group_commit.store(pair(1))))
+        await settle()
+        tasks.append(asyncio.create_task(group_commit.store(pair(2))))
+        await until(lambda: writes.running == 3)
+        writes.gate.set()
+        for task in tasks:
+            await outcome(task)
+    assert writes.numbers() == [[0], [1], [2]]
 
 
 async def test_many_requests_are_few_writes_and_none_is_lost(opened: Opens, writes: Writes) -> None:
