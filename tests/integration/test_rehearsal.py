@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -58,8 +59,12 @@ async def database_up(receiver: Running) -> str:
 
 
 async def change(connection: asyncpg.Connection, statement: str) -> None:
+    """Change the schema, in one transaction, beside the receiver's own statements."""
     try:
-        await connection.execute(statement)
+        while True:
+            with suppress(asyncpg.DeadlockDetectedError):
+                await connection.execute(statement)
+                break
     except asyncpg.PostgresError as error:
         if await connection.fetchval("SELECT to_regclass('timescaledb_information.hypertables')"):
             pytest.skip(f"TimescaleDB does not allow this change: {error}")
