@@ -124,7 +124,11 @@ async def test_every_scrape_is_a_row(
             "JOIN sources s ON s.id = l.source_id"
         )
         assert await connection.fetchval("SELECT count(*) FROM app_logs") == len(rows)
-        assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
+        # Of a scrape that was broken off, parts wait.
+        assert not await connection.fetch(
+            "SELECT FROM pending_rows p WHERE created_at < "
+            "(SELECT max(created_at) FROM app_logs l WHERE l.source_id = p.source_id)"
+        )
         assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
         await connection.close()
     assert_every_scrape_is_a_row(rows, dict(zip(targets, applications, strict=True)))
