@@ -42,6 +42,15 @@ DISTRIBUTED = """
 SELECT logicalrelid::text FROM pg_dist_partition
 WHERE partmethod::text = $1 AND ($1 = 'h' OR repmodel = 't') ORDER BY 1
 """
+# Many rows of a few sources, and none of others.
+FEW = """
+INSERT INTO sources (labels, digest)
+SELECT jsonb_build_object('n', n), sha256(n::text::bytea) FROM generate_series(1, 40) AS n;
+INSERT INTO source_keys SELECT id FROM sources;
+INSERT INTO app_logs (created_at, app_status, ocr_value, source_id)
+SELECT now() - n * INTERVAL '1 minute', 0, now(), k.id
+FROM generate_series(1, 3000) AS n, source_keys k WHERE k.id < 8
+"""
 BREAK = """
 SELECT count(*) FROM run_command_on_workers($$
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -74,6 +83,20 @@ def pair(moment: int, source: int = 0, status: float = 0) -> list[Point]:
         ({"__name__": "app_status", **labels}, at, status),
         ({"__name__": "ocr_value", **labels}, at, at / 1000),
     ]
+
+
+@pytest.mark.parametrize("view", ["app_logs_now", "app_status_now"])
+async def test_newest_rows_are_not_looked_for_among_those_of_others(
+    settings: Settings, session: asyncpg.Connection, view: str
+) -> None:
+    """As few sources are on a node, the index on times, of rows of all, looks cheap."""
+    await migrate(settings)
+    await session.execute(FEW)
+    await session.execute("ANALYZE app_logs")
+    await session.execute("SET citus.explain_all_tasks = on")
+    lines = [line for (line,) in await session.fetch(f"EXPLAIN SELECT * FROM {view}")]
+    assert any("app_logs_pkey" in line for line in lines)
+    assert not any("app_logs_created_at_idx" in line for line in lines)
 
 
 async def test_empty_tables_are_distributed(

@@ -94,9 +94,8 @@ async def test_a_refused_statement_is_one_clear_error(
 
 
 async def test_with_timescaledb_app_logs_is_a_hypertable(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     if not await has_timescaledb(connection):
         pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")
     interval = (
@@ -106,13 +105,14 @@ async def test_with_timescaledb_app_logs_is_a_hypertable(
     assert await connection.fetchval(interval) == "1 day"
     await migrate(make_settings(database_url=database_url, chunk_interval="6h"))
     assert await connection.fetchval(interval) == "06:00:00"
-    await connection.close()
 
 
 async def test_rows_in_a_plain_table_stay_there_when_timescaledb_comes(
-    database_url: str, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+    database_url: str,
+    connection: asyncpg.Connection,
+    make_settings: MakeSettings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     if not await has_timescaledb(connection):
         pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")
     await stop_refreshing(connection)
@@ -128,7 +128,6 @@ async def test_rows_in_a_plain_table_stay_there_when_timescaledb_comes(
     with caplog.at_level(logging.WARNING):
         await migrate(make_settings(database_url=database_url))
     assert "create_hypertable" in caplog.text
-    await connection.close()
 
 
 async def test_the_newest_logs_come_from_an_index(database_url: str) -> None:

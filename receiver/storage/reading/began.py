@@ -24,18 +24,16 @@ SELECT source.id, COALESCE(other.created_at, now() - $3::interval) AS since,
     COALESCE(other.created_at, '-infinity') > now() - $4::interval AS is_short
 FROM {sources}
 LEFT JOIN LATERAL (
-    SELECT l.created_at FROM {table} l
-    WHERE {of_source} AND l.{code} = ANY($2::int[])
+    SELECT l.source_id, l.created_at FROM {table} l
+    WHERE l.source_id >= source.id AND l.source_id <= source.id AND l.{code} = ANY($2::int[])
       AND l.created_at <= now() AND l.created_at > now() - $3::interval
     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
-) AS other ON true
+) AS other ON other.source_id = source.id
 """
 _SOURCES: Final = "unnest($1::int[]) AS source (id)"
-_OF_SOURCE: Final = "l.source_id >= source.id AND l.source_id <= source.id"
 
 # The same where Citus distributes the table.
 _SOURCES_ON_CITUS: Final = "(SELECT id FROM source_keys WHERE id = ANY($1::int[])) AS source"
-_OF_SOURCE_ON_CITUS: Final = "l.source_id = source.id"
 
 
 class Before(NamedTuple):
@@ -93,7 +91,6 @@ async def read_before(
         table=quote(table.name),
         code=quote(table.codes[0].name),
         sources=_SOURCES_ON_CITUS if distributed else _SOURCES,
-        of_source=_OF_SOURCE_ON_CITUS if distributed else _OF_SOURCE,
     )
     with translated():
         rows = await connection.fetch(statement, failing, others, LOOKED_BACK, SHORT)

@@ -36,15 +36,15 @@ SELECT created_at FROM {table} WHERE created_at <= now()
 ORDER BY created_at DESC OFFSET $1 LIMIT 1
 """
 # The same for chosen sources ($2), each with its share of the rows.
-_CHOSEN: Final = "unnest($2::int[]) AS chosen (id)"
-_CHOSEN_KEYS: Final = "SELECT id FROM source_keys WHERE id = ANY($2::int[])"
+CHOSEN: Final = "unnest($2::int[]) AS chosen (id)"
+CHOSEN_DISTRIBUTED: Final = "(SELECT id FROM source_keys WHERE id = ANY($2::int[])) AS chosen"
 _REACH_OF_CHOSEN: Final = """
-SELECT max(of_one.created_at) FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL (
-    SELECT created_at FROM {table}
+SELECT max(of_one.created_at) FROM {chosen} JOIN LATERAL (
+    SELECT source_id, created_at FROM {table}
     WHERE created_at <= now() AND source_id >= chosen.id AND source_id <= chosen.id
     ORDER BY source_id DESC, created_at DESC
     OFFSET $1::bigint / cardinality($2::int[]) LIMIT 1
-) AS of_one
+) AS of_one ON of_one.source_id = chosen.id
 """
 
 
@@ -95,7 +95,7 @@ class Listing:
         newest, since = choose_rows(table, self._choice)
         self.newest_statement = select(table, fields, newest, limited)
         self.since_statement = select(table, fields, since, order)
-        newest, since = choose_rows(table, self._choice, EACH_DISTRIBUTED)
+        newest, since = choose_rows(table, self._choice, CHOSEN_DISTRIBUTED)
         self._distributed = {
             self.newest_statement: select(table, fields, newest, limited),
             self.since_statement: select(table, fields, since, order),
@@ -139,30 +139,22 @@ async def find_reach(
     statement = _REACH if sources is None else _REACH_OF_CHOSEN
     chosen = [] if sources is None else [sources]
     async with used(connection):
-        if await is_distributed(connection):
-            statement = statement.replace(_CHOSEN, f"({_CHOSEN_KEYS}) AS chosen").replace(
-                "source_id >= chosen.id AND source_id <= chosen.id", "source_id = chosen.id"
-            )
+        of = CHOSEN_DISTRIBUTED if await is_distributed(connection) else CHOSEN
         found: str | None = await connection.fetchval(
-            statement.format(table=quote(table.name)), LOOKED_AT, *chosen
+            statement.format(table=quote(table.name), chosen=of), LOOKED_AT, *chosen
         )
     return found
 
 
-# Rows of each chosen source ($2), by the primary key; why not `=`: see `newest_row`.
+# Rows of each chosen source ($2), by the primary key; why not `=` within: see `OWN`.
 EACH: Final = """
-SELECT of_one.* FROM unnest($2::int[]) AS chosen (id) CROSS JOIN LATERAL (
+SELECT of_one.* FROM {chosen} JOIN LATERAL (
     {rows} AND source_id >= chosen.id AND source_id <= chosen.id {rest}
-) AS of_one
-"""
-EACH_DISTRIBUTED: Final = """
-SELECT of_one.* FROM source_keys chosen CROSS JOIN LATERAL (
-    {rows} AND source_id = chosen.id {rest}
-) AS of_one WHERE chosen.id = ANY($2::int[])
+) AS of_one ON of_one.source_id = chosen.id
 """
 
 
-def choose_rows(table: Table, choice: Choice, each: str = EACH) -> tuple[str, str]:
+def choose_rows(table: Table, choice: Choice, chosen: str = CHOSEN) -> tuple[str, str]:
     """Write the queries for the newest $1 rows, and for those since $1; $2 are the sources."""
     conditions = ["created_at <= now()"]
     if choice.since is not None:
@@ -172,8 +164,9 @@ def choose_rows(table: Table, choice: Choice, each: str = EACH) -> tuple[str, st
     rows = f"SELECT * FROM {quote(table.name)} WHERE {' AND '.join(conditions)}"
     if choice.sources is None:
         return f"{rows} ORDER BY created_at DESC LIMIT $1", f"{rows} AND created_at >= $1"
-    newest = each.format(rows=rows, rest="ORDER BY source_id DESC, created_at DESC LIMIT $1")
-    return newest, each.format(rows=rows, rest="AND created_at >= $1")
+    order = "ORDER BY source_id DESC, created_at DESC LIMIT $1"
+    newest = EACH.format(chosen=chosen, rows=rows, rest=order)
+    return newest, EACH.format(chosen=chosen, rows=rows, rest="AND created_at >= $1")
 
 
 def fails(table: Table) -> str:

@@ -64,11 +64,12 @@ JOIN (
     SELECT id, CASE WHEN pg_column_size(labels) <= {LARGEST_LABELS} THEN labels END AS labels
     FROM sources
 ) s ON s.id = k.id
-CROSS JOIN LATERAL (
-    SELECT created_at FROM {quote(table.name)}
-    WHERE source_id = k.id AND created_at > now() - $2::interval AND created_at <= now()
-    ORDER BY created_at DESC LIMIT 1
-) l
+JOIN LATERAL (
+    SELECT source_id, created_at FROM {quote(table.name)}
+    WHERE source_id >= k.id AND source_id <= k.id
+      AND created_at > now() - $2::interval AND created_at <= now()
+    ORDER BY source_id DESC, created_at DESC LIMIT 1
+) l ON l.source_id = k.id
 WHERE k.id >= COALESCE((SELECT id FROM sources ORDER BY id DESC OFFSET $1 - 1 LIMIT 1), 0)
 ORDER BY s.id
 """

@@ -42,12 +42,12 @@ _BRANCH_DISTRIBUTED: Final = """
 SELECT wanted.place, samples.created_at, samples.value
 FROM source_keys k
 JOIN unnest({source}) WITH ORDINALITY AS wanted (id, place) ON wanted.id = k.id
-CROSS JOIN LATERAL (
-    SELECT created_at, {value} AS value FROM {table}
-    WHERE source_id = k.id
+JOIN LATERAL (
+    SELECT source_id, created_at, {value} AS value FROM {table}
+    WHERE source_id >= k.id AND source_id <= k.id
         AND created_at >= '{start}' AND created_at < '{end}' AND {column} IS NOT NULL
-    ORDER BY created_at {limit}
-) AS samples
+    ORDER BY source_id, created_at {limit}
+) AS samples ON samples.source_id = k.id
 WHERE k.id = ANY({source})
 """
 _DISTRIBUTED: Final = """

@@ -96,12 +96,13 @@ SELECT newest.source_id, newest.created_at,
     EXTRACT(EPOCH FROM now() - newest.created_at)::double precision AS age,
     {code} AS code, EXTRACT(EPOCH FROM l.created_at)::double precision AS time
 FROM {now} AS newest
-CROSS JOIN LATERAL (
-    SELECT created_at FROM {table} l
-    WHERE l.source_id = newest.source_id AND l.created_at <= newest.created_at
+JOIN LATERAL (
+    SELECT l.source_id, l.created_at FROM {table} l
+    WHERE l.source_id >= newest.source_id AND l.source_id <= newest.source_id
+      AND l.created_at <= newest.created_at
       AND l.created_at > newest.created_at - INTERVAL '1 hour'
-    ORDER BY l.created_at DESC LIMIT 8
-) AS l
+    ORDER BY l.source_id DESC, l.created_at DESC LIMIT 8
+) AS l ON l.source_id = newest.source_id
 """
 
 _CLASSES: Final = "SELECT code, class FROM code_classes WHERE code_table = $1"

@@ -251,11 +251,11 @@ SELECT k.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l
     e.name AS error_name, e.description, l.ocr_value
 FROM source_keys k
 JOIN sources s ON s.id = k.id
-CROSS JOIN LATERAL (
-    SELECT l.created_at, l.app_status, l.ocr_value FROM app_logs l
-    WHERE l.source_id = k.id AND l.created_at <= now()
-    ORDER BY l.created_at DESC LIMIT 1
-) l
+JOIN LATERAL (
+    SELECT l.source_id, l.created_at, l.app_status, l.ocr_value FROM app_logs l
+    WHERE l.source_id >= k.id AND l.source_id <= k.id AND l.created_at <= now()
+    ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
+) l ON l.source_id = k.id
 LEFT JOIN error_codes e ON e.code = l.app_status
 """
 

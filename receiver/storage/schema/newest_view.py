@@ -91,19 +91,25 @@ def now_view(
         create: How the first statement begins.
         distributed: Whether Citus distributes the table.
     """
-    sources = "source_keys k JOIN sources s ON s.id = k.id" if distributed else "sources s"
-    own = "l.source_id = k.id" if distributed else OWN
     name = quote(f"{table.name}_now")
-    # First the last days, so that of a hypertable only their chunks are looked into for a source
-    # that is not silent.
     read = dict.fromkeys(column.reads for column in columns if column.reads)
     listed = ",\n    ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
     if distributed:
-        # What divides the rows, so that others can be joined with the view on their nodes.
-        listed = listed.replace("s.id", "k.id", 1)
-    yield f"""{create} {name} AS
+        # The key is what divides the rows, so that others can be joined with the view on their
+        # nodes; within, `=` would do what it does elsewhere.
+        yield f"""{create} {name} AS
+SELECT {listed.replace("s.id", "k.id", 1)}
+FROM source_keys k JOIN sources s ON s.id = k.id
+JOIN LATERAL (
+    {newest_row(table.name, ("source_id", *read), OWN.format("k.id"))}
+) AS newest ON newest.source_id = k.id"""
+    else:
+        own = OWN.format("s.id")
+        # First the last days, so that of a hypertable only their chunks are looked into for a
+        # source that is not silent.
+        yield f"""{create} {name} AS
 SELECT {listed}
-FROM {sources}
+FROM sources s
 CROSS JOIN LATERAL (
     (
         {newest_row(table.name, read, f"{own} AND l.created_at > now() - INTERVAL '7 days'")}
@@ -136,8 +142,8 @@ END;
 $grant$"""
 
 
-OWN: Final = "l.source_id >= s.id AND l.source_id <= s.id"
-"""The condition on a source's rows.
+OWN: Final = "l.source_id >= {0} AND l.source_id <= {0}"
+"""The condition on the rows of a source with an id.
 
 It is no `=`, which would make the order by source_id void: then the planner may read the index on
 created_at backwards, past the rows of all others."""

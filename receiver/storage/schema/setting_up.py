@@ -99,11 +99,16 @@ async def plan_tables(
         SchemaError: what is there cannot become what is declared.
         ReceiverError: as `database.translated` does.
     """
+    distributed = await is_cluster(connection, settings)
     found = await find_difference(
-        connection, settings.catalogue, is_new=is_new, has_declaration=has_declaration
+        connection,
+        settings.catalogue,
+        Form(distributed=distributed),
+        is_new=is_new,
+        has_declaration=has_declaration,
     )
     lines = found.tables
-    if await is_cluster(connection, settings):
+    if distributed:
         lines = await with_references(connection, settings.catalogue, lines)
         distribution = await plan_distribution(connection, settings)
         lines += [statement for statement in distribution.statements if statement not in lines]
