@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_WAIT: Final = 0.5
 """Seconds. A commit that takes longer is not waited for: the database has troubles of its own."""
-LONGEST_GROWTH: Final = 0.1
+LONGEST_GROWTH: Final = 0.025
 """Seconds for which a batch may grow beside others that are being committed."""
 DAY: Final = timedelta(days=1)
 
