@@ -62,7 +62,7 @@ WHERE n.nspname = {OWN_SCHEMA} AND c.relkind IN ('r', 'p')
 """
 
 # Citus would else take up all local tables that are connected by foreign keys, step by step.
-KEEP_LOCAL: Final = "SET LOCAL citus.enable_local_reference_table_foreign_keys = off"
+KEEP_LOCAL: Final = "SET citus.enable_local_reference_table_foreign_keys = off"
 
 
 class Distribution(NamedTuple):

@@ -112,6 +112,9 @@ async def plan_tables(
         lines = await with_references(connection, settings.catalogue, lines)
         distribution = await plan_distribution(connection, settings)
         lines += [statement for statement in distribution.statements if statement not in lines]
+        if lines:
+            # Before anything else, as in `set_up`.
+            lines = [KEEP_LOCAL, *(line for line in lines if line != KEEP_LOCAL)]
     for change in found.views:
         lines += change.statements
         if change.warning is not None:
