@@ -123,8 +123,9 @@ async def assert_made(connection: asyncpg.Connection, catalogue: Catalogue) -> N
             )
         await connection.execute(
             f"INSERT INTO {quote(table.name)} ({', '.join(quote(c.name) for c in required)}, "
-            f"source_id, created_at) SELECT {', '.join(map(any_value, required))}, min(id), "
-            "clock_timestamp() FROM sources"
+            f"source_id, created_at) SELECT {', '.join(map(any_value, required))}, $1, "
+            "clock_timestamp()",
+            await connection.fetchval("SELECT min(id) FROM sources"),
         )
         if await connection.fetchval("SELECT to_regclass('source_keys')"):
             # On Citus; receivers fill it as they add sources.
