@@ -164,7 +164,7 @@ async def test_a_sample_of_a_row_that_stays_incomplete_ends_as_unpaired(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
     settings = make_settings(
-        database_url=database_url, maintenance_interval="50ms", pair_timeout="500ms"
+        database_url=database_url, maintenance_interval="50ms", pair_timeout="3s"
     )
     async with receiving(settings) as receiver:
         await receiver.send(status(0))
