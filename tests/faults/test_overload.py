@@ -262,10 +262,11 @@ async def test_connections_with_requests_in_flight_are_not_closed_for_others(
 
 
 async def post_again(port: int, body: bytes) -> Answer:
-    """Send a request until it is answered: before all of it is there, it may be closed."""
-    while True:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            return await post(port, body)
+    """Send a request until it is answered; a connection that has not brought all may be closed."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                return await post(port, body)
 
 
 async def is_in_flight(one: Replica, number: int) -> bool:

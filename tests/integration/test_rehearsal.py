@@ -59,12 +59,16 @@ async def database_up(receiver: Running) -> str:
 
 
 async def change(connection: asyncpg.Connection, statement: str) -> None:
-    """Change the schema, in one transaction, beside the receiver's own statements."""
+    """Change the schema in one transaction, again if the receiver's statements ended it."""
+
+    async def changed() -> bool:
+        with suppress(asyncpg.DeadlockDetectedError):
+            await connection.execute(statement)
+            return True
+        return False
+
     try:
-        while True:
-            with suppress(asyncpg.DeadlockDetectedError):
-                await connection.execute(statement)
-                break
+        await until(changed)
     except asyncpg.PostgresError as error:
         if await connection.fetchval("SELECT to_regclass('timescaledb_information.hypertables')"):
             pytest.skip(f"TimescaleDB does not allow this change: {error}")

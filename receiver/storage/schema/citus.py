@@ -152,7 +152,7 @@ async def plan_distribution(
     statements += (divide(name, divided_by[name], settings.shards) for name in new)
     if KEYS in new:
         statements.append(FILL_KEYS)
-    return Distribution([KEEP_LOCAL, *statements, *drop_copies(full)] if statements else [], [])
+    return Distribution([*statements, *drop_copies(full)], [])
 
 
 def own_readers(catalogue: Catalogue) -> list[str]:

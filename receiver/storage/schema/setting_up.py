@@ -49,11 +49,11 @@ async def set_up(
         ReceiverError: as `database.translated` does.
     """
     catalogue = settings.catalogue
+    if await is_cluster(connection, settings):
+        await connection.execute(KEEP_LOCAL)
     found = await find_difference(connection, catalogue)
     if found.tables:
         await require_schema(connection)
-        if await is_cluster(connection, settings):
-            await connection.execute(KEEP_LOCAL)
         statements = await with_references(connection, catalogue, found.tables)
         await change_tables(connection, statements)
     if await distribute(connection, settings, with_rows=with_rows):
@@ -113,8 +113,7 @@ async def plan_tables(
         distribution = await plan_distribution(connection, settings)
         lines += [statement for statement in distribution.statements if statement not in lines]
         if lines:
-            # Before anything else, as in `set_up`.
-            lines = [KEEP_LOCAL, *(line for line in lines if line != KEEP_LOCAL)]
+            lines = [KEEP_LOCAL, *lines]
     for change in found.views:
         lines += change.statements
         if change.warning is not None:
