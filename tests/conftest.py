@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from hypothesis import settings as hypothesis_settings
 
 from receiver.config.settings import Settings
@@ -58,6 +59,12 @@ def shared_dir() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+def named_server() -> str | None:
+    """Return the server that the tests are to use instead of the embedded one."""
+    names = ("RECEIVER_TEST_CITUS_URL", "RECEIVER_TEST_DATABASE_URL")
+    return next(filter(None, map(os.environ.get, names)), None)
+
+
 @pytest.fixture(scope="session")
 def server_url(shared_dir: Path) -> Iterator[str]:
     """A server on which databases may be made, or the embedded one.
@@ -65,8 +72,7 @@ def server_url(shared_dir: Path) -> Iterator[str]:
     RECEIVER_TEST_CITUS_URL names the coordinator of a cluster, in a database that has the extension
     and knows the worker nodes; RECEIVER_TEST_DATABASE_URL any other server.
     """
-    names = ("RECEIVER_TEST_CITUS_URL", "RECEIVER_TEST_DATABASE_URL")
-    if url := next(filter(None, map(os.environ.get, names)), None):
+    if url := named_server():
         yield url
         return
     embedded = EmbeddedPostgres(shared_dir)
@@ -75,12 +81,12 @@ def server_url(shared_dir: Path) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def fresh_database(server_url: str) -> AsyncIterator[str]:
-    """A database with nothing in it, dropped in the end."""
+async def fresh_database(server_url: str, template: str = "template0") -> AsyncIterator[str]:
+    """A database with what is in the template, by default nothing; dropped in the end."""
     name = f"receiver_test_{secrets.token_hex(6)}"
     server = await asyncpg.connect(server_url)
     try:
-        await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
+        await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE {template}")
         async with worker_databases(server_url, name):
             yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
         await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -101,9 +107,14 @@ MakeSettings = Callable[..., Settings]
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep settings in the environment from tests and from the programs that they start."""
+    forget_settings(monkeypatch)
+
+
+def forget_settings(patch: pytest.MonkeyPatch) -> None:
+    """Take all settings out of the environment."""
     for name in os.environ:
         if name.startswith("RECEIVER_"):
-            monkeypatch.delenv(name)
+            patch.delenv(name)
 
 
 @pytest.fixture
@@ -125,11 +136,35 @@ def few_are_many() -> Iterator[None]:
         yield
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template(server_url: str) -> AsyncIterator[str | None]:
+    """The name of a database with the current schema, for it is copied faster than migrated.
+
+    None on other servers: where extensions have connections of their own, nothing can be copied.
+    """
+    if named_server():
+        yield None
+        return
+    async with fresh_database(server_url) as url:
+        with pytest.MonkeyPatch.context() as patch:
+            forget_settings(patch)
+            settings = Settings.load(database_url=url)
+        await migrate(settings)
+        yield urlsplit(url).path.removeprefix("/")
+
+
 @pytest.fixture
-async def database_url(empty_database_url: str, make_settings: MakeSettings) -> str:
+async def database_url(
+    server_url: str, template: str | None, make_settings: MakeSettings
+) -> AsyncIterator[str]:
     """A database of the test's own, with the current schema."""
-    await migrate(make_settings(database_url=empty_database_url))
-    return empty_database_url
+    if template:
+        async with fresh_database(server_url, template) as url:
+            yield url
+        return
+    async with fresh_database(server_url) as url:
+        await migrate(make_settings(database_url=url))
+        yield url
 
 
 @pytest.fixture
