@@ -12,7 +12,7 @@ from aiohttp import web
 
 from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
-from tests.end_to_end.test_prometheus import exposing, prometheus
+from tests.end_to_end.test_prometheus import exposing, prometheus, settle
 from tests.programs import require_program
 from tests.receivers import receiving
 from tests.waiting import until
@@ -136,6 +136,7 @@ async def test_every_scrape_is_a_row_of_each_table(
         urls = [receiver.url() for receiver in some]
         async with prometheus(tmp_path, CONFIGURATION.format(target=target, urls=urls)):
             await until(lambda: floor.scrapes >= SCRAPES, seconds=SCRAPES + 60)
+    await settle(settings)
     connection = await asyncpg.connect(empty_database_url)
     try:
         for query, rows_of in QUERIES.items():

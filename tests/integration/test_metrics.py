@@ -282,10 +282,10 @@ async def test_the_newest_sample_of_each_source(
         }
 
     async def all_told() -> bool:
-        return await newest() == {"a": 0, "b": -60}
+        counted = await metrics(receiver)
+        return counted["receiver_sources"] == 3 and await newest() == {"a": 0, "b": -60}
 
     await until(all_told)
-    assert (await metrics(receiver))["receiver_sources"] == 3
     monkeypatch.setattr(observing, "MAX_SOURCES", 2)
 
     async def bounded() -> bool:
