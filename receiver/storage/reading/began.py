@@ -10,6 +10,7 @@ from receiver.rows.tables import Table
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
+from receiver.storage.reading.selecting import chosen_sources
 from receiver.storage.reading.states import SourceState, State
 from receiver.storage.reading.stretches import Stretch, read_stretches
 
@@ -20,20 +21,16 @@ SHORT: Final = timedelta(minutes=10)
 
 # Backwards by the primary key, to the last row that is no failure.
 _BEFORE: Final = """
-SELECT source.id, COALESCE(other.created_at, now() - $3::interval) AS since,
+SELECT chosen.id, COALESCE(other.created_at, now() - $3::interval) AS since,
     COALESCE(other.created_at, '-infinity') > now() - $4::interval AS is_short
-FROM {sources}
+FROM {chosen}
 LEFT JOIN LATERAL (
     SELECT l.source_id, l.created_at FROM {table} l
-    WHERE l.source_id >= source.id AND l.source_id <= source.id AND l.{code} = ANY($2::int[])
+    WHERE l.source_id >= chosen.id AND l.source_id <= chosen.id AND l.{code} = ANY($2::int[])
       AND l.created_at <= now() AND l.created_at > now() - $3::interval
     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
-) AS other ON other.source_id = source.id
+) AS other ON other.source_id = chosen.id
 """
-_SOURCES: Final = "unnest($1::int[]) AS source (id)"
-
-# The same where Citus distributes the table.
-_SOURCES_ON_CITUS: Final = "(SELECT id FROM source_keys WHERE id = ANY($1::int[])) AS source"
 
 
 class Before(NamedTuple):
@@ -86,11 +83,10 @@ async def read_before(
     others = [
         code for code, state in {0: State.OK, **classes}.items() if state is not State.FAILURE
     ]
-    distributed = await is_distributed(connection)
     statement = _BEFORE.format(
         table=quote(table.name),
         code=quote(table.codes[0].name),
-        sources=_SOURCES_ON_CITUS if distributed else _SOURCES,
+        chosen=chosen_sources("$1", distributed=await is_distributed(connection)),
     )
     with translated():
         rows = await connection.fetch(statement, failing, others, LOOKED_BACK, SHORT)

@@ -16,6 +16,7 @@ from receiver.storage.reading.selecting import (
     STATUS,
     Field,
     Kind,
+    chosen_sources,
     is_users,
     label_fields,
     select,
@@ -36,8 +37,6 @@ SELECT created_at FROM {table} WHERE created_at <= now()
 ORDER BY created_at DESC OFFSET $1 LIMIT 1
 """
 # The same for chosen sources ($2), each with its share of the rows.
-CHOSEN: Final = "unnest($2::int[]) AS chosen (id)"
-CHOSEN_DISTRIBUTED: Final = "(SELECT id FROM source_keys WHERE id = ANY($2::int[])) AS chosen"
 _REACH_OF_CHOSEN: Final = """
 SELECT max(of_one.created_at) FROM {chosen} JOIN LATERAL (
     SELECT source_id, created_at FROM {table}
@@ -95,7 +94,7 @@ class Listing:
         newest, since = choose_rows(table, self._choice)
         self.newest_statement = select(table, fields, newest, limited)
         self.since_statement = select(table, fields, since, order)
-        newest, since = choose_rows(table, self._choice, CHOSEN_DISTRIBUTED)
+        newest, since = choose_rows(table, self._choice, distributed=True)
         self._distributed = {
             self.newest_statement: select(table, fields, newest, limited),
             self.since_statement: select(table, fields, since, order),
@@ -139,7 +138,7 @@ async def find_reach(
     statement = _REACH if sources is None else _REACH_OF_CHOSEN
     chosen = [] if sources is None else [sources]
     async with used(connection):
-        of = CHOSEN_DISTRIBUTED if await is_distributed(connection) else CHOSEN
+        of = chosen_sources("$2", distributed=await is_distributed(connection))
         found: str | None = await connection.fetchval(
             statement.format(table=quote(table.name), chosen=of), LOOKED_AT, *chosen
         )
@@ -154,7 +153,7 @@ SELECT of_one.* FROM {chosen} JOIN LATERAL (
 """
 
 
-def choose_rows(table: Table, choice: Choice, chosen: str = CHOSEN) -> tuple[str, str]:
+def choose_rows(table: Table, choice: Choice, *, distributed: bool = False) -> tuple[str, str]:
     """Write the queries for the newest $1 rows, and for those since $1; $2 are the sources."""
     conditions = ["created_at <= now()"]
     if choice.since is not None:
@@ -165,6 +164,7 @@ def choose_rows(table: Table, choice: Choice, chosen: str = CHOSEN) -> tuple[str
     if choice.sources is None:
         return f"{rows} ORDER BY created_at DESC LIMIT $1", f"{rows} AND created_at >= $1"
     order = "ORDER BY source_id DESC, created_at DESC LIMIT $1"
+    chosen = chosen_sources("$2", distributed=distributed)
     newest = EACH.format(chosen=chosen, rows=rows, rest=order)
     return newest, EACH.format(chosen=chosen, rows=rows, rest="AND created_at >= $1")
 

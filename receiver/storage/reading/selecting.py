@@ -20,6 +20,16 @@ USERS_NAMES: Final = ("error_name", "description")
 """What the user's own query calls the name and the description of a code."""
 
 
+def chosen_sources(ids: str, *, distributed: bool) -> str:
+    """Write `chosen (id)` for what is read of each source; `ids` is a parameter, as `$1`.
+
+    Citus joins its tables by source with tables of its own only.
+    """
+    if distributed:
+        return f"(SELECT id FROM source_keys WHERE id = ANY({ids}::int[])) AS chosen"
+    return f"unnest({ids}::int[]) AS chosen (id)"
+
+
 class Kind(StrEnum):
     """What a field is."""
 
