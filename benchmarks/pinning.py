@@ -17,14 +17,15 @@ OTHERS: Final = 2
 async def server_processes(url: str) -> list[psutil.Process]:
     """Return the processes of a database server; none if it runs on another machine."""
     connection = await asyncpg.connect(url)
-    pid = await connection.fetchval("SELECT pg_backend_pid()")
-    await connection.close()
-    with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        server = process.parent()
-        if process.name() == "postgres" and server is not None:
-            return [server, *server.children()]
-    return []
+    try:
+        with suppress(psutil.Error):
+            process = psutil.Process(await connection.fetchval("SELECT pg_backend_pid()"))
+            server = process.parent()
+            if process.name() == "postgres" and server is not None:
+                return [server, *server.children()]
+        return []
+    finally:
+        await connection.close()
 
 
 @contextmanager
@@ -40,10 +41,13 @@ def pinned(workers: Sequence[psutil.Process], others: Sequence[psutil.Process]) 
     own, rest = cores[: len(workers)], cores[len(workers) :]
     given = [*zip(workers, [[core] for core in own], strict=True)]
     given += [(other, rest) for other in (*others, psutil.Process())]
-    before = [(process, process.cpu_affinity()) for process, _ in given]
+    before: list[tuple[psutil.Process, list[int]]] = []
     try:
         for process, some in given:
-            process.cpu_affinity(some)
+            # Backends come and go.
+            with suppress(psutil.NoSuchProcess):
+                before.append((process, process.cpu_affinity()))
+                process.cpu_affinity(some)
         yield True
     finally:
         for process, some in before:
