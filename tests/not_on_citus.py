@@ -42,7 +42,7 @@ CANNOT_HOLD: Final = {
         "integration/test_refusals.py::test_what_is_refused_is_found_by_its_place",
     ),
     "Citus does not explain what it writes": (
-        "integration/test_write_plans.py::test_each_statement_visits_few_rows",
+        "integration/test_write_plans.py::test_each_statement_visits_few_rows_for_each_row_that_it_writes",
     ),
     "Citus completes a COPY whose client has gone; its sender repeats it": (
         "faults/test_shutdown.py::test_what_cannot_be_stored_in_time_is_refused",
