@@ -18,11 +18,12 @@ ALTER ROLE grafana WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION 
 ALTER ROLE grafana SET default_transaction_read_only = on;
 ALTER ROLE grafana SET statement_timeout = '30s';
 
+-- Citus grants rights on several tables in one transaction only so; other servers ignore it.
+SET citus.multi_shard_modify_mode = 'sequential';
+
 -- The declared tables, their codes and views, what was rejected and where from; not how the receiver
 -- works: rows that are incomplete, backfills, the version of the schema, and the stored
 -- part of the hourly summary, which TimescaleDB may be refreshing, and whose view has what is in it.
--- Citus takes rights on several tables in one transaction only with this setting; others ignore it.
-SET citus.multi_shard_modify_mode = 'sequential';
 DO $$
 DECLARE
     relation REGCLASS;
