@@ -20,16 +20,6 @@ USERS_NAMES: Final = ("error_name", "description")
 """What the user's own query calls the name and the description of a code."""
 
 
-def chosen_sources(ids: str, *, distributed: bool) -> str:
-    """Write `chosen (id)` for what is read of each source; `ids` is a parameter, as `$1`.
-
-    Citus joins its tables by source with tables of its own only.
-    """
-    if distributed:
-        return f"(SELECT id FROM source_keys WHERE id = ANY({ids}::int[])) AS chosen"
-    return f"unnest({ids}::int[]) AS chosen (id)"
-
-
 class Kind(StrEnum):
     """What a field is."""
 
@@ -135,3 +125,13 @@ def select(
     """
     listed = ",\n    ".join(f"{field.expression} AS {quote(field.name)}" for field in fields)
     return f"SELECT {listed}\nFROM ({rows}) AS l\n{joins(table, with_source=with_source)}\n{rest}"
+
+
+def chosen_sources(ids: str, *, distributed: bool) -> str:
+    """Write what a query reads `chosen (id)` from: the sources of a parameter such as `$1`.
+
+    Citus joins the rows of each source only with a table that it distributes by source, too.
+    """
+    if distributed:
+        return f"(SELECT id FROM source_keys WHERE id = ANY({ids}::int[])) AS chosen"
+    return f"unnest({ids}::int[]) AS chosen (id)"
