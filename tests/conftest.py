@@ -158,12 +158,9 @@ async def database_url(
     server_url: str, template: str | None, make_settings: MakeSettings
 ) -> AsyncIterator[str]:
     """A database of the test's own, with the current schema."""
-    if template:
-        async with fresh_database(server_url, template) as url:
-            yield url
-        return
-    async with fresh_database(server_url) as url:
-        await migrate(make_settings(database_url=url))
+    async with fresh_database(server_url, template or "template0") as url:
+        if not template:
+            await migrate(make_settings(database_url=url))
         yield url
 
 

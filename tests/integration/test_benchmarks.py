@@ -82,26 +82,28 @@ async def test_a_measure_gives_ratios(name: str, database_url: str, tmp_path: Pa
 
 
 async def test_workers_have_cores_of_their_own_if_there_are_enough(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         pytest.skip("takes two cores")
-    postmaster, *backends = await pinning.server_processes(database_url)
+    server = await pinning.server_processes(database_url)
+    lasting = [server[0], psutil.Process(connection.get_server_pid())]
+    assert all(one in server for one in lasting)
     ended = await asyncio.create_subprocess_exec("sleep", "60")
-    backends.append(psutil.Process(ended.pid))
+    server.append(psutil.Process(ended.pid))
     ended.kill()
     await ended.wait()
     started = await asyncio.create_subprocess_exec("sleep", "60")
     worker = psutil.Process(started.pid)
     monkeypatch.setattr(pinning, "OTHERS", len(cores) - 1)
-    with pinning.pinned([worker], [postmaster, *backends]) as is_pinned:
+    with pinning.pinned([worker], server) as is_pinned:
         assert is_pinned
         assert worker.cpu_affinity() == cores[:1]
-        assert all(one.cpu_affinity() == cores[1:] for one in (postmaster, psutil.Process()))
+        assert all(one.cpu_affinity() == cores[1:] for one in (*lasting, psutil.Process()))
     assert worker.cpu_affinity() == psutil.Process().cpu_affinity() == cores
     monkeypatch.setattr(pinning, "OTHERS", len(cores))
-    with pinning.pinned([worker], [postmaster]) as is_pinned:
+    with pinning.pinned([worker], lasting) as is_pinned:
         assert not is_pinned
         assert worker.cpu_affinity() == cores
     started.kill()

@@ -218,9 +218,9 @@ CHANGING = 2.0
 """Seconds. Codes that never stop changing could keep a batch from ever being stored."""
 
 
-async def send(writer: Writer, tables: Sequence[Table], number: int) -> int:
-    """Write batches, each until it is stored and of new sources; return how many there were."""
-    end, turn = time.monotonic() + CHANGING, 0
+async def send(writer: Writer, tables: Sequence[Table], number: int, end: float) -> int:
+    """Write batches of new sources, each until it is stored; return how many there were."""
+    turn = 0
     while time.monotonic() < end:
         rows: list[Row] = []
         for table in tables:
@@ -236,8 +236,7 @@ async def send(writer: Writer, tables: Sequence[Table], number: int) -> int:
     return turn
 
 
-async def renumber(other: asyncpg.Connection, code_tables: Sequence[str]) -> None:
-    end = time.monotonic() + CHANGING
+async def renumber(other: asyncpg.Connection, code_tables: Sequence[str], end: float) -> None:
     for code, codes in itertools.cycle(itertools.product((7, 8, 9), map(quote, code_tables))):
         if time.monotonic() > end:
             return
@@ -247,12 +246,11 @@ async def renumber(other: asyncpg.Connection, code_tables: Sequence[str]) -> Non
         ):
             with suppress(asyncpg.PostgresError):
                 await other.execute(statement)
-        # Else hardly any batch is stored, and few are what finds orphans.
+        # Without a pause hardly any batch is stored, and few batches find few orphans.
         await asyncio.sleep(0.005)
 
 
-async def delete(other: asyncpg.Connection, _: Sequence[str]) -> None:
-    end = time.monotonic() + CHANGING
+async def delete(other: asyncpg.Connection, _: Sequence[str], end: float) -> None:
     while time.monotonic() < end:
         for (id_,) in await other.fetch("SELECT id FROM sources ORDER BY id DESC LIMIT 2"):
             with suppress(asyncpg.PostgresError):
@@ -280,13 +278,14 @@ async def test_no_row_is_an_orphan_while_codes_and_sources_change(
     others = [await asyncpg.connect(empty_database_url) for _ in range(2)]
     for database in databases:
         await database.open()
+    end = time.monotonic() + CHANGING
     changing = [
-        asyncio.create_task(change(other, catalogue.code_tables))
+        asyncio.create_task(change(other, catalogue.code_tables, end))
         for change, other in zip((renumber, delete), others, strict=True)
     ]
     writers = [Writer(database, catalogue) for database in databases]
     turns = await asyncio.gather(
-        *(send(writer, catalogue.tables, place) for place, writer in enumerate(writers))
+        *(send(writer, catalogue.tables, place, end) for place, writer in enumerate(writers))
     )
     await asyncio.gather(*changing)
     for table in catalogue.tables:
