@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Final
 
-from receiver.rows.model import Sample, Samples
+from receiver.rows.model import Sample, Samples, Source
 
 MAX_SAMPLES: Final = 20_000
 """Samples of a part: a fraction of a second to commit."""
@@ -79,11 +79,10 @@ async def part(
 
 
 def by_source(samples: list[Sample], most: int) -> Iterable[list[Sample]]:
-    """Yield samples of one time in parts, each source in one of them."""
-    number = -(-len(samples) // most)
-    if number == 1:
+    """Return samples of one time together if they are at most so many, else by source."""
+    if len(samples) <= most:
         return [samples]
-    parts: list[list[Sample]] = [[] for _ in range(2 * number)]
+    found: defaultdict[Source, list[Sample]] = defaultdict(list)
     for sample in samples:
-        parts[hash(sample[0].source) % len(parts)].append(sample)
-    return filter(None, parts)
+        found[sample[0].source].append(sample)
+    return found.values()

@@ -61,6 +61,14 @@ async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sa
         assert len(some) <= 4 or len({(one[0].source, one[1]) for one in some}) < len(some)
 
 
+async def test_no_part_is_larger_because_many_sources_come_at_one_time() -> None:
+    many = [Source(TABLES[0], (("instance", str(number)),)) for number in range(1_000)]
+    brought = [sample(0, source, NOW) for source in many]
+    parts = [list(some) async for some in part(brought, DAY, 12)]
+    assert max(map(len, parts)) == 12
+    assert [one for some in parts for one in some] == brought
+
+
 @given(samples())
 async def test_the_samples_of_a_row_stay_together_and_in_order(brought: list[Sample]) -> None:
     parts = [list(some) async for some in part(brought, DAY, 12)]
