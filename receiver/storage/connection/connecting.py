@@ -113,6 +113,21 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
             raise DatabaseUnavailableError(f"a session must be opened again: {error}") from error
         self._replication_role = None
 
+    async def copy(self, statement: str, rows: memoryview) -> int:
+        """Run a COPY from STDIN and return how many rows it took.
+
+        Args:
+            statement: The COPY. Others may stand before it, which run in the same round trip, and
+                in the same transaction even where none has begun.
+            rows: What to copy, in the format that the statement names.
+
+        Raises:
+            PostgresError: the server refuses one of the statements, or a row.
+        """
+        # Of asyncpg's own methods none takes more than the name of a table.
+        status: str = await self._copy_in(statement, rows, None)
+        return int(status.removeprefix("COPY "))
+
     async def is_distributed(self) -> bool:
         """Return whether Citus distributes the tables; the answer is kept until `forget`."""
         if self._distributed is None:

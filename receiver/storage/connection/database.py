@@ -42,6 +42,9 @@ BY_INDEX: Final = {"enable_seqscan": "off", "jit_above_cost": "-1"}
 keys, whose plans the server keeps. A table that was small when such a plan was made, or when its
 statistics were, is not read as a whole for each row that is written when it has grown."""
 
+READ_COMMITTED: Final = "ISOLATION LEVEL READ COMMITTED"
+"""How a transaction sees what others commit meanwhile, whatever the default of the database is."""
+
 # Whether nothing can be written now: 'on' or 'off'.
 CHECK: Final = "SELECT current_setting('transaction_read_only')"
 
@@ -252,15 +255,18 @@ class Database:
             self._pool.terminate()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, *, skips_triggers: bool = False) -> AsyncIterator[Session]:
         """A connection from the pool; to get it and use it may take the commit timeout.
 
         Each statement is a transaction, or all of them together are one.
 
+        Args:
+            skips_triggers: As `transaction` takes it.
+
         Raises:
             ReceiverError: as `translated` does.
         """
-        async with self._acquired() as connection:
+        async with self._acquired(skips_triggers=skips_triggers) as connection:
             if connection.preamble:
                 async with committed(connection):
                     yield connection
@@ -270,7 +276,7 @@ class Database:
     @asynccontextmanager
     async def transaction(
         self, first: str = "", *, skips_triggers: bool = False
-    ) -> AsyncIterator[Connection]:
+    ) -> AsyncIterator[Session]:
         """A transaction in which every statement sees what was committed before it.
 
         Args:
@@ -316,7 +322,7 @@ async def committed(connection: Session, first: str = "") -> AsyncIterator[None]
         first: A statement that comes next, in the same round trip.
     """
     try:
-        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; {connection.preamble}"
+        begin = f"BEGIN {READ_COMMITTED}; {connection.preamble}"
         await connection.execute(f"{begin}; {first}")
         yield
     except BaseException as error:

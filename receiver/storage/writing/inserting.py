@@ -10,7 +10,7 @@ import asyncpg
 from receiver.errors import DuplicateRowError
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Table
-from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.connection.connecting import Session, is_distributed
 from receiver.storage.connection.database import Connection, describe
 from receiver.storage.connection.places import quote
 from receiver.storage.writing.checks import Entries, run_checked
@@ -43,8 +43,13 @@ class Written(NamedTuple):
     """Those that contradict a stored row, or that the database refuses."""
 
 
-async def copy_rows(connection: Connection, rows: RowArrays) -> int:
+async def copy_rows(connection: Session, rows: RowArrays, first: str = "") -> int:
     """Store rows of which none is there yet; return how many a trigger did not discard.
+
+    Args:
+        connection: From the pool.
+        rows: Those of one table.
+        first: Statements that run before, as `Session.copy` takes them.
 
     Raises:
         DuplicateRowError: one is there, or Citus does not say what a node has said.
@@ -53,15 +58,9 @@ async def copy_rows(connection: Connection, rows: RowArrays) -> int:
     from receiver.storage.writing.copying import encode_copy  # noqa: PLC0415
 
     try:
-        status: str = await connection.copy_to_table(
-            rows.table.name,
-            source=encode_copy(rows),
-            columns=statements_of(rows.table).columns,
-            format="binary",
-        )
+        return await connection.copy(f"{first};{statements_of(rows.table).copy}", encode_copy(rows))
     except asyncpg.InternalServerError as error:
         raise DuplicateRowError(describe(error)) from error
-    return int(status.removeprefix("COPY "))
 
 
 async def insert_rows(connection: Connection, table: Table, records: list[Record]) -> Written:

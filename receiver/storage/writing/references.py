@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from receiver.errors import StatementRefusedError
 from receiver.rows.tables import Table
-from receiver.storage.connection.database import Connection, Database
+from receiver.storage.connection.database import READ_COMMITTED, Database
 from receiver.storage.connection.places import literal
 from receiver.storage.writing.inserting import copy_rows
 
@@ -61,25 +61,23 @@ class References:
             and time.monotonic() >= self._rests_until.get(tables, 0.0)
         ):
             try:
-                return await self._copy_all(rows, ";".join(map(check_references, rows.values())))
+                return await self._copy(rows, ";".join(map(check_references, rows.values())))
             except StatementRefusedError:
                 # By row it is, which fails in turn if this is about something else.
                 self._rests_until[tables] = time.monotonic() + REST
-        if len(rows) > 1:
-            return await self._copy_all(rows)
-        # COPY alone is a transaction too, for one round trip instead of three.
-        async with self._database.connection() as connection:
-            return await copy_each(connection, rows)
+        return await self._copy(rows)
 
-    async def _copy_all(self, rows: Mapping[Table, RowArrays], check: str = "") -> dict[Table, int]:
-        transaction = self._database.transaction(check, skips_triggers=bool(check))
-        async with transaction as connection:
-            return await copy_each(connection, rows)
-
-
-async def copy_each(connection: Connection, rows: Mapping[Table, RowArrays]) -> dict[Table, int]:
-    """Store rows table by table; return how many of each were taken."""
-    return {table: await copy_rows(connection, some) for table, some in rows.items()}
+    async def _copy(self, rows: Mapping[Table, RowArrays], check: str = "") -> dict[Table, int]:
+        skips = bool(check)
+        if len(rows) == 1:
+            # In one round trip, instead of one each to begin, to copy and to commit: each answer
+            # waits until the event loop has decoded the messages that have come meanwhile.
+            first = f"SET TRANSACTION {READ_COMMITTED};{check}"
+            used = self._database.connection(skips_triggers=skips)
+        else:
+            first, used = "", self._database.transaction(check, skips_triggers=skips)
+        async with used as connection:
+            return {table: await copy_rows(connection, some, first) for table, some in rows.items()}
 
 
 def check_references(rows: RowArrays) -> str:

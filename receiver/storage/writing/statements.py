@@ -45,6 +45,8 @@ class Statements:
         self._values = [quote(column.name) for column in table.columns]
         listed = ", ".join(map(quote, self.columns))
 
+        # For rows of which none is stored yet.
+        self.copy = f"COPY {self._name} ({listed}) FROM STDIN (FORMAT binary)"
         # For rows among which some are stored already; those are left as they are.
         self.insert = f"""
 INSERT INTO {self._name} ({listed})
