@@ -152,7 +152,7 @@ async def test_requests_that_fail_leave_nothing_for_the_garbage_collector(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
     """Else their bodies stay in memory until it runs, which is seldom."""
-    settings = make_settings(database_url=database_url, commit_timeout="200ms")
+    settings = make_settings(database_url=database_url, commit_timeout="1s")
     points = [
         ({**labels, "instance": str(number)}, NOW, value)
         for number in range(100)
