@@ -44,7 +44,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class RowArrays:
-    """Rows of a table, sorted by (created_at, source_id)."""
+    """Rows of a table, sorted by (source_id, created_at)."""
 
     table: Table
     created_at: Array
@@ -118,7 +118,7 @@ def sort(some: Sequence[RowArrays]) -> RowArrays:
     table = some[0].table
     created_at = np.concatenate([one.created_at for one in some])
     source_ids = np.concatenate([one.source_ids for one in some])
-    order = np.lexsort((source_ids, created_at))
+    order = np.lexsort((created_at, source_ids))
     sources = [one.sources for one in some if one.sources is not None]
     return RowArrays(
         table,

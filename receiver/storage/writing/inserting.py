@@ -69,7 +69,7 @@ async def insert_rows(connection: Connection, table: Table, records: list[Record
     Args:
         connection: In a transaction.
         table: The table.
-        records: The rows, sorted by their keys, no two with the same.
+        records: The rows, sorted by `ORDER`, no two with the same.
     """
     statements = statements_of(table)
     keys = await connection.fetch(statements.insert, *to_columns(table, records))
@@ -183,7 +183,7 @@ async def find_rows(
     Args:
         connection: In a transaction.
         table: The table.
-        records: Any of its rows, sorted by their keys.
+        records: Any of its rows.
     """
     if not records:
         return {}
@@ -199,7 +199,7 @@ async def find_rows(
         find = statements.find_distributed
     else:
         find = statements.find
-    bounds = created_at[0], created_at[-1]
+    bounds = min(times), max(times)
     found = await connection.fetch(find, created_at, source_ids, *bounds, sources)
     return {(row[0], row[1]): tuple(row)[2:] for row in found}
 
@@ -217,7 +217,7 @@ async def add_samples(
     Args:
         connection: In a transaction.
         table: The table.
-        records: Rows, complete or not, sorted by their keys.
+        records: Rows, complete or not, sorted by `ORDER`.
         there: What the table holds of them; the others are left out.
         each: Whether the database may refuse some.
     """
@@ -249,7 +249,8 @@ async def fill(
         now = await find_rows(connection, table, records)
     else:
         columns = to_columns(table, records, labels=False)
-        bounds = records[0][0], records[-1][0]
+        times = [record[0] for record in records]
+        bounds = min(times), max(times)
         filled = await connection.fetch(statements.fill, *columns, *bounds)
         now = {(row[0], row[1]): tuple(row)[2:] for row in filled}
     fates, rejected = Fates(), list[RejectedRecord]()

@@ -24,6 +24,7 @@ from receiver.storage.writing.inserting import Written, add, add_samples, find_r
 from receiver.storage.writing.judging import judge, readings
 from receiver.storage.writing.records import (
     KEY,
+    ORDER,
     Record,
     Records,
     RejectedRecord,
@@ -49,7 +50,7 @@ Found: TypeAlias = dict[Place, tuple[str, str | None]]
 _UPSERT: Final = """
 INSERT INTO pending_rows AS p (table_name, created_at, source_id, samples)
 SELECT table_name, created_at, source_id, samples FROM {entries}
-ORDER BY table_name COLLATE "C", created_at, source_id
+ORDER BY table_name COLLATE "C", source_id, created_at
 ON CONFLICT (source_id, created_at, table_name) DO UPDATE SET
     before = p.samples, samples = EXCLUDED.samples || p.samples
 """
@@ -299,7 +300,7 @@ async def settle(  # noqa: PLR0913  at once and overdue
     Args:
         connection: In a transaction that has locked them.
         table: Theirs.
-        records: The rows with all samples that wait, sorted by their keys.
+        records: The rows with all samples that wait, sorted by `ORDER`.
         undeclared: By key, the samples of columns that the table does not have.
         otherwise: Why samples are rejected whose row is not stored; None: they go on waiting.
         each: Whether the database may refuse some.
@@ -435,6 +436,7 @@ async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[
             source = Source(table, ())
             source.id = source_id
             records.append((created_at, source_id, values, source))
+        records.sort(key=ORDER)
         settled = await settle(connection, table, records, undeclared, Reason.UNPAIRED, each=each)
         fates = await reject_samples(connection, settled.rejected, each=each)
     return len(found), settled.fates + fates
@@ -451,9 +453,10 @@ async def take_settled(
         return []
     created_at, source_ids, samples = zip(*found, strict=True)
     names = [table.name] * len(found)
-    return sorted(
-        await connection.fetch(distributed.TAKE_UNCHANGED, names, created_at, source_ids, samples)
+    taken: list[Any] = await connection.fetch(
+        distributed.TAKE_UNCHANGED, names, created_at, source_ids, samples
     )
+    return taken
 
 
 async def reject_undeclared(

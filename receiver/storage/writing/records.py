@@ -1,7 +1,8 @@
 """Batches in the form of the tables.
 
 Timestamps are microseconds since 2000-01-01 UTC, sources their ids, and the records of each table
-are sorted by (created_at, source_id): the order in which every transaction takes its locks.
+are sorted by (source_id, created_at): the order in which every transaction takes its locks, and
+that of the key, of which rows of a source share the pages.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Record: TypeAlias = tuple[int, int, Values, Source]
 Blocks: TypeAlias = "Mapping[Table, Sequence[RowBlock]]"
 """Complete rows of each table, in arrays."""
 Records: TypeAlias = dict[Table, list[Record]]
-"""Rows of each table, sorted by their keys."""
+"""Rows of each table, sorted by `ORDER`."""
 
 MAX_PIECE: Final = 2**22
 """Characters of labels that one statement takes: they are in memory several times meanwhile."""
@@ -37,6 +38,8 @@ Entry = TypeVar("Entry")
 KEY: Final = itemgetter(0, 1)
 """created_at and source_id of a record."""
 SOURCE_ID: Final = itemgetter(1)
+ORDER: Final = itemgetter(1, 0)
+"""By what records are sorted."""
 
 
 class RejectedRecord(NamedTuple):
@@ -203,10 +206,10 @@ def to_records(rows: Rows) -> Records:
         for timestamp, some in sorted(rows[table].items()):
             created_at = (timestamp - POSTGRES_EPOCH_MS) * 1000
             # No function for each: this runs once a row on the hot path.
-            records += sorted(
-                [(created_at, source.id or 0, values, source) for source, values in some.items()],
-                key=SOURCE_ID,
-            )
+            records += [
+                (created_at, source.id or 0, values, source) for source, values in some.items()
+            ]
+        records.sort(key=SOURCE_ID)  # the rows of each source stay in the order of time
         if 0 in map(SOURCE_ID, records):
             without = next(record[3] for record in records if not record[1])
             raise RuntimeError(f"{without} has no id yet")

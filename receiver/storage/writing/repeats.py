@@ -32,7 +32,7 @@ class Repeats:
 
         Args:
             connection: In a transaction.
-            incomplete: The rows of each table, sorted by their keys.
+            incomplete: The rows of each table, sorted by `ORDER`.
         """
         written, others = Written(Fates(), []), Records()
         for table, records in incomplete.items():

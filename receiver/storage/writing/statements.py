@@ -1,11 +1,10 @@
 """The statements that write to a declared table, made from its columns.
 
 Timestamps travel as microseconds since 2000-01-01 UTC (see `database.prepare_connection`). All that
-lock rows take them in the order (created_at, source_id), which is what keeps concurrent
-transactions from deadlocking; it is also the order of a hypertable's chunks. All that look for rows
-bound `created_at`, in WHERE, not in the ON of a LEFT JOIN: without that, every chunk would be
-planned and locked. They name the sources too, for of a compressed chunk only theirs are then
-decompressed.
+lock rows take them in the order (source_id, created_at), which is what keeps concurrent
+transactions from deadlocking. All that look for rows bound `created_at`, in WHERE, not in the ON of
+a LEFT JOIN: without that, every chunk would be planned and locked. They name the sources too, for
+of a compressed chunk only theirs are then decompressed.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Statements:
         self.insert = f"""
 INSERT INTO {self._name} ({listed})
 SELECT * FROM unnest({self._arrays(1)}) AS new ({listed})
-ORDER BY created_at, source_id
+ORDER BY source_id, created_at
 ON CONFLICT (source_id, created_at) DO NOTHING
 RETURNING created_at, source_id
 """
@@ -65,7 +64,7 @@ RETURNING created_at, source_id
 INSERT INTO {self._name} ({listed})
 SELECT {self._elements()}
 FROM unnest($1) AS entry
-ORDER BY 1, 2
+ORDER BY 2, 1
 """
         # The rows of these times and sources, by one look-up for each time. They are joined by FULL
         # JOIN, which is never a nested loop: whatever statistics say of the table, nothing is read

@@ -47,7 +47,7 @@ from receiver.storage.writing.pending import (
     undeclared_samples,
 )
 from receiver.storage.writing.records import (
-    KEY,
+    ORDER,
     Blocks,
     Contents,
     Record,
@@ -299,7 +299,7 @@ class Writer:
             refused = await self._ensure_codes(connection, met.completed, each=each)
             written.rejected.extend(refused)
             for table, records in met.completed.items():
-                rows[table] = sorted(rows.get(table, []) + records, key=KEY)
+                rows[table] = sorted(rows.get(table, []) + records, key=ORDER)
         if not (rows and how is How.COPY):
             await connection.execute(MARK_WAL)
         for table in sorted({*rows, *met.waiting}, key=lambda table: table.name):

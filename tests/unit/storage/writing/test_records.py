@@ -131,7 +131,7 @@ def test_rows_are_sorted_by_their_key_and_tables_by_their_name(contents: Content
         found = to_records(rows)
         assert [table.name for table in found] == sorted(table.name for table in rows)
         for table, records in found.items():
-            keys = [record[:2] for record in records]
+            keys = [(source_id, created_at) for created_at, source_id, *_ in records]
             assert keys == sorted(keys)
             assert Counter(repr(record) for record in records) == Counter(
                 repr((to_postgres_time(timestamp), who.id, values, who))
@@ -143,14 +143,14 @@ def test_tables_without_rows_have_no_records() -> None:
     assert to_records({PRESS: {}, LOGS: {NOW: {}}}) == {}
 
 
-def test_time_comes_before_source() -> None:
+def test_source_comes_before_time() -> None:
     late, early = (NOW + 1, SOURCES[0]), (NOW, SOURCES[2])
-    other = (NOW, SOURCES[1])
+    other = (NOW, SOURCES[0])
     found = to_records(arrange((*at, [0.0, 0.0]) for at in (late, early, other)))[LOGS]
     assert [record[:2] for record in found] == [
-        (to_postgres_time(NOW), 2),
-        (to_postgres_time(NOW), 3),
+        (to_postgres_time(NOW), 1),
         (to_postgres_time(NOW + 1), 1),
+        (to_postgres_time(NOW), 3),
     ]
 
 
