@@ -30,7 +30,6 @@ MARKED: Final = np.frombuffer(MARK, "<u8")[0]
 WRITTEN_OUT: Final = HEAD + MARK + ZERO_HEAD[-1:]
 ADDED: Final = len(WRITTEN_OUT) - len(ZERO_HEAD)
 """Bytes that a series is longer whose zero is written out."""
-ZERO_WORD: Final = int.from_bytes(ZERO_HEAD[:2], "little")
 
 SHORTEST: Final = 16
 """Bytes of a series, at least. What looks like more samples without value than there could be is
@@ -200,13 +199,9 @@ class Strip:
 def find_zeros(message: bytes) -> Integers:
     """Return where samples without a value begin, and what looks like one."""
     data = np.frombuffer(message, np.uint8)
-    found = []
-    for odd in (0, 1):
-        words = data[odd : odd + (len(data) - odd) // 2 * 2].view("<u2")
-        found.append(2 * np.flatnonzero(words == ZERO_WORD) + odd)
-    places = np.sort(np.concatenate(found))
-    places = places[: places.searchsorted(len(data) - 2)]
-    zeros: Integers = places[data[places + 2] == ZERO_HEAD[2]]
+    # The last byte is the tag of a timestamp, which is rarer than that of a label's value.
+    places = np.flatnonzero(data[2:] == ZERO_HEAD[2])
+    zeros: Integers = places[(data[places] == ZERO_HEAD[0]) & (data[places + 1] == ZERO_HEAD[1])]
     return zeros if len(zeros) * SHORTEST <= len(message) else zeros[:0]
 
 
