@@ -303,7 +303,7 @@ async def backend_terminated_in_copy(world: World) -> None:
 async def ended_in_copy(world: World, holder: asyncpg.Connection) -> bool:
     """Whether a COPY was caught, or cannot be since the lock is lost."""
     # With more in a transaction, hardly any row comes by COPY on a cluster while the lock is held.
-    waits = "wait_event_type = 'Lock'" if world.server.workers else "query LIKE 'COPY%'"
+    waits = "wait_event_type = 'Lock'" if world.server.workers else "query LIKE '%COPY%'"
     during_copy = f"state = 'active' AND {waits}"
     return await world.server.terminate(world.database.name, during_copy) > 0 or holder.is_closed()
 

@@ -288,7 +288,7 @@ async def test_a_batch_that_deadlocks_over_nodes_is_written_again(
         sending = asyncio.create_task(receiver.post(encode(samples)))
 
         async def waits() -> bool:
-            return bool(await session.fetchval(WAITS, "COPY%" if whole else "%pending_rows%"))
+            return bool(await session.fetchval(WAITS, "%COPY%" if whole else "%pending_rows%"))
 
         await until(waits)
         await take(first[0])
