@@ -33,10 +33,12 @@ IN_ALARM: Final = 19
 """Latin letters of a name that fit into a large tile, if its group gives way."""
 GRIDS: Final = ((1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (4, 2), (3, 3), (4, 3), (5, 3), (5, 4))
 """Columns and rows of large tiles."""
-WIDTHS: Final = (4.0, 6.0, 9.0, 12.0, 24.0)
+WIDTHS: Final = (4.0, 6.0, 9.0, 10.1, 12.0, 24.0)
 """Widths up to which a title has a size of its own, in heights of its letters."""
 NARROW: Final = 0.66
-"""Width of a Latin letter, in its height."""
+"""Width of a Latin letter, in its height; of a wide font, in bold."""
+CAPITAL: Final = 0.78
+"""The same of a capital."""
 
 
 class Tile(NamedTuple):
@@ -47,7 +49,7 @@ class Tile(NamedTuple):
     group: str
     title: str
     size: int
-    """The smaller, the longer the title; 0 to 5."""
+    """The smaller, the longer the title; 0 to 6."""
 
 
 class Group(NamedTuple):
@@ -155,7 +157,7 @@ def alarm(item: Item, group: str, words: Mapping[State, str]) -> Tile:
 def tile(item: Item, group: str, title: str) -> Tile:
     """Make a tile."""
     text = shorten(title, LONGEST)
-    width = NARROW * text_width(text)
+    width = NARROW * text_width(text) + (CAPITAL - NARROW) * sum(map(str.isupper, text))
     size = next((place for place, most in enumerate(WIDTHS) if width <= most), len(WIDTHS))
     return Tile(item, shorten(item.name, LONGEST), group_of(item, group), text, size)
 
