@@ -53,9 +53,7 @@ class Text:
     def __init__(self, message: bytes, *, written_out: bool) -> None:
         self.zeros = find_zeros(message) if written_out else np.zeros(0, np.int64)
         """Where samples without a value began that are written out, in the message as sent."""
-        starts = [0, *(self.zeros + len(ZERO_HEAD)).tolist()]
-        between = zip(starts, [*self.zeros.tolist(), len(message)], strict=True)
-        text = WRITTEN_OUT.join([message[start:end] for start, end in between])
+        text = write_out(message, self.zeros) if len(self.zeros) else message
         self.data: Bytes = np.frombuffer(text, np.uint8)
         # At each byte the number that begins there.
         self.pairs: NDArray[np.uint16] = np.ndarray(len(text) - 1, "<u2", text, strides=(1,))
@@ -203,6 +201,14 @@ def find_zeros(message: bytes) -> Integers:
     places = np.flatnonzero(data[2:] == ZERO_HEAD[2])
     zeros: Integers = places[(data[places] == ZERO_HEAD[0]) & (data[places + 1] == ZERO_HEAD[1])]
     return zeros if len(zeros) * SHORTEST <= len(message) else zeros[:0]
+
+
+def write_out(message: bytes, zeros: Integers) -> bytes:
+    """Return a message with the zeros that begin at these places written out."""
+    starts = [0, *(zeros + len(ZERO_HEAD)).tolist()]
+    between = zip(starts, [*zeros.tolist(), len(message)], strict=True)
+    view = memoryview(message)  # nothing is copied before all is joined
+    return WRITTEN_OUT.join([view[start:end] for start, end in between])
 
 
 def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> NDArray[np.int32]:

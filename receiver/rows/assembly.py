@@ -69,7 +69,7 @@ class Assembly:
             there = np.isin(keys, np.concatenate([keys[~usual], encode_keys(elsewhere)]))
             left, points = points.only(there).samples(), points.only(~there)
         together = points if self._open is None else self._open.joined(points)
-        if not len(points.keys) or np.ptp(together.sources) >= NUMBERS:
+        if not len(points.times) or np.ptp(together.sources) >= NUMBERS:
             return left + points.samples()
         self._times.update(instants)
         self._assemble(together)
@@ -101,7 +101,7 @@ class Assembly:
 
     def _make_rows(self, points: Points) -> None:
         """Make complete rows of samples, given row by row."""
-        if not len(points.keys):
+        if not len(points.times):
             return
         width = self.table.width
         slots = points.slots.reshape(-1, width)
