@@ -249,8 +249,7 @@ async def fill(
         now = await find_rows(connection, table, records)
     else:
         columns = to_columns(table, records, labels=False)
-        times = [record[0] for record in records]
-        bounds = min(times), max(times)
+        bounds = min(columns[0]), max(columns[0])
         filled = await connection.fetch(statements.fill, *columns, *bounds)
         now = {(row[0], row[1]): tuple(row)[2:] for row in filled}
     fates, rejected = Fates(), list[RejectedRecord]()
