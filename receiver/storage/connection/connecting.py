@@ -124,7 +124,7 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
         Raises:
             PostgresError: the server refuses one of the statements, or a row.
         """
-        # Of asyncpg's own methods none takes more than the name of a table.
+        # The public methods of asyncpg write the COPY themselves, with nothing before it.
         status: str = await self._copy_in(statement, rows, None)
         return int(status.removeprefix("COPY "))
 

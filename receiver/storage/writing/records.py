@@ -1,8 +1,8 @@
 """Batches in the form of the tables.
 
 Timestamps are microseconds since 2000-01-01 UTC, sources their ids, and the records of each table
-are sorted by (source_id, created_at): the order in which every transaction takes its locks, and
-that of the key, of which rows of a source share the pages.
+are sorted by the key (source_id, created_at). Every transaction takes its locks in that order, and
+rows of one source go to the same pages of the key's index.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KEY: Final = itemgetter(0, 1)
 """created_at and source_id of a record."""
 SOURCE_ID: Final = itemgetter(1)
 ORDER: Final = itemgetter(1, 0)
-"""By what records are sorted."""
+"""What records are sorted by: source_id, then created_at."""
 
 
 class RejectedRecord(NamedTuple):
