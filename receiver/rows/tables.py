@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple, TypeAlias
 
+from receiver.printable import printable
 from receiver.rows.columns import SPECIAL_DOUBLE, ColumnType
 
 Values: TypeAlias = list["float | None"]
@@ -229,7 +230,8 @@ def compile_expression(expression: str) -> Callable[[str], object | None]:
         fullmatch: Callable[[str], object | None] = re2.compile(expression, options).fullmatch
     except re2.error as error:
         message = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(f"must be a regular expression (RE2): {message}") from None
+        # The message may repeat the expression, which may hold any character.
+        raise ValueError(f"must be a regular expression (RE2): {printable(message)}") from None
     return fullmatch
 
 
