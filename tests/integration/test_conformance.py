@@ -1102,7 +1102,9 @@ class Tables:
         self._connection = connection
 
     async def clear(self) -> None:
-        await self._connection.execute("TRUNCATE app_logs, pending_rows, rejected_samples")
+        # TRUNCATE locks whole tables and may deadlock with the receiver's maintenance.
+        for table in ("app_logs", "pending_rows", "rejected_samples"):
+            await self._connection.execute(f"DELETE FROM {table}")
 
     async def read(self) -> Stored:
         rows = await self._connection.fetch(
