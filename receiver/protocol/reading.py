@@ -20,6 +20,8 @@ LABELS: Final = 1
 
 AT_ONCE: Final = 8192
 """Series or samples that are taken in one step, where each takes a fraction of a microsecond."""
+PORTION: Final = 32 * KIB
+"""Bytes of new series that are read in one step, where each takes some microseconds."""
 
 Element_co = TypeVar("Element_co", covariant=True)
 
@@ -106,6 +108,20 @@ def batches(encoded: Sequence[bytes], size: int = AT_ONCE) -> Iterator[tuple[int
         return iter(((0, encoded),))
     starts = range(0, len(encoded), size)
     return ((start, encoded[start : start + size]) for start in starts)
+
+
+def portions(encoded: Sequence[bytes], places: Iterable[int]) -> Iterator[list[int]]:
+    """Yield the places of some series in portions of `PORTION` bytes of these or a little more."""
+    some: list[int] = []
+    size = 0
+    for place in places:
+        some.append(place)
+        size += len(encoded[place])
+        if size >= PORTION:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def read_all(

@@ -81,10 +81,12 @@ class Recognized(NamedTuple):
 
     samples: list[Sample]
     """Those of the kept ones."""
-    found: Sequence[Series | Filtered | None]
+    found: list[Series | Filtered | None]
     """What each is, None if it is to be parsed."""
     unfamiliar: list[int]
     """Places of those that are to be parsed."""
+    keys: list[bytes]
+    """What each is known by, if it has the usual form: its labels and the head of its sample."""
 
 
 def recognize(encoded: Sequence[bytes], known: Known, timestamps: Timestamps) -> Recognized:
@@ -111,7 +113,8 @@ def recognize(encoded: Sequence[bytes], known: Known, timestamps: Timestamps) ->
                 found[place] = None
             if found[place] is None:
                 unfamiliar.append(place)
-    return Recognized(read_samples(encoded, found, timestamps), found, unfamiliar)
+    samples = read_samples(encoded, found, timestamps)
+    return Recognized(samples, found, unfamiliar, keys)
 
 
 def cut_samples(encoded: Sequence[bytes]) -> list[bytes]:

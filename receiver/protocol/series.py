@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
 from receiver.rows.model import Labels, Series, Source
-from receiver.rows.tables import Catalogue, Table
+from receiver.rows.tables import Catalogue, Column, Table
 
 NAME: Final = "__name__"
 
@@ -89,7 +89,7 @@ class SeriesCache:
         if known is None:
             known = self._old.get(key)
             if known is not None:
-                self._remember(key, known)
+                self.remember(key, known)
         return known
 
     def add(self, key: Key, labels: Collection[tuple[str, str]]) -> Series | Filtered:
@@ -102,22 +102,26 @@ class SeriesCache:
         if len(key) > self._limits.max_label_set_size:
             check_size([text for label in labels for text in label], self._limits)
         by_name = check_labels(labels)
-        fed = self._by_metric.get(by_name.pop(NAME), ())
+        fed = self._by_metric.get(by_name.pop(NAME))
+        known = FILTERED if fed is None else self._series(fed, by_name, key)
+        self.remember(key, known)
+        return known
+
+    def _series(
+        self, fed: Iterable[tuple[Table, Column]], by_name: dict[str, str], key: Key
+    ) -> Series | Filtered:
         found = [
             Series(column, self._source(table, by_name, key))
             for table, column in fed
             if table.matches is None or table.matches(by_name)
         ]
-        known: Series | Filtered = FILTERED
-        if found:
-            known = found[0]._replace(others=tuple(found[1:]))
-        self._remember(key, known)
-        return known
+        return found[0]._replace(others=tuple(found[1:])) if found else FILTERED
 
-    def _remember(self, key: Key, known: Series | Filtered) -> None:
-        sources = [] if known is FILTERED else [one.source for one in (known, *known.others)]
+    def remember(self, key: Key, known: Series | Filtered) -> None:
+        """Remember a series by its labels; it may be known by others, too."""
+        sources = () if known is FILTERED else [one.source for one in (known, *known.others)]
         own = ENTRY_SIZE + getsizeof(key) + SERIES_SIZE * len(sources)
-        taken = own + self._size_of_new(sources, key)
+        taken = own + (self._size_of_new(sources, key) if sources else 0)
         if taken > self._most:
             return
         if self._taken + taken > self._most:
@@ -203,13 +207,26 @@ def check_labels(labels: Collection[tuple[str, str]]) -> dict[str, str]:
     Raises:
         InvalidSeriesError: no metric name, an empty or a repeated label name.
     """
-    by_name: dict[str, str] = {}
+    by_name = dict(labels)
+    if len(by_name) < len(labels) or "" in by_name:
+        check_names(labels)
+    if not by_name.get(NAME):
+        raise InvalidSeriesError(f"the label {NAME} is missing")
+    if all(by_name.values()):
+        return by_name
+    return {name: value for name, value in by_name.items() if value}
+
+
+def check_names(labels: Iterable[tuple[str, str]]) -> None:
+    """Check that each label has a name of its own.
+
+    Raises:
+        InvalidSeriesError: an empty or a repeated label name.
+    """
+    names: set[str] = set()
     for name, value in labels:
         if not name:
             raise InvalidSeriesError(f"a label has no name (its value is {shorten(value)!r})")
-        if name in by_name:
+        if name in names:
             raise InvalidSeriesError(f"the label {shorten(name)!r} is there more than once")
-        by_name[name] = value
-    if not by_name.get(NAME):
-        raise InvalidSeriesError(f"the label {NAME} is missing")
-    return {name: value for name, value in by_name.items() if value}
+        names.add(name)

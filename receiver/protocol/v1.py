@@ -2,8 +2,9 @@
 
 Series that come in an order in which they came before are compared with that, many at once. Of what
 is left only the outer message is parsed, by protobuf's C code; it hands over each series as bytes.
-Nearly all are known label bytes followed by one sample of a known shape, which costs a look-up.
-Every other series is parsed in full and, if it can, becomes known.
+Nearly all are known label bytes followed by one sample of a known shape, which costs a look-up. Of
+a new series of that shape only the labels are parsed, and most of these have come up before. Every
+other series is parsed in full and, if it can, becomes known.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from google.protobuf.message import DecodeError
 
 from receiver.errors import BadRequestError
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
+from receiver.protocol.label_sets import LabelSets
 from receiver.protocol.limits import DEFAULTS, MIB, Limits
-from receiver.protocol.reading import batches, read_all, read_long
+from receiver.protocol.reading import batches, portions, read_all, read_long
 from receiver.protocol.samples import Timestamps, head, recognize
 from receiver.protocol.series import Filtered, SeriesCache
 from receiver.protocol.tally import Steps, Tally, finish
@@ -92,6 +94,7 @@ class Decoder:
         self._most = series.size // 4
         self._opened: Sequences | None = None
         self._timestamps = Timestamps()
+        self._label_sets = LabelSets()
         self._generation = 0
         self.whole = WHOLE
 
@@ -160,10 +163,19 @@ class Decoder:
         encoded = list(frame.timeseries)
         del frame
         for start, batch in batches(encoded):
-            samples, found, unfamiliar = recognize(batch, self._series, self._timestamps)
-            self._sequences.learn(rest, batch, list(map(len, batch)), found)
+            samples, found, unfamiliar, keys = recognize(batch, self._series, self._timestamps)
             tally.count(len(batch) - len(unfamiliar))
             tally.keep(samples)
             yield
-            unread = [(first + rest.place(start + place), batch[place]) for place in unfamiliar]
-            yield from read_all(unread, reader, tally)
+            for some in portions(batch, unfamiliar):
+                self._label_sets.learn([keys[place] for place in some], tally)
+                new = [batch[place] for place in some]
+                samples, learned, left, _ = recognize(new, self._series, self._timestamps)
+                for place, known in zip(some, learned, strict=True):
+                    found[place] = known
+                tally.count(len(new) - len(left))
+                tally.keep(samples)
+                yield
+                unread = [(first + rest.place(start + some[one]), new[one]) for one in left]
+                yield from read_all(unread, reader, tally)
+            self._sequences.learn(rest, batch, list(map(len, batch)), found)

@@ -231,7 +231,7 @@ class Decoder:
         reader = Reader(table, tally)
         for start, batch in batches(encoded):
             bare = table.without_metadata(batch)
-            samples, found, unfamiliar = recognize(bare, table, self._timestamps)
+            samples, found, unfamiliar, _ = recognize(bare, table, self._timestamps)
             table.sequences.learn(rest, batch, list(map(len, bare)), found)
             tally.count(len(batch) - len(unfamiliar))
             tally.keep(samples)
