@@ -1,7 +1,7 @@
 """The program `receiver`: handles signals first, then imports everything else.
 
-As the first process of a container it would ignore a signal without a handler, and the imports take
-half a second.
+As the first process of a container it would ignore signals that have no handler yet, and the
+imports take half a second.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ def main() -> None:
 
         run()
     finally:
-        # A second Ctrl-C must not show a traceback of Python's own end.
+        # A second Ctrl-C must not show a traceback of Python's own shutdown.
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
 
 
 def end(number: int, _: FrameType | None) -> None:
-    """End the program for a signal that arrives before anything runs."""
+    """End the program on a signal that arrives before anything runs."""
     sys.exit(128 + number)
 
 
 def open_standard_streams() -> None:
     """Replace closed standard streams.
 
-    Else the next opened files take their numbers, and a child's output goes there. Reading and
-    writing fails, except for messages: with standard error closed, they are dropped.
+    Otherwise the next opened files would take their descriptors, and a child's output would go
+    there. Reading and writing fails, except for messages: with standard error closed, they are
+    dropped.
     """
     for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
@@ -62,10 +63,10 @@ def open_standard_streams() -> None:
 
 
 def name_user() -> None:
-    """Name a user without a name by its number, since libraries ask for the name and would fail."""
+    """Name a user without a name by its UID, since libraries ask for the name and would fail."""
     try:
         getpass.getuser()
-    except (KeyError, OSError):  # before Python 3.13, and since
+    except (KeyError, OSError):  # KeyError before Python 3.13, OSError since
         os.environ["LOGNAME"] = str(os.getuid())
 
 

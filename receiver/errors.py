@@ -1,9 +1,9 @@
-"""The failures that several rooms name: one class a cause, its docstring the default message.
+"""Errors that several packages use: one class per cause, with its docstring as default message.
 
 `ReceiverError.status` is the HTTP status that a sender or a browser gets, and nothing else chooses
 one. It decides whether data is lost: Prometheus drops a request answered 4xx and retries one
 answered 5xx, so only a fault of the request itself may be 4xx (Remote-Write 1.0 and 2.0, "Retries &
-Backoff"). A failure that only one room knows is a subclass beside the code that raises it.
+Backoff"). An error that only one package uses is a subclass beside the code that raises it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ReceiverError(Exception):
 
     @property
     def cause(self) -> str:
-        """Its kind in one word, such as `overloaded`; metrics and logs group errors by it."""
+        """Its kind, such as `overloaded`; metrics and logs group errors by it."""
         if type(self) is ReceiverError:
             return "internal"
         words = re.findall("[A-Z][a-z]+", type(self).__name__.removesuffix("Error"))
@@ -149,7 +149,7 @@ class RefusedByDatabaseError(UnavailableError):
 class SetupError(ReceiverError):
     """The receiver is not set up correctly."""
 
-    # While the receiver runs, only the database can be set up wrongly: somebody may mend it.
+    # While the receiver runs, only the database can be set up wrongly: an operator may fix it.
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 

@@ -11,7 +11,7 @@ from unicodedata import category
 
 LINE_BREAKS: Final = frozenset("\n")
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""Prefixes that a spreadsheet takes for the beginning of a formula."""
 
 
 def printable(text: str) -> str:
@@ -28,12 +28,12 @@ def to_json(value: object, *, ascii_only: bool = False, indent: int | None = Non
     """Write JSON that is safe to show; values of other types become strings.
 
     Args:
-        value: What to write.
+        value: The value to write.
         ascii_only: Whether to escape all but ASCII, for an output that is not Unicode.
         indent: Spaces per level; None: one line.
     """
     text = json.dumps(value, ensure_ascii=ascii_only, default=str, indent=indent)
-    # The line breaks are of the layout: JSON escapes those within strings.
+    # The line breaks belong to the layout: JSON escapes those within strings.
     return escape(text, lambda char: json.dumps(char)[1:-1], keep=LINE_BREAKS)
 
 
@@ -48,7 +48,7 @@ def cell(value: object) -> object:
 
 
 def unicode_escape(char: str) -> str:
-    """Write a character as an escape of Python."""
+    """Write a character as a Python escape sequence."""
     return char.encode("unicode_escape").decode("ascii")
 
 

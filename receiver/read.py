@@ -40,7 +40,7 @@ class ReadHandler:
         self._limits = BodyLimits(
             settings.max_body_size, settings.read_timeout, settings.min_body_rate
         )
-        # Apart from that of writes, whose commits wait for bodies that are arriving.
+        # Separate from that of writes, whose commits wait for bodies that are arriving.
         self._in_flight = InFlight(
             settings.max_in_flight_requests,
             settings.max_in_flight_size,
@@ -56,7 +56,7 @@ class ReadHandler:
 
     @cached_property
     def _reader(self) -> RemoteReader:
-        # It takes 20 MiB for numpy, and many receivers are never read from.
+        # It loads numpy, which takes 20 MiB, and many receivers are never read from.
         from receiver.storage.reading.remote import RemoteReader  # noqa: PLC0415
 
         return RemoteReader(self._settings)

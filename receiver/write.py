@@ -32,7 +32,7 @@ class Storage(Protocol):
     """Stores samples."""
 
     async def store(self, samples: Collection[Sample]) -> Outcomes:
-        """Return when the samples are committed."""
+        """Store samples; return when they are committed."""
 
 
 Record: TypeAlias = Callable[[web.Request, bytes], Awaitable[None]]

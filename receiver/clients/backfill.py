@@ -33,7 +33,7 @@ RETRY_TIME: Final = 120.0
 FIRST_SPAN: Final = 5 * 60_000
 LONGEST_SPAN: Final = 24 * 3_600_000
 SHORTEST_SPAN: Final = 1_000
-"""Milliseconds of the longest window: a day needs at most two new chunks in a transaction."""
+"""Milliseconds; a window of a day needs at most two new chunks in a transaction."""
 SAMPLES_AT_ONCE: Final = 100_000
 MOST_AT_ONCE: Final = 10 * SAMPLES_AT_ONCE
 """Maximum number of samples of a window; with more, a shorter window is read."""
@@ -42,14 +42,14 @@ CACHE_SIZE: Final = 64 * MIB
 
 
 Fed: TypeAlias = tuple[str, str]
-"""The name of a table, and that of one of its metrics."""
+"""The name of a table, and the name of one of its metrics."""
 
 
 class Found(NamedTuple):
     """The samples of a window."""
 
     samples: list[Sample]
-    """One for each column that a sample of Prometheus belongs to."""
+    """One sample for each column that a sample of Prometheus belongs to."""
     kept: int
     """Number of samples of Prometheus that belong to a table."""
     read: Counter[Fed]
@@ -68,7 +68,7 @@ class History(Protocol):
 
 
 class Window(NamedTuple):
-    """The samples read and stored of one range of time."""
+    """The samples of one time range that were read and stored."""
 
     progress: Progress
     kept: int
@@ -184,7 +184,7 @@ def find_selectors(
 ) -> list[str]:
     """Return selectors of a metric's series, so that no series is read twice.
 
-    They may select series that belong to no table: the cache of series filters these.
+    They may select series that belong to no table: the series cache filters them.
     """
     wanted = {
         selector(metric, usable_match(table, external_labels))
@@ -236,8 +236,8 @@ async def find_external_labels(prometheus: Prometheus) -> dict[str, str]:
     """Return the labels that Prometheus adds when it sends.
 
     Raises:
-        RefusedByPrometheusError: it does not report them; the message states what to do.
-        UnavailableError: it cannot be reached.
+        RefusedByPrometheusError: Prometheus does not report them; the message states what to do.
+        UnavailableError: Prometheus cannot be reached.
     """
     try:
         return await prometheus.external_labels()

@@ -75,7 +75,7 @@ def missing_metrics(read: Counter[Fed], table: Table) -> list[str]:
 
 
 def require_metrics(read: Counter[Fed], catalogue: Catalogue, span: str) -> None:
-    """Check that samples of all required columns of a table were read.
+    """Check that at least one table has samples of all its required columns.
 
     Raises:
         SetupError: no table has them, so there are no rows.

@@ -22,7 +22,7 @@ from receiver.errors import BadRequestError, SetupError
 
 logger = logging.getLogger(__name__)
 
-# No others, so that no credential gets into a file.
+# Only these are recorded, so that no credential gets into a file.
 HEADERS: Final = (
     "Content-Type",
     "Content-Encoding",
@@ -104,10 +104,10 @@ class Recorder:
         self._file.close()
 
     async def record(self, request: web.Request, body: bytes) -> None:
-        """Return when the request is written, or when the failure to write it is logged.
+        """Record a request; return once it is written, or once the failure is logged.
 
         Raises:
-            ReplayIntoCaptureError: a replay sends it, which may read this same file.
+            ReplayIntoCaptureError: the request is from a replay, which may read this same file.
         """
         if REPLAY_HEADER in request.headers:
             raise ReplayIntoCaptureError

@@ -15,11 +15,11 @@ from receiver.errors import UnavailableError
 from receiver.http import paths
 
 TIMEOUT: Final = 5.0
-"""Seconds to wait for the answer."""
+"""Seconds to wait for the response."""
 
 
 async def ask_ready(settings: Settings) -> tuple[int, str]:
-    """Request `/-/ready` at the address in the settings; return status and text of the answer.
+    """Request `/-/ready` at the address in the settings; return status and text of the response.
 
     Raises:
         UnavailableError: nothing answers there.
@@ -32,11 +32,11 @@ async def ask_ready(settings: Settings) -> tuple[int, str]:
 
 
 def fetch_ready(own_url: str) -> tuple[int, str]:
-    """Request `/-/ready` by the standard library alone: health checks run every few seconds."""
+    """Request `/-/ready` with the standard library alone: health checks run every few seconds."""
     parts = urlsplit(own_url)
     if parts.scheme == "https":
-        # The answer is all that matters, and no secret is sent: whatever the certificate is like,
-        # one that is just being replaced must not get a container killed.
+        # The certificate is not verified: only the response matters, no secret is sent, and a
+        # certificate that is just being replaced must not get a container killed.
         context = ssl._create_unverified_context()  # noqa: S323, SLF001
         connection: HTTPConnection = HTTPSConnection(parts.netloc, timeout=TIMEOUT, context=context)
     else:
@@ -48,10 +48,10 @@ def fetch_ready(own_url: str) -> tuple[int, str]:
 
 
 def reason(error: Exception) -> str:
-    """Return why nothing answers, in the system's words where it has any."""
+    """Return why there was no response, in the operating system's words if it has any."""
     if not isinstance(error, OSError):
         return str(error)
-    # Errors of a resolver have numbers of their own, below 0.
+    # Resolver errors have their own numbers, below 0.
     number = error.errno or 0
     return (
         os.strerror(number) if number > 0 else str(error.strerror or error) or "no answer in time"

@@ -1,4 +1,4 @@
-"""Reads from a Prometheus, by its HTTP API and its own `/metrics`; no setting there is needed."""
+"""Reads from a Prometheus by its HTTP API and its own `/metrics`, which need no setting there."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ T = TypeVar("T")
 TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 
 MAX_ANSWER: Final = 16 * 1024**2
-"""Maximum size of an answer in bytes: about 500,000 samples, which take ten times the memory."""
+"""Maximum size of a response in bytes: about 500,000 samples, which take ten times the memory."""
 
 QUERY_TIMEOUT: Final = "30s"
 """Time that Prometheus may take for a window, before a shorter one is requested."""
 
-# Unprocessable: too many samples for one query. Gateway timeout: it took a proxy too long.
+# Unprocessable: too many samples for one query. Gateway timeout: a proxy gave up waiting.
 TOO_MUCH: Final = (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.GATEWAY_TIMEOUT)
 PASSING: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 QUEUE: Final = "prometheus_remote_storage_"
 
 QueueMetrics: TypeAlias = dict[str, dict[str, float]]
-"""Metrics of remote write: by name without prefix, and by URL ("" for those of no queue)."""
+"""Metrics of remote write: by name without prefix, and by URL ("" if of no queue)."""
 
 
 class TooMuchAtOnceError(UnavailableError):
@@ -69,11 +69,11 @@ class Prometheus(NamedTuple):
     """The address, with the route prefix if there is one."""
 
     async def get(self, path: str, **parameters: str) -> str:
-        """Request a path and return the text of the answer.
+        """Request a path and return the text of the response.
 
         Raises:
-            TooMuchAtOnceError: the answer is too large, or took too long.
-            RefusedByPrometheusError: the same request would fail later, too.
+            TooMuchAtOnceError: the response is too large, or took too long.
+            RefusedByPrometheusError: the same request would fail again later.
             UnavailableError: Prometheus cannot be reached, or fails.
         """
         url = self.url.rstrip("/") + path
@@ -89,15 +89,15 @@ class Prometheus(NamedTuple):
         return text
 
     async def api(self, kind: type[Answer[T]], path: str, **parameters: str) -> Answer[T]:
-        """Call the HTTP API and return the answer.
+        """Call the HTTP API and return the response.
 
         Raises:
-            UnavailableError: as `get`, or the answer is not one of Prometheus.
+            UnavailableError: as `get` does, or the response is not from Prometheus.
         """
         return read_answer(kind, await self.get(f"/api/v1{path}", **parameters))
 
     async def version(self) -> str:
-        """Return the version, or a text if it is not reported.
+        """Return the version, or a text that says that it is unknown.
 
         Raises:
             UnavailableError: as `api` does.
@@ -117,16 +117,16 @@ class Prometheus(NamedTuple):
         """Return the samples of series after `begin`, up to `end`, with their own timestamps.
 
         A range selector returns the samples themselves, `query_range` would return values at steps.
-        Prometheus 2 includes a sample at `begin`, which is left out.
+        Prometheus 2 includes a sample at `begin`, which is dropped here.
 
         Args:
             selected: A selector, as `selector` returns it.
             begin: Milliseconds since the Unix epoch.
-            end: The same.
+            end: Milliseconds since the Unix epoch.
 
         Raises:
-            TooMuchAtOnceError: Prometheus refuses to return so many at once.
-            UnavailableError: as `api`, or only a part of them is returned.
+            TooMuchAtOnceError: Prometheus refuses to return so many samples at once.
+            UnavailableError: as `api` does, or only part of the samples is returned.
         """
         answer = await self.api(
             Answer[Matrix],
@@ -176,10 +176,10 @@ class Prometheus(NamedTuple):
         return (await self._configuration()).remote_read or []
 
     async def warnings(self, expression: str, time: int) -> list[str]:
-        """Return what a query warns of, such as remote reads that failed.
+        """Return the warnings of a query, such as those of failed remote reads.
 
         Args:
-            expression: What is queried; its result is not read.
+            expression: The query; its result is not read.
             time: Seconds since the Unix epoch.
 
         Raises:
@@ -204,7 +204,7 @@ class Prometheus(NamedTuple):
         """Return Prometheus' metrics of its remote writes.
 
         Raises:
-            UnavailableError: as `get`, or the answer is not one of Prometheus.
+            UnavailableError: as `get` does, or the response is not from Prometheus.
         """
         found: QueueMetrics = {}
         text = await self.get("/metrics")
@@ -233,10 +233,10 @@ async def opened(
 
 
 async def read_text(response: aiohttp.ClientResponse) -> str:
-    """Read the body of an answer.
+    """Read the body of a response.
 
     Raises:
-        TooMuchAtOnceError: it is too large.
+        TooMuchAtOnceError: the body is too large.
     """
     body = bytearray()
     async for part in response.content.iter_any():
@@ -248,9 +248,9 @@ async def read_text(response: aiohttp.ClientResponse) -> str:
 
 
 def failure(status: int, path: str, text: str) -> UnavailableError:
-    """Return the error for an answer other than 200: ask for less, ask again, or give up."""
+    """Return the error for a status other than 200: request less, retry, or give up."""
     said = f"Prometheus answers {status} to {path}: {reason(text)}"
-    # A starting Prometheus answers 503 too, but with another type.
+    # A starting Prometheus answers 503 too, but with another error type.
     if status in TOO_MUCH or '"errorType":"timeout"' in text:
         return TooMuchAtOnceError(said)
     if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in PASSING:
@@ -259,10 +259,10 @@ def failure(status: int, path: str, text: str) -> UnavailableError:
 
 
 def selector(metric: str, match: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return a selector of a metric's series, for any name.
+    """Return a selector of a metric's series; the name may be any text.
 
     Args:
-        metric: The name.
+        metric: The name of the metric.
         match: Regular expressions that labels must match, by label.
     """
     matchers = [f"__name__={text(metric)}"]

@@ -1,4 +1,4 @@
-"""The parts of Prometheus' answers that are read; validation fails for other servers."""
+"""The parts of Prometheus' responses that are read; validation fails for other servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from receiver.errors import UnavailableError
 T = TypeVar("T")
 
 MAX_REASON: Final = 200
-"""Maximum number of characters of an answer that are shown."""
+"""Maximum number of characters that are shown of an error in a response."""
 
 RE2: Final = re2.Options()
 RE2.log_errors = False
@@ -41,7 +41,7 @@ class Points(NamedTuple):
 
 
 class Answer(BaseModel, Generic[T]):
-    """An answer of the HTTP API."""
+    """A response of the HTTP API."""
 
     status: Literal["success"] = "success"
     data: T
@@ -51,7 +51,7 @@ class Answer(BaseModel, Generic[T]):
 
 
 class Anything(BaseModel):
-    """An answer whose content does not matter."""
+    """Data that is not read."""
 
 
 class BuildInfo(BaseModel):
@@ -67,7 +67,7 @@ class Count(BaseModel):
 
 
 class Vector(BaseModel):
-    """The answer to `count(…)`."""
+    """The result of `count(…)`."""
 
     result: list[Count]
 
@@ -80,7 +80,7 @@ class SeriesPoints(BaseModel):
 
 
 class Matrix(BaseModel):
-    """The answer to a range selector."""
+    """The result of a range selector."""
 
     result: list[SeriesPoints]
 
@@ -105,14 +105,14 @@ Regex = BeforeValidator(lambda value: "|".join(value) if isinstance(value, list)
 
 
 class RelabelRule(BaseModel):
-    """One of `write_relabel_configs`; VictoriaMetrics allows several expressions in one."""
+    """A rule of `write_relabel_configs`; VictoriaMetrics allows several expressions in one."""
 
     source_labels: list[str] | str = []
     regex: Annotated[str, Regex] = "(.*)"
     action: Annotated[str, AfterValidator(str.lower)] = "replace"
 
     def drops(self, name: str) -> bool:
-        """Return whether a rule that depends on the metric's name only drops a metric.
+        """Return whether the rule drops a metric by its name alone.
 
         Raises:
             ValueError: its expression is not valid for RE2, which Prometheus uses.
@@ -124,7 +124,7 @@ class RelabelRule(BaseModel):
         return self._matches(name) == (self.action == "drop")
 
     def drops_label(self, name: str) -> bool:
-        """Return whether a rule removes the label of this name from all series.
+        """Return whether the rule removes a label from all series.
 
         Raises:
             ValueError: its expression is not valid for RE2, which Prometheus uses.
@@ -150,7 +150,7 @@ class Remote(BaseModel):
     url: str
 
     def says(self, name: str) -> bool:
-        """Return whether it has a section or setting of that name."""
+        """Return whether the entry has a section or setting of a name."""
         return name in (self.model_extra or {})
 
 
@@ -158,7 +158,7 @@ class RemoteRead(Remote):
     """One entry of `remote_read`."""
 
     required_matchers: Annotated[dict[str, str] | None, Optional] = None
-    # Prometheus leaves out what is false.
+    # Prometheus omits settings that are false.
     filter_external_labels: str = "false"
 
 
@@ -185,13 +185,13 @@ class Configuration(BaseModel):
 
 
 class ConfigurationText(BaseModel):
-    """The part of an answer that holds the configuration."""
+    """The data of a response with the configuration."""
 
     yaml: str
 
 
 def read_answer(kind: type[Answer[T]], text: str) -> Answer[T]:
-    """Read an answer of the HTTP API.
+    """Read a response of the HTTP API.
 
     Raises:
         RefusedByPrometheusError: it is malformed, or reports an error.
@@ -222,12 +222,12 @@ def read_configuration(text: str) -> Configuration:
 
 
 def reason(text: str) -> str:
-    """Return the error in an answer, shortened."""
+    """Return the error in a response, shortened."""
     return shorten(read_error(text) or text)
 
 
 def read_error(text: str) -> str | None:
-    """Return the error in an answer, None if it has none."""
+    """Return the error in a response, None if there is none."""
     try:
         answer: Any = from_json(text)
     except ValueError:

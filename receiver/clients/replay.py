@@ -1,4 +1,4 @@
-"""Sends captured requests again, with the retries of Prometheus."""
+"""Sends captured requests again, and retries as Prometheus does."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Answer(NamedTuple):
 
     @property
     def final(self) -> bool:
-        """Whether the following requests would be answered the same."""
+        """Whether the following requests would get the same response."""
         return self.temporary or self.status == ReplayIntoCaptureError.status
 
 
@@ -56,7 +56,7 @@ class Sender:
     Args:
         url: The address to send to.
         connections: Number of connections.
-        retry_for: Seconds after which a request is not retried.
+        retry_for: Seconds after which a request is no longer retried.
         access: Headers and TLS settings.
     """
 
@@ -103,7 +103,7 @@ class Sender:
 
 
 def result(state: RetryCallState) -> Any:  # noqa: ANN401  as tenacity has it
-    """Return the result of the last try."""
+    """Return the result of the last attempt."""
     assert state.outcome is not None  # noqa: S101  there was a try
     return state.outcome.result()
 
@@ -126,16 +126,16 @@ async def post(session: aiohttp.ClientSession, url: str, request: CapturedReques
 
 
 def header_number(response: aiohttp.ClientResponse, header: str) -> int:
-    """Return the number in a header, 0 if it is not one."""
+    """Return the number in a header, 0 if there is none."""
     text = response.headers.get(header, "")
     return int(text) if text.isdecimal() else 0
 
 
 class Tally:
-    """Counts answers.
+    """Counts responses.
 
     Args:
-        total: The expected number.
+        total: The expected number of responses.
     """
 
     def __init__(self, total: int) -> None:
@@ -146,7 +146,7 @@ class Tally:
         self._seconds = 0.0
 
     def count(self, answer: Answer) -> None:
-        """Count an answer."""
+        """Count a response."""
         self.counts[answer.status] += 1
         self._good += answer.good
         self._seconds = time.monotonic() - self._start
@@ -158,7 +158,7 @@ class Tally:
 
     @property
     def rate(self) -> str:
-        """Return the rate of samples and requests."""
+        """The rate of requests, as text."""
         return f"{self.counts.total() / (self._seconds or 1.0):,.1f} requests/s"
 
     def summary(self) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def base_url(text: str, example: str = "http://localhost:9090") -> str:
-    """Check a URL, which may hold a password: the message does not show it.
+    """Check a URL, which may hold a password: the error message does not show it.
 
     Args:
         text: The URL.
@@ -70,7 +70,7 @@ def read_token(file: Path) -> str:
 
 
 def add_table(parser: ArgumentParser) -> None:
-    """Let a command be about one of the declared tables."""
+    """Add the flag that selects one of the declared tables."""
     parser.add_argument(
         "--table",
         metavar="NAME",
@@ -80,7 +80,7 @@ def add_table(parser: ArgumentParser) -> None:
 
 
 def find_table(settings: Settings, name: str | None) -> Table:
-    """Return the declared table of a name; without one app_logs, or the first if that is none.
+    """Return the declared table of a name; without a name, app_logs or else the first table.
 
     Raises:
         UsageError: no such table is declared.
@@ -109,7 +109,7 @@ def label(text: str) -> tuple[str, str]:
 
 
 def add_match(parser: ArgumentParser) -> None:
-    """Let a command be about the sources with some labels; `match` lists their names and values."""
+    """Add the flag that selects sources by labels; `match` is a list of their names and values."""
     parser.add_argument(
         "--match",
         metavar="NAME=VALUE",
@@ -121,7 +121,7 @@ def add_match(parser: ArgumentParser) -> None:
 
 
 def add_actions(parser: ArgumentParser) -> Actions:
-    """Let a command have actions, one of which is to be named."""
+    """Add the subparsers of actions, one of which is required."""
     return parser.add_subparsers(dest="action", required=True, metavar="ACTION", help="what to do")
 
 
@@ -129,7 +129,7 @@ def positive(text: str) -> int:
     """Read a number of at least 1.
 
     Raises:
-        ArgumentTypeError: it is not.
+        ArgumentTypeError: it is malformed or out of range.
     """
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
         raise ArgumentTypeError(f"must be a whole number from 1 to 999999999, not {text!r}")
@@ -183,7 +183,7 @@ def moment(text: str, now: datetime) -> datetime:
 
 
 def clock_time(text: str) -> datetime | timedelta:
-    """Read a time, of the calendar's time zone if it names none, or a duration before now.
+    """Read a time, in the calendar's time zone if it names none, or a duration before now.
 
     Raises:
         ArgumentTypeError: it is neither.
@@ -204,7 +204,7 @@ def one_line(value: str) -> str:
     """Read a text of one line.
 
     Raises:
-        ArgumentTypeError: it is empty, or not in the terminal's encoding.
+        ArgumentTypeError: it is empty, or not one line of printable text.
     """
     value = decode_argument(value).strip(BLANKS)
     if not value:
@@ -218,7 +218,7 @@ def calendar_day(text: str) -> date:
     """Read a date.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is not a date.
     """
     try:
         return date.fromisoformat(text)

@@ -122,7 +122,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             ),
         )
         found = None if arguments.restart else await bookmark.read()
-        # The end again: if it is now, it has moved since the earlier run.
+        # The end is taken anew: if it is now, it has moved since the earlier run.
         position = found._replace(end=asked.end) if found else asked
         windows = Backfill(prometheus, store, catalogue, labels, settings.limits).run(
             position, bookmark.write
@@ -166,7 +166,7 @@ def without_limits(settings: Settings) -> Settings:
 
 
 def begin(arguments: Namespace) -> Position:
-    """Return the start of the copy, from the arguments or where an earlier run stopped.
+    """Return the range to copy, positioned at its start.
 
     Raises:
         UsageError: the start is not before the end.

@@ -52,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_table(parser, None)
     for action in (listing, add, rename, classing):
-        # May stand after the action too; without it there, keep the one before the action.
+        # The flag may follow the action too; if it does not, keep the value before the action.
         add_table(action, SUPPRESS)
     for action in (add, rename, classing):
         action.add_argument("code", metavar="CODE", type=int32, help="value of the metric")
@@ -67,7 +67,7 @@ def add_arguments(parser: ArgumentParser) -> None:
             help="one line (default: none; when renaming, the existing one)",
         )
     for action in (listing, add, rename, classing):
-        # A setting may stand behind the action as well as before it.
+        # Settings may follow the action as well as precede it.
         add_settings(action, SETTINGS)
 
 
@@ -83,7 +83,7 @@ def add_table(parser: ArgumentParser, default: str | None) -> None:
 
 
 def find_table(settings: Settings, name: str | None) -> CodeTable:
-    """Return the table of codes with a name.
+    """Return the table of codes of a name; without a name, error_codes.
 
     Raises:
         UsageError: no such table of codes is declared.

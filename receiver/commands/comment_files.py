@@ -18,7 +18,7 @@ COLUMNS: Final = (*Comment._fields, "started_at_local", "time_zone")
 
 
 def write_csv(comments: Iterable[Comment], zone: str) -> bytes:
-    """Write a line for each comment; its time also by the clock of the zone, for spreadsheets."""
+    """Write a line for each comment, with its time in UTC and, for spreadsheets, in the zone."""
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, COLUMNS)
     writer.writeheader()

@@ -1,6 +1,6 @@
 """Connects commands to the database, also to a running embedded one.
 
-There is one way to a connection for each purpose:
+There is one way to open connections for each purpose:
 
 - `connected`, here: one connection of a command that reads rows or edits codes;
 - `storage.connection.database.Database`: the pool of the write path;
@@ -36,7 +36,7 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def connected_to_calendar(settings: Settings) -> AsyncIterator[Connection]:
-    """Do the same where the calendar of reports is needed.
+    """Open a connection as `connected` does, for commands that need the calendar of reports.
 
     Raises:
         SetupError: there is no database, or an older receiver has set it up.

@@ -129,7 +129,7 @@ async def perform(console: Console, stage: Stage, arguments: Namespace) -> None:
 
 
 async def make_history(stage: Stage, job: str) -> None:
-    """Store what might have happened in the hours before, in a database that has no rows yet."""
+    """Store invented samples of the last hours, if the database has no rows yet."""
     table = stage.settings.catalogue.by_name[LOGS]
     now = time.time()
     async with connect(stage.settings) as connection:

@@ -24,11 +24,11 @@ from receiver.telemetry.messages import MessageFormatter
 logger = logging.getLogger(__name__)
 
 ROWS: Final = 10
-"""Rows that are shown, of all tables together."""
+"""Number of rows that are shown of all tables together."""
 REFRESH: Final = 1.0
-"""Seconds between two tables in a terminal."""
+"""Seconds between two updates in a terminal."""
 PRINT: Final = 5.0
-"""Seconds between two tables in other outputs."""
+"""Seconds between two updates in other outputs."""
 
 
 def log_above_table(console: Console) -> None:

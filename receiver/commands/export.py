@@ -81,7 +81,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Write the file, and print the number of rows.
 
     Raises:
-        SetupError: an argument is wrong, the table is not there yet, or the file cannot be written.
+        SetupError: an argument is wrong, the table does not exist, or the file cannot be written.
     """
     kind = choose_format(arguments)
     selection = select(settings, arguments)
@@ -113,7 +113,7 @@ def select(settings: Settings, arguments: Namespace) -> Selection:
 
 
 def report(rows: int, selection: Selection, found: Sources) -> Iterator[str]:
-    """Return the number of rows, and why it may be less than expected."""
+    """Yield the number of rows, and why it may be less than expected."""
     yield f"{rows} rows"
     if not found.matching:
         wanted = " and ".join(f"{name}={value}" for name, value in selection.labels.items())
@@ -181,7 +181,7 @@ def require_pyarrow() -> None:
     """Check that pyarrow is installed.
 
     Raises:
-        SetupError: it is not.
+        SetupError: pyarrow is not installed.
     """
     if find_spec("pyarrow") is None:
         raise SetupError(

@@ -63,7 +63,7 @@ from receiver.web.descriptions import describe, terminal_language
 
 SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 CLOCK: Final = re.compile(r"\d{4}-\d\d-\d\d (\d\d:\d\d:\d\d)\S*")
-"""A time as it is shown, and what its clock says."""
+"""A time as it is shown; the group is its time of day."""
 INTERVAL: Final = 1.0
 """Seconds between two queries."""
 
@@ -125,7 +125,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def explain_reach(reach: str) -> None:
-    """Write to standard error how far back was looked for errors."""
+    """Print to standard error how far back errors were searched for."""
     message = (
         f"note: only the newest {LOOKED_AT:,} rows were looked at, back to {local_time(reach)}; "
         "--since looks further back"
@@ -134,7 +134,7 @@ def explain_reach(reach: str) -> None:
 
 
 async def choose(connection: Connection, arguments: Namespace) -> Choice:
-    """Return which rows the arguments name.
+    """Return the choice of rows that the arguments state.
 
     Raises:
         UsageError: there is no such source.
@@ -151,7 +151,7 @@ async def choose(connection: Connection, arguments: Namespace) -> Choice:
 
 
 def show(listing: Listing, entries: Iterable[Entry], *, clock: bool = False) -> Table:
-    """Return rows as a table for `rich`; with times of the day only, if asked."""
+    """Return rows as a table for `rich`; with `clock`, times show only the time of day."""
     table = new_table(*(field.name for field in listing.fields))
     for entry in entries:
         add_row(table, *readable(listing, entry, clock=clock))
@@ -172,7 +172,7 @@ def readable_value(field: Field, value: Any, columns: set[str]) -> object:  # no
     """Return a value with times in the local time zone and built-in texts in the local language.
 
     Args:
-        field: The field that the value is of.
+        field: The field of the value.
         value: The value.
         columns: Labels that have their own column.
     """

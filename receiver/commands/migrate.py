@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 async def run(settings: Settings, arguments: Namespace) -> int:
     """Migrate the database."""
-    # A fault of the tables file shows before a database is started for it.
+    # Reads the tables file, so that an error in it is reported before a database is started.
     logger.debug("migrating %d tables", len(settings.catalogue.tables))
     async with database(settings) as reachable:
         await migrate(reachable, with_rows=arguments.distribute)

@@ -17,7 +17,7 @@ STANDARD_OUTPUT: Final = "-"
 
 @contextmanager
 def opened(name: str) -> Iterator[BinaryIO]:
-    """Open a file that gets its name when the block succeeds, or `-`, standard output.
+    """Open a file, which gets its name when the block succeeds, or standard output for `-`.
 
     Raises:
         SetupError: it cannot be written, or is a symbolic link.
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written.
     """
-    # With a random name, so that no link can exist there, and the usual rights of a new file.
+    # With a random name, so that no link can exist there, and the usual mode of a new file.
     unfinished = path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.unfinished")
     try:
         with unfinished.open("xb") as output:
@@ -61,7 +61,7 @@ def naming(name: str) -> Iterator[None]:
     """Translate errors of writing a file.
 
     Raises:
-        SetupError: it cannot be written; the message names it.
+        SetupError: the file cannot be written; the message names it.
     """
     try:
         yield

@@ -118,7 +118,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 def find_access(settings: Settings, arguments: Namespace) -> Access:
-    """Return headers and TLS settings; those of the settings only for the receiver in the settings.
+    """Return headers and TLS settings; without --to, those of the receiver in the settings.
 
     Raises:
         SetupError: a file cannot be read.

@@ -70,7 +70,7 @@ UNITS: Final = {
 }
 """Flags that name a range by a date in it, with their help."""
 ANY: Final = ""
-"""A flag without its value."""
+"""Value of --shift if the flag is given without one."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -129,7 +129,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Write the report.
 
     Raises:
-        UsageError: no such table or shift is there, or flags exclude each other.
+        UsageError: there is no such table or shift, or flags exclude each other.
         SetupError: there is no database, it has no tables, or the file cannot be written.
     """
     require_one_range(arguments)
@@ -187,7 +187,7 @@ async def find_periods(connection: Connection, arguments: Namespace) -> Periods:
 
 
 def refuse_shift(shifts: Sequence[Shift], name: str, day: date | None) -> NoReturn:
-    """Explain why there is no such time of a shift.
+    """Explain why no such shift was found.
 
     Raises:
         UsageError: always.
@@ -236,7 +236,7 @@ async def read(connection: Connection, table: Table, arguments: Namespace) -> Re
 
 
 def write(report: Report, arguments: Namespace) -> None:
-    """Write the report in the format that is asked for."""
+    """Write the report in the requested format."""
     if arguments.format == "table" and arguments.output == STANDARD_OUTPUT:
         print_report(open_console(), report)
         return

@@ -38,7 +38,7 @@ def write_csv(report: Report, *, codes: bool) -> bytes:
 
 
 def figure_lines(report: Report) -> Iterator[dict[str, Any]]:
-    """Yield the figures by their columns."""
+    """Yield the figures of each line, by column."""
     start, end = (iso(time) for time in report.periods.period[1:])
     for line in report.lines:
         before = report.before.get((line.name, line.source_id))
@@ -53,7 +53,7 @@ def figure_lines(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def figures(line: Figures) -> dict[str, Any]:
-    """Return figures by their columns."""
+    """Return figures by column."""
     return {
         column(name): seconds(value) if isinstance(value, timedelta) else value
         for name, value in line._asdict().items()
@@ -61,7 +61,7 @@ def figures(line: Figures) -> dict[str, Any]:
 
 
 def column(name: str) -> str:
-    """Name the column of a figure; a duration's says in what it is."""
+    """Return the column name of a figure; that of a duration ends with its unit."""
     return f"{name}_seconds" if name in TIMES else name
 
 
@@ -71,7 +71,7 @@ def seconds(time: timedelta | None) -> float | None:
 
 
 def code_lines(report: Report) -> Iterator[dict[str, Any]]:
-    """Yield the codes by their columns."""
+    """Yield the values of each code, by column."""
     start, end = (iso(time) for time in report.periods.period[1:])
     for code in report.codes:
         values = code._asdict()
@@ -90,7 +90,7 @@ CODE_COLUMNS: Final = [
 
 
 LOCAL_COLUMNS: Final = ["start_local", "end_local", "time_zone"]
-"""The period on the clock of the calendar, which spreadsheets take for dates."""
+"""Columns of the period in the calendar's zone, in a format that spreadsheets read as dates."""
 
 
 def write_json(report: Report) -> bytes:

@@ -1,4 +1,4 @@
-"""Writes a report as one HTML file that needs nothing else, for mail, archives and printing."""
+"""Writes a report as one self-contained HTML file, for mail, archives and printing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ td.bar i { display: block; height: .8rem; background: var(--down); min-width: 1p
 
 
 def write_html(report: Report) -> bytes:
-    """Write the report as a document."""
+    """Write the report as an HTML document."""
     language = report.language.value
     title = f"{report.say('report')}: {report.table}, {report.title()}"
     parts = [
@@ -65,7 +65,7 @@ def summary(report: Report) -> Iterator[str]:
 
 
 def show(value: object, word: str) -> str:
-    """Write a figure."""
+    """Format a figure."""
     if word == "availability":
         return percent(value)  # type: ignore[arg-type]  # what it is
     return str(value) if isinstance(value, int) else length(value)  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def code_rows(report: Report) -> Iterator[str]:
 
 
 def table(head: Iterable[str], rows: Iterable[str]) -> Iterator[str]:
-    """Yield a table."""
+    """Yield the parts of an HTML table."""
     cells = "".join(f'<th scope="col">{escape(word)}</th>' for word in head)
     yield f"<table><thead><tr>{cells}</tr></thead><tbody>"
     yield from rows

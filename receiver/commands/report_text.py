@@ -1,4 +1,4 @@
-"""What a report holds, in words and tables of a terminal."""
+"""The content of a report, as text and tables for a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN: Final = (
     *("availability", "previous", "failures", "previous", "mttr", "mtbf", "micro_stops"),
     *("down", "planned", "unknown"),
 )
-"""What is shown of each line, in the words of `WORDS`."""
+"""Columns of each line, as keys of `WORDS`."""
 
 WORDS: Final[dict[str, tuple[str, str]]] = {
     "report": ("Report", "보고서"),
@@ -56,7 +56,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
 
 
 class Report(NamedTuple):
-    """What a report holds."""
+    """The content of a report."""
 
     table: str
     by: str
@@ -64,10 +64,10 @@ class Report(NamedTuple):
     """The time zone of the calendar."""
     periods: Periods
     times: Sequence[str]
-    """Start and end of both periods, by the clock of the calendar."""
+    """Start and end of both periods, in the calendar's time zone."""
     lines: Sequence[Figures]
     before: Mapping[Key, Figures]
-    """Of the previous period, by name and source."""
+    """Lines of the previous period, by name and source."""
     total: Figures | None
     total_before: Figures | None
     codes: Sequence[CodeTime]
@@ -79,7 +79,7 @@ class Report(NamedTuple):
 
     @property
     def by_word(self) -> str:
-        """What lines are: sources, shifts, or a label."""
+        """Heading of the lines: source, shift, or a label."""
         return self.say(self.by) if self.by in {"source", "shift"} else self.by
 
     def title(self) -> str:
@@ -88,7 +88,7 @@ class Report(NamedTuple):
         return self.say("from_to", start=start, end=end)
 
     def subtitle(self) -> str:
-        """Return the range before it."""
+        """Return the range of the previous period."""
         *_, start, end = self.times
         return self.say("before", start=start, end=end)
 
@@ -112,7 +112,7 @@ def figures_table(report: Report) -> Table:
 
 
 def listed(report: Report) -> Iterator[tuple[str, Figures, Figures | None]]:
-    """Yield the lines with their names, and the total at the end; each with the one before."""
+    """Yield the lines with their names, and the total last; each with that of the period before."""
     for line in report.lines:
         number = "" if line.source_id is None else f" #{line.source_id}"
         yield f"{line.name}{number}", line, report.before.get((line.name, line.source_id))
@@ -121,7 +121,7 @@ def listed(report: Report) -> Iterator[tuple[str, Figures, Figures | None]]:
 
 
 def cells(line: Figures, before: Figures | None) -> Iterator[str]:
-    """Yield what is shown of a line."""
+    """Yield the cells of a line."""
     yield percent(line.availability)
     yield percent(before and before.availability)
     yield str(line.failures)
@@ -143,7 +143,7 @@ def codes_table(report: Report) -> Table:
 
 
 def percent(share: float | None) -> str:
-    """Write a share; never as 100 % if it is less."""
+    """Format a share; never as 100 % if it is less."""
     if share is None:
         return "–"
     text = f"{100 * share:.2f}"
@@ -151,7 +151,7 @@ def percent(share: float | None) -> str:
 
 
 def length(time: timedelta | None) -> str:
-    """Write how long something lasted, as 1:23:45."""
+    """Format a duration, as 1:23:45."""
     if time is None:
         return "–"
     minutes, seconds = divmod(round(time.total_seconds()), 60)
@@ -160,12 +160,12 @@ def length(time: timedelta | None) -> str:
 
 
 def wall_time(text: str, zone: str) -> str:
-    """Write a time of PostgreSQL by the clock of a zone, as spreadsheets know dates."""
+    """Format a time of PostgreSQL in a zone, as spreadsheets read dates."""
     return (
         f"{datetime.fromisoformat(text).astimezone(read_zone(zone) or DEFAULT):%Y-%m-%d %H:%M:%S}"
     )
 
 
 def iso(text: str) -> str:
-    """Write a time of PostgreSQL as ISO 8601."""
+    """Format a time of PostgreSQL as ISO 8601."""
     return datetime.fromisoformat(text).isoformat()

@@ -37,7 +37,7 @@ def run_command(
     """Read the settings, run the command, and return its exit code.
 
     Args:
-        command: What to run.
+        command: The function to run.
         parser: Reports a wrong command line.
         flags: Reads the settings among the arguments.
         parsed: All arguments.

@@ -88,7 +88,7 @@ def clock(text: str) -> time:
     """Read a time of the day.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is malformed.
     """
     if not re.fullmatch("([01]?[0-9]|2[0-3]):[0-5][0-9]", text):
         raise ArgumentTypeError(f"must be a time such as 07:00, not {text!r}")
@@ -100,7 +100,7 @@ def weekdays(text: str) -> list[int]:
     """Read days of the week: 1 is Monday.
 
     Raises:
-        ArgumentTypeError: they are none.
+        ArgumentTypeError: they are malformed.
     """
     found: set[int] = set()
     for part in text.lower().split(","):
@@ -189,7 +189,7 @@ async def remove_holiday(connection: Connection, arguments: Namespace) -> None:
 
 
 async def change(connection: Connection, arguments: Namespace) -> None:
-    """Change what all reports go by."""
+    """Change the settings of all reports."""
     known = await calendar.read_settings(connection)
     max_gap = known.max_gap if arguments.max_gap is None else arguments.max_gap
     await calendar.change_settings(

@@ -18,7 +18,7 @@ def writing_output() -> Iterator[None]:
     """End with one line if the output cannot be written, or silently if its pipe is closed.
 
     Raises:
-        SystemExit: it cannot be written.
+        SystemExit: the output cannot be written.
     """
     try:
         yield

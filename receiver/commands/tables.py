@@ -35,19 +35,19 @@ ACTIONS: Final = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """What to do instead of listing them."""
+    """Add the actions, which replace the listing."""
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", help="what to do (default: list the tables)"
     )
     check, plan = (actions.add_parser(name, help=summary) for name, summary in ACTIONS.items())
     check.add_argument("file", metavar="FILE", type=Path, help="the tables file")
     for action in (check, plan):
-        # A setting may stand behind the action as well as before it.
+        # Settings may follow the action as well as precede it.
         add_settings(action, SETTINGS)
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
-    """Do it.
+    """Run the action, or list the tables.
 
     Raises:
         SettingsError: the tables file cannot be read, or is wrong.
@@ -64,13 +64,13 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 async def find_plan(settings: Settings) -> list[str]:
-    """Return what migrating would do, as `receiver.storage.schema.revisions.plan` does.
+    """Return the SQL that a migration would run; see `receiver.storage.schema.revisions.plan`.
 
     Raises:
-        SetupError: there is no database to ask, or what is there cannot become what is declared.
+        SetupError: there is no database, or it cannot be migrated to the declared tables.
         DatabaseUnavailableError: the database cannot be reached.
     """
-    # Nothing else here loads a database's driver.
+    # Imported here, since no other action needs a database driver.
     from receiver.embedded.running import shared_database  # noqa: PLC0415
     from receiver.storage.schema.revisions import plan  # noqa: PLC0415
 
@@ -79,7 +79,7 @@ async def find_plan(settings: Settings) -> list[str]:
 
 
 def print_plan(statements: list[str]) -> None:
-    """Print SQL that could be run as it is, comments included, or that there is none."""
+    """Print SQL that can be run as it is, comments included, or a note that there is none."""
     for statement in statements:
         end = "" if statement.startswith("--") else ";"
         print(statement.rstrip().removesuffix(";") + end)  # noqa: T201  the command's result
@@ -88,7 +88,7 @@ def print_plan(statements: list[str]) -> None:
 
 
 def print_tables(console: Console, catalogue: Catalogue) -> None:
-    """Print what rows each table holds, and what is in their columns."""
+    """Print the rows that each table holds, and the content of their columns."""
     for number, table in enumerate(catalogue.tables):
         if number:
             console.print()
@@ -102,7 +102,7 @@ def print_tables(console: Console, catalogue: Catalogue) -> None:
 
 
 def describe_rows(table: Table) -> Iterator[str]:
-    """Say what tells the rows of a table apart, and how long they stay."""
+    """Describe what identifies the rows of a table, and how long they are kept."""
     less = f" without {', '.join(sorted(table.ignoring))}" if table.ignoring else ""
     yield f"one row for each timestamp and label set{less}"
     if table.match:
@@ -115,7 +115,7 @@ def describe_rows(table: Table) -> Iterator[str]:
 
 
 def describe_column(column: Column) -> str:
-    """Say what a column holds."""
+    """Describe the content of a column."""
     parts = [column.metric]
     if column.codes is not None:
         parts.append(f"explained by {column.codes}")

@@ -62,12 +62,12 @@ def local_time(text: str) -> str:
     except (ValueError, OverflowError):
         return text
     precision = "microseconds" if time.microsecond % 1000 else "milliseconds"
-    # The offset as PostgreSQL shortens it, to fit into 80 columns.
+    # Shorten the offset as PostgreSQL does, to fit into 80 columns.
     return time.isoformat(" ", precision).removesuffix(":00")
 
 
 def short_labels(labels: Mapping[str, str]) -> str:
-    """Write what tells a source from others: its instance if it has one, without its job."""
+    """Return a source's labels as text: its instance first and no job, if it has an instance."""
     instance = labels.get("instance")
     if not instance:
         return " ".join(f"{name}={value}" for name, value in labels.items())

@@ -1,4 +1,4 @@
-"""The catalogue of tables: of RECEIVER_TABLES_FILE, or app_logs where there is none."""
+"""The built-in catalogue, used without RECEIVER_TABLES_FILE, and the digest of any catalogue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNIT_NAMES: Final = {microseconds: unit for unit, microseconds in UNITS.items()}
 
 
 class Durations(NamedTuple):
-    """What holds for a table that does not say it itself."""
+    """Defaults for tables that do not declare their own durations."""
 
     pair_timeout: timedelta = timedelta(hours=2)
     compress_after: timedelta | None = timedelta(days=7)
@@ -32,7 +32,7 @@ def built_in(
     ocr_unit: Literal["seconds", "milliseconds"] = "seconds",
     durations: Durations = DEFAULTS,
 ) -> Catalogue:
-    """Return the catalogue of whoever declares no tables."""
+    """Return the catalogue that is used if no tables file is given."""
     columns = [
         Column("app_status", status_metric, CODE, codes=ERROR_CODES),
         Column("ocr_value", ocr_metric, TIMESTAMPS[ocr_unit]),
@@ -41,15 +41,15 @@ def built_in(
 
 
 def describe(catalogue: Catalogue) -> dict[str, Any]:
-    """Return everything that decides what rows are, as JSON, the same for the same rows.
+    """Return everything that decides what rows are, as JSON, equal for equal rows.
 
-    It holds no durations, and neither the order of tables nor that of columns.
+    Durations and the order of tables and of columns are left out.
     """
     return {"tables": {table.name: describe_table(table) for table in catalogue.tables}}
 
 
 def describe_table(table: Table) -> dict[str, Any]:
-    """Return the same of one table."""
+    """Describe a table, as `describe` does."""
     return {
         "columns": {
             column.name: describe_column(column)
@@ -65,7 +65,7 @@ def describe_table(table: Table) -> dict[str, Any]:
 
 
 def describe_column(column: Column) -> dict[str, Any]:
-    """Return the same of one column."""
+    """Describe a column, as `describe` does."""
     described: dict[str, Any] = {
         "metric": column.metric,
         "required": column.required,
@@ -81,11 +81,11 @@ def describe_column(column: Column) -> dict[str, Any]:
 
 
 def unit_of(column: Column) -> str:
-    """Return the unit of a timestamp."""
+    """Return the unit of a timestamp column."""
     return UNIT_NAMES[column.read(1.0) + POSTGRES_EPOCH]
 
 
 def digest(catalogue: Catalogue) -> bytes:
-    """Return the SHA-256 of what `describe` returns."""
+    """Return the SHA-256 digest of a catalogue's description."""
     text = json.dumps(describe(catalogue), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()

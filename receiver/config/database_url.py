@@ -1,7 +1,7 @@
 """Reads the database's URL as libpq does, since providers issue URLs for libpq.
 
-The relevant parameters are used; those without any effect are ignored and reported, so that this
-can be logged. All others are settings of the server, which refuses unknown ones.
+Parameters without any effect are ignored, and reported so that they can be logged. Parameters that
+are neither used nor ignored are passed on as settings of the server, which refuses unknown ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TLS: Final = frozenset(
         *("ssl_min_protocol_version", "ssl_max_protocol_version"),
     }
 )
-"""Parameters of TLS that are passed on to asyncpg."""
+"""TLS parameters that are passed on to asyncpg."""
 
 HOST_PARAMETERS: Final = frozenset({"host", "hostaddr", "port"})
 
@@ -94,7 +94,7 @@ class DatabaseAddress:
     """The parts of a database URL."""
 
     hosts: tuple[tuple[str, int | None], ...]
-    """Hosts or directories of Unix sockets, with their ports; empty ones are the defaults."""
+    """Hosts or Unix socket directories, with their ports; "" and None stand for the defaults."""
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     database: str | None = None
@@ -116,14 +116,14 @@ class DatabaseAddress:
 
 
 def parse_database_url(url: str, defaults: Mapping[str, str] | None = None) -> DatabaseAddress:
-    """Read a database's URL.
+    """Parse a database URL.
 
     Args:
         url: The URL.
         defaults: Default values of parameters, by their names in libpq.
 
     Raises:
-        ValueError: it is malformed; the message shows no secrets.
+        ValueError: the URL is malformed; the message shows no secrets.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -139,7 +139,7 @@ def parse_database_url(url: str, defaults: Mapping[str, str] | None = None) -> D
     user, _, password = login.partition(":")
     named = {"user": user, "password": password, "dbname": path[1:]}
     decoded = {name: decode(text) for name, text in named.items() if text}
-    # An empty password is a password: no other source is searched.
+    # An empty password counts as given: no other source is searched.
     empty = {"password": ""} if login.endswith(":") else {}
     given = empty | decoded | given
     fallback = {k: v for k, v in (defaults or {}).items() if not (hosts and k in HOST_PARAMETERS)}
@@ -157,7 +157,7 @@ def parse_hosts(authority: str) -> list[tuple[str, int | None]]:
     """Read HOST:PORT,HOST:PORT, where a host may be an IPv6 address in brackets.
 
     Raises:
-        ValueError: it is malformed.
+        ValueError: a host or port is malformed.
     """
     if not authority:
         return []
@@ -172,7 +172,7 @@ def parse_port(text: str) -> int:
     """Read a port.
 
     Raises:
-        ValueError: it is not a port.
+        ValueError: the text is not a port.
     """
     if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or not 0 < int(text) < 65536:
         raise ValueError(SHAPE)
@@ -180,10 +180,10 @@ def parse_port(text: str) -> int:
 
 
 def parse_query(query: str) -> dict[str, str]:
-    """Read the parameters; of several with the same name the last one counts.
+    """Read the parameters; if a name occurs more than once, the last value counts.
 
     Raises:
-        ValueError: one has no name or no value.
+        ValueError: a parameter has no valid name, or no `=`.
     """
     parameters: dict[str, str] = {}
     for pair in filter(None, query.split("&")):
@@ -199,7 +199,7 @@ def decode(text: str) -> str:
     """Decode percent-encoded text.
 
     Raises:
-        ValueError: it is not text that PostgreSQL can store.
+        ValueError: the result is not text that PostgreSQL can store.
     """
     try:
         decoded = unquote(text, errors="strict")
@@ -211,14 +211,14 @@ def decode(text: str) -> str:
 
 
 def address(given: dict[str, str], hosts: list[tuple[str, int | None]]) -> DatabaseAddress:
-    """Sort the parameters by their use.
+    """Return the address, with the parameters grouped by their use.
 
     Args:
         given: All parameters, by their names in libpq.
         hosts: The hosts in the authority of the URL.
 
     Raises:
-        ValueError: one has a wrong value; the message names it.
+        ValueError: a parameter has a wrong value; the message names it.
     """
     check(given)
     own = {name: value for name, value in given.items() if name in OWN}
@@ -244,7 +244,7 @@ def check(given: dict[str, str]) -> None:
     """Check the parameters that are not settings of the server.
 
     Raises:
-        ValueError: one is wrong; the message names it.
+        ValueError: a parameter is wrong; the message names it.
     """
     for name in given.keys() & INSTEAD.keys():
         raise ValueError(f"the parameter {name} is not supported: write {INSTEAD[name]}=…")
@@ -258,7 +258,7 @@ def check(given: dict[str, str]) -> None:
 def parse_options(options: str) -> dict[str, str] | None:
     """Read `-c NAME=VALUE` and `--NAME=VALUE` into settings; None if there is anything else.
 
-    Some providers use their own syntax there, such as `endpoint=…`, which is passed on unchanged.
+    Some providers use their own syntax in `options`, such as `endpoint=…`; it is passed on.
     """
     settings: dict[str, str] = {}
     rest = options.strip()

@@ -30,8 +30,8 @@ def explain(
     """Return one sentence with the setting, its value unless secret, and what is allowed.
 
     Args:
-        fault: The error of pydantic.
-        field: The setting; None if the error is about several, which its text names.
+        fault: The error that pydantic reports.
+        field: The setting; None if the error is about several settings and its text names them.
         secret: Whether the value must not be shown.
         place: File and line of the value, if it is from a file.
     """
@@ -48,7 +48,7 @@ def explain(
 
 
 def show(value: object) -> str:
-    """Return a wrong value in one line, long enough to recognize it."""
+    """Return a wrong value as one line, shortened if it is long."""
     text = str(value)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     return text if text.isprintable() else repr(text)

@@ -1,7 +1,7 @@
 """Reads the files with settings: `.env` and secrets.
 
 Text is UTF-8, with or without a byte order mark, or UTF-16 with one; line ends may be of any kind.
-Mistakes are refused with file and line; no message shows a value, which may be a secret.
+Errors name file and line; no message shows a value, since it may be a secret.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ PREFIX: Final = "RECEIVER_"
 KUBERNETES: Final = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)")
 """Variables that Kubernetes sets in every pod if a service is called receiver or receiver-…"""
 LIKENESS: Final = 0.85
-"""Similarity to a setting's name from which a name with a misspelt prefix is reported."""
+"""Minimum similarity to a setting's name at which a name with a misspelt prefix is reported."""
 BEHIND_PREFIX: Final = 0.75
-"""Similarity from which a name with the right prefix is taken for a setting's."""
+"""Minimum similarity at which a setting is suggested for a name with the right prefix."""
 LARGEST: Final = 2**20
 """Maximum size of a file in bytes."""
 OURS: Final = re.compile(rf"\s*(?:export\s+)?['\"]?({PREFIX}\w*)", re.IGNORECASE)
@@ -54,7 +54,7 @@ class EnvFile(NamedTuple):
     """The content of a `.env` file."""
 
     lines: list[Line]
-    """All lines `NAME=VALUE`, also of other programs; of several with one name the last one."""
+    """All lines `NAME=VALUE`, including other programs'; the last one if a name is repeated."""
     ignored: list[Ignored]
 
 
@@ -62,8 +62,8 @@ def read_env_file(file: Path) -> EnvFile:
     """Read a `.env` file; a missing one is empty.
 
     Raises:
-        SettingsError: it cannot be read, or a line with a setting has no value, or one that other
-        programs would read differently.
+        SettingsError: the file cannot be read, or a setting in it has no value, or a value that
+        other programs would read differently.
     """
     lines: dict[str, Line] = {}
     ignored: list[Ignored] = []
@@ -82,26 +82,26 @@ def read_env_file(file: Path) -> EnvFile:
 
 
 def read_if_there(file: Path) -> str:
-    """Read a file; a missing one is empty.
+    """Return the content of a file; empty if it is missing.
 
     Raises:
-        SettingsError: as `read_text`.
+        SettingsError: as `read_text` does, unless the file is missing.
     """
     try:
         return read_text(file)
     except SettingsError as error:
         missing = isinstance(error.__cause__, FileNotFoundError)
-        # Virtual environments of Python are often called .env, too.
+        # Python virtual environments are often called .env, too.
         if missing or (file.is_dir() and (file / "pyvenv.cfg").exists()):
             return ""
         raise
 
 
 def numbered(text: str, file: Path) -> Iterator[tuple[str, Binding]]:
-    """Divide a `.env` file into its entries, each with its file and line."""
+    """Yield the entries of a `.env` file, each with its file and line."""
     for binding in parse_stream(io.StringIO(text)):
         written = binding.original.string
-        # Empty lines before an entry belong to it.
+        # The parser counts empty lines before an entry as part of it.
         above = written[: len(written) - len(written.lstrip())]
         yield f"{file} line {binding.original.line + len(above.splitlines())}", binding
 
@@ -110,7 +110,7 @@ def unreadable(binding: Binding, place: str) -> list[Ignored]:
     """Report an entry that is not `NAME=VALUE`.
 
     Raises:
-        SettingsError: it names a setting, which somebody meant to set.
+        SettingsError: the entry names a setting, which somebody meant to set.
     """
     written = binding.original.string.strip()
     if named := OURS.match(written):
@@ -118,7 +118,7 @@ def unreadable(binding: Binding, place: str) -> list[Ignored]:
             f"{place}: {named[1].upper()} has no = behind its name, or a quote that is not closed; "
             f"write {named[1].upper()}=VALUE"
         )
-    if not binding.error:  # a comment, or the bare name of somebody else's variable
+    if not binding.error:  # a comment, or the bare name of another program's variable
         return []
     return [Ignored(f"{place} is not NAME=VALUE", "it is ignored; a comment begins with #")]
 
@@ -127,7 +127,7 @@ def check_line(line: Line, binding: Binding) -> None:
     """Check that other programs read the same value of a setting.
 
     Raises:
-        SettingsError: it is not text, or docker compose would put a variable into it.
+        SettingsError: the value is not text, or docker compose would substitute a variable in it.
     """
     check_encoding(line.value, f"{line.place}: {line.name}")
     if "${" in line.value and not SINGLE_QUOTED.match(binding.original.string):
@@ -141,7 +141,7 @@ def judge_names(names: Iterable[tuple[str, str]], known: Collection[str]) -> lis
     """Find the names that look like settings but are not.
 
     Args:
-        names: Each name in capitals, and its place as text to follow it, if needed.
+        names: Each name in capitals, with the text that follows it in messages to say where it is.
         known: The names of all settings, in capitals.
     """
     ignored = []
@@ -149,7 +149,7 @@ def judge_names(names: Iterable[tuple[str, str]], known: Collection[str]) -> lis
         if name in known or KUBERNETES.fullmatch(name):
             continue
         ours = name.startswith(PREFIX)
-        # Their common prefix would make all of them similar.
+        # The common prefix alone makes names similar, so the default threshold would be too low.
         likeness = BEHIND_PREFIX if ours else LIKENESS
         if (meant := closest(name, known, likeness)) or ours:
             advice = f"did you mean {meant}?" if meant else "`receiver serve --help` lists all"
@@ -158,13 +158,13 @@ def judge_names(names: Iterable[tuple[str, str]], known: Collection[str]) -> lis
 
 
 def read_secret(directory: Path, name: str) -> tuple[str, Path] | None:
-    """Read the file of a setting in a directory of secrets, named in lower case or capitals.
+    """Read a setting's file in a directory of secrets; the case of its name does not matter.
 
     Returns:
-        The text without surrounding blanks, and the file; None if there is none.
+        The text and the file; None if there is none.
 
     Raises:
-        SettingsError: it cannot be read, or is not text.
+        SettingsError: the file cannot be read, or is not text.
     """
     for file in secret_files(directory):
         if file.name.upper() == f"{PREFIX}{name.upper()}":
@@ -175,10 +175,10 @@ def read_secret(directory: Path, name: str) -> tuple[str, Path] | None:
 
 
 def secret_files(directory: Path) -> list[Path]:
-    """List the files in a directory of secrets that begin with the prefix of settings.
+    """List the files in a directory of secrets whose names begin with the prefix of settings.
 
     Raises:
-        SettingsError: it cannot be read.
+        SettingsError: the directory cannot be read.
     """
     try:
         files = sorted(directory.iterdir()) if directory.is_dir() else []
@@ -188,10 +188,10 @@ def secret_files(directory: Path) -> list[Path]:
 
 
 def read_text(file: Path) -> str:
-    """Read a whole file; bytes that are not text become lone surrogates.
+    """Read a whole file; bytes that are not UTF-8 become lone surrogates.
 
     Raises:
-        SettingsError: it cannot be read, is too large, or is not text.
+        SettingsError: the file cannot be read, is too large, or is not text.
     """
     try:
         with file.open("rb") as opened:
@@ -214,10 +214,10 @@ def read_text(file: Path) -> str:
 
 
 def decode(data: bytes) -> str:
-    """Decode UTF-8 or, where a byte order mark says so, UTF-16.
+    """Decode UTF-8, or UTF-16 if the data begin with its byte order mark.
 
     Raises:
-        UnicodeDecodeError: it is malformed UTF-16.
+        UnicodeDecodeError: the data are malformed UTF-16.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
@@ -226,7 +226,7 @@ def decode(data: bytes) -> str:
 
 
 def check_encoding(value: str, place: str) -> None:
-    """Check that a value was UTF-8.
+    """Check that a value was decoded from valid UTF-8.
 
     Raises:
         SettingsError: it was not.

@@ -58,11 +58,11 @@ def write_usage(parser: ArgumentParser) -> str:
 def add_settings(
     parser: ArgumentParser, shown: Collection[Section] = tuple(Section)
 ) -> CliSettingsSource[Settings]:
-    """Add every setting to a command as a flag; its help lists those of some sections.
+    """Add every setting to a command as a flag; the help lists only some sections.
 
     Args:
         parser: The command's parser, with all of its own arguments.
-        shown: The sections that its help lists.
+        shown: The sections whose settings the help lists.
     """
     parser.usage = write_usage(parser)
     more = [] if len(shown) == len(Section) else [MORE]

@@ -1,8 +1,8 @@
 """Generates the tables of docs/configuration.md; run it as `python -m receiver.config.reference`.
 
-The texts are those of the settings class, in Korean those of docs/configuration.ko.yaml. The schema
-and the reference of the tables file are generated, too. With `--check` nothing is written, and it
-fails if a committed file is not current.
+English texts come from the settings class, Korean texts from docs/configuration.ko.yaml. The JSON
+schema and the reference of the tables file are generated, too. With `--check`, the command writes
+nothing and fails if a committed file is not current.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def languages() -> list[Language]:
     """Return the texts in English, from the code, and in Korean.
 
     Raises:
-        SystemExit: a section or setting has no Korean text, or a text has no setting.
+        SystemExit: a section or setting has no Korean text, or a text belongs to neither.
     """
     korean = yaml.safe_load(KOREAN_TEXTS.read_text(encoding="utf-8"))
     described = {name: field.description or "" for name, field in Settings.model_fields.items()}
@@ -64,10 +64,10 @@ def languages() -> list[Language]:
 
 
 def require_same(kind: str, code: Set[str], korean: Set[str]) -> None:
-    """Check that each name has a Korean text, and each text a name.
+    """Check that each name has a Korean text, and that each text belongs to a name.
 
     Raises:
-        SystemExit: one is missing.
+        SystemExit: a text or a name is missing.
     """
     if missing := code - korean:
         raise SystemExit(f"{KOREAN_TEXTS.name}: {kind} without Korean text: {sorted(missing)}")
@@ -111,7 +111,7 @@ def generate(language: Language) -> str:
     """Return the document with current tables.
 
     Raises:
-        SystemExit: it has no place for them.
+        SystemExit: the document has no place for the tables.
     """
     text = language.document.read_text(encoding="utf-8")
     if not TABLES.search(text):
@@ -133,10 +133,10 @@ def documents() -> Iterator[tuple[Path, str]]:
 
 
 def main() -> None:
-    """Write the documents, or check them.
+    """Write the documents or, with `--check`, compare them.
 
     Raises:
-        SystemExit: one is not current.
+        SystemExit: a document is not current.
     """
     for document, current in documents():
         if "--check" not in sys.argv:

@@ -2,8 +2,8 @@
 
 A setting comes from (first wins) a command-line flag, an environment variable with the prefix
 `RECEIVER_`, a `.env` file in the working directory, or a file of the same name as the variable in
-`/run/secrets`, where Docker mounts secrets. Blanks around a value are no part of it, wherever it
-comes from.
+`/run/secrets`, where Docker mounts secrets. Blanks around a value are ignored, whatever its
+source.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ ENV_FILE = Path(".env")
 
 
 def reachable_host(host: str, port: int) -> str:
-    """Return the HOST:PORT by which this machine reaches a server that listens on an address."""
+    """Return the HOST:PORT at which this machine reaches a server that listens on an address."""
     host = ANY_ADDRESS.get(host, host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -94,13 +94,13 @@ def default_data_dir() -> Path:
 
 
 class Files(PydanticBaseSettingsSource):
-    """Settings in `.env`, and in the directory of secrets for those without any other value."""
+    """Reads settings from `.env`, and those without any other value from the secrets directory."""
 
     def __call__(self) -> dict[str, str]:
         """Read the files.
 
         Raises:
-            SettingsError: one cannot be read.
+            SettingsError: a file cannot be read.
         """
         names = self.settings_cls.model_fields
         lines = {line.name: line.value for line in read_env_file(ENV_FILE).lines}
@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         extra="ignore",
         frozen=True,
-        # Compose's ${NAME:-} sets what is unset to nothing.
+        # ${NAME:-} in a compose file sets an unset variable to an empty text.
         env_ignore_empty=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
@@ -398,7 +398,7 @@ class Settings(BaseSettings):
         )
         path = kind_of(cls.model_fields[name]) is Path
         if text == "" and (path or name in SECRETS):
-            # An empty path is the working directory.
+            # An empty path would be the working directory.
             raise ValueError("must not be empty: leave it out instead")
         if isinstance(text, str) and not path and not is_unicode_text(text):
             raise ValueError("must be text in UTF-8")
@@ -438,7 +438,7 @@ class Settings(BaseSettings):
 
     @property
     def own_url(self) -> str:
-        """The URL by which the receiver is reached from this machine."""
+        """The URL at which the receiver is reached from this machine."""
         scheme = "http" if self.tls_cert_file is None else "https"
         return f"{scheme}://{reachable_host(*self.address)}"
 
@@ -478,7 +478,7 @@ class Settings(BaseSettings):
 
     @property
     def durations(self) -> Durations:
-        """Return what holds for a table that does not say it itself."""
+        """The durations of tables that do not declare their own."""
         return Durations(self.pair_timeout, self.compress_after, self.retention)
 
     @cached_property
@@ -486,7 +486,7 @@ class Settings(BaseSettings):
         """The tables, and the metrics that feed them.
 
         Raises:
-            SettingsError: the tables file cannot be read, or is wrong: a `TablesFileError`.
+            SettingsError: the tables file cannot be read, or is wrong (`TablesFileError`).
         """
         if self.tables_file is None:
             return built_in(self.status_metric, self.ocr_metric, self.ocr_unit, self.durations)
@@ -496,18 +496,18 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """Return the limits of what one request and one series may hold."""
+        """The limits of a request and of a series."""
         return Limits(**{name: getattr(self, name) for name in Limits._fields})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with other values."""
         copied = super().model_copy(update=update, deep=deep)
-        # It may be of other tables.
+        # The cached catalogue may have other tables.
         copied.__dict__.pop("catalogue", None)
         return copied
 
     def __getstate__(self) -> dict[Any, Any]:
-        # A worker reads the tables itself: compiled expressions cannot be sent to it.
+        # Compiled expressions cannot be sent to a worker, so it reads the tables itself.
         state = super().__getstate__()
         values = {name: value for name, value in self.__dict__.items() if name != "catalogue"}
         return state | {"__dict__": values}
@@ -517,8 +517,8 @@ class Settings(BaseSettings):
         """Read all sources; the flags win, then `values`.
 
         Raises:
-            SettingsError: settings are wrong, or a file cannot be read; the message names all of
-                    them with their values.
+            SettingsError: settings are wrong, or a file cannot be read; the message names all wrong
+                    settings, with their values unless secret.
         """
         try:
             return cls(_cli_settings_source=flags, **values)
@@ -535,7 +535,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read files by the receiver's own source, which reports file and line of mistakes."""
+        """Read files by the receiver's own source, which reports file and line of errors."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, Files(settings_cls)
 
@@ -549,7 +549,7 @@ def explain_all(error: ValidationError, given: Collection[str]) -> Iterator[str]
     """Yield an explanation of each wrong setting.
 
     Args:
-        error: The error of pydantic.
+        error: The error that pydantic reports.
         given: The settings that are neither from the environment nor from a file.
     """
     for fault in error.errors():
@@ -563,7 +563,7 @@ def explain_all(error: ValidationError, given: Collection[str]) -> Iterator[str]
 
 
 def find_place(name: str) -> str:
-    """Return the file, and for `.env` the line, of a setting; empty if it is from no file."""
+    """Return the file, and for `.env` the line, of a setting; empty if it comes from no file."""
     if any(key.upper() == variable(name) and value for key, value in os.environ.items()):
         return ""
     for line in read_env_file(ENV_FILE).lines:

@@ -20,6 +20,6 @@ def closest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question with the suggestion, to end a sentence; empty if there is none."""
+    """Return the suggestion as a question that ends a sentence; empty if there is none."""
     found = closest(word, known)
     return f" (did you mean {found}?)" if found else ""

@@ -1,4 +1,4 @@
-"""Finds everything that is wrong with a tables file, and says where: one line for each fault."""
+"""Finds all faults of a tables file, and describes each with its place in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.config.table_values import TYPES, one_of
 from receiver.config.yaml_tree import Fault, Path, Tree
 
 MAX_COLUMNS: Final = 500
-"""Columns of a table: PostgreSQL keeps a row of numbers in one page of 8 KiB."""
+"""Maximum number of columns of a table: PostgreSQL keeps a row of numbers in one 8 KiB page."""
 MAPPING: Final = "must be a mapping, with a line `name: …` for each entry"
 SHAPES: Final = {
     "string_type": "must be text",
@@ -32,16 +32,16 @@ ENTRIES: Final[dict[object, tuple[str, type[Entry]]]] = {
     "labels": ("a column of a label", LabelEntry),
 }
 KEY: Final = "[key]"
-"""What pydantic appends to the place of a wrong key."""
+"""Element that pydantic appends to the path of a wrong key."""
 
 
 def find_faults(tree: Tree, error: ValidationError | None, file: str) -> list[str]:
-    """Write all faults of a tables file, one line each, in the order of its lines.
+    """Return all faults of a tables file, one line each, in the order of the file.
 
     Args:
-        tree: Its content.
-        error: What pydantic found wrong with it.
-        file: Its name.
+        tree: The content of the file.
+        error: The errors that pydantic reports; None if there are none.
+        file: The name of the file.
     """
     known = {fault.path for fault in tree.faults}
     shapes = [] if error is None else explain(error, known)
@@ -51,7 +51,7 @@ def find_faults(tree: Tree, error: ValidationError | None, file: str) -> list[st
 
 
 def write(fault: Fault) -> str:
-    """Write what is wrong, of which table and column."""
+    """Return a fault as text, with its table and column."""
     path, names = fault.path, []
     if path[:1] == ("tables",) and len(path) > 1:
         names.append(f"table {show(path[1])}")
@@ -60,23 +60,23 @@ def write(fault: Fault) -> str:
             names.append(f"column {show(path[1])}")
             path = path[2:]
     place = f"{', '.join(names)}: " if names else ""
-    # A position says less than the value that is there.
+    # A position in a list is left out: the value says more.
     keys = " ".join(show(key) for key in path if isinstance(key, str))
     value = f"={show(fault.value)}" if isinstance(fault.value, str) else ""
     return f"{place}{keys}{value}: {fault.text}" if keys else f"{place}{fault.text}"
 
 
 def explain(error: ValidationError, known: Collection[Path]) -> Iterator[Fault]:
-    """Say what pydantic found wrong.
+    """Yield the faults that pydantic reports.
 
     Args:
-        error: What it found.
-        known: Places that are reported already.
+        error: The errors that pydantic reports.
+        known: Places of faults that are reported already.
     """
     for details in error.errors():
         place = tuple(details["loc"])
         if place in known or (details["type"] == "too_short" and is_above(place, known)):
-            # What is wrong there is not in the tree.
+            # The tree lacks the part with the known fault, which causes this error.
             continue
         if place[-1:] == (KEY,):
             yield Fault(place[:-1], reason_of(details))
@@ -89,12 +89,12 @@ def explain(error: ValidationError, known: Collection[Path]) -> Iterator[Fault]:
 
 
 def is_above(place: Path, known: Collection[Path]) -> bool:
-    """Return whether one of the places is within another one."""
+    """Return whether one of the known places is at or below a place."""
     return any(below[: len(place)] == place for below in known)
 
 
 def reason_of(details: ErrorDetails) -> str:
-    """Say what a value must be."""
+    """Describe what a value must be."""
     kind, context = details["type"], details.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
@@ -105,12 +105,12 @@ def reason_of(details: ErrorDetails) -> str:
 
 
 def missing(place: Path) -> str:
-    """Say what a key that is missing must be, where that is not plain."""
+    """Describe the allowed values of a missing `type`; return an empty text for other keys."""
     return f": {one_of(TYPES)}" if place[-1] == "type" else ""
 
 
 def unknown(place: Path) -> str:
-    """Say which keys there are in place of one that there is not."""
+    """Describe the keys that are allowed in place of an unknown one."""
     what: str = "the file"
     entry: type[Entry] = TablesFile
     if len(place) == 3:
@@ -122,17 +122,17 @@ def unknown(place: Path) -> str:
     return f"is not a key of {what}{hint}, which can have {', '.join(keys)}"
 
 
-# --- what one entry must be because of another ---------------------------------------------------
+# --- checks across entries -----------------------------------------------------------------------
 
 
 def entries(value: Any, key: str) -> dict[str, Any]:  # noqa: ANN401  whatever the file holds
-    """Return the mapping under a key; an empty one if there is something else."""
+    """Return the mapping under a key; an empty one if there is none."""
     found = value.get(key) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def check_across(value: Any) -> Iterator[Fault]:  # noqa: ANN401  whatever the file holds
-    """Find what is wrong between entries; what has another shape is passed over."""
+    """Find faults between entries; values of a wrong shape are skipped."""
     tables = entries(value, "tables")
     for name, table in tables.items():
         place = ("tables", name)
@@ -158,12 +158,12 @@ def check_metrics(place: Path, columns: dict[str, Any]) -> Iterator[Fault]:
 
 
 def is_optional(column: Any) -> bool:  # noqa: ANN401  whatever the file holds
-    """Return whether a column is declared as one that a row may lack."""
+    """Return whether a column is declared with `required: false`."""
     return isinstance(column, dict) and str(column.get("required", True)).lower() == "false"
 
 
 def check_labels(place: Path, table: Any) -> Iterator[Fault]:  # noqa: ANN401  whatever the file holds
-    """Find label columns that have a name twice or copy a label that is ignored."""
+    """Find label columns whose name is taken or whose label is ignored, and too many columns."""
     columns, labels = entries(table, "columns"), entries(table, "labels")
     ignoring = table.get("ignoring") if isinstance(table, dict) else None
     for name, entry in labels.items():
@@ -180,7 +180,7 @@ def check_labels(place: Path, table: Any) -> Iterator[Fault]:  # noqa: ANN401  w
 
 
 def check_relations(tables: dict[str, Any]) -> Iterator[Fault]:
-    """Find names of tables that something else in the database has."""
+    """Find names of tables and code tables that another declared table uses in the database."""
     taken = {name: table for table in tables for name in derived(table)}
     for table in tables:
         if table in taken:
@@ -196,5 +196,5 @@ def check_relations(tables: dict[str, Any]) -> Iterator[Fault]:
 
 
 def belongs(name: str, taken: dict[str, str]) -> str:
-    """Say whose name it is."""
+    """Describe which table a name belongs to."""
     return f"{show(name)} is a name that belongs to table {show(taken[name])}: choose another name"

@@ -1,4 +1,4 @@
-"""The classes of RECEIVER_TABLES_FILE, from which its schema and its reference are generated."""
+"""Models of RECEIVER_TABLES_FILE, from which its JSON schema and its reference are generated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def only_for(type_: TypeName, *keys: str) -> dict[str, Any]:
-    """Write the JSON schema of keys that columns of other types do not have."""
+    """Return a JSON schema that allows keys only for columns of one type."""
     return {
         "if": {"properties": {"type": {"const": type_}}, "required": ["type"]},
         "else": {"properties": dict.fromkeys(keys, False)},
@@ -102,10 +102,10 @@ class ColumnEntry(Entry):
 
 
 def check_type(value: T, info: ValidationInfo, type_: TypeName) -> T:
-    """Check that a column has the type that a key is for; one without a right type is let pass.
+    """Check that a column has the type that a key is for, unless its type is itself invalid.
 
     Raises:
-        ValueError: it has another one.
+        ValueError: the column has another type.
     """
     given = info.data.get("type", type_)
     if value is not None and given != type_:

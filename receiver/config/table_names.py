@@ -1,13 +1,13 @@
-"""Which names tables, columns and labels can have."""
+"""Checks the names of tables, columns and labels."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MAX_TABLE: Final = 40
-"""Bytes of a table's name: those of its views, indexes and functions are longer."""
+"""Maximum bytes of a table's name; the names of its views, indexes and functions are longer."""
 MAX_COLUMN: Final = 63
-"""Bytes of a name in PostgreSQL."""
+"""Maximum bytes of a name in PostgreSQL."""
 METRIC_LABEL: Final = "__name__"
 
 ERROR_CODES: Final = "error_codes"
@@ -31,11 +31,11 @@ OWN_TABLES: Final = (
 OWN_PREFIXES: Final = ("receiver_", "app_status_")
 SYSTEM_PREFIX: Final = "pg_"
 SUFFIXES: Final = ("_now", "_intervals", "_pkey", "_id_seq", "_created_at_idx")
-"""What is appended to a table's name to name its views, indexes and sequence."""
+"""Suffixes of a table's name in the names of its views, indexes and sequence."""
 
 
 def derived(table: str) -> list[str]:
-    """Return the names of what belongs to a table in the database."""
+    """Return the names of a table's views, indexes and sequence."""
     return [f"{table}{suffix}" for suffix in SUFFIXES]
 
 
@@ -48,10 +48,10 @@ TAKEN: Final = frozenset(
 
 
 def check_name(name: str, longest: int) -> str:
-    """Check that a name can be seen, and that PostgreSQL would not cut it off.
+    """Check that a name is visible, and that PostgreSQL would not truncate it.
 
     Raises:
-        ValueError: it is empty, too long or not printable.
+        ValueError: the name is empty, too long or not printable.
     """
     size = len(name.encode("utf-8", "surrogatepass"))
     if not name.strip():
@@ -67,7 +67,7 @@ def check_column(name: str) -> str:
     """Check the name of a column.
 
     Raises:
-        ValueError: no declared column can have it.
+        ValueError: no declared column can have this name.
     """
     if name in OWN_COLUMNS:
         raise ValueError("every table has a column of this name already: choose another name")
@@ -77,10 +77,10 @@ def check_column(name: str) -> str:
 
 
 def check_relation(name: str) -> str:
-    """Check the name of a table, whatever it holds.
+    """Check the name of a table of rows or of codes.
 
     Raises:
-        ValueError: PostgreSQL or the receiver uses the name itself.
+        ValueError: PostgreSQL or the receiver uses the name itself, or `check_name` refuses it.
     """
     if name in TAKEN or name.startswith(OWN_PREFIXES):
         raise ValueError("the receiver uses this name itself: choose another name")
@@ -93,7 +93,7 @@ def check_table(name: str) -> str:
     """Check the name of a table that holds rows.
 
     Raises:
-        ValueError: no declared table can have it.
+        ValueError: no declared table can have this name.
     """
     if name == ERROR_CODES:
         raise ValueError("it holds error codes: choose another name")
@@ -104,7 +104,7 @@ def check_codes(name: str) -> str:
     """Check the name of a table that says what codes mean.
 
     Raises:
-        ValueError: none can have it.
+        ValueError: no such table can have this name.
     """
     if name == APP_LOGS:
         raise ValueError("it holds rows: choose another name, such as error_codes")
@@ -115,7 +115,7 @@ def check_label(name: str) -> str:
     """Check the name of a label.
 
     Raises:
-        ValueError: it is empty, or that of the metric's name.
+        ValueError: the name is empty, or is `__name__`.
     """
     if name == METRIC_LABEL:
         raise ValueError(f"{METRIC_LABEL} is the metric: columns have `metric` for it")

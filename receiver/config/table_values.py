@@ -1,4 +1,4 @@
-"""What the values of RECEIVER_TABLES_FILE are, for its reader and for its JSON schema."""
+"""Value types of RECEIVER_TABLES_FILE, for its reader and its JSON schema."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ INSTEAD: Final = {
     "counter": "double",
     "gauge": "double",
 }
-"""Names that a type has elsewhere."""
+"""Names that types have in other systems, and the types that they stand for."""
 NO_SINGLE_VALUE: Final = {
     "histogram": "a histogram is no single value: declare its _count and _sum as columns, or "
     "record a quantile with a rule and declare that",
@@ -54,15 +54,15 @@ DURATION: Final = r"([0-9]+(\.[0-9]+)?(ms|[smhdwy]))+"
 
 
 def one_of(words: Sequence[str]) -> str:
-    """Say which words a value may be."""
+    """Describe a value that must be one of several words."""
     return f"must be {', '.join(words[:-1])} or {words[-1]}"
 
 
 def read_type(value: object) -> object:
-    """Refuse what is no type of a column, and say what could be meant.
+    """Refuse a text that is not a column type, and suggest one.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a column type.
     """
     if not isinstance(value, str) or value in TYPES:
         return value
@@ -78,7 +78,7 @@ def read_boolean(value: object) -> object:
     """Read `true` and `false`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the value is neither.
     """
     if isinstance(value, bool):
         return value
@@ -88,7 +88,7 @@ def read_boolean(value: object) -> object:
 
 
 def read_label(value: object) -> object:
-    """Take a mere type for a label that is called as its column is."""
+    """Expand a bare type to a mapping; its label then has the name of the column."""
     return {"type": value} if isinstance(value, str) else value
 
 
@@ -96,7 +96,7 @@ def check_metric(value: str) -> str:
     """Check the name of a metric.
 
     Raises:
-        ValueError: no metric can have it.
+        ValueError: no metric can have this name.
     """
     if not value.isprintable():
         raise ValueError("must be the name of a metric, in printable text")
@@ -107,20 +107,20 @@ def check_expression(value: str) -> str:
     """Check a regular expression.
 
     Raises:
-        ValueError: it is none of RE2's; the message says why.
+        ValueError: the expression is not valid RE2; the message says why.
     """
     compile_expression(value)
     return value
 
 
 def schema(**keywords: Any) -> WithJsonSchema:  # noqa: ANN401  JSON
-    """Say what a text may be, as far as a JSON schema can say it."""
-    # What YAML takes for a number or a boolean is text all the same.
+    """Return the JSON schema of a text, with the rules that such a schema can express."""
+    # A value that YAML reads as a number or a boolean is text here, too.
     return WithJsonSchema({"type": ["string", "number", "boolean"], **keywords})
 
 
 def key(longest: int, reserved: Iterable[str], prefixes: Sequence[str] = ()) -> WithJsonSchema:
-    """Say which names in the database a key may be."""
+    """Return the JSON schema of a key that is a name in the database."""
     others = [{"enum": [*reserved]}, *({"pattern": f"^{prefix}"} for prefix in prefixes)]
     name = {"minLength": 1, "maxLength": longest, "not": {"anyOf": others}}
     return WithJsonSchema({"type": "string", **name})

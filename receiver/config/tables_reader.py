@@ -1,4 +1,4 @@
-"""Reads RECEIVER_TABLES_FILE into a catalogue, or says everything that is wrong with it at once."""
+"""Reads RECEIVER_TABLES_FILE into a catalogue, or reports all of its faults at once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def read_catalogue(file: Path, durations: Durations = DEFAULTS) -> Catalogue:
 
     Args:
         file: The file.
-        durations: What holds for a table that does not say it itself.
+        durations: Durations for tables that do not declare their own.
 
     Raises:
         SettingsError: the file cannot be read.
-        TablesFileError: its content is wrong.
+        TablesFileError: the content is wrong.
     """
     return parse_catalogue(read_text(file), str(file), durations)
 
@@ -43,17 +43,17 @@ def parse_catalogue(
     Args:
         text: The content.
         file: The file's name, for errors.
-        durations: What holds for a table that does not say it itself.
+        durations: Durations for tables that do not declare their own.
 
     Raises:
-        TablesFileError: the content is wrong; it has a line for each fault.
+        TablesFileError: the content is wrong; the error has one line per fault.
     """
     content = parse_tables_file(text, file)
     return Catalogue([build(name, table, durations) for name, table in content.tables.items()])
 
 
 def parse_tables_file(text: str, file: str) -> TablesFile:
-    """Read the content of a tables file, but build nothing of it.
+    """Read and check the content of a tables file, without building a catalogue.
 
     Raises:
         TablesFileError: the content is wrong.
@@ -78,7 +78,7 @@ def parse_tables_file(text: str, file: str) -> TablesFile:
 
 
 def build(name: str, table: TableEntry, durations: Durations) -> Table:
-    """Return a declared table."""
+    """Build a table from its declaration."""
     given = {key: getattr(table, key) for key in table.model_fields_set & {*Durations._fields}}
     return Table(
         name,
@@ -91,7 +91,7 @@ def build(name: str, table: TableEntry, durations: Durations) -> Table:
 
 
 def build_column(name: str, column: ColumnEntry) -> Column:
-    """Return a declared column of a metric."""
+    """Build the column of a metric from its declaration."""
     return Column(
         name, column.metric, type_of(column), required=column.required, codes=column.codes
     )
@@ -107,5 +107,5 @@ def type_of(column: ColumnEntry) -> ColumnType:
 
 
 def build_label(name: str, column: LabelEntry) -> LabelColumn:
-    """Return a declared column of a label."""
+    """Build the column of a label from its declaration."""
     return LabelColumn(name, column.label or name, column.type)

@@ -1,4 +1,4 @@
-"""Generates the schema of the tables file, and the reference of its keys in docs/tables.md."""
+"""Generates the JSON schema of the tables file, and the reference of its keys in docs/tables.md."""
 
 from __future__ import annotations
 
@@ -40,44 +40,44 @@ FORMS: Final = {
     "codes": "`TABLE`",
     "label": "`LABEL`",
 }
-"""How values are written that are not one of a few words."""
+"""Formats of values, by key, except for those that are one of a few words."""
 
 
 class Language(NamedTuple):
-    """What the reference is made of, beside the classes."""
+    """The texts of the reference in one language."""
 
     document: Path
     head: tuple[str, str, str, str]
     required: str
     titles: Mapping[str, str]
     keys: Mapping[str, Mapping[str, str]]
-    """The text of each key, by the title of its mapping in English."""
+    """The text of each key, by the English title of its mapping."""
 
 
 class Schema(GenerateJsonSchema):
-    """A schema in which a key is left out rather than null."""
+    """Generates a schema in which an optional key may be left out, but not null."""
 
     def nullable_schema(self, schema: NullableSchema) -> dict[str, Any]:
-        """Write what a key may be if it is there."""
+        """Return the schema of a value without null."""
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: WithDefaultSchema) -> dict[str, Any]:
-        """Write a default, unless it is nothing."""
+        """Return the schema of a value with its default, unless that is None or empty."""
         written = super().default_schema(schema)
         return {k: v for k, v in written.items() if k != "default" or v not in (None, {}, [])}
 
     def model_schema(self, schema: ModelSchema) -> dict[str, Any]:
-        """Write a mapping, without a title made of the class's name."""
+        """Return the schema of a mapping without its title, which is the name of the class."""
         return {k: v for k, v in super().model_schema(schema).items() if k != "title"}
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401  pydantic's
-        """Let no key have a title beside its name."""
+        """Return False: a key needs no title in addition to its name."""
         del schema
         return False
 
 
 def languages() -> list[Language]:
-    """English, whose text is in the code, and Korean."""
+    """Return the texts in English, from the code, and in Korean."""
     korean = yaml.safe_load(KOREAN_TEXTS.read_text(encoding="utf-8"))
     described = {
         title: {key: field.description or "" for key, field in entry.model_fields.items()}
@@ -105,10 +105,10 @@ def languages() -> list[Language]:
 def require_same(
     code: Mapping[str, Mapping[str, str]], korean: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Check that each key has a Korean text, and each text a key.
+    """Check that each key has a Korean text, and that each text belongs to a key.
 
     Raises:
-        SystemExit: they have not.
+        SystemExit: a text or a key is missing.
     """
     wanted = {(title, key) for title, keys in code.items() for key in keys}
     found = {(title, key) for title, keys in korean.items() for key in keys}
@@ -117,7 +117,7 @@ def require_same(
 
 
 def write_keys(language: Language) -> str:
-    """Write all keys, a table for each kind of mapping."""
+    """Return a table of keys for each kind of mapping."""
     return (
         "".join(
             f"\n### {language.titles[title]}\n\n{write_table(language, title)}\n"
@@ -128,7 +128,7 @@ def write_keys(language: Language) -> str:
 
 
 def write_table(language: Language, title: str) -> str:
-    """Write the keys of one kind of mapping."""
+    """Return the table of keys of one kind of mapping."""
     rows = [language.head, ("---",) * 4]
     for key, field in ENTRIES[title].model_fields.items():
         default = language.required if field.is_required() else default_of(field)
@@ -137,7 +137,7 @@ def write_table(language: Language, title: str) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """Write the default of a key; empty if its text says what holds without it."""
+    """Return the default of a key; empty if the description states it."""
     default = field.default
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
@@ -145,7 +145,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def write_form(key: str, field: FieldInfo) -> str:
-    """Write how a value is written."""
+    """Return the format of a value."""
     kind = kind_of(field) if NoneType in get_args(field.annotation) else field.annotation
     words = ("true", "false") if kind is bool else get_args(kind)
     return FORMS.get(key) or ", ".join(f"`{word}`" for word in words)
@@ -166,7 +166,7 @@ def generate(language: Language) -> str:
     """Return the document with a current reference.
 
     Raises:
-        SystemExit: it has no place for one.
+        SystemExit: the document has no place for the reference.
     """
     text = language.document.read_text(encoding="utf-8")
     if not KEYS.search(text):
@@ -175,7 +175,7 @@ def generate(language: Language) -> str:
 
 
 def write_schema() -> str:
-    """Write the JSON schema of the tables file."""
+    """Return the JSON schema of the tables file."""
     schema = TablesFile.model_json_schema(schema_generator=Schema)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": "RECEIVER_TABLES_FILE"}
     return json.dumps(head | schema, indent=2, ensure_ascii=False) + "\n"

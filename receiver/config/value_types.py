@@ -1,4 +1,4 @@
-"""The types of values of settings: durations, sizes, addresses, URLs, tokens."""
+"""The value types of settings: durations, sizes, addresses, URLs, tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BLANKS = "\ufeff \t\r\n\v\f\u00a0\u3000"
 """Characters that editors, shells and copied text leave around a value."""
 SHORTEST_AGE = timedelta(hours=1)
 LONGEST = timedelta(days=365_000)
-"""The longest duration: Python and PostgreSQL still have dates at that distance from now."""
+"""Maximum duration: Python and PostgreSQL can represent dates that far from the present."""
 SIZES = {"EiB": 2**60, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -43,13 +43,13 @@ def tidy(value: object, *, one_line: bool = True, may_be_quoted: bool = False) -
     """Remove blanks around a value, and refuse control characters and misplaced quotes.
 
     Args:
-        value: The given value; one that is not text is not changed.
+        value: The given value; it is returned unchanged if it is not text.
         one_line: Whether line breaks and other control characters are refused.
-        may_be_quoted: Whether quotes around it can be part of it, as in a password.
+        may_be_quoted: Whether surrounding quotes may be part of the value, as in a password.
 
     Raises:
-        ValueError: it has control characters, or quotes around it, as docker's `--env-file` and
-                YAML keep them.
+        ValueError: the value has control characters, or surrounding quotes, which docker's
+                `--env-file` and YAML keep.
     """
     if not isinstance(value, str):
         return value
@@ -62,7 +62,7 @@ def tidy(value: object, *, one_line: bool = True, may_be_quoted: bool = False) -
 
 
 def is_unicode_text(value: str) -> bool:
-    """Return whether a text was decoded without errors, which leave lone surrogates."""
+    """Return whether a text was decoded without errors; these leave lone surrogates."""
     return not re.search("[\ud800-\udfff]", value)
 
 
@@ -70,7 +70,7 @@ def parse_duration(value: object) -> object:
     """Read a duration in Prometheus' format, such as `5s`, `1h30m` or `250ms`.
 
     Raises:
-        ValueError: the text is not such a duration, or longer than 1000 years.
+        ValueError: the text is not such a duration, or is longer than 1000 years.
     """
     if not isinstance(value, str):
         return value
@@ -98,7 +98,7 @@ def parse_age(value: object) -> object:
     """Read an age of rows, or `off` for never.
 
     Raises:
-        ValueError: it is malformed, or so short that it must be a mistake, such as 3m for 3 months.
+        ValueError: the age is malformed, or too short to be meant, such as 3m for 3 months.
     """
     if isinstance(value, str) and value.lower() == "off":
         return None
@@ -143,7 +143,7 @@ def write_size(size: int) -> str:
 
 
 def fold_case(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Read a choice in lower case; messages show a wrong one as given."""
+    """Read a choice regardless of case; messages show an invalid one as given."""
     if isinstance(value, str):
         with suppress(ValidationError):
             return validate(value.lower())
@@ -154,7 +154,7 @@ def parse_address(value: str) -> str:
     """Check that a listen address is HOST:PORT, an IPv6 host in brackets.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the address has another form.
     """
     host, colon, port = value.rpartition(":")
     if not (colon and is_host(host) and re.fullmatch("[0-9]{1,5}", port) and int(port) < 65536):
@@ -173,7 +173,7 @@ def is_host(text: str) -> bool:
         except ValueError:
             return False
     try:
-        # In a resolver, empty or too long labels raise UnicodeError.
+        # Empty or too long labels would raise UnicodeError in the resolver.
         return bool(re.fullmatch(r"[\w.-]+", text)) and bool(text.encode("idna"))
     except UnicodeError:
         return False
@@ -183,7 +183,7 @@ def parse_metric(value: str) -> str:
     """Check that a metric can have this name; Prometheus 3 allows nearly any text.
 
     Raises:
-        ValueError: it is empty, or a selector.
+        ValueError: the name is empty, or a selector.
     """
     if not value or re.search(r"[{}]", value):
         raise ValueError("must be the name of a metric, such as app_status, without any {labels}")
@@ -194,14 +194,14 @@ def check_database_url(url: SecretStr) -> SecretStr:
     """Check that a URL is well-formed.
 
     Raises:
-        ValueError: it is not; the message shows no part of it, which may be the password.
+        ValueError: it is not; the message shows no part of it, since any may be the password.
     """
     parse_database_url(url.get_secret_value())
     return url
 
 
 def has_password(url: str) -> bool:
-    """Return whether a database URL has a password; a malformed one may have."""
+    """Return whether a database URL has a password, or is malformed and so may have one."""
     try:
         return bool(parse_database_url(url).password)
     except ValueError:
@@ -212,7 +212,7 @@ def check_tokens(tokens: SecretStr) -> SecretStr:
     """Check that each line is a token that a header can hold.
 
     Raises:
-        ValueError: one is not; the message does not show it.
+        ValueError: a line is not; the message does not show it.
     """
     lines = [line.strip() for line in tokens.get_secret_value().splitlines()]
     if not any(lines) or not all(re.fullmatch(r"[!-~]*", line) for line in lines):
@@ -224,7 +224,7 @@ def check_hosts(value: str) -> str:
     """Check that a text is a list of host names, separated by commas or blanks.
 
     Raises:
-        ValueError: one of them is not a name.
+        ValueError: one of them is not a host name.
     """
     names = value.replace(",", " ").split()
     if not names or not all(re.fullmatch(r"[\w-]+(\.[\w-]+)*", name, re.ASCII) for name in names):
@@ -236,10 +236,10 @@ def check_hosts(value: str) -> str:
 
 
 def check_template(value: str) -> str:
-    """Check that a text has a label in braces, and no other braces.
+    """Check that a text has at least one label in braces, and no other braces.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it has not, or is not printable.
     """
     rest = re.sub(r"\{[a-zA-Z_][a-zA-Z0-9_]*\}", "", value)
     if rest == value or "{" in rest or "}" in rest or not value.isprintable():
@@ -252,7 +252,7 @@ PositiveDuration = Annotated[Duration, Gt(timedelta(0))]
 Age = Annotated[timedelta | None, BeforeValidator(parse_age)]
 Lead = Annotated[timedelta | None, BeforeValidator(parse_lead)]
 Size = Annotated[ByteSize, BeforeValidator(complete_unit), Ge(1), Le(2**60)]
-# The setting was a number of series once: such a number is refused rather than read as bytes.
+# This setting used to be a number of series; such a number is refused, not read as bytes.
 CacheSize = Annotated[ByteSize, BeforeValidator(complete_unit), Ge(2**20), Le(2**60)]
 Count = Annotated[int, Ge(1), Le(10**9)]
 Limit = Annotated[int | None, Ge(1), Le(10**9), BeforeValidator(parse_off)]

@@ -1,6 +1,6 @@
-"""Reads YAML into plain values that know their lines; every scalar stays text, as it was written.
+"""Reads YAML into plain values with their line numbers; every scalar stays text, as written.
 
-So nothing depends on what YAML takes for a number or, as `on` and `no`, for a boolean.
+So nothing depends on YAML's rules for numbers, or for booleans such as `on` and `no`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STANDARD: Final = "tag:yaml.org,2002:"
 
 
 class Plain(str):
-    """Text that was written without quotes, and so may stand for something else, such as `true`."""
+    """Text that was written without quotes, and so may stand for another type, as `true` does."""
 
     __slots__ = ()
 
@@ -32,31 +32,31 @@ class Fault(NamedTuple):
     path: Path
     text: str
     value: Any = None
-    """The value, where showing it helps."""
+    """The value, if it helps to show it."""
 
 
 class Tree(NamedTuple):
     """The content of a YAML file."""
 
     value: Any
-    """Dictionaries, lists and texts, without the parts that are wrong; None for an empty file."""
+    """Dictionaries, lists and texts, without the faulty parts; None for an empty file."""
     lines: dict[Path, int]
-    """Where each value begins; where its key is, if it has one."""
+    """Line of each value, or of its key if it has one."""
     faults: list[Fault]
 
     def line(self, path: Path) -> int:
-        """Return the line of a value or, if it is not there, of what it would be part of."""
+        """Return the line of a value or, if it is missing, of the value that would contain it."""
         while path not in self.lines and path:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 class NotYamlError(Exception):
-    """A text is no YAML.
+    """A text is not valid YAML.
 
     Args:
-        line: In which line.
-        reason: Why.
+        line: The line of the error.
+        reason: The reason.
     """
 
     def __init__(self, line: int, reason: str) -> None:
@@ -65,10 +65,10 @@ class NotYamlError(Exception):
 
 
 class Loader(yaml.SafeLoader):
-    """Refuses aliases: a few bytes of them stand for any amount of text."""
+    """Refuses aliases, since a few bytes of them can expand to any amount of text."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401  PyYAML's
-        """Read one value."""
+        """Read one value; refuse an alias."""
         if self.check_event(yaml.AliasEvent):
             event: yaml.AliasEvent = self.peek_event()  # type: ignore[no-untyped-call]
             line = event.start_mark.line + 1 if event.start_mark else 1
@@ -80,7 +80,7 @@ def read_tree(text: str) -> Tree:
     """Read a YAML document.
 
     Raises:
-        NotYamlError: the text is none.
+        NotYamlError: the text is not valid YAML.
     """
     try:
         root = yaml.compose(text, Loader=Loader)
@@ -97,17 +97,17 @@ def read_tree(text: str) -> Tree:
 
 
 def reason_of(error: yaml.MarkedYAMLError) -> str:
-    """Return in one line what PyYAML found wrong."""
+    """Return the error that PyYAML reports, as one line."""
     parts = [part for part in (error.context, error.problem) if part]
     return show(", ".join(parts) or "cannot be read")
 
 
 class Walk:
-    """Turns nodes into values.
+    """Converts nodes to values.
 
     Args:
-        lines: Takes their lines.
-        faults: Takes what is wrong with them.
+        lines: Receives the lines of the values.
+        faults: Receives the faults of the values.
     """
 
     def __init__(self, lines: dict[Path, int], faults: list[Fault]) -> None:
@@ -115,7 +115,7 @@ class Walk:
         self._faults = faults
 
     def read(self, node: yaml.Node, path: Path = ()) -> Any:  # noqa: ANN401  any value
-        """Return the value of a node; None if it has none."""
+        """Return the value of a node; None if it is empty or wrong."""
         self._lines.setdefault(path, node.start_mark.line + 1)
         if not node.tag.startswith(STANDARD):
             self._faults.append(Fault(path, f"has the tag {show(node.tag)}: write a plain value"))

@@ -27,7 +27,7 @@ OK: Final = 0
 LONGEST_HOLD: Final = 6
 """Maximum number of scrapes for which a status stays."""
 NORMAL_PRESSURE: Final = 120.0
-"""In bar, of a press that runs."""
+"""Pressure of a running press, in bar."""
 SWITCHES: Final = 0.1
 """Probability that a press stops or starts at a scrape."""
 
@@ -58,10 +58,10 @@ class Station:
 
 
 class Press:
-    """The state of a press; it moves on with every scrape.
+    """The state of a press; it changes with every scrape.
 
     Args:
-        random: Draws what it does.
+        random: Draws what the press does.
     """
 
     def __init__(self, random: Random) -> None:
@@ -72,7 +72,7 @@ class Press:
         self._random = random
 
     def work(self) -> None:
-        """Move on to the next scrape: sometimes it stops, and then it makes no strokes."""
+        """Advance to the next scrape; sometimes the press stops, and makes no strokes then."""
         if self._random.random() < SWITCHES:
             self.running = not self.running
         self.strokes += self._random.randint(2, 5) if self.running else 0
@@ -111,7 +111,7 @@ class Exposition:
         ).labels(line)
 
     def scrape(self) -> bytes:
-        """Move both on, and return their state in Prometheus' text format."""
+        """Advance the station and the press, and return their state in Prometheus' text format."""
         before = self._press.strokes
         self._station.work()
         self._press.work()

@@ -40,7 +40,7 @@ Scrape: TypeAlias = list[TimeSeries]
 
 
 def builtin(configuration: Configuration) -> Sender:
-    """Return the sender that scrapes and writes by the configuration."""
+    """Return a sender that scrapes and writes as configured."""
     return Sender("the built-in sender", partial(scrape_and_send, configuration))
 
 
@@ -80,7 +80,7 @@ async def scrape(session: aiohttp.ClientSession, target: str, labels: dict[str, 
 
     Raises:
         ClientError: it cannot be reached, or answers with an error.
-        ValueError: the answer is not in Prometheus' text format.
+        ValueError: the response is not in Prometheus' text format.
     """
     timestamp = time.time_ns() // 1_000_000
     async with session.get(f"http://{target}/metrics", raise_for_status=True) as response:
@@ -103,7 +103,7 @@ def to_series(labels: dict[str, str], value: float, timestamp: int) -> TimeSerie
 async def send_all(
     session: aiohttp.ClientSession, remote: dict[str, Any], waiting: asyncio.Queue[Scrape]
 ) -> None:
-    """Send scrapes in their order until cancelled."""
+    """Send scrapes in order until cancelled."""
     while True:
         scrapes = [await waiting.get()]
         while not waiting.empty() and len(scrapes) < SCRAPES_PER_REQUEST:
@@ -126,10 +126,10 @@ async def send(
 
 
 async def post(session: aiohttp.ClientSession, remote: dict[str, Any], body: bytes) -> None:
-    """Send one request once; one refused with a 4xx is dropped.
+    """Send a request once; drop it if it is refused with a 4xx.
 
     Raises:
-        ClientError: it should be sent again.
+        ClientError: the request should be retried.
     """
     given = remote.get("authorization")
     headers = HEADERS | bearing(given["credentials"]) if given else HEADERS

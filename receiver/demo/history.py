@@ -1,7 +1,7 @@
 """The demo's past: a shift's worth of states, so that pages and reports have something to show.
 
 Each sample application has run for hours with failures and micro-stops; one of them had a planned
-stop. A third has been silent for a while.
+stop. A third application has been silent for a while.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ SILENT_FOR: Final = timedelta(minutes=25)
 STOP: Final = (timedelta(hours=4), timedelta(hours=3, minutes=30))
 """How long ago the planned stop began and ended."""
 SILENT: Final = "station-3"
-"""The application that nobody runs any more."""
+"""The application that no longer runs."""
 
 ERRORS: Final = (1, 2, 2, 99)
 BETWEEN_STOPS: Final = (300.0, 3000.0)
 MICRO_STOP: Final = (10.0, 240.0)
 FAILURE: Final = (330.0, 1500.0)
-"""Seconds from one stop to the next, and that they last."""
+"""Ranges of durations in seconds: between stops, and of micro-stops and failures."""
 FAILURES: Final = 0.2
 """Share of stops that are longer than a micro-stop."""
 MISSED: Final = 0.0002
-"""Share of scrapes after which none works for some minutes."""
+"""Share of scrapes after which scrapes are missed for some minutes."""
 MISSED_FOR: Final = 60
-"""How many do not."""
+"""Number of scrape intervals until the next scrape then."""
 AT_ONCE: Final = 10_000
 
 
 def history(
     table: Table, instances: Iterable[str], job: str, until: float, random: Random
 ) -> Iterator[list[Sample]]:
-    """Yield the samples of the past, so many at once.
+    """Yield the samples of the past, at most `AT_ONCE` at once.
 
     Args:
-        table: app_logs.
+        table: The table app_logs.
         instances: Label `instance` of each application that runs.
         job: Their label `job`.
-        until: When it ends, in seconds since the Unix epoch.
-        random: Draws what has happened.
+        until: When the history ends, in seconds since the Unix epoch.
+        random: Draws the states.
     """
     ends = dict.fromkeys(instances, until) | {SILENT: until - SILENT_FOR.total_seconds()}
     for instance, end in ends.items():
@@ -66,7 +66,7 @@ def history(
 
 
 def states(start: float, end: float, random: Random) -> Iterator[tuple[float, int]]:
-    """Yield the time of each scrape and the status then."""
+    """Yield the time of each scrape, and the status at that time."""
     at, code = start, 0
     changes = at + random.uniform(*BETWEEN_STOPS)
     while at < end:

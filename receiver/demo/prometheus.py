@@ -1,4 +1,4 @@
-"""Runs the demo's Prometheus: a process that ends with the demo, even if that is killed."""
+"""Runs the demo's Prometheus: a process that ends with the demo, even if the demo is killed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ STOP_TIMEOUT: Final = 15.0
 # Not the demo's environment, which may hold the database's password.
 ENVIRONMENT: Final = {"PATH": os.defpath}
 
-# Becomes the program, and leaves a watcher behind that ends it should the demo be killed: then
-# the pipe that is its input closes without the line that an orderly end writes to it.
+# A shell that starts a watcher and then becomes the program. The watcher reads the pipe on standard
+# input: an orderly end writes a line to it; if the demo is killed, the pipe closes without a line,
+# and the watcher ends the program.
 WATCHED: Final = 'exec 3<&0 </dev/null; (read -r _ <&3 || kill $$) & exec "$@" 3<&-'
 
 
@@ -45,7 +46,7 @@ async def run(program: str, configuration: Configuration, listen: str) -> None:
     """Run Prometheus until cancelled, with its data in a temporary directory.
 
     Raises:
-        SetupError: it ended by itself.
+        SetupError: Prometheus ended by itself.
     """
     with tempfile.TemporaryDirectory(prefix="receiver-demo-") as name:
         directory = Path(name)
@@ -89,7 +90,7 @@ async def process(log: Path, *command: str) -> AsyncIterator[Process]:
                 stderr=STDOUT,
                 cwd=log.parent,
                 env=ENVIRONMENT,
-                start_new_session=True,  # Ctrl-C is for the demo, which ends this one in its turn
+                start_new_session=True,  # Ctrl-C is for the demo, which then ends Prometheus
             )
         try:
             yield started

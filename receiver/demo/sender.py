@@ -1,4 +1,4 @@
-"""What the two senders share: Prometheus and the built-in one."""
+"""Code that both senders share: Prometheus and the built-in one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def redirect(  # noqa: PLR0913  what the demo changes
         url: The receiver's write endpoint.
         interval: Time between two scrapes; None: as configured.
         token: Bearer token, if the receiver needs credentials.
-        metrics: Metrics that are sent; none: as configured.
+        metrics: Metrics to send; empty: as configured.
     """
     changed = copy.deepcopy(configuration)
     changed["scrape_configs"][0]["static_configs"] = [
@@ -68,7 +68,7 @@ def redirect(  # noqa: PLR0913  what the demo changes
         ]
     for remote in (write, read):
         if url.startswith("https:"):
-            # On this machine, so the certificate's names need not match.
+            # The receiver is on this machine, so the certificate's names need not match.
             remote["tls_config"] = {"insecure_skip_verify": True}
         if token is not None:
             remote["authorization"] = {"credentials": token}

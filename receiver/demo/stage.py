@@ -1,4 +1,4 @@
-"""Starts what the demo needs before anything is sent, and stops it in reverse order."""
+"""Starts the database, receiver and applications of the demo, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stage(NamedTuple):
 
     settings: Settings
     opening: asyncio.Task[None]
-    """Ends when the receiver can store."""
+    """Task that ends when the receiver can store samples."""
     targets: dict[str, str]
     """HOST:PORT of each application, by its label `instance`."""
     url: str
@@ -55,7 +55,7 @@ async def set_up(settings: Settings) -> AsyncIterator[Stage]:
         SetupError: one of them cannot be started.
     """
     async with AsyncExitStack() as stack:
-        # Of the metrics of the sample applications, instead of those in the settings.
+        # Tables for the sample applications' metrics, instead of the tables in the settings.
         tables = stack.enter_context(tables_file())
         authenticated, token = let_sender_in(settings.model_copy(update={"tables_file": tables}))
         reachable, places = await stack.enter_async_context(database(authenticated))
@@ -93,10 +93,10 @@ def let_sender_in(settings: Settings) -> tuple[Settings, str | None]:
 
 @asynccontextmanager
 async def database(settings: Settings) -> AsyncIterator[tuple[Settings, dict[str, str]]]:
-    """Return settings that name a database, and its address: theirs, or the demo's own one.
+    """Yield settings that name a database, and its address: the configured or the demo's own one.
 
     Raises:
-        SetupError: theirs is the database of a receiver with other tables.
+        SetupError: the configured database is that of a receiver with other tables.
     """
     if settings.database_url is not None:
         await spare_others(settings)
@@ -110,10 +110,10 @@ async def database(settings: Settings) -> AsyncIterator[tuple[Settings, dict[str
 
 
 async def spare_others(settings: Settings) -> None:
-    """Leave the database of a receiver with other tables alone: it would store nothing any more.
+    """Refuse the database of a receiver with other tables, which would store nothing any more.
 
     Raises:
-        SetupError: it is one.
+        SetupError: the database is that of a receiver with other tables.
     """
     async with session(settings) as connection, used(connection):
         others = await find_other_receiver(connection, settings.catalogue)

@@ -26,7 +26,7 @@ tables:
 
 @contextmanager
 def tables_file() -> Iterator[Path]:
-    """Write a tables file that is there as long as the demo."""
+    """Write a tables file, and remove it at the end of this context."""
     with tempfile.TemporaryDirectory(prefix="receiver-demo-tables-") as directory:
         file = Path(directory) / "tables.yaml"
         file.write_text(TABLES, encoding="utf-8")

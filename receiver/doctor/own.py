@@ -26,7 +26,7 @@ REMOTE_TIMEOUT: Final = timedelta(seconds=30)
 """Time after which Prometheus gives up and retries a request (its default `remote_timeout`)."""
 
 RESHARDING: Final = timedelta(minutes=5)
-"""The samples of a row arrive minutes apart when Prometheus catches up after an outage."""
+"""Time that may pass between the samples of a row when Prometheus catches up after an outage."""
 
 
 async def diagnose(settings: Settings) -> Report:

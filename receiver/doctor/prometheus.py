@@ -70,7 +70,7 @@ async def check_relabeling(prometheus: Prometheus, settings: Settings) -> list[F
 
 
 def judge_rules(remote: RemoteWrite, name: str) -> list[Finding]:
-    """Check whether the rules of a queue keep the metrics."""
+    """Check whether the relabeling rules of a queue keep a metric."""
     rules = f"write_relabel_configs for {public(remote.url)}"
     try:
         dropped = any(rule.drops(name) for rule in remote.rules or ())
@@ -86,7 +86,7 @@ async def check_targets(prometheus: Prometheus, settings: Settings) -> list[Find
     try:
         targets = await prometheus.targets()
     except RefusedByPrometheusError:
-        # A server that only stores has no targets.
+        # A server that only stores samples has no targets.
         return []
     down = [target for target in targets if target.health == "down"]
     if not down:

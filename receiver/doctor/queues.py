@@ -1,4 +1,4 @@
-"""Checks a queue of Prometheus: what it sends to one `remote_write` URL."""
+"""Checks a queue of Prometheus: the samples that it sends to one `remote_write` URL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEHIND: Final = timedelta(minutes=2)
 
 
 class Queue(NamedTuple):
-    """The state of what Prometheus sends to one URL."""
+    """The state of Prometheus' queue for one URL."""
 
     url: str
     newest: float
@@ -34,8 +34,8 @@ class Queue(NamedTuple):
         def value(name: str) -> float:
             return metrics.get(name, {}).get(url, 0)
 
-        # The metric of all queues is deprecated in newer versions; that of a queue is less exact,
-        # since it does not change while the queue is full.
+        # The metric of all queues is deprecated in newer versions; the metric of one queue is less
+        # exact, since it does not change while the queue is full.
         newest = metrics.get("highest_timestamp_in_seconds", {}).get("")
         return cls(
             url=url,

@@ -14,7 +14,7 @@ from receiver.http import paths
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
 
 LONG_AGO: Final = 1
-"""Seconds since the Unix epoch: a time of which no Prometheus has samples of its own."""
+"""Seconds since the Unix epoch: a time for which no Prometheus has samples of its own."""
 
 
 async def check_remote_read(prometheus: Prometheus, settings: Settings) -> list[Finding]:
@@ -47,7 +47,7 @@ async def check_remote_read(prometheus: Prometheus, settings: Settings) -> list[
 
 
 async def check_query(prometheus: Prometheus, settings: Settings, remote: RemoteRead) -> Finding:
-    """Check whether Prometheus can ask this receiver, and for what it asks."""
+    """Check whether Prometheus can query this receiver, and which series it selects."""
     name = public(remote.url)
     required = remote.required_matchers or {}
     matchers = {"__name__": next(iter(settings.catalogue.by_metric)), **required}
@@ -56,7 +56,7 @@ async def check_query(prometheus: Prometheus, settings: Settings, remote: Remote
             f"remote_read from {name} fails: {shorten(', '.join(warnings))}",
             "the receiver's log has the reason",
         )
-    # Prometheus adds them to what it asks for.
+    # Prometheus adds its external labels to the matchers of a query.
     added = await prometheus.external_labels() if remote.filter_external_labels == "true" else {}
     writes = to_us(await prometheus.remote_writes(), settings, paths.WRITE)
     if dropped := sorted(label for label in added if any(drops(one, label) for one in writes)):
@@ -71,12 +71,12 @@ async def check_query(prometheus: Prometheus, settings: Settings, remote: Remote
 
 
 def written(labels: Mapping[str, str]) -> str:
-    """Return matchers of PromQL: each label has its value."""
+    """Return the PromQL matchers for labels with these values."""
     return ",".join(f"{label}={text(value)}" for label, value in labels.items())
 
 
 def drops(remote: RemoteWrite, label: str) -> bool:
-    """Return whether the rules of a queue remove a label; what cannot be read is for others."""
+    """Return whether the rules of a queue remove a label; other checks report invalid rules."""
     try:
         return any(rule.drops_label(label) for rule in remote.rules or ())
     except ValueError:

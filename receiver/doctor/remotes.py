@@ -1,4 +1,4 @@
-"""Finds the entries of a Prometheus' configuration that mean this receiver."""
+"""Finds the entries of a Prometheus' configuration that are for this receiver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Remote)
 
 
 def to_us(remotes: Iterable[R], settings: Settings, path: str) -> list[R]:
-    """Return those that mean this receiver, by port and path, as its name may differ."""
+    """Return the entries for this receiver, by port and path, since its host name may differ."""
 
     def is_ours(url: str) -> bool:
         try:

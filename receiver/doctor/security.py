@@ -44,7 +44,7 @@ def check_unauthenticated(settings: Settings) -> Finding:
 
 
 def weaknesses(settings: Settings) -> Iterator[Finding]:
-    """Return weaknesses of the credentials."""
+    """Yield findings about weak credentials."""
     if any(len(token) < SHORTEST_TOKEN for token in settings.bearer_tokens):
         yield warning(
             f"RECEIVER_BEARER_TOKEN: a token has less than {SHORTEST_TOKEN} characters",

@@ -13,7 +13,7 @@ from receiver.rows.tables import Column, Table
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
 
 NAMED: Final = 4
-"""Metrics of a row that are named."""
+"""Maximum number of metrics of a row that a finding names."""
 
 
 class TableSeries:
@@ -21,7 +21,7 @@ class TableSeries:
 
     Args:
         table: The table.
-        added: Labels that Prometheus adds to what it sends, which its own series do not have.
+        added: Labels that Prometheus adds when it sends, which its own series do not have.
     """
 
     def __init__(self, table: Table, added: Collection[str]) -> None:
@@ -35,18 +35,18 @@ class TableSeries:
         )
 
     def select(self, column: Column) -> str:
-        """Write what selects the series of a column."""
+        """Return the selector of a column's series."""
         return selector(column.metric, self._match)
 
     def alone(self, column: Column) -> str:
-        """Write what gives the series of a required column that lack another one of their row."""
+        """Return an expression for series of a required column whose row lacks another series."""
         others = [self.select(other) for other in self.required if other is not column]
         all_others = f" and{self._ignoring} ".join(others)
         row = f"({all_others})" if len(others) > 1 else all_others
         return f"{self.select(column)} unless{self._ignoring} {row}"
 
     def several(self, column: Column) -> str | None:
-        """Write what gives the rows for which a column has several series; None if none can."""
+        """Return an expression for rows with several series of a column; None if impossible."""
         if not self._ignored:
             return None
         return f"count without({self._ignored}) ({self.select(column)}) > 1"
@@ -57,7 +57,7 @@ class TableSeries:
 
 
 async def check_table(prometheus: Prometheus, series: TableSeries) -> list[Finding]:
-    """Look for what keeps series from making rows.
+    """Check whether the series of a table make rows.
 
     Raises:
         UnavailableError: as `Prometheus.api` does.
@@ -99,7 +99,7 @@ async def check_table(prometheus: Prometheus, series: TableSeries) -> list[Findi
 async def check_column(
     prometheus: Prometheus, series: TableSeries, column: Column, count: int
 ) -> list[Finding]:
-    """Look for series of a column that make no rows, or the same one."""
+    """Check for series of a column that make no row, or several that make the same row."""
     table, findings = series.table, []
     if len(series.required) > 1 and column.required:
         expression = series.alone(column)
@@ -126,7 +126,7 @@ async def check_column(
 
 
 def describe(series: TableSeries, column: Column) -> str:
-    """Name a metric, and which series of it the table takes."""
+    """Return the metric of a column, or the selector of its series that the table takes."""
     return series.select(column) if series.table.match else column.metric
 
 

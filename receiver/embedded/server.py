@@ -231,7 +231,7 @@ class EmbeddedPostgres:
 
     def _forget_server(self) -> None:
         # PostgreSQL does not start while any process has the pid in these files. A restarted
-        # container deals the same pids again, and one without an init keeps zombies.
+        # container assigns the same pids again, and one without an init process keeps zombies.
         sockets = socket_directory(self._pgdata, self._account)
         for stale in (sockets / f".s.PGSQL.{PORT}.lock", self._pgdata / "postmaster.pid"):
             stale.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the embedded server needs of the operating system: an account, processes, synced files."""
+"""Functions of the operating system for the embedded server: account, processes, syncing."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def run(
     statement: str = "",
     directory: str | Path = "/",
 ) -> tuple[int, str]:
-    """Run a program to its end, switched to an account; return its exit code and output."""
-    # A file, since a daemon may keep a pipe open.
+    """Run a program to its end, as the account `to`; return its exit code and output."""
+    # Output goes to a file, since a daemon may keep a pipe open.
     with open_temporary_file() as output:
         code = subprocess.run(  # noqa: S603  arguments of our own, and no shell
             [program, *arguments],

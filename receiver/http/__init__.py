@@ -1,1 +1,1 @@
-"""HTTP: request bodies, limits, connections and answers."""
+"""HTTP: request bodies, limits, connections and responses."""

@@ -1,6 +1,6 @@
-"""Builds the answers to write requests and health checks.
+"""Builds the responses to write requests and health checks.
 
-An error's status is the one of its class in `receiver.errors`; no other module chooses it.
+The class of an error, in `receiver.errors`, states its status; no other module chooses it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def not_ready(error: ReceiverError) -> web.Response:
 
 
 def retry_header(error: ReceiverError, retry_after: timedelta) -> dict[str, str]:
-    """Return the header `Retry-After`, in whole seconds, if the error is answered 503."""
+    """Return the header `Retry-After`, in whole seconds, for an error with status 503."""
     if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
         return {}
     return {"Retry-After": str(math.ceil(retry_after.total_seconds()))}
@@ -61,8 +61,8 @@ def retry_header(error: ReceiverError, retry_after: timedelta) -> dict[str, str]
 def count_written(decoded: WriteRequest) -> dict[str, str]:
     """Return the headers that 2.0 demands ("Required Written Response Headers").
 
-    Filtered and rejected samples count: the receiver has accepted them, and a sender takes a lower
-    number for a failure.
+    Filtered and rejected samples are included: the receiver has accepted them, and a sender treats
+    a lower number as a failure.
     """
     return {
         "X-Prometheus-Remote-Write-Samples-Written": str(decoded.received),

@@ -32,8 +32,8 @@ class Arriving:
         """Count a body while it arrives.
 
         Args:
-            give_way: Called when the body is evicted: it is not counted any more, and its reader
-                must stop soon.
+            give_way: Called when the body is evicted: it is no longer counted, and its reader must
+                stop soon.
         """
         body = Body(self, give_way)
         self._bodies.add(body)
@@ -43,7 +43,7 @@ class Arriving:
             self.forget(body)
 
     def grow(self, size: int) -> None:
-        """Count bytes that have arrived; evict other bodies if there is no room."""
+        """Count bytes that have arrived; evict the costliest bodies while they exceed the limit."""
         self.size += size
         while self.size > self._max_size and len(self._bodies) > 1:
             now = time.monotonic()
@@ -76,7 +76,7 @@ class Body:
         self.size = 0
 
     def grow(self, size: int) -> None:
-        """Count bytes that have come.
+        """Count bytes that have arrived.
 
         Raises:
             OverloadedError: the body was evicted.
@@ -90,7 +90,7 @@ class Body:
         """Check that the body was not evicted.
 
         Raises:
-            OverloadedError: it was.
+            OverloadedError: the body was evicted.
         """
         if self.evicted:
             raise self._arriving.refusal
@@ -100,6 +100,6 @@ class Body:
         return self.size * (now - self._since)
 
     def evict(self) -> None:
-        """Give up the memory for other bodies."""
+        """Mark the body as evicted, and tell its reader to stop."""
         self.evicted = True
         self._give_way()

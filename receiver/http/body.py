@@ -41,8 +41,8 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
         TooLargeError: it is larger than allowed.
         RequestTimeoutError: it did not arrive within the time limit.
         SlowSenderError: it arrived too slowly, or stopped arriving.
-        OverloadedError: it was evicted for other bodies.
-        BadRequestError: the connection ended within it.
+        OverloadedError: it was evicted to make room for other bodies.
+        BadRequestError: the connection was lost before the body was complete.
     """
     check_announced_size(request, limits.max_size)
     content = bytearray()
@@ -114,11 +114,11 @@ class Pace:
 
 
 def check_announced_size(request: web.Request, limit: int) -> None:
-    """Check the body's size by the headers, before any of it is read.
+    """Check the size that the headers state, before any of the body is read.
 
     Raises:
-        LengthRequiredError: they do not state it (RFC 9110, section 15.5.12).
-        TooLargeError: it is above the limit.
+        LengthRequiredError: the headers do not state the size (RFC 9110, section 15.5.12).
+        TooLargeError: the size is above the limit.
     """
     if request.content_length is not None:
         check_size(request.content_length, limit)

@@ -32,7 +32,7 @@ class Cause(StrEnum):
     CHUNKS = "chunks"
     """The request body has chunks of a few bytes."""
     UNREAD = "unread"
-    """The client does not read the answer."""
+    """The client does not read the response."""
 
 
 class Closable(Protocol):
@@ -48,7 +48,7 @@ class Connections:
     Args:
         limit: Maximum number of connections.
         time_limit: Seconds after which a connection that completes nothing is closed.
-        count_closed: Called with the cause when one is closed.
+        count_closed: Called with the cause when a connection is closed.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Connections:
         self.on_room: Callable[[], None] = lambda: None
         """Called when another connection can be accepted."""
         self._idle: OrderedDict[Closable, float] = OrderedDict()
-        """Connections that may be closed, and since when they are idle; the oldest first."""
+        """Connections that may be closed, with the time since which each is idle; oldest first."""
         self._kept: set[Closable] = set()
 
     def __len__(self) -> int:
         return len(self._idle) + len(self._kept)
 
     def wait(self) -> float | None:
-        """Return the seconds until another one can be accepted; None if none can be replaced."""
+        """Return the seconds until a connection can be accepted; None if none can be replaced."""
         if len(self) < self._limit:
             return 0
         if not self._idle:
@@ -88,7 +88,7 @@ class Connections:
         self.on_room()
 
     def refresh(self, connection: Closable) -> None:
-        """Note that a connection has completed something, so that it is the last to be closed."""
+        """Move a connection that has completed something to the end of the closing order."""
         if connection in self._idle:
             self._idle[connection] = asyncio.get_running_loop().time()
             self._idle.move_to_end(connection)
@@ -130,7 +130,7 @@ class Connections:
         """Close connections that have completed nothing for too long.
 
         aiohttp itself closes connections that wait for a request, and bodies have their own time
-        limit: what remains are clients that do not read their answers.
+        limit: only clients that do not read their responses remain.
         """
         before = asyncio.get_running_loop().time() - self._time_limit
         while self._idle and next(iter(self._idle.values())) < before:

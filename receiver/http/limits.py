@@ -12,7 +12,7 @@ from receiver.http.arriving import Arriving
 class InFlight:
     """Counts the requests in flight, and refuses those above the limits.
 
-    A request counts when its body is complete, so that slow senders take no place.
+    A request counts once its body is complete, so that slow senders do not use up the limit.
 
     Args:
         max_requests: Maximum number of complete requests.
@@ -86,7 +86,7 @@ class InFlight:
 
 
 class Admission:
-    """The share of one complete request in what is in flight."""
+    """The share of one complete request in the limits of `InFlight`."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight

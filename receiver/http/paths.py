@@ -11,4 +11,4 @@ HEALTHY: Final = "/-/healthy"
 READY: Final = "/-/ready"
 
 UNAUTHENTICATED: Final = frozenset({HEALTHY, READY})
-"""Answered without credentials: load balancers and container engines have none."""
+"""Paths that need no credentials: load balancers and container engines have none."""

@@ -1,4 +1,4 @@
-"""The HTTP connection of one client: aiohttp's, with limits of its own."""
+"""The HTTP connection of one client: aiohttp's request handler with additional limits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aiohttp import StreamReader, web
 from receiver.http.connections import Cause, Connections
 
 MAX_HEAD: Final = 32 * 1024
-"""Bytes of a request's line and headers; aiohttp's own limits allow a megabyte."""
+"""Maximum size of a request line and headers in bytes; aiohttp's limits allow a megabyte."""
 HEAD_END: Final = b"\r\n\r\n"
 LINE_END: Final = b"\r\n"
 MIN_LINE: Final = 32
-"""Bytes that a line of a chunked body should have at least: a chunk is two lines, and a chunk of a
-few bytes costs a hundred times as much as its bytes."""
+"""Minimum length of a line of a chunked body in bytes: a chunk is two lines, and a chunk of a few
+bytes costs a hundred times as much as its bytes."""
 SHORT_LINES: Final = 4_000
 """Maximum number of shorter lines in a request."""
 TOO_LARGE: Final = (
@@ -51,11 +51,11 @@ class Peer(web.RequestHandler):
     def __init__(self, server: web.Server, connections: Connections, **arguments: Any) -> None:  # noqa: ANN401  aiohttp's
         super().__init__(server, loop=asyncio.get_running_loop(), **arguments)
         self.opening: asyncio.Task[None] | None = None
-        """Opens the connection; ends after the TLS handshake."""
+        """Task that opens the connection; ends after the TLS handshake."""
         self._connections = connections
         self._line: asyncio.Transport | None = None
         self._rest: StreamReader | None = None
-        """The body of an answered request, of which more may arrive."""
+        """The body of an answered request, part of which may still arrive."""
         self._expect_head()
         connections.add(self)
 
@@ -80,7 +80,7 @@ class Peer(web.RequestHandler):
             super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop counting the connection, whoever closed it."""
+        """Stop counting the connection, whichever side closed it."""
         self._connections.remove(self)
         super().connection_lost(exc)
 

@@ -1,4 +1,4 @@
-"""The id of a request, for its answer and the log: the sender's, or a generated one."""
+"""The id of a request, for its response and the log: the sender's, or a generated one."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def request_id(request: web.BaseRequest) -> str:
 
 
 async def answer_request_id(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Add the request's id to the answer; for `on_response_prepare`."""
+    """Add the request's id to the response; for `on_response_prepare`."""
     response.headers[HEADER] = request_id(request)

@@ -1,4 +1,4 @@
-"""Sends an answer in parts, which may turn out to be impossible after the first of them."""
+"""Streams a response in parts; a failure after the first part can only abort the connection."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from aiohttp import web
 
 AT_ONCE = 64 * 1024
-"""Bytes of small parts that are sent together."""
+"""Size in bytes up to which small parts are joined before they are sent."""
 
 
 class Sending:
-    """An answer with status 200 whose parts are sent as they come.
+    """A response with status 200 whose parts are sent as they are produced.
 
     Args:
-        request: What is answered.
-        headers: Those of the answer.
-        whole: Whether the first call of `send` has all of it, so that its length is known.
+        request: The request to respond to.
+        headers: The headers of the response.
+        whole: Whether the first call of `send` has the whole body, so that its length is known.
     """
 
     def __init__(self, request: web.Request, headers: Mapping[str, str], *, whole: bool) -> None:
@@ -25,10 +25,10 @@ class Sending:
         self.response = web.StreamResponse(headers=headers)
 
     async def send(self, parts: Sequence[bytes]) -> None:
-        """Send parts, and wait while the client has too much to read.
+        """Send parts, and wait while the client has too much unread data.
 
         Raises:
-            ConnectionError: the client has gone.
+            ConnectionError: the client has disconnected.
         """
         if not parts:
             return
@@ -49,11 +49,11 @@ class Sending:
             await self.response.prepare(self._request)
 
     async def finish(self) -> None:
-        """End the answer."""
+        """End the response."""
         await self.begin()
         await self.response.write_eof()
 
     def break_off(self) -> None:
-        """End the connection, so that the client cannot take what it has for the whole answer."""
+        """Abort the connection, so that the client does not take a partial response as complete."""
         if self._request.transport is not None:
             self._request.transport.abort()

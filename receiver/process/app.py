@@ -90,20 +90,20 @@ def build_app(
 
 
 def count_connections(settings: Settings, metrics: Metrics) -> Connections:
-    """Build the limit of connections; stalled ones are closed after both timeouts together."""
+    """Build the connection limit; stalled connections are closed after the sum of both timeouts."""
     timeouts = settings.idle_timeout + settings.read_timeout
     return Connections(settings.max_connections, timeouts.total_seconds(), metrics.count_closed)
 
 
 def secure(app: web.Application, settings: Settings) -> None:
-    """Add authentication, TLS and security headers, as the settings state."""
+    """Add authentication, TLS and security headers according to the settings."""
     app.on_response_prepare.append(add_headers)
     app.middlewares.append(SameSite(settings, Refuser(settings, app[METRICS])).middleware)
     if settings.tls_cert_file is not None:
         app[TLS] = ServerTLS(settings)
         app.cleanup_ctx.append(app[TLS].run)
     if settings.requires_credentials:
-        # Brings PyYAML and bcrypt, 1.5 MiB in each process.
+        # Imports PyYAML and bcrypt, 1.5 MiB in each process.
         from receiver.security.authentication import Authentication  # noqa: PLC0415
 
         guard = Authentication(settings, app[METRICS], app.get(TLS))
@@ -147,7 +147,7 @@ def state(app: web.Application) -> State:
 
 async def expose_metrics(request: web.Request) -> web.Response:
     """Answer `GET /metrics`."""
-    # One scrape at a time: it keeps the event loop from write requests for some milliseconds.
+    # One scrape at a time: each blocks the event loop, so write requests, for milliseconds.
     async with request.app[EXPOSING]:
         metrics = request.app[METRICS]
         metrics.show(state(request.app))

@@ -18,7 +18,7 @@ from receiver.http.connections import Cause, Connections
 from receiver.http.peer import Peer
 
 BACKLOG: Final = 4096
-"""Connections that may wait to be accepted; clients of further ones retry after seconds."""
+"""Maximum number of connections that wait to be accepted; other clients retry after seconds."""
 AT_ONCE: Final = 16
 """Connections that are accepted before other tasks run."""
 PAUSE: Final = 0.1

@@ -17,11 +17,11 @@ T = TypeVar("T")
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, on uvloop if that is installed (`receiver[fast]`).
 
-    A signal that ends the program cancels the coroutine, unless it has its own handlers, so that it
-    can clean up, for example stop the embedded database.
+    A signal that ends the program cancels the coroutine, so that it can clean up, for example stop
+    the embedded database; a coroutine may replace these signal handlers by its own.
 
     Raises:
-        SystemExit: such a signal arrived.
+        SystemExit: a signal cancelled the coroutine.
     """
     received: list[signal.Signals] = []
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -59,6 +59,6 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def use_small_tls_buffers() -> None:
     """Reduce a TLS connection's buffer from 256 KiB, which asyncio allocates at once, to 32 KiB.
 
-    The largest record has 16 KiB. uvloop has its own buffers, which grow as needed.
+    The largest TLS record has 16 KiB. uvloop has its own buffers, which grow as needed.
     """
     sslproto.SSLProtocol.max_size = 32 * 1024

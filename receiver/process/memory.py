@@ -1,4 +1,4 @@
-"""Spares the process work with memory that it would use again at once."""
+"""Reduces the CPU time of garbage collection and of returning memory to the system."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ M_MMAP_THRESHOLD: Final = -3
 
 
 def collect_garbage_seldom() -> None:
-    """Run the collector once in 100,000 new objects, rather than in 700.
+    """Run the garbage collector once per 100,000 new objects, rather than per 700.
 
-    Samples, rows and modules are in no reference cycles, but are made by the ten thousand: with
+    Samples, rows and modules form no reference cycles, but are created by the ten thousand: with
     Python's defaults the collector takes a quarter of the time of a batch, and a tenth of a start.
     """
     gc.freeze()
@@ -21,13 +21,13 @@ def collect_garbage_seldom() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 16 MiB that are free, rather than half a MiB.
+    """Let glibc keep up to 16 MiB of free memory, rather than half a MiB.
 
-    Else the memory of every request, of some 100 KiB in a piece, may be returned to the system and
-    cleared again for the next one, which takes up to a fifth of the CPU time. Pieces from 1 MiB on
-    are returned at once. Other C libraries have no such setting.
+    Otherwise the memory of each request, in blocks of some 100 KiB, may be returned to the system
+    and cleared again for the next request, which takes up to a fifth of the CPU time. Blocks of
+    1 MiB and more are returned at once. Other C libraries have no such setting.
     """
-    # Nothing that a command imports before it can handle signals.
+    # Imported here, so that commands do not import it before they can handle signals.
     import ctypes  # noqa: PLC0415
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 async def serve(settings: Settings, record: Record | None = None) -> None:
     """Serve until a signal ends the program; accepted requests are finished and answered.
 
-    Requests are recorded by a single process, whatever number of workers is set.
+    With `record`, there is a single process, whatever number of workers is set.
 
     Raises:
         SetupError: settings or database are not set up correctly.
     """
     warn_if_unauthenticated(settings)
-    # A fault of the tables file shows before any process is started.
+    # Reads the tables file, so that an error in it is reported before any process is started.
     tables = ", ".join(table.name for table in settings.catalogue.tables)
     logger.debug("samples of declared metrics become rows of %s", tables)
     stop = stop_signal()

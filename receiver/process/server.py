@@ -60,7 +60,7 @@ async def work(
 
     Args:
         settings: All settings, with a database.
-        stop: Ends the serving when it is set.
+        stop: Ends the server when it is set.
         record: Called with each request.
         shared_metrics: Directory in which the workers of a receiver share their metrics; None:
             this is the only process.
@@ -84,7 +84,7 @@ async def work(
         await asyncio.wait({stopping, opening}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if opening.done():
-            # A wrong setup does not become right by waiting.
+            # Raises the error of a wrong setup, which waiting does not fix.
             opening.result()
 
     # With several workers, their parent process logs start and end.
@@ -168,7 +168,7 @@ async def running(app: web.Application, settings: Settings) -> AsyncIterator[web
 async def web_runner(app: web.Application, settings: Settings) -> AsyncIterator[web.AppRunner]:
     """Run the application within this context; at its end, accepted requests are answered."""
     hide_versions()
-    # aiohttp waits for this time twice.
+    # aiohttp waits for this timeout twice.
     runner = web.AppRunner(app, shutdown_timeout=settings.shutdown_timeout.total_seconds() / 2)
     await runner.setup()
     try:

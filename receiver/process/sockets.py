@@ -30,7 +30,7 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):
-        # All at the port of the first one.
+        # All sockets use the port of the first one.
         place = (address[0], sockets[0].getsockname()[1] if sockets else port, *address[2:])
         try:
             sockets.append(bind_one(family, place, shared=shared, dual=host == "::"))

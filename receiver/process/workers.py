@@ -64,7 +64,7 @@ async def keep_all_running(settings: Settings, shared: Path, stop: asyncio.Event
 
 @asynccontextmanager
 async def reserved(settings: Settings) -> AsyncIterator[Settings]:
-    """Reserve the address for the workers, which bind it too; a port of 0 is replaced.
+    """Reserve the address for the workers, which bind it too; port 0 becomes a free port.
 
     Raises:
         SettingsError: the address cannot be listened on.
@@ -72,7 +72,7 @@ async def reserved(settings: Settings) -> AsyncIterator[Settings]:
     host, port = settings.address
     with ExitStack() as holders:
         try:
-            # First exclusively: else the port of another receiver's workers could be shared.
+            # Bound exclusively first: otherwise another receiver's workers could share the port.
             with ExitStack() as alone:
                 for one in await bind(host, port):
                     alone.enter_context(one).listen()
@@ -123,7 +123,7 @@ async def keep_running(number: int, settings: Settings, shared: Path, stop: asyn
 async def worker(
     number: int, settings: Settings, shared: Path
 ) -> AsyncIterator[tuple[SpawnProcess, asyncio.Event]]:
-    """Run a worker's process within this context; return it and an event that is set at its end."""
+    """Run a worker's process within this context; yield it and an event that is set at its end."""
     process = multiprocessing.get_context("spawn").Process(
         target=run_worker, args=(number, settings, shared), name=f"worker-{number}"
     )
@@ -148,7 +148,7 @@ async def worker(
 def start(process: SpawnProcess, shared: Path) -> None:
     """Start a worker, and restore the directory of metrics if it was removed."""
     shared.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A signal to all processes is blocked until the new one has handlers.
+    # Signals to all processes are blocked until the new process has handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         process.start()
@@ -165,7 +165,7 @@ async def first_of(*events: asyncio.Event) -> None:
 
 
 def run_worker(number: int, settings: Settings, shared: Path) -> None:
-    """Run in a worker's process."""
+    """Run a worker; this is the entry point of its process."""
     replace_what_cannot_be_written()
     set_up_logging(settings.log_level, settings.log_format, worker=number)
     try:
@@ -183,6 +183,6 @@ async def work_until_orphaned(number: int, settings: Settings, shared: Path) -> 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if parent := multiprocessing.parent_process():
         asyncio.get_running_loop().add_reader(parent.sentinel, stop.set)
-    # The first worker answers while the database is away; the others listen when they can store, so
-    # that a receiver that was reported ready is ready.
+    # The first worker answers while the database is unreachable; the others listen once they can
+    # store samples, so that a receiver that was reported ready is ready.
     await work(settings, stop, shared_metrics=shared, ready_first=number > 1)

@@ -1,6 +1,6 @@
-"""Reads series of 2.0 that come in a known order without splitting the message.
+"""Reads the series of a 2.0 message that come in a known order, without splitting the message.
 
-Only where the order does not go on as it is known the rest of the message is split by protobuf.
+Where the known order ends, protobuf splits the rest of the message.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from receiver.protocol.vocabulary import Codes, Numbers
 from receiver.rows.blocks import Block
 
 OpenSymbols: TypeAlias = Callable[[list[str]], tuple[Symbols, Numbers, Codes]]
-"""Prepares the symbols of a request; returns them, their numbers, and how it refers to them."""
+"""Prepares the symbols of a request; returns them, their numbers, and the encoded references."""
 
 MIN_SIZE: Final = 4096
-"""Bytes of a message below which it takes less to split it."""
+"""Message size in bytes below which splitting the message is cheaper."""
 MAX_PAUSE: Final = 15
-"""Messages that are split at once after others whose series were not where they were expected."""
+"""Maximum number of messages that are split right away after a known order did not match."""
 AT_ONCE: Final = 2048
-"""Series that are looked for at once, at some KiB of memory each."""
+"""Maximum number of series to predict at once, at some KiB of memory each."""
 TRIES: Final = 6
-"""Orders that a message is compared with until it is split."""
+"""Maximum number of runs that a message is compared with before it is split."""
 
 
 class AheadReader:
     """Reads the first series of messages, as long as they come in a known order.
 
     Args:
-        orders: Those that are known.
+        orders: The known orders.
         opens: Prepares the symbols of a message.
     """
 
@@ -47,7 +47,7 @@ class AheadReader:
         self._pause = Pause()
 
     def read(self, message: bytes) -> Ahead:
-        """Read as many series as can be without splitting the message."""
+        """Read as many series as possible without splitting the message."""
         if self._pause.waits() or len(message) < MIN_SIZE or not self._orders:
             return Ahead([], 0, [], message)
         texts, start = open_symbols(message)
@@ -84,9 +84,9 @@ class Reading:
 
     Args:
         message: The message without its symbols.
-        symbols: These.
-        numbers: Those of the symbols, 0 for a symbol without one.
-        codes: How the message refers to them, by their numbers.
+        symbols: The symbols of the message.
+        numbers: The numbers of the symbols, 0 for a symbol without one.
+        codes: The encoded reference to each symbol, by symbol number.
     """
 
     def __init__(self, message: bytes, symbols: Symbols, numbers: Numbers, codes: Codes) -> None:
@@ -96,26 +96,26 @@ class Reading:
         self._text = Text(message)
         self._zeros = find_zeros(message)
         self.numbers = numbers
-        """Those of the symbols of the message."""
+        """Numbers of the symbols of the message."""
         self.at = 0
-        """Where the next series begins."""
+        """Offset of the next series."""
         self.size = len(message)
-        """Where the message ends."""
+        """Offset of the end of the message."""
         self.taken = 0
-        """How many series were read."""
+        """Number of series read."""
         self.samples: list[Block] = []
-        """Samples of the kept ones."""
+        """Samples of the kept series."""
 
     def following(self) -> Iterator[bytes]:
-        """Yield the first few series that were not read."""
+        """Yield the first few series that have not been read."""
         return islice(contents(self._message, self.at), DISTANCE)
 
     def left(self) -> bytes:
-        """Return what was not read."""
+        """Return the part of the message that has not been read."""
         return self._message[self.at :]
 
     def take(self, run: Run, place: int) -> int:
-        """Read the series that are those of a run from a place on; return the place behind them."""
+        """Read series that match a run from an index on; return the index after the last match."""
         end = place
         while end < len(run) and self.at < self.size:
             guess = min(len(run) - end, 1 + int((self.size - self.at) / run.mean), AT_ONCE)

@@ -1,4 +1,4 @@
-"""Arrays of numpy that decoders use, and places in them."""
+"""Numpy array types that the decoders use, and index arithmetic on them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 
 def first_of(counts: Integers) -> Integers:
-    """Return where each of several groups begins that follow one another."""
+    """Return the start index of each of several consecutive groups, given their sizes."""
     return np.cumsum(counts) - counts
 
 
 def spread(starts: Integers, counts: Integers) -> Integers:
-    """Return each start and the numbers that follow it, so many in all."""
+    """Return the concatenated ranges of `counts` integers that begin at `starts`."""
     numbers: Integers = np.repeat(starts - first_of(counts), counts) + np.arange(counts.sum())
     return numbers

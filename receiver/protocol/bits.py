@@ -1,4 +1,4 @@
-"""Writes numbers of any number of bits one after the other, with numpy."""
+"""Packs integers of 1 to 64 bits into bytes, with numpy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WORD: Final = 64
 
 
 def pack(numbers: Words, widths: Integers, offsets: Integers, size: int) -> bytes:
-    """Write numbers as bits, the most significant first.
+    """Pack numbers into bytes, most significant bit first.
 
     Args:
-        numbers: What to write; a number has no bits above its width.
-        widths: How many bits each has, 1 to 64.
-        offsets: The place of the first bit of each, rising; no two numbers overlap.
+        numbers: The numbers; none has a bit set above its width.
+        widths: Width of each number in bits, 1 to 64.
+        offsets: Offset of each number in bits, ascending; no two numbers overlap.
         size: Number of bytes to return; bits that no number covers are 0.
     """
     words = np.zeros(-(-size // 8) + 1, dtype=np.uint64)
@@ -28,7 +28,7 @@ def pack(numbers: Words, widths: Integers, offsets: Integers, size: int) -> byte
         end = offsets % WORD + widths
         over = np.maximum(end - WORD, 0).astype(np.uint64)
         room = np.maximum(WORD - end, 0).astype(np.uint64)
-        # Of the numbers that begin in the same word, what lies in it.
+        # Combine the numbers that begin in the same word, up to the end of that word.
         firsts = np.flatnonzero(np.diff(place, prepend=-1))
         words[place[firsts]] = np.bitwise_or.reduceat((numbers >> over) << room, firsts)
         crossing = np.flatnonzero(over)
@@ -38,7 +38,7 @@ def pack(numbers: Words, widths: Integers, offsets: Integers, size: int) -> byte
 
 
 def leading_zeros(numbers: Words) -> Integers:
-    """Count the zeros before the first 1 of each number of 64 bits."""
+    """Count the leading zeros of each 64-bit number."""
     filled = numbers.copy()
     for shift in (1, 2, 4, 8, 16, 32):
         filled |= filled >> np.uint64(shift)
@@ -46,7 +46,7 @@ def leading_zeros(numbers: Words) -> Integers:
 
 
 def trailing_zeros(numbers: Words) -> Integers:
-    """Count the zeros after the last 1 of each number of 64 bits."""
+    """Count the trailing zeros of each 64-bit number."""
     one = np.uint64(1)
-    # Zero becomes all ones, as it should: it has 64 zeros.
+    # Zero becomes all ones, as it should: it has 64 trailing zeros.
     return np.bitwise_count(~numbers & (numbers - one)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Reads the usual series of 2.0 requests whose symbols are new."""
+"""Reads the series of the usual form in 2.0 requests whose symbols are new."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from receiver.rows.columns import Flags, Integers
 from receiver.rows.model import Sample, Series
 
 MAX_TAIL: Final = 255
-"""Bytes after a sample that are looked for in a series."""
+"""Maximum number of bytes after a sample that a run records."""
 
 
 class Checked(NamedTuple):
-    """What is found of some series."""
+    """The result of reading some series."""
 
     samples: list[Sample]
     """Samples of kept series."""
     blocks: list[Block]
     """Samples of kept series that came in a known order."""
     unread: list[int]
-    """Places of the series that are to be parsed."""
+    """Indexes of the series that still have to be parsed."""
     known: int
-    """How many series came in a known order."""
+    """Number of series that came in a known order."""
 
 
 class Checker:
-    """Checks series and finds those that are kept, whatever their symbols are.
+    """Checks series and finds the kept ones, whatever symbols a request has.
 
-    The symbols of kept series, and of series whose order is known, have numbers that hold over many
-    requests. So a label set is known by numbers, which costs less than to write it out.
+    The symbols of kept series, and of series whose order is known, have numbers that stay the same
+    across requests. A label set is looked up by these numbers, which is cheaper than by its texts.
 
     Args:
-        cache: Where series are remembered by their texts.
-        limits: Those of a series.
+        cache: The known series by their texts.
+        limits: The limits of a series.
     """
 
     def __init__(self, cache: SeriesCache, limits: Limits) -> None:
@@ -56,7 +56,7 @@ class Checker:
         self._vocabulary = Vocabulary()
         self._orders = Orders(cache.size // 16)
         self._ahead = AheadReader(self._orders, self._open_page)
-        # Filtered ones, too: a metric may be kept of some series only.
+        # Filtered ones, too: a metric may be kept for some of its series only.
         self._series: dict[bytes, Series | Filtered] = {}
         self._series_size = 0
 
@@ -80,21 +80,21 @@ class Checker:
         return symbols, numbers, self._vocabulary.encode(numbers)
 
     def read(self, symbols: Symbols, encoded: Sequence[bytes]) -> Checked:
-        """Read the series that are valid and, if they are kept, known.
+        """Read the valid series, except for new ones of kept metrics.
 
         Args:
-            symbols: Those of the request.
+            symbols: The symbols of the request.
             encoded: The series; at least one.
         """
         layout = lay_out_all(encoded)
         layout = layout._replace(usual=have_usual_tails(layout, symbols))
-        # Other requests may have changed them since the last series of this one were read.
+        # Other requests may have changed the numbers since the last batch of this one was read.
         numbers = self._vocabulary.find(symbols.texts)
         flags, blocks = self._find_known(layout, encoded, numbers)
         known = int(np.count_nonzero(flags))
         learns = self._orders.wants(len(encoded) - known, len(encoded), symbols.count)
         if learns:
-            # The order of all is learned, known or not.
+            # The order of all series is learned, even of those that came in a known order.
             flags, blocks = nothing(len(encoded))
         left = np.flatnonzero(layout.usual & ~flags)
         samples: list[Sample] = []
@@ -125,14 +125,14 @@ class Checker:
         kept: Integers,
         series: Sequence[Series],
     ) -> None:
-        """Remember the order of series; those that are not valid have a place in it, too.
+        """Remember the order of series; those that are not valid keep their place in it.
 
         Args:
-            layout: Where the parts of all of them are.
-            valid: Those that are valid.
-            numbers: Those of the symbols that these refer to, one series after the other.
-            kept: Places of the series that are kept.
-            series: What these are.
+            layout: Where the parts of all series are.
+            valid: The valid ones.
+            numbers: Numbers of the symbols that the valid series refer to, series by series.
+            kept: Indexes of the kept series.
+            series: The kept series.
         """
         counts = np.zeros(len(layout.tails), np.uint8)
         counts[valid.places] = valid.counts
@@ -149,7 +149,7 @@ class Checker:
     def _find(
         self, valid: Valid, texts: Sequence[str], numbers: Numbers
     ) -> list[Series | Filtered | None]:
-        """Find series of kept metrics by the numbers of their symbols, None for one that is new."""
+        """Look up the series of kept metrics by their symbol numbers; None for a new series."""
         refs = valid.refs[np.repeat(valid.kept, valid.counts)]
         self._vocabulary.add(texts, numbers, refs)
         ends = np.cumsum(valid.counts[valid.kept])
@@ -174,10 +174,10 @@ class Checker:
 
 
 def are_kept(found: Sequence[Series | Filtered | None]) -> Flags:
-    """Say which of these are kept."""
+    """Return which series are kept."""
     return np.fromiter(map(bool, found), np.bool_, len(found))
 
 
 def nothing(count: int) -> Known:
-    """Say that none of so many series came in a known order."""
+    """Return the result for `count` series none of which came in a known order."""
     return Known(np.zeros(count, np.bool_), [])

@@ -1,10 +1,11 @@
 """Checks the series of a 2.0 request whose symbols are new, all at once, with numpy.
 
-A real Prometheus sends batches that roll over its series, so nearly every request has symbols of
-its own, and references mean something else each time. What must be checked is then checked once a
-symbol, or once a shape: few series of a request differ in the names of their labels.
+A real Prometheus sends batches that roll over its series, so nearly every request has its own
+symbols, and references mean something else each time. Each check is therefore made once per symbol,
+or once per shape (set of label names), of which the series of a request have few.
 
-Series of another form than nearly all senders write, and invalid ones, are left to protobuf.
+Series of any form but the one that nearly all senders write, and invalid series, are left to
+protobuf.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from receiver.rows.columns import Flags, Integers
 
 METADATA_TAG: Final = 0x2A
 MAX_REF_SIZE: Final = 3
-"""Bytes of a reference to one of two million symbols."""
+"""Maximum size of a reference in bytes: enough for two million symbols."""
 MAX_UTF8: Final = 4
-"""Most bytes of a character."""
+"""Maximum number of bytes of a character."""
 RANDOM: Final = np.random.default_rng()
 HASHES: Final = RANDOM.integers(2**62, size=4096)
-"""A number for each reference, which nobody else knows: their sums tell sets of them apart."""
+"""A secret random number for each reference; sums of them tell sets of references apart."""
 
 
 class Symbols:
-    """What is known of each symbol of a request, as columns.
+    """The symbols of a request and their properties, one array per property.
 
     Args:
-        symbols: All of them.
-        keeps: Whether a metric of a name is kept.
-        limits: Those of a series.
+        symbols: All symbols of the request.
+        keeps: Returns whether a metric of this name is kept.
+        limits: The limits of a series.
     """
 
     def __init__(
@@ -57,17 +58,17 @@ class Symbols:
 
     @cached_property
     def distinct(self) -> bool:
-        """Whether no symbol is there twice, as it should be; of many this takes long."""
+        """Whether no symbol occurs twice, as it should be; slow for many symbols."""
         return len(set(self.texts)) == self.count
 
     @cached_property
     def name(self) -> int:
-        """Reference to the name of the label that holds a metric's name, -1 if there is none."""
+        """Reference to the symbol `__name__`, -1 if there is none."""
         return self.texts.index(NAME) if NAME in self.texts else -1
 
     @cached_property
     def sizes(self) -> Integers:
-        """The most bytes that each symbol may take in UTF-8."""
+        """Upper bound of the size of each symbol in UTF-8, in bytes."""
         return MAX_UTF8 * np.fromiter(map(len, self.texts), np.int64, self.count)
 
     @cached_property
@@ -77,16 +78,16 @@ class Symbols:
 
     @cached_property
     def wanted(self) -> Flags:
-        """Whether a metric of this name is kept."""
+        """Whether each symbol is the name of a kept metric."""
         return np.fromiter(map(self._keeps, self.texts), np.bool_, self.count)
 
     @cached_property
     def hashes(self) -> Integers:
-        """A random number for each symbol, which nobody else knows."""
+        """A secret random number for each symbol."""
         return HASHES if self.count <= HASHES.size else RANDOM.integers(2**62, size=self.count)
 
     def has_metadata(self, encoded: bytes) -> bool:
-        """Whether this is metadata whose references are right."""
+        """Return whether the bytes are metadata with valid references."""
         known = self._metadata.get(encoded)
         if known is None:
             known = self._check_metadata(encoded)
@@ -104,7 +105,7 @@ class Symbols:
         return metadata.help_ref < self.count and metadata.unit_ref < self.count
 
     def find_name(self, names: list[int]) -> int:
-        """Return which of a series' label names is the metric's; -1 if they are not valid."""
+        """Return the index of `__name__` among a series' label names; -1 if they are invalid."""
         if len(names) > self.limits.max_series_labels or len(set(names)) < len(names):
             return -1
         # The first symbol is the empty string.
@@ -112,25 +113,25 @@ class Symbols:
 
 
 class Valid(NamedTuple):
-    """Those of some series that are valid. The others are to be parsed."""
+    """The valid ones of some series; the others still have to be parsed."""
 
     places: Integers
-    """Which they are."""
+    """Indexes of the valid series."""
     refs: Integers
-    """Their label references, one after the other."""
+    """Their label references, series by series."""
     counts: Integers
-    """How many references each has."""
+    """Number of references of each series."""
     kept: Flags
-    """Whether their metrics are kept."""
+    """Whether the metric of each series is kept."""
 
 
 def check(layout: Layout, places: Integers, symbols: Symbols) -> Valid:
-    """Check usual series at once.
+    """Check many series of the usual form at once.
 
     Args:
-        layout: Where their parts are.
-        places: Which of the series of the layout.
-        symbols: Those of the request, each once.
+        layout: Where the parts of the series are.
+        places: Indexes of the series in the layout.
+        symbols: The symbols of the request, all distinct.
     """
     starts = layout.starts[places] + 2
     refs, counts = read_refs(layout.text.data, starts, starts + layout.sizes[places])
@@ -147,9 +148,9 @@ def check(layout: Layout, places: Integers, symbols: Symbols) -> Valid:
 
 
 def have_usual_tails(layout: Layout, symbols: Symbols) -> Flags:
-    """Check which usual series have nothing after the sample, or metadata with right references.
+    """Return which usual series end with the sample, or with metadata whose references are valid.
 
-    Without a feature flag, all metadata that Prometheus sends are empty.
+    Unless a feature flag is set, all metadata that Prometheus sends is empty.
     """
     ends, tails = layout.ends, layout.tails
     empty = (tails == 2) & (layout.text.words[ends] & 0xFFFF == METADATA_TAG)
@@ -164,11 +165,11 @@ def have_usual_tails(layout: Layout, symbols: Symbols) -> Flags:
 
 
 def read_refs(data: Bytes, starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
-    """Read all references that lie between these positions, at least one in each.
+    """Read all references in the ranges from `starts` to `ends`, at least one in each.
 
     Returns:
-        The references, a number beyond all symbols for one that is too long; how many there are
-        between each two positions.
+        The references, with a number beyond all symbols for one that is too long; the number of
+        references in each range.
     """
     packed = data[spread(starts, ends - starts)]
     lasts = np.flatnonzero(packed < ONE_BYTE)
@@ -183,7 +184,7 @@ def read_refs(data: Bytes, starts: Integers, ends: Integers) -> tuple[Integers, 
 
 
 def find_metrics(refs: Integers, counts: Integers, symbols: Symbols) -> Integers:
-    """Return the reference to each series' metric name; 0 where the labels are not valid."""
+    """Return the reference to each series' metric name; 0 if the labels are invalid."""
     if not counts.size:
         return counts
     names, values = refs[::2], refs[1::2]
@@ -192,7 +193,7 @@ def find_metrics(refs: Integers, counts: Integers, symbols: Symbols) -> Integers
     _, shown, shapes = np.unique(
         np.add.reduceat(symbols.hashes[names], firsts), return_index=True, return_inverse=True
     )
-    # The names of a shape are checked once. Only their order may differ.
+    # The label names of a shape are checked once. Only their order may differ.
     found = [
         symbols.find_name(names[first : first + count].tolist())
         for first, count in zip(firsts[shown].tolist(), labels[shown].tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Snappy's block format, with the size checked before any memory is taken."""
+"""Snappy's block format, with the size checked before any memory is allocated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_size(body: bytes, limit: int, advice: str = WRITE_ADVICE) -> int:
     Args:
         body: The block.
         limit: Maximum size in bytes.
-        advice: What the error says of the limit.
+        advice: What the error adds about the limit.
 
     Raises:
         BadRequestError: the body cannot be a snappy block of that size.
@@ -32,7 +32,7 @@ def check_size(body: bytes, limit: int, advice: str = WRITE_ADVICE) -> int:
         raise TooLargeError(
             f"the request is {size} bytes decompressed, the limit is {limit} {advice}"
         )
-    # The smallest encoding takes 3 bytes for every 64: less cannot be a whole block.
+    # The smallest encoding takes 3 bytes for every 64: a shorter body cannot be a whole block.
     if size > MAX_RATIO * len(body):
         raise BadRequestError(
             f"the body is not a whole snappy block: too short for the {size} bytes it states"
@@ -44,7 +44,7 @@ def read_size(body: bytes) -> int:
     """Read the size that a block states in its first bytes, a varint of at most 32 bits.
 
     Raises:
-        BadRequestError: the body does not start with one.
+        BadRequestError: the body does not start with such a varint.
     """
     size = 0
     for index, byte in enumerate(body[:5]):

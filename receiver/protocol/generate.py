@@ -1,6 +1,6 @@
-"""Generates the Python code of `proto/*.proto`; run it as `python -m receiver.protocol.generate`.
+"""Generates the Python code for `proto/*.proto`; run it as `python -m receiver.protocol.generate`.
 
-With `--check` it writes nothing and fails where the committed code is not what it would write.
+With `--check` it writes nothing, and fails if the committed code is out of date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def compile_messages(target: Path) -> None:
     """Compile every message definition into `target`.
 
     Raises:
-        SystemExit: protoc refused a definition.
+        SystemExit: protoc rejected a definition.
     """
     from grpc_tools import protoc  # noqa: PLC0415  only developers have it
 
@@ -28,7 +28,7 @@ def compile_messages(target: Path) -> None:
 
 
 def stale_files() -> list[str]:
-    """Names of generated files that differ from what the definitions give now."""
+    """Return the names of generated files that do not match the current definitions."""
     with tempfile.TemporaryDirectory() as directory:
         compile_messages(Path(directory))
         fresh = {path.name: path.read_text() for path in Path(directory).iterdir()}

@@ -1,4 +1,4 @@
-"""Checks native histograms: they are counted only, but a broken one is its sender's fault."""
+"""Checks native histograms: they are only counted, but an invalid one is the sender's fault."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_histogram(histogram: Histogram) -> None:
     """Check that spans, buckets and count agree (native histograms specification).
 
     Raises:
-        InvalidSeriesError: they do not.
+        InvalidSeriesError: they do not agree.
     """
     if histogram.WhichOneof("count") == "count_float":
         positive: Sequence[float] = histogram.positive_counts
@@ -32,15 +32,15 @@ def check_histogram(histogram: Histogram) -> None:
 
 
 def count_spans(histogram: Histogram) -> int:
-    """Count the spans, before they are read."""
+    """Count the spans before they are read."""
     return len(histogram.positive_spans) + len(histogram.negative_spans)
 
 
 def check_count(histogram: Histogram, counts: Sequence[float]) -> None:
-    """Check an integer histogram's count; with a NaN sum, some observations are in no bucket.
+    """Check an integer histogram's count; if its sum is NaN, some observations are in no bucket.
 
     Raises:
-        InvalidSeriesError: the count is another one.
+        InvalidSeriesError: the count does not match the buckets.
     """
     count, observations = histogram.count_int, sum(counts)
     if count != observations and not (math.isnan(histogram.sum) and count > observations):
@@ -53,7 +53,7 @@ def check_buckets(side: str, spans: Iterable[BucketSpan], counts: Sequence[float
     """Check one side of a histogram.
 
     Raises:
-        InvalidSeriesError: the spans name another number of buckets, or a count is negative.
+        InvalidSeriesError: the spans do not match the number of buckets, or a count is negative.
     """
     named = sum(map(length_of, spans))
     if named != len(counts):

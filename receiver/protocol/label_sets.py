@@ -1,7 +1,7 @@
-"""Reads the label sets of series of 1.0 that are new.
+"""Reads the label sets of new 1.0 series.
 
-Most labels of a new series are those of other series, too. Each is parsed once, and then known by
-its bytes.
+A new series shares most of its labels with other series. Each label is parsed once, and then looked
+up by its bytes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from receiver.protocol.tally import Tally
 
 MAX_LABELS: Final = 4096
 MAX_LABEL_SIZE: Final = 256
-"""Bytes of a label that is remembered."""
+"""Maximum size in bytes of a label that is remembered."""
 OTHER_HEADS: Final = {HEAD: ZERO_HEAD, ZERO_HEAD: HEAD}
 
 
 class LabelTexts(dict[bytes, tuple[str, str]]):
-    """Names and values of labels by their bytes."""
+    """Names and values of labels by the encoded label."""
 
     def __missing__(self, encoded: bytes) -> tuple[str, str]:
-        """Parse a label that has not come up before.
+        """Parse a label that has not been seen before.
 
         Raises:
-            DecodeError: the bytes are no label.
+            DecodeError: the bytes are not a label.
         """
         label = Label.FromString(encoded)
         texts = label.name, label.value
@@ -50,11 +50,11 @@ class LabelSets:
         self._texts = LabelTexts()
 
     def learn(self, keys: Iterable[Key], tally: Tally) -> None:
-        """Remember series; those that are not valid are left to be parsed in full.
+        """Remember the valid series; the others still have to be parsed in full.
 
         Args:
-            keys: What each is to be known by: its labels and the three bytes that begin its sample.
-            tally: That of the request.
+            keys: Cache keys of the series: the labels and the first three bytes of the sample.
+            tally: The tally of the request.
 
         Raises:
             TooLargeError: the request takes too much memory.
@@ -75,7 +75,7 @@ class LabelSets:
         frame = LabelsFrame.FromString(labels)
         frame.DiscardUnknownFields()
         if frame.SerializeToString() != labels:
-            # It is encoded in another way than senders do it, or holds more than labels.
+            # It is not encoded the way senders do it, or holds more than labels.
             return
         tally.limits.check_labels(len(frame.labels))
         tally.add(key, list(map(self._texts.__getitem__, frame.labels)))

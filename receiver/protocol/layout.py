@@ -1,7 +1,7 @@
 """Finds the parts of many series of a 2.0 request at once, with numpy.
 
-Nearly every sender writes a series in one form: label references, one sample, and metadata or
-nothing. A series of another form is left to protobuf.
+Nearly every sender writes a series in the same form: label references, one sample, and metadata or
+nothing. Series of any other form are left to protobuf.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.columns import Flags, Floats, Integers
 
 MARGIN: Final = bytes(1024)
-"""Zeros after the last series: two sizes of one byte lead no further beyond its end, nor do the
-references that are expected of a series."""
+"""Zeros after the last series, so that reads beyond its end stay in bounds: two one-byte sizes
+reach no further, nor do the references that are expected of a series."""
 HEADS: Final = (1 << 8 * len(HEAD)) - 1
 VALUE_HEAD, NO_VALUE_HEAD = (int.from_bytes(head, "little") for head in (HEAD, ZERO_HEAD))
-# The tag of a timestamp and its varint of six bytes, as the last seven of eight.
+# The tag of a timestamp and its six-byte varint, as the last seven of eight bytes.
 STAMP_MASK: Final = int.from_bytes(b"\0\xff" + 6 * b"\x80", "little")
 STAMP: Final = int.from_bytes(bytes([0, TIMESTAMP_TAG]) + 5 * b"\x80" + b"\0", "little")
 
 
 class Text:
-    """Bytes that hold series, to be looked at from any position.
+    """Bytes that hold series, readable as integers at any offset.
 
     Args:
         content: The bytes.
@@ -46,7 +46,7 @@ class Text:
         text = content + MARGIN
         self.size = len(content)
         self.data: Bytes = np.frombuffer(text, np.uint8)
-        # At each byte the number that begins there. Unaligned pairs would take long to gather.
+        # The integer that begins at each byte. Pairs are copied: gathering unaligned ones is slow.
         self.pairs: NDArray[np.uint16] = np.ascontiguousarray(
             np.ndarray(len(text) - 1, "<u2", text, strides=(1,))
         )
@@ -54,25 +54,25 @@ class Text:
 
 
 class Layout(NamedTuple):
-    """Where the parts of some series are, as if all were of the usual form."""
+    """Where the parts of some series are, assuming that all have the usual form."""
 
     text: Text
     starts: Integers
-    """Where each series begins in the text."""
+    """Offset of each series in the text."""
     sizes: Integers
-    """Bytes of the label references of each."""
+    """Size in bytes of each series' label references."""
     ends: Integers
-    """Where the sample of each ends."""
+    """Offset of the end of each sample."""
     tails: Integers
-    """Bytes that come after it; less than none if it is not of the usual form."""
+    """Number of bytes after each sample; may be negative if a series has another form."""
     zero: Flags
-    """Whether the value of each was left out."""
+    """Whether the value of each sample was left out, which means zero."""
     usual: Flags
-    """Whether each begins with references and one sample of the usual form."""
+    """Whether each series begins with references and one sample of the usual form."""
 
 
 def lay_out_all(encoded: Sequence[bytes]) -> Layout:
-    """Find the references and the only sample of series."""
+    """Find the references and the only sample of each series."""
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
     return lay_out(Text(b"".join(encoded)), first_of(lengths), lengths)
 
@@ -81,9 +81,9 @@ def lay_out(text: Text, starts: Integers, lengths: Integers) -> Layout:
     """Find the references and the only sample of each series.
 
     Args:
-        text: What holds the series.
-        starts: Where each begins.
-        lengths: Bytes of each.
+        text: The bytes that hold the series.
+        starts: Offset of each series.
+        lengths: Size of each series in bytes.
     """
     data, words = text.data, text.words
     sizes = data[starts + 1].astype(np.int64)
@@ -100,11 +100,11 @@ def lay_out(text: Text, starts: Integers, lengths: Integers) -> Layout:
 
 
 def read_points(layout: Layout, places: Integers) -> tuple[Integers, Floats]:
-    """Read the samples of usual series.
+    """Read the samples of series of the usual form.
 
     Args:
-        layout: Where they are.
-        places: Which of the series of the layout.
+        layout: Where the samples are.
+        places: Indexes of the series in the layout.
 
     Returns:
         Their timestamps, in milliseconds since the Unix epoch, and their values.

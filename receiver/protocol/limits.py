@@ -1,4 +1,4 @@
-"""How much of what a request may hold, in elements and in memory rather than in bytes sent."""
+"""Limits of what a request may hold, in elements and in memory rather than in bytes sent."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class InvalidSeriesError(ValueError):
 class Limits(NamedTuple):
     """Limits of one request and of one series; each is a setting.
 
-    A request above one of the first three is refused whole. A series above one of the others is
-    invalid, whether it would be kept or filtered: what is valid must depend neither on which
-    metrics are kept nor on what the receiver remembers.
+    A request above one of the first three is rejected as a whole. A series above one of the others
+    is invalid, whether it would be kept or filtered: validity must depend neither on which metrics
+    are kept nor on what the receiver remembers.
     """
 
     max_request_series: int = 250_000
@@ -28,9 +28,9 @@ class Limits(NamedTuple):
     """Bytes of memory."""
     max_series_labels: int = 256
     max_label_set_size: int = 32 * KIB
-    """Bytes of names and values in UTF-8; of 2.0, where each symbol is written out."""
+    """Bytes of all names and values in UTF-8; in 2.0, with references replaced by symbols."""
     max_element_size: int = 64 * KIB
-    """Bytes on the wire of anything in a series that is not its labels."""
+    """Bytes on the wire of any element of a series other than its labels."""
 
     def check(self, name: str, found: int) -> None:
         """Check a request against one of its limits.
@@ -42,16 +42,16 @@ class Limits(NamedTuple):
             raise TooLargeError(f"{self.exceeded(name, found)}; send fewer samples a request")
 
     def check_labels(self, count: int) -> None:
-        """Check how many labels a label set has, before they are read.
+        """Check the number of labels of a label set before they are read.
 
         Raises:
-            InvalidSeriesError: more than the limit.
+            InvalidSeriesError: it is above the limit.
         """
         if count > self.max_series_labels:
             raise InvalidSeriesError(self.exceeded("max_series_labels", count))
 
     def exceeded(self, name: str, found: int) -> str:
-        """Name what exceeds a limit, as far as it was counted, the limit and its setting."""
+        """Describe an exceeded limit: the count so far, the limit and its setting."""
         what = TEXTS[name].format(found)
         return f"{what} or more, the limit is {getattr(self, name)} (RECEIVER_{name.upper()})"
 

@@ -1,4 +1,4 @@
-"""Which message a request says it carries (2.0, "Content-Type" and "Content-Encoding")."""
+"""Finds out which message a request carries (2.0, "Content-Type" and "Content-Encoding")."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENCODING: Final = "snappy"
 READ_REQUEST: Final = "prometheus.ReadRequest"
 # A parameter's name, and its value quoted or not (RFC 9110, section 5.6.6).
 PARAMETER: Final = re.compile(r"""([^\s;="]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))""")
-# Possessive, for with backtracking a crafted header would take for ever.
+# Possessive quantifiers: with backtracking, a crafted header would take forever to match.
 CONTENT_TYPE: Final = re.compile(
     r"\s*+(?P<media_type>[^\s;]++)"
     rf"(?P<parameters>(?:\s*+;\s*+(?:{PARAMETER.pattern})?+)*+)\s*+"
@@ -30,9 +30,9 @@ class Message(StrEnum):
 
 
 def negotiate(headers: Mapping[str, str]) -> Message:
-    """Tell the message from the headers, never from the body.
+    """Determine the message from the headers, never from the body.
 
-    A missing header is taken as the specification's only value for old senders.
+    A missing header stands for the only value that the specification allows old senders.
 
     Raises:
         UnsupportedMediaTypeError: the message or its compression is not supported.
@@ -55,7 +55,7 @@ def check_encoding(headers: Mapping[str, str]) -> None:
     """Check how the body is compressed.
 
     Raises:
-        UnsupportedMediaTypeError: not as it should be.
+        UnsupportedMediaTypeError: it is not compressed with snappy.
     """
     encoding = headers.get("Content-Encoding", ENCODING).strip().lower()
     if encoding != ENCODING:
@@ -65,14 +65,14 @@ def check_encoding(headers: Mapping[str, str]) -> None:
 
 
 def parse_content_type(value: str, messages: Sequence[str]) -> str:
-    """Read the media type and its `proto` parameter, in any form RFC 9110 section 8.3.1 allows.
+    """Parse the media type and its `proto` parameter, in any form RFC 9110 section 8.3.1 allows.
 
     Args:
         value: The header's value.
-        messages: Those that are supported; the first is that of a header that names none.
+        messages: The supported messages; a header without a `proto` parameter means the first.
 
     Raises:
-        UnsupportedMediaTypeError: another media type or message.
+        UnsupportedMediaTypeError: the media type or the message is not supported.
     """
     header = CONTENT_TYPE.fullmatch(value)
     if header is not None and header["media_type"].lower() == MEDIA_TYPE:

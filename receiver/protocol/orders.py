@@ -1,7 +1,7 @@
-"""Recognizes series of 2.0 that come in an order in which they came before.
+"""Recognizes 2.0 series that come in the same order as before.
 
 As with 1.0, a sender sends the series of a target in the same order after every scrape, wherever it
-cuts them into requests. Here each request may have symbols of its own.
+cuts them into requests. In 2.0, each request may have its own symbols.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from receiver.rows.blocks import Block
 from receiver.rows.columns import Flags
 
 PLACE_SIZE: Final = 240
-"""Bytes of memory that a place takes, beside the numbers of its symbols."""
+"""Memory per remembered place in bytes, without the symbol numbers of its key."""
 DISTANCE: Final = 8
-"""Series from one whose place is kept to the next: requests begin with any of them."""
+"""Interval in series between remembered places: a request may begin with any series."""
 STRAYS: Final = 8
-"""Series in a row that are other ones than a run has there, where its order does not go on."""
+"""Number of consecutive mismatches that mark the end of a known order."""
 TRIES: Final = 8
-"""Comparisons of a request until it is given up: each may take as long as to check some series."""
+"""Comparisons after which a request is given up: each may cost as much as checking some series."""
 TRY_SHARE: Final = 64
-"""One comparison more for so many series."""
+"""Number of series for which one more comparison is allowed."""
 LEAST: Final = 256
-"""Series that are compared at once although the order did not go on for long before."""
+"""Minimum number of series to compare at once, even after a short match."""
 STRANGE: Final = 8
-"""One series in so many may be checked; if there are more, their order is learned."""
+"""If more than one series in this many was not in a known order, the order is learned."""
 MOST_SERIES: Final = 8192
-"""Series of a run that is made of others."""
+"""Maximum number of series of a run that is joined from others."""
 MAX_PAUSE: Final = 255
-"""Requests of which the order is not learned, for it is another one each time."""
+"""Maximum number of requests whose order is not learned because it keeps changing."""
 
 
 class Known(NamedTuple):
     """Series of a request that came in a known order."""
 
     flags: Flags
-    """Whether each series is one of them."""
+    """Whether each series of the request is one of them."""
     samples: list[Block]
-    """Samples of those that are kept."""
+    """Samples of the kept ones."""
 
 
 class Piece(NamedTuple):
     """Series of a request that were compared with a run."""
 
     start: int
-    """Place of the first in the request."""
+    """Index of the first one in the request."""
     run: Run
     place: int
-    """Place of the first in the run."""
+    """Index of the first one in the run."""
     length: int
 
 
@@ -64,12 +64,12 @@ class Orders:
     """The orders in which series came before.
 
     Args:
-        size: Memory to take, in bytes.
+        size: Maximum memory, in bytes.
     """
 
     def __init__(self, size: int) -> None:
         self._most = size
-        # Some of their series by the numbers of their symbols.
+        # With the places of some of their series, by symbol numbers.
         self._runs: Remembered[Run] = Remembered(size, PLACE_SIZE)
         self._pause = Pause()
 
@@ -79,19 +79,19 @@ class Orders:
         return self._runs.size
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether any order is known."""
         return bool(self._runs)
 
     def read(
         self, layout: Layout, encoded: Sequence[bytes], numbers: Numbers, codes: Codes
     ) -> Known:
-        """Find the usual series that come in a known order.
+        """Find the series of the usual form that come in a known order.
 
         Args:
-            layout: Where their parts are.
+            layout: Where the parts of the series are.
             encoded: The series.
-            numbers: Those of the symbols of the request, 0 for a symbol without one.
-            codes: How the request refers to each symbol, by the symbols' numbers.
+            numbers: The numbers of the request's symbols, 0 for a symbol without one.
+            codes: The request's encoded reference to each symbol, by symbol number.
         """
         total = len(encoded)
         flags = np.zeros(total, np.bool_)
@@ -124,7 +124,7 @@ class Orders:
         return Known(flags, [block for block in found if block is not None])
 
     def locate(self, encoded: Iterable[bytes], numbers: Numbers) -> tuple[Run | None, int]:
-        """Return in which run the first of some series came before, and at what place."""
+        """Return the run in which the first of these series came before, and its index there."""
         for ahead, data in enumerate(encoded):
             refs = read_refs(data)
             if refs and max(refs) < len(numbers):
@@ -134,10 +134,10 @@ class Orders:
         return None, 0
 
     def connect(self, first: Run, second: Run) -> tuple[Run, int]:
-        """Make one run of two that came one after the other, if it is not too long.
+        """Join two runs that came one after the other, unless the result would be too long.
 
         Returns:
-            The run that begins with, or is, the second, and the place of that in it.
+            The joined run, or the second if they are not joined; the index of the second in it.
         """
         sizes = sum(self._runs.learned[run].size for run in (first, second))
         if first is second or len(first) + len(second) > MOST_SERIES or 4 * sizes > self._most:
@@ -149,39 +149,39 @@ class Orders:
         return run, len(first)
 
     def wants(self, left: int, total: int, symbols: int) -> bool:
-        """Whether to learn the order of the series of a request that were not found.
+        """Return whether to learn the order of a request of which some series were not found.
 
         Args:
-            left: How many these are.
-            total: How many series were compared.
-            symbols: How many symbols the request has.
+            left: Number of series that were not found.
+            total: Number of series compared.
+            symbols: Number of symbols of the request.
         """
         if left * STRANGE <= total or symbols > MAX_CODES:
             return False
         return not self._pause.waits()
 
     def learn(self, run: Run) -> None:
-        """Remember the order of series."""
+        """Remember the order of the series of a run."""
         some = {*range(0, len(run), DISTANCE), len(run) - 1}
         places = {key: place for place in some if (key := run.key(place))}
         for forgotten in self._runs.add(run, places):
             if not forgotten.used:
-                # To learn it was of no use.
+                # Learning it was of no use.
                 self._pause.lengthen(MAX_PAUSE)
 
     def _give_up(self, runs: Iterable[Run]) -> None:
-        """Forget runs from which a request varies."""
+        """Forget runs from which a request deviates."""
         for run in set(runs):
             self._runs.forget(run)
         self._pause.lengthen(MAX_PAUSE)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all orders."""
         self._runs.clear()
 
 
 def count_before_strays(same: Flags) -> int:
-    """Return how many series there are until several in a row are other ones."""
+    """Return the number of series before the first `STRAYS` consecutive mismatches."""
     others = np.flatnonzero(~same)
     more = STRAYS - 1
     rows = np.flatnonzero(others[more:] - others[: max(0, len(others) - more)] == more)
@@ -189,7 +189,7 @@ def count_before_strays(same: Flags) -> int:
 
 
 def read_refs(encoded: bytes) -> list[int]:
-    """Read the label references of a usual series; of another one, none or any."""
+    """Read the label references of a series of the usual form; of any other, none or wrong ones."""
     if len(encoded) < 2 or encoded[0] != LABELS_TAG or encoded[1] >= ONE_BYTE:
         return []
     refs = []

@@ -1,7 +1,7 @@
-"""Finds series of a 2.0 message where a run says that they are, without splitting the message.
+"""Finds series of a 2.0 message where a run predicts them, without splitting the message.
 
-How long each series is follows from what is expected of it, but for a value of zero, which senders
-leave out. Where that was done is seen in the bytes. All that is found is compared.
+The size of each series follows from its expected references, except that senders leave out a value
+of zero; the bytes show where. Everything found is compared with what the run predicts.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.columns import Flags, Integers
 
 FRAME: Final = 2 + len(HEAD) + DOUBLE.size + TIMESTAMP_SIZE
-"""Bytes of a series beside its references and what comes after its sample."""
+"""Size of a series in bytes, without its references and what follows its sample."""
 GUESSES: Final = 4
-"""Places where symbols may end that are tried."""
+"""Maximum number of offsets that are tried as the end of the symbols."""
 
 
 def predict(
     text: Text, zeros: Integers, at: int, expected: Expected, tails: Bytes
 ) -> tuple[Layout, Flags, Integers]:
-    """Find series that come one after the other, as far as they do not reach beyond the text.
+    """Predict where consecutive series are, as far as they do not reach beyond the text.
 
     Args:
-        text: What holds them, each with its tag and its length.
-        zeros: Where samples without a value may begin.
-        at: Where the first series begins.
-        expected: What they are.
-        tails: Bytes after the sample of each.
+        text: The bytes that hold the series, each with its tag and its length.
+        zeros: Offsets at which samples without a value may begin.
+        at: Offset of the first series.
+        expected: The expected content of the series.
+        tails: Number of bytes after each sample.
 
     Returns:
-        Where their parts are; whether the tag and the length of each are right; where each ends.
+        Where the parts of the series are; whether the tag and the length of each are right; the
+        offset of the end of each.
     """
-    # As if no value were left out.
+    # First as if no value were left out.
     lengths = expected.sizes + FRAME + tails
     widths = 2 + (lengths >= ONE_BYTE)
     fields = first_of(lengths + widths) + at
@@ -71,7 +72,7 @@ def open_symbols(message: bytes) -> tuple[list[str], int]:
     """Read the symbols of a message that come before its first series.
 
     Returns:
-        The symbols, and where they end; none if that is not found at once.
+        The symbols and the offset of their end; no symbols and 0 if that is not found quickly.
     """
     end = 0
     for _ in range(GUESSES):
@@ -82,14 +83,14 @@ def open_symbols(message: bytes) -> tuple[list[str], int]:
             try:
                 frame = RequestFrame.FromString(message[:end])
             except DecodeError:
-                continue  # within a symbol, or the message is none
+                continue  # the tag was within a symbol, or the message is malformed
             if not frame.timeseries:
                 return list(frame.symbols), end
     return [], 0
 
 
 def contents(message: bytes, at: int) -> Iterator[bytes]:
-    """Yield series that come one after the other, as long as there are any."""
+    """Yield the consecutive series from an offset on, without tag and length."""
     while message.startswith(SERIES_TAG, at) and len(message) > at + 2:
         size, start = message[at + 1], at + 2
         if size >= ONE_BYTE:

@@ -1,4 +1,4 @@
-"""Reads a request of remote read: its queries, and which answer its sender can read.
+"""Decodes a remote-read request: its queries, and which response types its sender accepts.
 
 https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/
 """
@@ -17,18 +17,19 @@ from receiver.protocol.limits import MIB
 from receiver.rows.tables import compile_expression
 
 MAX_MESSAGE: Final = MIB
-"""Bytes of a request, decompressed: a regular expression of thousands of names is a tenth."""
+"""Maximum size of a decompressed request, in bytes; a regular expression of thousands of names
+takes a tenth of it."""
 MAX_QUERIES: Final = 100
-"""Queries in a request; Prometheus sends one."""
+"""Maximum number of queries in a request; Prometheus sends one."""
 MAX_MATCHERS: Final = 200
-"""Matchers in all queries of a request: some regular expressions take a second to compile."""
+"""Maximum number of matchers in a request: some regular expressions take a second to compile."""
 MAX_SHOWN: Final = 200
 LABELS_ONLY: Final = "series"
-"""The function that Prometheus names where it wants to know which series there are."""
+"""Function in the hints of a query that only asks for the label sets of series."""
 
 
 class Matcher(NamedTuple):
-    """A condition on a label; one that a series does not have has the value ""."""
+    """A condition on a label; a label that a series does not have has the value ""."""
 
     label: str
     matches: Callable[[str], bool]
@@ -37,12 +38,12 @@ class Matcher(NamedTuple):
 
 
 class Query(NamedTuple):
-    """Which samples of which series are wanted."""
+    """A query: the label matchers and the time range."""
 
     start: int
-    """Milliseconds since the Unix epoch; included."""
+    """Milliseconds since the Unix epoch, inclusive."""
     end: int
-    """The same."""
+    """Milliseconds since the Unix epoch, inclusive."""
     matchers: tuple[Matcher, ...]
     """All must match."""
     labels_only: bool = False
@@ -50,18 +51,18 @@ class Query(NamedTuple):
 
 
 class ReadRequest(NamedTuple):
-    """A request of remote read."""
+    """A remote-read request."""
 
     queries: list[Query]
     streamed: bool
-    """Whether it is answered with STREAMED_XOR_CHUNKS, else with SAMPLES."""
+    """Whether the response type is STREAMED_XOR_CHUNKS; otherwise it is SAMPLES."""
 
 
 def decode(body: bytes) -> Iterator[ReadRequest | None]:
-    """Read a request as it came: yield None after each matcher, and at last the request.
+    """Decode a compressed request: yield None after each matcher, then the request.
 
     Raises:
-        BadRequestError: it is malformed, or asks for an answer that there is not.
+        BadRequestError: it is malformed, or accepts no supported response type.
         TooLargeError: it is above a limit.
     """
     check_size(body, MAX_MESSAGE, "for read requests")
@@ -86,17 +87,17 @@ def check_count(name: str, count: int, limit: int) -> None:
     """Check a number of elements against its limit.
 
     Raises:
-        TooLargeError: there are more.
+        TooLargeError: there are more elements than the limit.
     """
     if count > limit:
         raise TooLargeError(f"the read request has {count} {name}, the limit is {limit}")
 
 
 def choose_answer(accepted: list[int]) -> bool:
-    """Return whether the answer is streamed: the first type that the sender accepts and there is.
+    """Return whether to stream the response, by the first accepted type that is supported.
 
     Raises:
-        BadRequestError: there is none of them.
+        BadRequestError: none of the accepted types is supported.
     """
     for type_ in accepted or [messages.SAMPLES]:
         if type_ in {messages.SAMPLES, messages.STREAMED_XOR_CHUNKS}:
@@ -108,7 +109,7 @@ def choose_answer(accepted: list[int]) -> bool:
 
 
 def read_query(query: messages.Query, matchers: Sequence[Matcher]) -> Query:
-    """Read a query with its matchers; where hints narrow its range, that holds."""
+    """Return a query with its matchers, its time range narrowed by its hints."""
     start, end = query.start_timestamp_ms, query.end_timestamp_ms
     hints = query.hints
     if hints.start_ms or hints.end_ms:
@@ -117,10 +118,10 @@ def read_query(query: messages.Query, matchers: Sequence[Matcher]) -> Query:
 
 
 def read_matcher(matcher: messages.LabelMatcher) -> Matcher:
-    """Read a matcher, regular expressions as PromQL does: RE2, anchored.
+    """Return a matcher; regular expressions are RE2 and anchored, as in PromQL.
 
     Raises:
-        BadRequestError: its type is unknown, or its value is no regular expression.
+        BadRequestError: its type is unknown, or its value is not a regular expression.
     """
     name, value, types = matcher.name, matcher.value, messages.LabelMatcher
     if matcher.type == types.EQ:

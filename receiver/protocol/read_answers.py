@@ -1,4 +1,4 @@
-"""Writes the two answers of remote read, SAMPLES and STREAMED_XOR_CHUNKS, as samples come in."""
+"""Encodes the two remote-read responses, SAMPLES and STREAMED_XOR_CHUNKS, as samples come in."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ from receiver.protocol.xor_chunks import MAX_SAMPLES, encode_chunks
 from receiver.rows.model import Labels
 
 FIELD_1: Final = b"\x0a"
-"""Of the results, of the series and of their labels."""
+"""Tag of the results, of the series and of their labels."""
 MAX_SHOWN: Final = 500
 XOR: Final = messages.Chunk.XOR
 
 
 class Answer(Protocol):
-    """An answer in the making; queries come in order, and the series of a query too."""
+    """A response that is being written; queries come in order, as do the series of a query."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers of the HTTP answer."""
+        """The headers of the HTTP response."""
 
     def begin(self, query: int, series: Sequence[Labels]) -> None:
-        """Begin the result of a query, whose series have these labels, sorted."""
+        """Begin the result of a query whose series have these label sets, each sorted by name."""
 
     def add(self, samples: Samples) -> list[bytes]:
-        """Add samples; return what can be sent now.
+        """Add samples; return the bytes that can be sent now.
 
         Raises:
-            ReadLimitError: the answer is too large.
+            ReadLimitError: the response is too large.
         """
 
     def end(self) -> list[bytes]:
-        """End the result of the query; return what can be sent now."""
+        """End the result of the query; return the bytes that can be sent now."""
 
     def finish(self) -> list[bytes]:
-        """End the answer; return what is to be sent still."""
+        """End the response; return the remaining bytes to send."""
 
 
 class StreamedAnswer:
     """STREAMED_XOR_CHUNKS: a frame for each series, sent when the series is complete.
 
-    A series could be split over several frames, but Prometheus takes each for a series of its own,
-    and then finds two with the same labels.
+    A series could be split over several frames, but Prometheus takes each frame for a separate
+    series, and then finds two with the same labels.
 
     Args:
-        max_frame: Bytes of a frame; a series that would take more is refused.
+        max_frame: Maximum size of a frame in bytes; a larger series raises ReadLimitError.
     """
 
     headers: Final = {
@@ -79,7 +79,7 @@ class StreamedAnswer:
         self._series = series
 
     def add(self, samples: Samples) -> list[bytes]:
-        """Return the frames of all series that are complete."""
+        """Add samples; return the frames of all series that are complete."""
         samples = self._rest.then(samples)
         # More samples of the last series may follow.
         last = int(samples.starts()[-1])
@@ -115,7 +115,7 @@ class StreamedAnswer:
             self._write(messages.ChunkedSeries(chunks=chunks[begin:end]))
 
     def _write(self, part: messages.ChunkedSeries) -> None:
-        """Add a part of the open series; parts that follow each other are one message."""
+        """Add a part of the open series; concatenated parts are one message."""
         self._frame += part.SerializeToString()
         if len(self._frame) > self._max_frame:
             labels = ", ".join(f"{name}={value!r}" for name, value in self._series[self._open])
@@ -136,7 +136,7 @@ class StreamedAnswer:
 
 
 def to_chunks(samples: Samples, starts: Integers) -> list[messages.Chunk]:
-    """Encode samples as the chunks that begin at these places."""
+    """Encode samples as the chunks that begin at these indexes."""
     lasts = np.append(starts[1:], len(samples.times)) - 1
     return [
         messages.Chunk(min_time_ms=first, max_time_ms=last, type=XOR, data=data)
@@ -153,7 +153,7 @@ class SamplesAnswer:
     """SAMPLES: one message in a snappy block, sent when it is complete.
 
     Args:
-        max_size: Bytes that it may take in memory, compressed.
+        max_size: Maximum size of the compressed response in memory, in bytes.
     """
 
     headers: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
@@ -198,10 +198,10 @@ class SamplesAnswer:
         return []
 
     def finish(self) -> list[bytes]:
-        """Return the whole answer in parts."""
+        """Return the whole response in parts."""
         return self._block.finish()
 
 
 def to_messages(labels: Labels) -> list[messages.Label]:
-    """Return labels as messages."""
+    """Convert labels to protobuf messages."""
     return [messages.Label(name=name, value=value) for name, value in labels]

@@ -1,4 +1,4 @@
-"""Samples of series as remote read answers them, in arrays."""
+"""Arrays of samples for remote-read responses, and their encoding."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 
 class Samples(NamedTuple):
-    """Samples of one or more series, each series' together and in order of time."""
+    """Samples of one or more series, grouped by series and ordered by time."""
 
     series: Integers
-    """The place of each sample's series among those of the query; rising."""
+    """Index of each sample's series among the series of the query; ascending."""
     times: Integers
     """Milliseconds since the Unix epoch."""
     values: Floats
 
     def cut(self, begin: int, end: int) -> Samples:
-        """Return some of the samples."""
+        """Return the samples from index `begin` to before `end`."""
         return Samples(self.series[begin:end], self.times[begin:end], self.values[begin:end])
 
     def then(self, others: Samples) -> Samples:
-        """Return these samples and others behind them."""
+        """Return these samples followed by others."""
         if not len(self.times):
             return others
         return Samples(
@@ -36,14 +36,14 @@ class Samples(NamedTuple):
         )
 
     def starts(self) -> Integers:
-        """Return the place of the first sample of each series."""
+        """Return the index of the first sample of each series."""
         return np.flatnonzero(np.diff(self.series, prepend=-1))
 
 
 NOTHING = Samples(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float64))
 
 TIMES_AT = 12
-"""Where the varint of the timestamp begins in an encoded sample."""
+"""Offset of the timestamp's varint in an encoded sample."""
 MAX_VARINT = 10
 
 
@@ -51,13 +51,13 @@ def encode_samples(samples: Samples) -> tuple[bytes, Integers]:
     """Encode samples as the field `samples` of `TimeSeries`.
 
     Returns:
-        The encoded samples, and where each of them ends.
+        The encoded samples, and the offset of the end of each.
     """
     times = samples.times.view(np.uint64)
     lengths = varint_lengths(times)
     longest = int(lengths.max(initial=1))
     encoded = np.zeros((len(times), TIMES_AT + longest), np.uint8)
-    # Its field and length; its value; its timestamp.
+    # The tag and length of the field; the value; the timestamp.
     encoded[:, 0] = 0x12
     encoded[:, 1] = TIMES_AT - 2 + lengths
     encoded[:, 2] = 0x09
@@ -76,7 +76,7 @@ def encode_samples(samples: Samples) -> tuple[bytes, Integers]:
 
 
 def varint_lengths(numbers: NDArray[np.uint64]) -> Integers:
-    """Return how many bytes each number takes as a varint."""
+    """Return the size of each number as a varint, in bytes."""
     lengths = np.ones(len(numbers), np.int64)
     largest = int(numbers.max(initial=0))
     for place in range(1, MAX_VARINT):
@@ -87,7 +87,7 @@ def varint_lengths(numbers: NDArray[np.uint64]) -> Integers:
 
 
 def varint(number: int) -> bytes:
-    """Encode one number."""
+    """Encode a number as a varint."""
     encoded = bytearray()
     while number >= 0x80:
         encoded.append(number & 0x7F | 0x80)

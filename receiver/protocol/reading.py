@@ -14,14 +14,14 @@ from receiver.protocol.wire import Part, cut
 from receiver.rows.model import Series
 
 LONG: Final = 8 * KIB
-"""Bytes of a series up to which it is parsed at once, and of each part of a longer one."""
+"""Size in bytes up to which a series is parsed at once, and of each part of a longer one."""
 LABELS: Final = 1
 """Number of the field that holds a label (1.0) or references to labels (2.0)."""
 
 AT_ONCE: Final = 8192
-"""Series or samples that are taken in one step, where each takes a fraction of a microsecond."""
+"""Series or samples handled in one step, where each takes a fraction of a microsecond."""
 PORTION: Final = 32 * KIB
-"""Bytes of new series that are read in one step, where each takes some microseconds."""
+"""Bytes of new series read in one step, where each series takes some microseconds."""
 
 Element_co = TypeVar("Element_co", covariant=True)
 
@@ -45,13 +45,13 @@ class EncodedSeries(Protocol):
     """A series of either message."""
 
     def ParseFromString(self, serialized: bytes) -> int:  # noqa: N802  protobuf's name
-        """Read the series."""
+        """Parse an encoded series."""
 
     def MergeFrom(self, other: Self) -> None:  # noqa: N802  protobuf's name
-        """Add what another one holds."""
+        """Merge another series into this one."""
 
     def DiscardUnknownFields(self) -> None:  # noqa: N802  protobuf's name
-        """Forget what is not declared."""
+        """Discard the fields that the message definition does not declare."""
 
     @property
     def samples(self) -> Elements[Point]:
@@ -70,31 +70,31 @@ S = TypeVar("S", bound=EncodedSeries)
 
 
 class Reader(Protocol[S]):
-    """What the two versions do in different ways."""
+    """The operations in which the two versions of the protocol differ."""
 
     @property
     def new(self) -> Callable[[], S]:
-        """What makes an empty series."""
+        """Constructor of an empty series."""
 
     def check_count(self, series: S) -> None:
-        """Check how many labels a series has, before they are read.
+        """Check the number of labels of a series before they are read.
 
         Raises:
-            InvalidSeriesError: more than the limit.
+            InvalidSeriesError: it is above the limit.
         """
 
     def describe(self, series: S) -> Iterable[tuple[str, str]]:
         """Yield the labels of an invalid series, as far as they can be read."""
 
     def check(self, series: S) -> None:
-        """Check histograms and exemplars, of a long series as far as they have come.
+        """Check histograms and exemplars; of a long series, those read so far.
 
         Raises:
             InvalidSeriesError: one breaks the specification.
         """
 
     def identify(self, series: S) -> Series | Filtered:
-        """Find out what series this is, and remember it.
+        """Look up the series, or check and remember it.
 
         Raises:
             InvalidSeriesError: it breaks the specification or a limit.
@@ -103,7 +103,7 @@ class Reader(Protocol[S]):
 
 
 def batches(encoded: Sequence[bytes], size: int = AT_ONCE) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yield series in batches, each with the number of those before it; usually there is one."""
+    """Yield series in batches, each with the index of its first series; usually there is one."""
     if len(encoded) <= size:
         return iter(((0, encoded),))
     starts = range(0, len(encoded), size)
@@ -111,7 +111,7 @@ def batches(encoded: Sequence[bytes], size: int = AT_ONCE) -> Iterator[tuple[int
 
 
 def portions(encoded: Sequence[bytes], places: Iterable[int]) -> Iterator[list[int]]:
-    """Yield the places of some series in portions of `PORTION` bytes of these or a little more."""
+    """Yield the indexes of series in portions, each of `PORTION` bytes of series or a bit more."""
     some: list[int] = []
     size = 0
     for place in places:
@@ -127,12 +127,12 @@ def portions(encoded: Sequence[bytes], places: Iterable[int]) -> Iterator[list[i
 def read_all(
     encoded: Iterable[tuple[int, bytes]], reader: Reader[S], tally: Tally
 ) -> Iterator[None]:
-    """Read series, in steps; one at fault harms no other.
+    """Read series in steps; an invalid one does not affect the others.
 
     Args:
-        encoded: Series with their places in the request.
-        reader: How their version is read.
-        tally: Where to count them.
+        encoded: Series with their indexes in the request.
+        reader: The reader of their protocol version.
+        tally: Counts the series.
 
     Raises:
         TooLargeError: the request exceeds a limit.
@@ -150,7 +150,7 @@ def read_all(
 
 
 def read(data: bytes, place: int, reader: Reader[S], tally: Tally) -> None:
-    """Read a short series with its place in the request."""
+    """Read a short series, whose index in the request is `place`."""
     series = reader.new()
     try:
         series.ParseFromString(data)
@@ -169,7 +169,7 @@ def read(data: bytes, place: int, reader: Reader[S], tally: Tally) -> None:
 def read_long(
     data: bytes, between: tuple[int, int], place: int, reader: Reader[S], tally: Tally
 ) -> Iterator[None]:
-    """Read a long series that lies between two positions of the data, in steps."""
+    """Read a long series, which lies between two offsets of the data, in steps."""
     whole = reader.new()
     points: list[tuple[int, float]] = []
     fields = histograms = exemplars = 0
@@ -184,7 +184,7 @@ def read_long(
             points += [(sample.timestamp, sample.value) for sample in piece.samples]
             histograms += len(piece.histograms)
             exemplars += len(piece.exemplars)
-            # What is left says what series it is, and of what it holds any.
+            # Keep what identifies the series, and one element of each kind for the final check.
             for elements in (piece.samples, piece.histograms, piece.exemplars):
                 del elements[1:]
             piece.DiscardUnknownFields()

@@ -1,4 +1,4 @@
-"""Remembers orders in which series came, in bounded memory, and when not to learn more of them."""
+"""Remembers orders of series in bounded memory, and when to pause learning more of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 
 class Order(Protocol):
-    """Series that came one after the other."""
+    """Consecutive series, in the order in which they came."""
 
     @property
     def size(self) -> int:
@@ -19,20 +19,20 @@ OrderT = TypeVar("OrderT", bound=Order)
 
 
 class Learned(NamedTuple):
-    """What is remembered of an order."""
+    """What is remembered about an order."""
 
     places: Mapping[bytes, int]
-    """Where some of its series are, by what tells them from others."""
+    """Indexes of some of its series, by the keys of the series."""
     size: int
-    """Memory that both take, in bytes."""
+    """Memory that the order and its places take, in bytes."""
 
 
 class Remembered(Generic[OrderT]):
-    """Orders, and where some of their series are in them.
+    """Orders of series, with the places of some of the series in them.
 
     Args:
-        most: Memory to take, in bytes.
-        place_size: Bytes of memory that a place takes, beside what tells its series from others.
+        most: Maximum memory, in bytes.
+        place_size: Memory per place in bytes, without the key of its series.
     """
 
     def __init__(self, most: int, place_size: int) -> None:
@@ -41,27 +41,27 @@ class Remembered(Generic[OrderT]):
         self.learned: dict[OrderT, Learned] = {}
         """All orders."""
         self.places: dict[bytes, tuple[OrderT, int]] = {}
-        """In which order some series came before, and at what place."""
+        """The order in which a series came before, and its index there, by the series' key."""
         self.size = 0
         """Memory taken, in bytes."""
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether any order is remembered."""
         return bool(self.learned)
 
     def find(self, key: bytes) -> tuple[OrderT | None, int]:
-        """Return in which order a series came before, and at what place; -1 if it is not known."""
+        """Return the order in which a series came before and its index there; -1 if unknown."""
         return self.places.get(key, (None, -1))
 
     def add(
         self, order: OrderT, places: Mapping[bytes, int], largest: int | None = None
     ) -> list[OrderT]:
-        """Remember an order, if it is not too large; return those that are forgotten for it.
+        """Remember an order unless it is too large; return the orders forgotten to make room.
 
         Args:
-            order: Series that came one after the other.
-            places: Where some of them are, by what tells them from others.
-            largest: Memory that it may take, in bytes; None: all that there is.
+            order: The order of the series.
+            places: Indexes of some of its series, by the keys of the series.
+            largest: Maximum memory for this order, in bytes; None: all of it.
         """
         size = order.size + sum(map(len, places)) + self._place_size * len(places)
         if size > self._most or (largest is not None and size > largest):
@@ -69,7 +69,7 @@ class Remembered(Generic[OrderT]):
         self.size += size
         forgotten: list[OrderT] = []
         while self.size > self._most:
-            # Not the oldest, which is the next to come: then none would stay until it comes again.
+            # Not the oldest, which is the next to come again: none would ever stay that long.
             forgotten.append(list(self.learned)[randrange(len(self.learned))])  # noqa: S311  no secret
             self.forget(forgotten[-1])
         self.learned[order] = Learned(places, size)
@@ -77,7 +77,7 @@ class Remembered(Generic[OrderT]):
         return forgotten
 
     def forget(self, order: OrderT) -> None:
-        """Forget an order that is there."""
+        """Forget a remembered order."""
         places, size = self.learned.pop(order)
         self.size -= size
         for key in places:
@@ -85,28 +85,28 @@ class Remembered(Generic[OrderT]):
                 del self.places[key]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all orders."""
         self.learned.clear()
         self.places.clear()
         self.size = 0
 
 
 class Pause:
-    """For how many messages not to try what was of no use; each time it is longer."""
+    """Counts the messages for which to skip what was of no use; each pause is longer."""
 
     def __init__(self) -> None:
         self._length = self._left = 0
 
     def waits(self) -> bool:
-        """Return whether to leave out one more message."""
+        """Return whether to skip one more message."""
         waits = self._left > 0
         self._left -= waits
         return waits
 
     def lengthen(self, most: int) -> None:
-        """Begin a longer one, of at most so many messages."""
+        """Begin a longer pause, of at most `most` messages."""
         self._length = self._left = min(2 * self._length + 1, most)
 
     def shorten(self) -> None:
-        """Have the next one be short: it was of use."""
+        """Make the next pause short again, since trying was of use."""
         self._length = 0

@@ -1,8 +1,8 @@
-"""Compares series of a 2.0 request with series that came one after the other before.
+"""Compares the series of a 2.0 request with consecutive series of earlier requests.
 
-A series has the same symbols whenever it comes, but a request may number its symbols in any way.
-What the references of each series must be is computed from the numbers of its symbols, for many
-series at once; the bytes of the request are then compared with that.
+A series has the same symbols in every request, but each request may order its symbols in any way.
+The references that each series must have are computed from the numbers of its symbols, for many
+series at once, and compared with the bytes of the request.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from receiver.rows.blocks import Block, KeptSeries
 from receiver.rows.columns import Flags, Integers
 
 LEAST: Final = 18
-"""Bytes of a series in a message, on average, beside its references and what follows its sample."""
+"""Average size of a series in bytes, without its references and what follows its sample."""
 BYTES: Final = 1.2
-"""Bytes of a reference, as few as there may be on average."""
+"""Lowest average size of a reference, in bytes."""
 
 
 class Expected(NamedTuple):
-    """What some series of a request are, if they are those of a run."""
+    """The references that the series of a request have if they match a run."""
 
     codes: Codes
-    """The references of all series, one after the other, as they are encoded."""
+    """The encoded references of all series, series by series."""
     offsets: Integers
-    """How many bytes come before each of them, and in all."""
+    """Offset of each reference in bytes, and the total size."""
     firsts: Integers
-    """Where those of each series begin, and the end."""
+    """Index of the first reference of each series, and the total number."""
     counts: Bytes
-    """How many each series has."""
+    """Number of references of each series."""
     sizes: Integers
-    """How many bytes they take."""
+    """Size in bytes of each series' references."""
 
     def first(self, count: int) -> Self:
-        """Return what is expected of the first series only."""
+        """Return the references expected of the first `count` series only."""
         end = self.firsts[count]
         return type(self)(
             self.codes[:end],
@@ -50,11 +50,11 @@ class Expected(NamedTuple):
         )
 
     def compare(self, layout: Layout, at: int) -> Flags:
-        """Say which series have the references that are expected of them.
+        """Return which series have the references that are expected of them.
 
         Args:
             layout: Where the series are.
-            at: Which of these is the first to be compared; there are as many as are expected.
+            at: Index of the first series to compare; as many are compared as are expected.
         """
         sizes = layout.sizes[at : at + len(self.sizes)]
         starts = layout.starts[at : at + len(self.sizes)]
@@ -71,14 +71,14 @@ class Expected(NamedTuple):
 
 
 class Run:
-    """Series that came one after the other.
+    """Consecutive series, in the order in which they came.
 
     Args:
-        numbers: Those of the symbols that their labels refer to, one series after the other.
-        counts: How many there are of each series, at most 127: none of one that is not known.
-        tails: Bytes after the sample of each, at most 255.
-        kept: Places of the series that are kept.
-        series: What these are.
+        numbers: Numbers of the symbols that their labels refer to, series by series.
+        counts: Number of these of each series, at most 127; 0 for a series that is not known.
+        tails: Number of bytes after each sample, at most 255.
+        kept: Indexes of the kept series.
+        series: The kept series.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class Run:
         self._counts = counts
         self._firsts = np.append(0, np.cumsum(counts, dtype=np.int32))
         self.tails = tails
-        """Bytes after the sample of each."""
+        """Number of bytes after each sample."""
         self.kept = kept
-        """Places of the series that are kept."""
+        """Indexes of the kept series."""
         self.series = series
-        """What these are."""
+        """The kept series."""
         self.mean = LEAST + float(self.tails.mean() + BYTES * self._counts.mean())
-        """About how many bytes a series has in a message."""
+        """Approximate average size of a series in a message, in bytes."""
         self.used = False
-        """Whether series were known by it."""
+        """Whether any series was recognized by this run."""
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -113,16 +113,16 @@ class Run:
         return sum(one.nbytes for one in arrays) + self.series.size
 
     def key(self, place: int) -> bytes:
-        """Return what tells one of the series from others; nothing if it is not known."""
+        """Return the key of a series, its symbol numbers; empty if the series is not known."""
         return self._numbers[self._firsts[place] : self._firsts[place + 1]].tobytes()
 
     def expect(self, codes: Codes, place: int, count: int) -> Expected:
-        """Say what a request has if its series are those from a place on.
+        """Return the references of a request if its series match the run from an index on.
 
         Args:
-            codes: How the request refers to each symbol, by the symbols' numbers.
-            place: Which of the series the first would be.
-            count: How many series to look at.
+            codes: The request's encoded reference to each symbol, by symbol number.
+            place: Index of the first series in the run.
+            count: Number of series to consider.
         """
         firsts = self._firsts[place : place + count + 1]
         expected = codes.take(self._numbers[firsts[0] : firsts[-1]])
@@ -133,13 +133,13 @@ class Run:
         return Expected(expected, offsets, firsts, counts, np.diff(offsets[firsts]))
 
     def samples(self, layout: Layout, at: int, place: int, known: Flags) -> Block | None:
-        """Read the samples of those series that are kept, if there are any.
+        """Read the samples of the kept series; None if there are no such series.
 
         Args:
             layout: Where the series of a request are.
-            at: Which of these is the first.
-            place: Which series of the run that is.
-            known: Which of the series from there on are those of the run.
+            at: Index of the first series in the layout.
+            place: Index of the first series in the run.
+            known: Which of the series from there on match the run.
         """
         first, last = self.kept.searchsorted((place, place + len(known))).tolist()
         if first == last:
@@ -148,7 +148,7 @@ class Run:
         return Block(self.series, which, *read_points(layout, self.kept[which] - place + at))
 
     def followed_by(self, other: Run) -> Run:
-        """Return the series of this run and those of another one."""
+        """Return a run of the series of this run followed by those of another."""
         return Run(
             np.append(self._numbers, other._numbers),
             np.append(self._counts, other._counts),

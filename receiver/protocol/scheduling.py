@@ -1,8 +1,8 @@
-"""When bodies are decoded, so that none keeps the event loop or all of the memory.
+"""Schedules decoding, so that no message blocks the event loop or takes all of the memory.
 
-Nearly all messages are decoded at once. One that takes longer than a slice of time starts again in
-a place of which there are few, and leaves the event loop to others after each slice: what it holds
-while it waits for its next turn is held a few times, however many such messages there are.
+Nearly all messages are decoded at once. One that takes longer than a time slice starts again in one
+of a few slots, and yields the event loop after each slice. So only a few messages hold memory while
+they wait for their next turn, however many are slow.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from receiver.protocol.compression import decompress
 from receiver.protocol.tally import Decoded, Steps
 
 SLICE: Final = 0.01
-"""Seconds of CPU time after which decoding leaves the event loop to others, at the end of a step.
-Not of time: where others have the core, a message would seem slow and be decoded again."""
+"""Seconds of CPU time after which a message counts as slow, checked after each step. Not wall time:
+while other processes use the core, a message would seem slow and be decoded again."""
 TURN: Final = 0.002
-"""The same of a slow message."""
+"""Seconds of CPU time after which a slow message yields the event loop, checked after each step."""
 ROUNDS: Final = 4
-"""Turns of the event loop that others get after such a slice. A small request needs a dozen until
-it is answered."""
+"""Event-loop turns that other tasks get between such slices. A small request needs a dozen until it
+is answered."""
 PLACES: Final = 8
-"""Slow messages that are decoded in turn. Large ones have one place, for each may take much."""
+"""Slow messages decoded in turn. Large ones share one slot, since each may take much memory."""
 
 
 class Decoder(Protocol):
@@ -31,14 +31,14 @@ class Decoder(Protocol):
 
     @property
     def whole(self) -> int:
-        """Bytes of a message up to which it is not large."""
+        """Size in bytes up to which a message is not large."""
 
     def steps(self, message: bytes) -> Steps:
         """Turn the decompressed body into samples, in steps."""
 
 
 class Scheduler:
-    """Decides on whose turn it is to be decoded."""
+    """Decides which message is decoded next."""
 
     def __init__(self) -> None:
         self._slow = asyncio.Semaphore(PLACES)
@@ -49,9 +49,9 @@ class Scheduler:
         """Decode a compressed message.
 
         Args:
-            decoder: That of its version.
-            body: The message as it came.
-            size: Its size when it is decompressed, in bytes.
+            decoder: The decoder of its version.
+            body: The compressed message.
+            size: Size of the decompressed message, in bytes.
 
         Raises:
             BadRequestError: it cannot be decompressed or decoded.
@@ -69,7 +69,7 @@ class Scheduler:
         decoded = None
         while decoded is None:
             async with self._turn:
-                # Hold it meanwhile: however many messages are slow, the loop waits for one of them.
+                # Keep the lock: however many messages are slow, the loop waits for one of them.
                 for _ in range(ROUNDS):
                     await asyncio.sleep(0)
                 decoded = advance(steps, TURN)
@@ -77,7 +77,7 @@ class Scheduler:
 
 
 def advance(steps: Steps, seconds: float) -> Decoded | None:
-    """Decode for so many seconds of CPU time; returns None if there is more to do."""
+    """Decode for `seconds` of CPU time; return None if there is more to do."""
     end = time.thread_time() + seconds
     try:
         while time.thread_time() < end:

@@ -1,8 +1,8 @@
-"""Recognizes series that come in an order in which they came before.
+"""Recognizes series that come in the same order as before.
 
 A sender sends the series of a target in the same order after every scrape, wherever it cuts them
-into requests. To compare a message with those that came last time takes a fraction of the time that
-it takes to look each series up.
+into requests. Comparing a message with the series that came last time takes a fraction of the time
+of looking each series up.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from receiver.rows.blocks import Block
 from receiver.rows.model import Series
 
 MOST_LABELS: Final = 64
-"""A series with more is not looked for."""
+"""Maximum number of labels by which a series is located."""
 MIN_SIZE: Final = 4096
-"""Bytes of a message below which it takes less to look each series up."""
+"""Message size in bytes below which looking each series up is cheaper."""
 MAX_STRIP_SIZE: Final = 4 * MIB
-"""Memory that a strip may take, in bytes."""
+"""Maximum memory of a strip, in bytes."""
 PLACE_SIZE: Final = 120
-"""Bytes of memory that a place takes, beside its labels."""
+"""Memory per remembered place in bytes, without the labels of its key."""
 DISTANCE: Final = 8
-"""Series from one whose place is kept to the next: requests begin with any of them."""
+"""Interval in series between remembered places: a request may begin with any series."""
 TRIES: Final = 24
-"""Comparisons of a message until it is given up, so that few series with another size are passed
-over: each takes three, and more time than to look some series up."""
+"""Comparisons after which a message is given up, so that few series with another size are skipped:
+each takes three comparisons, and more time than looking some series up."""
 TRY_SHARE: Final = 16
-"""One comparison more for so many series."""
+"""Number of series for which one more comparison is allowed."""
 STRANGE: Final = 3
-"""One series in so many may be looked up; if there are more, their order is learned."""
+"""If more than one series in this many has to be looked up, their order is learned."""
 MAX_PAUSE: Final = 255
-"""Messages of which the order is not learned, for it is another one each time."""
+"""Maximum number of messages whose order is not learned because it keeps changing."""
 
 
 class Rest(NamedTuple):
-    """What is left of a message when the series are taken out that came in a known order."""
+    """The rest of a message, without the series that came in a known order."""
 
     message: bytes
-    """All that is left, as a message."""
+    """The rest of the series, as a message."""
     samples: list[Block]
     """Samples of the kept series that were taken out."""
     taken: int
-    """How many series were taken out."""
+    """Number of series taken out."""
     gaps: list[int]
-    """Places in the whole message of the first series that are left."""
+    """Indexes in the whole message of the series that were skipped; the rest begins with them."""
     next: int
-    """Place of the series that comes after these. All that are left from there on are in a row."""
+    """Index in the whole message of the next series; all series from there on are in the rest."""
     tail: int
-    """Where these begin in what is left."""
+    """Offset of that series in `message`."""
     varies: bool = False
-    """Whether it varies from a known order so much that it was left whole."""
+    """Whether the message deviates so much from a known order that no series was taken out."""
 
     def place(self, number: int) -> int:
-        """Return the place in the whole message of one of the series that are left."""
+        """Return the index in the whole message of a series of the rest."""
         further = number - len(self.gaps)
         return self.gaps[number] if further < 0 else self.next + further
 
@@ -73,21 +73,21 @@ class Reading:
         self._message = message
         self._texts: dict[bool, Text] = {}
         self.strips: set[Strip] = set()
-        """Those that the message was compared with."""
+        """Strips that the message was compared with."""
         self._samples: list[Block] = []
         self._left: list[bytes] = []
         self._gaps: list[int] = []
         self._number = self._tries = 0
         self.at = 0
-        """Where the next series begins."""
+        """Offset of the next series."""
 
     @property
     def varies(self) -> bool:
-        """Whether it was compared too often for what was found."""
+        """Whether the message took too many comparisons for the number of series read."""
         return self._tries > TRIES + self._number // TRY_SHARE
 
     def take(self, strip: Strip, place: int) -> int:
-        """Read the series that are those of a strip from a place on; return how many."""
+        """Read the series that match a strip from an index on; return their number."""
         text = self._texts.get(strip.written_out)
         if text is None:
             text = Text(self._message, written_out=strip.written_out)
@@ -105,7 +105,7 @@ class Reading:
         return count
 
     def pass_over(self) -> None:
-        """Leave a series to be looked up."""
+        """Skip a series, which is left to be looked up."""
         end = end_of_field(self._message, self.at)
         self._left.append(self._message[self.at : end])
         self._gaps.append(self._number)
@@ -113,7 +113,7 @@ class Reading:
         self._number += 1
 
     def rest(self) -> Rest:
-        """Return what is left, and what was read."""
+        """Return the rest of the message, with the samples that were read."""
         left = b"".join(self._left)
         return Rest(
             left + self._message[self.at :],
@@ -129,13 +129,13 @@ class Sequences:
     """The orders in which series came before.
 
     Args:
-        tag: With which a series begins in a message.
-        size: Memory to take, in bytes.
+        tag: The tag of a series in a message.
+        size: Maximum memory, in bytes.
     """
 
     def __init__(self, tag: bytes, size: int) -> None:
         self._tag = tag
-        # Some of their series by their labels.
+        # With the places of some of their series, by labels.
         self._strips: Remembered[Strip] = Remembered(size, PLACE_SIZE)
         self._pause = Pause()
 
@@ -170,15 +170,15 @@ class Sequences:
         return rest
 
     def _give_up(self, strips: Collection[Strip]) -> None:
-        """Forget strips from which a message varies."""
+        """Forget strips from which a message deviates."""
         for strip in strips:
             self._strips.forget(strip)
         if all(strip.written_out for strip in strips):
-            # It is not only that values become zero: the sender may have no order at all.
+            # Values that become zero are not the only cause: the sender may have no order at all.
             self._pause.lengthen(MAX_PAUSE)
 
     def _locate(self, message: bytes, at: int) -> tuple[Strip | None, int]:
-        """Return in which strip the series that begins here came before, and at what place."""
+        """Return the strip in which the series at an offset came before, and its index there."""
         try:
             for ahead in range(DISTANCE):
                 if not message.startswith(self._tag, at):
@@ -190,7 +190,7 @@ class Sequences:
                     return strip, place - ahead
                 at = end_of_field(message, at)
         except (IndexError, DecodeError):
-            pass  # protobuf's parser says what is wrong
+            pass  # protobuf's parser reports what is wrong
         return None, 0
 
     def learn(
@@ -200,13 +200,13 @@ class Sequences:
         sizes: Sequence[int],
         found: Sequence[Series | Filtered | None],
     ) -> None:
-        """Remember the order of the series that were left, if they were many and all are known.
+        """Remember the order of the series of the rest, if they are many and all known.
 
         Args:
-            rest: What was left of a message.
-            encoded: The series in it.
-            sizes: Bytes of each up to the end of its only sample.
-            found: What is known of each.
+            rest: The rest of a message.
+            encoded: The series of the rest.
+            sizes: Size of each series in bytes, up to the end of its only sample.
+            found: Each known series; None for one that is not known.
         """
         message, first = rest.message[rest.tail :], len(rest.gaps)
         encoded, found = encoded[first:], found[first:]
@@ -224,15 +224,15 @@ class Sequences:
         self._strips.add(strip, places, MAX_STRIP_SIZE)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all orders."""
         self._strips.clear()
 
 
 def end_of_labels(data: bytes, start: int) -> int:
-    """Find the end of the labels that begin here, or of as many as are looked at.
+    """Find the end of the labels that begin at an offset, of at most `MOST_LABELS` of them.
 
     Raises:
-        IndexError: the data breaks off.
+        IndexError: the data is truncated.
     """
     for _ in range(MOST_LABELS):
         if data[start] != LABELS_TAG:

@@ -1,4 +1,4 @@
-"""Series the receiver has seen, by their labels as they are on the wire."""
+"""Caches the series that the receiver has seen, by their labels on the wire."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from receiver.rows.tables import Catalogue, Column, Table
 NAME: Final = "__name__"
 
 Key: TypeAlias = bytes
-"""Labels on the wire: their bytes (1.0), or the symbols they refer to, joined (2.0)."""
+"""Cache key: the encoded labels and the sample's head (1.0), or the joined symbols (2.0)."""
 
 SEPARATOR: Final = "\udcff"
-"""Stands for the byte 0xFF, which no text has in UTF-8 and no label of 1.0 begins with."""
+"""Encoded as the byte 0xFF, which no UTF-8 text contains and no label of 1.0 begins with."""
 
 Filtered: TypeAlias = Literal[False]
 FILTERED: Final = False
@@ -27,16 +27,16 @@ FILTERED: Final = False
 MAX_SHOWN: Final = 64
 MAX_PAIRS: Final = 4096
 MAX_PAIR_SIZE: Final = 256
-"""Characters of a label that is shared among sources."""
+"""Maximum length in characters of a label that is shared among sources."""
 
-# Bytes of memory, beside that of strings.
+# Memory in bytes, without that of strings.
 ENTRY_SIZE: Final = 120
 SERIES_SIZE: Final = 96
 SOURCE_SIZE: Final = 400
 SLOT_SIZE: Final = 8
 PAIR_SIZE: Final = 80
 LABEL_SIZE: Final = 208
-"""A pair and two short strings."""
+"""Memory of a pair and two short strings, in bytes."""
 
 
 class SeriesCache:
@@ -47,15 +47,15 @@ class SeriesCache:
 
     Args:
         catalogue: The tables, which say which series are kept.
-        size: Memory for all that is remembered of series, in bytes. The cache itself takes half
+        size: Memory for everything remembered about series, in bytes. The cache itself takes half
             of it; the decoders that use it share the other half.
-        limits: What a label set must keep to.
+        limits: The limits of a label set.
     """
 
     def __init__(self, catalogue: Catalogue, size: int, limits: Limits = DEFAULTS) -> None:
         self._by_metric = catalogue.by_metric
         self.keeps: Callable[[str], bool] = catalogue.by_metric.__contains__
-        """Says whether a metric of this name is kept."""
+        """Returns whether a metric of this name is kept."""
         self.shares_metrics = catalogue.shares_metrics
         """Whether a series may be kept in several tables."""
         self._limits = limits
@@ -63,24 +63,24 @@ class SeriesCache:
         self._taken = 0
         self._young: dict[Key, Series | Filtered] = {}
         self._old: dict[Key, Series | Filtered] = {}
-        # Sources of the young ones; many series may have the same.
+        # Sources of the young generation; many series may share one.
         self._held: set[Source] = set()
-        # All series of a row must get one Source object for as long as one is in use.
+        # All series of a row must share one Source object for as long as it is in use.
         self._sources: dict[Table, WeakValueDictionary[Labels, Source]] = {
             table: WeakValueDictionary() for table in catalogue.tables
         }
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
         self.size = size
         self.generation = 0
-        """Grows when series are forgotten. What holds a series for longer keeps it in memory."""
+        """Grows when series are forgotten. A decoder that still holds them keeps them in memory."""
         self.made = 0
-        """Bytes of all sources ever made: their memory, and their labels written out."""
+        """Total size of all sources ever made, in bytes: their memory and their encoded labels."""
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
     def recall(self) -> Callable[[Key], Series | Filtered | None]:
-        """Return a faster `find` that knows only the series of this generation."""
+        """Return a faster `find` that knows only the series of the young generation."""
         return self._young.get
 
     def find(self, key: Key) -> Series | Filtered | None:
@@ -98,7 +98,7 @@ class SeriesCache:
         Raises:
             InvalidSeriesError: its labels break the specification or a limit.
         """
-        # The key holds all names and values, so a short one needs no count.
+        # The key holds all names and values, so a short key needs no check.
         if len(key) > self._limits.max_label_set_size:
             check_size([text for label in labels for text in label], self._limits)
         by_name = check_labels(labels)
@@ -118,7 +118,7 @@ class SeriesCache:
         return found[0]._replace(others=tuple(found[1:])) if found else FILTERED
 
     def remember(self, key: Key, known: Series | Filtered) -> None:
-        """Remember a series by its labels; it may be known by others, too."""
+        """Remember a series under a key; it may have other keys, too."""
         sources = () if known is FILTERED else [one.source for one in (known, *known.others)]
         own = ENTRY_SIZE + getsizeof(key) + SERIES_SIZE * len(sources)
         taken = own + (self._size_of_new(sources, key) if sources else 0)
@@ -135,7 +135,7 @@ class SeriesCache:
         self._taken += taken
 
     def _size_of_new(self, sources: Iterable[Source], key: Key) -> int:
-        """Return the memory that sources take which no series of this generation has."""
+        """Return the memory of the sources that no series of the young generation has."""
         sizes = [size_of(source) for source in sources if source not in self._held]
         return sum(sizes) + (text_size(key) if sizes else 0)
 
@@ -146,14 +146,14 @@ class SeriesCache:
         source = self._sources[table].get(labels)
         if source is None:
             self.made += SOURCE_SIZE + SLOT_SIZE * (len(labels) + len(table.labels)) + len(key)
-            # Most labels are those of many sources.
+            # Most labels are shared by many sources.
             find = self._pairs.get
             source = Source(table, tuple([find(pair) or self._share(pair) for pair in labels]))
             self._sources[table][source.labels] = source
         return source
 
     def _share(self, pair: tuple[str, str]) -> tuple[str, str]:
-        """Keep a label for other sources, if it is not long."""
+        """Keep a label to be shared with other sources, unless it is long."""
         self.made += PAIR_SIZE + getsizeof(pair[0]) + getsizeof(pair[1])
         if len(pair[0]) + len(pair[1]) <= MAX_PAIR_SIZE:
             if len(self._pairs) >= MAX_PAIRS:
@@ -163,32 +163,32 @@ class SeriesCache:
 
 
 def join(texts: Iterable[str]) -> Key:
-    """Make a key of label names and values in turn."""
+    """Make a key of alternating label names and values."""
     return SEPARATOR.join(["", *texts]).encode("utf-8", "surrogateescape")
 
 
 def text_size(key: Key) -> int:
-    """Memory that the characters of a key take in strings, in bytes: at most four each."""
+    """Return the memory of a key's characters in strings, in bytes: at most four each."""
     return len(key) * (1 if key.translate(None, b"\xff").isascii() else 4)
 
 
 def size_of(source: Source) -> int:
-    """Return the memory that a source takes beside the characters of its labels, in bytes."""
+    """Return the memory of a source without the characters of its labels, in bytes."""
     return SOURCE_SIZE + LABEL_SIZE * len(source.labels) + SLOT_SIZE * len(source.label_values)
 
 
 def shorten(text: str) -> str:
-    """Return a label's name or value as an error shows it."""
+    """Shorten a label name or value for an error message."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def check_size(texts: Sequence[str], limits: Limits) -> None:
-    """Check how many bytes label names and values, in turn, have in UTF-8.
+    """Check the total size of alternating label names and values in UTF-8.
 
     Raises:
-        InvalidSeriesError: more than the limit.
+        InvalidSeriesError: it is above the limit.
     """
-    # Characters first: symbols that are referred to again and again would take long to encode.
+    # Characters first: symbols that are referred to many times would take long to encode.
     size = sum(map(len, texts))
     if size <= limits.max_label_set_size:
         size = sum(len(text.encode()) for text in texts)
@@ -199,13 +199,13 @@ def check_size(texts: Sequence[str], limits: Limits) -> None:
 
 
 def check_labels(labels: Collection[tuple[str, str]]) -> dict[str, str]:
-    """Check what both specifications demand of a label set (sections "Labels", "Series Labels").
+    """Check a label set as both specifications demand (sections "Labels", "Series Labels").
 
     The order of labels does not matter here, so it is not checked. A label with an empty value is
     the same as no label (Prometheus data model), so it is left out.
 
     Raises:
-        InvalidSeriesError: no metric name, an empty or a repeated label name.
+        InvalidSeriesError: the metric name is missing, or a label name is empty or repeated.
     """
     by_name = dict(labels)
     if len(by_name) < len(labels) or "" in by_name:
@@ -218,10 +218,10 @@ def check_labels(labels: Collection[tuple[str, str]]) -> dict[str, str]:
 
 
 def check_names(labels: Iterable[tuple[str, str]]) -> None:
-    """Check that each label has a name of its own.
+    """Check that each label has a name, and no two have the same.
 
     Raises:
-        InvalidSeriesError: an empty or a repeated label name.
+        InvalidSeriesError: a label name is empty or repeated.
     """
     names: set[str] = set()
     for name, value in labels:

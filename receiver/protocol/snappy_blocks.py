@@ -1,7 +1,7 @@
-"""Compresses a message while it is written, though the lengths of its parts are known later.
+"""Compresses a message while it is written, before the lengths of its parts are known.
 
-A snappy block is the length of what it holds and then elements, each of which is a text or repeats
-a text before it. So the elements of blocks that were compressed one by one are those of one block.
+A snappy block is the length of its content followed by elements, each of which is a literal or
+copies earlier bytes. So the elements of separately compressed blocks, concatenated, form one block.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from receiver.protocol.compression import read_size
 from receiver.protocol.read_samples import varint
 
 AT_ONCE: Final = 256 * 1024
-"""Bytes that are compressed together; snappy itself looks no further back than 64 KiB."""
+"""Bytes to compress together; snappy itself looks no further back than 64 KiB."""
 MAX_LENGTH: Final = 2**32 - 1
-"""Bytes that a block can hold."""
+"""Maximum number of bytes that a block can hold."""
 
 
 class Part:
-    """A part of the message: what is compressed of it, and what is not yet."""
+    """A part of the message: its compressed bytes, and those not compressed yet."""
 
     def __init__(self) -> None:
         self.length = 0
         self.blocks: list[bytes] = []
-        """Elements of snappy."""
+        """Snappy elements."""
         self.rest = bytearray()
 
 
 class SnappyBlock:
-    """A block in the making, of parts within parts.
+    """A block that is being written, as nested parts.
 
     Args:
-        max_size: Bytes that it may take in memory.
+        max_size: Maximum size of the block in memory, in bytes.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -59,7 +59,7 @@ class SnappyBlock:
         self._parts.append(Part())
 
     def close(self, tag: bytes) -> None:
-        """End the part that was opened last: it is written behind its tag and its length."""
+        """End the part opened last and append it to the outer part, after its tag and length."""
         part = self._parts.pop()
         self.write(tag + varint(part.length))
         if not part.blocks:

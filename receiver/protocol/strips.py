@@ -1,7 +1,7 @@
-"""Compares a message with series that came one after the other before, all at once, with numpy.
+"""Compares a message with consecutive series of earlier messages, all at once, with numpy.
 
-A series has the same bytes whenever it comes, but for its value and its timestamp. Only where a
-value becomes zero, or is no longer, everything after it moves: senders leave out a zero.
+A series has the same bytes in every message, except for its value and its timestamp. Only where a
+value becomes zero, or is no longer zero, everything after it moves: senders leave out a zero.
 """
 
 from __future__ import annotations
@@ -24,63 +24,63 @@ from receiver.rows.model import Series
 TWO_BYTES: Final = 1 << 14
 
 MARK: Final = bytes(byte | ONE_BYTE for byte in secrets.token_bytes(DOUBLE.size))
-"""Stands for a zero that was left out. No message can hold it but by chance, and none of its bytes
-is the tag of a field."""
+"""Stands for a zero that was left out. It is random, so no message holds it except by chance, and
+none of its bytes is the tag of a field."""
 MARKED: Final = np.frombuffer(MARK, "<u8")[0]
 WRITTEN_OUT: Final = HEAD + MARK + ZERO_HEAD[-1:]
 ADDED: Final = len(WRITTEN_OUT) - len(ZERO_HEAD)
-"""Bytes that a series is longer whose zero is written out."""
+"""Number of bytes that writing out its zero adds to a series."""
 
 SHORTEST: Final = 16
-"""Bytes of a series, at least. What looks like more samples without value than there could be is
-none, and would take much memory."""
+"""Minimum size of a series in bytes. If more offsets look like samples without a value than there
+can be series, none is taken for one: they would take much memory."""
 BLOCK: Final = 16 * 1024
-"""Bytes that are compared at once, at first: there may be a difference soon."""
+"""Bytes to compare at once at first: there may be a difference soon."""
 MAX_BLOCK: Final = 256 * 1024
-"""Bytes that are compared at once after others were the same. More would not stay in a processor's
+"""Maximum number of bytes to compare at once after equal ones. More would not stay in a processor's
 cache."""
 
 
 class Text:
-    """A message to be compared.
+    """A message to be compared with strips.
 
     Args:
-        message: As it was sent.
-        written_out: Whether to write out the zeros, as `MARK`, so that nothing moves where a value
-            becomes zero.
+        message: The message as sent.
+        written_out: Whether to write out the zeros that were left out, as `MARK`, so that nothing
+            moves where a value becomes zero.
     """
 
     def __init__(self, message: bytes, *, written_out: bool) -> None:
         self.zeros = find_zeros(message) if written_out else np.zeros(0, np.int64)
-        """Where samples without a value began that are written out, in the message as sent."""
+        """Offsets of the samples whose zero is written out, in the message as sent."""
         text = write_out(message, self.zeros) if len(self.zeros) else message
         self.data: Bytes = np.frombuffer(text, np.uint8)
-        # At each byte the number that begins there.
+        # The integer that begins at each byte.
         self.pairs: NDArray[np.uint16] = np.ndarray(len(text) - 1, "<u2", text, strides=(1,))
         self.words: NDArray[np.uint64] = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))
         self._moved = self.zeros + ADDED * np.arange(len(self.zeros))
 
     def position(self, sent: int) -> int:
-        """Return where a position of the message as it was sent is here."""
+        """Convert an offset in the message as sent to an offset in this text."""
         return sent + ADDED * int(self.zeros.searchsorted(sent))
 
     def sent(self, position: int) -> int:
-        """Return where a position was in the message as it was sent."""
+        """Convert an offset in this text to an offset in the message as sent."""
         return position - ADDED * int(self._moved.searchsorted(position))
 
 
 class Strip:
-    """Series that came one after the other, all of them known.
+    """Consecutive series in the order in which they came, all of them known.
 
     Args:
         message: A message of nothing but these series.
         encoded: The series.
-        sizes: Bytes of each up to the end of its sample.
-        found: What is known of each.
+        sizes: Size of each series in bytes, up to the end of its sample.
+        found: Each series as it is known, kept or filtered.
         written_out: Whether to compare messages with their zeros written out.
 
     Raises:
-        ValueError: the message is encoded in another way than senders do it.
+        ValueError: the message is not encoded the way senders do it.
     """
 
     def __init__(
@@ -107,16 +107,16 @@ class Strip:
         ends += np.cumsum(added)
         self.written_out = written_out
         self.starts = np.append(starts, len(text.data)).astype(np.int32)
-        """Where each begins, and the end."""
+        """Offset of each series, and of the end."""
         stamps = ends - TIMESTAMP_SIZE
         values = stamps - DOUBLE.size
         self.values = values.astype(np.int32)
-        """Where the value of each begins, if it is not left out."""
+        """Offset of the value of each series, if it is not left out."""
         self.mask = np.full(len(text.data), 0xFF, np.uint8)
-        """Bits that are the same whenever a series comes."""
+        """Bits that are the same in every message."""
         there = values if written_out else values[~zero]
         self.mask[spread(there, np.full_like(there, DOUBLE.size))] = 0
-        # The bits that say how long the timestamp is stay.
+        # The continuation bits stay: they give the length of the timestamp.
         self.mask[spread(stamps + 1, np.full_like(stamps, TIMESTAMP_SIZE - 1))] = ONE_BYTE
         if written_out:
             self.mask[starts + 1] = 0
@@ -124,13 +124,13 @@ class Strip:
         self.data: Bytes = text.data & self.mask
         full, firsts = lengths + added, text.data[starts + 2].astype(np.int64)
         self.sizes = encode_sizes(full, widths, firsts)
-        """The two bytes after the tag of each, where its value is there or written out."""
+        """The two bytes after the tag of each series if its value is there or written out."""
         self.zero_sizes = encode_sizes(full - ADDED, widths, firsts)
-        """The same where the value was left out."""
+        """The two bytes after the tag of each series if its value was left out."""
         self.kept = np.flatnonzero(np.fromiter(map(bool, found), np.bool_, len(found)))
-        """Places of the series that are kept."""
+        """Indexes of the kept series."""
         self.zero = zero[self.kept]
-        """Whether the value of each of them was left out."""
+        """Whether the value of each kept series was left out."""
         self.series = KeptSeries([series for series in found if series])
 
     def __len__(self) -> int:
@@ -143,19 +143,19 @@ class Strip:
         return sum(one.nbytes for one in arrays) + 9 * len(self.kept) + self.series.size
 
     def match(self, text: Text, start: int, place: int) -> int:
-        """Return how many series of a message are those from a place on.
+        """Return how many series of a message match this strip from an index on.
 
         Args:
-            text: The message, written out as this strip is.
-            start: Where the first of them begins there.
-            place: Which series that would be.
+            text: The message, with its zeros written out if those of this strip are.
+            start: Offset of the first series in the text.
+            place: Index of the first series in this strip.
         """
         at = int(self.starts[place])
         same = self._compare(text.data, start, at)
         end = int(self.starts.searchsorted(at + same, "right")) - 1
         if not self.written_out:
             return end - place
-        # The sizes of series were left out of the comparison.
+        # The comparison ignored the sizes of the series.
         moved = start - at
         zero = text.words[self.values[place:end] + moved] == MARKED
         expected = np.where(zero, self.zero_sizes[place:end], self.sizes[place:end])
@@ -163,7 +163,7 @@ class Strip:
         return end - place if right.all() else int(right.argmin())
 
     def _compare(self, data: Bytes, start: int, at: int) -> int:
-        """Return how many bytes of a message are the same as those from a position on."""
+        """Return how many bytes of a message equal those of this strip from an offset on."""
         size = min(len(data) - start, len(self.data) - at)
         end, block = 0, BLOCK
         while end < size:
@@ -176,13 +176,13 @@ class Strip:
         return size
 
     def samples(self, text: Text, start: int, place: int, end: int) -> Block | None:
-        """Read the samples of those series between two places that are kept, if there are any.
+        """Read the samples of the kept series between two indexes; None if there are none.
 
         Args:
-            text: A message that has these series, written out as this strip is.
-            start: Where the first of them begins there.
-            place: Which series that is.
-            end: Which series is the first that is not to be read.
+            text: A message of these series, with its zeros written out if those of this strip are.
+            start: Offset of the first series in the text.
+            place: Index of the first series in this strip.
+            end: Index after the last series to read.
         """
         first, last = self.kept.searchsorted((place, end)).tolist()
         if first == last:
@@ -195,16 +195,16 @@ class Strip:
 
 
 def find_zeros(message: bytes) -> Integers:
-    """Return where samples without a value begin, and what looks like one."""
+    """Return the offsets of samples without a value, and of bytes that look like one."""
     data = np.frombuffer(message, np.uint8)
-    # The last byte is the tag of a timestamp, which is rarer than that of a label's value.
+    # Search for the last byte: a timestamp's tag is rarer than the tag of a label's value.
     places = np.flatnonzero(data[2:] == ZERO_HEAD[2])
     zeros: Integers = places[(data[places] == ZERO_HEAD[0]) & (data[places + 1] == ZERO_HEAD[1])]
     return zeros if len(zeros) * SHORTEST <= len(message) else zeros[:0]
 
 
 def write_out(message: bytes, zeros: Integers) -> bytes:
-    """Return a message with the zeros that begin at these places written out."""
+    """Return a message with the zeros of the samples at these offsets written out."""
     starts = [0, *(zeros + len(ZERO_HEAD)).tolist()]
     between = zip(starts, [*zeros.tolist(), len(message)], strict=True)
     view = memoryview(message)  # nothing is copied before all is joined
@@ -212,12 +212,12 @@ def write_out(message: bytes, zeros: Integers) -> bytes:
 
 
 def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> NDArray[np.int32]:
-    """Return the two bytes after the tag of series, as a number; -1 for one of another width.
+    """Return the two bytes after each series' tag, as an integer; -1 if the width does not fit.
 
     Args:
-        lengths: Bytes of each series.
+        lengths: Size of each series, in bytes.
         widths: Bytes that its tag and its size take.
-        firsts: Its first byte, the second of the two if the size takes one.
+        firsts: First byte of its content: the second of the two bytes if the size takes one.
     """
     one = np.where(lengths < ONE_BYTE, lengths | firsts << 8, -1)
     two = np.where(lengths >= ONE_BYTE, lengths & 0x7F | ONE_BYTE | lengths >> 7 << 8, -1)
@@ -225,12 +225,12 @@ def encode_sizes(lengths: Integers, widths: Integers, firsts: Integers) -> NDArr
 
 
 def read_timestamps(words: NDArray[np.uint64]) -> Integers:
-    """Read the timestamps of which the varints are in the last six bytes of these words.
+    """Decode the timestamps whose varints are the last six bytes of these words.
 
     Returns:
         Milliseconds since the Unix epoch.
     """
-    # Of each byte seven bits count, the first byte's least. They are joined in pairs, then all.
+    # Each byte has seven bits, the least significant first. They are joined in pairs, then all.
     varints = words.astype(np.int64) >> 16
     pairs = varints & 0x7F_007F_007F | (varints & 0x7F00_7F00_7F00) >> 1
     return pairs & 0x3FFF | pairs >> 2 & 0x3FFF << 14 | pairs >> 4 & 0x3FFF << 28

@@ -1,4 +1,4 @@
-"""The symbols of a 2.0 request, and what is known of series that refer to them."""
+"""The symbols of a 2.0 request, and what is known about the series that refer to them."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ SYMBOL: Final = 4
 SERIES: Final = 5
 SERIES_TAG: Final = b"\x2a"
 SYMBOL_SIZE: Final = 64
-"""Bytes of memory that a symbol takes, beside its text."""
+"""Memory per symbol in bytes, without its text."""
 MAX_SEQUENCES_SIZE: Final = MIB
-"""Bytes of memory for the orders in which series came."""
+"""Maximum memory in bytes for the orders in which series came."""
 MAX_KNOWN: Final = 20_000
 MAX_REMEMBERED: Final = 256
-"""Bytes of the label references or the metadata of one series."""
+"""Maximum size in bytes of label references or metadata that are remembered."""
 
 
 class Ahead(NamedTuple):
-    """What is found of a message without splitting it."""
+    """The part of a message that was read without splitting it."""
 
     symbols: list[str]
-    """Its symbols, if nothing is left."""
+    """The symbols of the message, if `left` is empty."""
     taken: int
-    """How many series, the first ones, came in a known order."""
+    """Number of series, from the first on, that came in a known order."""
     samples: list[Block]
-    """Samples of those that are kept."""
+    """Samples of the kept ones among these."""
     left: bytes
     """The rest as a message, with all symbols."""
 
 
 class SymbolTable:
-    """The symbols of a request, and what is known of series that refer to them.
+    """The symbols of a request, and what is known about the series that refer to them.
 
     Args:
-        symbols: All of them.
-        encoded: The same on the wire, if they may be remembered.
+        symbols: All symbols of the request.
+        encoded: The encoded symbols, if they may be remembered.
     """
 
     def __init__(self, symbols: Sequence[str], encoded: bytes = b"") -> None:
         self.symbols = symbols
         self.returned = False
-        """Whether it came again: only then it pays to learn what its references mean."""
+        """Whether the table was seen more than once; learning its references pays off only then."""
         self._sequences: Sequences | None = None
         self._series: dict[bytes, Series | Filtered] = {}
-        """By their label references and the bytes that begin a sample."""
+        """Series by their label references and the first bytes of the sample."""
         self._metadata: set[bytes] = set()
-        """Encoded metadata whose references are right."""
+        """Encoded metadata whose references are valid."""
         # A character takes up to four times the memory that it takes on the wire.
         text = len(encoded) * (2 if encoded.isascii() else 5)
         self._own_size = text + SYMBOL_SIZE * len(symbols)
@@ -71,7 +71,7 @@ class SymbolTable:
 
     @cached_property
     def longest(self) -> int:
-        """Characters of the longest symbol."""
+        """Length of the longest symbol, in characters."""
         return max(map(len, self.symbols), default=0)
 
     @property
@@ -84,14 +84,14 @@ class SymbolTable:
     def sequences(self) -> Sequences:
         """The orders in which series came with these symbols."""
         if self._sequences is None:
-            # numpy takes 0.1 s to load: not before there is something to read.
+            # numpy takes 0.1 s to load, so it is not loaded before there is something to read.
             from receiver.protocol.sequences import Sequences  # noqa: PLC0415
 
             self._sequences = Sequences(SERIES_TAG, MAX_SEQUENCES_SIZE)
         return self._sequences
 
     def recall(self) -> Callable[[bytes], Series | Filtered | None]:
-        """Return what finds a series."""
+        """Return the lookup function."""
         return self._series.get
 
     def find(self, key: bytes) -> Series | Filtered | None:
@@ -99,7 +99,7 @@ class SymbolTable:
         return self._series.get(key)
 
     def learn(self, series: TimeSeries, known: Series | Filtered) -> None:
-        """Remember a series whose references are all right."""
+        """Remember a series whose references are all valid."""
         if len(self._series) >= MAX_KNOWN or len(self._metadata) >= MAX_KNOWN:
             # Many series may share few symbols, over many requests.
             self._series.clear()
@@ -121,9 +121,9 @@ class SymbolTable:
         return list(map(self._strip, encoded)) if self._metadata else encoded
 
     def _strip(self, data: bytes) -> bytes:
-        # The label references and the sample after them have sizes of one byte. Elsewhere this
-        # cuts wrongly, which does no harm: what is cut off is metadata whose references are right,
-        # and if what is left is a known series with its sample, both together are what they mean.
+        # Usually the label references and the sample after them have one-byte sizes. If not, this
+        # cut is wrong, but does no harm: the bytes cut off are metadata with valid references, and
+        # if the rest is a known series with its sample, both together are exactly that series.
         try:
             sample = data[1] + 2
             end = sample + 2 + data[sample + 1]
@@ -138,7 +138,7 @@ def collect_symbols(
     """Read the symbols of a large message, in steps; return them and the parts that hold series.
 
     Raises:
-        DecodeError: the bytes are no such message.
+        DecodeError: the bytes are not such a message.
         TooLargeError: it exceeds a limit.
     """
     symbols: list[str] = []
@@ -165,9 +165,9 @@ def collect_symbols(
 
 
 def read_long_symbol(message: bytes, part: Part, tally: Tally) -> Generator[None, None, str]:
-    """Check a symbol that is larger than a part, in steps; return no more than its beginning.
+    """Check a symbol that is larger than a part, in steps; return only its beginning.
 
-    That is too long for any label: a series that refers to it is above the limit.
+    Even the beginning is too long for any label: a series that refers to it is above the limit.
 
     Raises:
         DecodeError: it is not UTF-8.
@@ -188,10 +188,10 @@ def read_long_symbol(message: bytes, part: Part, tally: Tally) -> Generator[None
 
 
 def resolve(refs: Sequence[int], symbols: Sequence[str]) -> tuple[str, ...]:
-    """Return label names and values in turn.
+    """Resolve references to alternating label names and values.
 
     Raises:
-        InvalidSeriesError: a name without a value, or a reference to no symbol.
+        InvalidSeriesError: a name has no value, or a reference points to no symbol.
     """
     if len(refs) % 2:
         raise InvalidSeriesError(f"{len(refs)} label references: the last name has no value")

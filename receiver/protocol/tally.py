@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 FAULTS_NAMED: Final = 3
 MAX_DESCRIPTION: Final = 200
 SAMPLE_SIZE: Final = 128
-"""Bytes of memory that a kept sample takes."""
+"""Memory per kept sample, in bytes."""
 
 
 class Decoded(NamedTuple):
-    """What decoding a message has brought."""
+    """A decoded message."""
 
     request: WriteRequest
     size: int
@@ -27,17 +27,17 @@ class Decoded(NamedTuple):
 
 
 Steps: TypeAlias = Generator[None, None, Decoded]
-"""Decodes a message in steps of some milliseconds, between which other work may be done."""
+"""Decodes a message in steps of some milliseconds, between which other work may run."""
 
 
 class Tally:
-    """Counts the elements of valid series and names the faults of the others.
+    """Counts the elements of valid series and describes the faults of the others.
 
     Every method that counts raises TooLargeError as soon as the request exceeds a limit.
 
     Args:
-        limits: Those of a request.
-        cache: Where series are remembered.
+        limits: The limits of a request.
+        cache: The known series.
     """
 
     def __init__(self, limits: Limits, cache: SeriesCache) -> None:
@@ -50,19 +50,19 @@ class Tally:
         self._faults: list[str] = []
         self._entries = 0
         self.size = 0
-        """Memory that is taken for the request, in bytes."""
+        """Memory taken for the request, in bytes."""
         self.total = 0
-        """Series of the request so far."""
+        """Number of series of the request so far."""
         self.holds_anything = False
-        """Whether there is any field that belongs to the message."""
+        """Whether the request has any field that the message declares."""
 
     def enter(self, series: int, *, others: int = 0, known: bool = True) -> None:
-        """Count series that come next, before they are read.
+        """Count the next series before they are read.
 
         Args:
-            series: How many there are.
-            others: How many other entries there are among them.
-            known: Whether the message is declared to have any of these.
+            series: Number of series.
+            others: Number of other entries among them.
+            known: Whether the message declares any of these fields.
         """
         self.total += series
         self._entries += series + others
@@ -70,12 +70,12 @@ class Tally:
         self.limits.check("max_request_series", self._entries)
 
     def spend(self, size: int) -> None:
-        """Count memory, in bytes."""
+        """Count memory taken, in bytes."""
         self.check_size(size)
         self.size += size
 
     def check_size(self, more: int) -> None:
-        """Check that so many more bytes of memory may be taken."""
+        """Check that the request may take `more` further bytes of memory."""
         self.limits.check("max_decoded_size", self.size + more)
 
     def count(self, samples: int, histograms: int = 0, exemplars: int = 0) -> None:
@@ -87,17 +87,17 @@ class Tally:
             self.check_samples()
 
     def weigh(self, more: int) -> None:
-        """Count what is no sample of its own, but takes as long."""
+        """Count elements that are not samples, but take as long to read."""
         self._weight += more
         self.check_samples()
 
     def check_samples(self, more: int = 0) -> None:
-        """Check that so many more elements may be there."""
+        """Check that the request may have `more` further elements."""
         found = self._received + self._histograms + self._exemplars + self._weight + more
         self.limits.check("max_request_samples", found)
 
     def add(self, key: Key, labels: Collection[tuple[str, str]]) -> Series | Filtered:
-        """Add a series to those remembered; a source that is made for it counts as memory.
+        """Add a series to the cache; count the memory of sources that are made for it.
 
         Raises:
             InvalidSeriesError: it breaks the specification or a limit.
@@ -109,33 +109,33 @@ class Tally:
         return known
 
     def keep(self, samples: list[Sample]) -> None:
-        """Take the samples of kept series; they are counted already."""
+        """Take samples of kept series, which have been counted already."""
         self._kept += len(samples)
         if self.cache.shares_metrics:
-            # Before they are made: a metric may feed many tables.
+            # Before the samples are made: a metric may feed many tables.
             self.spend(SAMPLE_SIZE * sum(len(series.others) for series, _, _ in samples))
         self.spend(SAMPLE_SIZE * len(samples))
         some = for_each_table(samples) if self.cache.shares_metrics else samples
         self._samples.plain.extend(some)
 
     def keep_block(self, block: Block) -> None:
-        """Take samples of kept series that are in arrays; they are counted already."""
+        """Take samples of kept series in arrays, which have been counted already."""
         if self.cache.shares_metrics:
             self.keep(list(block))
             return
         self._kept += len(block)
-        # What it takes where its samples must be looked at one by one.
+        # The memory that it takes if its samples must be handled one by one.
         self.spend(SAMPLE_SIZE * len(block))
         self._samples.blocks.append(block)
 
     def fault(self, place: int, labels: Iterable[tuple[str, str]], error: Exception) -> None:
-        """Count an invalid series; the first few are named."""
+        """Count an invalid series; describe the first few."""
         self._invalid += 1
         if len(self._faults) < FAULTS_NAMED:
             self._faults.append(f"series {place} {describe(labels)}: {error}")
 
     def decoded(self) -> Decoded:
-        """Say what the request holds, once all of it is read."""
+        """Return the content of the request, once all of it is read."""
         faults = Faults(self._invalid, self.total, self._faults)
         request = WriteRequest(
             self._samples, self._kept, self._received, self._histograms, self._exemplars, faults
@@ -144,7 +144,7 @@ class Tally:
 
 
 def for_each_table(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Yield samples, and those of metrics that several tables have once for each table."""
+    """Yield each sample once for every table that its metric feeds."""
     for sample in samples:
         yield sample
         for series in sample[0].others:
@@ -152,7 +152,7 @@ def for_each_table(samples: Iterable[Sample]) -> Iterator[Sample]:
 
 
 def describe(labels: Iterable[tuple[str, str]]) -> str:
-    """Name a series in an error by its first labels; at no more cost than that takes."""
+    """Describe a series in an error by its first labels, without reading the others."""
     texts: list[str] = []
     for name, value in labels:
         texts.append(f"{shorten(name)}={shorten(value)!r}")
@@ -163,7 +163,7 @@ def describe(labels: Iterable[tuple[str, str]]) -> str:
 
 
 def finish(steps: Steps) -> WriteRequest:
-    """Take all steps at once."""
+    """Run all steps at once; return the request."""
     while True:
         try:
             next(steps)

@@ -1,10 +1,10 @@
 """Decodes `prometheus.WriteRequest`, the message of Remote-Write 1.0.
 
-Series that come in an order in which they came before are compared with that, many at once. Of what
-is left only the outer message is parsed, by protobuf's C code; it hands over each series as bytes.
-Nearly all are known label bytes followed by one sample of a known shape, which costs a look-up. Of
-a new series of that shape only the labels are parsed, and most of these have come up before. Every
-other series is parsed in full and, if it can, becomes known.
+Series that come in the same order as before are compared with that order, many at once. Of the rest
+only the outer message is parsed, by protobuf's C code, which returns each series as bytes. Nearly
+all of these are known label bytes followed by one sample of the usual form, which costs one lookup.
+Of a new series of that form only the labels are parsed, and most labels have been seen before.
+Every other series is parsed in full and, if possible, remembered.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ SERIES: Final = 1
 SERIES_TAG: Final = b"\x0a"
 METADATA: Final = 3
 WHOLE: Final = 4 * MIB
-"""Bytes of a message that is not large: more than senders send by their defaults."""
+"""Size in bytes up to which a message is not large: more than senders send by default."""
 
 
 class Reader:
-    """Reads series that are not known.
+    """Reads unknown series.
 
     Args:
-        tally: That of the request.
+        tally: The tally of the request.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -52,7 +52,7 @@ class Reader:
         """Check the number of labels.
 
         Raises:
-            InvalidSeriesError: more than the limit.
+            InvalidSeriesError: it is above the limit.
         """
         self._tally.limits.check_labels(len(series.labels))
 
@@ -61,7 +61,7 @@ class Reader:
         return ((label.name, label.value) for label in series.labels)
 
     def check(self, series: TimeSeries) -> None:
-        """Check nothing: what stands beside the samples is only counted."""
+        """Check nothing: histograms and exemplars are only counted."""
 
     def identify(self, series: TimeSeries) -> Series | Filtered:
         """Look the labels up, or check and remember them.
@@ -84,8 +84,8 @@ class Decoder:
     """Turns message bytes into samples of the kept series.
 
     Args:
-        series: Where known series are remembered.
-        limits: Those of a request.
+        series: The known series.
+        limits: The limits of a request.
     """
 
     def __init__(self, series: SeriesCache, limits: Limits = DEFAULTS) -> None:
@@ -108,7 +108,7 @@ class Decoder:
         return finish(self.steps(message))
 
     def steps(self, message: bytes) -> Steps:
-        """Decode one message in steps; raises what `decode` does."""
+        """Decode one message in steps; raise the same exceptions as `decode`."""
         if self._generation != self._series.generation:
             self._generation = self._series.generation
             if self._opened is not None:
@@ -140,7 +140,7 @@ class Decoder:
     @property
     def _sequences(self) -> Sequences:
         if self._opened is None:
-            # numpy takes 0.1 s to load: not before there is something to read.
+            # numpy takes 0.1 s to load, so it is not loaded before there is something to read.
             from receiver.protocol.sequences import Sequences  # noqa: PLC0415
 
             self._opened = Sequences(SERIES_TAG, self._most)

@@ -1,12 +1,12 @@
 """Decodes `io.prometheus.write.v2.Request`, the message of Remote-Write 2.0.
 
-As with 1.0, protobuf's C code only splits the request. What the label references of a series mean
-depends on the symbols. A sender whose requests hold the same series sends the same symbols: what is
-known of a series, and the orders in which they came, are kept by symbol table. The series of a
-request with new symbols, as most are of a sender with many series, are checked all at once.
+As with 1.0, protobuf's C code only splits the request. The meaning of a series' label references
+depends on the symbols. A sender whose requests hold the same series sends the same symbols, so the
+known series and the orders in which they came are kept per symbol table. Most requests of a sender
+with many series have new symbols; the series of such a request are checked all at once.
 
-Both generations in the field are read: until 2.0-rc.3 the start timestamp stood in the series,
-since then it stands in the sample; the receiver keeps neither.
+Both generations in use are read: until 2.0-rc.3 the start timestamp was a field of the series,
+since then it is a field of the sample; the receiver keeps neither.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ if TYPE_CHECKING:
     from receiver.protocol.sequences import Rest
 
 FEW: Final = 32
-"""Series below which it takes less to parse each."""
+"""Number of series below which parsing each of them is cheaper."""
 CHECKED_AT_ONCE: Final = 2048
-"""Series that are checked in one step, at up to 20 KiB of memory each."""
+"""Maximum number of series checked in one step, at up to 20 KiB of memory each."""
 SPANS: Final = 16
-"""Spans of a histogram that count as one more element of the request; few have as many."""
+"""Spans of a histogram that count as one more element of the request; few have so many."""
 WHOLE: Final = MIB
-"""Bytes of a message that is not large: more than senders send by their defaults."""
+"""Size in bytes up to which a message is not large: more than senders send by default."""
 MAX_TABLES: Final = 32
 MAX_TABLE_SIZE: Final = 256 * 1024
 
 
 class Reader:
-    """Reads series that are not known.
+    """Reads unknown series.
 
     Args:
         table: The symbols of the request; it remembers series by their references.
-        tally: That of the request.
+        tally: The tally of the request.
     """
 
     def __init__(self, table: SymbolTable, tally: Tally) -> None:
@@ -73,10 +73,10 @@ class Reader:
         self._most_refs = 2 * tally.limits.max_series_labels
 
     def check_count(self, series: TimeSeries) -> None:
-        """Check the number of labels, one without a value among them.
+        """Check the number of labels, including one without a value.
 
         Raises:
-            InvalidSeriesError: more than the limit.
+            InvalidSeriesError: it is above the limit.
         """
         self._limits.check_labels((len(series.labels_refs) + 1) // 2)
 
@@ -88,8 +88,8 @@ class Reader:
         """Check histograms and exemplars (2.0, "Protobuf Message", "Exemplars").
 
         Raises:
-            InvalidSeriesError: samples beside histograms, buckets that do not add up, a reference
-                to no symbol, or too many of them.
+            InvalidSeriesError: there are samples beside histograms, buckets that do not add up, a
+                reference to no symbol, or too many references.
         """
         if series.histograms and series.samples:
             raise InvalidSeriesError("it has both samples and histograms")
@@ -104,8 +104,8 @@ class Reader:
         """Look the labels up, or check and remember them; check the metadata.
 
         Raises:
-            InvalidSeriesError: a reference to no symbol, or labels that break the specification or
-                a limit.
+            InvalidSeriesError: a reference points to no symbol, or the labels break the
+                specification or a limit.
             TooLargeError: the request takes too much memory.
         """
         table, refs = self._table, series.labels_refs
@@ -129,14 +129,14 @@ class Decoder:
     """Turns message bytes into samples of the kept series.
 
     Args:
-        series: Where known series are remembered.
-        limits: Those of a request and of a series.
+        series: The known series.
+        limits: The limits of a request and of a series.
     """
 
     def __init__(self, series: SeriesCache, limits: Limits = DEFAULTS) -> None:
         self._series = series
         self._limits = limits
-        # By the bytes of the symbols; the one used last is last.
+        # By the encoded symbols; the most recently used table is last.
         self._tables: dict[bytes, SymbolTable] = {}
         self._timestamps = Timestamps()
         self._checker: Checker | None = None
@@ -154,7 +154,7 @@ class Decoder:
         return finish(self.steps(message))
 
     def steps(self, message: bytes) -> Steps:
-        """Decode one message in steps; raises what `decode` does."""
+        """Decode one message in steps; raise the same exceptions as `decode`."""
         if self._generation != self._series.generation:
             self._generation = self._series.generation
             self._tables.clear()
@@ -173,7 +173,7 @@ class Decoder:
         return tally.decoded()
 
     def _read(self, message: bytes, tally: Tally) -> Iterator[None]:
-        """Read a message at once."""
+        """Read a message that is not large."""
         for prefix, table in self._tables.items():
             if message.startswith(prefix) and message.startswith(SERIES_TAG, len(prefix)):
                 rest = table.sequences.read(message[len(prefix) :])
@@ -207,14 +207,14 @@ class Decoder:
             self._remember(message, symbols)
 
     def _remember(self, message: bytes, symbols: list[str]) -> None:
-        """Remember the symbols of a request: it may be one that repeats."""
+        """Remember the symbols of a request, which may come again."""
         prefix = RequestFrame(symbols=symbols).SerializeToString()
         if symbols and len(prefix) <= MAX_TABLE_SIZE and message.startswith(prefix):
             self._tables[prefix] = SymbolTable(symbols, prefix)
             self._forget()
 
     def _forget(self) -> None:
-        """Forget the tables used longest ago, as far as they are too many or too large."""
+        """Forget the least recently used tables while there are too many or they are too large."""
         size = sum(table.size for table in self._tables.values())
         while len(self._tables) > MAX_TABLES or size > self._series.size // 16:
             size -= self._tables.pop(next(iter(self._tables))).size
@@ -222,7 +222,7 @@ class Decoder:
     def _read_returned(
         self, table: SymbolTable, rest: Rest, encoded: list[bytes], tally: Tally
     ) -> Iterator[None]:
-        """Read the series of a request whose symbols have come before."""
+        """Read the series of a request whose symbols have been seen before."""
         table.returned = True
         tally.enter(rest.taken + len(encoded))
         tally.count(rest.taken)
@@ -247,12 +247,12 @@ class Decoder:
 
         Args:
             symbols: All symbols of the request.
-            encoded: The series, the last ones of the request.
-            first: How many come before them.
-            tally: That of the request.
+            encoded: The last series of the request, those that were not read ahead.
+            first: Number of series before them.
+            tally: The tally of the request.
 
         Returns:
-            How many of them came in a known order.
+            Number of these series that came in a known order.
         """
         reader = Reader(SymbolTable(symbols), tally)
         if len(encoded) < FEW:
@@ -281,7 +281,7 @@ class Decoder:
         return self._checker
 
     def _read_large(self, message: bytes, tally: Tally) -> Iterator[None]:
-        """Read a message part by part; all symbols first, for they may stand anywhere."""
+        """Read a message part by part; all symbols first, since they may be anywhere in it."""
         before = tally.size
         symbols, parts = yield from collect_symbols(message, tally)
         taken = tally.size - before
@@ -300,10 +300,10 @@ class Decoder:
 
 
 def check_symbols(message: bytes, symbols: list[str], tally: Tally) -> None:
-    """Check that a message can be of this version.
+    """Check that a message may be of this version.
 
     Raises:
-        BadRequestError: it holds no part of one, or its symbols do not start as they must.
+        BadRequestError: it has no field of one, or its symbols do not start with an empty string.
     """
     if message and not tally.holds_anything:
         raise BadRequestError(

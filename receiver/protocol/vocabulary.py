@@ -1,4 +1,4 @@
-"""Numbers the symbols of 2.0 requests, so that a symbol is known again in other requests."""
+"""Numbers the symbols of 2.0 requests, so that a symbol is recognized in other requests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.columns import Integers
 
 Numbers: TypeAlias = NDArray[np.int32]
-"""Numbers of symbols. No symbol has the number 0."""
+"""Symbol numbers. No symbol has the number 0."""
 Codes: TypeAlias = NDArray[np.uint16]
-"""References as they are encoded: one byte, or two of which the first one counts least."""
+"""Encoded references: one byte, or two with the least significant first."""
 
 MAX_CODES: Final = 1 << 14
-"""References of one or two bytes."""
+"""Number of references that take one or two bytes."""
 ABSENT: Final = 0xFFFF
-"""Is no code of a reference."""
+"""Not the code of any reference."""
 
 
 def encode_refs() -> Codes:
@@ -36,7 +36,7 @@ CODES: Final = encode_refs()
 
 
 class Vocabulary:
-    """Gives numbers to symbols that hold over many requests, until all are forgotten."""
+    """Gives symbols numbers that stay the same across requests, until all are forgotten."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -49,12 +49,12 @@ class Vocabulary:
         return np.fromiter(map(self._numbers.get, symbols, repeat(0)), np.int32, len(symbols))
 
     def add(self, symbols: Sequence[str], numbers: Numbers, refs: Integers) -> None:
-        """Give those symbols numbers that have none.
+        """Give numbers to the referenced symbols that have none.
 
         Args:
-            symbols: Those of a request.
-            numbers: Those of the symbols, to which new ones are added.
-            refs: Which of the symbols are to have numbers.
+            symbols: The symbols of a request.
+            numbers: Their numbers, to which new ones are added.
+            refs: References to the symbols that need numbers.
         """
         used = np.zeros(len(symbols), np.bool_)
         used[refs] = True
@@ -65,12 +65,12 @@ class Vocabulary:
                 self.size += ENTRY_SIZE + self._codes.itemsize + getsizeof(text)
 
     def encode(self, numbers: Numbers) -> Codes:
-        """Return how a request refers to each symbol, by the symbols' numbers.
+        """Return a request's encoded reference to each symbol, by symbol number.
 
-        What is returned holds until this is called again.
+        The array is valid until the next call.
 
         Args:
-            numbers: Those of the symbols of the request, 0 for those that have none.
+            numbers: The numbers of the request's symbols, 0 for a symbol without one.
         """
         if len(self._numbers) >= len(self._codes):
             self._codes = np.empty(2 * len(self._numbers), np.uint16)

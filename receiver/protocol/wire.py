@@ -1,8 +1,8 @@
 """Cuts an encoded protobuf message between its fields into parts of bounded size.
 
 Protobuf parses the concatenation of two messages as their union, so the parts can be parsed one
-by one, each at a bounded cost in time and memory. Nothing is judged here: every byte is in one of
-the parts, and where a field is malformed, the parser refuses the part that holds it.
+by one, each at a bounded cost in time and memory. Nothing is validated here: every byte is in one
+of the parts, and the parser rejects a part that holds a malformed field.
 
 https://protobuf.dev/programming-guides/encoding/
 """
@@ -23,39 +23,39 @@ START_GROUP: Final = 3
 END_GROUP: Final = 4
 FIXED32: Final = 5
 ONE_BYTE: Final = 1 << 7
-"""Below it, a varint has one byte."""
+"""Numbers below this take one byte as a varint."""
 MAX_TAG_SIZE: Final = 5
 MAX_VARINT_SIZE: Final = 10
 FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
 
 PART: Final = MIB
-"""Bytes of a part of a large message."""
+"""Maximum size of a part of a large message, in bytes."""
 MAX_FIELDS: Final = 2048
-"""Most fields of such a part. Reading one may take some microseconds and 200 bytes of memory."""
+"""Maximum fields of a part. Reading one may take some microseconds and 200 bytes of memory."""
 MAX_GROUP_SIZE: Final = 64 * 1024
-"""Largest group, a form of message that no remote-write message has."""
+"""Maximum size of a group in bytes; no remote-write message has groups."""
 
 
 class Part(NamedTuple):
     """Where a part of a message begins and ends, and how many fields it has.
 
-    A field that is too large for a part is one of its own.
+    A field that is too large for a part is a part of its own.
     """
 
     start: int
     end: int
     fields: int
     number: int = 0
-    """Number of the field that is too large, else 0."""
+    """Field number if the part is one field that is too large, else 0."""
     content: int = 0
-    """Where the content of that field begins."""
+    """Offset of the content of that field."""
 
 
 def split(message: bytes, whole: int) -> Iterator[Part]:
-    """Yield the parts of a message: only one if it has not more than so many bytes.
+    """Yield the parts of a message: only one if it has at most `whole` bytes.
 
     Raises:
-        DecodeError: a large message breaks off, or is no protobuf message.
+        DecodeError: a large message is truncated, or is not a protobuf message.
     """
     if len(message) <= whole:
         return iter((Part(0, len(message), 0),))
@@ -63,10 +63,10 @@ def split(message: bytes, whole: int) -> Iterator[Part]:
 
 
 def cut(data: bytes, start: int, end: int, size: int) -> Iterator[Part]:
-    """Yield the parts of the message between two positions, each of at most `size` bytes.
+    """Yield the parts of the message between two offsets, each of at most `size` bytes.
 
     Raises:
-        DecodeError: the data breaks off, or is no protobuf message.
+        DecodeError: the data is truncated, or is not a protobuf message.
     """
     while start < end:
         try:
@@ -81,10 +81,10 @@ def cut(data: bytes, start: int, end: int, size: int) -> Iterator[Part]:
 
 
 def find_end(data: bytes, start: int, end: int, size: int) -> tuple[int, int]:
-    """Find the end of a part and count its fields; there is at least one."""
+    """Find the end of a part and count its fields; a part has at least one."""
     position, fields = start, 0
     while position < end and fields < MAX_FIELDS:
-        # Nearly every field has a tag of one byte and a length of one or two: without a call.
+        # Nearly every field has a one-byte tag and a length of one or two bytes: no call for these.
         length, after = data[position + 1], position
         if data[position] & 0x87 != LENGTH_DELIMITED:
             after = end_of_field(data, position)
@@ -106,7 +106,7 @@ def open_field(data: bytes, start: int, end: int) -> Part:
     """Read the number of a length-delimited field and find its content.
 
     Raises:
-        DecodeError: no field has this number.
+        DecodeError: the field has no valid tag.
     """
     tag, position = read_varint(data, start)
     if not 8 <= tag < 1 << 32 or position - start > MAX_TAG_SIZE:
@@ -115,10 +115,10 @@ def open_field(data: bytes, start: int, end: int) -> Part:
 
 
 def end_of_field(data: bytes, position: int) -> int:
-    """Find the end of one field of any kind.
+    """Find the end of one field of any wire type.
 
     Raises:
-        DecodeError: there is no such kind, or a group is too large.
+        DecodeError: the wire type is unknown, or a group is too large.
     """
     start, depth = position, 0
     while True:
@@ -144,7 +144,7 @@ def end_of_field(data: bytes, position: int) -> int:
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """Read a varint; return it and where it ends.
+    """Read a varint; return it and the offset of its end.
 
     Raises:
         DecodeError: it is longer than a varint can be.

@@ -1,9 +1,9 @@
 """Encodes samples as Prometheus' XOR chunks, many chunks at once, with numpy.
 
-A chunk is the number of its samples (16 bits), then bits: of the first sample its timestamp as a
-varint and its value; of the second the time since the first as a varint; of all others how much
-that time differs from the one before, in one of five widths. A value is written as what differs
-from the one before: the bits between its leading and its trailing zeros.
+A chunk is the number of its samples (16 bits), then a bit stream: for the first sample its
+timestamp as a varint and its value; for the second the time since the first as a varint; for all
+others the change of that interval, in one of five widths. A value after the first is written as its
+XOR with the value before: the bits between the leading and the trailing zeros.
 
 https://github.com/prometheus/prometheus/blob/main/tsdb/docs/format/chunks.md
 """
@@ -21,10 +21,10 @@ Flags: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float64]
 
 MAX_SAMPLES: Final = 120
-"""Samples in a chunk, as Prometheus cuts them."""
+"""Maximum number of samples in a chunk, as in Prometheus."""
 MAX_VARINT: Final = 10
 PIECES: Final = 4
-"""Numbers that a sample is written as, at most: two for its time and two for its value."""
+"""Maximum number of integers that encode a sample: two for its time and two for its value."""
 MAX_LEADING: Final = 31
 """Leading zeros are written in 5 bits."""
 NO_WINDOW: Final = 64
@@ -35,7 +35,7 @@ ANY_STEP: Final = (0b1111, 4, 64)
 
 
 class Pieces(NamedTuple):
-    """The numbers that samples are written as: a row for each sample."""
+    """The integers that encode samples, one row per sample."""
 
     numbers: Words
     widths: Integers
@@ -46,10 +46,10 @@ def encode_chunks(times: Integers, values: Floats, starts: Integers) -> list[byt
     """Encode samples as chunks.
 
     Args:
-        times: In milliseconds since the Unix epoch; rising within a chunk.
-        values: As many.
-        starts: The place of the first sample of each chunk, the first being 0; at most 120 samples
-            belong to a chunk.
+        times: In milliseconds since the Unix epoch; ascending within a chunk.
+        values: One for each time.
+        starts: Index of the first sample of each chunk, the first being 0; a chunk has at most 120
+            samples.
     """
     counts = np.diff(starts, append=len(times))
     places = np.arange(len(times)) - np.repeat(starts, counts)
@@ -57,7 +57,7 @@ def encode_chunks(times: Integers, values: Floats, starts: Integers) -> list[byt
         np.zeros((len(times), PIECES), dtype=np.uint64),
         np.zeros((len(times), PIECES), dtype=np.int64),
     )
-    # Backwards, for the numbers of the first samples replace what the others' would be.
+    # Backwards: the first samples overwrite what was written for them as for the others.
     write_values(pieces, values.view(np.uint64), places, starts)
     write_times(pieces, times, places)
     write_first(pieces, times, values.view(np.uint64), starts, counts)
@@ -70,7 +70,7 @@ def join(pieces: Pieces, starts: Integers, counts: Integers) -> list[bytes]:
     totals = np.add.reduceat(pieces.widths.sum(axis=1), starts)
     sizes = (totals + 7) // 8
     begins = sizes.cumsum() - sizes
-    # A chunk begins with a byte.
+    # A chunk begins at a byte boundary.
     moved = np.repeat(8 * begins - (totals.cumsum() - totals), counts)
     offsets = ends - pieces.widths + moved[:, np.newaxis]
     written = pieces.widths > 0
@@ -86,10 +86,10 @@ def join(pieces: Pieces, starts: Integers, counts: Integers) -> list[bytes]:
 def write_first(
     pieces: Pieces, times: Integers, values: Words, starts: Integers, counts: Integers
 ) -> None:
-    """Write the first samples of chunks, each behind the number of samples."""
+    """Write the first sample of each chunk, after the number of samples."""
     pieces.numbers[starts, 0] = counts.astype(np.uint64)
     pieces.widths[starts, 0] = 16
-    # Signed numbers alternate: 0, -1, 1, -2.
+    # Signed numbers are zigzag encoded: 0, -1, 1, -2.
     first = times[starts]
     write_varints(pieces, starts, ((first << 1) ^ (first >> 63)).view(np.uint64), 1)
     pieces.numbers[starts, 3] = values[starts]
@@ -97,7 +97,7 @@ def write_first(
 
 
 def write_times(pieces: Pieces, times: Integers, places: Integers) -> None:
-    """Write the times of all samples but the first of a chunk."""
+    """Write the times of all samples but the first of each chunk."""
     deltas = np.diff(times, prepend=0)
     seconds = np.flatnonzero(places == 1)
     write_varints(pieces, seconds, deltas[seconds].view(np.uint64), 0)
@@ -115,7 +115,7 @@ def write_times(pieces: Pieces, times: Integers, places: Integers) -> None:
 
 
 def choose_steps(changes: Integers) -> tuple[Words, Integers, Integers]:
-    """Return the prefix, its width and the width of the number for changes of an interval."""
+    """Return the prefix of each change of an interval, its width and the width of the number."""
     bounds = [1 << (extent - 1) for _, _, extent in STEPS]
     conditions = [changes == 0, *((changes > -bound) & (changes <= bound) for bound in bounds)]
     steps = ((0, 1, 0), *STEPS)
@@ -126,7 +126,7 @@ def choose_steps(changes: Integers) -> tuple[Words, Integers, Integers]:
 
 
 def write_values(pieces: Pieces, values: Words, places: Integers, starts: Integers) -> None:
-    """Write the values of all samples but the first of a chunk."""
+    """Write the values of all samples but the first of each chunk."""
     changes = np.bitwise_xor(values, np.roll(values, 1))
     changes[starts] = 0
     pieces.widths[:, 2] = 1
@@ -137,7 +137,7 @@ def write_values(pieces: Pieces, values: Words, places: Integers, starts: Intege
     chunks = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))[changed]
     window = find_windows(changes, places[changed], chunks, len(starts))
     bits = WORD_BITS - window.leading - window.trailing
-    # 64 bits are written as 0, for 6 bits hold no more than 63.
+    # 64 bits are written as 0, since 6 bits hold no more than 63.
     opened = (0b11 << 11) | (window.leading << 6) | (bits & 63)
     pieces.numbers[changed, 2] = np.where(window.new, opened, 0b10).astype(np.uint64)
     pieces.widths[changed, 2] = np.where(window.new, 13, 2)
@@ -149,24 +149,24 @@ WORD_BITS: Final = 64
 
 
 class Windows(NamedTuple):
-    """Between which zeros each change is written."""
+    """The window of each change: between which zeros it is written."""
 
     leading: Integers
     trailing: Integers
     new: Flags
-    """Whether it is another window than that of the change before in the same chunk."""
+    """Whether the window differs from that of the previous change in the chunk."""
 
 
 def find_windows(changes: Words, places: Integers, chunks: Integers, count: int) -> Windows:
-    """Find the window of each change: the one before, if the change fits in.
+    """Find the window of each change: the previous window, if the change fits in.
 
     Args:
-        changes: None is 0.
-        places: Those of the samples in their chunks.
-        chunks: The numbers of the chunks.
-        count: How many chunks there are.
+        changes: XORs of consecutive values, none of which is 0.
+        places: Index of each sample in its chunk.
+        chunks: Index of each sample's chunk.
+        count: Number of chunks.
     """
-    # What was written before decides, so samples at the same place of all chunks go together.
+    # A window depends on the previous one, so samples at one index of all chunks go together.
     shape = (int(places.max()) + 1, count)
     leading, trailing = np.full(shape, -1, np.int8), np.full(shape, -1, np.int8)
     leading[places, chunks] = np.minimum(leading_zeros(changes), MAX_LEADING)
@@ -187,7 +187,7 @@ def find_windows(changes: Words, places: Integers, chunks: Integers, count: int)
 
 
 def write_varints(pieces: Pieces, rows: Integers, numbers: Words, column: int) -> None:
-    """Write a varint into two columns of each row: at most 8 bytes and 2 more."""
+    """Write a varint into two columns of each row: up to 8 bytes, then up to 2."""
     low, low_width = varint_bytes(numbers, 0, 8)
     rest, rest_width = varint_bytes(numbers, 8, MAX_VARINT)
     pieces.numbers[rows, column], pieces.widths[rows, column] = low, low_width
@@ -195,7 +195,7 @@ def write_varints(pieces: Pieces, rows: Integers, numbers: Words, column: int) -
 
 
 def varint_bytes(numbers: Words, begin: int, end: int) -> tuple[Words, Integers]:
-    """Return some bytes of numbers as varints, as one number each, and their width in bits."""
+    """Return bytes `begin` to `end` of each varint, as one integer, and their width in bits."""
     joined = np.zeros_like(numbers)
     widths = np.zeros(len(numbers), dtype=np.int64)
     for place in range(begin, end):
@@ -209,6 +209,6 @@ def varint_bytes(numbers: Words, begin: int, end: int) -> tuple[Words, Integers]
 
 
 def mask(widths: Integers) -> Words:
-    """Return numbers with so many ones."""
+    """Return numbers of which the lowest `widths` bits are ones."""
     ones = np.full(len(widths), -1, dtype=np.int64).view(np.uint64)
     return np.where(widths > 0, ones >> (WORD_BITS - widths).clip(0, 63).astype(np.uint64), 0)

@@ -1,8 +1,8 @@
-"""Rows of samples in arrays, made all at once, with numpy.
+"""Makes rows from arrays of samples, all at once, with numpy.
 
-`Batch` makes rows sample by sample. Where many samples come together, sorting finds their rows
-instead: those of a row have the same key, and it is complete if each column of its table is there
-once.
+`Batch` makes rows sample by sample. When many samples come together, sorting finds their rows
+instead: the samples of a row have the same key, and a row is complete if each column of its table
+occurs once.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from receiver.rows.model import Key, Sample
 from receiver.rows.tables import Table
 
 NUMBERS: Final = 1 << 64 - TIME_BITS
-"""Of so many sources that were made one after the other each has keys of its own."""
+"""Number of consecutively made sources whose row keys are all distinct."""
 WIDEST: Final = 60
-"""Columns of a table of which each can have a bit of a number."""
+"""Maximum number of columns of a table that can each have one bit of an integer."""
 
 
 class Assembly:
-    """Makes complete rows of many samples at once.
+    """Makes complete rows from many samples at once.
 
     A row is either here or among those that `Batch` makes sample by sample, never in both.
 
     Args:
-        table: Whose rows they are.
+        table: The table of the rows.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self._open: Points | None = None
-        # Whether the row of each of these lacks a required sample.
+        # For each open sample, whether its row lacks a required sample.
         self._lacks = np.zeros(0, np.bool_)
         self._times: set[int] = set()
         self.rows: list[RowBlock] = []
-        """Complete ones."""
+        """Complete rows."""
 
     @property
     def is_incomplete(self) -> bool:
@@ -53,12 +53,12 @@ class Assembly:
     def add(
         self, points: Points, instants: Collection[int], elsewhere: Collection[Key]
     ) -> list[Sample]:
-        """Take samples; return those that are to be added one by one.
+        """Take samples; return those that have to be added one by one.
 
         Args:
-            points: At times that are accepted.
-            instants: These times, and others.
-            elsewhere: Rows that are made sample by sample.
+            points: The samples, all at accepted times.
+            instants: Their times, and possibly others.
+            elsewhere: Keys of the rows that are made sample by sample.
         """
         if self.table.width > WIDEST:
             return points.samples()
@@ -76,16 +76,16 @@ class Assembly:
         return left
 
     def _assemble(self, points: Points) -> None:
-        """Make rows; what is in none that is complete stays open."""
+        """Make complete rows; samples of other rows stay open."""
         keys = points.keys
         if (keys[1:] < keys[:-1]).any():
-            # Those of a row stay in the order in which they came.
+            # A stable sort: samples of a row stay in the order in which they came.
             order = np.argsort(keys, kind="stable")
             points, keys = points.only(order), keys[order]
         firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
         counts = np.diff(firsts, append=len(keys))
         bits = 1 << points.slots
-        # So many powers of two are together all ones only if each is there once.
+        # `width` powers of two add up to `width` ones only if each occurs once.
         ones = np.add.reduceat(bits, firsts) == (1 << self.table.width) - 1
         whole = ones & (counts == self.table.width)
         self._open = None
@@ -100,7 +100,7 @@ class Assembly:
         self._lacks = np.repeat(there != required, counts[~whole])
 
     def _make_rows(self, points: Points) -> None:
-        """Make complete rows of samples, given row by row."""
+        """Make complete rows from samples that are grouped by row."""
         if not len(points.times):
             return
         width = self.table.width
@@ -111,7 +111,7 @@ class Assembly:
         self.rows.append(RowBlock(some.keys, some.times, some.series, values))
 
     def take(self, keys: Collection[Key]) -> list[Sample]:
-        """Take out the samples of these rows, and return them."""
+        """Remove the samples of these rows, and return them."""
         keys = [key for key in keys if key[0] in self._times]
         if not keys:
             return []
@@ -136,9 +136,9 @@ class Assembly:
             self._open = None
 
     def close(self) -> list[Sample]:
-        """Take out and return samples whose rows are to be made one by one.
+        """Remove and return the samples whose rows have to be made sample by sample.
 
-        What stays are complete rows, each there once, and rows that lack a required sample.
+        Complete rows, each occurring once, and rows that lack a required sample stay.
         """
         taken: list[Sample] = []
         keys = [one.keys for one in self.rows]
@@ -160,10 +160,10 @@ class Assembly:
         return bool(np.isin(self._open.keys[self._lacks], keys).any())
 
     def take_lacking(self, keys: Keys | None = None) -> Points | None:
-        """Take out and return the samples of rows that lack a required one, if there are any.
+        """Remove and return the samples of rows that lack a required one; None if there are none.
 
         Args:
-            keys: Of which rows; None: of all.
+            keys: Keys of the rows to consider; None: all rows.
         """
         if self._open is None:
             return None
@@ -176,13 +176,13 @@ class Assembly:
 
 
 def encode_keys(keys: Collection[Key]) -> Keys:
-    """Return keys of rows as `Points.keys` does."""
+    """Encode keys of rows as `Points.keys` does."""
     sources = np.fromiter((source.number for _, source in keys), np.int64, len(keys))
     return keys_of(sources, np.fromiter((timestamp for timestamp, _ in keys), np.int64, len(keys)))
 
 
 def are_usual(table: Table, points: Points) -> Flags:
-    """Return which values are usual ones that their columns take."""
+    """Return which values are usual values of their columns."""
     usual = np.ones(len(points.values), np.bool_)
     with np.errstate(invalid="ignore"):  # a stale marker is a signaling NaN
         for type_, others in types_of(table):
@@ -192,12 +192,12 @@ def are_usual(table: Table, points: Points) -> Flags:
 
 @cache
 def types_of(table: Table) -> list[tuple[ColumnType, Flags]]:
-    """Return the types of a table's columns, each with which columns have another one."""
+    """Return the column types of a table, each with flags for the columns of other types."""
     types = {column.type for column in table.columns}
     return [(one, np.array([column.type != one for column in table.columns])) for one in types]
 
 
 def has_twice(keys: Keys) -> bool:
-    """Return whether a key is there more than once."""
+    """Return whether a key occurs more than once."""
     keys = np.sort(keys)
     return bool((keys[1:] == keys[:-1]).any())

@@ -1,7 +1,7 @@
-"""Samples to rows: the samples of one label set and time, one for each column of the table.
+"""Makes rows from samples: a row has one label set and time, and a sample per column of the table.
 
-The series of one scrape share timestamp and labels (all but `__name__`), which is what makes them a
-row, as in PromQL's one-to-one vector matching. Nothing here does I/O.
+The series of one scrape share timestamp and labels (all but `__name__`) and therefore form a row,
+as in PromQL's one-to-one vector matching. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ MIN_TIMESTAMP_MS: Final = MIN_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
 END_TIMESTAMP_MS: Final = END_TIMESTAMP // 1000 + POSTGRES_EPOCH_MS
 MILLISECOND: Final = timedelta(milliseconds=1)
 FEWEST: Final = 64
-"""Samples below which it takes less to add them one by one than to assemble their rows."""
+"""Number of samples below which adding them one by one is cheaper than assembling their rows."""
 
 
 class Outcomes(NamedTuple):
-    """What became of the samples of a request when they arrived."""
+    """How many samples of a request were accepted, rejected or stale markers on arrival."""
 
     accepted: int = 0
     rejected: int = 0
     stale: Mapping[str, int] = MappingProxyType({})
-    """Stale markers, by table."""
+    """Number of stale markers, by table."""
 
     def plus(self, other: Outcomes) -> Outcomes:
         """Return the sum."""
@@ -52,12 +52,12 @@ class Outcomes(NamedTuple):
 
 
 class TimeWindow:
-    """How far a sample's time may lie from the present.
+    """The accepted timestamps, relative to the present.
 
     Args:
-        max_age: How old a sample may be; None: any age.
-        max_lead: How far it may lie in the future; None: any time.
-        now: Tells the time, in seconds since the Unix epoch.
+        max_age: Maximum age of a sample; None: any age.
+        max_lead: How far a sample may be in the future; None: any time.
+        now: Returns the time, in seconds since the Unix epoch.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TimeWindow:
         self._now = now
 
     def judge(self, timestamp: int) -> Reason | None:
-        """Return why a sample of this time (milliseconds since the Unix epoch) is rejected."""
+        """Return why a timestamp (milliseconds since the Unix epoch) is rejected, if it is."""
         if not MIN_TIMESTAMP_MS <= timestamp < END_TIMESTAMP_MS:
             return Reason.TIMESTAMP_OUT_OF_RANGE
         lead = timestamp - int(self._now() * 1000)
@@ -82,7 +82,7 @@ class TimeWindow:
         return None
 
     def takes(self, first: int, last: int) -> bool:
-        """Return whether samples of both times and all between are accepted."""
+        """Return whether samples of both timestamps and all between are accepted."""
         return self.judge(first) is None and self.judge(last) is None
 
 
@@ -93,21 +93,21 @@ class Batch:
     """The samples that commit together: rows, complete or not, and rejected samples.
 
     Args:
-        window: Which times are accepted.
+        window: The accepted timestamps.
     """
 
     def __init__(self, window: TimeWindow = ANY_TIME) -> None:
         self._window = window
         self._rows = no_rows()
-        # The rows of samples that came in arrays, most of them complete.
+        # Rows of samples that came in arrays; most of these rows are complete.
         self._assemblies: dict[Table, Assembly] = {}
-        # Rows that lacked a required sample when they were last looked at.
+        # Rows that lacked a required sample when they were last checked.
         self._open: list[Row] = []
-        # Rows of which a required sample was rejected for its value.
+        # Keys of rows of which a required sample was rejected for its value.
         self._broken: set[Key] = set()
         self.rejected: list[Rejected] = []
         self.repeated: Counter[str] = Counter()
-        """Samples that only repeat others of the batch, by table."""
+        """Number of samples that only repeat others of the batch, by table."""
 
     def __bool__(self) -> bool:
         return (
@@ -118,13 +118,13 @@ class Batch:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether a row lacks a required sample, or may: until the batch is closed."""
+        """Whether a row lacks a required sample, or may lack one until the batch is closed."""
         return any(one.is_incomplete for one in self._assemblies.values()) or bool(self._lacking())
 
     def add(self, samples: Collection[Sample]) -> Outcomes:
-        """Take the samples of one request; return what became of them.
+        """Take the samples of one request; return how many were accepted and rejected.
 
-        Of those in arrays, some that contradict others are found only when the batch is closed.
+        Some contradictions among samples in arrays are found only when the batch is closed.
         """
         before, stale = len(self.rejected), Counter[str]()
         if isinstance(samples, Samples):
@@ -137,7 +137,7 @@ class Batch:
         return Outcomes(len(samples) - stale.total() - rejected, rejected, stale)
 
     def _assemble_block(self, block: Block) -> Collection[Sample]:
-        """Make rows of samples in arrays; return those that are to be added one by one."""
+        """Make rows of samples in arrays; return the samples that have to be added one by one."""
         times = block.instants
         if len(block) < FEWEST or not self._window.takes(min(times), max(times)):
             return block
@@ -153,7 +153,7 @@ class Batch:
         return assembly.add(points, times, self._keys(table, times))
 
     def _keys(self, table: Table, times: set[int]) -> list[Key]:
-        """Return the rows of these times, or of more, that are made sample by sample."""
+        """Return the keys of rows made sample by sample, at these times and possibly at others."""
         by_time = self._rows.get(table)
         if not by_time:
             return []
@@ -162,7 +162,7 @@ class Batch:
         return found + [key for key in self._broken if key[1].table is table]
 
     def _add_apart(self, samples: Collection[Sample], stale: Counter[str]) -> None:
-        """Add samples one by one, after those of the same rows that came in arrays before."""
+        """Add samples one by one, after the samples of the same rows that came in arrays before."""
         if self._assemblies and samples:
             keys = {(timestamp, source) for (_, source, _), timestamp, _ in samples}
             for table, assembly in self._assemblies.items():
@@ -171,7 +171,7 @@ class Batch:
 
     def _add(self, samples: Iterable[Sample], stale: Counter[str]) -> None:
         """Make rows sample by sample."""
-        # One loop, without a call or a counter more than it takes: it runs once a sample.
+        # One loop without a needless call or counter: it runs once per sample.
         at = table = None
         for (column, source, _), timestamp, value in samples:
             if timestamp != at or source.table is not table:
@@ -202,12 +202,12 @@ class Batch:
         fault: Reason | None,
         stale: Counter[str],
     ) -> bool:
-        """Decide on a sample whose time is at fault, or whose value is not a usual one.
+        """Decide whether to take a sample whose time is not accepted or whose value is unusual.
 
         Args:
-            sample: Of which source, for which column, its timestamp and its value.
-            fault: Why its time is not accepted.
-            stale: Where stale markers are counted, by table.
+            sample: Its source, column, timestamp and value.
+            fault: Why its time is not accepted; None if it is.
+            stale: Counts stale markers, by table.
         """
         source, column, _, value = sample
         reason = column.check(value)
@@ -232,7 +232,7 @@ class Batch:
         )
 
     def _assembled(self, samples: Collection[Sample]) -> Iterator[tuple[Assembly, Keys]]:
-        """Yield where rows of samples were assembled, with their keys."""
+        """Yield the assemblies of the samples' tables, with the keys of the samples' rows."""
         for block in samples.blocks if isinstance(samples, Samples) else ():
             for table, points in block.by_table():
                 if table in self._assemblies:
@@ -249,7 +249,7 @@ class Batch:
         return self._open
 
     def pass_on(self, samples: Collection[Sample], following: Batch) -> None:
-        """Leave the incomplete rows of these samples to another batch."""
+        """Move the incomplete rows of these samples to another batch."""
         for assembly, keys in self._assembled(samples):
             points = assembly.take_lacking(keys)
             if points is not None:
@@ -263,12 +263,12 @@ class Batch:
             following._open.append(row)
 
     def _adopt(self, table: Table, points: Points) -> None:
-        """Take samples of another batch, which were all accepted."""
+        """Take samples from another batch, which has accepted all of them."""
         left = self._assemble(table, points, {*points.times.tolist()})
         self._add_apart(left, Counter())
 
     def _take(self, keys: Collection[Key]) -> list[Row]:
-        """Take incomplete rows out of the batch."""
+        """Remove incomplete rows from the batch, and return them."""
         taken = [row for row in self._open if row[:2] in keys]
         self._open = [row for row in self._open if row[:2] not in keys]
         for timestamp, source, _ in taken:
@@ -276,13 +276,13 @@ class Batch:
         return taken
 
     def close(self) -> None:
-        """Take no more samples: reject those whose row cannot be stored any more."""
+        """Take no more samples: reject those whose row can no longer be stored."""
         for assembly in self._assemblies.values():
             self._add(assembly.close(), Counter())
         if not self._broken:
             return
         lacking = {key for key in self._broken if self._lacks(key)}
-        # Of the others the sample came with a right value, too, or nothing else came.
+        # For the others, a valid value of the same sample came as well, or no other sample came.
         self._broken = {
             (timestamp, source)
             for timestamp, source in self._broken
@@ -297,14 +297,14 @@ class Batch:
         return {table: one.rows for table, one in self._assemblies.items() if one.rows}
 
     def _leave_arrays(self) -> None:
-        """Have no incomplete row in arrays any more."""
+        """Move incomplete rows from arrays to the rows made sample by sample."""
         for assembly in self._assemblies.values():
             points = assembly.take_lacking()
             if points is not None:
                 self._add(points.samples(), Counter())
 
     def rows(self) -> Rows:
-        """Return the other complete rows."""
+        """Return the complete rows that are not in arrays."""
         self._leave_arrays()
         if not self._lacking():
             return without_empty(self._rows)
@@ -326,7 +326,7 @@ class Batch:
         return arrange(self._lacking())
 
     def broken(self) -> list[Key]:
-        """Return the rows of which a required sample was rejected and others may be waiting."""
+        """Return keys of rows with a rejected required sample, whose others may be waiting."""
         return [key for key in self._broken if key[1].table.width > 1]
 
     def _reject(
@@ -336,7 +336,7 @@ class Batch:
 
 
 def without_empty(rows: Rows) -> Rows:
-    """Return the same rows without tables and times that have none."""
+    """Return the same rows, without tables and times that have no rows."""
     found = {
         table: {timestamp: rows for timestamp, rows in by_time.items() if rows}
         for table, by_time in rows.items()

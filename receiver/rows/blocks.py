@@ -1,4 +1,4 @@
-"""Samples and rows in arrays, as numpy takes them: many at once."""
+"""Samples and rows in numpy arrays, many at once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from receiver.rows.model import Row, Sample, Series, Source
 from receiver.rows.tables import Column, Table
 
 Keys: TypeAlias = NDArray[np.uint64]
-"""What tells rows of a table apart: the number of the source and the time, as one number."""
+"""Keys of the rows of a table: the number of the source and the time, as one integer."""
 Objects: TypeAlias = NDArray[np.object_]
 
 TIME_BITS: Final = 42
-"""Those of a time in milliseconds, until the year 2109."""
+"""Bits of a time in milliseconds, until the year 2109."""
 source_of: Final = itemgetter(1)
 """Returns the source of a series."""
 
 
 class KeptSeries:
-    """Kept series, one after the other, and what is the same for all samples of each.
+    """Kept series in order, and what all samples of a series share.
 
     Args:
-        series: Any; of each the table that it is of, not others that its metric feeds.
+        series: The series; each counts for its own table, not for others that its metric feeds.
     """
 
     def __init__(self, series: Sequence[Series]) -> None:
@@ -37,7 +37,7 @@ class KeptSeries:
         self.sources = np.fromiter((one.source.number for one in series), np.int64, len(series))
         self.slots = np.fromiter((one.column.slot for one in series), np.int64, len(series))
         self.tables: dict[Table, Flags | None] = dict.fromkeys(tables)
-        """Their tables, each with which of them are its own; None: all."""
+        """Tables of the series, each with flags for its own series; None: all."""
         if len(self.tables) > 1:
             for table in self.tables:
                 own = (one is table for one in tables)
@@ -51,7 +51,7 @@ class KeptSeries:
 
 
 def keys_of(sources: Integers, times: Integers) -> Keys:
-    """Return the keys of rows by the numbers of their sources and their times."""
+    """Return the keys of rows, from the numbers of their sources and their times."""
     return sources.view(np.uint64) << np.uint64(TIME_BITS) ^ times.view(np.uint64)
 
 
@@ -60,7 +60,7 @@ class Points(NamedTuple):
 
     series: Objects
     sources: Integers
-    """Numbers of their sources."""
+    """Numbers of the sources of the series."""
     slots: Integers
     times: Integers
     """Milliseconds since the Unix epoch, below 2 ** 42."""
@@ -68,11 +68,11 @@ class Points(NamedTuple):
 
     @property
     def keys(self) -> Keys:
-        """Return the key of each one's row."""
+        """Return the key of each sample's row."""
         return keys_of(self.sources, self.times)
 
     def only(self, which: Flags | Integers | slice) -> Points:
-        """Return some of them."""
+        """Return some of the samples."""
         return Points(
             self.series[which],
             self.sources[which],
@@ -82,7 +82,7 @@ class Points(NamedTuple):
         )
 
     def joined(self, others: Points) -> Points:
-        """Return these and others."""
+        """Return these samples followed by others."""
         return Points(
             np.concatenate([self.series, others.series]),
             np.concatenate([self.sources, others.sources]),
@@ -92,7 +92,7 @@ class Points(NamedTuple):
         )
 
     def samples(self) -> list[Sample]:
-        """Return them one by one."""
+        """Return the samples as a list."""
         arrays = self.series, self.times, self.values
         return list(zip(*(one.tolist() for one in arrays), strict=True))
 
@@ -101,10 +101,10 @@ class Block(Collection[Sample]):
     """Samples of kept series.
 
     Args:
-        known: The series, and others.
-        places: Where they are among these.
+        known: The series of the samples, and possibly others.
+        places: Index in `known` of each sample's series.
         times: In milliseconds since the Unix epoch, below 2 ** 42.
-        values: As many.
+        values: One for each time.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Block(Collection[Sample]):
 
     @cached_property
     def instants(self) -> set[int]:
-        """Return the times, each once."""
+        """Return the distinct times."""
         times = self.times
         return {*times[:1].tolist(), *times[1:][times[1:] != times[:-1]].tolist()}
 
@@ -143,21 +143,21 @@ class Block(Collection[Sample]):
 
 
 def find_codes(values: Floats, column: Column) -> list[int]:
-    """Return the codes that rows have in a column of their table, sorted; none is missing."""
+    """Return the distinct codes of rows in a column, sorted; every row must have one."""
     found: list[int] = np.unique(values[:, column.slot].astype(np.int64)).tolist()
     return found
 
 
 class RowBlock(NamedTuple):
-    """Complete rows of a table, as arrays with a row for each."""
+    """Complete rows of a table, as arrays with one entry per row."""
 
     keys: Keys
     times: Integers
     """Milliseconds since the Unix epoch."""
     series: Objects
-    """A series of the row's source."""
+    """A series of each row's source."""
     values: Floats
-    """One for each column of the table."""
+    """One value for each column of the table."""
 
     @property
     def sources(self) -> list[Source]:
@@ -165,7 +165,7 @@ class RowBlock(NamedTuple):
         return list(map(source_of, self.series.tolist()))
 
     def only(self, which: Flags) -> RowBlock:
-        """Return some of them."""
+        """Return some of the rows."""
         return RowBlock(self.keys[which], self.times[which], self.series[which], self.values[which])
 
     def codes(self, column: Column) -> set[int]:

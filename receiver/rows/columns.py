@@ -19,10 +19,10 @@ POSTGRES_EPOCH: Final = POSTGRES_EPOCH_MS * 1000
 # What TIMESTAMPTZ can hold: 4713 BC to 294276 AD, in microseconds since 2000-01-01 UTC.
 MIN_TIMESTAMP: Final = -211_813_488_000_000_000
 END_TIMESTAMP: Final = 9_223_371_331_200_000_000
-# From here on the fraction of a value is a multiple of 2^-39. Times a million, which is 2^6 times a
-# number of 14 bits, and a half added, 53 bits still hold it: floating point is exact.
+# From here on the fraction of a value is a multiple of 2^-39. Multiplied by a million, which is 2^6
+# times a 14-bit number, and with a half added, it still fits into 53 bits: floating point is exact.
 EXACT_FROM: Final = 2.0**13
-# Up to here TIMESTAMPTZ holds it, in whichever unit.
+# Up to here TIMESTAMPTZ holds a value in either unit.
 EXACT_TO: Final = 2.0**43
 MAX_CACHED: Final = 1024
 STALE_BITS: Final = (0x7FF0000000000002).to_bytes(8, "little")
@@ -43,7 +43,7 @@ UNITS: Final = {"seconds": 1_000_000, "milliseconds": 1_000}
 
 
 def is_stale_marker(value: float) -> bool:
-    """Return whether a NaN says that the series has ended (1.0 and 2.0, "Stale Markers")."""
+    """Return whether a NaN is a stale marker: its series ended (1.0 and 2.0, "Stale Markers")."""
     return struct.pack("<d", value) == STALE_BITS
 
 
@@ -64,10 +64,10 @@ class ColumnType(NamedTuple):
 
 
 class Known(dict[float, bool]):
-    """Whether a column takes a value, for those few that come up again and again.
+    """Whether a column takes a value, cached for the few values that come again and again.
 
     Args:
-        check: Decides on a value that has not come up before.
+        check: Decides on a value that has not been seen before.
     """
 
     def __init__(self, check: Check) -> None:
@@ -75,7 +75,7 @@ class Known(dict[float, bool]):
         self._check = check
 
     def __missing__(self, value: float) -> bool:
-        """Check a value that has not come up before."""
+        """Check a value that has not been seen before."""
         if len(self) >= MAX_CACHED:
             self.clear()
         self[value] = takes = self._check(value) is None
@@ -83,7 +83,7 @@ class Known(dict[float, bool]):
 
 
 def check_finite(value: float) -> Reason | None:
-    """Take every number but NaN and the infinities."""
+    """Accept every number but NaN and the infinities."""
     if math.isfinite(value):
         return None
     return Reason.NOT_A_NUMBER if math.isnan(value) else Reason.INFINITE
@@ -91,18 +91,18 @@ def check_finite(value: float) -> Reason | None:
 
 def are_finite(values: Floats) -> Flags:
     """Return which values are numbers other than NaN and the infinities."""
-    # What numpy would do, which is loaded not before there are values in an array.
+    # Does without importing numpy, which is not loaded before there are values in an array.
     finite: Flags = abs(values) < math.inf
     return finite
 
 
 def check_number(value: float) -> Reason | None:
-    """Take every number and the infinities; NaN, which may be a stale marker, is for the caller."""
+    """Accept every number and the infinities; NaN, perhaps a stale marker, is for the caller."""
     return None if value == value else Reason.NOT_A_NUMBER  # noqa: PLR0124
 
 
 def whole(low: int, end: int) -> Check:
-    """Return a check that takes whole numbers from `low` to before `end`."""
+    """Return a check that accepts whole numbers from `low` to before `end`."""
 
     def check(value: float) -> Reason | None:
         if value.is_integer():
@@ -113,7 +113,7 @@ def whole(low: int, end: int) -> Check:
 
 
 def are_whole(low: int, end: int) -> Callable[[Floats], Flags]:
-    """Return a function that says of which values `whole` takes."""
+    """Return a function that returns which of many values the check of `whole` accepts."""
 
     def are(values: Floats) -> Flags:
         taken: Flags = (values.round() == values) & (values >= low) & (values < end)
@@ -123,17 +123,17 @@ def are_whole(low: int, end: int) -> Callable[[Floats], Flags]:
 
 
 def few(name: str, sql: str, low: int, end: int, read: Read) -> ColumnType:
-    """Return a type of whole numbers of which a column mostly has the same few."""
+    """Return a type of whole numbers, for columns that mostly hold the same few values."""
     check = whole(low, end)
     takes = Known(check).__getitem__
     return ColumnType(name, sql, takes, are_whole(low, end), check, read, as_they_are)
 
 
 def timestamp(unit: int) -> ColumnType:
-    """Return the type of a Unix time in `unit` microseconds.
+    """Return the type of a Unix time in units of `unit` microseconds.
 
-    Rows hold microseconds since 2000-01-01 UTC, as TIMESTAMPTZ is stored. A fraction of one is
-    rounded exactly: halves up.
+    Rows hold microseconds since 2000-01-01 UTC, as TIMESTAMPTZ is stored. Fractions of a
+    microsecond are rounded exactly, halves up.
     """
 
     def read(value: float) -> int:
@@ -170,12 +170,12 @@ def timestamp(unit: int) -> ColumnType:
 
 
 def as_they_are(values: Floats) -> Numbers:
-    """Return the values themselves; numbers of a type are made of them where they are written."""
+    """Return the values unchanged; they are converted to the type when they are written."""
     return values
 
 
 def same(value: float) -> float:
-    """Return the value itself."""
+    """Return the value unchanged."""
     return value
 
 

@@ -21,7 +21,7 @@ NUMBERS: Final = count()
 
 
 class Source:
-    """One label set, less `__name__` and what a table ignores: what tells its rows apart.
+    """A label set without `__name__` and the labels that its table ignores; it tells rows apart.
 
     There is one object for each table and label set, so it can be compared by identity on the hot
     path. `id` is the key in the table `sources`; storage sets it as soon as it knows it.
@@ -34,11 +34,11 @@ class Source:
         self.labels = labels
         self.id: int | None = None
         self.number = next(NUMBERS)
-        """What arrays have in its place."""
+        """Stands for the source in arrays."""
         self.label_values: list[str | int | None] = []
-        """What the table's label columns hold; None for a label that is not there."""
+        """Values of the table's label columns; None for a missing label."""
         self.misfit: str | None = None
-        """Why a label does not fit its column, which keeps all rows from being stored."""
+        """Why a label does not fit its column, so that no row of the source can be stored."""
         if table.labels:
             try:
                 self.label_values = table.read_labels(dict(labels))
@@ -51,12 +51,12 @@ class Source:
 
 
 class Series(NamedTuple):
-    """A kept series: a column of a table, and of which source."""
+    """A kept series: a column of a table, and the source."""
 
     column: Column
     source: Source
     others: tuple[Series, ...] = ()
-    """The same for the other tables that the metric feeds."""
+    """The same series for the other tables that the metric feeds."""
 
 
 # Millions of these pass a second on the hot path, where a plain tuple costs a tenth of a named one.
@@ -69,8 +69,8 @@ class Samples(Collection[Sample]):
     """Samples of kept series, most of them in arrays if many come in a known order.
 
     Args:
-        blocks: Those in arrays.
-        plain: All others.
+        blocks: The samples in arrays.
+        plain: All other samples.
     """
 
     def __init__(self, blocks: list[Block], plain: list[Sample]) -> None:
@@ -89,17 +89,17 @@ class Samples(Collection[Sample]):
 
 Row: TypeAlias = tuple[int, Source, Values]
 """A row of the source's table, complete or not: timestamp (milliseconds since the Unix epoch),
-source, and the samples that came."""
+source, and the values that came."""
 
 Rows: TypeAlias = Mapping[Table, Mapping[int, Mapping[Source, Values]]]
 """Rows, complete or not: by table, timestamp (milliseconds since the Unix epoch) and source."""
 
 Key: TypeAlias = tuple[int, Source]
-"""What tells rows apart: timestamp (milliseconds since the Unix epoch) and source."""
+"""The key of a row: timestamp (milliseconds since the Unix epoch) and source."""
 
 
 class Newest(NamedTuple):
-    """The newest row of a source in a table, and what tells the source from others."""
+    """The newest row of a source in a table, and the labels that identify the source."""
 
     table: str
     source_id: int
@@ -110,15 +110,15 @@ class Newest(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What the database holds, as it was seen at one time."""
+    """The content of the database, as observed at one time."""
 
     pending: dict[str, int]
     """Incomplete rows, by table."""
     oldest: float
-    """Seconds that the first of them has waited."""
+    """Seconds that the oldest of these rows has waited."""
     sources: int
     unlisted: int
-    """Sources that are too many to be looked at one by one."""
+    """Number of sources above the limit up to which each is observed."""
     newest: list[Newest]
 
 
@@ -131,40 +131,40 @@ class Rejected(NamedTuple):
     value: float
     reason: Reason
     detail: str | None = None
-    """What the database said, where it refused the sample."""
+    """The message of the database, if it rejected the sample."""
 
 
 class Faults(NamedTuple):
-    """The invalid series of a request; nothing of them is among its samples."""
+    """The invalid series of a request; `WriteRequest.samples` has none of their samples."""
 
     invalid: int
     total: int
-    """All series of the request."""
+    """Number of all series of the request."""
     first: list[str]
-    """A sentence for each of the first few."""
+    """A sentence for each of the first few invalid series."""
 
 
 class WriteRequest(NamedTuple):
-    """What a request of any protocol version says, as far as the receiver keeps it."""
+    """The content of a request of any protocol version, as far as the receiver keeps it."""
 
     samples: Collection[Sample]
     """Samples of the kept series, in no particular order; one for each column that they feed."""
     kept: int
-    """How many samples of the request those are."""
+    """Number of samples of the request that are kept."""
     received: int
-    """All samples of valid series, kept or filtered."""
+    """Number of samples of valid series, kept or filtered."""
     histograms: int
     exemplars: int
     faults: Faults
 
 
 def no_rows() -> defaultdict[Table, defaultdict[int, dict[Source, Values]]]:
-    """Return rows to which others can be added; there are none yet."""
+    """Return an empty mapping to which rows can be added."""
     return defaultdict(partial(defaultdict, dict))
 
 
 def arrange(rows: Iterable[Row]) -> Rows:
-    """Return rows by table, time and source."""
+    """Group rows by table, time and source."""
     found = no_rows()
     for timestamp, source, values in rows:
         found[source.table][timestamp][source] = values

@@ -1,4 +1,4 @@
-"""What becomes of samples, and why some are rejected."""
+"""Outcomes of samples, and why some are rejected."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Fate(StrEnum):
     STORED = "stored"
     """It is part of a row."""
     DUPLICATE = "duplicate"
-    """It repeats a sample that was there."""
+    """It repeats a sample that was already there."""
     DISCARDED = "discarded"
-    """A rule of the database's keeps it out of `rejected_samples`, too; it was logged."""
+    """A rule of the database keeps it out of `rejected_samples`, too; it was logged."""
 
 
 Fates: TypeAlias = Counter[tuple[str, Fate | Reason]]
-"""How many samples a transaction settled in which way, by table. One that waits has no fate yet."""
+"""Number of samples that a transaction settled, by table and fate; waiting samples have none."""

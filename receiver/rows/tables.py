@@ -1,4 +1,4 @@
-"""Tables as they are declared: which metrics make their rows, and of which series."""
+"""Declared tables: which metrics make their rows, and of which series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from receiver.printable import printable
 from receiver.rows.columns import SPECIAL_DOUBLE, ColumnType
 
 Values: TypeAlias = list["float | None"]
-"""The samples of a row, one place for each column of its table; None for what has not come."""
+"""The values of a row, one for each column of its table; None for a sample that has not come."""
 
 MIN_BIGINT: Final = -(2**63)
 END_BIGINT: Final = 2**63
@@ -59,13 +59,13 @@ class Column:
         self.required = required
         self.codes = codes
         self.special = type_ is SPECIAL_DOUBLE
-        """Whether NaN and the infinities are values."""
+        """Whether NaN and the infinities are accepted as values."""
         # Looked up for each sample.
         self.takes = type_.takes
         self.check = type_.check
         self.read = type_.read
         self.slot = 0
-        """Its place among the values of a row; its table sets it."""
+        """Its index among the values of a row; its table sets it."""
 
     def __repr__(self) -> str:
         return f"Column({self.name!r}, {self.metric!r}, {self.type.name})"
@@ -75,7 +75,7 @@ class Column:
         return self.holds(self.read(one), other)
 
     def holds(self, stored: object, value: float) -> bool:
-        """Return whether what a row holds is what a sample reads as."""
+        """Return whether a stored value equals the value that a sample is read as."""
         reading = self.read(value)
         return bool(stored == reading) or (stored != stored and reading != reading)  # noqa: PLR0124
 
@@ -89,7 +89,7 @@ class LabelColumn(NamedTuple):
     """`text` or `bigint`."""
 
     def read(self, value: str) -> str | int:
-        """Return what the column holds for a label's value.
+        """Return the column's value for a label's value.
 
         Raises:
             ValueError: the value does not fit the type.
@@ -110,12 +110,12 @@ class Table:
 
     Args:
         name: Its name in the database.
-        columns: Those that hold samples, required ones first.
-        labels: Those that hold label values.
+        columns: The columns that hold samples; the table puts required ones first.
+        labels: The columns that hold label values.
         match: Regular expressions (RE2, anchored), by the labels whose values must match them; a
-            label that is not there has the value "".
+            missing label has the value "".
         ignoring: Labels that do not tell rows apart.
-        pair_timeout: How long an incomplete row waits; None: as the settings say.
+        pair_timeout: How long an incomplete row waits.
         compress_after: Age at which rows are compressed; None: never.
         retention: Age at which rows are deleted; None: never.
     """
@@ -169,7 +169,7 @@ class Table:
         self.codes = tuple(column for column in self.columns if column.codes is not None)
         """Columns of type `code`."""
         self.slots = {column.name: slot for slot, column in enumerate(self.columns)}
-        """Places of the columns among the values of a row, by name."""
+        """Indexes of the columns among the values of a row, by name."""
         for slot, column in enumerate(self.columns):
             column.slot = slot
 
@@ -181,10 +181,10 @@ class Table:
         return None in (values[: self.required] if self.optional else values)
 
     def read_labels(self, labels: Mapping[str, str]) -> list[str | int | None]:
-        """Return what the label columns hold; None for a label that is not there.
+        """Return the values of the label columns; None for a missing label.
 
         Raises:
-            ValueError: a label does not fit its column; the message says which.
+            ValueError: a label does not fit its column; the message names it.
         """
         return [
             column.read(labels[column.label]) if column.label in labels else None
@@ -192,17 +192,17 @@ class Table:
         ]
 
     def samples(self, values: Values) -> Iterator[tuple[Column, float]]:
-        """Yield the columns that have a value, each with it."""
+        """Yield the columns that have a value, each with its value."""
         for column, value in zip(self.columns, values, strict=True):
             if value is not None:
                 yield column, value
 
 
 def compile_match(match: Mapping[str, str]) -> Callable[[Mapping[str, str]], bool]:
-    """Return a function that says whether all expressions match the labels.
+    """Return a function that returns whether all expressions match the labels.
 
     Raises:
-        ValueError: an expression is not one of RE2; the message says why.
+        ValueError: an expression is not valid RE2; the message says why.
     """
     compiled = {label: compile_expression(expression) for label, expression in match.items()}
 
@@ -218,13 +218,13 @@ def compile_expression(expression: str) -> Callable[[str], object | None]:
     """Return a function that matches a whole text, as PromQL does: `.` matches a line break, too.
 
     Raises:
-        ValueError: the expression is not one of RE2; the message says why.
+        ValueError: the expression is not valid RE2; the message says why.
     """
     import re2  # noqa: PLC0415  only for tables that match
 
     options = re2.Options()
     options.dot_nl = True
-    # To standard error, beside what the exception says.
+    # RE2 would write to standard error what the exception says, too.
     options.log_errors = False
     try:
         fullmatch: Callable[[str], object | None] = re2.compile(expression, options).fullmatch
@@ -239,12 +239,12 @@ class Catalogue:
     """The declared tables, and which columns each metric feeds.
 
     Args:
-        tables: No two have the same name, and none has a metric twice.
+        tables: The tables; no two have the same name, and none has a metric twice.
     """
 
     def __init__(self, tables: Sequence[Table]) -> None:
         self.tables = tuple(sorted(tables, key=lambda table: table.name))
-        """By name, the order in which every transaction locks them."""
+        """Sorted by name, the order in which every transaction locks them."""
         self.by_name = {table.name: table for table in self.tables}
         feeds: defaultdict[str, list[tuple[Table, Column]]] = defaultdict(list)
         for table in self.tables:
@@ -256,5 +256,5 @@ class Catalogue:
 
     @property
     def code_tables(self) -> list[str]:
-        """Return the tables that say what codes mean, by name."""
+        """Return the names of the tables that say what codes mean, sorted."""
         return sorted({column.codes or "" for table in self.tables for column in table.codes})

@@ -1,1 +1,1 @@
-"""Access to the receiver: credentials, TLS, and the security headers of every answer."""
+"""Access to the receiver: credentials, TLS, and the security headers of every response."""

@@ -1,4 +1,4 @@
-"""How the receiver's own commands authenticate to a receiver."""
+"""Authenticates the receiver's own commands to a receiver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Access(NamedTuple):
 
 
 PUBLIC: Final = Access({}, tls=None)
-"""For a receiver without authentication."""
+"""Access to a receiver without authentication."""
 
 
 def bearing(token: str) -> dict[str, str]:
@@ -34,7 +34,7 @@ def bearing(token: str) -> dict[str, str]:
 def own_access(settings: Settings) -> Access:
     """Return the access to the receiver that runs with the same settings on this machine.
 
-    Without a token if the settings hold digests only.
+    It has no token if the settings hold only digests.
 
     Raises:
         SettingsError: the certificate cannot be read.

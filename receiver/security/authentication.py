@@ -1,4 +1,4 @@
-"""Authenticates requests before anything else is done with them."""
+"""Authenticates requests before they reach a handler."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ BROWSERS: Final = (
     "A browser cannot send a token. To let it in, add a user, for whom it will ask: "
     "`receiver credential user NAME --append FILE`, with RECEIVER_CREDENTIALS_FILE=FILE."
 )
-"""Hint for people who open the page where only tokens are set."""
+"""Hint for people who open the page of a receiver that has only tokens."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Client(NamedTuple):
-    """Who sends a request."""
+    """The authenticated sender of a request."""
 
     name: str
     may: May | None = None
@@ -91,10 +91,11 @@ class Authentication:
         return guard
 
     async def identify(self, request: web.Request) -> Client | None:
-        """Return who sends a request; None if the credentials are missing or wrong.
+        """Return the client that sends a request; None if credentials are missing or wrong.
 
         Raises:
-            OutdatedConnectionError: the client's certificate has expired or lost its authority.
+            OutdatedConnectionError: the client's certificate has expired, or its authority is no
+                longer trusted.
             OverloadedError: too many passwords are being checked.
         """
         certified = self._find_subject(request) if self._wants_certificate else ""
@@ -103,7 +104,7 @@ class Authentication:
             return None
         if not any(credentials):
             return Client(certified)
-        # With several headers, a proxy might have checked another one.
+        # If there are several headers, a proxy may have checked another one than this.
         if len(brought := request.headers.getall("Authorization", [])) != 1:
             return None
         scheme, _, given = brought[0].partition(" ")
@@ -117,7 +118,7 @@ class Authentication:
     def _find_subject(self, request: web.Request) -> str | None:
         """Return the common name in the client's certificate; None if there is no certificate.
 
-        One that no trusted authority has signed fails in the handshake.
+        A certificate that no trusted authority has signed already fails the handshake.
         """
         certificate = request.get_extra_info("peercert")
         connection = request.get_extra_info("ssl_object")
@@ -171,7 +172,7 @@ def has_expired(certificate: dict[str, Any]) -> bool:
 
 
 def network(address: str) -> str:
-    """Return the network of an IPv6 address, since a machine has a whole one; else the address."""
+    """Return the /64 network of an IPv6 address, all of which one machine has; else the address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -194,7 +195,7 @@ def is_open(request: web.Request) -> bool:
 
 
 def find_token(given: str, credentials: Credentials) -> Client | None:
-    """Return whose token it is, None if invalid, in a time that does not depend on the token."""
+    """Return the client of a token, None if invalid, in a time independent of the token."""
     digest = hashlib.sha256(given.encode(errors="surrogateescape")).digest()
     if not sum(hmac.compare_digest(digest, known) for known in credentials.tokens):
         return None

@@ -10,10 +10,10 @@ logger = logging.getLogger(__name__)
 
 
 def verify_alike(context: ssl.SSLContext) -> None:
-    """Set the checks of certificates, independently of Python's defaults.
+    """Set the certificate checks, independently of Python's defaults.
 
-    Python 3.13 made `create_default_context` refuse certificates that lack extensions of RFC 5280,
-    as many private authorities issue them, and accept intermediate authorities as trusted.
+    Since Python 3.13, `create_default_context` refuses certificates that lack extensions of
+    RFC 5280, which many private authorities issue, and trusts intermediate authorities.
     """
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -40,7 +40,7 @@ class Handshake(ssl.SSLObject):
         """Continue the handshake.
 
         Raises:
-            ssl.SSLError: it fails, or more data of the client is needed.
+            ssl.SSLError: the handshake fails, or needs more data from the client.
         """
         try:
             super().do_handshake()
@@ -65,7 +65,7 @@ def describe(error: ssl.SSLError) -> str:
 
 
 class ServerContext(ssl.SSLContext):
-    """A server's TLS context; no session can be resumed in another one."""
+    """A server's TLS context; its sessions cannot be resumed in another context."""
 
     sslobject_class = Handshake
     authorities: frozenset[str] = frozenset()
@@ -84,10 +84,10 @@ def server_context() -> ServerContext:
 
 
 class LatestContext(ssl.SSLContext):
-    """A context that uses the latest one for each new connection.
+    """A context that opens each new connection in the latest context.
 
-    So all files change together, and a session of an older context, where OpenSSL keeps it, is
-    unknown afterwards: the client must present its certificate again.
+    So all files change together, and a session of an older context, if OpenSSL keeps it, cannot be
+    resumed: the client must present its certificate again.
     """
 
     latest: Callable[[], ServerContext]

@@ -9,7 +9,7 @@ The file has the format of Prometheus' `web.yml`, with tokens:
     may:
       NAME or digest: read or write, if not both
 
-A key may occur twice, as happens when entries are appended; all its values count.
+A key may occur twice, as happens when entries are appended; its values are merged.
 """
 
 from __future__ import annotations
@@ -51,12 +51,11 @@ class Credentials(NamedTuple):
     tokens: tuple[bytes, ...]
     """SHA-256 digests of tokens, which are too long to guess."""
     may: Mapping[str, May] = MappingProxyType({})
-    """What those may do that may not do everything: by a user's name, or a token's digest in
-    hexadecimal."""
+    """The permission of each restricted client, by user name, or by token digest in hexadecimal."""
 
 
 def must_match(pattern: str, fault: str) -> AfterValidator:
-    """Return a validator whose error does not show the text."""
+    """Return a validator whose error message does not show the value."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):

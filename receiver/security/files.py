@@ -21,17 +21,17 @@ State: TypeAlias = list[tuple[int, int, int] | None]
 
 
 class Reloaded(Generic[T]):
-    """The value of some files, kept up to date while `kept_up` is entered.
+    """A value read from files, kept up to date within the context `kept_up`.
 
     Args:
         files: The files.
-        read: Reads them; an error ends the start, or later leaves the last value.
+        read: Reads the value; an error aborts the start, or later keeps the last value.
     """
 
     def __init__(self, files: Sequence[Path], read: Callable[[], T]) -> None:
         self._files = files
         self._read = read
-        # The state first: a change in between is read twice rather than never.
+        # The state is taken first: a change in between is read twice rather than never.
         self._state = state_of(files)
         self.value = read()
 
@@ -67,12 +67,12 @@ class Reloaded(Generic[T]):
 
 
 def state_of(files: Sequence[Path]) -> State:
-    """Return what changes with a file or its replacement; None: it is missing."""
+    """Return a state of each file that differs after a change or replacement; None: missing."""
     return [state_of_one(file) for file in files]
 
 
 def state_of_one(file: Path) -> tuple[int, int, int] | None:
-    """Return that state of a single file."""
+    """Return the modification time, size and inode of a file; None if it is missing."""
     try:
         status = file.stat()
     except OSError:

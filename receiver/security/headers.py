@@ -1,4 +1,4 @@
-"""Security headers of every answer, for browsers."""
+"""Security headers of every response, for browsers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def hide_versions() -> None:
-    """Keep name and version of the server software out of all answers.
+    """Keep name and version of the server software out of all responses.
 
-    Not by the signal, since aiohttp answers malformed requests without it.
+    `on_response_prepare` cannot do this: aiohttp does not call it for malformed requests.
     """
     web_response.SERVER_SOFTWARE = "receiver"  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Who has sent a request, as its credentials say."""
+"""The identity of a request's sender, according to its credentials."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def insert(text: str, entry: Entry, place: str, may: May | None = None) -> str:
 
     Args:
         text: The content so far, which may be empty.
-        entry: What to add.
+        entry: The entry to add.
         place: The file's name, for errors.
         may: The only thing that its client may do; None: everything.
 
@@ -42,7 +42,7 @@ def insert(text: str, entry: Entry, place: str, may: May | None = None) -> str:
 
 
 def sections(entry: Entry, may: May | None) -> dict[str, Entry]:
-    """Return what an entry adds to which keys of the file."""
+    """Return the content that an entry adds, by key of the file."""
     added = {USERS if isinstance(entry, dict) else TOKENS: entry}
     if may is not None:
         added[MAY] = dict.fromkeys(entry, may)
@@ -50,21 +50,21 @@ def sections(entry: Entry, may: May | None) -> dict[str, Entry]:
 
 
 def insert_part(text: str, key: str, entry: Entry, place: str) -> str:
-    """Return the text with more content of a key."""
+    """Return the text with the entry added under a key."""
     wanted = extend(parse_text(text, place), key, entry)
     for candidate in (insert_at_key(text, key, entry), insert_at_end(text, key, entry)):
         with suppress(SettingsError):
             if parse_text(candidate, place) == wanted:
                 return candidate
-    # In an unusual layout: the comments are lost, the credentials are not.
+    # The layout is unusual: the comments are lost, the credentials are not.
     return dump({name: value for name, value in wanted.model_dump().items() if value})
 
 
 def require_new(content: CredentialsFile, name: str, place: str) -> None:
-    """Check that no user has that name.
+    """Check that no user has a name.
 
     Raises:
-        SettingsError: one has.
+        SettingsError: a user has it already.
     """
     if name in content.basic_auth_users:
         raise SettingsError(
@@ -104,7 +104,7 @@ def insert_at_key(text: str, key: str, entry: Entry) -> str:
 
 
 def insert_lines(text: str, index: int, lines: str) -> str:
-    """Return the text with lines added after the line with that index."""
+    """Return the text with lines added after the line that contains an index."""
     end = text.find("\n", index)
     before, after = (text, "") if end < 0 else (text[: end + 1], text[end + 1 :])
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -114,7 +114,7 @@ def insert_lines(text: str, index: int, lines: str) -> str:
 
 
 def insert_into_flow(text: str, node: yaml.Node, entry: Entry) -> str:
-    """Return the text with the entry after the others within the brackets."""
+    """Return the text with the entry added inside the brackets of a flow collection."""
     written = yaml.safe_dump(entry, allow_unicode=True, default_flow_style=True, width=sys.maxsize)
     items = node.value if isinstance(node, yaml.CollectionNode) else []
     if items:

@@ -1,4 +1,4 @@
-"""Reads YAML in which a key may occur twice, since people append to such files."""
+"""Reads YAML in which a key may occur twice, since people append to credentials files."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Keeps pages of other sites from using the receiver through a visitor's browser.
 
-Two attacks are prevented. A page may send requests to any address, without seeing the answers:
-such a request states its origin (`Origin`, `Sec-Fetch-Site`), and must not change anything. Or the
-page's own name is made to resolve to the receiver's address (DNS rebinding), and the page sees the
-answers too: without authentication, the host in a browser's request must be one of the receiver's.
+Two attacks are prevented. In cross-site request forgery, a page sends requests to the receiver
+without seeing the responses: such a request states its origin (`Origin`, `Sec-Fetch-Site`), and
+must not change anything. In DNS rebinding, the page's own name is made to resolve to the receiver's
+address, and the page sees the responses too: without authentication, the host in a browser's
+request must be one of the receiver's.
 
-Requests of other programs are not checked: Prometheus would drop what is refused.
+Requests of other programs are not checked: Prometheus would drop the samples of a refused request.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
 STRICTER: Final = frozenset({"/codes", "/calendar", "/source"})
-"""Forms whose handlers check the origin themselves, and answer with a page."""
+"""Paths of forms whose handlers check the origin themselves, and respond with a page."""
 
 OWN_SITES: Final = frozenset({"same-origin", "none"})
 """Values of `Sec-Fetch-Site` for a page of this receiver, or an address typed by a person."""
@@ -52,12 +53,12 @@ class SameSite:
 
     Args:
         settings: The receiver's names, and whether it authenticates clients.
-        refuse: Builds the answers.
+        refuse: Builds the responses.
     """
 
     def __init__(self, settings: Settings, refuse: Refuser) -> None:
         self._refuse = refuse
-        # Under its own name, a page of another site has no credentials of the receiver.
+        # After DNS rebinding, a page has another name, for which the browser has no credentials.
         self._checks_names = not settings.requires_credentials
         self._names = {*settings.allowed_host_names, settings.address[0], socket.gethostname()}
         self._names = {name.lower() for name in self._names}
@@ -80,7 +81,7 @@ class SameSite:
         """Check a request by its headers.
 
         Raises:
-            ForeignPageError: a page of another site sends it.
+            ForeignPageError: a page of another site sends the request.
         """
         hosts = find_hosts(request)
         changes = request.method not in READING and request.path not in STRICTER

@@ -44,7 +44,7 @@ class Attempt(NamedTuple):
     """Whether the hash is the user's own; an unknown user is compared with another one's."""
     address: str = ""
     is_wanted: Callable[[], bool] = lambda: True
-    """Returns whether the sender still waits for the answer."""
+    """Returns whether the sender still waits for the response."""
 
 
 class Check:
@@ -59,7 +59,7 @@ class Check:
 class PasswordChecker:
     """Compares passwords with bcrypt hashes, and remembers the results.
 
-    A single thread compares them, with the lowest priority and without the interpreter's lock.
+    A single thread compares them, with the lowest priority and without holding the GIL.
     Right passwords are remembered as long as their hashes are in use, however many wrong ones
     arrive. Passwords that are not remembered take turns by address and by user.
     """
@@ -82,8 +82,8 @@ class PasswordChecker:
     async def matches(self, attempt: Attempt) -> bool:
         """Return whether the hash is of the password and is the user's own.
 
-        Results are remembered by user: else a quick answer to an unknown name would reveal that
-        another user has the password.
+        Results are remembered by user: otherwise a quick response for an unknown name would reveal
+        that another user has the password.
 
         Raises:
             OverloadedError: too many other passwords are waiting.

@@ -1,4 +1,4 @@
-"""What a request needs to be allowed: to read or to write."""
+"""Checks the permission that a request needs: to read or to write."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def require(request: web.Request, may: May | None) -> None:
     """Check that a client may send a request.
 
     Args:
-        request: The request; anybody with credentials may send one for `/metrics`.
+        request: The request; every authenticated client may request `/metrics`.
         may: The only thing that the client may do; None: everything.
 
     Raises:
-        ForbiddenError: the client may not.
+        ForbiddenError: the client may not send it.
     """
     if may is None or request.path == paths.METRICS:
         return

@@ -25,7 +25,7 @@ class Refuser:
         self._retry_after = settings.retry_after
 
     def __call__(self, request: web.Request, error: ReceiverError, hint: str = "") -> web.Response:
-        """Return the answer to a request; a hint, for people, is not added to write requests."""
+        """Return the response; the hint is for people, so not added for remote write and read."""
         response = refusal(error, self._retry_after, request_id(request))
         if request.path == paths.WRITE:
             self._metrics.count_refused(error)

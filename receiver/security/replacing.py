@@ -18,7 +18,7 @@ def edit(file: Path, change: Callable[[str], str]) -> None:
     """Replace the content of a file: readers see the old content or the new one.
 
     Mode, owner and extended attributes are kept; a new file is readable by its owner only (0600).
-    Of a symbolic link, the target is replaced.
+    For a symbolic link, the target is replaced.
 
     Args:
         file: The file, which need not exist.
@@ -67,7 +67,7 @@ def reason(error: OSError | RuntimeError) -> str:
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Wait until no other process edits a file of the directory."""
-    # Not the file itself, which is another one after it is replaced.
+    # Locks the directory, since the file is another one after it is replaced.
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -78,7 +78,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def read(file: Path) -> str:
-    """Return the content as it is, "" if there is no such file."""
+    """Return the content with its line ends unchanged, "" if there is no such file."""
     if not file.exists():
         return ""
     if not file.is_file():
@@ -88,7 +88,7 @@ def read(file: Path) -> str:
 
 
 def replace(file: Path, content: str) -> None:
-    """Write a new file and give it the name of the old one."""
+    """Write a new file, and rename it over the old one."""
     descriptor, name = tempfile.mkstemp(prefix=".receiver-new-", dir=file.parent)
     new = Path(name)
     try:

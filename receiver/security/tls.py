@@ -128,7 +128,7 @@ def first_certificate(text: str, place: str) -> str:
     """Return the server's own certificate; its chain follows it in the file.
 
     Raises:
-        SettingsError: the file has none.
+        SettingsError: the file has no certificate.
     """
     _, begin, rest = text.partition(BEGIN)
     body, end, _ = rest.partition(END)
@@ -141,7 +141,7 @@ def trusting(certificate: str) -> ssl.SSLContext:
     """Return a client context that trusts exactly this certificate, for any host.
 
     Raises:
-        ssl.SSLError: it is malformed.
+        ssl.SSLError: the certificate is malformed.
     """
     context = client_context(certificate)
     context.check_hostname = False
@@ -149,7 +149,7 @@ def trusting(certificate: str) -> ssl.SSLContext:
 
 
 def find_fault(server: ssl.SSLContext, certificate: str) -> str:
-    """Return why clients would not accept the certificate, such as its age; empty: they would."""
+    """Return why clients would refuse the certificate, such as its age; "" if they accept it."""
     try:
         shake_hands(server, trusting(certificate))
     except ssl.SSLCertVerificationError as error:
@@ -163,7 +163,7 @@ def read_expiry(settings: Settings) -> float:
     """Return when the server's certificate expires, in seconds since the Unix epoch.
 
     Raises:
-        SettingsError: a file cannot be used, for instance because it has expired.
+        SettingsError: a file cannot be used, for instance an expired certificate.
     """
     assert settings.tls_cert_file is not None  # noqa: S101  as ServerTLS demands
     server = build_context(settings)
@@ -176,7 +176,7 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject
     """Perform a handshake in memory; return the client side, which has the server certificate.
 
     Raises:
-        ssl.SSLError: it fails.
+        ssl.SSLError: the handshake fails.
     """
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     one = client.wrap_bio(to_client, to_server)

@@ -52,7 +52,7 @@ class Turns(Generic[T]):
         return entry
 
     def _drop(self) -> T:
-        # Of several with the most entries, the one whose turn is last.
+        # If several have the most entries, choose the one whose turn is last.
         address, users = max(reversed(self._waiting.items()), key=lambda item: count(item[1]))
         user, entries = max(reversed(users.items()), key=lambda item: len(item[1]))
         entry = entries.pop()

@@ -38,15 +38,15 @@ logger = logging.getLogger(__name__)
 
 
 class Store:
-    """Commits samples and keeps the database in order.
+    """Stores samples and maintains the database.
 
-    Entering returns at once; the database is then waited for in the background (`opening`), and
-    until it is there nothing can be stored.
+    Entering returns at once; a background task (`opening`) then waits for the database, and until
+    it is ready nothing can be stored.
 
     Args:
-        settings: All of them.
-        arriving: How many requests are in flight that have not called `store` yet.
-        metrics: Where to count.
+        settings: The receiver's settings.
+        arriving: Returns how many requests in flight have not called `store` yet.
+        metrics: The metrics to update.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class Store:
         self._metrics = metrics or Metrics()
         self.database = Database(settings)
         self.reachable = False
-        """Whether rows could be stored when it was tried last."""
+        """Whether the database was available at the last attempt to use it."""
         self._trouble: str | None = None
-        """Why none could be, where that is the fault of the tables or of rights."""
+        """Why no row can be stored, if tables or privileges are at fault."""
         self._refused = False
-        """Whether the last batch was refused for a reason that is none of its rows'."""
+        """Whether the last batch was refused for a reason other than its rows."""
         self._writing_back = asyncio.Lock()
         self._rehearsals = count()
         self._last_rehearsal = -1
-        """The number of the one that `_trouble` is of."""
+        """The number of the rehearsal that `_trouble` is the result of."""
         self._writer = Writer(
             self.database,
             settings.catalogue,
@@ -108,10 +108,10 @@ class Store:
         await self._resources.aclose()
 
     async def store(self, samples: Collection[Sample]) -> Outcomes:
-        """Return when the samples are committed.
+        """Store samples; return when they are committed.
 
         Raises:
-            UnavailableError: they are not; sending them again is safe.
+            UnavailableError: they are not committed; sending them again is safe.
         """
         self._require_open()
         return await self.queue.store(samples)
@@ -121,8 +121,8 @@ class Store:
             raise DatabaseUnavailableError("the database has not answered yet")
 
     async def _write(self, contents: Contents) -> None:
-        # One limit for all that a batch may take, redoing and dividing included: the sender must
-        # have an answer before it gives up and sends the same again.
+        # One time limit for the whole batch, including retries and splitting: the sender must have
+        # an answer before it gives up and sends the same samples again.
         with self._metrics.time_commit(contents.row_count()), self._noticing(), translated():
             async with asyncio.timeout(self._settings.commit_timeout.total_seconds()):
                 if self._trouble is not None:
@@ -136,7 +136,7 @@ class Store:
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
-        """Remember whether rows can be stored."""
+        """Record whether the database is available."""
         try:
             yield
         except DatabaseUnavailableError:
@@ -148,7 +148,7 @@ class Store:
         """Check that samples can be stored now.
 
         Raises:
-            UnavailableError: they cannot.
+            UnavailableError: they cannot be stored.
         """
         self._require_open()
         with self._noticing():
@@ -157,23 +157,24 @@ class Store:
             await self._rehearse()
 
     async def _rehearse(self) -> None:
-        """Check that the tables are as storing rows needs them; log when that changes.
+        """Check that rows can be stored in the tables; log when that changes.
 
         Raises:
-            StatementRefusedError: they are not.
-            DatabaseUnavailableError: it cannot be found out.
+            StatementRefusedError: they cannot be stored.
+            DatabaseUnavailableError: the check cannot be made.
         """
         number = next(self._rehearsals)
-        # One transaction for each table: a change of several must not end in a deadlock.
+        # One transaction for each table: one that changes several tables must not end in a
+        # deadlock.
         async with self.database.connection() as connection:
             catalogue = self._settings.catalogue
             trouble = await declaration_obstacle(connection, catalogue)
             trouble = trouble or await rehearse(connection, catalogue)
         if trouble is None and self._refused:
-            # One at a time: two that both have a chunk made would wait for each other.
+            # One at a time: two transactions that both create a chunk would wait for each other.
             async with self._writing_back, self.database.transaction() as connection:
                 trouble = await write_and_take_back(connection, self._settings.catalogue)
-        # One that began earlier may end later, with what no longer holds.
+        # A rehearsal that began earlier may end later, with an outdated result.
         if number > self._last_rehearsal:
             self._last_rehearsal = number
             self._note(trouble)
@@ -212,14 +213,14 @@ class Store:
                 try:
                     await duty()
                 except ReceiverError as error:
-                    # Once for each trouble: a right that is missing stays so for days.
+                    # Log each failure once: a missing privilege may stay missing for days.
                     if troubles.get(duty) != str(error):
                         logger.warning("maintenance failed and will be tried again: %s", error)
                     troubles[duty] = str(error)
                 else:
                     troubles.pop(duty, None)
             await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
-            # Deletion comes last: it may take as long as it is until the next round.
+            # Deletion comes last: it may take until the next round.
             duties = (
                 self._settle,
                 self._keep_keys,
@@ -262,6 +263,6 @@ class Store:
 
 
 def tell_of_absence(attempt: RetryCallState) -> None:
-    """Say that the database is waited for."""
+    """Log that the receiver waits for the database."""
     error = attempt.outcome.exception() if attempt.outcome else None
     logger.warning("waiting for the database: %s", error, extra={"fault": "opening"})

@@ -1,7 +1,7 @@
 """Formats log messages for standard error: one line each, as text or JSON.
 
-`extra` holds the fields of a message. The field `fault` groups messages: those with the same one
-are logged once, and then once a minute with their number.
+`extra` holds the fields of a message. The field `fault` groups messages: messages with the
+same fault are logged once, and then once a minute with their count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LogFormat = Literal["text", "json"]
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 SAID_ALREADY: Final = frozenset({"event", "fault", "status"})
-"""Fields for programs only: the text states the same."""
+"""Fields for programs, which text logs leave out: the message states the same."""
 PERIOD: Final = 60.0
 """Seconds in which a fault is logged once."""
 
@@ -28,7 +28,7 @@ class IgnoreMalformedRequests(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to keep the record."""
         kinds = record.exc_info[0].__mro__ if record.exc_info and record.exc_info[0] else ()
-        # By name, so that only serving commands import it.
+        # Compared by name, so that only serving commands import aiohttp.
         return not any(kind.__qualname__ == "HttpProcessingError" for kind in kinds)
 
 
@@ -43,10 +43,10 @@ class GroupUnexpectedErrors(logging.Filter):
 
 
 class AddFields(logging.Filter):
-    """Adds the same fields to every record, but not over its own.
+    """Adds the same fields to every log record, without replacing its own.
 
     Args:
-        fields: Their names and values.
+        fields: The names and values of the fields.
     """
 
     def __init__(self, fields: dict[str, object]) -> None:
@@ -67,7 +67,7 @@ class MessageFormatter(logging.Formatter):
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802  logging's
-        """Format the traceback, indented, since an error may quote text like a line of the log."""
+        """Format the traceback, indented, since an error may quote text that looks like a log."""
         lines = super().formatException(ei).splitlines()
         return "\n".join(f"    {printable(line)}" for line in lines)
 
@@ -120,10 +120,10 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class GroupingHandler(logging.StreamHandler[Any]):
-    """Writes to standard error; repeated messages of a fault once a minute.
+    """Writes log records to standard error, and repeated ones of a fault once a minute.
 
-    After a minute the last one is written, with their number as `repeated`. Outside of a running
-    event loop, every message is written.
+    At the end of a minute the last repeated record is written, with their count as `repeated`.
+    Outside of a running event loop, every record is written.
     """
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class GroupingHandler(logging.StreamHandler[Any]):
         if key in self._again:
             again = self._again[key]
             record.repeated = 1 + (vars(again[0])["repeated"] if again else 0)
-            # As text, since the exception keeps the request in memory.
+            # Formatted now, since the exception would keep the request in memory.
             record.msg, record.args, record.exc_info = record.getMessage(), None, None
             again[:] = [record]
             return True
@@ -166,7 +166,7 @@ class GroupingHandler(logging.StreamHandler[Any]):
             self.release()
 
     def close(self) -> None:
-        """Log what has been counted only."""
+        """Log the records that were only counted so far."""
         for again in self._again.values():
             for record in again:
                 super().emit(record)
@@ -175,7 +175,7 @@ class GroupingHandler(logging.StreamHandler[Any]):
 
 
 def set_up_logging(level: str, form: LogFormat = "text", **common: object) -> None:
-    """Log messages of `level` and above; those of libraries from warnings on.
+    """Log messages of `level` and above; those of asyncio from warnings on.
 
     Args:
         level: The least severe level.

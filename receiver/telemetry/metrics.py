@@ -2,7 +2,7 @@
 
 Counters are incremented where the event happens, once per request or transaction. The state of a
 process (`show`) is set every second, since only one of several workers answers a scrape. The state
-of the database is the same for all workers: the one that answers exposes what it read last.
+of the database is the same for all workers: the one that answers exposes the values it read last.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ class Metrics:
 
     Args:
         shared: Directory in which the workers of a receiver share their metrics; None: there is one
-            process. prometheus_client must have found it in the environment when it was imported.
+            process. prometheus_client must have found it in the environment on import.
         workers: The number of processes.
     """
 
     def __init__(self, shared: Path | None = None, workers: int = 1) -> None:
-        # In Prometheus' text format, each would be another series.
+        # In Prometheus' text format, each `_created` metric would be another series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._shared = shared
         self._files = None if shared is None else KeptFiles(shared)
@@ -281,9 +281,9 @@ class Metrics:
             self._samples.labels("stale", "", table).inc(count)
 
     def count_fates(self, fates: Fates) -> None:
-        """Count what became of the samples of a transaction."""
+        """Count the outcomes of the samples of a transaction."""
         # `+` drops negative counts, which a counter refuses: a wrong count must not make a commit
-        # seem failed.
+        # look failed.
         for (table, fate), count in (+fates).items():
             self._samples.labels(*labels_of(fate), table).inc(count)
 

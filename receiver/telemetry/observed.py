@@ -1,7 +1,7 @@
 """Metrics of the database's content.
 
-They are collected at each scrape rather than set, so that those of removed sources disappear, which
-the files of prometheus_client's multiprocess mode do not support.
+They are collected at each scrape rather than set, so that the series of removed sources disappear,
+which the files of prometheus_client's multiprocess mode do not support.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ObservedCollector(Collector):
 
 
 def pending_rows(pending: dict[str, int]) -> GaugeMetricFamily:
-    """Return how many incomplete rows each table has."""
+    """Return the metric of the number of incomplete rows of each table."""
     family = GaugeMetricFamily(
         "receiver_pending_rows",
         "Incomplete rows that wait for their missing samples, by table.",

@@ -13,7 +13,7 @@ from typing import Final
 from receiver.errors import SetupError
 
 SHARED_METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Variable in which prometheus_client finds its directory when it is imported."""
+"""Environment variable with the directory, which prometheus_client reads on import."""
 OPEN_FILES: Final = Path("/proc/self/fd")
 DELETED: Final = " (deleted)"
 """Suffix that the kernel shows for an open file that was removed."""
@@ -42,9 +42,9 @@ def shared_metrics() -> Iterator[Path]:
 
 
 class KeptFiles:
-    """Restores this process's files after they were removed, as cleaners of /tmp do.
+    """Restores this process's metrics files after a cleaner of /tmp, for example, removed them.
 
-    The process still counts in the removed files, so from then on their content is copied. Without
+    The process still writes to the removed files, so from then on their content is copied. Without
     /proc, nothing is done.
 
     Args:

@@ -1,4 +1,4 @@
-"""What all pages share: the reader's language, links, headers and error pages."""
+"""Code that all pages share: the reader's language, links, headers and error pages."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def templates() -> Environment:
 
 
 class View:
-    """A request for a page, and its answer.
+    """A request for a page, and its response.
 
     Args:
         request: The request.
@@ -84,17 +84,17 @@ class View:
         self.zone = zones.read_zone(chosen) or zones.read_zone(cookie) or zones.DEFAULT
         """The reader's time zone: that of a form, else that of the browser."""
         self.up = "../" * (request.path.count("/") - 1)
-        """From this address to the overview's: pages may lie below any path of a proxy."""
+        """Relative path to the overview: a proxy may serve the pages below any path."""
         self.now = datetime.now(UTC)
         theme = self.query.get("theme", "")
         self.theme = theme if theme in THEMES else ""
-        """The colours that the address asks for; "": those that the system prefers."""
+        """The colour theme in the query; "": the one that the system prefers."""
 
     def check(self) -> None:
-        """Check the parameters that all pages have, `lang` and `zone`.
+        """Check the parameters that all pages have: `lang`, `theme` and `zone`.
 
         Raises:
-            BadParameterError: the language or the zone is unknown.
+            BadParameterError: the language, the theme or the zone is unknown.
         """
         read_choice(self.query, "lang", dict.fromkeys(Language), self.language)
         read_choice(self.query, "theme", dict.fromkeys(("", *THEMES)), "")
@@ -127,7 +127,7 @@ class View:
     async def render(
         self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: object
     ) -> web.Response:
-        """Answer with a rendered template."""
+        """Return a response with a rendered template."""
         page = (
             templates()
             .get_template(template)
@@ -162,7 +162,7 @@ class View:
         return response
 
     async def explain(self, error: ReceiverError) -> web.Response:
-        """Answer with a page about an error, with the status of its class."""
+        """Return a page about an error, with the status of the error's class."""
         title = f"fault_{error.status.value}"
         if isinstance(error, PageError):
             message, detail = self.say(error.key, **error.values), ""
@@ -185,11 +185,11 @@ class View:
         return display.duration(seconds, self.language, brief=brief)
 
     def hour(self, seconds: float) -> str:
-        """Return the time of the day, of seconds since the Unix epoch, in the reader's zone."""
+        """Return the time of day in the reader's zone, for seconds since the Unix epoch."""
         return self.day_and_time(seconds)[11:16]
 
     def day_and_time(self, seconds: float) -> str:
-        """Return a time, of seconds since the Unix epoch, in the reader's zone.
+        """Return date and time in the reader's zone, for seconds since the Unix epoch.
 
         "" if `datetime` cannot hold it.
         """
@@ -216,7 +216,7 @@ Handler: TypeAlias = Callable[[View], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def answer_unknown(request: web.Request, handler: WebHandler) -> web.StreamResponse:
-    """Answer a browser that asks for a page that does not exist with one that says so."""
+    """Answer a browser's request for an unknown page with an error page."""
     try:
         return await handler(request)
     except web.HTTPNotFound:
@@ -233,7 +233,7 @@ async def answer_unknown(request: web.Request, handler: WebHandler) -> web.Strea
 
 
 def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a handler for aiohttp, which turns every exception into a page."""
+    """Return a handler for aiohttp, which turns every exception into an error page."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         view = View(request)
@@ -243,7 +243,7 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
         except PageError as error:
             return await view.explain(error)
         except RefusedByDatabaseError as error:
-            # The sender is not to blame for a sample that the database refuses; for a form it is.
+            # For a form that the database refuses, unlike a sample, the client is to blame.
             return await view.explain(BadRequestError(str(error)))
         except ReceiverError as error:
             fault = {"fault": f"page {type(error).__name__}"}

@@ -1,4 +1,4 @@
-"""Lays out the board, which is read from across a hall: what needs somebody first, and large."""
+"""Lays out the board, read from across a hall: sources that need attention first, and large."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from receiver.web.names import brief_names, fit, natural, shorten, text_width
 LARGE: Final = (State.FAILURE, State.SILENT, State.PLANNED)
 """States whose sources have large tiles, the last one only if there are few."""
 MOST_ALARMS: Final = 20
-"""Large tiles at once; more are shown in turn."""
+"""Maximum number of large tiles at once; more are shown in turn."""
 MOST_WITH_PLANNED: Final = 6
-"""Large tiles up to which planned stops have some too; more would take the room of alarms."""
+"""Maximum number of large tiles that include planned stops; if more, alarms get all the room."""
 MOST_ROWS: Final = 4
-"""Rows of small tiles; sources that need more are shown as groups, or as one number."""
+"""Maximum rows of small tiles; sources that need more are shown as groups, or as one number."""
 CHARACTERS: Final = {12: 7, 10: 8, 8: 11, 6: 15, 5: 18, 4: 23, 3: 31, 2: 48}
-"""Latin letters that fit into a small tile and are read from afar, by the number of columns."""
+"""Latin letters that fit into a small tile, readable from afar, by the number of columns."""
 FEWEST_COLUMNS: Final = 4
-"""Columns of small tiles, however few there are, unless their names need more room."""
+"""Minimum number of columns of small tiles, unless their names need more room."""
 SHORTEST: Final = 9
-"""Latin letters that a small tile has room for at least, if its name is cut."""
+"""Minimum room in a small tile for a name that is cut, in Latin letters."""
 TURN: Final = 10.0
 """Seconds for which large tiles are shown before it is the others' turn."""
 LONGEST: Final = 40
-"""Characters of a name or a code."""
+"""Maximum length of a name or a code in characters."""
 IN_ALARM: Final = 19
 """Latin letters of a name that fit into a large tile, if its group gives way."""
 GRIDS: Final = ((1, 1), (2, 1), (3, 1), (2, 2), (3, 2), (4, 2), (3, 3), (4, 3), (5, 3), (5, 4))
 """Columns and rows of large tiles."""
 WIDTHS: Final = (4.0, 6.0, 9.0, 10.1, 12.0, 24.0)
-"""Widths up to which a title has a size of its own, in heights of its letters."""
+"""Maximum width of a title for each font size, in heights of its letters."""
 NARROW: Final = 0.66
-"""Width of a Latin letter, in its height; of a wide font, in bold."""
+"""Width of a Latin letter of a wide font in bold, in its height."""
 CAPITAL: Final = 0.78
-"""The same of a capital."""
+"""Width of a capital of that font, in its height."""
 
 
 class Tile(NamedTuple):
@@ -49,7 +49,7 @@ class Tile(NamedTuple):
     group: str
     title: str
     size: int
-    """The smaller, the longer the title; 0 to 6."""
+    """Index of the font size, 0 to 6: a longer title has a higher index and a smaller font."""
 
 
 class Group(NamedTuple):
@@ -62,7 +62,7 @@ class Group(NamedTuple):
 
 
 class Board(NamedTuple):
-    """What is on the board."""
+    """The layout of the board."""
 
     alarms: list[Tile]
     columns: int
@@ -74,7 +74,7 @@ class Board(NamedTuple):
     below: int
     """Rows of small tiles or groups; 0 to 5."""
     wide: int
-    """Their columns."""
+    """Columns of small tiles or groups."""
 
 
 def lay_out(items: Sequence[Item], group: str, now: float, words: Mapping[State, str]) -> Board:
@@ -82,9 +82,9 @@ def lay_out(items: Sequence[Item], group: str, now: float, words: Mapping[State,
 
     Args:
         items: All sources.
-        group: The label whose value goes with a name; "": none.
-        now: Seconds since the Unix epoch, which tell whose turn it is.
-        words: What states are called.
+        group: The label whose value is shown with a name; "": none.
+        now: Seconds since the Unix epoch, which determine the turn.
+        words: The names of the states.
     """
     names = brief_names([item.name for item in items])
     brief = [item._replace(name=name) for item, name in zip(items, names, strict=True)]
@@ -112,15 +112,15 @@ def lay_out(items: Sequence[Item], group: str, now: float, words: Mapping[State,
 
 
 def grid(number: int) -> tuple[int, int]:
-    """Return the smallest grid for so many large tiles."""
+    """Return the smallest grid for a number of large tiles."""
     return next((size for size in GRIDS if size[0] * size[1] >= number), GRIDS[-1])
 
 
 def small_tiles(items: Sequence[Item], group: str) -> tuple[list[Tile], int]:
     """Return small tiles in the order of their groups, and the number of their columns.
 
-    Names are cut if they have to be and can be told apart then. Without tiles there are too many
-    sources.
+    Names are cut if there is no room for them and they stay distinct. If there are too many
+    sources, no tiles are returned.
     """
     ordered = sorted(items, key=lambda item: (natural(group_of(item, group)), natural(item.name)))
     most = next((n for n in sorted(CHARACTERS) if n >= max(len(ordered), FEWEST_COLUMNS)), 12)
@@ -143,7 +143,7 @@ def small_tiles(items: Sequence[Item], group: str) -> tuple[list[Tile], int]:
 
 
 def title_of(item: Item, words: Mapping[State, str]) -> str:
-    """Return what a large tile says: the code of a failure, else the state."""
+    """Return the title of a large tile: the code of a failure, else the state."""
     failing = item.state is State.FAILURE and item.code_name
     return item.code_name if failing else words[item.state]
 

@@ -29,9 +29,9 @@ from receiver.web.parameters import (
 from receiver.web.zones import read_zone
 
 MOST_SOURCES: Final = 1000
-"""Sources that a planned stop can be chosen for by name."""
+"""Maximum number of sources that the form of planned stops offers by name."""
 MOST: Final = 200
-"""Planned stops and holidays that are listed, the latest first."""
+"""Maximum number of planned stops, and of holidays, that are listed; the latest ones."""
 DAY_SECONDS: Final = 86_400
 
 Change: TypeAlias = Callable[[Connection], Awaitable[object]]
@@ -43,7 +43,7 @@ class CalendarPages:
     Args:
         viewer: Opens connections for reading.
         forms: Reads the forms.
-        template: How sources are named.
+        template: The template of source names.
     """
 
     def __init__(self, viewer: Viewer, forms: Forms, template: str) -> None:
@@ -101,7 +101,7 @@ def read_rules(form: Values) -> Change:
 
 
 def read_shift(form: Values) -> Change:
-    """Read the form with a shift."""
+    """Read the form that adds a shift."""
     days = [day for day in range(1, 8) if form.get(f"day{day}")]
     if not days:
         raise BadParameterError("bad_days")
@@ -122,7 +122,7 @@ def read_removed_shift(form: Values) -> Change:
 
 
 def read_holiday(form: Values) -> Change:
-    """Read the form with a holiday."""
+    """Read the form that adds a holiday."""
     day, name = read_day(form, "day"), read_text(form, "name", needed=False)
     if day is None:
         raise BadParameterError("bad_day", name="day")
@@ -138,7 +138,7 @@ def read_removed_holiday(form: Values) -> Change:
 
 
 def read_stop(form: Values) -> Change:
-    """Read the form with a planned stop."""
+    """Read the form that adds a planned stop."""
     zone = read_zone(form.get("zone", ""))
     if zone is None:
         raise BadParameterError("bad_zone", name="zone")
@@ -163,7 +163,7 @@ def read_removed_stop(form: Values) -> Change:
 
 
 def needed_number(form: Values, name: str, highest: int) -> int:
-    """Read a whole number from 0 on.
+    """Read a whole number of at least 0.
 
     Raises:
         BadParameterError: it is malformed or missing.
@@ -183,4 +183,4 @@ READERS: Final[dict[str, Callable[[Values], Change]]] = {
     "stop": read_stop,
     "remove_stop": read_removed_stop,
 }
-"""What each form does, by its action."""
+"""The readers of the forms, by action."""

@@ -1,9 +1,9 @@
-"""Compresses pages where their size tells nothing to another site.
+"""Compresses pages unless their size could reveal a secret to another site (BREACH).
 
-A page shows both secrets and text from its address. Another site can have the browser open such
-addresses, and see over the network how large the encrypted answers are: what compresses well with
-its guess is in the page (BREACH). A browser names such requests in `Sec-Fetch-Site`; they get the
-page uncompressed. Tokens of forms are masked as well, and look different in each answer.
+A page contains secrets as well as text from its URL. Another site can make the browser open URLs
+with guesses, and an observer of the network sees the size of each encrypted response: it is smaller
+if the page contains the guess. A browser marks such requests in `Sec-Fetch-Site`; they get the page
+uncompressed. Tokens of forms are masked as well, and differ in each response.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from aiohttp import web
 OWN_SITES: Final = frozenset({"same-origin", "none"})
 GZIP: Final = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
 SMALLEST: Final = 1024
-"""Bytes below which nothing is gained."""
+"""Size in bytes below which compression gains nothing."""
 IN_THREAD: Final = 16 * 1024
-"""Bytes from which on a thread compresses, so that write requests need not wait."""
+"""Size in bytes from which a thread compresses, so that write requests need not wait."""
 
 
 def compress(response: web.Response, request: web.Request) -> None:
-    """Have an answer compressed if that is safe, worth it, and the client accepts it."""
+    """Compress a response if that is safe and worthwhile, and the client accepts it."""
     body = response.body
     if isinstance(body, bytes) and len(body) >= SMALLEST and is_safe(request):
         use_gzip(response, request)
 
 
 def use_gzip(response: web.Response, request: web.Request) -> None:
-    """Have an answer compressed if the client accepts gzip; aiohttp itself would prefer deflate."""
+    """Compress a response if the client accepts gzip; aiohttp itself would prefer deflate."""
     if GZIP.search(request.headers.get("Accept-Encoding", "")):
         response.enable_compression(web.ContentCoding.gzip)
 
@@ -37,7 +37,7 @@ def use_gzip(response: web.Response, request: web.Request) -> None:
 def is_safe(request: web.Request) -> bool:
     """Return whether no other site sends the request, or nothing is encrypted anyway.
 
-    Browsers send `Sec-Fetch-Site` wherever the connection is encrypted, also by a proxy.
+    Browsers send `Sec-Fetch-Site` over every encrypted connection, also if a proxy encrypts it.
     """
     sites = request.headers.getall("Sec-Fetch-Site", [])
     if not sites:

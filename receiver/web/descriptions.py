@@ -1,6 +1,6 @@
 """Translates the receiver's own descriptions of error codes into the reader's language.
 
-The stored text is English, by which storage recognizes its own text when a code is renamed.
+The stored text is English: storage recognizes its own text by it when a code is renamed.
 """
 
 from __future__ import annotations

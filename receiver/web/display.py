@@ -22,7 +22,7 @@ UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 def moment(text: str, zone: ZoneInfo = DEFAULT, *, exact: bool = True) -> Markup:
     """Return a time of PostgreSQL as HTML, in a zone.
 
-    Times that no `datetime` holds are shown unchanged.
+    Times that `datetime` cannot hold are shown unchanged.
 
     Args:
         text: The time, in UTC.
@@ -94,13 +94,13 @@ def clock(seconds: float) -> str:
 
 
 def count(number: int, language: Language) -> str:
-    """Return a number that was counted up to `MOST` only."""
+    """Return a number that was counted only up to `MOST`, as text."""
     text = f"{number:,}"
     return say(language, "more_than", number=text) if number >= MOST else text
 
 
 def percent(share: float) -> str:
-    """Return a share, rounded so that only all is 100 % and only nothing is 0 %."""
+    """Return a share in per cent, rounded to 100 % or 0 % only if it is exactly that."""
     number = 100 * share
     if 99.9 <= number < 100:
         return "99.9%" if number < 99.95 else ">99.9%"

@@ -24,7 +24,7 @@ from receiver.web.parameters import (
 ACTIONS: Final = {"add": CodeTable.add, "rename": CodeTable.rename}
 MISTAKES: Final = {"add": "exists", "rename": "missing"}
 CLASSES: Final = dict.fromkeys(("", *STATES))
-""""": what the code means by itself."""
+"""Choices for the class of a code; the empty one is the default meaning of its number."""
 
 
 class ConflictingFormError(PageError, ErrorCodeError):
@@ -32,7 +32,7 @@ class ConflictingFormError(PageError, ErrorCodeError):
 
 
 class Editing:
-    """Answers forms of the page of error codes.
+    """Handles the forms of the page of error codes.
 
     Args:
         settings: State the tables.
@@ -55,7 +55,7 @@ class Editing:
         # None would keep the description of an existing code.
         nothing = None if action == "add" else ""
         description = read_text(form, "description", needed=False) or nothing
-        # A form without it leaves the class as it is.
+        # A form without this field leaves the class as it is.
         class_ = read_choice(form, "class", CLASSES, "") if "class" in form else None
         try:
             async with self._forms.connection() as connection:

@@ -1,4 +1,4 @@
-"""What the pages about states share: the state of each source, its name, its look."""
+"""Reads the state, name and look of each source, for all pages about states."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from receiver.web.looks import places
 from receiver.web.names import name_sources
 
 MOST_CODES: Final = 500
-"""Codes that a filter offers."""
+"""Maximum number of codes that a filter offers."""
 LATE: Final = 2
-"""Intervals of the source that sends most often, without any row, after which data is late."""
+"""Data is late after this many intervals of the most frequent source without any row."""
 
 
 class Floor(NamedTuple):
-    """All sources of a table, and what is known of them now."""
+    """All sources of a table, and their current states."""
 
     table: Table
     items: list[Item]
@@ -35,12 +35,12 @@ class Floor(NamedTuple):
 
     @property
     def newest_at(self) -> float | None:
-        """When the newest row was, in seconds since the Unix epoch; None without any."""
+        """Time of the newest row, in seconds since the Unix epoch; None without rows."""
         return max((item.source.at for item in self.items if item.source.at), default=None)
 
     @property
     def flow(self) -> str:
-        """Whether rows come: `yes`, `late`, `none` or `never`."""
+        """Whether rows arrive: `yes`, `late`, `none` or `never`."""
         found = [item.source for item in self.items if item.source.age is not None]
         if not found:
             return "never"

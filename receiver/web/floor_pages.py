@@ -34,13 +34,13 @@ from receiver.web.ticks import ticks
 from receiver.web.zones import midnight
 
 PER_PAGE: Final = 25
-"""Sources of a list on a page."""
+"""Number of sources per page of the list."""
 STATES: Final = (State.FAILURE, State.SILENT, State.PLANNED, State.OK)
-"""Those that are counted; the last one counts sources without a row as silent are."""
+"""States with a card; the share of the last one is of all sources, even those without a row."""
 
 
 def read_wanted(view: View) -> Wanted:
-    """Read which sources are wanted.
+    """Read the filter and the order of the sources.
 
     Raises:
         BadParameterError: a parameter is wrong.
@@ -56,10 +56,10 @@ def read_wanted(view: View) -> Wanted:
 
 
 def read_page(view: View) -> int:
-    """Read which page of the list is wanted.
+    """Read the number of the requested page of the list.
 
     Raises:
-        BadParameterError: it is no number.
+        BadParameterError: it is not a number of at least 1.
     """
     return read_number(view.query, "page", lowest=1) or 1
 
@@ -71,7 +71,7 @@ class Overview:
         floor: All sources.
         view: The request.
         window: The range of the strips.
-        recent: Remembers them.
+        recent: Caches the states that the strips show.
     """
 
     def __init__(self, floor: Floor, view: View, window: Window, recent: Recent) -> None:
@@ -89,7 +89,7 @@ class Overview:
         self.shown = self.found[first : first + PER_PAGE]
 
     async def answer(self, connection: Connection, common: dict[str, Any]) -> web.Response:
-        """Read what the page shows besides, and render it."""
+        """Read the other data of the page, and render it."""
         ids = [item.source.id for item in self.shown]
         cells = await self.newest.cells(connection, ids)
         lines = await self._lines(connection, ids)
@@ -130,7 +130,7 @@ class Overview:
     async def _recently(
         self, connection: Connection, range_: tuple[object, ...], since: datetime, ids: list[int]
     ) -> dict[int, list[Stretch]]:
-        """Return the states of the sources from a time until now, remembered where they can be."""
+        """Return the states of the sources from a time until now, from the cache if possible."""
         table = self.floor.table
 
         async def read(
@@ -142,7 +142,7 @@ class Overview:
         return await self._recent.read(key, since, self.view.now, ids, read)
 
     def _since(self, item: Item, line: list[Stretch]) -> tuple[float | None, bool]:
-        """Return since when a source is in its state, and whether that may be longer."""
+        """Return when a source's state began, and whether it may have begun earlier."""
         if item.since is not None:
             return item.since, lasts_long(item, self.view.now)
         if self.window.until or item.state is State.NONE:
@@ -193,7 +193,7 @@ class Overview:
         }
 
     def _note(self, state: State, tally: dict[State, int]) -> str:
-        """Return what stands below the number of sources in a state."""
+        """Return the text below the number of sources in a state."""
         view, items = self.view, [item for item in self.floor.items if item.state is state]
         if state is State.OK:
             return percent(tally[state] / len(self.floor.items)) if self.floor.items else ""
@@ -211,7 +211,7 @@ class Overview:
 
 
 def make_drawing(floor: Floor, view: View, ends: tuple[datetime, datetime]) -> overview.Drawing:
-    """Return what strips of a range of time are drawn with."""
+    """Return the parameters for drawing the strips of a range of time."""
     words = {**state_words(view), State.NONE: view.say("unknown")}
     since, until = (moment.timestamp() for moment in ends)
     return overview.Drawing(since, until, floor.codes, floor.places, words)
@@ -235,17 +235,17 @@ async def answer_board(floor: Floor, view: View, group: str) -> web.Response:
 
 
 def lasts_long(item: Item, now: datetime) -> bool:
-    """Return whether a state may have begun before the rows that tell since when it lasts."""
+    """Return whether a state may have begun before the rows in which its start was looked up."""
     if item.since is None or item.state not in {State.FAILURE, State.PLANNED}:
         return False
     return now.timestamp() - item.since > LOOKED_BACK.total_seconds() - 2 * item.source.gap
 
 
 def state_words(view: View) -> dict[State, str]:
-    """Return what the states are called."""
+    """Return the names of the states in the reader's language."""
     return {state: view.say(f"state_{state}") for state in State}
 
 
 def iso(time: datetime) -> str:
-    """Return a time in the format of parameters."""
+    """Return a time in the format of query parameters."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

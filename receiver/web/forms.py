@@ -1,8 +1,9 @@
-"""Accepts forms, which change something.
+"""Accepts forms, which change data.
 
-Only authenticated users may, so nobody without authentication. A browser sends credentials by
-itself, also with forms of other sites, so each form must prove that it comes from this page: by its
-origin in the headers, and by a token that is also in a cookie, which other sites cannot read.
+Only authenticated users may submit forms; without authentication, nobody may. A browser sends
+credentials by itself, also with forms of other sites, so each form must prove that it comes from
+this page: by its origin in the headers, and by a token that is also in a cookie, which other sites
+cannot read.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def token(view: View) -> str | None:
 
 
 def mask(secret: str | None) -> str | None:
-    """Return what a form has of the secret: another text each time.
+    """Return the token of a form: the secret, masked differently each time.
 
-    So the size of a compressed page says nothing about the secret (BREACH).
+    So the size of a compressed page reveals nothing about the secret (BREACH).
     """
     if secret is None:
         return None
@@ -56,7 +57,7 @@ def mask(secret: str | None) -> str | None:
 
 
 def unmask(text: str) -> bytes:
-    """Return the secret in a form's token; what is none if the token is malformed."""
+    """Return the secret in a form's token; a malformed token gives other bytes, or none."""
     try:
         data = urlsafe_b64decode(text.encode())
     except ValueError:
@@ -71,7 +72,7 @@ def exclusive_or(one: bytes, other: bytes) -> bytes:
 
 
 def is_proven(form: Values, request: web.Request) -> bool:
-    """Return whether a form has the secret in the cookie."""
+    """Return whether a form's token is for the secret in the cookie."""
     cookie = request.cookies.get(COOKIE, "")
     proof = unmask(form.get("token", ""))
     return bool(cookie) and hmac.compare_digest(proof, cookie.encode())
@@ -111,7 +112,7 @@ class Forms:
         """Read a form that comes from this page.
 
         Raises:
-            RejectedFormError: it comes from somewhere else, or from somebody who may not.
+            RejectedFormError: it comes from another page, or from a user who may not submit it.
             LargeFormError: it is too large.
             BadParameterError: it is malformed.
         """
@@ -140,7 +141,7 @@ class Forms:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection that may write; one at a time."""
+        """Open a read-write connection; one at a time."""
         async with (
             self._one_at_a_time,
             connect(self._settings, statement_timeout=TIMEOUT) as connection,
@@ -149,7 +150,7 @@ class Forms:
 
 
 def go_to(address: str) -> web.Response:
-    """Answer with another page, so that reloading does not send the form again."""
+    """Redirect to another page, so that reloading does not send the form again."""
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": address})
 
 

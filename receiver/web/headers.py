@@ -7,7 +7,7 @@ from typing import Final
 POLICY: Final = "; ".join(
     (
         *("default-src 'none'", "style-src 'self'", "script-src 'self'", "img-src 'self' data:"),
-        # For the updates of the page.
+        # The page fetches its own updates.
         "connect-src 'self'",
         *("form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
     )

@@ -12,7 +12,7 @@ from receiver.web.looks import Look, look_of
 from receiver.web.names import natural
 
 MOST_GROUPS: Final = 50
-"""Values that a label may have to be offered for grouping."""
+"""Maximum number of values of a label that is offered for grouping."""
 USUAL_GROUPS: Final = ("line", "area", "hall", "site", "zone", "group", "job")
 """Labels by which sources are grouped unless another one is chosen."""
 
@@ -24,27 +24,27 @@ class Item(NamedTuple):
     name: str
     look: Look
     code_name: str
-    """Of the newest row's code; "" without one."""
+    """Name of the newest row's code; "" without a code."""
     description: str
     since: float | None
     """When its state began, in seconds since the Unix epoch; None: not known."""
 
     @property
     def state(self) -> State:
-        """The state."""
+        """The state of the source."""
         return self.source.state
 
 
 class Wanted(NamedTuple):
-    """Which sources, and in which order."""
+    """The filter, order and grouping of a list of sources."""
 
     words: str = ""
-    """Each must be part of the name, a label or the code; `label=value` is exactly that label."""
+    """Each word must be part of the name, a label or the code; `label=value` matches exactly."""
     state: State | None = None
     code: int | None = None
     sort: str = "problems"
     group: str = ""
-    """The label by whose values they are grouped."""
+    """The label by whose values the sources are grouped."""
 
 
 def make_items(
@@ -54,7 +54,7 @@ def make_items(
     places: Mapping[int, int],
     since: Mapping[int, float],
 ) -> list[Item]:
-    """Put together what is known of each source."""
+    """Make the list item of each source."""
     items = []
     for source in sources:
         number = source.code
@@ -68,7 +68,7 @@ def make_items(
 
 
 def choose(items: Iterable[Item], wanted: Wanted) -> list[Item]:
-    """Return the items that are wanted, in the wanted order."""
+    """Return the matching items, in the wanted order."""
     words = wanted.words.casefold().split()
     found = [
         item
@@ -98,7 +98,7 @@ def has(item: Item, word: str) -> bool:
 
 
 def begun(item: Item) -> float:
-    """Return when the state of an item began, or at least when its newest row was."""
+    """Return when the state of an item began, or else the time of its newest row."""
     if item.since is not None:
         return item.since
     return item.source.at or 0.0
@@ -114,7 +114,7 @@ ORDERS: Final[dict[str, Callable[[Item], tuple[object, ...]]]] = {
 
 
 def group_of(item: Item, label: str) -> str:
-    """Return the group of an item; "" for those without the label."""
+    """Return the group of an item; "" if it has no such label."""
     return item.source.labels.get(label, "")
 
 
@@ -125,7 +125,7 @@ def item_group(item: Item, wanted: Wanted) -> tuple[object, ...]:
 
 
 def worst_of(items: Iterable[Item], label: str) -> dict[str, int]:
-    """Return 0 for each group in which something fails or is silent, 1 for the others."""
+    """Return 0 for each group in which a source fails or is silent, 1 for the others."""
     worst: dict[str, int] = {}
     for item in items:
         group = group_of(item, label)
@@ -135,7 +135,7 @@ def worst_of(items: Iterable[Item], label: str) -> dict[str, int]:
 
 
 def group_labels(items: Sequence[Item]) -> list[str]:
-    """Return the labels by which the sources can be grouped: they differ, but not in each one."""
+    """Return the labels for grouping: those with several values, but not one per source."""
     values: dict[str, Counter[str]] = {}
     for item in items:
         for name, value in item.source.labels.items():
@@ -145,7 +145,7 @@ def group_labels(items: Sequence[Item]) -> list[str]:
 
 
 def usual_label(names: Iterable[str]) -> str:
-    """Return the label of these by which sources are grouped first; "" without one."""
+    """Return the label among these that is grouped by default; "" if there is none."""
     known = set(names)
     return next((name for name in USUAL_GROUPS if name in known), "")
 

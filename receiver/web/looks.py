@@ -1,4 +1,4 @@
-"""Chooses how states and codes look: a colour and a pattern, which no other has on the page."""
+"""Chooses a colour and a pattern for each state and code, distinct on the page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 from receiver.storage.reading.states import State, class_of
 
 HUES: Final = 7
-"""Colours of failures, `.f0` and so on in the style sheet; none is that of another state."""
+"""Number of colours of failures, `.f0` and so on in the style sheet; no other state has them."""
 PATTERNS: Final = 9
-"""Patterns over them, `#p1` and so on; the numbers have no common divisor."""
+"""Number of patterns over the colours, `#p1` and so on; coprime to `HUES`."""
 
 COLOURS: Final = {
     State.OK: "ok",
@@ -30,7 +30,7 @@ class Look(NamedTuple):
 
 
 def look_of(state: State, place: int = 0) -> Look:
-    """Return the look of a state, for failures that of the code in a place of `places`."""
+    """Return the look of a state; for a failure, that of its code's place (see `places`)."""
     if state is State.FAILURE:
         return Look(f"f{place % HUES}", 1 + place % PATTERNS)
     if state in {State.SILENT, State.NONE}:
@@ -39,10 +39,10 @@ def look_of(state: State, place: int = 0) -> Look:
 
 
 def places(codes: Iterable[int]) -> dict[int, int]:
-    """Return a place for each code, which tells its colour and its pattern.
+    """Return a place for each code, which determines its colour and its pattern.
 
-    It is that of the code's own number if its colour is free, else the next one whose colour is,
-    and if none is, the next one that is free: so 63 codes look different.
+    From the code's own number on, it is the first free place with an unused colour, else the first
+    free place: so 63 codes look different.
     """
     taken: dict[int, int] = {}
     used: set[int] = set()
@@ -60,8 +60,8 @@ def looks_of(codes: Iterable[int], classes: Mapping[int, State]) -> Callable[[in
     """Return a function that gives the look of a code.
 
     Args:
-        codes: All codes there are.
-        classes: The states that codes mean.
+        codes: All codes.
+        classes: The states of codes that have a class.
     """
     known = places(codes)
     return lambda code: look_of(class_of(code, classes), known.get(code, code % (HUES * PATTERNS)))

@@ -1,4 +1,4 @@
-"""Names sources, so that each can be told from all others."""
+"""Gives sources distinct names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PLACEHOLDER: Final = re.compile(r"\{([a-zA-Z_][a-zA-Z0-9_]*)\}")
 DIGITS: Final = re.compile(r"([0-9]+)")
 PORT: Final = re.compile(r":[0-9]+$")
 HOST: Final = re.compile(r"(?P<host>[\w-]*[^\W\d][\w-]*)(\.[\w-]+)+(?P<port>:[0-9]+)?")
-"""A host with its domain; no address of numbers."""
+"""A host name with its domain; not an IP address."""
 LONGEST: Final = 120
-"""Characters of a name; a longer one is cut in its middle, since names often differ at the end."""
+"""Maximum characters of a name; longer ones are cut in the middle, since the ends often differ."""
 WIDE: Final = 1.5
 """Width of a letter of Korean, Chinese or Japanese, in Latin letters."""
 MOST_ADDED: Final = 3
-"""Labels that are added to a name that several sources have."""
+"""Maximum number of labels that are added to a name that several sources have."""
 
 
 def natural(text: str) -> tuple[tuple[tuple[str, int, str], ...], str]:
@@ -35,9 +35,9 @@ def natural(text: str) -> tuple[tuple[tuple[str, int, str], ...], str]:
 def name_sources(sources: Mapping[int, Labels], template: str = "") -> dict[int, str]:
     """Return a name for each source, by id; no two are the same.
 
-    A name is the template's, or the label `instance`, else `job`, else all labels. Where several
-    sources have the same one, the labels in which they differ are added, and if that does not tell
-    them apart, their ids.
+    A name comes from the template if there is one, or else is the label `instance`, `job`, or all
+    labels. To a name that several sources have, the labels in which they differ are added, and if
+    the names are still the same, the ids.
 
     Args:
         sources: The labels by id.
@@ -57,7 +57,7 @@ def name_sources(sources: Mapping[int, Labels], template: str = "") -> dict[int,
 
 
 def base_name(id_: int, labels: Labels, template: str) -> str:
-    """Return the name of a source, which others may have too."""
+    """Return the name of a source, which other sources may have too."""
     if template:
         filled = PLACEHOLDER.sub(lambda found: labels.get(found[1], ""), template)
         name = " ".join(filled.split())
@@ -75,12 +75,12 @@ def shorten(text: str, most: int = LONGEST) -> str:
 
 
 def text_width(text: str) -> float:
-    """Return how wide a text is, in Latin letters; those of Korean are wider."""
+    """Return the width of a text in Latin letters; Korean letters are wider."""
     return sum(WIDE if east_asian_width(letter) in "WF" else 1.0 for letter in text)
 
 
 def fit(text: str, room: float) -> str:
-    """Return a text without its middle if it is wider than so many Latin letters."""
+    """Return a text, without its middle if it is wider than `room` Latin letters."""
     lengths = range(len(text), 1, -1)
     cut = (shorten(text, most) for most in lengths)
     return next((short for short in cut if text_width(short) <= room), text[:1])
@@ -108,9 +108,9 @@ def differing(sources: Mapping[int, Labels], template: str) -> list[str]:
 
 
 def brief_names(names: Sequence[str]) -> list[str]:
-    """Return names without the port, if all that have one have the same, and without domains.
+    """Return names without domains, and without ports if all ports are the same.
 
-    Names that would be the same then are left as they are.
+    Names that would no longer be distinct are left as they are.
     """
     ports = {found[0] for name in names if (found := PORT.search(name))}
     without = change(names, lambda name: PORT.sub("", name) or name) if len(ports) == 1 else names
@@ -124,7 +124,7 @@ def host_of(name: str) -> str:
 
 
 def change(names: Sequence[str], how: Callable[[str], str]) -> list[str]:
-    """Return names changed, except those that would not be told apart any more."""
+    """Return the changed names, except those that would no longer be distinct."""
     changed = [how(name) for name in names]
     counted = Counter(changed)
     return [new if counted[new] == 1 else name for name, new in zip(names, changed, strict=True)]

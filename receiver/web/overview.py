@@ -1,4 +1,4 @@
-"""The overview: who fails, is silent or is well, since when, and how the last hours were."""
+"""The overview: the state of each source, since when, and its states of the last hours."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Row(NamedTuple):
     line: Line | None
     since: float | None
     at_least: bool
-    """Whether the state has lasted longer than was looked back."""
+    """Whether the state may have begun before `since`."""
     began: str
     failures: str
     availability: str
 
 
 class Drawing(NamedTuple):
-    """What strips are drawn with."""
+    """The parameters for drawing strips."""
 
     since: float
     until: float
@@ -78,7 +78,7 @@ def draw(line: Sequence[Stretch], drawing: Drawing, buckets: int = strips.BUCKET
 
 
 def word(key: strips.Key, drawing: Drawing) -> str:
-    """Return what a path means."""
+    """Return the meaning of a path in words."""
     code = drawing.codes.get(key.code) if key.code is not None else None
     if code is None:
         return drawing.words[key.state]
@@ -86,7 +86,7 @@ def word(key: strips.Key, drawing: Drawing) -> str:
 
 
 def describe(stretches: Iterable[Stretch], drawing: Drawing) -> str:
-    """Say in words which states a strip shows, with the share of each."""
+    """Describe the states that a strip shows, with the share of each."""
     length = drawing.until - drawing.since
     found = strips.totals(stretches, drawing.since, drawing.until)
     unknown = max(0.0, length - sum(found.values()))
@@ -108,7 +108,7 @@ def headed(items: Iterable[Item], wanted: Wanted) -> Iterator[tuple[Heading | No
 
 
 def legend(lines: Iterable[Line]) -> list[tuple[Look, str]]:
-    """Return the looks in some strips, each once, with what they mean."""
+    """Return the distinct looks in some strips, with their meanings."""
     found = {path.text: path.look for line in lines for path in line.paths}
     return sorted(((look, text) for text, look in found.items()), key=lambda entry: entry[1])
 
@@ -116,8 +116,9 @@ def legend(lines: Iterable[Line]) -> list[tuple[Look, str]]:
 def figures(stretches: Iterable[Stretch], since: float) -> tuple[int, float | None]:
     """Return the number of failures since a time, and the availability since then.
 
-    That is up / (up + down), None without either. Stretches that follow one another without a gap
-    are one failure, whatever their codes; one that began before is not counted.
+    The availability is up / (up + down), None without either. Failing stretches that follow one
+    another without a gap are one failure, whatever their codes; a failure that began before the
+    time is not counted.
     """
     failures, up, down, before = 0, 0.0, 0.0, None
     for state, _, start, end in stretches:
@@ -132,7 +133,7 @@ def figures(stretches: Iterable[Stretch], since: float) -> tuple[int, float | No
 
 
 def starts(tally: Mapping[State, int]) -> Iterator[tuple[State, int]]:
-    """Yield where each state's part of a bar of all sources begins."""
+    """Yield the start of each state's part in a bar of all sources."""
     start = 0
     for state in State:
         if tally[state]:
@@ -141,6 +142,6 @@ def starts(tally: Mapping[State, int]) -> Iterator[tuple[State, int]]:
 
 
 def numbers(page: int, pages: int) -> list[int]:
-    """Return the pages that are linked: the first, the last and those around this one."""
+    """Return the numbers of linked pages: the first, the last and those around this one."""
     near = {1, pages, *range(page - 2, page + 3)}
     return sorted(number for number in near if 1 <= number <= pages)

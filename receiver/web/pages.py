@@ -39,11 +39,11 @@ from receiver.web.report_pages import Report, ReportReader, answer_report
 from receiver.web.source_page import answer_source, change_comment, read_source
 
 ROWS: Final = 50
-"""Rows of a table on a page."""
+"""Number of rows of a table on a page."""
 REPORT_TIME: Final = 8.0
-"""Seconds for a report; less than for all that is done with a connection."""
+"""Time limit of a report in seconds; less than that of its connection."""
 SUGGESTIONS: Final = 1000
-"""Sources and codes offered by a filter."""
+"""Maximum number of sources, and of codes, that a filter offers."""
 
 
 class Pages:
@@ -92,7 +92,7 @@ class Pages:
         """Answer `GET /`: the state of each source now, and over the last hours."""
         table = self._table(view)
         window = read_window(view.query, RANGES, "24h", view.zone)
-        # Before a connection is opened.
+        # Checked before a connection is opened.
         read_wanted(view)
         read_page(view)
         async with self._viewer.connection() as connection:
@@ -119,7 +119,7 @@ class Pages:
             return await answer_source(floor, view, window, connection, common)
 
     async def comment(self, view: View) -> web.Response:
-        """Answer `POST /source`: write about a state of a source."""
+        """Answer `POST /source`: save or remove the comment on a state of a source."""
         return await change_comment(view, self._forms, self._table(view))
 
     async def reports(self, view: View) -> web.Response:
@@ -143,7 +143,7 @@ class Pages:
         """Return the table in the query.
 
         Raises:
-            BadParameterError: it has no codes, of which there could be a report.
+            BadParameterError: the table has no codes, so there is no report.
         """
         table = self._table(view)
         if not table.codes:
@@ -249,7 +249,7 @@ class Pages:
         return remember(response, view, proof)
 
     def _logs_of(self, codes_table: str) -> dict[str, str | None] | None:
-        """Return the query of links to the rows with codes of a table; None if no table has any."""
+        """Return the query of links to rows with codes of a table; None if no table uses them."""
         first = (self._default, *self._catalogue.tables)
         for table in first:
             if table.codes and table.codes[0].codes == codes_table:

@@ -91,10 +91,10 @@ def read_window(
 
 
 def read_choice(values: Values, name: str, choices: Mapping[str, object], default: str) -> str:
-    """Read one of some words.
+    """Read one of several words.
 
     Raises:
-        BadParameterError: it is another word.
+        BadParameterError: it is none of them.
     """
     chosen = values.get(name) or default
     if chosen not in choices:
@@ -122,7 +122,7 @@ def read_time(values: Values, name: str, zone: ZoneInfo) -> datetime | None:
     """Read a time in ISO 8601, by default in the reader's zone; None if it is missing.
 
     Raises:
-        BadParameterError: it is malformed, before 1970, or outside of the range of `datetime`.
+        BadParameterError: it is malformed, before 1970-04-11, or after 9998.
     """
     text = values.get(name, "").strip()
     if not text:

@@ -1,4 +1,4 @@
-"""Draws which codes cost most time: a bar each, and a line of the share of all up to it."""
+"""Draws a Pareto chart: a bar for the down time of each code, and a line of cumulative shares."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ HIGH: Final = 190
 """Height of the longest bar, and of the line at 100 %."""
 TOP: Final = 40
 MOST: Final = 8
-"""Bars; the table below has all codes."""
+"""Maximum number of bars; the table below has all codes."""
 CHARACTER: Final = 8.6
 """Width of a Latin letter of a name."""
 SPACE: Final = 10
-"""Between two names."""
+"""Space between two names."""
 CLOSE: Final = 34
 """Distance of a point from the top of its bar at which their texts would overlap."""
 
 
 class Bar(NamedTuple):
-    """A bar, with its point of the line above it."""
+    """A bar, with its point on the line of cumulative shares."""
 
     x: float
     y: float
@@ -45,8 +45,8 @@ def draw_pareto(codes: Sequence[CodeTime], length: Callable[[float], str]) -> li
     """Return the bars, the longest first.
 
     Args:
-        codes: The codes, by their time.
-        length: Writes a length of time.
+        codes: The codes, the one with the most down time first.
+        length: Formats a length of time.
     """
     shown = codes[:MOST]
     if not shown or not shown[0].down:

@@ -1,4 +1,4 @@
-"""The periods that reports are about, as the page shows them; the database calculates them."""
+"""The periods of reports, as the page shows them; the database calculates them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ KINDS: Final = ("shift", "day", "week", "month", "custom")
 
 
 class Shown(NamedTuple):
-    """A range of time, and the one that it is compared with."""
+    """A range of time, and the range that it is compared with."""
 
     since: datetime
     until: datetime
     previous: tuple[datetime, datetime] | None
     day: date
-    """In which it begins, for links to neighbours."""
+    """The day on which it begins, for links to its neighbours."""
     before: date
-    """In which the period before begins."""
+    """The day on which the previous period begins."""
     after: date
-    """In which the next one begins."""
+    """The day on which the next period begins."""
 
     @classmethod
     def of(cls, periods: Periods) -> Shown:
@@ -33,5 +33,5 @@ class Shown(NamedTuple):
 
 
 def bounds(period: Period) -> tuple[datetime, datetime]:
-    """Return when a period starts and ends, as times of Python."""
+    """Return the start and the end of a period as `datetime`."""
     return datetime.fromisoformat(period.start), datetime.fromisoformat(period.end)

@@ -1,8 +1,8 @@
-"""Remembers the states of the last hours, so that an update of a page reads the last minutes only.
+"""Caches the states of the last hours, so that an update of a page reads only the last minutes.
 
-A page is read again every few seconds, a day of one source has 17,000 rows if it is scraped every
-5 seconds, and the database calculates states from the rows. What is remembered is read anew after a
-minute or two: rows that come late, and planned stops that somebody enters, are in it then.
+A page is loaded again every few seconds, a day of one source has 17,000 rows if it is scraped every
+5 seconds, and the database calculates states from the rows. The states of a source are read again
+after a minute or two; late rows and new planned stops are included then.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final, NamedTuple, TypeAlias
 from receiver.storage.reading.stretches import Stretch
 
 KEPT: Final = 60.0
-"""Seconds for which a source's states are remembered at least; at most twice as long."""
+"""Minimum seconds for which the states of a source are cached; the maximum is twice that."""
 OVERLAP: Final = 120.0
-"""Seconds that an update reads again: rows that come a little late are in it at once."""
+"""Seconds that an update reads again, so that it includes rows that are a little late."""
 MOST: Final = 2_000
-"""Sources that are remembered."""
+"""Maximum number of cached sources."""
 LONGEST: Final = 20_000
-"""Stretches of a source that are remembered."""
+"""Maximum number of cached stretches of a source."""
 
 Read: TypeAlias = Callable[
     [tuple[datetime, datetime], Collection[int]], Awaitable[dict[int, list[Stretch]]]
@@ -29,7 +29,7 @@ Read: TypeAlias = Callable[
 
 
 class Known(NamedTuple):
-    """What is remembered of a source."""
+    """The cached states of a source."""
 
     since: float
     upto: float
@@ -38,7 +38,7 @@ class Known(NamedTuple):
 
 
 class Recent:
-    """Reads stretches up to now, and remembers them."""
+    """Reads stretches up to now, and caches them."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, int], Known] = {}
@@ -49,11 +49,11 @@ class Recent:
         """Return the stretches of sources from a time until now, by source and time.
 
         Args:
-            key: Whatever else they depend on.
-            since: Where the range begins.
-            now: Where it ends.
+            key: Everything else that the stretches depend on.
+            since: The start of the range.
+            now: The end of the range.
             sources: The sources.
-            read: Reads what is not remembered.
+            read: Reads the stretches that are not cached.
         """
         start, end = since.timestamp(), now.timestamp()
         known = [source for source in sources if self._is_fresh((key, source), start, end)]
@@ -82,7 +82,7 @@ class Recent:
         return now - known.upto < KEPT and len(known.stretches) <= LONGEST
 
     def _remember(self, key: tuple[object, int], known: Known) -> None:
-        # The one that was used longest ago comes first.
+        # The least recently used source comes first.
         self._known.pop(key, None)
         self._known[key] = known
         while len(self._known) > MOST:
@@ -90,12 +90,12 @@ class Recent:
 
 
 def expiry(source: int, now: float) -> float:
-    """Return when a source is to be read anew: not all at the same time."""
+    """Return when the cached states of a source expire: not all sources at the same time."""
     return now + KEPT * (1 + source * 0.618 % 1)
 
 
 def join(before: Sequence[Stretch], tail: Sequence[Stretch], begin: float) -> list[Stretch]:
-    """Return stretches up to a time, followed by those from it on."""
+    """Return the stretches before a time, followed by those from that time on."""
     joined = [
         one if one.end <= begin else one._replace(end=begin) for one in before if one.start < begin
     ]

@@ -1,4 +1,4 @@
-"""The files of reports: CSV for Excel and pandas, and JSON."""
+"""Writes reports as files: CSV for Excel and pandas, and JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from receiver.web.report_pages import Line, Report
 from receiver.web.zones import DEFAULT, read_zone
 
 COMPARED: Final = ("availability", "failures", "mttr_seconds", "mtbf_seconds", "down_seconds")
-"""Figures of the previous period that are in a file beside those of the period."""
+"""Figures of the previous period that a file has beside those of the period."""
 HEADINGS: Final = (
     *("name", "source_id", "sources", "availability", "up_seconds", "down_seconds"),
     *("planned_seconds", "unknown_seconds", "failures", "mttr_seconds", "mttf_seconds"),
@@ -75,7 +75,7 @@ def record(line: Line) -> dict[str, object]:
 
 
 def previous(line: Line) -> dict[str, object]:
-    """Return the figures of the previous period that are compared, by their names."""
+    """Return the compared figures of the previous period, by their names."""
     before = {} if line.previous is None else record(line._replace(figures=line.previous))
     return {f"previous_{name}": before.get(name) for name in COMPARED}
 
@@ -87,7 +87,7 @@ def file_name(report: Report, kind: str) -> str:
 
 
 def download(body: bytes, kind: str, name: str) -> web.Response:
-    """Return an answer that browsers save as a file."""
+    """Return a response that browsers save as a file."""
     headers = {
         **HEADERS,
         "Cache-Control": "no-store",

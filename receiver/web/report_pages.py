@@ -1,4 +1,4 @@
-"""The reports: availability, failures and what they cost, of a period and the one before."""
+"""The reports: availability, failures and down time of a period and of the one before."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from receiver.web.zones import DEFAULT, read_zone
 LONGEST: Final = timedelta(days=366)
 MOST_SOURCES: Final = 20_000
 RESERVED: Final = (reports.SOURCE, reports.SHIFT, reports.TOTAL)
-"""Labels of these names cannot be grouped by."""
+"""Names of labels that cannot be grouped by."""
 
 
 class Line(NamedTuple):
@@ -54,7 +54,7 @@ class Report(NamedTuple):
     filter: tuple[str, str] | None
     lines: list[Line]
     group: str
-    """The usual label by which a report by source has a line for each value, too; "": none."""
+    """The label for whose values a report by source has lines, too; "": none."""
     groups: list[Line]
     total: Line
     codes: list[CodeTime]
@@ -64,12 +64,12 @@ class Report(NamedTuple):
 
 
 class ReportReader:
-    """Reads what a request for a report asks for.
+    """Reads the report that a request asks for.
 
     Args:
         view: The request.
         table: A table with codes.
-        template: How sources are named.
+        template: The template of source names.
     """
 
     def __init__(self, view: View, table: Table, template: str) -> None:
@@ -156,7 +156,7 @@ class ReportReader:
         windows: Sequence[tuple[datetime, datetime] | None],
         shifts: Iterable[str],
     ) -> list[Line]:
-        """Return a line for each shift, by the calendar; time in no shift is in none."""
+        """Return a line for each shift of the calendar; time outside of all shifts is left out."""
         wanted = [id_ for id_ in self._labels if self._is_wanted(id_)]
         ids = None if self._filter is None else wanted
         found, before = [
@@ -194,7 +194,7 @@ class ReportReader:
         return sorted(lines, key=lambda line: (-line.figures.down, natural(line.name)))
 
     def _groups(self, found: Iterable[Figures], by: str) -> dict[int | str, list[Figures]]:
-        """Return figures by source, by its id, or by the value of a label."""
+        """Return figures grouped by the id of their source, or by the value of a label."""
         groups: dict[int | str, list[Figures]] = defaultdict(list)
         for one in found:
             id_ = one.source_id or 0
@@ -204,7 +204,7 @@ class ReportReader:
 
 
 def as_period(window: tuple[datetime, datetime]) -> reported.Period:
-    """Return a range of time as the functions of reports take it."""
+    """Return a range of time as the period that the functions of reports take."""
     return reported.Period("", window[0].isoformat(), window[1].isoformat())
 
 

@@ -36,7 +36,7 @@ from receiver.web.ticks import ticks
 
 BUCKETS: Final = 960
 MOST_STATES: Final = 200
-"""States that are listed, the newest first."""
+"""Maximum number of states that are listed, the newest first."""
 
 
 class MissingSourceError(PageError, NotFoundError):
@@ -51,19 +51,19 @@ class Listed(NamedTuple):
     start: float
     end: float
     since: str
-    """As PostgreSQL writes it, as is `until`."""
+    """In the format of PostgreSQL, like `until`."""
     until: str
     ongoing: bool
     at: str
-    """The time that names it in a form."""
+    """The time that identifies the state in a form."""
     comments: list[Comment]
 
 
 def read_source(view: View) -> int:
-    """Read which source is asked for.
+    """Read the id of the requested source.
 
     Raises:
-        MissingSourceError: none is.
+        MissingSourceError: the query has no id.
     """
     id_ = read_number(view.query, "id", lowest=0)
     if id_ is None:
@@ -116,7 +116,7 @@ async def answer_source(
 
 
 def spanned(window: Window, since: datetime, until: datetime) -> dict[str, str]:
-    """Return the parameters of a link to the rows of a range, if it does not end now."""
+    """Return the query parameters of a link to the rows of a range."""
     if window.until is None:
         return {} if window.name == CUSTOM else {"range": window.name}
     return {"range": CUSTOM, "since": iso(since), "until": iso(until)}
@@ -151,7 +151,7 @@ def list_states(
 
 
 async def change_comment(view: View, forms: Forms, table: Table) -> web.Response:
-    """Answer `POST /source`: write about a state."""
+    """Answer `POST /source`: save the comment on a state, or remove it if the form is empty."""
     form = await forms.read(view)
     id_ = read_source(view)
     at = read_time(form, "at", view.zone)

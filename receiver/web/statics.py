@@ -28,7 +28,7 @@ def read(name: str) -> bytes:
 
 @cache
 def version() -> str:
-    """Return a digest of all files, which their addresses have, so that browsers keep them."""
+    """Return a digest of all files, which is part of their URLs, so that browsers cache them."""
     return hashlib.sha256(b"".join(read(name) for name in STATIC)).hexdigest()[:12]
 
 

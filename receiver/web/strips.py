@@ -1,4 +1,4 @@
-"""Draws states over time as strips: of each bucket, a few pixels wide, the share of each state."""
+"""Draws states over time as strips of buckets, a few pixels wide, with the share of each state."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from receiver.storage.reading.stretches import Stretch
 BUCKETS: Final = 480
 HEIGHT: Final = 24
 LEAST: Final = 0.2
-"""Share of the height that any failure takes, so that the shortest one is seen."""
+"""Minimum share of the height for failures, so that even the shortest one is visible."""
 STEPS: Final = 48
-"""Shares are drawn in steps of this part of the height, so that like buckets are drawn as one."""
+"""Number of steps of the height to which shares are rounded, so that like buckets become one."""
 
 
 class Key(NamedTuple):
-    """What a part of a strip shows."""
+    """The state and the code that a part of a strip shows."""
 
     state: State
     code: int | None
 
 
 Shares = dict[Key, float]
-"""Parts of a bucket's time; what is left of it is unknown."""
+"""Shares of a bucket's time; the rest of it is unknown."""
 
 
 def aggregate(
@@ -56,7 +56,7 @@ def aggregate(
 
 
 def stack(shares: Shares) -> tuple[tuple[Key, int], ...]:
-    """Return the heights of a bucket's states in `STEPS`, the worst first, which is the lowest."""
+    """Return the heights of a bucket's states in `STEPS`, from the bottom up, the worst first."""
     drawn = {key: share for key, share in shares.items() if share > 1e-9}
     failing = sum(share for key, share in drawn.items() if key.state is State.FAILURE)
     if 0 < failing < LEAST:
@@ -83,7 +83,7 @@ class Path(NamedTuple):
 
 
 def paths(buckets: Sequence[Shares]) -> list[Path]:
-    """Return the paths of a strip that is as wide as it has buckets, and `HEIGHT` high."""
+    """Return the paths of a strip, one unit wide per bucket and `HEIGHT` high."""
     drawn: dict[Key, list[str]] = defaultdict(list)
     stacks = [stack(shares) for shares in buckets]
     start = 0
@@ -100,7 +100,7 @@ def paths(buckets: Sequence[Shares]) -> list[Path]:
 
 
 def by_severity(item: tuple[Key, object]) -> tuple[int, int]:
-    """Sort the worst last, so that it is drawn over the others."""
+    """Return a key that sorts the worst state last, so that it is drawn over the others."""
     key = item[0]
     return -SEVERITY[key.state], key.code or 0
 

@@ -26,7 +26,7 @@ class Sum(NamedTuple):
 
     @property
     def mttr(self) -> float | None:
-        """Down / failures; None without failures, as are the next two."""
+        """Down / failures; None without failures, as are MTTF and MTBF."""
         return self.down / self.failures if self.failures else None
 
     @property
@@ -41,7 +41,7 @@ class Sum(NamedTuple):
 
     @property
     def unknown_share(self) -> float:
-        """The part of all time that is unknown."""
+        """The share of unknown time in all time."""
         whole = self.up + self.down + self.planned + self.unknown
         return self.unknown / whole if whole else 0.0
 

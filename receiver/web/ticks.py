@@ -16,14 +16,14 @@ class Tick(NamedTuple):
     """A mark on the axis."""
 
     place: float
-    """In per cent of the axis."""
+    """Position in per cent of the axis."""
     text: str
 
 
 def ticks(since: datetime, until: datetime, zone: ZoneInfo, most: int = MOST) -> list[Tick]:
-    """Return at most so many ticks of a range of time.
+    """Return at most `most` ticks of a range of time.
 
-    They are round by the zone's wall clock, also on days that have 23 or 25 hours.
+    They are at round times of the zone's wall clock, also on days of 23 or 25 hours.
     """
     length = (until - since) / timedelta(minutes=1)
     for step in MINUTES:
@@ -50,13 +50,13 @@ def minutes(since: datetime, until: datetime, zone: ZoneInfo, step: int) -> Iter
 
 
 def dates(since: datetime, until: datetime, zone: ZoneInfo, step: int) -> Iterator[datetime]:
-    """Yield midnights, so many days apart; those of weeks are Mondays."""
+    """Yield midnights that are `step` days apart; for whole weeks, those of Mondays."""
     day = since.astimezone(zone).date() + timedelta(days=1)
     while True:
         time = datetime(day.year, day.month, day.day, tzinfo=zone)
         if time > until:
             return
-        # The ordinal of Mondays divided by seven leaves one.
+        # The ordinal of a Monday is 1 modulo 7.
         if time >= since and (day.toordinal() - 1) % step == 0:
             yield time
         day += timedelta(days=1)

@@ -18,7 +18,7 @@ def read_zone(name: str) -> ZoneInfo | None:
         return None
     try:
         return ZoneInfo(name)
-    # Also a folder of zones, or a file that is none.
+    # The name may also be that of a directory of zones, or of a file that is not a zone.
     except (KeyError, OSError, ValueError):
         return None
 

@@ -22,43 +22,43 @@ from receiver.storage.connection.services import read_service
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds until a connection must be there, where the URL does not say so."""
+"""Seconds allowed for opening a connection, unless the URL sets connect_timeout."""
 DEFAULT_PORT: Final = 5432
 
 APPLICATION_NAME: Final = "application_name"
 SEARCH_PATH: Final = "search_path"
 
 ALWAYS: Final = {
-    # Servers without the extension take these for variables of somebody's own.
-    # Else TimescaleDB may refuse a request for rows of compressed chunks, however often it comes.
+    # Servers without the extension accept these as custom variables.
+    # Otherwise TimescaleDB may refuse a request for rows of compressed chunks, on every retry.
     "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
-    # Else Citus hides shards from a look at the catalogue, for a second each time.
+    # Otherwise Citus hides shards from catalog queries, which takes a second each time.
     "citus.override_table_visibility": "off",
-    # Else a transaction may not add a code and then write to the shards that refer to it.
+    # Otherwise a transaction cannot add a code and then write to the shards that refer to it.
     "citus.multi_shard_modify_mode": "sequential",
-    # Else a connection to a worker may be opened for each transaction.
+    # Otherwise a connection to a worker node may be opened for each transaction.
     "citus.max_cached_conns_per_worker": "16",
 }
-"""Settings of the server for every session."""
+"""Server settings of every session."""
 
-# An acknowledged row survives a crash, whatever the default of the database or the role is; where
-# that is to wait for standbys, it stays so.
+# An acknowledged row survives a crash, whatever the default of the database or the role is; a
+# default of remote_apply, which waits for standbys, is kept.
 DURABLE: Final = """
 set_config('synchronous_commit', CASE current_setting('synchronous_commit')
     WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, {local})
 """
 
 IN_TRANSACTION: Final = {"default_transaction_read_only": "transaction_read_only"}
-"""What holds for a transaction in place of a setting that is for those that begin later."""
+"""Settings that affect only later transactions, with their equivalents for the current one."""
 
 FIRST_SCHEMA: Final = re.compile(
     r'\s*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\s,"]+))\s*(?:,.*)?'
 )
 
-# Made where Citus distributes the tables (`storage/schema/citus.py`).
+# The table exists only where Citus distributes the tables (`storage/schema/citus.py`).
 IS_DISTRIBUTED: Final = "SELECT to_regclass('source_keys') IS NOT NULL"
 
-# Each change of this setting costs the server the plans that the session keeps.
+# Each change of this setting discards the session's cached query plans.
 SKIP_TRIGGERS: Final = """
 SELECT current_setting('session_replication_role'),
     set_config('session_replication_role', 'replica', false)
@@ -76,30 +76,30 @@ REFUSED: Final = (
     asyncpg.CantChangeRuntimeParamError,
     asyncpg.InsufficientPrivilegeError,
 )
-"""What the server says of a setting that it lacks, or that cannot be what it is to be."""
+"""Errors that the server raises for an unknown setting, or a value that it does not accept."""
 
 
 class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection that knows what its transactions must begin with.
+    """A connection that knows the statement its transactions must begin with.
 
-    Through a pooler, each transaction may run in another session of the server, so settings are
-    made in each.
+    Through a pooler, each transaction may run in a different server session, so the settings are
+    applied in each.
     """
 
     preamble = ""
-    """A statement that makes the settings; empty where the session keeps them."""
+    """The statement that applies the settings; empty where the session keeps them."""
     _distributed: bool | None = None
     _replication_role: str | None = None
-    """What session_replication_role was before triggers were skipped; None: they are not."""
+    """The session_replication_role before triggers were skipped; None while they are not."""
 
     async def skip_triggers(self, *, skip: bool) -> None:
-        """Have the session skip triggers, the checks of foreign keys among them, or not.
+        """Make the session skip triggers, including foreign key checks, or run them again.
 
-        Through a pooler nothing is changed: there, each transaction has to make its settings.
+        Through a pooler nothing changes: there, settings last for one transaction only.
 
         Raises:
             PostgresError: the role may not set session_replication_role.
-            DatabaseUnavailableError: the role may not set it back; the session must be ended.
+            DatabaseUnavailableError: the role may not reset it; the session must be closed.
         """
         if self.preamble or skip == (self._replication_role is not None):
             return
@@ -109,33 +109,33 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
         try:
             await self.fetchval(RUN_TRIGGERS, self._replication_role)
         except asyncpg.PostgresError as error:
-            # The role has lost that right meanwhile. The pool ends the session for this error.
+            # The role has lost the privilege. The pool closes the session because of this error.
             raise DatabaseUnavailableError(f"a session must be opened again: {error}") from error
         self._replication_role = None
 
     async def copy(self, statement: str, rows: memoryview) -> int:
-        """Run a COPY from STDIN and return how many rows it took.
+        """Run a COPY from STDIN and return how many rows it stored.
 
         Args:
-            statement: The COPY. Others may stand before it, which run in the same round trip, and
-                in the same transaction even where none has begun.
-            rows: What to copy, in the format that the statement names.
+            statement: The COPY. Statements before it run in the same round trip and in the same
+                transaction, even if none has begun.
+            rows: The data to copy, in the format that the statement names.
 
         Raises:
             PostgresError: the server refuses one of the statements, or a row.
         """
-        # The public methods of asyncpg write the COPY themselves, with nothing before it.
+        # asyncpg's public methods write the COPY themselves and allow no statement before it.
         status: str = await self._copy_in(statement, rows, None)
         return int(status.removeprefix("COPY "))
 
     async def is_distributed(self) -> bool:
-        """Return whether Citus distributes the tables; the answer is kept until `forget`."""
+        """Return whether Citus distributes the tables; the answer is cached until `forget`."""
         if self._distributed is None:
             self._distributed = await self.fetchval(IS_DISTRIBUTED)
         return bool(self._distributed)
 
     def forget(self) -> None:
-        """Look again at what the database is like: something of it has changed."""
+        """Discard what is cached about the database: it may have changed."""
         self._distributed = None
 
 
@@ -154,9 +154,9 @@ async def open_connection(
     """Open a connection to the database that the settings name.
 
     Args:
-        settings: Name the database.
-        parameters: Settings of the server; those in the URL come before them.
-        options: What a pool of asyncpg adds.
+        settings: The receiver's settings, with the database URL.
+        parameters: Server settings; those in the URL take precedence.
+        options: Options that an asyncpg pool adds.
 
     Raises:
         SetupError: the URL is wrong; the message names the parameter.
@@ -168,7 +168,7 @@ async def open_connection(
         connection: Session = await asyncpg.connect(
             **connection_options(address, settings),
             **options | {"connection_class": Session},
-            # Else the server would keep a plan that was made for any parameters.
+            # Otherwise the server would cache a generic plan, made for any parameter values.
             statement_cache_size=0,
         )
     except (asyncpg.ClientConfigurationError, asyncpg.SyntaxOrAccessError) as error:
@@ -205,13 +205,13 @@ def database_address(settings: Settings) -> DatabaseAddress:
 
 @cache
 def report_ignored(names: tuple[str, ...]) -> None:
-    """Log once which parameters of the URL change nothing."""
+    """Log once which parameters of the URL are ignored."""
     if names:
         logger.info("RECEIVER_DATABASE_URL: parameters that are ignored: %s", ", ".join(names))
 
 
 def connection_options(address: DatabaseAddress, settings: Settings) -> dict[str, Any]:
-    """Turn a database's address into what asyncpg takes."""
+    """Turn a database's address into arguments for asyncpg."""
     given = address.parameters
     addresses = list(address.hosts)
     if given.get("load_balance_hosts") == "random":
@@ -239,12 +239,12 @@ def connection_options(address: DatabaseAddress, settings: Settings) -> dict[str
 
 
 async def make_settings(connection: Session, settings: Mapping[str, str]) -> None:
-    """Make settings of the server, for the session or, through a pooler, for each transaction.
+    """Apply server settings, to the session or, through a pooler, to each transaction.
 
     Raises:
-        SetupError: the server lacks one, or refuses its value.
+        SetupError: the server does not know a setting, or refuses its value.
     """
-    # A pooler gives us another number than the server, whose sessions are not ours alone.
+    # A pooler reports another process id than the server, whose sessions are shared.
     direct = f"{statement(settings, local=False)} WHERE pg_backend_pid() = "
     try:
         status = await connection.execute(f"{direct}{connection.get_server_pid()}")
@@ -261,7 +261,7 @@ async def make_settings(connection: Session, settings: Mapping[str, str]) -> Non
 
 
 def statement(settings: Mapping[str, str], *, local: bool) -> str:
-    """Write the statement that makes settings."""
+    """Write the statement that applies settings."""
     calls = [
         f"set_config({literal(name)}, {literal(value)}, {local})"
         for name, value in settings.items()
@@ -270,16 +270,16 @@ def statement(settings: Mapping[str, str], *, local: bool) -> str:
 
 
 def literal(text: str) -> str:
-    """Write a text so that it is read the same whatever standard_conforming_strings is."""
+    """Write a string literal that does not depend on standard_conforming_strings."""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'"
 
 
 async def require_schema(connection: Session, search_path: str) -> None:
-    """Check that the first schema of a search path is there: else tables would go into the next.
+    """Check that the first schema of a search path exists: otherwise tables would go into the next.
 
     Raises:
-        SetupError: it is not, or the role may not use it.
+        SetupError: it does not exist, or the role may not use it.
     """
     found = FIRST_SCHEMA.fullmatch(search_path)
     if found is None or found["plain"] == "$user" or found["quoted"] == "$user":
@@ -301,7 +301,7 @@ async def require_schema(connection: Session, search_path: str) -> None:
 
 @asynccontextmanager
 async def with_settings(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Have the settings of a session in effect: through a pooler, in a transaction of its own."""
+    """Put a session's settings into effect: through a pooler, in a transaction of its own."""
     preamble = getattr(connection, "preamble", "")
     if not preamble or connection.is_in_transaction():
         yield

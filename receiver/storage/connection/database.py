@@ -1,4 +1,4 @@
-"""Connections to the database, and its errors in our words."""
+"""Connections to the database, and translation of its errors into the receiver's."""
 
 from __future__ import annotations
 
@@ -33,35 +33,37 @@ logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = asyncpg.Connection
 
-# For statements that find one row for each source by the primary key: where statistics say that a
-# table is nearly empty, all rows of a time would be read by the other index and sorted, for each.
+# For statements that look up one row per source by the primary key. Where statistics say that a
+# table is nearly empty, the planner would otherwise read all rows of a time by the other index and
+# sort them, for each source.
 FOLLOW_KEY: Final = "SET LOCAL enable_sort = off"
 
 BY_INDEX: Final = {"enable_seqscan": "off", "jit_above_cost": "-1"}
-"""Settings of the write path: it only looks up rows by their keys, and so do the checks of foreign
-keys, whose plans the server keeps. A table that was small when such a plan was made, or when its
-statistics were, is not read as a whole for each row that is written when it has grown."""
+"""Settings of the write path. It only looks up rows by their keys, and so do foreign key checks,
+whose plans the server caches. With these settings, a table that was small when a plan was made or
+statistics were gathered is not scanned for each written row once it has grown."""
 
 READ_COMMITTED: Final = "ISOLATION LEVEL READ COMMITTED"
-"""How a transaction sees what others commit meanwhile, whatever the default of the database is."""
+"""Isolation level of the write path, whatever the database's default."""
 
-# Whether nothing can be written now: 'on' or 'off'.
+# 'on' if the session is read-only, else 'off'.
 CHECK: Final = "SELECT current_setting('transaction_read_only')"
 
-# A look at each shard.
+# Queries every shard.
 CHECK_NODES: Final = "SELECT 1 FROM source_keys LIMIT 1"
 
 CHECK_TIMEOUT: Final = 5.0
-"""Seconds until the database must have given a sign of life."""
+"""Seconds within which the database must answer a check."""
 
 CLOSE_TIMEOUT: Final = 1.0
-"""Seconds for the server to see that we go; it does without."""
+"""Seconds to close connections gracefully; then they are terminated."""
 
 # SQLSTATE classes that blame the data: data exception, integrity constraint violation, an
 # exception raised by someone's trigger or function, a view's check option, program limit exceeded.
 REFUSED_CLASSES: Final = ("21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0")
-# Syntax error or access rule violation; what COPY cannot do with row-level security, or ON CONFLICT
-# with rules; binary data of COPY for a column that has another type.
+# SQLSTATE prefixes that blame the statement: syntax error or access rule violation; COPY with
+# row-level security, or ON CONFLICT with rules, which PostgreSQL does not support; binary COPY data
+# for a column of another type.
 STATEMENT_CLASSES: Final = ("08P01", "0A", "22P03", "42")
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 # Deadlock or serialization failure.
@@ -72,14 +74,15 @@ ROLLBACK_CLASS: Final = "40"
 def translated() -> Iterator[None]:
     """Raise the receiver's own errors in place of the driver's.
 
-    What is not clearly the fault of the data is the database's, so that the sender tries again.
+    An error that is not clearly the fault of the data is blamed on the database, so that the sender
+    retries.
 
     Raises:
-        DuplicateRowError: a row with the same key is there.
-        MissingReferenceError: a source or an error code is not there.
-        ConflictingTransactionError: a deadlock or a serialization failure; run it again.
+        DuplicateRowError: a row with the same key exists.
+        MissingReferenceError: a source or an error code does not exist.
+        ConflictingTransactionError: a deadlock or a serialization failure; retry the transaction.
         RefusedByDatabaseError: the data itself is refused.
-        StatementRefusedError: a table or a right is missing.
+        StatementRefusedError: a table or a privilege is missing.
         SetupError: the database's URL is wrong.
         DatabaseUnavailableError: anything else.
     """
@@ -107,7 +110,7 @@ def translated() -> Iterator[None]:
 
 
 def leaves_session_usable(error: BaseException) -> bool:
-    """Whether the error is about what was asked, so that the session can go on."""
+    """Return whether the error concerns only the statement, so that the session stays usable."""
     sqlstate = getattr(error, "sqlstate", None) or ""
     if isinstance(error, DuplicateRowError):
         return True
@@ -115,13 +118,13 @@ def leaves_session_usable(error: BaseException) -> bool:
 
 
 def describe(error: asyncpg.PostgresError) -> str:
-    """The server's message in one line, with the SQLSTATE to search the documentation for."""
+    """Return the server's message in one line, with the SQLSTATE, which the manual explains."""
     message = " ".join(str(error).split())
     return f"the database answered: {message} (SQLSTATE {error.sqlstate})"
 
 
 def advise(error: asyncpg.PostgresError) -> str:
-    """Say what to do about a statement that is refused."""
+    """Say what to do about a refused statement."""
     if error.sqlstate == INSUFFICIENT_PRIVILEGE:
         return "let the tables' owner grant what `receiver doctor` shows"
     return "somebody has changed the receiver's tables: `receiver doctor` shows what differs"
@@ -129,10 +132,10 @@ def advise(error: asyncpg.PostgresError) -> str:
 
 @asynccontextmanager
 async def session(settings: Settings, **parameters: str) -> AsyncIterator[Connection]:
-    """A connection outside of a pool, with more of the server's settings; they hold in `used`.
+    """Open a connection outside of a pool, with more server settings; they are in effect in `used`.
 
     Raises:
-        ReceiverError: as `translated` does, when it is opened or closed.
+        ReceiverError: as `translated` does, when the connection is opened or closed.
     """
     with translated():
         connection = await open_connection(settings, parameters)
@@ -145,9 +148,9 @@ async def session(settings: Settings, **parameters: str) -> AsyncIterator[Connec
 
 @asynccontextmanager
 async def used(connection: Connection) -> AsyncIterator[None]:
-    """Use a session of `session`: with its settings, and with errors in our words.
+    """Use a connection of `session`, with its settings in effect and its errors translated.
 
-    What is done commits at the end, or each statement by itself.
+    Through a pooler, everything commits at the end; otherwise each statement commits by itself.
 
     Raises:
         ReceiverError: as `translated` does.
@@ -175,10 +178,10 @@ async def keep_as_it_is(connection: Connection) -> None:
 
 
 class Database:
-    """A pool of connections that outlives the database's absences.
+    """A pool of connections that survives outages of the database.
 
     Args:
-        settings: Names the database and how many transactions may run at once.
+        settings: The receiver's settings, with the database URL and the number of writers.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -194,10 +197,10 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Get ready to connect, and check that the database answers.
+        """Initialize the pool, and check that the database answers.
 
         Raises:
-            DatabaseUnavailableError: it does not.
+            DatabaseUnavailableError: it does not answer.
             SetupError: the URL is wrong, or the role may not connect.
         """
         with translated():
@@ -205,26 +208,26 @@ class Database:
         try:
             await self.check()
         except StatementRefusedError as error:
-            # A right that is missing does not come by waiting.
+            # Retrying does not help: somebody must grant the privilege.
             raise SetupError(str(error)) from error
 
     async def check(self) -> None:
-        """Ask the database for a sign of life.
+        """Check that the database answers and can be written to.
 
         Raises:
-            DatabaseUnavailableError: it gave none, or is read-only.
+            DatabaseUnavailableError: it does not answer, or is read-only.
         """
         with translated():
             async with asyncio.timeout(CHECK_TIMEOUT), self.connection() as connection:
                 if await connection.fetchval(CHECK) == "on":
-                    # Raised in here to end the session, which would stay what it is.
+                    # Raised in here to close the session, which would stay read-only.
                     raise DatabaseUnavailableError("the database is read-only")
 
     async def check_nodes(self) -> None:
-        """Ask all nodes for a sign of life that have tables of ours, where Citus distributes them.
+        """Check that all nodes with shards of our tables answer, where Citus distributes them.
 
         Raises:
-            DatabaseUnavailableError: one gave none.
+            DatabaseUnavailableError: a node does not answer.
         """
         with translated():
             async with asyncio.timeout(CHECK_TIMEOUT), self.connection() as connection:
@@ -233,13 +236,13 @@ class Database:
 
     @property
     def connections(self) -> dict[str, int]:
-        """How many connections there are, by what they do."""
+        """Return the number of connections by state, `idle` and `busy`."""
         idle = self._pool.get_idle_size()
         return {"idle": idle, "busy": self._pool.get_size() - idle}
 
     @property
     def max_connections(self) -> int:
-        """How many there may be."""
+        """Return the maximum number of connections in the pool."""
         most: int = self._pool.get_max_size()
         return most
 
@@ -250,18 +253,19 @@ class Database:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._pool.close()
         except UnavailableError as error:
-            # What was acknowledged is committed; the server will notice that we are gone.
+            # Everything acknowledged is committed; the server will notice that the receiver is
+            # gone.
             logger.info("the connections could not be closed in order: %s", error)
             self._pool.terminate()
 
     @asynccontextmanager
     async def connection(self, *, skips_triggers: bool = False) -> AsyncIterator[Session]:
-        """A connection from the pool; to get it and use it may take the commit timeout.
+        """Borrow a connection from the pool; acquiring and using it may take the commit timeout.
 
-        Each statement is a transaction, or all of them together are one.
+        Each statement is a transaction or, through a pooler, all of them together are one.
 
         Args:
-            skips_triggers: As `transaction` takes it.
+            skips_triggers: As for `transaction`.
 
         Raises:
             ReceiverError: as `translated` does.
@@ -277,12 +281,12 @@ class Database:
     async def transaction(
         self, first: str = "", *, skips_triggers: bool = False
     ) -> AsyncIterator[Session]:
-        """A transaction in which every statement sees what was committed before it.
+        """Open a transaction in which every statement sees what was committed before it.
 
         Args:
-            first: A statement that begins it, in the same round trip.
-            skips_triggers: Whether no trigger runs in it and no foreign key is checked, unless the
-                connection is through a pooler. No other transaction does so.
+            first: A statement to run first, in the same round trip as BEGIN.
+            skips_triggers: Whether the transaction runs no triggers and checks no foreign keys;
+                without effect through a pooler. Transactions without it do both.
 
         Raises:
             ReceiverError: as `translated` does.
@@ -305,7 +309,7 @@ class Database:
                     if leaves_session_usable(error):
                         connection.forget()
                     else:
-                        # No waiting for a cancellation that may never come, no second use of a
+                        # Do not wait for a cancellation that may never come, and do not reuse a
                         # session whose server has become a read-only standby.
                         connection.terminate()
                     raise
@@ -318,15 +322,15 @@ async def committed(connection: Session, first: str = "") -> AsyncIterator[None]
     """Begin a transaction with the settings of its session, and commit it.
 
     Args:
-        connection: From the pool.
-        first: A statement that comes next, in the same round trip.
+        connection: A connection from the pool.
+        first: A statement to run next, in the same round trip as BEGIN.
     """
     try:
         begin = f"BEGIN {READ_COMMITTED}; {connection.preamble}"
         await connection.execute(f"{begin}; {first}")
         yield
     except BaseException as error:
-        # Else the session ends, and the transaction with it.
+        # Otherwise the session ends, and the transaction with it.
         if leaves_session_usable(error):
             await connection.execute("ROLLBACK")
         raise

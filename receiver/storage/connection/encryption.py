@@ -20,26 +20,27 @@ VARIABLES: Final = {
     "sslcert": "PGSSLCERT",
     "sslkey": "PGSSLKEY",
 }
-"""Parameters, and the variables that hold where the URL says nothing."""
+"""Parameters, and the environment variables that apply where the URL does not set them."""
 
 SYSTEM: Final = "system"
-"""In place of a file: the authorities that the system trusts."""
+"""Stands for the certificate authorities that the system trusts, in place of a file."""
 PROTOCOL: Final = "postgresql"
-"""Name of the protocol in TLS."""
+"""Name of the protocol for ALPN."""
 
 
 def encryption_options(given: Mapping[str, str], hosts: Collection[str]) -> dict[str, Any]:
-    """Turn the parameters of TLS into what asyncpg takes.
+    """Turn the TLS parameters into arguments for asyncpg.
 
     Args:
         given: The parameters of a database's URL.
-        hosts: Hosts and directories of sockets; none: the default ones.
+        hosts: Hosts and socket directories; empty: the default ones.
 
     Raises:
-        SettingsError: a file cannot be read, or does not hold what it should; it is named.
+        SettingsError: a file cannot be read, or its contents are not as expected; the message names
+            it.
     """
     if hosts and all(host.startswith("/") for host in hosts):
-        # Never encrypted, whatever variables say that are meant for other servers.
+        # Unix sockets are never encrypted; the environment variables are meant for other servers.
         return {"ssl": False, "direct_tls": False}
     tls = {name: value for name, value in given.items() if name in TLS}
     wanted = {name: os.environ.get(name_) for name, name_ in VARIABLES.items()} | tls
@@ -54,14 +55,14 @@ def encryption_options(given: Mapping[str, str], hosts: Collection[str]) -> dict
 
 
 def check_files(files: Mapping[str, str]) -> ssl.SSLContext:
-    """Load the files of TLS; return what holds them all.
+    """Load the TLS files into a context, and return it.
 
     Raises:
-        SettingsError: one cannot be read, or does not hold what it should.
+        SettingsError: a file cannot be read, or its contents are not as expected.
     """
     system = files.get("sslrootcert") == SYSTEM
     context = ssl.create_default_context() if system else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Strict since Python 3.13: certificates that libpq takes would be refused.
+    # Python 3.13 made this strict flag a default; it refuses certificates that libpq accepts.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.minimum_version = version(files.get("ssl_min_protocol_version", "TLSv1.2"))
     context.maximum_version = version(files.get("ssl_max_protocol_version", "TLSv1.3"))
@@ -78,12 +79,12 @@ def check_files(files: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def version(name: str) -> ssl.TLSVersion:
-    """Find a version of TLS by its name in libpq."""
+    """Return the TLS version with this name in libpq."""
     return ssl.TLSVersion[name.replace(".", "_")]
 
 
 def default_key() -> str | None:
-    """Find the key that libpq takes where none is named."""
+    """Return the private key that libpq uses where none is named; None if it does not exist."""
     path = Path(os.environ.get("HOME", "/nonexistent"), ".postgresql/postgresql.key")
     with suppress(OSError):
         return str(path) if path.is_file() else None
@@ -92,10 +93,10 @@ def default_key() -> str | None:
 
 @contextmanager
 def named(files: Mapping[str, str], *names: str) -> Iterator[None]:
-    """Raise an error that names the files.
+    """Turn an error on loading files into one that names them.
 
     Raises:
-        SettingsError: one cannot be read, or does not hold what it should.
+        SettingsError: a file cannot be read, or its contents are not as expected.
     """
     for name in names:
         if name in files:
@@ -115,10 +116,10 @@ def named(files: Mapping[str, str], *names: str) -> Iterator[None]:
 
 
 def require_home() -> None:
-    """Check that certificates can be looked for where libpq does.
+    """Check that the directory in which libpq looks for certificates is accessible.
 
     Raises:
-        SetupError: the directory is closed to us.
+        SetupError: the directory is not accessible.
     """
     directory = Path(os.environ.get("HOME", "/"), ".postgresql")
     try:

@@ -6,4 +6,4 @@ from typing import Final
 MIGRATION_LOCK: Final = "SELECT pg_advisory_xact_lock(7345190225)"
 
 TRY_MAINTENANCE_LOCK: Final = "SELECT pg_try_advisory_xact_lock(7345190226)"
-"""Whether no other replica does maintenance: true if this transaction now may."""
+"""Takes the maintenance lock unless another replica holds it; true if this transaction has it."""

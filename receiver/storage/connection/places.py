@@ -1,4 +1,4 @@
-"""In which schemas of the database things are."""
+"""Finds the schemas of the receiver's tables and of TimescaleDB, and quotes names for SQL."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Final
 
 LOGS: Final = "app_logs"
 VERSION_TABLE: Final = "receiver_schema_version"
-"""The revision that the schema is at; it tells our tables from others of the same names."""
+"""Holds the schema's revision; its presence tells our tables from others of the same names."""
 
 
 def quote(name: str) -> str:
-    """Write a name as SQL, whatever characters it has."""
+    """Quote an identifier for SQL, whatever characters it has."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Write a text as SQL, whatever the session says of backslashes."""
+    """Quote a string for SQL, whatever the session's standard_conforming_strings is."""
     written = "'" + text.replace("'", "''") + "'"
     return "E" + written.replace("\\", "\\\\") if "\\" in text else written
 
 
 def schema_of(relation: str) -> str:
-    """Write an expression for the schema in which a name is found; NULL if it is in none.
+    """Write an expression for the schema in which a relation is found; NULL if it is in none.
 
-    Not current_schema(), which is where something new would be made: a schema that comes first may
-    have been added since.
+    It is not current_schema(), in which new objects are created: a schema that comes earlier in the
+    search path may have been added since.
     """
     return (
         "(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -33,11 +33,11 @@ def schema_of(relation: str) -> str:
 
 
 OWN_SCHEMA: Final = f"COALESCE({schema_of(VERSION_TABLE)}, current_schema())"
-"""Where our tables are, or would be made."""
+"""The schema in which our tables are, or would be created."""
 
-# For the rest of a transaction: what is new is made where our tables are, and the functions of
-# TimescaleDB are found in whatever schema it was created. Without a schema to make things in it
-# stays so.
+# For the rest of a transaction, new objects are created where our tables are, and TimescaleDB's
+# functions are found in whatever schema the extension is in. If there is no schema to create
+# objects in, that stays so.
 LOOK_EVERYWHERE: Final = f"""
 SELECT set_config('search_path', concat_ws(', ',
     quote_ident({schema_of(VERSION_TABLE)}),

@@ -1,4 +1,4 @@
-"""Services: parameters of connections in a file that administrators keep, as libpq reads it."""
+"""Reads libpq's service files, in which administrators keep connection parameters."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from receiver.errors import SettingsError
 
 
 def read_service(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Read the parameters of the service that these name.
+    """Return the connection parameters of the service that `parameters` name.
 
     Raises:
-        SettingsError: no file has it, or one cannot be read.
+        SettingsError: no file defines the service, or a file cannot be read.
     """
     service = parameters["service"]
     files = service_files(parameters)
@@ -39,7 +39,7 @@ def read_service(parameters: Mapping[str, str]) -> dict[str, str]:
 
 
 def service_files(parameters: Mapping[str, str]) -> list[Path]:
-    """Name the files to look into, as libpq does."""
+    """Return the service files to read, in libpq's order."""
     named = parameters.get("servicefile") or os.environ.get("PGSERVICEFILE")
     files = [Path(named)] if named else []
     if not named and (home := os.environ.get("HOME")):

@@ -1,8 +1,8 @@
-"""What `receiver doctor` looks at in the database.
+"""The checks of the database that `receiver doctor` runs.
 
-A new check is a function of the module for its subject that takes the connection and the settings
-and returns findings, and a line in that module's `CHECKS`. It reads only, and little: no statement
-may take longer than `TIMEOUT`.
+To add a check, write a function that takes the connection and the settings and returns findings in
+the module for its subject, and add it to that module's `CHECKS`. It must be read-only and cheap: no
+statement may take longer than `TIMEOUT`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WITH_TABLES: Final = {
 
 
 async def diagnose(settings: Settings) -> Report:
-    """Look at the database that the settings name."""
+    """Run all checks of the database; yield their findings."""
     async with AsyncExitStack() as resources:
         eye = Eye(settings, resources)
         try:
@@ -66,16 +66,16 @@ async def diagnose(settings: Settings) -> Report:
 
 
 async def has_tables(connection: Connection, _: Settings) -> bool:
-    """Whether a revision of the receiver's schema was ever applied."""
+    """Return whether a revision of the receiver's schema was ever applied."""
     return bool(await connection.fetchval(HAS_VERSION))
 
 
 class Eye:
-    """Looks at a database, in one session for as long as the server lets it live.
+    """Runs checks on a database in one session, opened again if the server ends it.
 
     Args:
-        settings: Name the database.
-        resources: What closes the sessions in the end.
+        settings: The receiver's settings, with the database URL.
+        resources: Closes the sessions at the end.
     """
 
     def __init__(self, settings: Settings, resources: AsyncExitStack) -> None:
@@ -84,7 +84,7 @@ class Eye:
         self._connection: Connection | None = None
 
     async def take(self, look: Callable[[Connection, Settings], Awaitable[T]]) -> T:
-        """Take one look; it may cost the session, for some faults make the server end it.
+        """Run one check; some faults make the server end the session.
 
         Raises:
             ReceiverError: as `translated` does.
@@ -99,7 +99,7 @@ class Eye:
             connection = await self._resources.enter_async_context(
                 session(self._settings, statement_timeout=TIMEOUT)
             )
-            # Through a pooler, the session of the server is not ours alone.
+            # Through a pooler, the server session is shared.
             if not connection.preamble:
                 await connection.execute(READ_ONLY)
             self._connection = connection

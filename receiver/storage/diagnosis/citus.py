@@ -1,4 +1,4 @@
-"""Do all nodes of a Citus cluster do their part?"""
+"""Checks the nodes of a Citus cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from receiver.storage.diagnosis.server import UNSAFE
 from receiver.storage.schema.citus import NODE, plan_distribution
 from receiver.storage.schema.timescale import HAS_CITUS
 
-# What each node says of itself; run there.
+# The state of a node; run on each node.
 LOOK: Final = f"""
 SELECT json_build_object(
     'version', current_setting('server_version'),
@@ -32,7 +32,7 @@ SELECT format('%s:%s', n.nodename, n.nodeport), n.groupid <> 0, r.success, r.res
 FROM run_command_on_all_nodes($1) r JOIN pg_dist_node n USING (nodeid) ORDER BY n.nodeid
 """
 
-# Of all rows of our tables, the share that the fullest node has in times of an even share.
+# The node with the most data of our tables, as a multiple of an even share.
 SKEW: Final = """
 SELECT format('%s:%s', nodename, nodeport),
     (sum(shard_size) / NULLIF(avg(sum(shard_size)) OVER (), 0))::double precision AS times
@@ -42,9 +42,9 @@ FROM citus_shards WHERE colocation_id = (
 GROUP BY nodename, nodeport ORDER BY 2 DESC LIMIT 1
 """
 UNEVEN: Final = 1.5
-"""Times of an even share from which on a node counts as too full."""
+"""Multiple of an even share above which a node counts as too full."""
 
-# Those of our tables ($1) whose newest part is over.
+# Those of our tables ($1) whose newest partition ends before now.
 LACK_PARTS: Final = """
 SELECT c.relname FROM time_partitions p JOIN pg_class c ON c.oid = p.parent_table
 WHERE p.parent_table = ANY(
@@ -62,7 +62,7 @@ SELECT EXISTS (
 
 
 async def check_cluster(connection: Connection, settings: Settings) -> list[Finding]:
-    """Check whether all nodes can be reached, and are as safe as the coordinator must be."""
+    """Check whether all nodes can be reached, and are as durable as the coordinator must be."""
     if not await connection.fetchval(HAS_CITUS):
         return []
     node = await connection.fetchrow(NODE)
@@ -96,11 +96,11 @@ async def check_cluster(connection: Connection, settings: Settings) -> list[Find
 
 
 def judge(name: str, said: str, *, is_worker: bool, reached: bool) -> Iterator[Finding]:
-    """Judge what a node says of itself.
+    """Yield the findings on a node.
 
     Args:
         name: Its host and port.
-        said: What `LOOK` returned there, or why it did not.
+        said: The result of `LOOK` there, or the error message.
         is_worker: Whether it only holds shards.
         reached: Whether it answered.
     """
@@ -148,7 +148,7 @@ def judge(name: str, said: str, *, is_worker: bool, reached: bool) -> Iterator[F
 
 
 async def find_distribution(connection: Connection, settings: Settings) -> list[Finding]:
-    """Find out whether the tables are distributed, and evenly."""
+    """Check whether the tables are distributed, and evenly."""
     plan = await plan_distribution(connection, settings)
     if plan.with_rows:
         return [
@@ -173,7 +173,7 @@ async def find_distribution(connection: Connection, settings: Settings) -> list[
     if times is not None and times > UNEVEN:
         return [
             warning(
-                f"node {name} has {times:.1f} times the rows of an even share",
+                f"node {name} has {times:.1f} times the data of an even share",
                 "SELECT citus_rebalance_start()",
             )
         ]

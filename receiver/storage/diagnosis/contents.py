@@ -1,4 +1,4 @@
-"""What waits, what was rejected, and what nobody has named."""
+"""Checks incomplete rows, rejected samples, unnamed codes and the clocks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from receiver.storage.connection.places import quote
 from receiver.storage.diagnosis.findings import Finding, brief, note, ok, warning
 
 DELAY: Final = timedelta(minutes=5)
-"""A sample or a row that has not come by then is reported."""
+"""Delay of a sample or a row above which it is reported."""
 
 SKEW: Final = timedelta(seconds=60)
-"""Clocks further apart than that are reported."""
+"""Difference between two clocks above which it is reported."""
 
 # Incomplete rows by table, and how long the oldest has waited.
 PENDING: Final = """
@@ -39,8 +39,8 @@ FROM (SELECT table_name, samples FROM pending_rows LIMIT 100000) AS first,
 GROUP BY 1, 2
 """
 
-# Why samples were rejected in the last day, by reason and table; the newest 100,000 samples tell
-# enough.
+# How many samples were rejected in the last day, by reason and table; the newest 100,000 samples
+# are representative enough.
 REJECTED: Final = """
 SELECT reason, table_name, count(*) AS number
 FROM (
@@ -50,7 +50,7 @@ WHERE rejected_at > now() - interval '1 day'
 GROUP BY reason, table_name ORDER BY number DESC, reason, table_name
 """
 
-# How many there are at all, as far as counting is quick.
+# How many rejected samples there are in all, counted up to a million to stay fast.
 REJECTED_IN_ALL: Final = """
 SELECT count(*) FROM (SELECT 1 FROM rejected_samples LIMIT 1000000) AS first_million
 """
@@ -82,11 +82,11 @@ REMEDIES: Final = {
     "raise RECEIVER_MAX_NEW_CHUNKS",
     Reason.REFUSED: "a constraint, trigger or policy refuses it; the column detail says which",
 }
-"""What to do about samples rejected for a reason; other values are the application's own fault."""
+"""What to do about samples rejected for a reason; other reasons are the application's own fault."""
 
 
 async def check_pending(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether incomplete rows wait for longer than a moment."""
+    """Check whether incomplete rows have waited too long."""
     waiting = await connection.fetch(PENDING)
     if not waiting:
         return [ok("no row waits for a sample")]
@@ -99,12 +99,12 @@ async def check_pending(connection: Connection, settings: Settings) -> list[Find
 def judge_pending(
     waiting: asyncpg.Record, came: Mapping[str | None, int], settings: Settings
 ) -> Finding:
-    """Say of the incomplete rows of a table what they lack, and whether they wait too long.
+    """Return the finding on a table's incomplete rows: what they lack, and if they wait too long.
 
     Args:
         waiting: A row of `PENDING`.
-        came: How many samples came for each column, and under None how many rows were looked at.
-        settings: All of them.
+        came: How many rows have a sample for each column and, under None, how many rows were read.
+        settings: The receiver's settings.
     """
     name, total, age = waiting
     state = f"incomplete rows of {name}: {total}, the oldest for {brief(age)}"
@@ -130,7 +130,7 @@ def judge_pending(
 
 
 async def check_rejected(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether samples were rejected of late, and why."""
+    """Check whether samples were rejected recently, and why."""
     in_all = await connection.fetchval(REJECTED_IN_ALL)
     reasons = await connection.fetch(REJECTED)
     if not reasons:
@@ -150,7 +150,7 @@ async def check_rejected(connection: Connection, settings: Settings) -> list[Fin
 
 
 async def check_codes(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether there are codes that nobody has given a name."""
+    """Check for codes that nobody has named."""
     findings = []
     for name in settings.catalogue.code_tables:
         rows = await connection.fetch(UNREGISTERED.format(codes=quote(name)))
@@ -168,7 +168,7 @@ async def check_codes(connection: Connection, settings: Settings) -> list[Findin
 
 
 async def check_clock(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether the database's clock agrees with this machine's."""
+    """Check whether the database's clock agrees with this machine's."""
     before = datetime.now(UTC)
     now = await connection.fetchval("SELECT clock_timestamp()")
     after = datetime.now(UTC)

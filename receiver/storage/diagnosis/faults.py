@@ -1,4 +1,4 @@
-"""Warns of versions of PostgreSQL and TimescaleDB whose faults are known and fixed in others."""
+"""Warns of versions of PostgreSQL and TimescaleDB with known bugs that other versions fix."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SELECT current_setting('server_version_num')::int AS server,
     (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb
 """
 
-# By major version of PostgreSQL, the first minor version with which every job that TimescaleDB's
-# scheduler runs fails, with "cannot drop portal"; and by line of TimescaleDB, its last version that
-# fails. All lines before 2.27 do, all after 2.32 do not: the fix is TimescaleDB's
+# By major version of PostgreSQL, the first minor version with which every job of TimescaleDB's
+# scheduler fails with "cannot drop portal"; and by minor version of TimescaleDB, its last patch
+# version that fails. All versions before 2.27 fail, none after 2.32 does: the fix is in TimescaleDB
 # (timescale/timescaledb#11015), PostgreSQL needs none.
 JOBS_FAIL_FROM: Final = {15: 20, 16: 16, 17: 12, 18: 7}
 JOBS_FAIL_TO: Final = {
@@ -29,15 +29,15 @@ JOBS_FAIL_TO: Final = {
     (2, 32): 0,
 }
 
-# Minor versions of PostgreSQL that crash with a TimescaleDB that was built for the version before.
+# Minor versions of PostgreSQL that crash with a TimescaleDB built for the previous minor version.
 OTHER_STRUCTURES: Final = {14: 14, 15: 9, 16: 5, 17: 1}
 
 SECURE: Final = (2, 32, 0)
-"""The version of TimescaleDB up to which holes are known."""
+"""The first version of TimescaleDB without known security holes."""
 
 
 class Versions(NamedTuple):
-    """What a database runs on."""
+    """The versions that a database runs on."""
 
     major: int
     minor: int
@@ -45,17 +45,17 @@ class Versions(NamedTuple):
 
     @property
     def server(self) -> str:
-        """Return PostgreSQL's version as it is written."""
+        """Return PostgreSQL's version as text."""
         return f"{self.major}.{self.minor}"
 
     @property
     def extension(self) -> str:
-        """Return TimescaleDB's version as it is written."""
+        """Return TimescaleDB's version as text."""
         return ".".join(map(str, self.timescaledb))
 
 
 async def check_faults(connection: Connection, _: Settings) -> list[Finding]:
-    """Check whether the versions of PostgreSQL and TimescaleDB have faults that are known."""
+    """Check whether the versions of PostgreSQL and TimescaleDB have known bugs."""
     found = await connection.fetchrow(FIND_VERSIONS)
     numbers = [int(number) for number in re.findall(r"\d+", found["timescaledb"] or "")[:3]]
     if len(numbers) < 3:
@@ -68,7 +68,7 @@ async def check_faults(connection: Connection, _: Settings) -> list[Finding]:
 
 
 def judge(versions: Versions) -> Iterator[Finding]:
-    """Return the known faults of versions."""
+    """Yield a warning for each known bug of these versions."""
     server, extension = versions.server, versions.extension
     if jobs_fail(versions):
         yield warning(
@@ -98,8 +98,8 @@ def jobs_fail(versions: Versions) -> bool:
 
 
 def fixed(versions: Versions) -> str:
-    """Return where to update to, so that jobs run on this PostgreSQL."""
-    # The last line for PostgreSQL 15.
+    """Return the version of TimescaleDB whose jobs run on this PostgreSQL."""
+    # 2.28 is the last minor version that supports PostgreSQL 15.
     return "2.28.5" if versions.major == 15 else "2.32.1 or later"
 
 

@@ -1,4 +1,4 @@
-"""What a diagnosis finds, and how checks are carried out whatever becomes of one of them."""
+"""Findings of a diagnosis, and the loop that runs all checks even if one fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 
 class Level(StrEnum):
-    """How much a finding matters."""
+    """Severity of a finding."""
 
     OK = "ok"
     NOTE = "note"
@@ -37,38 +37,38 @@ SPANS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def ok(found: str) -> Finding:
-    """All is well."""
+    """Return a finding that all is well."""
     return Finding(Level.OK, found)
 
 
 def note(found: str, advice: str = "") -> Finding:
-    """Good to know."""
+    """Return a finding that is good to know."""
     return Finding(Level.NOTE, found, advice)
 
 
 def warning(found: str, advice: str = "") -> Finding:
-    """Something should be looked at."""
+    """Return a finding that should be looked at."""
     return Finding(Level.WARNING, found, advice)
 
 
 def problem(found: str, advice: str = "") -> Finding:
-    """Something must be mended."""
+    """Return a finding that must be fixed."""
     return Finding(Level.PROBLEM, found, advice)
 
 
 async def carry_out(checks: Mapping[str, Check]) -> Report:
-    """Carry out checks one after the other; one that fails is a finding and stops no other."""
+    """Run checks one after the other; one that fails is a finding and does not stop the others."""
     for topic, check in checks.items():
         try:
             findings = await check()
-        except Exception as error:  # noqa: BLE001  whatever it is, the others still tell something
+        except Exception as error:  # noqa: BLE001  whatever it is, the other checks still run
             findings = [warning(f"could not be checked: {str(error) or type(error).__name__}")]
         for finding in findings:
             yield topic, finding
 
 
 def brief(time: timedelta) -> str:
-    """Write a length of time in its two largest units: `1h30m`."""
+    """Format a duration in its two largest units: `1h30m`."""
     seconds = abs(round(time.total_seconds()))
     parts = []
     for unit, size in SPANS:

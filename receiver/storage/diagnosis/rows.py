@@ -1,4 +1,4 @@
-"""Do rows come in, and do their times make sense?"""
+"""Checks whether rows arrive, and with plausible times."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from receiver.storage.connection.places import quote
 from receiver.storage.diagnosis.contents import DELAY, SKEW
 from receiver.storage.diagnosis.findings import Finding, brief, note, ok, problem, warning
 
-# Seconds since the time of the newest row up to now, by the database's clock.
+# Seconds since the newest row that is not in the future, by the database's clock.
 NEWEST_AGE: Final = """
 SELECT EXTRACT(EPOCH FROM now() - created_at)::double precision
 FROM {table} WHERE created_at <= now() ORDER BY created_at DESC LIMIT 1
 """
 
-# Rows that lie in the future by more than $1, as far as counting is quick, and by how many seconds
-# the last of them does.
+# How many rows are more than $1 in the future, counted up to 100,000 to stay fast, and by how many
+# seconds the latest row is.
 FUTURE: Final = """
 SELECT (
         SELECT count(*) FROM (
@@ -33,7 +33,8 @@ SELECT (
     ) AS lead
 """
 
-# By what order of magnitude the times in a column of the newest rows miss the rows' own times.
+# In how many of the newest rows the time in a column is off by a factor of about 1000 from the
+# row's own time: too large, or too small.
 FACTORS: Final = """
 SELECT count(factor) AS total,
     count(*) FILTER (WHERE factor BETWEEN 100 AND 10000) AS large,
@@ -46,7 +47,7 @@ FROM (
 
 
 async def check_newest(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether rows come in, with times that are neither old nor yet to come."""
+    """Check whether rows arrive, with times that are neither old nor in the future."""
     findings = []
     for table in settings.catalogue.by_name:
         seconds = await connection.fetchval(NEWEST_AGE.format(table=quote(table)))
@@ -55,7 +56,7 @@ async def check_newest(connection: Connection, settings: Settings) -> list[Findi
 
 
 def judge_newest(table: str, seconds: float | None) -> Finding:
-    """Say what the age of a table's newest row up to now means."""
+    """Return the finding on the age of a table's newest row that is not in the future."""
     if seconds is None:
         advice = "`receiver doctor --prometheus URL` tells whether anything is sent"
         return note(f"{table} has no rows yet", advice)
@@ -69,7 +70,7 @@ def judge_newest(table: str, seconds: float | None) -> Finding:
 
 
 async def find_future(connection: Connection, table: str) -> list[Finding]:
-    """Whether there are rows that lie in the future, which nothing that shows the newest shows."""
+    """Find rows in the future, which everything that shows the newest rows leaves out."""
     found = await connection.fetchrow(FUTURE.format(table=quote(table)), SKEW)
     if not found["number"]:
         return []
@@ -84,12 +85,12 @@ async def find_future(connection: Connection, table: str) -> list[Finding]:
 
 
 def as_span(seconds: float) -> timedelta:
-    """Read a length of time; what a timedelta holds is less than what TIMESTAMPTZ does."""
+    """Return a duration, limited to what a timedelta holds: TIMESTAMPTZ has a wider range."""
     return timedelta(seconds=max(min(seconds, 1e11), -1e11))
 
 
 async def check_unit(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether the times in a column are off by the factor between the two units."""
+    """Check whether times in a column are off by the factor between seconds and milliseconds."""
     findings = []
     for table in settings.catalogue.tables:
         for column in table.columns:

@@ -1,4 +1,4 @@
-"""Are the tables and indexes there, in the right revision, and may we use them?"""
+"""Checks the schema's revision, the role's privileges, and the indexes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEPT_INDEXES: Final = (
         "source_id, metric, timestamp_ms, value, reason, table_name",
     ),
 )
-"""The indexes of the receiver's own tables that it cannot do without."""
+"""The indexes of the receiver's own tables that it requires."""
 
 FIND_TABLES: Final = """
 SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NOT NULL
@@ -46,8 +46,8 @@ WHERE i.indrelid IN (SELECT to_regclass(quote_ident(name)) FROM unnest($1::text[
   AND i.indisvalid AND i.indisready AND i.indpred IS NULL
 """
 
-# Indexes that are of no use, as a CREATE INDEX CONCURRENTLY that failed leaves them; those of a
-# hypertable's chunks too.
+# Invalid indexes, as a failed CREATE INDEX CONCURRENTLY leaves them, including those of a
+# hypertable's chunks.
 FIND_INVALID: Final = """
 SELECT i.indexrelid::regclass::text AS index
 FROM pg_index i
@@ -62,8 +62,8 @@ ORDER BY 1 LIMIT 10
 """
 
 
-# Roles to which rows of these tables ($1) are granted but not what reports are made of ($2). They
-# get no reports, or have to wait for them. Names as they are written in statements.
+# Roles that may read these tables ($1) but not the tables that reports are made of ($2). They get
+# no reports, or slow ones. Names are quoted as in statements.
 FIND_READERS: Final = """
 SELECT quote_ident(r.rolname) AS role,
     string_agg(quote_ident(t.name), ', ' ORDER BY t.place) AS tables
@@ -80,7 +80,7 @@ GROUP BY r.rolname ORDER BY r.rolname LIMIT 10
 
 
 async def check_revision(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether the schema is this receiver's, and if it is behind, whether it can be brought up."""
+    """Check whether the schema is at this receiver's revision, or else can be migrated to it."""
     newest = newest_revision()
     try:
         found = await find_revision(connection)
@@ -98,7 +98,7 @@ async def check_revision(connection: Connection, settings: Settings) -> list[Fin
 
 
 async def check_rights(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether the role may work with the tables."""
+    """Check whether the role has the privileges that it needs on the tables."""
     try:
         await require_rights(connection, settings.catalogue)
     except SchemaError as error:
@@ -119,7 +119,7 @@ async def check_rights(connection: Connection, settings: Settings) -> list[Findi
 
 
 def needed_indexes(catalogue: Catalogue) -> list[tuple[str, str, str]]:
-    """List the indexes that the receiver or the documented queries cannot do without."""
+    """List the indexes that the receiver or the documented queries require."""
     return [
         *(("UNIQUE INDEX", name, "code") for name in catalogue.code_tables),
         *(("UNIQUE INDEX", table.name, "source_id, created_at") for table in catalogue.tables),
@@ -129,7 +129,7 @@ def needed_indexes(catalogue: Catalogue) -> list[tuple[str, str, str]]:
 
 
 async def check_indexes(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether the indexes are there and valid."""
+    """Check whether the indexes exist and are valid."""
     needed = needed_indexes(settings.catalogue)
     names = list({table for _, table, _ in needed})
     there = {name for (name,) in await connection.fetch(FIND_TABLES, names)}
@@ -139,7 +139,7 @@ async def check_indexes(connection: Connection, settings: Settings) -> list[Find
             f"{table} has no index on ({columns})", f"CREATE {kind} ON {quote(table)} ({columns})"
         )
         for kind, table, columns in needed
-        # Where Citus divides a table by one more column, its keys hold that as well.
+        # Where Citus distributes a table by an additional column, its keys include that column.
         if table in there
         and not {(kind, table, columns), (kind, table, f"{columns}, shard_key")} & found
     ]

@@ -1,4 +1,4 @@
-"""Is the server one that the receiver can rely on?"""
+"""Checks whether the receiver can rely on the server."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from receiver.storage.connection.database import Connection
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
 from receiver.storage.schema.requirements import NEWEST_SERVER, require_server
 
-# Whether nothing can be written: a standby, or a session that is read-only by default. Our own
-# session is, but not by its default.
+# Whether the server is a standby, or sessions are read-only by default. Our own session is
+# read-only too, but by SET, which does not change reset_val.
 READ_ONLY: Final = """
 SELECT pg_is_in_recovery() AS standby, reset_val = 'on' AS read_only
 FROM pg_settings WHERE name = 'default_transaction_read_only'
 """
 
-# Settings without which a crash can cost rows that were committed, or the whole database.
+# The settings that are off although a crash can then lose committed rows, or the whole database.
 UNSAFE: Final = """
 SELECT name FROM pg_settings
 WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name
 """
 
-# The limits of connections, -1 where there is none, and how many of each are taken by others than
-# us; `ours` are those of receivers. A role without rights does not see what kind others are.
+# The connection limits, -1 where there is none, and how many connections count against each,
+# without this one; `ours` are those of receivers. An unprivileged role does not see the type of
+# other backends.
 CONNECTIONS: Final = """
 WITH clients AS (
     SELECT usename, datname, application_name FROM pg_stat_activity
@@ -45,7 +46,7 @@ SELECT current_setting('max_connections')::int
 
 
 async def check_version(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether version and encoding are such that the receiver works."""
+    """Check whether the server's version and the database's encoding are supported."""
     try:
         server = await require_server(connection)
     except SetupError as error:
@@ -57,7 +58,7 @@ async def check_version(connection: Connection, _: Settings) -> list[Finding]:
 
 
 async def check_writable(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether the receiver could write."""
+    """Check whether the receiver can write."""
     found = await connection.fetchrow(READ_ONLY)
     if found["standby"]:
         return [
@@ -78,7 +79,7 @@ async def check_writable(connection: Connection, _: Settings) -> list[Finding]:
 
 
 async def check_durability(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether a committed row outlives a crash; the receiver sees to synchronous_commit itself."""
+    """Check whether committed rows survive a crash; the receiver sets synchronous_commit itself."""
     unsafe = [row["name"] for row in await connection.fetch(UNSAFE)]
     commit = await connection.fetchval("SHOW synchronous_commit")
     if unsafe:
@@ -88,7 +89,7 @@ async def check_durability(connection: Connection, _: Settings) -> list[Finding]
 
 
 async def check_connections(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether a receiver gets all the connections it may want."""
+    """Check whether a receiver can get all the connections it may need."""
     found = await connection.fetchrow(CONNECTIONS)
     left = min(
         found[f"for_{whom}"] - found[f"by_{whom}"]
@@ -96,7 +97,7 @@ async def check_connections(connection: Connection, settings: Settings) -> list[
         if found[f"for_{whom}"] >= 0
     )
     wanted = settings.workers * (settings.writers + 2)
-    # One that runs already has some of what it wants.
+    # A receiver that already runs holds some of them.
     if left + found["ours"] < wanted:
         return [
             problem(
@@ -109,7 +110,7 @@ async def check_connections(connection: Connection, settings: Settings) -> list[
 
 
 async def check_vacuum(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether the server tidies up: pending_rows is written and deleted all the time."""
+    """Check whether autovacuum is on: pending_rows is written and deleted all the time."""
     if await connection.fetchval("SHOW autovacuum") == "off":
         return [warning("autovacuum is off: tables and indexes will swell", "turn it on")]
     return [ok("autovacuum is on")]

@@ -1,4 +1,4 @@
-"""Are the declared tables there with all that belongs to them, and is the declaration in force?"""
+"""Checks whether the declared tables and their views exist, and the declaration is in force."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOW: Final = "`receiver tables plan` shows the statements"
 
 
 async def is_current(connection: Connection) -> bool:
-    """Return whether the newest revision has been applied; without it, little can be said."""
+    """Return whether the newest revision has been applied; otherwise little can be checked."""
     try:
         return await find_revision(connection) == newest_revision()
     except SchemaError:
@@ -25,7 +25,7 @@ async def is_current(connection: Connection) -> bool:
 
 
 async def check_declaration(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether the declaration of tables in force is this receiver's."""
+    """Check whether the declaration of tables in force is this receiver's."""
     if not await is_current(connection):
         return []
     obstacle = await declaration_obstacle(connection, settings.catalogue)
@@ -41,7 +41,7 @@ async def check_declaration(connection: Connection, settings: Settings) -> list[
 
 
 async def check_tables(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether the declared tables are there, with their columns and views."""
+    """Check whether the declared tables exist, with their columns and views."""
     if not await is_current(connection):
         return []
     try:
@@ -55,7 +55,7 @@ async def check_tables(connection: Connection, settings: Settings) -> list[Findi
 
 
 def describe_tables(found: Difference, *, migrates: bool) -> list[Finding]:
-    """Say what the declared tables lack."""
+    """Return findings on what the declared tables lack."""
     if not found.tables:
         return []
     first = " ".join(found.tables[0].split())[:200]
@@ -67,7 +67,7 @@ def describe_tables(found: Difference, *, migrates: bool) -> list[Finding]:
 
 
 def describe_views(found: Difference) -> list[Finding]:
-    """Say which views are gone, or cannot be what they should be."""
+    """Return findings on views that are missing or cannot be created."""
     findings = [warning(*change.warning.split(": ", 1)) for change in found.views if change.warning]
     gone = [change.name for change in found.views if change.statements]
     if gone and not found.tables:

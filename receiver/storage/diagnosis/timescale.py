@@ -1,4 +1,4 @@
-"""What TimescaleDB does for the tables, as its own catalog tells."""
+"""Checks what TimescaleDB does for the tables, by its own catalog."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver.storage.schema.timescale import HAS_CITUS, IS_LOADED, LOAD, PLACE,
 
 OLDEST: Final = (2, 14)
 
-# The version the server offers and the one that is created in this database.
+# The version that the server offers, and the one that is installed in this database.
 FIND_VERSIONS: Final = """
 SELECT default_version, installed_version FROM pg_available_extensions WHERE name = 'timescaledb'
 """
@@ -26,14 +26,15 @@ HAS_EXTENSION: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 
 # 'timescale' or 'apache'; the latter comes without compression and policies.
 LICENSE: Final = "SELECT current_setting('timescaledb.license', true)"
 
-# How many chunks there are, and whether we own them, as whoever changes chunks and policies must.
+# How many chunks there are, and whether our role owns the table, as changing its chunks and
+# policies requires.
 DESCRIBE_HYPERTABLE: Final = f"""
 SELECT num_chunks, quote_ident(current_user) AS role, pg_has_role(owner, 'USAGE') AS owned
 FROM timescaledb_information.hypertables
 WHERE (hypertable_schema, hypertable_name) = {PLACE}
 """
 
-# The policies of a hypertable ($1) and the age of the chunks that they treat.
+# The policies of a hypertable ($1), and the chunk age from which they apply.
 FIND_POLICIES: Final = f"""
 SELECT proc_name, COALESCE(config ->> 'compress_after', config ->> 'drop_after')
 FROM timescaledb_information.jobs WHERE (hypertable_schema, hypertable_name) = {PLACE}
@@ -60,7 +61,7 @@ ORDER BY j.job_id
 
 
 async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
-    """Whether the extension is there, and recent enough."""
+    """Check whether the extension is installed, and recent enough."""
     if await connection.fetchval(HAS_CITUS):
         return []
     found = await connection.fetchrow(FIND_VERSIONS)
@@ -92,12 +93,12 @@ async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
 
 
 def as_numbers(version: str) -> tuple[int, ...]:
-    """A version to compare by."""
+    """Return the major and minor version as numbers, for comparison."""
     return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
 async def check_hypertables(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether the declared tables are hypertables where they could be."""
+    """Check whether the declared tables are hypertables where they could be."""
     if not await connection.fetchval(HAS_EXTENSION):
         return []
     return [
@@ -108,7 +109,7 @@ async def check_hypertables(connection: Connection, settings: Settings) -> list[
 
 
 async def check_hypertable(connection: Connection, table: str, *, migrates: bool) -> Finding:
-    """Whether a table that is there is a hypertable."""
+    """Check whether an existing table is a hypertable."""
     found = await connection.fetchrow(DESCRIBE_HYPERTABLE, table)
     if found and migrates and not found["owned"]:
         return warning(
@@ -124,7 +125,7 @@ async def check_hypertable(connection: Connection, table: str, *, migrates: bool
 
 
 async def check_policies(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether there are policies for compression and retention, and whether their jobs work."""
+    """Check whether there are compression and retention policies, and whether their jobs work."""
     if not await connection.fetchval(HAS_EXTENSION):
         return []
     tables = [name for name in settings.catalogue.by_name if await is_hypertable(connection, name)]
@@ -147,7 +148,7 @@ async def check_policies(connection: Connection, settings: Settings) -> list[Fin
 
 
 def describe_policies(table: str, ages: Mapping[str, str | None]) -> Finding:
-    """Which policies a table has."""
+    """Return the finding on a table's policies."""
     after = {name: f"after {age}" for name, age in ages.items()}
     compression = after.get("policy_compression")
     found = (
@@ -164,7 +165,7 @@ def describe_policies(table: str, ages: Mapping[str, str | None]) -> Finding:
 
 
 def judge(job: asyncpg.Record) -> Finding | None:
-    """What is wrong with a job, if anything is."""
+    """Return what is wrong with a job; None if nothing is."""
     name = f"job {job['job_id']} ({job['name']} of {job['table'] or 'no table'})"
     if not job["scheduled"]:
         remedy = f"SELECT alter_job({job['job_id']}, scheduled => true)"

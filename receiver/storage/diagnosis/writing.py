@@ -1,4 +1,4 @@
-"""Can rows be stored in the tables, as they are now?"""
+"""Checks whether rows can be stored in the tables as they are now."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ OWN: Final = {
     "pending_rows": ("table_name", "created_at", "source_id", "samples"),
     "rejected_samples": ("metric", "timestamp_ms", "value", "reason", "table_name"),
 }
-"""Columns of the receiver's own tables that are given a value in each row."""
+"""Columns of the receiver's own tables that it fills in every row."""
 
-# Columns that must have a value, by table, but have no default.
+# NOT NULL columns without a default, by table.
 FIND_MANDATORY: Final = """
 SELECT c.relname AS table, a.attname AS column
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -50,7 +50,7 @@ ORDER BY name
 
 FIND_OBSTACLE: Final = "SELECT receiver_references_obstacle($1, $2::jsonb)"
 
-# What a node of Citus says when it is to leave out the checks that each row has.
+# The errors of Citus nodes on setting session_replication_role, which skips the checks of each row.
 TRY_ON_NODES: Final = """
 SELECT format('node %s:%s: %s', r.nodename, r.nodeport, r.result)
 FROM run_command_on_workers($$
@@ -60,7 +60,7 @@ $$) r WHERE NOT r.success ORDER BY 1
 
 
 def written(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
-    """Return the columns that are given a value in each row, by table."""
+    """Return the columns that the receiver fills in every row, by table."""
     return {
         **dict.fromkeys(catalogue.code_tables, ("code", "name", "description")),
         **{table.name: tuple(copied(table)) for table in catalogue.tables},
@@ -69,7 +69,7 @@ def written(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
 
 
 def copied(table: Table) -> dict[str, str]:
-    """Return the columns of a table that COPY takes, with their types."""
+    """Return the columns of a table that COPY fills, with their types."""
     return {
         "created_at": "timestamp with time zone",
         "source_id": "integer",
@@ -78,7 +78,7 @@ def copied(table: Table) -> dict[str, str]:
 
 
 async def check_writing(connection: Connection, settings: Settings) -> list[Finding]:
-    """Whether rows can be stored, and if not, what differs from the tables as they were made."""
+    """Check whether rows can be stored and, if not, what differs from the tables as created."""
     catalogue = settings.catalogue
     findings = [
         found
@@ -94,11 +94,11 @@ async def check_writing(connection: Connection, settings: Settings) -> list[Find
 
 
 async def try_table(connection: Connection, table: str, statement: str) -> Finding | None:
-    """Go through what is done with a table to store rows."""
+    """Try what storing rows does with a table; return a finding if it fails."""
     try:
         with translated():
             async with connection.transaction():
-                # The session may only read; nothing of this writes anything.
+                # The session is read-only by default; none of these statements writes anything.
                 await connection.execute("SET TRANSACTION READ WRITE")
                 await connection.execute(statement)
     except ReceiverError as error:
@@ -119,7 +119,7 @@ async def try_table(connection: Connection, table: str, statement: str) -> Findi
 
 
 async def find_mandatory(connection: Connection, catalogue: Catalogue) -> list[Finding]:
-    """Find columns that the receiver does not know and that take no row without a value."""
+    """Find columns unknown to the receiver that are NOT NULL without a default."""
     known = written(catalogue)
     return [
         problem(
@@ -132,7 +132,7 @@ async def find_mandatory(connection: Connection, catalogue: Catalogue) -> list[F
 
 
 async def find_slow(connection: Connection, settings: Settings) -> list[Finding]:
-    """Find what makes storing rows take longer than it could."""
+    """Find what makes storing rows slower than it could be."""
     catalogue = settings.catalogue
     reasons = [
         f"row-level security is in force on {table}"
@@ -154,7 +154,7 @@ async def find_slow(connection: Connection, settings: Settings) -> list[Finding]
 
 
 async def find_reference_checks(connection: Connection, catalogue: Catalogue) -> list[Finding]:
-    """Say where references are checked once a batch, and what grants it elsewhere."""
+    """Report where references are checked once per batch, and what prevents it elsewhere."""
     role = await connection.fetchval("SELECT quote_ident(current_user)")
     grant = f"GRANT SET ON PARAMETER session_replication_role TO {role} (PostgreSQL 15)"
     at_once: list[str] = []

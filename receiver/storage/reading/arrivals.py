@@ -1,4 +1,4 @@
-"""Whether data arrives, at a glance."""
+"""Counts what has arrived recently, to show at a glance whether data arrives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
 
 MOST: Final = 200_000
-"""What is counted no further than that."""
+"""Upper limit of each count."""
 
 # How many rows the last minute has, how many are incomplete, and how many samples were rejected in
 # the last minute; each up to $1.
@@ -35,20 +35,20 @@ _NEWEST: Final = """
 
 
 class Arrivals(NamedTuple):
-    """What has come lately; no number is above `MOST`."""
+    """Counts of recent arrivals; none is above `MOST`."""
 
     rows: int
-    """In the last minute, of all tables."""
+    """Rows of the last minute, in all tables."""
     pending: int
     """Incomplete rows."""
     rejected: int
-    """In the last minute."""
+    """Samples rejected in the last minute."""
     newest: str | None
-    """Time of the newest row up to now, where the last minute has none."""
+    """Time of the newest row that is not in the future; None if the last minute has rows."""
 
 
 async def arrivals(connection: Connection, catalogue: Catalogue) -> Arrivals:
-    """Count what has come lately."""
+    """Count recent arrivals."""
     names = [quote(table.name) for table in catalogue.tables]
     count = _COUNT.format(rows=" + ".join(_ROWS.format(name) for name in names))
     with translated():

@@ -1,4 +1,4 @@
-"""Since when sources fail, or are planned not to work."""
+"""Finds since when sources have been failing, or planned not to work."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from receiver.storage.reading.states import SourceState, State
 from receiver.storage.reading.stretches import Stretch, read_stretches
 
 LOOKED_BACK: Final = timedelta(days=1)
-"""How far back rows are looked at; a state that lasts longer does so at least since then."""
+"""How far back rows are read; of an older state, the beginning is not known more exactly."""
 SHORT: Final = timedelta(minutes=10)
-"""States that are younger are read apart, so that an old one does not have rows of all read."""
+"""States younger than this are read separately, so that an old one does not widen their range."""
 
-# Backwards by the primary key, to the last row that is no failure.
+# Reads the primary key backwards, to the last row that is not a failure.
 _BEFORE: Final = """
 SELECT chosen.id, COALESCE(other.created_at, now() - $3::interval) AS since,
     COALESCE(other.created_at, '-infinity') > now() - $4::interval AS is_short
@@ -47,11 +47,11 @@ async def read_began(
     sources: list[SourceState],
     classes: Mapping[int, State],
 ) -> dict[int, float]:
-    """Return since when the state of sources lasts, in seconds since the Unix epoch.
+    """Return since when sources have been in their state, in seconds since the Unix epoch.
 
-    As `state_intervals` has it: a failure ends where no row holds, and with a planned stop. Only of
-    failures and of states that are planned by their code: they are few and short, while all rows of
-    what is well would have to be read.
+    States are those of `state_intervals`: a failure ends where no row holds, and with a planned
+    stop. Only failures and states that are planned by their code are included: they are few and
+    short, while for sources that are ok all rows would have to be read.
 
     Args:
         connection: A connection for reading.
@@ -69,7 +69,7 @@ async def read_began(
     for is_short in (True, False):
         some = {one.id: one.since for one in before if one.is_short is is_short}
         found |= await read_since(connection, table, some, State.FAILURE)
-    # A planned stop may go before, of which no row says anything.
+    # A planned stop may come before, which no row records.
     some = dict.fromkeys(planned, datetime.now(UTC) - LOOKED_BACK)
     return found | await read_since(connection, table, some, State.PLANNED)
 
@@ -77,7 +77,7 @@ async def read_began(
 async def read_before(
     connection: Connection, table: Table, failing: Sequence[int], classes: Mapping[int, State]
 ) -> list[Before]:
-    """Return when sources that fail had their last row of another state."""
+    """Return when failing sources had their last row of another state."""
     if not failing:
         return []
     others = [
@@ -96,7 +96,7 @@ async def read_before(
 async def read_since(
     connection: Connection, table: Table, after: Mapping[int, datetime], state: State
 ) -> dict[int, float]:
-    """Return since when sources are in a state, each of which began after a time."""
+    """Return since when sources have been in a state, given a time before its start for each."""
     if not after:
         return {}
     window = (min(after.values()), datetime.max.replace(tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""Lists and edits what reports go by: shifts, holidays, planned stops, classes of codes, comments.
+"""Lists and edits what reports use: shifts, holidays, planned stops, classes of codes, comments.
 
 Everything here raises what `translated` does.
 """
@@ -63,7 +63,7 @@ SET cause = EXCLUDED.cause, comment = EXCLUDED.comment, author = EXCLUDED.author
 
 
 class ReportSettings(NamedTuple):
-    """What all reports go by."""
+    """Settings of all reports."""
 
     time_zone: str
     micro_stop: timedelta
@@ -77,14 +77,14 @@ class Shift(NamedTuple):
     name: str
     starts: time
     ends: time
-    """No later than it starts: on the next day."""
+    """On the next day if no later than `starts`."""
     days: list[int]
-    """On which it starts: 1 is Monday."""
+    """Weekdays on which it starts; 1 is Monday."""
     on_holidays: bool
 
 
 class PlannedStop(NamedTuple):
-    """A time that is planned not to be worked."""
+    """A period in which sources are planned not to work."""
 
     id: int
     started_at: str
@@ -96,7 +96,7 @@ class PlannedStop(NamedTuple):
 
 
 class Comment(NamedTuple):
-    """What somebody wrote about an interval of a state."""
+    """A comment on an interval of a state."""
 
     source_id: int
     started_at: str
@@ -108,13 +108,13 @@ class Comment(NamedTuple):
 
 
 async def read_settings(connection: Connection) -> ReportSettings:
-    """Return what all reports go by."""
+    """Return the settings of all reports."""
     async with used(connection):
         return ReportSettings(*await connection.fetchrow(_SETTINGS))
 
 
 async def change_settings(connection: Connection, settings: ReportSettings) -> None:
-    """Change what all reports go by.
+    """Change the settings of all reports.
 
     Raises:
         UsageError: PostgreSQL does not know the time zone.
@@ -140,7 +140,7 @@ async def add_shift(connection: Connection, shift: Shift) -> None:
 
 
 async def remove_shift(connection: Connection, name: str) -> bool:
-    """Remove a shift; return whether it was there."""
+    """Remove a shift; return whether it existed."""
     return await remove(connection, "DELETE FROM report_shifts WHERE name = $1", name)
 
 
@@ -157,12 +157,12 @@ async def add_holiday(connection: Connection, day: date, name: str | None) -> No
 
 
 async def remove_holiday(connection: Connection, day: date) -> bool:
-    """Remove a holiday; return whether it was there."""
+    """Remove a holiday; return whether it existed."""
     return await remove(connection, "DELETE FROM report_holidays WHERE day = $1", day)
 
 
 async def list_stops(connection: Connection, limit: int) -> list[PlannedStop]:
-    """Return so many planned stops, the latest first."""
+    """Return at most `limit` planned stops, the latest first."""
     async with used(connection):
         rows = await connection.fetch(_STOPS, limit)
     return [PlannedStop(**{**row, "labels": json.loads(row["labels"])}) for row in rows]
@@ -181,9 +181,9 @@ async def add_stop(
     Args:
         connection: The session.
         times: When it starts and ends, as PostgreSQL reads times.
-        reason: Why.
+        reason: Why the sources stop.
         source: Which source stops; None: all with the labels.
-        labels: What a source must have.
+        labels: The labels that a source must have.
 
     Raises:
         UsageError: there is no such source.
@@ -198,18 +198,18 @@ async def add_stop(
 
 
 async def remove_stop(connection: Connection, id_: int) -> bool:
-    """Remove a planned stop; return whether it was there."""
+    """Remove a planned stop; return whether it existed."""
     return await remove(connection, "DELETE FROM planned_stops WHERE id = $1", id_)
 
 
 async def classify(connection: Connection, code_table: str, code: int, class_: str) -> None:
-    """Say what a code means for reports: `ok`, `failure` or `planned`."""
+    """Set what a code means for reports: `ok`, `failure` or `planned`."""
     async with used(connection):
         await connection.execute(_CLASSIFY, code_table, code, class_)
 
 
 async def declassify(connection: Connection, code_table: str, code: int) -> None:
-    """Let a code mean what it means by itself: 0 is ok, others are failures."""
+    """Reset what a code means for reports to the default: 0 is ok, others are failures."""
     statement = "DELETE FROM code_classes WHERE code_table = $1 AND code = $2"
     await remove(connection, statement, code_table, code)
 
@@ -224,7 +224,7 @@ async def find_classes(
 
 
 async def list_comments(connection: Connection, table: str, limit: int) -> list[Comment]:
-    """Return so many comments on states of a table, the latest first."""
+    """Return at most `limit` comments on states of a table, the latest first."""
     async with used(connection):
         return [Comment(*row) for row in await connection.fetch(_COMMENTS, table, limit)]
 
@@ -252,7 +252,7 @@ async def comment(connection: Connection, table: str, comment: Comment) -> None:
 
 
 async def remove_comment(connection: Connection, table: str, source: int, started_at: str) -> bool:
-    """Remove a comment; return whether it was there."""
+    """Remove a comment; return whether it existed."""
     statement = (
         "DELETE FROM state_comments WHERE table_name = $1 AND source_id = $2 AND started_at = $3"
     )
@@ -267,5 +267,5 @@ async def remove(connection: Connection, statement: str, *arguments: object) -> 
 
 
 def no_source(source: int | None) -> UsageError:
-    """Say that there is no such source."""
+    """Return the error for a source that does not exist."""
     return UsageError(f"there is no source {source}; `receiver report` shows their numbers")

@@ -1,4 +1,4 @@
-"""Tables of codes, such as `error_codes`: what each code means, for listing and editing them."""
+"""Lists and edits tables of codes, such as `error_codes`, which say what each code means."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from receiver.storage.connection.places import quote
 FIRST: Final = -(2**31)
 """The lowest code there can be."""
 
-# A table that somebody else made need not say since when.
+# A table that somebody else created may lack created_at.
 _CODES: Final = """
 SELECT code, name::text, description::text,
     (to_jsonb(known) ->> 'created_at')::timestamptz AS created_at
 FROM {} AS known
 """
 
-# What is said of a code that the receiver registered ends with the name that it gave.
+# The description that the receiver gave a code when registering it is dropped with its name.
 _RENAME: Final = """
 UPDATE {} SET name = $2, description = CASE
     WHEN $3::text IS NULL AND name <> 'UNREGISTERED_' || code THEN description ELSE $3 END
@@ -58,7 +58,7 @@ class CodeTable:
             return [Code(*row) for row in await connection.fetch(f"{self._codes} ORDER BY code")]
 
     async def page(self, connection: Connection, start: int, limit: int) -> list[Code]:
-        """Return so many codes from one on, with as much of their texts as a page shows."""
+        """Return at most `limit` codes from `start` on, with texts cut to what a page shows."""
         statement = f"""
 SELECT code, left(name, 500), left(description, 500), created_at FROM ({self._codes}) AS codes
 WHERE code >= $1 ORDER BY code LIMIT $2

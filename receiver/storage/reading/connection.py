@@ -1,4 +1,4 @@
-"""Connections for those who look, apart from those that write."""
+"""Connections for reading pages, separate from those of the write path."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from receiver.storage.connection.database import Connection, translated
 from receiver.storage.reading.tables import connect
 
 CONNECTIONS: Final = 2
-"""At once, in each process."""
+"""Maximum number of connections at once, in each process."""
 PATIENCE: Final = 5.0
-"""Seconds to wait until one of them is free."""
+"""Seconds to wait for a free connection."""
 TIME: Final = 10.0
-"""Seconds for all that is done with one."""
+"""Seconds that one use of a connection may take."""
 
 LIMITS: Final = {
     "application_name": "receiver page",
     "default_transaction_read_only": "on",
     "statement_timeout": "5s",
-    # One core of the database is enough for those who look.
+    # One core of the database is enough for pages.
     "max_parallel_workers_per_gather": "0",
     "jit_above_cost": "-1",
 }
 
 
 class Viewer:
-    """Opens a connection when there is something to look at, and few at once.
+    """Opens connections on demand, and only few at once.
 
     Args:
-        settings: Name the database.
+        settings: The receiver's settings, with the database URL.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,11 +43,11 @@ class Viewer:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection that can change nothing; times come as text, in UTC.
+        """Open a read-only connection; times come as text, in UTC.
 
         Raises:
-            OverloadedError: too many look at the same time.
-            SchemaError: the tables are not there.
+            OverloadedError: too many connections are in use.
+            SchemaError: the tables do not exist.
             ReceiverError: as `translated` does.
         """
         try:

@@ -1,4 +1,4 @@
-"""Writes the statements that read a range of a table for a file."""
+"""Writes the statements that export a range of a table to a file."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from receiver.storage.reading.selecting import (
 )
 from receiver.storage.schema.naming import unused
 
-# Not what is too large to be read. What somebody inserted may be no object, and contains not even
-# the empty one.
+# Leaves out label sets that are too large to be read. One inserted by hand may not be an object,
+# and then does not even contain the empty object.
 _MATCHES: Final = f"""
 CASE WHEN {{0}} = '{{{{}}}}' THEN true
     WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels @> {{0}}::text::jsonb
     ELSE false END
 """
 
-# Without what would take long to be read, and then is too large to be written all the same.
+# NULL for label sets that are slow to read, and too large to be written anyway.
 _TEXT: Final = f"""
 CASE WHEN pg_column_size(s.labels) <= {LARGEST_LABELS} THEN s.labels::text END
 """
 
-# Labels of 30 MiB in each of a million rows would be no file that anybody reads.
+# Nobody could read a file with labels of 30 MiB in each of a million rows.
 LABELS: Final = f"""
 CASE WHEN octet_length(known.labels) <= {LARGEST_LABELS} THEN known.labels
     ELSE '{{"…": "too large"}}' END
@@ -46,7 +46,7 @@ _KNOWN_DISTRIBUTED: Final = f"""
 JOIN (SELECT s.id, {_TEXT} AS labels FROM sources s) AS known ON known.id = l.source_id
 """
 
-# In the order of an index, so that the first rows come at once.
+# In index order, so that the first rows come at once.
 _REST: Final = f"""
 {_KNOWN}
 WHERE {_MATCHES.format("$3")}
@@ -69,15 +69,15 @@ FROM sources s
 """
 
 
-# With all six digits of the fraction, as some programs go by those of the first row. Other years,
-# which ISO 8601 does not have, are as PostgreSQL writes them.
+# Always with six fractional digits, as some programs infer their number from the first row. Years
+# that ISO 8601 does not have are as PostgreSQL writes them.
 _ISO: Final = """
 CASE WHEN {0} >= '0001-01-01 00:00Z' AND {0} < '10000-01-01 00:00Z'
     THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
     ELSE ({0})::text END
 """
 
-# What spreadsheets take for a date; nothing in years that they do not know.
+# A format that spreadsheets recognize as a date; NULL in years that they do not support.
 _LOCAL: Final = """
 CASE WHEN l.created_at >= '0001-01-03 00:00Z' AND l.created_at < '9999-12-30 00:00Z'
     THEN to_char(l.created_at AT TIME ZONE $4::text, 'YYYY-MM-DD HH24:MI:SS') END
@@ -85,7 +85,7 @@ CASE WHEN l.created_at >= '0001-01-03 00:00Z' AND l.created_at < '9999-12-30 00:
 
 
 def exported_fields(table: Table) -> list[Field]:
-    """Return the columns of a file."""
+    """Return the columns of an exported file."""
     labels = Field(unused(declared(table), "labels"), "text", LABELS, Kind.LABELS)
     return [ID, CREATED_AT, *label_fields(table), *value_fields(table), SOURCE_ID, labels]
 
@@ -93,7 +93,7 @@ def exported_fields(table: Table) -> list[Field]:
 def select_as_text(table: Table) -> str:
     """Write the statement that reads a range ($1, $2) of sources with labels ($3) for CSV.
 
-    Times are ISO 8601 in UTC, and at the end by the clock of a time zone ($4) as well.
+    Times are ISO 8601 in UTC; the last columns have created_at in a time zone ($4), and its name.
     """
     fields = with_times(table, _ISO)
     taken = {field.name for field in fields}
@@ -103,13 +103,13 @@ def select_as_text(table: Table) -> str:
 
 
 def select_as_numbers(table: Table) -> str:
-    """Write the same statement, with times in microseconds since the Unix epoch only."""
+    """Write the same statement, with times only in microseconds since the Unix epoch."""
     fields = with_times(table, _MICROSECONDS)
     return select(table, fields, _RANGE.format(quote(table.name)), _REST)
 
 
 def with_times(table: Table, written: str) -> list[Field]:
-    """Return the columns of a file, with an expression for each time."""
+    """Return the columns of an exported file, with times written by an expression."""
     return [
         field._replace(expression=written.format(field.expression))
         if field.type == "timestamptz"
@@ -119,6 +119,6 @@ def with_times(table: Table, written: str) -> list[Field]:
 
 
 async def for_tables(connection: Connection, statement: str) -> str:
-    """Return the statement for the tables as they are: Citus may distribute them."""
+    """Return the statement, adapted where Citus distributes the tables."""
     distributed = await is_distributed(connection)
     return statement.replace(_KNOWN, _KNOWN_DISTRIBUTED) if distributed else statement

@@ -1,4 +1,4 @@
-"""Reads a range of a table, with what its codes and sources mean, as a stream."""
+"""Streams a range of a table, with the meaning of its codes and the labels of its sources."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from receiver.storage.reading.exported import (
 )
 
 AT_ONCE: Final = 20_000
-"""Rows that are in memory, unless their labels are large."""
+"""Maximum number of rows in memory; fewer if their labels are large."""
 FETCHED: Final = 1_000
 QUIET: Final = "SET LOCAL client_min_messages = error; SET LOCAL extra_float_digits = 1"
-"""Nothing but rows, and all digits of their numbers."""
+"""Suppresses notices, and sends all digits of numbers."""
 LABELS_AT_ONCE: Final = 32 * 1024**2
-"""Characters of labels that are in memory, but for one fetch more."""
+"""Characters of labels in memory after which rows are passed on; one more fetch may exceed it."""
 
 _CALENDAR_IS_READABLE: Final = """
 SELECT has_table_privilege(to_regclass('report_settings'), 'SELECT')
@@ -39,22 +39,22 @@ class IncompleteExportError(ReceiverError):
 
 
 class Selection(NamedTuple):
-    """Which rows."""
+    """The rows to export."""
 
     table: Table
     start: datetime
     end: datetime
-    """Not included."""
+    """Exclusive."""
     labels: Mapping[str, str]
-    """What a source must have."""
+    """The labels that a source must have."""
 
     def arguments(self) -> tuple[str, str, str]:
-        """For the statements."""
+        """Return the arguments of the statements."""
         return self.start.isoformat(), self.end.isoformat(), json.dumps(dict(self.labels))
 
 
 class Sources(NamedTuple):
-    """What is to be said of the sources that a selection names."""
+    """Counts of the sources that a selection names."""
 
     matching: int
     large: int
@@ -63,16 +63,16 @@ class Sources(NamedTuple):
 
 
 class RecordCounter:
-    """Counts the records of a CSV stream as PostgreSQL writes it, whichever way it is cut."""
+    """Counts the records of a CSV stream of PostgreSQL, however it is split into pieces."""
 
     def __init__(self) -> None:
         self.records = 0
         self._quoted = 0
 
     def count(self, data: bytes) -> None:
-        """Count the ends of records in the next piece; a line's end within quotes is none."""
+        """Count the record ends in the next piece; a line break within quotes does not count."""
         parts = data.split(b'"')
-        # A quote within quotes is doubled, so that each second part is outside all the same.
+        # A quote within quotes is doubled, so every second part is still outside of quotes.
         self.records += sum(part.count(b"\n") for part in parts[self._quoted :: 2])
         self._quoted = (self._quoted + len(parts) - 1) % 2
 
@@ -91,15 +91,16 @@ async def find_sources(connection: Connection, selection: Selection) -> Sources:
 async def copy_csv(
     connection: Connection, selection: Selection, output: Callable[[bytes], object]
 ) -> int:
-    """Hand over the rows as CSV with a header; returns how many there were.
+    """Pass the rows to `output` as CSV with a header; return how many there were.
 
     Args:
         connection: The session.
-        selection: Which rows.
-        output: Takes each piece of the file. What it raises ends the export and the session.
+        selection: The rows to export.
+        output: Takes each piece of the file. An exception that it raises ends the export and the
+            session.
 
     Raises:
-        IncompleteExportError: what was handed over is not what the server sent.
+        IncompleteExportError: the file does not have as many rows as the server sent.
         ReceiverError: as `translated` does; whatever `output` raises.
     """
     counter = RecordCounter()
@@ -111,7 +112,7 @@ async def copy_csv(
             output(data)
         except Exception as error:
             failures.append(error)
-            # Else the driver may wait for ever: for the end of a COPY that has ended already.
+            # Otherwise the driver may wait forever for the end of a COPY that has already ended.
             connection.terminate()
             raise
 
@@ -135,7 +136,7 @@ async def copy_csv(
 
 
 async def find_zone(connection: Connection) -> str:
-    """Return the time zone of the calendar; UTC where there is none, or it may not be read."""
+    """Return the time zone of the calendar; UTC if there is no calendar, or it may not be read."""
     readable = await connection.fetchval(_CALENDAR_IS_READABLE)
     return str(await connection.fetchval(_ZONE)) if readable else "UTC"
 
@@ -144,7 +145,7 @@ def require_whole(written: int, sent: int) -> None:
     """Check that as many rows were written as the server sent.
 
     Raises:
-        IncompleteExportError: they were not.
+        IncompleteExportError: the numbers differ.
     """
     if written != sent:
         raise IncompleteExportError(
@@ -156,9 +157,10 @@ def require_whole(written: int, sent: int) -> None:
 
 @asynccontextmanager
 async def undisturbed(connection: Connection) -> AsyncIterator[None]:
-    """A transaction that changes nothing and in which the server sends nothing but what is asked.
+    """Open a read-only transaction in which the server sends no notices.
 
-    The driver drops rows of a COPY that it holds when a notice comes between them (asyncpg #1264).
+    When a notice arrives during a COPY, the driver drops the rows that it has buffered (asyncpg
+    #1264).
 
     Raises:
         ReceiverError: as `translated` does.
@@ -171,7 +173,7 @@ async def undisturbed(connection: Connection) -> AsyncIterator[None]:
 async def read_batches(
     connection: Connection, selection: Selection
 ) -> AsyncGenerator[list[tuple[object, ...]], None]:
-    """The rows in lists, times in microseconds since the Unix epoch; None after the year 294246.
+    """Yield rows in lists, times in microseconds since the Unix epoch; None after the year 294246.
 
     Raises:
         ReceiverError: as `translated` does.

@@ -24,7 +24,7 @@ Flags: TypeAlias = NDArray[np.bool_]
 RELOAD_AFTER: Final = 300.0
 """Seconds after which all sources are read again: somebody may have changed labels by hand."""
 SETTLED: Final = "10 minutes"
-"""Age of a source above which none with a lower id can appear: ids are taken in transactions."""
+"""Age of a source above which none with a lower id can appear: ids are taken before the commit."""
 FETCHED: Final = 5_000
 
 FIND: Final = f"""
@@ -53,17 +53,17 @@ class KnownSources:
         self._pairs: dict[tuple[str, str], tuple[str, str]] = {}
 
     async def refresh(self, connection: Connection) -> None:
-        """Read what is new in the table.
+        """Read the sources that are new in the table.
 
         Args:
-            connection: In a transaction.
+            connection: Must be in a transaction.
         """
         async with self._refreshing:
             await self._load(connection)
 
     @property
     def is_outdated(self) -> bool:
-        """Whether all sources should be read again, into a new object."""
+        """Return whether all sources should be read again, into a new object."""
         return self._clock() - self._loaded_at > RELOAD_AFTER
 
     async def _load(self, connection: Connection) -> None:
@@ -81,14 +81,14 @@ class KnownSources:
         place = len(self.ids)
         self._places[id_] = place
         self.ids.append(id_)
-        # Most pairs are those of many sources.
+        # Most label pairs are shared by many sources.
         labels = tuple(self._pairs.setdefault(pair, pair) for pair in labels)
         self.labels.append(labels)
         for name, value in labels:
             self._index.setdefault(name, {}).setdefault(value, []).append(place)
 
     def match(self, matchers: Iterable[Matcher]) -> Iterator[list[int] | None]:
-        """Yield None after each piece of work, and at last the places of sources that match all."""
+        """Yield None after each piece of work, finally the indexes of sources that match all."""
         found = np.ones(len(self.ids), np.bool_)
         for matcher in matchers:
             yield from self._narrow(found, matcher)
@@ -108,7 +108,7 @@ class KnownSources:
 
 
 def read_labels(text: str) -> Labels:
-    """Read labels as the database holds them; what somebody inserted may be any JSON."""
+    """Read labels as the database stores them; a value inserted by hand may be any JSON."""
     content: Any = json.loads(text)
     if not isinstance(content, dict):
         return ()

@@ -29,9 +29,9 @@ SOURCE: Final = Field("source", "jsonb", LABELS, Kind.LABELS)
 
 
 LOOKED_AT: Final = 1_000_000
-"""Rows that are looked at for errors where nobody has said how far back: about a second."""
+"""Rows that are searched for errors if no start is given, which takes about a second."""
 
-# The time of the row that so many ($1) newer rows follow; NULL if there are no more rows.
+# The time of the row that $1 rows are newer than; NULL if there are not that many.
 _REACH: Final = """
 SELECT created_at FROM {table} WHERE created_at <= now()
 ORDER BY created_at DESC OFFSET $1 LIMIT 1
@@ -48,7 +48,7 @@ SELECT max(of_one.created_at) FROM {chosen} JOIN LATERAL (
 
 
 class Entry(NamedTuple):
-    """A row, and what is shown of it."""
+    """A row, with the values that are shown."""
 
     id: int
     created_at: str
@@ -57,7 +57,7 @@ class Entry(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Which rows."""
+    """Which rows to list."""
 
     sources: Sequence[int] | None = None
     """None: those of all sources."""
@@ -71,8 +71,8 @@ class Listing:
     """Reads the newest rows of a table, newest first.
 
     Times are as PostgreSQL writes them, in UTC: TIMESTAMPTZ holds years that datetime does not.
-    Rows that lie in the future are left out: one that a wrong clock has dated years ahead would
-    come first for years.
+    Rows in the future are left out: one that a wrong clock has dated years ahead would come first
+    for years.
 
     Args:
         table: The table.
@@ -89,7 +89,7 @@ class Listing:
             self.fields = [field for field in self.fields if field.name not in left_out]
         fields = (ID, CREATED_AT, *self.fields)
         order = "ORDER BY l.created_at DESC"
-        # Of chosen sources, so many of each come.
+        # Of chosen sources, the inner query returns up to $1 rows each.
         limited = order if self._choice.sources is None else f"{order} LIMIT $1"
         newest, since = choose_rows(table, self._choice)
         self.newest_statement = select(table, fields, newest, limited)
@@ -101,13 +101,13 @@ class Listing:
         }
 
     async def newest(self, connection: Connection, limit: int) -> list[Entry]:
-        """Return at most so many of the newest rows."""
+        """Return at most `limit` of the newest rows."""
         return await self._fetch(connection, self.newest_statement, limit)
 
     async def since(self, connection: Connection, created_at: str) -> list[Entry]:
-        """Return all rows of that time and later, also those that were returned before.
+        """Return all rows of that time and later, including rows that were returned before.
 
-        Rows of one instant come by and by.
+        Rows with the same time may be stored one after the other.
         """
         return await self._fetch(connection, self.since_statement, created_at)
 
@@ -127,7 +127,7 @@ class Listing:
 async def find_reach(
     connection: Connection, table: Table, sources: Sequence[int] | None
 ) -> str | None:
-    """Return since when there are `LOOKED_AT` rows, of these sources or of all.
+    """Return from which time on there are `LOOKED_AT` rows, of these sources or of all.
 
     Returns:
         A time as PostgreSQL writes it; None if there are not that many.
@@ -145,7 +145,7 @@ async def find_reach(
     return found
 
 
-# Rows of each chosen source ($2), by the primary key; why not `=` within: see `OWN`.
+# Rows of each chosen source ($2), by the primary key; `newest_view.OWN` says why not `=`.
 EACH: Final = """
 SELECT of_one.* FROM {chosen} JOIN LATERAL (
     {rows} AND source_id >= chosen.id AND source_id <= chosen.id {rest}
@@ -182,7 +182,7 @@ def fails(table: Table) -> str:
 
 
 def find_fields(table: Table) -> Iterator[Field]:
-    """Yield what is shown of a row: of app_logs first what the user's own query gives."""
+    """Yield the fields shown of a row; of app_logs, those of the user's own query come first."""
     values = [field for field in value_fields(table) if field.kind is not Kind.DESCRIPTION]
     if not is_users(table):
         yield from (CREATED_AT, SOURCE, *label_fields(table), *values)

@@ -1,4 +1,4 @@
-"""Rows of a table, newest first, page by page."""
+"""Reads the rows of a table page by page, newest first."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from receiver.storage.reading.shown import Cell, Columns
 from receiver.storage.reading.sources import LABELS, read_labels
 
 LOOKED_AT: Final = 20_000
-"""Rows that are looked at for one page of those with one code: no index leads to a code."""
+"""Rows that are searched for one page of rows with a given code: codes have no index."""
 LABELS_FIELD: Final = Field("source labels", "jsonb", LABELS, Kind.LABELS)
 
-# $1 and $2 are the range, $3 and $4 the row before the page; the first $5 rows are looked at.
+# $1 and $2 are the range, $3 and $4 the row before the page; the first $5 rows are searched.
 _RANGE: Final = """
 SELECT * FROM {table}
 WHERE created_at >= $1 AND created_at < $2
   AND created_at <= $3 AND (created_at, source_id) < ($3, $4)
 """
 _OF_ALL: Final = f"{_RANGE} ORDER BY created_at DESC, source_id DESC LIMIT $5"
-# Not `=`, which would make the order by source_id void: then the planner may read the rows of all
-# others in search of a source that is long gone.
+# Not `=`, which would make the order by source_id redundant: then the planner may read the rows of
+# all other sources in search of one that is long gone.
 _OF_ONE: Final = f"""
 {_RANGE} AND source_id >= {{source}} AND source_id <= {{source}}
 ORDER BY source_id DESC, created_at DESC LIMIT $5
 """
 
-# Of these at most $7, with the code $6 if that is not NULL.
+# At most $7 of the searched rows, with the code $6 if that is not NULL.
 _PAGE: Final = """
 SELECT * FROM ({looked_at}) AS looked_at WHERE $6::int IS NULL OR {code} = $6
 ORDER BY created_at DESC, source_id DESC LIMIT $7
 """
 _ORDER: Final = "ORDER BY l.created_at DESC, l.source_id DESC"
 
-# The last of the rows that are looked at, if there are so many.
+# The last of the $5 rows that are searched; none if there are fewer.
 _LAST: Final = "SELECT created_at, source_id FROM ({}) AS looked_at OFFSET $5 - 1"
 
 
 class Filter(NamedTuple):
-    """Which rows."""
+    """Which rows to show."""
 
     since: str
     until: str
-    """Not included; "now" is a time too, by the database's clock."""
+    """Exclusive; may be "now", by the database's clock."""
     source: int | None = None
     code: int | None = None
-    """Of the table's first column of codes."""
+    """A code of the table's first column of codes."""
 
 
 class Place(NamedTuple):
-    """A row's place in the order."""
+    """A row's position in the order."""
 
     created_at: str
     source_id: int
 
 
 NEWEST: Final = Place("infinity", 2**31 - 1)
-"""Before all rows."""
+"""The position before all rows."""
 
 
 class Log(NamedTuple):
@@ -76,9 +76,9 @@ class Page(NamedTuple):
 
     logs: list[Log]
     last: Place | None
-    """After which row the next page begins; None where there is none."""
+    """The row after which the next page begins; None if there is no next page."""
     whole: bool
-    """Whether it has as many rows as it may, or there are no more."""
+    """Whether the page is full, or there are no more rows."""
 
 
 class Logs:
@@ -93,7 +93,7 @@ class Logs:
         self.columns = Columns(table)
 
     async def page(self, connection: Connection, wanted: Filter, after: Place, limit: int) -> Page:
-        """Return so many rows that come after another one."""
+        """Return at most `limit` rows that come after a position."""
         looked_at = limit + 1 if wanted.code is None else LOOKED_AT
         source = [] if wanted.source is None else [wanted.source]
         bounds = [wanted.since, wanted.until, *after, looked_at]
@@ -121,6 +121,6 @@ class Logs:
         return select(self._table, fields, rows, _ORDER)
 
     def _looked_at(self, source: str | None) -> str:
-        """Write the query for the rows that are looked at; of one source, if that is named."""
+        """Write the query for the rows that are searched, of one source if that is given."""
         query = _OF_ALL if source is None else _OF_ONE
         return query.format(table=quote(self._table.name), source=source)

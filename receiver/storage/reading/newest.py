@@ -1,4 +1,4 @@
-"""The newest row of some sources in a table."""
+"""Reads the newest row of sources in a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look at what the database holds, for the metrics; maintenance takes one each round."""
+"""Observes what the database holds, for the metrics; maintenance does so in each round."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from receiver.storage.connection.database import FOLLOW_KEY, Database
 from receiver.storage.connection.places import quote
 
 MAX_SOURCES: Final = 300
-"""Sources whose newest row is looked for; with more, those that came last."""
+"""Maximum number of sources whose newest row is looked up: those that were added last."""
 GONE: Final = timedelta(days=1)
 """Age of its newest row from which on a source counts as gone rather than silent."""
 LARGEST_LABELS: Final = 64 * 1024
-"""Bytes that a label set may take as it is stored, beyond which nobody reads it: one of 30 MiB
-takes a tenth of a second each time. No sender that is set up as it should be has such."""
+"""Stored size in bytes above which a label set is not read: reading one of 30 MiB takes a tenth of
+a second each time. No properly configured sender has such label sets."""
 
-# How many rows wait in each table, and for how many seconds the first of them.
+# How many incomplete rows of each table wait, and for how many seconds the oldest has.
 OBSERVE_PENDING: Final = """
 SELECT table_name, count(*),
     COALESCE(EXTRACT(EPOCH FROM now() - min(arrived_at)), 0)::double precision
@@ -30,10 +30,10 @@ COUNT_SOURCES: Final = "SELECT count(*) FROM sources"
 
 
 def newest_rows(table: Table) -> str:
-    """Write a statement for the newest row of each of the $1 sources that came last.
+    """Write the statement for the newest row of each of the $1 sources that were added last.
 
-    Rows that are older than $2 or lie in the future are left out. It reads one entry of the primary
-    key for each source; the bounds on the time keep it away from other chunks.
+    Rows that are older than $2 or in the future are left out. The statement reads one entry of the
+    primary key for each source; the bounds on the time exclude all other chunks.
     """
     return f"""
 SELECT s.id, COALESCE(left(s.labels ->> 'job', 100), ''),
@@ -76,7 +76,7 @@ ORDER BY s.id
 
 
 async def observe(database: Database, catalogue: Catalogue) -> Observed:
-    """Count what waits, and find the newest row of each source in each table.
+    """Count incomplete rows, and find the newest row of each source in each table.
 
     Raises:
         ReceiverError: as `database.translated` does.

@@ -1,6 +1,6 @@
-"""Ranges of time that reports are about: days, weeks, months and shifts of the calendar.
+"""Time ranges of reports: days, weeks, months and shifts of the calendar.
 
-The database calculates them, by the time zone in `report_settings`, so that all agree on them.
+The database calculates them in the time zone of `report_settings`, so that all reports agree.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CROSS JOIN LATERAL (
 ) AS bounds
 """
 
-# The last time that a shift ($1, NULL for any) has started, on a day ($2) if one is given: then one
-# that is yet to start will do. And the times before and after it. Nobody waits longer than a
-# quarter for a shift.
+# The last occurrence of a shift ($1, NULL for any) that has started or, if a day ($2) is given, the
+# one on that day, even if yet to start; and the occurrences before and after it. A shift is
+# expected to recur within 100 days.
 _SHIFT: Final = """
 WITH around AS MATERIALIZED (
     SELECT t.* FROM report_settings s
@@ -61,7 +61,7 @@ LEFT JOIN LATERAL (
 
 _ZONE: Final = "SELECT time_zone FROM report_settings"
 
-# A time of the clock ($1), by the calendar.
+# A local time ($1) in the time zone of the calendar.
 _MOMENT: Final = "SELECT $1::text::timestamp AT TIME ZONE time_zone FROM report_settings"
 _SHOW: Final = """
 SELECT to_char(time.at AT TIME ZONE time_zone, 'YYYY-MM-DD HH24:MI:SS')
@@ -80,7 +80,7 @@ class Period(NamedTuple):
     start: str
     """As PostgreSQL writes it, in UTC."""
     end: str
-    """Not included."""
+    """Exclusive."""
 
 
 class Periods(NamedTuple):
@@ -88,13 +88,13 @@ class Periods(NamedTuple):
 
     period: Period
     previous: Period
-    """Empty, from where the other one starts, if there is none."""
+    """Empty, at the start of `period`, if there is none."""
     day: date
-    """In which the period begins, by the calendar's time zone."""
+    """The day on which the period begins, in the calendar's time zone."""
     before: date
-    """In which the period before it begins."""
+    """The day on which the previous period begins."""
     after: date
-    """In which the next one begins."""
+    """The day on which the next period begins."""
 
 
 async def find_unit(connection: Connection, unit: str, day: date | None, back: int = 0) -> Periods:
@@ -115,11 +115,11 @@ async def find_unit(connection: Connection, unit: str, day: date | None, back: i
 
 
 async def find_shift(connection: Connection, name: str | None, day: date | None) -> Periods | None:
-    """Return a shift, and the time before that it took place; None without any in 100 days.
+    """Return a shift, and its previous occurrence; None if there is none within 100 days.
 
     Args:
         connection: The session.
-        name: Its name; None: the one that has started last.
+        name: Its name; None: the shift that has started last.
         day: The day on which it starts; None: the last one.
 
     Raises:
@@ -139,7 +139,7 @@ async def find_moment(connection: Connection, when: datetime | timedelta) -> str
 
     Args:
         connection: The session.
-        when: A time, of the calendar's time zone if it names none; or how long ago.
+        when: A time, in the calendar's time zone if it names none; or how long ago.
 
     Raises:
         ReceiverError: as `translated` does.
@@ -158,7 +158,7 @@ async def find_range(
     """Return a range, and the one of the same length before it.
 
     Raises:
-        UsageError: it does not end after it starts.
+        UsageError: the range does not end after it starts.
         ReceiverError: as `translated` does.
     """
     start, end = await find_moment(connection, since), await find_moment(connection, until)
@@ -184,7 +184,7 @@ async def find_zone(connection: Connection) -> str:
 
 
 async def show_times(connection: Connection, times: Sequence[str]) -> list[str]:
-    """Write times of PostgreSQL by the clock of the calendar.
+    """Format times of PostgreSQL in the calendar's time zone.
 
     Raises:
         ReceiverError: as `translated` does.

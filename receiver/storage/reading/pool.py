@@ -1,4 +1,4 @@
-"""Connections of remote read: a pool of their own, so that readers keep none from writing."""
+"""Connections of remote read: a separate pool, so that readers take none from writers."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ from receiver.storage.connection.database import (
 LIMITS: Final = {
     "application_name": "receiver remote read",
     "default_transaction_read_only": "on",
-    # By the primary key, whatever the statistics say; in its order, which parallel workers lose.
+    # Reads by the primary key, whatever the statistics say, and in its order, which parallel
+    # workers would lose.
     "enable_seqscan": "off",
     "enable_sort": "off",
     "max_parallel_workers_per_gather": "0",
     "jit_above_cost": "-1",
     "timezone": "UTC",
     "datestyle": "ISO",
-    # Nothing but rows, and all digits of their numbers.
+    # No notices, and all digits of numbers.
     "client_min_messages": "error",
     "extra_float_digits": "1",
 }
 GRACE: Final = timedelta(seconds=5)
-"""How much later the database ends a statement, should the receiver not have done it."""
+"""How much later than the receiver the database cancels a statement, as a fallback."""
 
 
 class ReadPool:
-    """Connections that can change nothing, opened when they are needed first.
+    """A pool of read-only connections, opened on first use.
 
     Args:
-        settings: Name the database, and how many reads there may be at once.
+        settings: The receiver's settings, with the database URL and the maximum number of reads.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,7 +59,7 @@ class ReadPool:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
-        """Begin a transaction that reads the database as it is at one moment.
+        """Open a read-only transaction that sees one snapshot of the database.
 
         Raises:
             ReceiverError: as `translated` does.
@@ -77,8 +78,8 @@ class ReadPool:
                 if leaves_session_usable(error):
                     await connection.execute("ROLLBACK")
                 else:
-                    # What is left of its answer is not waited for. If the connection has ended, it
-                    # is the pool's again.
+                    # Do not wait for the rest of its answer. A connection that has ended is back in
+                    # the pool already.
                     with suppress(asyncpg.InterfaceError):
                         connection.terminate()
                 raise
@@ -87,6 +88,6 @@ class ReadPool:
 
     async def close(self) -> None:
         """Close all connections at once: no answer can be completed any more."""
-        # Unless it was never opened.
+        # Raised if the pool was never opened.
         with suppress(asyncpg.InterfaceError):
             self._pool.terminate()

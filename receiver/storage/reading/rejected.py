@@ -1,4 +1,4 @@
-"""Samples that can be no row, newest first, page by page."""
+"""Reads rejected samples page by page, newest first."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from receiver.storage.connection.database import Connection, translated
 from receiver.storage.reading.sources import LABELS, read_labels
 
 LOOKED_AT: Final = 20_000
-"""Samples that are looked at for one page of those for one table: no index leads to a table."""
+"""Samples that are searched for one page of those for one table: table names have no index."""
 
-# Ids rise with time, so there need not be an index on the time.
+# Ids grow with time, so no index on the time is needed.
 _LOOKED_AT: Final = "SELECT * FROM rejected_samples WHERE id < $1 ORDER BY id DESC LIMIT $2"
 
-# Of these at most $3, for the table $4 if that is not NULL.
+# At most $3 of the searched samples, for the table $4 if that is not NULL.
 _REJECTED: Final = f"""
 SELECT s.id, s.rejected_at, s.source_id, {LABELS} AS labels, s.metric, s.table_name,
     s.column_name, s.timestamp_ms, s.value, s.reason, s.detail
@@ -31,11 +31,11 @@ FROM (
 ORDER BY s.id DESC
 """
 
-# The last of the samples that are looked at, if there are so many.
+# The last of the $2 samples that are searched; none if there are fewer.
 _LAST: Final = f"SELECT id FROM ({_LOOKED_AT}) AS looked_at OFFSET $2 - 1"
 
 NEWEST: Final = 2**63 - 1
-"""Above all ids."""
+"""An id above all others."""
 
 
 class Rejected(NamedTuple):
@@ -49,13 +49,13 @@ class Rejected(NamedTuple):
     metric: str
     table_name: str
     column_name: str | None
-    """None for what was rejected before columns were recorded."""
+    """None for samples rejected before columns were recorded."""
     timestamp_ms: int
-    """Since the Unix epoch."""
+    """Milliseconds since the Unix epoch."""
     value: float
     reason: str
     detail: str | None
-    """What the database said."""
+    """The database's message."""
 
 
 class Page(NamedTuple):
@@ -63,15 +63,15 @@ class Page(NamedTuple):
 
     samples: list[Rejected]
     last: int | None
-    """The id before which the next page begins; None where there is none."""
+    """The id before which the next page begins; None if there is no next page."""
     whole: bool
-    """Whether it has as many samples as it may, or there are no more."""
+    """Whether the page is full, or there are no more samples."""
 
 
 async def rejected(
     connection: Connection, before: int, limit: int, table: str | None = None
 ) -> Page:
-    """Return so many samples whose ids are below one, for one table if that is named."""
+    """Return at most `limit` samples with ids below `before`, for one table if that is given."""
     looked_at = limit + 1 if table is None else LOOKED_AT
     with translated():
         rows = await connection.fetch(_REJECTED, before, looked_at, limit + 1, table)

@@ -1,4 +1,4 @@
-"""Answers remote read from the tables: matchers in memory, samples through the database."""
+"""Answers remote read: evaluates matchers in memory, and reads samples from the database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from receiver.storage.reading.series_values import form_of
 SLICE: Final = 0.05
 """Seconds of decoding or choosing series after which other reads have their turn."""
 MAX_WAITING: Final = 200
-"""Read requests that wait for their turn; further ones are refused."""
+"""Maximum number of read requests that wait for their turn; further ones are refused."""
 
 Send: TypeAlias = Callable[[list[bytes]], Awaitable[None]]
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class RemoteReader:
     """Answers read requests.
 
     Args:
-        settings: Name the database and state the limits.
+        settings: The receiver's settings, with the database URL and the limits.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -47,7 +47,7 @@ class RemoteReader:
         self._sources = KnownSources()
         self._turns = asyncio.Semaphore(settings.max_remote_reads)
         self._waiting = 0
-        # One for all reads, so that they take no more than one core from writing.
+        # One thread for all reads, so that they take no more than one core from writing.
         self._thread = ThreadPoolExecutor(1, "remote read")
 
     async def close(self) -> None:
@@ -56,11 +56,11 @@ class RemoteReader:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def decode(self, body: bytes) -> ReadRequest:
-        """Read a request as it came.
+        """Decode the body of a request.
 
         Raises:
-            BadRequestError: it is malformed, or asks for an answer that there is not.
-            TooLargeError: it is above a limit.
+            BadRequestError: it is malformed, or asks for an unsupported type of answer.
+            TooLargeError: it exceeds a limit.
             ReadLimitError: it takes too long.
         """
         async with self._in_time():
@@ -76,9 +76,9 @@ class RemoteReader:
         """Write the answer to a request; return how many samples it has.
 
         Args:
-            request: What is wanted.
-            answer: Is filled.
-            send: Takes what can be sent; while it runs, nothing more is read.
+            request: The read request.
+            answer: Where to write the results.
+            send: Takes the pieces that can be sent; while it runs, nothing more is read.
 
         Raises:
             ReadLimitError: the answer exceeds a limit.
@@ -92,7 +92,7 @@ class RemoteReader:
                 async with aclosing(reading):
                     for number, query in enumerate(request.queries):
                         await reading.add(number, query, await self._choose(query))
-            # The transaction has ended: a client may be slow, or go as soon as it has all.
+            # The transaction has ended: a client may be slow, or disconnect once it has everything.
             await send(await self._work(answer.finish))
             return reading.count
 
@@ -146,14 +146,14 @@ class RemoteReader:
 
 
 class Reading:
-    """The answer to one request, while it is read.
+    """Reads the answer to one request.
 
     Args:
-        settings: State the limits.
+        settings: The receiver's settings, with the limits.
         work: Runs a function in the thread.
-        connection: In a transaction.
-        answer: Is filled.
-        send: Takes what can be sent.
+        connection: Must be in a transaction.
+        answer: Where to write the results.
+        send: Takes the pieces that can be sent.
     """
 
     def __init__(
@@ -195,14 +195,14 @@ class Reading:
                 "(RECEIVER_MAX_REMOTE_READ_SAMPLES); ask for fewer series or a shorter range"
             )
         await self._encoded()
-        # Meanwhile the next ones arrive.
+        # Encodes while the next samples arrive.
         self._encoding = asyncio.create_task(self._encode(samples))
 
     async def _encode(self, samples: Samples) -> None:
         await self._send(await self._work(self._answer.add, samples))
 
     async def _encoded(self) -> None:
-        """Return when all samples so far are encoded and sent."""
+        """Wait until all samples so far are encoded and sent."""
         if self._encoding is not None:
             encoding, self._encoding = self._encoding, None
             await encoding
@@ -215,7 +215,7 @@ class Reading:
 
 
 def advance(steps: Iterator[T | None]) -> T | None:
-    """Take steps for a slice of time; returns what the last one yields, None before that."""
+    """Run steps for a slice of time; return the result if the last step was reached, else None."""
     end = time.monotonic() + SLICE
     for found in steps:
         if found is not None or time.monotonic() > end:

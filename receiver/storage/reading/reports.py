@@ -1,4 +1,4 @@
-"""Reads what the states of a range of time say: figures, and the Pareto of codes.
+"""Reads reports on the states of a range of time: figures, and the Pareto of codes.
 
 The functions `report` and `report_codes` of the database compute them; docs/reports.md has the
 definitions.
@@ -37,7 +37,7 @@ _MATCHING: Final = "SELECT array_agg(id ORDER BY id) FROM sources WHERE labels @
 
 
 class Figures(NamedTuple):
-    """What a report says of a source, a group of sources or a shift."""
+    """The figures of a source, a group of sources or a shift in a report."""
 
     name: str
     source_id: int | None
@@ -62,7 +62,7 @@ class Figures(NamedTuple):
 
 
 class CodeTime(NamedTuple):
-    """How much of the down time a code makes."""
+    """The share of a code in the down time."""
 
     code: int
     name: str | None
@@ -80,10 +80,11 @@ class SlowReportError(UnavailableError):
 
 @asynccontextmanager
 async def within(seconds: float) -> AsyncIterator[None]:
-    """Bound the time for a report.
+    """Limit the time for a report.
 
     Raises:
-        SlowReportError: it takes longer, or one of its statements than the session's limit.
+        SlowReportError: the report takes longer, or one of its statements exceeds the session's
+            limit.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -1,7 +1,7 @@
-"""Writes statements that read rows of any declared table, with what their codes mean.
+"""Writes statements that read rows of any declared table, with the meaning of their codes.
 
-`receiver logs`, exports and pages choose rows by queries of their own; which columns are shown of
-them, under which names and types, is said here once.
+`receiver logs`, exports and pages choose rows by queries of their own; only this module defines
+which columns are shown, under which names and types.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from receiver.storage.schema.naming import unused
 STATUS: Final = "app_status"
 OCR: Final = "ocr_value"
 USERS_NAMES: Final = ("error_name", "description")
-"""What the user's own query calls the name and the description of a code."""
+"""Names of the columns with the name and the description of a code in the user's own query."""
 
 
 class Kind(StrEnum):
-    """What a field is."""
+    """Kind of a field."""
 
     OWN = "own"
     """A column that every table has."""
@@ -42,7 +42,7 @@ class Field(NamedTuple):
     type: str
     """Its type in PostgreSQL, as a `ColumnType` or a `LabelColumn` names it."""
     expression: str
-    """Of the row `l`, its source `s` and the tables of codes that `joins` adds."""
+    """Refers to the row `l`, its source `s` and the tables of codes that `joins` adds."""
     kind: Kind = Kind.OWN
 
 
@@ -69,7 +69,7 @@ def declared(table: Table) -> set[str]:
 
 
 def fields_of(table: Table, column: Column, taken: set[str]) -> Iterator[Field]:
-    """Yield a metric column, and what its codes mean under names that are not taken."""
+    """Yield a metric column, and its codes' name and description under unused names."""
     yield stored(column.name, column.type.sql, Kind.VALUE)
     if column.codes is None:
         return
@@ -80,7 +80,7 @@ def fields_of(table: Table, column: Column, taken: set[str]) -> Iterator[Field]:
 
 
 def stored(name: str, type_: str, kind: Kind) -> Field:
-    """Return a field of the table's own; of its declared type, though the table's may be wider."""
+    """Return the field of a column, cast to its declared type: the column's own may be wider."""
     return Field(name, type_, f"l.{quote(name)}::{type_}", kind)
 
 
@@ -96,12 +96,12 @@ def default_table(catalogue: Catalogue) -> Table:
 
 
 def alias(column: Column) -> str:
-    """Return what the table of a column's codes is called in a statement."""
+    """Return the alias of a column's table of codes in a statement."""
     return f"e{column.slot}"
 
 
 def joins(table: Table, *, with_source: bool) -> str:
-    """Join the rows `l` with their sources, and with what their codes mean where that is known."""
+    """Write the joins of the rows `l` with their sources, and with the tables of their codes."""
     sources = ("JOIN sources s ON s.id = l.source_id",) if with_source else ()
     codes = (
         f"LEFT JOIN {quote(column.codes or '')} {alias(column)} "
@@ -114,11 +114,11 @@ def joins(table: Table, *, with_source: bool) -> str:
 def select(
     table: Table, fields: Iterable[Field], rows: str, rest: str, *, with_source: bool = True
 ) -> str:
-    """Write a statement.
+    """Write a statement that reads fields of rows.
 
     Args:
         table: The table.
-        fields: What is read of each row.
+        fields: The columns of the result.
         rows: A query for whole rows of the table.
         rest: What follows the joins: more joins, conditions on `l` and `s`, the order.
         with_source: Whether the sources are joined.
@@ -128,9 +128,9 @@ def select(
 
 
 def chosen_sources(ids: str, *, distributed: bool) -> str:
-    """Write what a query reads `chosen (id)` from: the sources of a parameter such as `$1`.
+    """Write the FROM item `chosen (id)`: the sources in a parameter such as `$1`.
 
-    Citus joins the rows of each source only with a table that it distributes by source, too.
+    Citus joins the rows of each source only with a table that is distributed by source, too.
     """
     if distributed:
         return f"(SELECT id FROM source_keys WHERE id = ANY({ids}::int[])) AS chosen"

@@ -1,4 +1,4 @@
-"""Chooses the series that a query of remote read wants: metric columns of sources."""
+"""Selects the series that a query of remote read asks for: metric columns of sources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StoredSeries(NamedTuple):
     """A series, which need not have samples."""
 
     labels: Labels
-    """With its name, sorted."""
+    """Sorted, and including the metric's name."""
     places: tuple[Place, ...]
     """Several if several tables have the metric, or sources the same labels."""
 
@@ -37,12 +37,12 @@ class StoredSeries(NamedTuple):
 def choose(
     catalogue: Catalogue, sources: KnownSources, query: Query, limit: int
 ) -> Iterator[list[StoredSeries] | None]:
-    """Yield None after each piece of work, and at last the series in the order of their labels.
+    """Yield None after each piece of work, and finally the series sorted by their labels.
 
     Args:
         catalogue: The tables.
-        sources: Those that there are.
-        query: What is wanted.
+        sources: All known sources.
+        query: The query.
         limit: Maximum number of series.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reads the samples of series from the database, as a stream that never is in memory as a whole."""
+"""Streams the samples of series from the database, without ever holding all of them in memory."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Rows:
     """Turns a binary COPY of places, times and values into samples.
 
     Args:
-        query: Which times are wanted.
-        form: How values are sent.
-        first: What is added to the places, which count from 1.
+        query: The query, with its range of times.
+        form: The format in which values are sent.
+        first: The index of the series whose place is 1.
     """
 
     def __init__(self, query: Query, form: Form, first: int) -> None:
@@ -53,15 +53,15 @@ class Rows:
         self.count = 0
 
     def add(self, data: bytes) -> bool:
-        """Take the next piece; return whether there is enough to be read."""
+        """Append the next piece; return whether there is enough to be read."""
         self._data += data
         return len(self._data) >= AT_ONCE
 
     def read(self) -> Samples:
-        """Read all rows that are whole.
+        """Read all complete rows.
 
         Raises:
-            DatabaseUnavailableError: they are not what was asked for.
+            DatabaseUnavailableError: the rows are not what was asked for.
         """
         if not self._skipped:
             del self._data[:HEADER_SIZE]
@@ -78,7 +78,7 @@ class Rows:
         return self._clean(places + self._first, rows["time"].astype(np.int64), rows["value"])
 
     def _clean(self, places: np.ndarray, times: np.ndarray, values: np.ndarray) -> Samples:
-        """Leave out what is outside of the range, and all but the first row of a millisecond."""
+        """Leave out rows outside of the range, and all but the first row of a millisecond."""
         wanted = (times >= MIN_TIMESTAMP) & (times < END_TIMESTAMP)
         times = times // 1000 + POSTGRES_EPOCH_MS
         wanted &= (times >= self._query.start) & (times <= self._query.end)
@@ -91,10 +91,10 @@ class Rows:
         return Samples(places[wanted], times[wanted], self._form.read(values[wanted]))
 
     def end(self, status: str) -> Samples:
-        """Read what is left.
+        """Read the remaining rows.
 
         Raises:
-            DatabaseUnavailableError: it is not as many rows as the database sent.
+            DatabaseUnavailableError: the number of rows is not what the database sent.
         """
         if self._data[-len(TRAILER) :] == TRAILER:
             del self._data[-len(TRAILER) :]
@@ -107,13 +107,13 @@ class Rows:
 
 
 async def read_samples(connection: Connection, statement: str, rows: Rows, take: Take) -> None:
-    """Run a statement of `select_samples`, and hand over its samples piece by piece.
+    """Run a statement of `select_samples`, and pass its samples to `take` piece by piece.
 
     Args:
-        connection: In a transaction. While `take` runs, the database waits.
-        statement: What to read.
+        connection: Must be in a transaction. While `take` runs, the database waits.
+        statement: The statement to run.
         rows: Reads the rows.
-        take: Takes the samples; what it raises ends the connection.
+        take: Takes the samples; an exception that it raises ends the connection.
 
     Raises:
         ReceiverError: as `translated` does; whatever `take` raises.
@@ -126,7 +126,8 @@ async def read_samples(connection: Connection, statement: str, rows: Rows, take:
                 await take(rows.read())
             except BaseException as error:
                 failures.append(error)
-                # Else the driver may wait for ever: for the end of a COPY that has ended already.
+                # Otherwise the driver may wait forever for the end of a COPY that has already
+                # ended.
                 connection.terminate()
                 raise
 

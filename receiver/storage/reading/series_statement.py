@@ -14,15 +14,15 @@ from receiver.storage.reading.series import Place, StoredSeries
 from receiver.storage.reading.series_values import Form, form_of, write_value
 
 AT_ONCE: Final = 1_000
-"""Series that one statement reads, at most."""
+"""Maximum number of series that one statement reads."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND: Final = timedelta(milliseconds=1)
 FIRST: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
 LAST: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MILLISECOND
-"""The times that are written as text; PostgreSQL has others before and after."""
+"""The first and the last time that can be written as text; PostgreSQL has others beyond them."""
 
-# By the primary key whatever the statistics say: `=` would make the order by source_id void, and
-# then the rows of all sources might be read by the other index for each.
+# Reads by the primary key, whatever the statistics say: `=` would make the order by source_id
+# redundant, and then the planner might read the rows of all sources by the other index for each.
 _BRANCH: Final = """
 SELECT source_id, created_at, {value} AS value FROM {table}
 WHERE source_id >= wanted.{source} AND source_id <= wanted.{source}
@@ -57,7 +57,7 @@ ORDER BY place, created_at
 
 
 def batches(series: Sequence[StoredSeries]) -> Iterator[tuple[int, Sequence[StoredSeries]]]:
-    """Yield series that one statement can read, behind the place of the first of them."""
+    """Yield groups of series that one statement can read, each with the index of its first."""
     begin = 0
     for _, group in groupby(series, key=columns_of):
         end = begin + sum(1 for _ in group)
@@ -67,7 +67,7 @@ def batches(series: Sequence[StoredSeries]) -> Iterator[tuple[int, Sequence[Stor
 
 
 def columns_of(series: StoredSeries) -> list[tuple[Table, Column]]:
-    """Return in which columns the samples of a series are."""
+    """Return the columns that hold the samples of a series."""
     return [(table, column) for table, column, _ in series.places]
 
 
@@ -76,9 +76,9 @@ def select_samples(
 ) -> str:
     """Write a statement that reads the samples of series in order.
 
-    Its rows are the place of a series, counted from 1, the time and the value of a sample, in the
-    form of its column. Times are those of the query's range, and a few more where a text cannot
-    hold its ends.
+    Each result row has the place of a series, counted from 1, and the time and value of a sample,
+    in the form of its column. Times are those of the query's range, and more where the ends of the
+    range cannot be written as text.
 
     Args:
         series: All in the same columns; at least one.
@@ -138,12 +138,12 @@ def merge(branches: Sequence[str], limit: str) -> str:
 
 
 def write_start(milliseconds: int) -> str:
-    """Write the start of a range (milliseconds since the Unix epoch), or one before it."""
+    """Write the start of a range (milliseconds since the Unix epoch), or an earlier time."""
     return "-infinity" if milliseconds < FIRST else write_time(min(milliseconds, LAST))
 
 
 def write_end(milliseconds: int) -> str:
-    """Write the end of a range (milliseconds since the Unix epoch), or one after it."""
+    """Write the end of a range (milliseconds since the Unix epoch), or a later time."""
     return "infinity" if milliseconds > LAST else write_time(max(milliseconds, FIRST))
 
 

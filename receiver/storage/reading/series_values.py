@@ -1,4 +1,4 @@
-"""How the values of series come from the database: as they are stored, to be converted here."""
+"""Formats in which the database sends the values of series: as stored, to be converted here."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Sent: TypeAlias = NDArray[Any]
 Floats: TypeAlias = NDArray[np.float64]
 
 EXACT: Final = 2**53
-"""Up to here every whole number is a floating-point number."""
+"""Up to here floating-point numbers represent every integer exactly."""
 
 
 class Form(NamedTuple):
-    """How values are sent by the database, in binary, and what they are as values of samples."""
+    """The binary format in which the database sends values, and its conversion to floats."""
 
     type: str
     """The type in PostgreSQL."""
@@ -32,16 +32,16 @@ class Form(NamedTuple):
 
 
 def to_floats(sent: Sent) -> Floats:
-    """Return numbers as floating-point numbers, the nearest ones."""
+    """Convert numbers to the nearest floating-point numbers."""
     return sent.astype(np.float64)
 
 
 def to_unix(factor: int, sent: Sent) -> Floats:
-    """Return times as the database sends them as Unix time, the nearest floating-point number.
+    """Convert times from the database to Unix time, as the nearest floating-point numbers.
 
     Args:
         factor: Microseconds in the unit.
-        sent: Microseconds since 2000; what is outside of the range is an infinity.
+        sent: Microseconds since 2000; times outside of the range become infinities.
     """
     times = sent.astype(np.int64)
     # Both are exact, so that the quotient is rounded only once.
@@ -52,7 +52,7 @@ def to_unix(factor: int, sent: Sent) -> Floats:
 
 
 def far_to_unix(factor: int, time: int) -> float:
-    """Return one time as `to_unix` does, however far it is."""
+    """Convert one time as `to_unix` does, however far from the epoch."""
     if MIN_TIMESTAMP <= time < END_TIMESTAMP:
         return (time + POSTGRES_EPOCH) / factor
     return float("-inf") if time < 0 else float("inf")
@@ -67,7 +67,7 @@ FORMS: Final = {
     "seconds": Form("timestamptz", ">i8", partial(to_unix, UNITS["seconds"])),
     "milliseconds": Form("timestamptz", ">i8", partial(to_unix, UNITS["milliseconds"])),
 }
-"""By types of columns; of a timestamp by its unit."""
+"""Forms by the type of a column; for a timestamp, by its unit."""
 TIMESTAMP_FACTORS: Final = {"seconds": "", "milliseconds": " * 1000"}
 
 
@@ -86,7 +86,7 @@ def name_of(column: Column) -> str:
 
 
 def write_value(column: Column, form: Form) -> str:
-    """Write the value of a column in a form: its own one, or FLOAT."""
+    """Write the value of a column in a form: its own, or FLOAT."""
     name = quote(column.name)
     if form is not FLOAT:
         return f"{name}::{form.type}"

@@ -1,4 +1,4 @@
-"""What a page shows of a row: its cells, each with what its code means."""
+"""The cells that a page shows of a row, each with the meaning of its code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from receiver.rows.tables import Table
 from receiver.storage.reading.selecting import Field, Kind, label_fields, value_fields
 
 LONGEST: Final = 500
-"""Characters of a name, a description or a label that are shown."""
+"""Maximum number of characters shown of a name, a description or a label."""
 
 
 class Cell(NamedTuple):
@@ -17,11 +17,11 @@ class Cell(NamedTuple):
 
     column: str
     type: str
-    """As PostgreSQL calls it."""
+    """The type in PostgreSQL."""
     value: Any
     is_code: bool = False
     name: str | None = None
-    """What the code is called."""
+    """The name of the code."""
     description: str | None = None
 
 
@@ -38,15 +38,15 @@ class Columns:
         first = [field for field in values if is_of(field, values, codes[:1])]
         others = [field for field in values if field not in first]
         self.fields = [shorten(field) for field in (*first, *label_fields(table), *others)]
-        """What is read of each row, names and descriptions behind their codes."""
+        """The fields read of each row; names and descriptions follow their codes."""
         self._codes = set(codes)
         self.names = [field.name for field in self.fields if field.kind in SHOWN]
-        """Of the cells, in their order."""
+        """Names of the cells, in their order."""
         self.has_state = bool(codes)
         """Whether the first cell is a code."""
 
     def read(self, values: Iterable[Any]) -> list[Cell]:
-        """Make cells of what was read."""
+        """Build the cells of a row from the values that were read."""
         cells: list[Cell] = []
         for field, value in zip(self.fields, values, strict=True):
             if field.kind is Kind.NAME:
@@ -63,13 +63,13 @@ SHOWN: Final = (Kind.LABEL, Kind.VALUE)
 
 
 def is_of(field: Field, fields: Sequence[Field], columns: Sequence[str]) -> bool:
-    """Return whether a field is one of these columns, or says what its codes mean."""
+    """Return whether a field is one of these columns, or the name or description of its codes."""
     place = fields.index(field)
     return next(one.name for one in fields[place::-1] if one.kind is Kind.VALUE) in columns
 
 
 def shorten(field: Field) -> Field:
-    """Return the field with as much of its text as is shown."""
+    """Return the field with its text cut to what is shown."""
     if field.type != "text":
         return field
     return field._replace(expression=f"left({field.expression}, {LONGEST})")

@@ -1,4 +1,4 @@
-"""The sources: how their labels are shown."""
+"""Reads sources, with their labels shortened for display."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.reading.observing import LARGEST_LABELS
 
-# A label set may be of any size, and any JSON if somebody inserted it; a page may not. Of one that
-# is too large to be read, its size is shown. What differs in long values is often their end.
+# A label set may be of any size, and any JSON if inserted by hand; a page may not. For one that is
+# too large to be read, its size is shown. Long values keep their end, in which they often differ.
 LABELS: Final = f"""
 CASE WHEN pg_column_size(s.labels) > {LARGEST_LABELS}
     THEN jsonb_build_object('…', pg_size_pretty(pg_column_size(s.labels)::bigint))
@@ -22,22 +22,22 @@ ELSE jsonb_build_object('…', left(s.labels::text, 200)) END
 
 LIST: Final = f"SELECT s.id, {LABELS} AS labels FROM sources s ORDER BY s.id LIMIT $1"
 
-# Those with the labels $1, or with the id $2.
+# Sources with the labels $1, or with the id $2.
 FIND_NAMED: Final = """
 SELECT array_agg(id ORDER BY id) FROM sources WHERE labels @> $1::text::jsonb OR id = $2
 """
 LONGEST_ID: Final = 10
-"""Digits."""
+"""Number of digits from which on a name is not taken for an id."""
 
 
 def read_labels(text: str | None) -> dict[str, str]:
-    """Labels as `LABELS` gives them, None for the empty set."""
+    """Read labels as `LABELS` returns them; None is the empty label set."""
     labels: dict[str, str] = json.loads(text or "{}")
     return labels
 
 
 async def first_sources(connection: Connection, limit: int) -> dict[int, dict[str, str]]:
-    """The labels of the first sources, by id."""
+    """Return the labels of the first sources, by id."""
     with translated():
         return {id_: read_labels(text) for id_, text in await connection.fetch(LIST, limit)}
 

@@ -1,4 +1,4 @@
-"""In which state each source is now."""
+"""Reads the current state of each source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class State(StrEnum):
 
     FAILURE = "failure"
     SILENT = "silent"
-    """No row has come for longer than the source's rows are apart."""
+    """No row has come for several times the source's usual interval."""
     PLANNED = "planned"
     OK = "ok"
     NONE = "none"
@@ -31,11 +31,11 @@ class State(StrEnum):
 SEVERITY: Final = {state: place for place, state in enumerate(State)}
 """Lower is worse."""
 MOST_SOURCES: Final = 20_000
-"""Sources that are read at once; no page has more."""
+"""Maximum number of sources that are read; no page shows more."""
 HELD: Final = 3
 """Intervals of a source without a row after which it is silent."""
 UNKNOWN_GAP: Final = 300.0
-"""Seconds after which a source of one row is silent, as its interval is not known."""
+"""Seconds after which a source with one row is silent, as its interval is not known."""
 
 _STOP: Final = """
 LEFT JOIN LATERAL (
@@ -48,7 +48,7 @@ LEFT JOIN LATERAL (
 """
 
 # LATERAL with LIMIT: a few rows of each source by the primary key. The median of the last gaps is
-# the source's interval, whatever single gap lies among them.
+# the source's interval; a single outlier does not change it.
 _STATES: Final = f"""
 SELECT s.id, {LABELS} AS labels, newest.created_at,
     EXTRACT(EPOCH FROM newest.created_at)::double precision AS at,
@@ -76,13 +76,13 @@ LEFT JOIN LATERAL (
 {_STOP}{{where}}ORDER BY s.id
 """
 
-# A source without a row here that has rows in another table belongs there.
+# A source that has no row in this table but rows in another one belongs there.
 _ELSEWHERE: Final = """
 WHERE newest.created_at IS NOT NULL OR NOT ({})
 """
 _HAS_ROWS: Final = "EXISTS (SELECT FROM {} n WHERE n.source_id = s.id LIMIT 1)"
 
-# The same of tables that Citus distributes: sources, then the newest times of each.
+# The same for tables that Citus distributes: sources, then the newest times of each.
 _SOURCES: Final = f"""
 SELECT s.id, {LABELS} AS labels,
     (SELECT EXTRACT(EPOCH FROM max_gap)::double precision FROM report_settings) AS gap,
@@ -130,7 +130,7 @@ class SourceState(NamedTuple):
 
 
 def class_of(code: int, classes: Mapping[int, State]) -> State:
-    """Return the state that a code means; without one, 0 is well and all others are failures."""
+    """Return the state that a code means; unless classified, 0 is ok and others are failures."""
     return classes.get(code, State.OK if code == 0 else State.FAILURE)
 
 
@@ -204,7 +204,7 @@ async def read_states(
 def join_times(
     sources: Iterable[Sequence[Any]], times: Iterable[Sequence[Any]]
 ) -> Iterator[tuple[Any, ...]]:
-    """Make rows of `_STATES` of those of `_SOURCES` and of `_TIMES`."""
+    """Build rows like those of `_STATES` from rows of `_SOURCES` and `_TIMES`."""
     newest: dict[int, tuple[Any, ...]] = {}
     seconds: defaultdict[int, list[float]] = defaultdict(list)
     for id_, *state, time in times:

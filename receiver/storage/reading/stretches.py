@@ -1,4 +1,4 @@
-"""Which states sources were in over time, as stretches of `state_intervals`."""
+"""Reads the states of sources over time from `state_intervals`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from receiver.storage.connection.database import Connection, translated
 from receiver.storage.reading.states import State
 
 STATES: Final = {"up": State.OK, "down": State.FAILURE, "planned": State.PLANNED}
-"""The page's states by those of the function; the others are unknown."""
+"""The page's states by those of the function; other states are unknown."""
 
 _STRETCHES: Final = """
 SELECT source_id, state, code, EXTRACT(EPOCH FROM started_at)::double precision,
@@ -24,7 +24,7 @@ ORDER BY source_id, started_at
 
 
 class Stretch(NamedTuple):
-    """A time in which a source was in one state."""
+    """A period in which a source was in one state."""
 
     state: State
     code: int | None
@@ -42,7 +42,7 @@ async def read_stretches(
 ) -> dict[int, list[Stretch]]:
     """Return the stretches of some sources within a range of time, by source and time.
 
-    What lies between them is unknown.
+    The state between stretches is unknown.
     """
     if not table.codes or not sources:
         return {}

@@ -1,4 +1,4 @@
-"""Opens connections for the commands and pages that people look at."""
+"""Opens connections for commands and pages that read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ async def connect(settings: Settings, **parameters: str) -> AsyncIterator[Connec
     """Open a connection for reading, with times as text in UTC.
 
     Args:
-        settings: Name the database.
+        settings: The receiver's settings, with the database URL.
         parameters: More of the server's settings.
 
     Raises:
-        SchemaError: the tables are not there.
+        SchemaError: the tables do not exist.
         ReceiverError: as `translated` does.
     """
     text = {"timezone": "UTC", "datestyle": "ISO"}
@@ -39,7 +39,7 @@ async def prepare(connection: Connection) -> None:
     """Set up a connection for reading.
 
     Raises:
-        SchemaError: the tables are not there.
+        SchemaError: the tables do not exist.
     """
     async with used(connection):
         await connection.set_type_codec(
@@ -53,10 +53,10 @@ async def prepare(connection: Connection) -> None:
 
 
 async def require_table(connection: Connection, table: str) -> None:
-    """Check that a declared table is there.
+    """Check that a declared table exists.
 
     Raises:
-        SchemaError: it is not.
+        SchemaError: it does not exist.
         ReceiverError: as `translated` does.
     """
     async with used(connection):

@@ -1,1 +1,1 @@
-"""Creates and changes tables, and deletes what is too old."""
+"""Creates and changes tables, and deletes rows that are too old."""

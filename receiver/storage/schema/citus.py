@@ -1,7 +1,7 @@
 """Distributes the tables over the nodes of a Citus cluster.
 
-Everything of a source is on one node: the tables that rows are in are divided by `source_id`, and
-what they refer to is on all nodes. Other databases are left as they are.
+All rows of a source are on one node: the tables with rows are distributed by `source_id`, and the
+tables that they refer to are on all nodes. Databases that are no cluster are left unchanged.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from receiver.storage.schema.views import view_names
 logger = logging.getLogger(__name__)
 
 REFERENCE: Final = ("sources", "planned_stops", "state_comments")
-"""Tables of the receiver's own that every node has: the sources, and what goes with one of them."""
+"""The receiver's own tables that every node has: the sources, and tables that refer to one."""
 
 KEYS: Final = "source_keys"
-"""The sources once more, divided as their rows are: Citus looks up the rows of each on its node."""
+"""A table of the sources' ids, distributed as their rows are, so that Citus looks up the rows of
+each source on its node."""
 CREATE_KEYS: Final = f"""CREATE TABLE {KEYS} (
     id INT PRIMARY KEY REFERENCES sources (id) ON DELETE CASCADE
 )"""
@@ -40,7 +41,8 @@ FILL_KEYS: Final = f"INSERT INTO {KEYS} SELECT id FROM sources ON CONFLICT DO NO
 VIEWS_OF_LOGS: Final = ("app_status_hourly", "app_status_intervals", "app_status_now")
 """Views of the built-in table that no template makes."""
 
-# Whether this is a node that only holds shards, and how many of those there are.
+# Whether this is a worker node, how many worker nodes there are, and whether Citus knows the
+# coordinator.
 NODE: Final = """
 SELECT (SELECT groupid FROM pg_dist_local_group) <> 0 AS is_worker,
     count(*) FILTER (WHERE groupid <> 0 AND shouldhaveshards) AS workers,
@@ -48,8 +50,9 @@ SELECT (SELECT groupid FROM pg_dist_local_group) <> 0 AS is_worker,
 FROM pg_dist_node WHERE noderole = 'primary' AND isactive
 """
 
-# Of these names ($1) those of tables where ours are, and whether they are distributed already. One
-# that refers to such a table Citus knows, too, and leaves it on the coordinator.
+# The tables in our schema that have one of these names ($1), and whether they are distributed
+# already. Citus also knows a table that only refers to a distributed one, but leaves it on the
+# coordinator.
 FIND_TABLES: Final = f"""
 SELECT c.relname AS name,
     EXISTS (
@@ -61,7 +64,7 @@ WHERE n.nspname = {OWN_SCHEMA} AND c.relkind IN ('r', 'p')
   AND c.relname = ANY($1::text[])
 """
 
-# Citus would else take up all local tables that are connected by foreign keys, step by step.
+# Otherwise Citus would take over all local tables that are connected by foreign keys, step by step.
 KEEP_LOCAL: Final = "SET citus.enable_local_reference_table_foreign_keys = off"
 
 
@@ -70,11 +73,11 @@ class Distribution(NamedTuple):
 
     statements: list[str]
     with_rows: list[str]
-    """Tables that stay as they are, for they have rows."""
+    """Tables that are not distributed because they have rows."""
 
 
-# Every unique key must hold the column that divides a table, and that cannot be NULL, as the source
-# of a sample is whose label set `sources` does not have.
+# Every unique key must include the distribution column, which cannot be NULL, as source_id is for a
+# sample whose label set is not in `sources`.
 GIVE_SHARD_KEY: Final = (
     "ALTER TABLE rejected_samples ADD COLUMN IF NOT EXISTS shard_key INT NOT NULL DEFAULT 0",
     "ALTER TABLE rejected_samples ALTER COLUMN shard_key TYPE INT USING COALESCE(source_id, 0)",
@@ -100,7 +103,7 @@ def code_tables(catalogue: Catalogue) -> list[str]:
 
 
 def divided(catalogue: Catalogue) -> dict[str, str]:
-    """Return the tables that are divided among nodes, with the column that says where a row is."""
+    """Return the distributed tables, each with its distribution column."""
     return {
         "pending_rows": "source_id",
         "rejected_samples": "shard_key",
@@ -110,7 +113,7 @@ def divided(catalogue: Catalogue) -> dict[str, str]:
 
 
 async def is_cluster(connection: asyncpg.Connection, settings: Settings) -> bool:
-    """Return whether the tables belong on several nodes."""
+    """Return whether the tables belong on several nodes of Citus."""
     if settings.citus == "off" or not await connection.fetchval(HAS_CITUS):
         return False
     return bool((await connection.fetchrow(NODE))["workers"])
@@ -119,12 +122,12 @@ async def is_cluster(connection: asyncpg.Connection, settings: Settings) -> bool
 async def plan_distribution(
     connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
 ) -> Distribution:
-    """Find out which tables are to be distributed.
+    """Plan which tables to distribute, and by which statements.
 
     Args:
-        connection: To the coordinator, with all declared tables.
-        settings: All of them.
-        with_rows: Whether those that have rows are distributed, too.
+        connection: A connection to the coordinator; all declared tables must exist, or be about to.
+        settings: The receiver's settings.
+        with_rows: Whether to distribute tables that have rows, too.
     """
     if not await is_cluster(connection, settings):
         return NONE
@@ -156,7 +159,7 @@ async def plan_distribution(
 
 
 def own_readers(catalogue: Catalogue) -> list[str]:
-    """Return the names of the receiver's own views, and functions, that read tables."""
+    """Return the names of the receiver's own views and functions that read the tables."""
     views = [name for table in catalogue.tables for name in view_names(table)]
     names = [*VIEWS_OF_LOGS, *views]
     return names + [f"{name}_between" for name in names if name.endswith("_intervals")]
@@ -170,14 +173,14 @@ async def has_rows(connection: asyncpg.Connection, table: str) -> bool:
 async def with_references(
     connection: asyncpg.Connection, catalogue: Catalogue, statements: Iterable[str]
 ) -> list[str]:
-    """Put new tables of codes on all nodes at once, where a distributed table may refer to them.
+    """Add the statements that put new tables of codes on all nodes, for distributed tables to use.
 
     Args:
-        connection: To the coordinator.
+        connection: A connection to the coordinator.
         catalogue: The declared tables.
-        statements: Those that create and widen tables, each table of codes before it is used.
+        statements: Statements that create and widen tables, each table of codes before it is used.
     """
-    # Asked anew, for a connection keeps the answer, and more may be distributed before it ends.
+    # Queried again: a connection caches the answer, and tables may be distributed in the meantime.
     if not await connection.fetchval(IS_DISTRIBUTED):
         return list(statements)
     made = {create_codes(name): make_reference(name) for name in code_tables(catalogue)}
@@ -189,12 +192,12 @@ async def with_references(
 
 
 def make_reference(table: str) -> str:
-    """Write the statement that puts a table on all nodes."""
+    """Write the statement that makes a table a reference table, which is on all nodes."""
     return f"SELECT create_reference_table({literal(quote(table))})"
 
 
 def divide(table: str, column: str, shards: int) -> str:
-    """Write the statement that divides a table, as `pending_rows` is divided, which is first."""
+    """Write the statement that distributes a table, colocated with `pending_rows`, the first."""
     how = (
         f"shard_count => {shards}, colocate_with => 'none'"
         if table == "pending_rows"
@@ -204,13 +207,13 @@ def divide(table: str, column: str, shards: int) -> str:
 
 
 def drop_triggers(table: str) -> Iterator[str]:
-    """Write the statements that drop the triggers which keep reports ready, as Citus takes none."""
+    """Write the statements that drop the triggers for reports, as Citus supports no triggers."""
     for trigger in ("inserted", "updated", "deleted", "truncated"):
         yield f"DROP TRIGGER IF EXISTS receiver_note_{trigger} ON {quote(table)}"
 
 
 def drop_copies(tables: Iterable[str]) -> Iterator[str]:
-    """Write the statements that drop what the coordinator still has of rows that were moved."""
+    """Write the statements that drop the coordinator's copies of rows that were moved."""
     for table in tables:
         yield f"SELECT truncate_local_data_after_distributing_table({literal(quote(table))})"
 
@@ -218,9 +221,9 @@ def drop_copies(tables: Iterable[str]) -> Iterator[str]:
 async def distribute(
     connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
 ) -> bool:
-    """Distribute the tables where that is to be done; return whether they are.
+    """Distribute the tables that are to be distributed; return whether they now are.
 
-    The arguments are those of the plan.
+    The arguments are those of `plan_distribution`.
     """
     plan = await plan_distribution(connection, settings, with_rows=with_rows)
     if plan.with_rows:

@@ -1,8 +1,8 @@
-"""Views and functions in the form that Citus can divide among its nodes.
+"""Views and functions in the form that Citus can run on distributed tables.
 
-Where the tables are distributed, the rows of each source are looked up on its node, beside its key
-in `source_keys`, and a function that reads them is no statement of SQL alone. What revisions have
-made otherwise is made anew here; each change is one rule on the text.
+Where the tables are distributed, the rows of each source are looked up on its node, next to its key
+in `source_keys`, and a function that reads them cannot be plain SQL. Views and functions that
+revisions created in another form are recreated here; each change is one rule on the text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from receiver.storage.schema import citus_references
 
 logger = logging.getLogger(__name__)
 
-# In a query of plain tables Citus has no say: it would refuse what it cannot divide.
+# Hides a reference table in a function: Citus does not plan a query of plain tables only, but would
+# refuse one that it cannot distribute.
 READ: Final = """
 CREATE OR REPLACE FUNCTION receiver_read(of_table ANYELEMENT) RETURNS SETOF ANYELEMENT
 LANGUAGE plpgsql STABLE
@@ -42,7 +43,7 @@ RULES: Final[Rules] = (
         r"receiver_read(NULL::\1)\2",
     ),
 )
-"""What makes functions read such tables so."""
+"""Make functions read reference tables through `receiver_read`."""
 
 READING: Final = (
     "receiver_day_parts",
@@ -68,8 +69,9 @@ WHERE p.pronamespace = to_regnamespace({OWN_SCHEMA}) AND p.proname = ANY($1::tex
 ORDER BY p.proname
 """
 
-# The same runs. Those of a few sources by a query of each, which is sent to its node; those of more
-# by one on each shard, at the same time, for Citus divides no recursive query.
+# Functions that return the same runs as those of the revisions. For a few sources, one query for
+# each is sent to its node; for more, one query runs on each shard in parallel, as Citus distributes
+# no recursive query.
 FOR_EACH_SOURCE: Final = r"""
 CREATE OR REPLACE FUNCTION receiver_run(query TEXT) RETURNS JSON
 LANGUAGE plpgsql STABLE SET jit_above_cost = -1
@@ -269,17 +271,17 @@ SELECT receiver_make_intervals_view('app_status_intervals', 'app_logs', 'app_sta
 
 
 def adapt(definition: str, rules: Rules) -> str:
-    """Return the definition of a function with what Citus distributes read as the rules say."""
+    """Return the definition of a function with the rules applied."""
     for pattern, replacement in rules:
         definition = re.sub(pattern, replacement, definition)
     return definition
 
 
 async def adapt_functions(connection: asyncpg.Connection) -> bool:
-    """Make those functions anew that Citus could not run; return whether there were any.
+    """Recreate the functions that Citus cannot run; return whether there were any.
 
     Args:
-        connection: In a transaction.
+        connection: Must be in a transaction.
     """
     changed = not await connection.fetchval(IS_ADAPTED)
     if changed:
@@ -298,7 +300,7 @@ async def adapt_functions(connection: asyncpg.Connection) -> bool:
 
 
 async def adapt_views(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
-    """Make those views of the built-in table anew that no template makes."""
+    """Recreate the views of the built-in table that no template makes."""
     if APP_LOGS in catalogue.by_name:
         await connection.execute(HOURLY)
         await connection.execute(NOW)

@@ -1,9 +1,9 @@
-"""The check of a batch's references at once, where Citus distributes the tables.
+"""Checks a batch's references at once, where Citus distributes the tables.
 
-Each node checks foreign keys against its own copy of what they refer to. So the sources and codes
-are locked on each node, over the connection that brings the rows, and only there each row's check
-is switched off: then the locks are prepared and committed together with the rows, even after a
-crash, and rows that come over another connection are checked one by one.
+Each node checks foreign keys against its own copy of the referenced tables. So the sources and
+codes are locked on each node, over the connection that brings the rows, and only in that session is
+each row's check switched off. Then the locks are prepared and committed together with the rows,
+even after a crash, and rows that come over another connection are checked one by one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 IS_THERE: Final = "SELECT to_regprocedure('receiver_keep_references(jsonb)') IS NOT NULL"
 
-# Names are those of shards, for on a node Citus takes no statement about other tables.
+# The names are those of shards: on a worker node, Citus accepts no statement about other tables.
 KEEP: Final = """
 CREATE OR REPLACE FUNCTION receiver_keep_references(wanted JSONB) RETURNS VOID
 LANGUAGE plpgsql
@@ -51,7 +51,8 @@ COMMENT ON FUNCTION receiver_keep_references(JSONB) IS
 SELECT create_distributed_function('receiver_keep_references(jsonb)')
 """
 
-# Without passing on DDL, LOCK locks here only, where triggers and constraints are added first.
+# Without DDL propagation, LOCK locks only on the coordinator, where triggers and constraints are
+# added first.
 CHECK: Final = """
 CREATE OR REPLACE FUNCTION receiver_check_references(target TEXT, codes JSONB, source_keys INT[])
 RETURNS VOID
@@ -101,9 +102,9 @@ $function$
 """
 
 RULES: Final = (
-    # What release 0.2.0 put there.
+    # Removes what release 0.2.0 added.
     (r"\n    IF to_regclass\('source_keys'\) IS NOT NULL THEN\n        RETURN .*\n    END IF;", ""),
-    # Parts by time have the keys and triggers of their table.
+    # Partitions have the foreign keys and triggers of their table.
     (
         r"FROM pg_inherits WHERE relation IN \(inhparent, inhrelid\)",
         "FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid\n"
@@ -120,4 +121,4 @@ RULES: Final = (
         "                OR c.conrelid = tgrelid AND c.conparentid <> 0)\n",
     ),
 )
-"""What makes `receiver_references_obstacle` judge a table of parts: pattern and replacement."""
+"""Make `receiver_references_obstacle` judge a partitioned table: patterns and replacements."""

@@ -1,7 +1,7 @@
-"""The declaration of tables that is in force, as the database knows it.
+"""The declaration of tables in force, as the database stores it.
 
 Replicas with different declarations would store the same samples in different ways, so the one that
-migrated last decides, and the others store nothing until they have the same.
+migrated last decides, and the others store nothing until theirs is the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FROM receiver_tables
 """
 
 MAX_NAMED: Final = 5
-"""Differences that are named; of the others, their number is."""
+"""Maximum number of differences that are named; the others are only counted."""
 
 
 class InForce(NamedTuple):
@@ -80,7 +80,7 @@ async def find_declaration(
     """Return the declaration in force, or None if there is none.
 
     Args:
-        connection: To a database of the newest revision.
+        connection: A connection to a database at the newest revision.
         catalogue: Ours, which is returned if it is in force.
     """
     row = await connection.fetchrow(FIND, digest(catalogue))
@@ -107,7 +107,7 @@ def difference(theirs: Declaration, ours: Declaration) -> str:
 
 
 def differences(theirs: Declaration, ours: Declaration) -> Iterator[str]:
-    """Say what differs between the tables of the declaration in force and ours."""
+    """Yield what differs between the tables of the declaration in force and ours."""
     for name in sorted(theirs.keys() | ours.keys()):
         if name not in ours:
             yield f"table {name} is only there"
@@ -118,7 +118,7 @@ def differences(theirs: Declaration, ours: Declaration) -> Iterator[str]:
 
 
 def differences_of(table: str, theirs: Declaration, ours: Declaration) -> Iterator[str]:
-    """Say what differs of a table."""
+    """Yield what differs between two declarations of a table."""
     for part in ("columns", "labels"):
         for name in sorted(theirs[part].keys() | ours[part].keys()):
             there, here = theirs[part].get(name), ours[part].get(name)
@@ -134,7 +134,7 @@ def differences_of(table: str, theirs: Declaration, ours: Declaration) -> Iterat
 
 
 def compared(there: Declaration, here: Declaration) -> str:
-    """Say what differs of a column."""
+    """Say what differs between two declarations of a column."""
     keys = sorted(there.keys() | here.keys())
     return " and ".join(
         f"{key} {show(there.get(key))} there, {show(here.get(key))} here"
@@ -144,7 +144,7 @@ def compared(there: Declaration, here: Declaration) -> str:
 
 
 def show(value: object) -> str:
-    """Write a value of a declaration, in words of the file."""
+    """Write a value of a declaration as the file does."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return "none" if value is None else str(value)[:100]

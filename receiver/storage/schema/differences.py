@@ -1,4 +1,4 @@
-"""What is to be done so that the declared tables, and all that belongs to them, are there."""
+"""Finds the changes that the declared tables and their views need in the database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from receiver.storage.schema.tables import Changes, compare
 from receiver.storage.schema.timescale import KNOWS_HYPERTABLES
 from receiver.storage.schema.views import PLAIN, Form, ViewChange, compare_views, view_names
 
-# Which of these functions ($1, with their types) are there, and not with this comment ($2).
+# Which of these functions ($1, with their types) exist, unless their comment begins with $2.
 FIND_FUNCTIONS: Final = """
 SELECT name FROM unnest($1::text[]) AS name WHERE to_regprocedure(name) IS NOT NULL
   AND starts_with(obj_description(to_regprocedure(name), 'pg_proc'), $2) IS NOT TRUE
@@ -30,10 +30,10 @@ WHERE hypertable_schema = {OWN_SCHEMA}
 
 
 class Difference(NamedTuple):
-    """What is to be done for the declared tables."""
+    """The changes that the declared tables need."""
 
     tables: list[str]
-    """Statements that create and widen them."""
+    """Statements that create and widen the tables."""
     views: list[ViewChange]
     declaration: Declaration | None
     """The declaration in force."""
@@ -47,7 +47,7 @@ async def find_difference(
     is_new: bool = False,
     has_declaration: bool = True,
 ) -> Difference:
-    """Compare the declared tables with what is there.
+    """Compare the declared tables with those in the database.
 
     Raises:
         SchemaError: what is there cannot become what is declared.
@@ -91,7 +91,7 @@ def former_columns(declaration: Declaration | None) -> dict[str, set[str]]:
 
 
 def refuse(changes: Changes) -> None:
-    """Refuse what stands in the way of the declared tables.
+    """Raise an error if something stands in the way of the declared tables.
 
     Raises:
         SchemaError: the message has a line for each obstacle, then statements to choose from.

@@ -1,4 +1,4 @@
-"""Makes an empty table anew as one of parts by time, for it cannot be changed into one."""
+"""Recreates an empty table partitioned by time, as an existing table cannot be converted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from receiver.storage.connection.places import quote
 from receiver.storage.schema.partitions import free_name
 from receiver.storage.schema.table_statements import columns_of, create
 
-# Whether an empty table ($1) has just what its declaration says: its columns ($2), and no rights,
-# triggers, policies, functions or views but those of the receiver ($3), which it would lose.
+# Whether an empty table ($1) is exactly as declared: with its columns ($2), and without privileges,
+# triggers, policies, functions or views other than the receiver's ($3), which it would lose.
 FIND_STATE: Final = """
 WITH RECURSIVE dependents AS (
     SELECT to_regclass(quote_ident($1))::oid AS oid
@@ -44,8 +44,8 @@ SELECT c.relkind = 'r' AND NOT c.relrowsecurity
 FROM pg_class c WHERE c.oid = to_regclass(quote_ident($1))
 """
 
-# The views and functions that read a table ($1): the statement that drops each, and those that make
-# it as it is.
+# The views and functions that read a table ($1): the statement that drops each, and those that
+# recreate it.
 FIND_READERS: Final = """
 SELECT format('DROP VIEW %I', v.relname) AS drop,
     ARRAY[format('CREATE VIEW %I AS %s', v.relname, pg_get_viewdef(v.oid))]
@@ -80,14 +80,14 @@ ORDER BY 1
 async def divide_by_time(
     connection: asyncpg.Connection, table: Table, names: Iterable[str]
 ) -> list[str]:
-    """Write the statements that make an empty table anew as one of parts, with that for all times.
+    """Write the statements that recreate an empty table with partitions, first the default one.
 
-    None where it is never deleted from, or has what the declaration does not say.
+    There are none if the table has no retention, or is not exactly as declared.
 
     Args:
-        connection: To the database.
-        table: The table, which need not be there yet.
-        names: Those of the receiver's own views and functions, which are made anew with it.
+        connection: A connection to the database.
+        table: The table, which need not exist yet.
+        names: Names of the receiver's own views and functions, which are recreated with it.
     """
     if table.retention is None:
         return []

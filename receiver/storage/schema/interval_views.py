@@ -1,7 +1,7 @@
 """The view `<table>_intervals` and the function `<table>_intervals_between`.
 
-They show from when to when each source had which code, by the first column of codes of a table. The
-database writes them: the definition of time is a function of its own (`receiver_runs_query`).
+They show from when to when each source had which code, by the first column of codes of a table.
+Functions of the database create them; one of these defines the intervals (`receiver_runs_query`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ARGUMENTS: Final = ("since", "until", "max_gap")
 """Arguments of `<table>_intervals_between`."""
 
 OLD_VIEW: Final = "From when to when each source had which code. An interval ends "
-"""How the comment on a view begins whose intervals end with their last row."""
+"""Beginning of the comment on an old view, whose intervals end with their last row."""
 OLD_FUNCTION: Final = "The intervals of the rows from since to before until: one that goes beyond "
-"""The same of a function."""
+"""Beginning of the comment on an old function."""
 
 
 def interval_names(table: Table, taken: set[str]) -> tuple[str, str]:
-    """Name the columns of a table's intervals that hold the code and its name."""
+    """Return the names of the columns of a table's intervals that hold the code and its name."""
     code = table.codes[0].name
     taken |= {"source_id", "started_at", "ended_at", "rows", "ongoing"}
     return unused(taken, code), unused(taken, code, "_name")
@@ -55,5 +55,5 @@ def call(kind: str, *arguments: str | None) -> str:
 
 
 def interval_function(table: Table) -> str:
-    """Return the function that shows the intervals of a range of time, with its types."""
+    """Return the name of the function that shows the intervals of a time range, with its types."""
     return f"{quote(f'{table.name}_intervals_between')}(timestamptz, timestamptz, interval)"

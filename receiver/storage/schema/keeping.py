@@ -1,7 +1,8 @@
-"""Keeps ready what reports are made of: finished days, the last hours, what has changed since.
+"""Precomputes what reports are made of: finished days, the last hours, changes since then.
 
 The database computes it (`receiver_keep_reports` in migrations/0010_recent_reports.sql), some days
-of sources in a transaction. Nobody waits for it: reports read the rows of what is not kept.
+of sources per transaction. Reports do not wait for it: what is not precomputed, they read from the
+rows.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from receiver.storage.connection.database import Database
 from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 
 SHARE: Final = 0.5
-"""Of the time between two rounds of maintenance, that it takes at most."""
+"""Maximum share of the time between two rounds of maintenance that it takes."""
 MARGIN: Final = timedelta(days=3)
-"""Days whose rows will be deleted within this time are not kept: they would change all the time."""
+"""Days whose rows will be deleted within this time are not precomputed: they would keep
+changing."""
 
 KEEP: Final = """
 SELECT receiver_keep_reports($1, COALESCE(now() - $2::interval, '-infinity'))
@@ -25,9 +27,9 @@ SELECT receiver_keep_reports($1, COALESCE(now() - $2::interval, '-infinity'))
 
 
 async def keep_reports(database: Database, settings: Settings) -> None:
-    """Keep more days, with pauses as long as the work; what is left waits for the next round.
+    """Precompute more days, with pauses as long as the work; the rest waits for the next round.
 
-    Of several replicas only one does this at a time; the others return at once.
+    Only one replica does this at a time; the others return at once.
 
     Raises:
         ReceiverError: as `database.translated` does.
@@ -42,13 +44,13 @@ async def keep_reports(database: Database, settings: Settings) -> None:
 async def keep_days(
     database: Database, table: str, kept: timedelta | None, time: timedelta
 ) -> None:
-    """Keep days of a table until nothing is left to do or the time is over.
+    """Precompute days of a table until none is left or the time is up.
 
     Args:
-        database: Where.
+        database: The database.
         table: The name of the table.
-        kept: How old days may be; None: any age.
-        time: When no further transaction is begun.
+        kept: Maximum age of the days; None: any age.
+        time: How long to go on; after that, no further transaction begins.
     """
     clock = asyncio.get_running_loop().time
     end = clock() + time.total_seconds()

@@ -1,4 +1,4 @@
-"""Names that are free, and that PostgreSQL does not cut off."""
+"""Makes names that are unused, and that PostgreSQL does not truncate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from receiver.config.table_names import MAX_COLUMN
 
 
 def unused(taken: set[str], name: str, suffix: str = "") -> str:
-    """Return a name that is not taken, made of a name and a suffix, and take it."""
+    """Return an unused name, made of a name and a suffix, and add it to `taken`."""
     number = 1
     while True:
         ending = suffix if number == 1 else f"{suffix}_{number}"
@@ -18,5 +18,5 @@ def unused(taken: set[str], name: str, suffix: str = "") -> str:
 
 
 def cut(name: str, size: int) -> str:
-    """Return as much of a name as has at most `size` bytes."""
+    """Truncate a name to at most `size` bytes."""
     return name.encode()[:size].decode(errors="ignore")

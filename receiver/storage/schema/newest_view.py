@@ -31,14 +31,14 @@ def now_columns(
 ) -> list[ViewColumn]:
     """List the columns of `<table>_now`.
 
-    Columns of the table have their own names, and the view's others yield, but for those that are
-    in the view already.
+    Columns of the table keep their names; other columns of the view get another name on a conflict,
+    unless the view has them already.
 
     Args:
         table: The table.
-        relation: What is there of it.
-        view: What is there of the view.
-        everything: Whether to list those of columns that are not declared (any more) as well.
+        relation: The existing table; None: there is none.
+        view: The existing view; None: there is none.
+        everything: Whether to list columns that are not declared, or no longer, as well.
     """
     # No column of a table has one of these types.
     own = {column.type: name for name, column in view.columns.items()} if view is not None else {}
@@ -76,7 +76,7 @@ def now_columns(
 
 
 def look_up(column: str, codes: str, said: str) -> str:
-    """Write what a table of codes says of a column."""
+    """Write the expression for the name or the description of a column's code."""
     return f"(SELECT e.{said}::text FROM {quote(codes)} e WHERE e.code = newest.{quote(column)})"
 
 
@@ -87,7 +87,7 @@ def now_view(
 
     Args:
         table: The table.
-        columns: Those of the view.
+        columns: The columns of the view.
         create: How the first statement begins.
         distributed: Whether Citus distributes the table.
     """
@@ -95,8 +95,8 @@ def now_view(
     read = dict.fromkeys(column.reads for column in columns if column.reads)
     listed = ",\n    ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
     if distributed:
-        # The key is what divides the rows, so that others can be joined with the view on their
-        # nodes; within, `=` would do what it does elsewhere.
+        # source_keys is distributed as the rows are, so that other tables can be joined with the
+        # view on their nodes; inside, `=` would have the effect that `OWN` describes.
         yield f"""{create} {name} AS
 SELECT {listed.replace("s.id", "k.id", 1)}
 FROM source_keys k JOIN sources s ON s.id = k.id
@@ -105,8 +105,8 @@ JOIN LATERAL (
 ) AS newest ON newest.source_id = k.id"""
     else:
         own = OWN.format("s.id")
-        # First the last days, so that of a hypertable only their chunks are looked into for a
-        # source that is not silent.
+        # The last days come first: for a source that is not silent, only their chunks of a
+        # hypertable are read.
         yield f"""{create} {name} AS
 SELECT {listed}
 FROM sources s
@@ -125,7 +125,7 @@ CROSS JOIN LATERAL (
 
 
 def grant_to_readers(table: str, view: str) -> str:
-    """Write the statement that lets those read a view who may read its table."""
+    """Write the statement that lets the roles read a view that may read its table."""
     return f"""DO $grant$
 DECLARE
     reader TEXT;
@@ -143,14 +143,14 @@ $grant$"""
 
 
 OWN: Final = "l.source_id >= {0} AND l.source_id <= {0}"
-"""The condition on the rows of a source with an id.
+"""The condition on the rows of one source, given its id.
 
-It is no `=`, which would make the order by source_id void: then the planner may read the index on
-created_at backwards, past the rows of all others."""
+It is not `=`, which would make the order by source_id redundant: then the planner may read the
+index on created_at backwards, past the rows of all other sources."""
 
 
 def newest_row(table: str, columns: Iterable[str], condition: str) -> str:
-    """Write the query for the newest row of those that meet a condition."""
+    """Write the query for the newest row that meets a condition."""
     listed = ", ".join(f"l.{quote(column)}" for column in ("created_at", *columns))
     return f"""SELECT {listed} FROM {quote(table)} l
         WHERE {condition} AND l.created_at <= now()

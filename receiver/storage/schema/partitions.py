@@ -1,7 +1,7 @@
-"""Parts of a table by time, where Citus distributes it: what is too old goes part by part.
+"""Partitions tables by time where Citus distributes them, so that old partitions can be dropped.
 
-A table that has a retention when it is distributed is made of parts by `created_at`, each as long
-as to have few of them, and of one for all other times, where the rows of a wrong clock go.
+A table that has a retention when it is distributed is partitioned by `created_at`. Partitions are
+long enough to be few; a default partition holds all other times, such as those of a wrong clock.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from receiver.storage.connection.places import OWN_SCHEMA, quote
 from receiver.storage.schema.naming import unused
 
 MOST: Final = 14
-"""Parts that a retention is divided into at most."""
+"""Maximum number of partitions that a retention is divided into."""
 WIDTHS: Final = tuple(timedelta(days=days) for days in (1, 7, 28, 91, 364, 3640))
-"""How long a part may be, shortest first."""
+"""Possible lengths of a partition, shortest first."""
 AHEAD: Final = 2
-"""Parts that are made before their time comes."""
+"""Number of partitions that are created ahead of time."""
 UNLIMITED: Final = timedelta(days=364)
-"""The retention by which a table is divided that has none any more."""
+"""The retention that determines the length of partitions of a table that no longer has one."""
 MOST_MOVED: Final = 100_000
-"""Rows that are moved into a new part at most; where more are, they stay where they are."""
+"""Maximum number of rows moved into a new partition; if there are more, it is not created."""
 
-# The parts of a table ($1), the oldest first, each with its bounds as seconds since 1970, without
-# which it is that for all other times; and whether we may change them.
+# The partitions of a table ($1), the oldest first, each with its bounds in seconds since 1970 (NULL
+# for the default partition), and whether our role may change them.
 FIND_PARTS: Final = """
 SELECT c.relname AS name, EXTRACT(EPOCH FROM p.from_value::timestamptz)::float8 AS since,
     EXTRACT(EPOCH FROM p.to_value::timestamptz)::float8 AS until,
@@ -48,8 +48,8 @@ SELECT relname FROM pg_class
 WHERE relnamespace = to_regnamespace(quote_ident({OWN_SCHEMA})) AND starts_with(relname, $1)
 """
 
-# For a change of the parts, which needs the table alone. While it waited for somebody who reads the
-# table, all who write would wait for it, on any node.
+# For a change of the partitions, which locks the table exclusively. While it waited for a reader of
+# the table, all writers would wait for it, on any node.
 WAIT_FOR_NOBODY: Final = """
 SET LOCAL citus.propagate_set_commands = 'local';
 SET LOCAL lock_timeout = '200ms'
@@ -57,29 +57,29 @@ SET LOCAL lock_timeout = '200ms'
 
 
 class Part(NamedTuple):
-    """A part of a table by time."""
+    """A partition of a table."""
 
     name: str
     since: float
-    """Seconds since 1970; from here on, until before `until`."""
+    """Seconds since 1970, inclusive; `until` is exclusive."""
     until: float
 
 
 NEVER: Final = Part("", math.inf, math.inf)
-"""Behind all parts."""
+"""A sentinel after all partitions."""
 
 
 class Parts(NamedTuple):
-    """Those of a table."""
+    """The partitions of a table."""
 
     of_time: list[Part]
     """The oldest first."""
     others: str
-    """The name of the one for all other times."""
+    """The name of the default partition."""
 
 
 def width_of(retention: timedelta | None) -> timedelta:
-    """Return how long the parts of a table are that is kept for this time."""
+    """Return the length of the partitions of a table with this retention."""
     wanted = (retention or UNLIMITED) / MOST
     return next((width for width in WIDTHS if width >= wanted), WIDTHS[-1])
 
@@ -87,13 +87,13 @@ def width_of(retention: timedelta | None) -> timedelta:
 def find_gaps(
     parts: Iterable[Part], width: timedelta, since: float, until: float
 ) -> Iterator[tuple[float, float]]:
-    """Find the times for which there is no part; each gap ends at a multiple of the width.
+    """Yield the time ranges that have no partition, split at multiples of the width.
 
     Args:
-        parts: Those that are there, the oldest first.
-        width: Of the new ones.
-        since: The oldest time for which one is needed, in seconds since 1970.
-        until: When those that are needed have begun.
+        parts: The existing partitions, the oldest first.
+        width: The length of the new partitions.
+        since: The oldest time that needs a partition, in seconds since 1970.
+        until: The time before which every needed partition begins, in seconds since 1970.
     """
     seconds = width.total_seconds()
     at = since // seconds * seconds
@@ -107,7 +107,7 @@ def find_gaps(
 
 
 async def find_parts(connection: asyncpg.Connection, table: str) -> Parts | None:
-    """Return the parts of a table; None if it has none that this role may change."""
+    """Return the partitions of a table; None if it has none that this role may change."""
     found = await connection.fetch(FIND_PARTS, table)
     others = [name for name, since, _, owned in found if since is None and owned]
     if not others:
@@ -117,19 +117,19 @@ async def find_parts(connection: asyncpg.Connection, table: str) -> Parts | None
 
 
 async def make_parts(connection: asyncpg.Connection, table: Table, most: int | None = None) -> int:
-    """Make parts of a table for the times that are kept and that come; return how many.
+    """Create partitions for the times of the retention and those to come; return how many.
 
     Args:
-        connection: In a transaction.
-        table: The table; where it has no parts, nothing is done.
-        most: How many to make; None: all that are needed.
+        connection: Must be in a transaction.
+        table: The table; if it has no partitions, nothing is done.
+        most: Maximum number to create; None: all that are needed.
     """
     parts = await find_parts(connection, table.name)
     if parts is None:
         return 0
     width = width_of(table.retention)
     now = await connection.fetchval(NOW)
-    # Older times than 1970 are those of wrong clocks.
+    # Times before 1970 are those of wrong clocks.
     since = max(0, now - (table.retention or timedelta()).total_seconds())
     until = now + AHEAD * width.total_seconds()
     made = 0
@@ -143,16 +143,16 @@ async def make_parts(connection: asyncpg.Connection, table: Table, most: int | N
 async def make_part(
     connection: asyncpg.Connection, table: str, others: str, gap: tuple[float, float]
 ) -> bool:
-    """Make a part of a table; rows that are there of its time move into it.
+    """Create a partition; existing rows of its time range move into it.
 
     Args:
-        connection: In a transaction.
+        connection: Must be in a transaction.
         table: The name of the table.
-        others: The part where its rows of all other times are.
-        gap: The bounds of the new part, in seconds since 1970.
+        others: The name of the default partition.
+        gap: The bounds of the new partition, in seconds since 1970.
 
     Returns:
-        Whether it was made: not if too many rows would have to move.
+        Whether it was created: not if too many rows would have to move.
     """
     since, until = (as_time(bound) for bound in gap)
     there = f"FROM {quote(others)} WHERE created_at >= {since} AND created_at < {until}"
@@ -174,12 +174,12 @@ async def make_part(
 
 
 async def drop_old_part(connection: asyncpg.Connection, parts: Parts, age: timedelta) -> bool:
-    """Drop the oldest part of a table if all of it has an age; return whether that was so.
+    """Drop the oldest partition of a table if all of it is older than `age`; return whether it was.
 
     Args:
-        connection: In a transaction.
-        parts: Those of the table.
-        age: Of the rows that are kept, at most.
+        connection: Must be in a transaction.
+        parts: The partitions of the table.
+        age: Maximum age of rows that are kept.
     """
     now = await connection.fetchval(NOW)
     if not parts.of_time or parts.of_time[0].until > now - age.total_seconds():
@@ -190,9 +190,9 @@ async def drop_old_part(connection: asyncpg.Connection, parts: Parts, age: timed
 
 
 async def make_next_parts(database: Database, tables: Iterable[Table]) -> None:
-    """Make parts of tables before they are needed, where Citus distributes these.
+    """Create partitions before they are needed, where Citus distributes the tables.
 
-    Of several replicas only one does this at a time; the others return at once.
+    Only one replica does this at a time; the others return at once.
 
     Raises:
         ReceiverError: as `database.translated` does.
@@ -211,7 +211,7 @@ async def make_next_parts(database: Database, tables: Iterable[Table]) -> None:
 
 
 async def free_name(connection: asyncpg.Connection, name: str) -> str:
-    """Return a name for a part that no relation has."""
+    """Return a name for a partition that no relation has yet."""
     return unused({taken for (taken,) in await connection.fetch(FIND_NAMES, name)}, name)
 
 

@@ -1,7 +1,7 @@
-"""What TimescaleDB does by itself: how long chunks are, when it compresses and drops them.
+"""Sets up what TimescaleDB does by itself: chunk lengths, compression, and retention.
 
-The settings and the declaration of each table say which policies there are; one that differs,
-whoever made it, is replaced or removed. Compression has its old names here, which every version
+The settings and the declaration of each table determine the policies; one that differs, whoever
+created it, is replaced or removed. Compression goes by its old names here, which every version
 since 2.14 understands.
 """
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 async def set_up_policies(connection: asyncpg.Connection, settings: Settings) -> None:
-    """Have TimescaleDB treat the declared tables as they say, as far as it can."""
+    """Set up hypertables and policies for the declared tables, as far as possible."""
     extension = await find_extension(connection)
     if extension is None:
         return
@@ -57,7 +57,7 @@ async def plan_policies(connection: asyncpg.Connection, settings: Settings) -> l
 
 
 def report_license(extension: asyncpg.Record, settings: Settings) -> None:
-    """Log once for all tables what the license keeps from being done."""
+    """Log once for all tables what the license does not allow."""
     if not extension["allowed"] and any(
         table.compress_after or table.retention for table in settings.catalogue.tables
     ):

@@ -1,4 +1,4 @@
-"""What makes a table the hypertable that it is declared to be, statement by statement."""
+"""Finds the statements that make a table the hypertable that it is declared to be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from receiver.rows.tables import Table
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.schema.timescale import KNOWS_HYPERTABLES, PLACE
 
-# How a hypertable ($1) is kept.
+# The chunk interval of a hypertable ($1), and whether its chunks can be compressed.
 FIND_STATE: Final = f"""
 SELECT d.time_interval, h.compression_enabled
 FROM timescaledb_information.hypertables h
@@ -22,8 +22,8 @@ JOIN timescaledb_information.dimensions d USING (hypertable_schema, hypertable_n
 WHERE (hypertable_schema, hypertable_name) = {PLACE} AND d.dimension_number = 1
 """
 
-# Its policies, and the age of the chunks that they treat. That of one which goes by when chunks
-# were made is not ours.
+# Its policies, and the chunk age from which they apply. The age is 0 for a policy that goes by the
+# creation time of chunks, which is not ours.
 FIND_POLICIES: Final = f"""
 SELECT proc_name,
     COALESCE(config ->> 'compress_after', config ->> 'drop_after', '0')::interval AS age
@@ -40,7 +40,7 @@ class Policy(NamedTuple):
 
     name: str
     procedure: str
-    """What TimescaleDB calls the job."""
+    """TimescaleDB's name for the job."""
 
 
 COMPRESSION: Final = Policy("compression", "policy_compression")
@@ -48,7 +48,7 @@ RETENTION: Final = Policy("retention", "policy_retention")
 
 
 class Step(NamedTuple):
-    """A statement that has TimescaleDB treat a table otherwise, or why there is none."""
+    """A statement that changes how TimescaleDB treats a table, or why there is none."""
 
     statement: str | None
     message: str
@@ -61,19 +61,19 @@ class State(NamedTuple):
     interval: timedelta
     compressible: bool = False
     policies: Mapping[str, timedelta] = {}
-    """Ages, by the names of their jobs."""
+    """Ages of the policies, by the names of their jobs."""
 
 
 async def find_steps(
     connection: asyncpg.Connection, table: Table, interval: timedelta, extension: asyncpg.Record
 ) -> list[Step]:
-    """Find what makes a table the hypertable that it is declared to be.
+    """Find the steps that make a table the hypertable that it is declared to be.
 
     Args:
-        connection: To the database.
-        table: The table, which need not be there yet.
+        connection: A connection to the database.
+        table: The table, which need not exist yet.
         interval: Time range of a chunk.
-        extension: What `FIND_EXTENSION` says of TimescaleDB.
+        extension: The result of `FIND_EXTENSION`.
     """
     state = await find_state(connection, table.name)
     steps: list[Step] = []
@@ -105,7 +105,7 @@ async def find_steps(
 
 
 async def find_state(connection: asyncpg.Connection, table: str) -> State | None:
-    """Return how a table is kept if it is a hypertable."""
+    """Return how TimescaleDB treats a table; None if it is not a hypertable."""
     if not await connection.fetchval(KNOWS_HYPERTABLES):
         return None
     found = await connection.fetchrow(FIND_STATE, table)
@@ -116,7 +116,7 @@ async def find_state(connection: asyncpg.Connection, table: str) -> State | None
 
 
 async def holds_rows(connection: asyncpg.Connection, table: str) -> bool:
-    """Return whether a table is there and holds rows."""
+    """Return whether a table exists and has rows."""
     return bool(
         await connection.fetchval(IS_THERE, table)
         and await connection.fetchval(f"SELECT EXISTS (SELECT FROM {quote(table)})")
@@ -124,7 +124,7 @@ async def holds_rows(connection: asyncpg.Connection, table: str) -> bool:
 
 
 def create_hypertable(table: str, interval: timedelta) -> Step:
-    """Make a table a hypertable on `created_at`."""
+    """Return the step that makes a table a hypertable on `created_at`."""
     return Step(
         f"SELECT create_hypertable({regclass(table)}, "
         f"by_range('created_at', {as_interval(interval)}), create_default_indexes => false)",
@@ -133,7 +133,7 @@ def create_hypertable(table: str, interval: timedelta) -> Step:
 
 
 def stays_plain(table: str) -> Step:
-    """Say how a table that holds rows is made a hypertable."""
+    """Return the step that says how to make a table with rows a hypertable."""
     return Step(
         None,
         f"TimescaleDB is there, but {table} holds rows as a plain table and stays one; to make it "
@@ -145,9 +145,9 @@ def stays_plain(table: str) -> Step:
 
 
 def make_compressible(table: str) -> Step:
-    """Say how chunks are compressed.
+    """Return the step that enables compression of a table's chunks.
 
-    Only once: it locks the table, and somebody may have chosen another layout meanwhile.
+    It is taken only once: it locks the table, and somebody may have chosen another layout since.
     """
     return Step(
         f"ALTER TABLE {quote(table)} SET (timescaledb.compress, timescaledb.compress_segmentby = "
@@ -160,7 +160,7 @@ def make_compressible(table: str) -> Step:
 def change_policy(
     table: str, policy: Policy, state: State, age: timedelta | None
 ) -> Iterator[Step]:
-    """Have chunks treated when all that is in them has an age, or not at all."""
+    """Yield the steps that apply a policy to chunks from an age on, or remove it."""
     found = state.policies.get(policy.procedure)
     if found == age:
         return
@@ -181,7 +181,7 @@ def regclass(table: str) -> str:
 
 
 def as_interval(time: timedelta) -> str:
-    """Write a length of time as SQL."""
+    """Write a duration as SQL."""
     parts = {"days": time.days, "seconds": time.seconds, "microseconds": time.microseconds}
     text = " ".join(f"{value} {unit}" for unit, value in parts.items() if value)
     return f"INTERVAL '{text or 0}'"

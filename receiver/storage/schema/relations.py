@@ -1,4 +1,4 @@
-"""What is in the database under the names of the declared tables, and of what belongs to them."""
+"""Looks up the relations that have the names of the declared tables and their views."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ TABLES: Final = ("r", "p")
 """`Relation.kind` of tables, plain and partitioned."""
 VIEW: Final = "v"
 
-# The relations of these names ($1) where ours are: what they are, the columns of their unique
-# indexes, whether triggers of their owner's may fill columns, and the comment.
+# The relations in our schema with these names ($1): their kind, the columns of their unique
+# indexes, whether a trigger of their owner's may fill columns, and the comment.
 FIND_RELATIONS: Final = f"""
 SELECT c.oid, c.relname AS name, c.relkind::text AS kind,
     ARRAY(
@@ -35,8 +35,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = {OWN_SCHEMA} AND c.relname = ANY($1::text[])
 """
 
-# Their columns ($1: oids). The type is that below a domain; a column is mandatory if it takes no
-# row without a value.
+# The columns of relations ($1: oids). The type of a domain is its base type; a column is mandatory
+# if it is NOT NULL without a default.
 FIND_COLUMNS: Final = """
 SELECT a.attrelid, a.attname AS name,
     format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL) AS type,
@@ -52,13 +52,13 @@ ORDER BY a.attrelid, a.attnum
 
 
 class FoundColumn(NamedTuple):
-    """A column that is there."""
+    """An existing column."""
 
     type: str
     mandatory: bool = False
     """Whether a row without a value for it is refused."""
     references: tuple[str, ...] = ()
-    """The tables that it refers to by itself."""
+    """The tables that foreign keys of this column alone refer to."""
 
 
 class Relation(NamedTuple):
@@ -77,7 +77,7 @@ class Relation(NamedTuple):
 async def find_relations(
     connection: asyncpg.Connection, names: Iterable[str]
 ) -> dict[str, Relation]:
-    """Look up what is there of these names."""
+    """Look up the existing relations with these names."""
     rows = await connection.fetch(FIND_RELATIONS, list(names))
     if not rows:
         return {}
@@ -98,7 +98,7 @@ async def find_relations(
     }
 
 
-# What the first revision makes of the built-in declaration, for a plan on an empty database.
+# What the first revision creates of the built-in declaration, for a plan on an empty database.
 FIRST_REVISION: Final = {
     "error_codes": Relation(
         "r",

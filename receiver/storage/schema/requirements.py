@@ -1,7 +1,7 @@
-"""What the receiver requires of a database; `migrate` and `serve` end with what is not met.
+"""Checks what the receiver requires of a database; `migrate` and `serve` exit if it is not met.
 
-Nothing here changes the database. What is required stays unmet until somebody acts, so it is a
-`SetupError`, never a reason to try again.
+Nothing here changes the database. A requirement stays unmet until somebody acts, so it is a
+`SetupError`, which is never retried.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from receiver.storage.connection.places import OWN_SCHEMA
 from receiver.storage.schema.timescale import IS_LOADED, LOAD
 
 OLDEST_SERVER: Final = 14
-"""Major version of PostgreSQL."""
+"""Oldest supported major version of PostgreSQL."""
 
 NEWEST_SERVER: Final = 18
-"""The newest that the receiver is known to work with; a newer one should do as well."""
+"""Newest major version that the receiver is known to work with; newer ones should work as well."""
 
 CALENDAR: Final = (
     *("code_classes", "report_settings", "report_shifts", "report_holidays"),
     *("planned_stops", "state_comments"),
 )
-"""The tables that reports go by."""
+"""The tables that configure reports."""
 KEPT: Final = ("report_days", "report_changes", "report_ranges")
-"""The tables of what is kept ready for reports."""
+"""The tables of precomputed report data."""
 
 RIGHTS: Final = {
     "receiver_schema_version": ("SELECT",),
@@ -39,12 +39,12 @@ RIGHTS: Final = {
     **dict.fromkeys(CALENDAR, ("SELECT",)),
     **dict.fromkeys(KEPT, ("SELECT", "INSERT", "UPDATE", "DELETE")),
 }
-"""What a role must be allowed to do with each table of the receiver's own."""
+"""The privileges that a role needs on each of the receiver's own tables."""
 
 RIGHTS_OF_CITUS: Final = {"source_keys": ("SELECT", "INSERT")}
-"""The same of what is there where Citus distributes the tables."""
+"""The same for tables that exist only where Citus distributes the tables."""
 
-# Tables that only another application can have made, as long as no revision of ours was applied.
+# Tables that only another application can have created if no revision of ours was applied.
 FOREIGN: Final = (
     *RIGHTS.keys() - {"receiver_schema_version"},
     "app_logs",
@@ -52,7 +52,7 @@ FOREIGN: Final = (
     "alembic_version",
 )
 
-# The server and who we are there. Names are quote where a statement would need it.
+# The server, and our role there. Names are quoted where a statement would need it.
 SERVER: Final = f"""
 SELECT current_setting('server_version_num')::int / 10000 AS major,
     current_setting('server_version') AS version,
@@ -66,10 +66,10 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS has_citus
 """
 
-# Whether this is one of the nodes of Citus that only hold shards.
+# Whether this is a worker node of Citus.
 IS_WORKER: Final = "SELECT groupid <> 0 FROM pg_dist_local_group"
 
-# What has one of these names ($1) in the schema that ours would be made in.
+# The relations with these names ($1) in the schema in which our tables would be created.
 FIND_RELATIONS: Final = f"""
 SELECT c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -77,7 +77,7 @@ WHERE n.nspname = {OWN_SCHEMA} AND c.relname = ANY($1::text[])
 ORDER BY c.relname
 """
 
-# Whether the server has TimescaleDB for those who may create it, and we are none of them.
+# Whether the server offers TimescaleDB, but our role may not create it.
 LACKS_EXTENSION: Final = """
 SELECT EXISTS (
     SELECT FROM pg_available_extensions e
@@ -88,15 +88,15 @@ SELECT EXISTS (
 )
 """
 
-# These names ($1), each quoted where it must be: it may be a keyword, or have capital letters.
+# Those of these names ($1) that exist, quoted where needed: one may be a keyword, or have capitals.
 LIST_NAMES: Final = """
 SELECT string_agg(quote_ident(name), ', ' ORDER BY place)
 FROM unnest($1::text[]) WITH ORDINALITY AS listed (name, place)
 WHERE to_regclass(quote_ident(name)) IS NOT NULL
 """
 
-# The tables ($1) in which rows may lack a value of one of these columns ($2): it is optional, or
-# was declared when there were rows.
+# The tables ($1) in which rows may lack a value of one of these columns ($2): the column is
+# optional, or was declared when there were rows.
 FIND_FILLED: Final = """
 SELECT DISTINCT filled.name
 FROM unnest($1::text[], $2::text[]) AS filled (name, column_name)
@@ -104,7 +104,7 @@ JOIN pg_attribute a ON a.attrelid = to_regclass(quote_ident(filled.name))
     AND a.attname = filled.column_name AND NOT a.attnotnull
 """
 
-# Which of these rights ($2) we lack on these tables ($1), of the tables that are there.
+# Which of these privileges ($2) our role lacks on these tables ($1), of the tables that exist.
 LACKING_RIGHTS: Final = """
 SELECT wanted.privilege || ' on ' || quote_ident(wanted.name) AS lacking
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (name, privilege, place)
@@ -114,11 +114,11 @@ ORDER BY place
 
 
 async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
-    """Check that the server can hold the data; returns what `SERVER` tells.
+    """Check that the server and the database are supported; return the result of `SERVER`.
 
     Raises:
-        SetupError: it is too old, the database does not hold UTF-8 text, or has a TimescaleDB that
-            the server does not load.
+        SetupError: the server is too old, the database does not hold UTF-8 text or has a
+            TimescaleDB that the server does not load, or `require_coordinator` refuses it.
     """
     server = await connection.fetchrow(SERVER)
     if server["major"] < OLDEST_SERVER:
@@ -145,7 +145,7 @@ async def require_coordinator(connection: asyncpg.Connection, server: asyncpg.Re
     """Check that a database with Citus can hold the tables.
 
     Raises:
-        SetupError: it has TimescaleDB as well, or is that of a worker node.
+        SetupError: the database has TimescaleDB as well, or is that of a worker node.
     """
     if server["has_timescaledb"]:
         raise SetupError(
@@ -160,7 +160,7 @@ async def require_coordinator(connection: asyncpg.Connection, server: asyncpg.Re
 
 
 def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
-    """Return what a role must be allowed to do with each table to receive, store and show."""
+    """Return the privileges that a role needs on each table to receive, store and show rows."""
     return {
         **RIGHTS,
         **dict.fromkeys(catalogue.code_tables, ("SELECT", "INSERT")),
@@ -170,15 +170,15 @@ def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
 
 
 async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
-    """Check that the role may work with those of the receiver's tables that are there.
+    """Check that the role has the privileges that it needs on those tables that exist.
 
     Raises:
-        SchemaError: it may not; the message names each table and right.
+        SchemaError: it lacks some; the message names each table and privilege.
     """
     required = rights(catalogue)
     columns = [(table.name, column.name) for table in catalogue.tables for column in table.columns]
     for (name,) in await connection.fetch(FIND_FILLED, *zip(*columns, strict=True)):
-        # A late sample is added to its row.
+        # A late sample is added to its row by UPDATE.
         required[name] += ("UPDATE",)
     server = await connection.fetchrow(SERVER)
     if server["has_citus"]:
@@ -195,10 +195,10 @@ async def require_rights(connection: asyncpg.Connection, catalogue: Catalogue) -
 
 
 async def require_schema(connection: asyncpg.Connection) -> None:
-    """Check that tables can be made and changed: for any revision that is still to be applied.
+    """Check that tables can be created and changed, before any revision is applied.
 
     Raises:
-        SchemaError: there is no schema for the role, or no right to create tables there.
+        SchemaError: there is no schema for the role, or no privilege to create tables there.
     """
     server = await connection.fetchrow(SERVER)
     if not server["creates_tables"]:
@@ -218,11 +218,12 @@ async def require_schema(connection: asyncpg.Connection) -> None:
 
 
 async def require_room(connection: asyncpg.Connection) -> None:
-    """Check that the receiver's tables can be made at all: for the first revision.
+    """Check that the receiver's tables can be created at all, before the first revision is applied.
 
     Raises:
-        SchemaError: another application's tables are in the way, or TimescaleDB is to be had but
-            not by this role. With a plain table in its place, rows would have to be moved later.
+        SchemaError: another application's tables are in the way, or the server offers TimescaleDB
+            but this role may not create it. With plain tables instead of hypertables, rows would
+            have to be moved later.
     """
     server = await connection.fetchrow(SERVER)
     if found := await connection.fetch(FIND_RELATIONS, FOREIGN):

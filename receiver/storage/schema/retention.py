@@ -1,7 +1,7 @@
-"""Deletes what is older than the settings and the declared tables keep, where no policy does.
+"""Deletes rows that are older than their retention, where no policy of TimescaleDB does.
 
-In small transactions, each with a pause after it: nobody waits long for a lock, and a table with
-years of rows to be deleted costs a share of one processor until it is done.
+It works in small transactions, each followed by a pause: nobody waits long for a lock, and deleting
+years of rows of a table takes only a share of one processor until it is done.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from receiver.storage.schema.partitions import drop_old_part, find_parts
 from receiver.storage.schema.timescale import PLACE, is_hypertable
 
 AT_ONCE: Final = 5_000
-"""Rows that one transaction deletes."""
+"""Maximum number of rows that one transaction deletes."""
 REST: Final = 4
-"""Length of the pause after a transaction, in times of what that took."""
+"""Length of the pause after a transaction, as a multiple of its duration."""
 BEGINNING: Final = -(2**63)
-"""The time -infinity, and before any id."""
+"""The time -infinity, which is also below any id."""
 
 Step: TypeAlias = Callable[[Connection, int], Awaitable[tuple[int, int]]]
-"""Deletes the oldest rows, from a place on; returns how many, and from where to go on."""
+"""Deletes the oldest rows from a position on; returns how many, and the position to go on from."""
 
-# Deletes at most $2 of the oldest rows, those older than $1, from the time $3 on; returns how many,
-# and the newest time among them. For a plain table. None that a transaction works on, so that the
-# deletion waits for nobody.
+# For a plain table: deletes at most $2 of the oldest rows, those older than $1, from the time $3
+# on; returns how many, and the newest time among them. Skips locked rows, so that the deletion
+# waits for nobody.
 DELETE_OLD_ROWS: Final = """
 WITH old AS (
     SELECT source_id, created_at FROM {table}
@@ -48,8 +48,8 @@ WITH old AS (
 SELECT count(*), max(created_at) FROM deleted
 """
 
-# The same where Citus distributes the table: up to the time of the last of these rows, whoever
-# works on one.
+# The same where Citus distributes the table: deletes all rows up to the time of the last of these,
+# including locked ones.
 DELETE_OLD_DISTRIBUTED: Final = """
 WITH deleted AS (
     DELETE FROM {table}
@@ -63,8 +63,8 @@ WITH deleted AS (
 SELECT count(*), max(created_at) FROM deleted
 """
 
-# Looks at the $2 first rows from the id $3 on, and deletes those older than $1; returns how many,
-# and the greatest id among them. Ids rise with time, so there need not be an index on the time.
+# Reads the $2 first rows from the id $3 on, and deletes those older than $1; returns how many, and
+# the greatest id among them. Ids grow with time, so no index on the time is needed.
 DELETE_OLD_REJECTED: Final = """
 WITH first AS (
     SELECT id, rejected_at FROM rejected_samples WHERE id >= $3 ORDER BY id LIMIT $2
@@ -76,8 +76,8 @@ WITH first AS (
 SELECT count(*), max(id) FROM deleted
 """
 
-# For a hypertable ($1) without a policy: until when the oldest chunk goes, if all of it is older
-# than $2.
+# For a hypertable ($1) without a retention policy: the end of the oldest chunk, if all of it is
+# older than $2.
 FIND_OLD_CHUNK: Final = f"""
 SELECT min(range_end) FROM timescaledb_information.chunks
 WHERE (hypertable_schema, hypertable_name) = {PLACE}
@@ -92,20 +92,19 @@ DROP_OLD_CHUNK: Final = """
 SELECT drop_chunks(to_regclass(quote_ident($1::text)), older_than => $2::timestamptz)
 """
 
-# To drop a chunk locks the tables that it refers to. While it waited for somebody who reads the
-# chunk, all who write would wait for it.
+# Dropping a chunk locks the tables that it refers to. While it waited for a reader of the chunk,
+# all writers would wait for it.
 WAIT_FOR_NOBODY: Final = "SET LOCAL lock_timeout = '200ms'"
 
 
 async def delete_old(database: Database, settings: Settings) -> None:
-    """Delete what is too old; what has not been reached in a round's time waits for the next.
+    """Delete rows that are too old; rows not reached within a round wait for the next one.
 
-    Each table has the same share of the round, and what goes wrong with one keeps nothing from the
-    others. Of several replicas only one deletes at a time; the
-    others return at once.
+    Each table has the same share of the round, and a failure with one does not stop the others.
+    Only one replica deletes at a time; the others return at once.
 
     Raises:
-        ReceiverError: the first that went wrong, as `database.translated` does.
+        ReceiverError: the first failure, as `database.translated` does.
     """
     steps: list[Step] = []
     if settings.rejected_retention is not None:
@@ -126,7 +125,7 @@ async def delete_old(database: Database, settings: Settings) -> None:
 
 
 async def repeat(database: Database, step: Step, period: timedelta) -> None:
-    """Take steps, with pauses, until nothing is left to be deleted or the time is over."""
+    """Repeat a step, with pauses, until nothing is left to delete or the time is up."""
     clock = asyncio.get_running_loop().time
     end = clock() + period.total_seconds()
     place = BEGINNING
@@ -148,7 +147,7 @@ async def delete_rejected(age: timedelta, connection: Connection, place: int) ->
 async def delete_rows(
     table: str, age: timedelta, connection: Connection, place: int
 ) -> tuple[int, int]:
-    """Delete the oldest rows of a table, from a time on; the oldest chunk or part at once."""
+    """Delete a table's oldest rows from a time on; drop an old chunk or partition as a whole."""
     if await is_distributed(connection):
         parts = await find_parts(connection, table)
         if parts is not None and await drop_old_part(connection, parts, age):
@@ -169,6 +168,6 @@ async def delete_rows(
 async def fetch_step(
     connection: Connection, query: str, age: timedelta, place: int
 ) -> tuple[int, int]:
-    """Delete rows; the place stays where it was if there are none."""
+    """Delete rows; return how many, and the new place, which is unchanged if there are none."""
     deleted, last = await connection.fetchrow(query, age, AT_ONCE, place)
     return deleted, place if last is None else last

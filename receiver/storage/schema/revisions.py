@@ -1,7 +1,7 @@
-"""Which revision the schema is at, and how it is brought to the newest.
+"""Finds the revision of the schema, and migrates it to the newest.
 
-A revision is a script of plain SQL in `migrations/`, which begins with its number. All that are
-missing run in one transaction, one replica after the other.
+A revision is a script of plain SQL in `migrations/`, whose name begins with its number. All missing
+ones run in one transaction, in one replica after the other.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from receiver.storage.schema.setting_up import plan_tables, set_up
 logger = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 10
-"""How often a migration is run that deadlocks with writers."""
+"""Maximum number of attempts at a migration that deadlocks with writers."""
 
 FIRST_WITH_DECLARATION: Final = "0007"
-"""The revision from which on the database knows which declaration of tables is in force."""
+"""The first revision with which the database stores the declaration of tables in force."""
 
 CREATE_VERSION: Final = f"""
 CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (
@@ -99,7 +99,7 @@ async def migrate(settings: Settings, *, with_rows: bool = False) -> None:
     """Bring the schema up to date; safe to run again, and by several replicas at once.
 
     Args:
-        settings: All of them.
+        settings: The receiver's settings.
         with_rows: Whether tables that have rows are distributed over the nodes of Citus, too.
 
     Raises:
@@ -108,7 +108,7 @@ async def migrate(settings: Settings, *, with_rows: bool = False) -> None:
         ConflictingTransactionError: it kept deadlocking with writers.
         DatabaseUnavailableError: the database cannot be reached.
     """
-    # Writers lock the tables in another order; of two that wait for each other, one gives way.
+    # Writers lock the tables in another order; of two that deadlock, PostgreSQL aborts one.
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(ConflictingTransactionError),
         stop=stop_after_attempt(ATTEMPTS),
@@ -120,7 +120,7 @@ async def migrate(settings: Settings, *, with_rows: bool = False) -> None:
 
 
 async def migrate_once(settings: Settings, *, with_rows: bool = False) -> None:
-    """Bring the schema up to date; raises what `migrate` does."""
+    """Bring the schema up to date in one attempt; raise what `migrate` does."""
     async with schema_transaction(settings) as connection:
         await connection.execute(MIGRATION_LOCK)
         await connection.execute(LOOK_EVERYWHERE)
@@ -132,14 +132,14 @@ async def migrate_once(settings: Settings, *, with_rows: bool = False) -> None:
 
 
 async def upgrade(connection: asyncpg.Connection, revision: str) -> bool:
-    """Apply the revisions up to one that the database has not seen; return whether there were any.
+    """Apply the missing revisions up to `revision`; return whether there were any.
 
     Args:
-        connection: In a transaction that holds the lock of migrations.
+        connection: Must be in a transaction that holds the migration lock.
         revision: The newest to apply.
 
     Raises:
-        SchemaError: the schema is newer than the code, or tables cannot be made.
+        SchemaError: the schema is newer than the code, or tables cannot be created.
     """
     found = await find_revision(connection)
     missing = [name for name in known_revisions() if (found or "") < name <= revision]
@@ -159,7 +159,7 @@ async def upgrade(connection: asyncpg.Connection, revision: str) -> bool:
 async def plan(settings: Settings) -> list[str]:
     """Return the statements that `migrate` would run for the declared tables; change nothing.
 
-    Lines that begin with `--` say what is not a statement. Revisions come first and are only named.
+    Lines that begin with `--` are remarks. Revisions come first and are only named.
 
     Raises:
         SetupError: the database does not meet what is required of it, is newer than the code, or
@@ -213,7 +213,7 @@ async def schema_transaction(settings: Settings) -> AsyncIterator[Session]:
         async with session(settings) as connection:
             with translated():
                 async with connection.transaction():
-                    # Through a pooler, the settings of the session.
+                    # Through a pooler, this applies the settings of the session.
                     await connection.execute(connection.preamble or "SELECT")
                     yield connection
     except (StatementRefusedError, RefusedByDatabaseError) as error:

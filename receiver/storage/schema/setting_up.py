@@ -1,6 +1,6 @@
-"""Brings the declared tables, and all that belongs to them, to what the settings say.
+"""Creates and updates the declared tables, their views, and their policies.
 
-Everything is compared first, so that nothing is executed and nothing locked where nothing is to do.
+Everything is compared first, so that nothing is executed or locked where nothing has to change.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ logger = logging.getLogger(__name__)
 async def set_up(
     connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
 ) -> None:
-    """Create and widen the declared tables, add what TimescaleDB does, and declare them.
+    """Create and widen the declared tables, set up Citus or TimescaleDB, and declare the tables.
 
     Args:
-        connection: In a transaction, to a database of the newest revision.
-        settings: All of them.
+        connection: Must be in a transaction, and to a database at the newest revision.
+        settings: The receiver's settings.
         with_rows: Whether tables that have rows are distributed over the nodes of Citus, too.
 
     Raises:
@@ -77,7 +77,7 @@ async def set_up(
 
 
 async def adapt_reading(connection: asyncpg.Connection, catalogue: Catalogue) -> Form:
-    """Have functions in the form for distributed tables; return that of the views."""
+    """Recreate functions in the form for distributed tables; return the form for the views."""
     anew = await adapt_functions(connection)
     if anew:
         await adapt_views(connection, catalogue)
@@ -90,10 +90,10 @@ async def plan_tables(
     """Return the statements that `set_up` would run.
 
     Args:
-        connection: To the database.
-        settings: All of them.
+        connection: A connection to the database.
+        settings: The receiver's settings.
         is_new: Whether no revision has been applied yet.
-        has_declaration: Whether the revision is one that has a declaration.
+        has_declaration: Whether the database's revision stores a declaration.
 
     Raises:
         SchemaError: what is there cannot become what is declared.
@@ -146,7 +146,7 @@ async def change_tables(connection: asyncpg.Connection, statements: list[str]) -
 
 
 async def change_view(connection: asyncpg.Connection, change: ViewChange) -> None:
-    """Make or widen a view, as far as the role may; without it, rows are stored all the same."""
+    """Create or widen a view, if the role may; rows are stored even without it."""
     if change.warning is not None:
         logger.warning("%s", change.warning)
     if not change.statements:

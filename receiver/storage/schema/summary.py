@@ -1,7 +1,7 @@
-"""The hourly summary, kept by TimescaleDB as a continuous aggregate where it may.
+"""The hourly summary, a continuous aggregate of TimescaleDB where that is possible.
 
-Elsewhere `app_status_hourly` and `app_status_now` stay what the migration made them. Their columns
-are the same, and replacing them keeps who may read them and what else is built on them.
+Elsewhere `app_status_hourly` and `app_status_now` stay as the migration created them. Their columns
+are the same, and replacing them keeps their privileges and the objects that depend on them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from receiver.storage.schema.timescale import as_far_as_allowed, is_hypertable
 
 logger = logging.getLogger(__name__)
 
-# A plain table has none, nor has TimescaleDB under the Apache licence continuous aggregates.
+# Neither a plain table nor TimescaleDB under the Apache license has continuous aggregates.
 CAN_STORE: Final = """
 SELECT current_setting('timescaledb.license', true) = 'timescale'
 """
@@ -25,7 +25,7 @@ STORED: Final = "app_status_hourly_stored"
 
 FIND_SUMMARY: Final = "SELECT to_regclass('app_status_hourly_stored') IS NOT NULL"
 
-# Beside what app_status_hourly shows, the newest row of the hour for app_status_now.
+# The columns of app_status_hourly and, for app_status_now, the newest row of the hour.
 CREATE_SUMMARY: Final = """
 CREATE MATERIALIZED VIEW app_status_hourly_stored
 WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
@@ -51,16 +51,16 @@ COMMENT ON VIEW app_status_hourly_stored IS
     'What TimescaleDB keeps of app_status_hourly, and the newest row of each hour.'
 """
 
-# From before all that is in it, so that imported history and late rows of any age come into it. The
-# first run takes in all there is; the others only the hours in which something has changed. Not
-# without an end: TimescaleDB goes by hours, a wrong clock's millions of them too.
+# The range starts before all rows, so that imported history and late rows of any age are included.
+# The first run covers everything; the others only the hours in which something has changed. The
+# range has an end: TimescaleDB works hour by hour, through the millions of a wrong clock, too.
 ADD_REFRESH_POLICY: Final = """
 SELECT add_continuous_aggregate_policy('app_status_hourly_stored',
     start_offset => INTERVAL '50 years', end_offset => INTERVAL '1 hour',
     schedule_interval => INTERVAL '30 minutes')
 """
 
-# With nothing after tomorrow, as elsewhere.
+# Without hours more than a day ahead, as in the plain view.
 READ_SUMMARY: Final = """
 CREATE OR REPLACE VIEW app_status_hourly AS
 SELECT source_id, hour, rows, shares, longest_outage,
@@ -69,18 +69,18 @@ FROM app_status_hourly_stored
 WHERE hour <= now() + INTERVAL '1 day'
 """
 
-# Where the summary's rows are. Read through the summary itself, they come with those of the present
-# hour, and then without an index's order: too slow for what is one row a source.
+# The table that holds the summary's rows. Reading through the summary itself would add the rows of
+# the current hour and lose the index order: too slow for looking up one row per source.
 NAME_STORED: Final = f"""
 SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
 FROM timescaledb_information.continuous_aggregates
 WHERE view_schema = {schema_of(STORED)} AND view_name = 'app_status_hourly_stored'
 """
 
-# Looking for a source's newest row in all chunks would have them all planned and locked. Who has
-# been silent for a week is in the summary, which is looked into for no others. Rows that lie in the
-# future do not count, nor do hours that have one: their last row is all that is known of them. Why
-# not `=` and the order by source_id: see app_status_now in the migration.
+# Looking up a source's newest row in all chunks would plan and lock all of them. Sources that have
+# been silent for a week are looked up in the summary, which is read for no others. Rows in the
+# future do not count, nor do hours that have one: the summary knows only the last row of an hour.
+# For why it is not `=`, and orders by source_id, see app_status_now in the migration.
 FIND_NEWEST_IN_SUMMARY: Final = """
 CREATE OR REPLACE VIEW app_status_now AS
 SELECT s.id AS source_id, s.labels, newest.created_at, now() - newest.created_at AS age,
@@ -107,7 +107,8 @@ LEFT JOIN error_codes e ON e.code = newest.app_status
 WHERE newest.created_at IS NOT NULL
 """
 
-# Whether app_status_now reads them: not yet, or no more after a revision of ours that replaced it.
+# Whether app_status_now reads that table ($1): not at first, nor after a revision of ours replaced
+# it.
 READS_STORED: Final = """
 SELECT EXISTS (
     SELECT FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
@@ -116,8 +117,9 @@ SELECT EXISTS (
 )
 """
 
-# To refresh an hour whose rows retention has dropped would empty it. So the range never grows
-# again: hours that were once out of it may have been dropped. It takes three hours at the least.
+# Refreshing an hour whose rows retention has dropped would empty it. So the range never grows
+# again: the rows of hours that were once outside of it may have been dropped. It spans at least
+# three hours.
 KEEP_WHAT_RETENTION_DROPS: Final = f"""
 SELECT alter_job(refresh.job_id,
     config => refresh.config || jsonb_build_object('start_offset', kept.span))
@@ -138,7 +140,7 @@ WHERE summary.view_schema = {schema_of(STORED)} AND summary.view_name = 'app_sta
 
 
 async def set_up_summary(connection: asyncpg.Connection) -> None:
-    """Have TimescaleDB keep the hourly summary; to run again after retention was changed."""
+    """Set up the hourly summary in TimescaleDB; run this again after retention has changed."""
     if not (await connection.fetchval(CAN_STORE) and await is_hypertable(connection, LOGS)):
         return
     async with as_far_as_allowed(connection, LOGS):
@@ -148,7 +150,7 @@ async def set_up_summary(connection: asyncpg.Connection) -> None:
             await connection.execute(READ_SUMMARY)
             logger.info("TimescaleDB keeps the hourly summary, refreshed every 30 minutes")
         stored = await connection.fetchval(NAME_STORED)
-        # Not whenever a receiver starts: to replace a view waits for those who read it.
+        # Not at every start of a receiver: replacing a view waits for its readers.
         if not await connection.fetchval(READS_STORED, stored):
             await connection.execute(FIND_NEWEST_IN_SUMMARY.format(stored=stored))
         await connection.execute(KEEP_WHAT_RETENTION_DROPS)

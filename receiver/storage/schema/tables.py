@@ -1,7 +1,7 @@
-"""Creates and widens the declared tables: what they lack, and what stands in the way.
+"""Finds what the declared tables lack in the database, and what stands in their way.
 
-Nothing here deletes anything: a column that is not declared any more keeps what it has and is not
-filled any longer. What cannot be added to what is there is refused, with statements to choose from.
+Nothing here deletes anything: a column that is no longer declared keeps its values and is no longer
+filled. What cannot be added to an existing table is refused, with statements to choose from.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROW_COLUMNS: Final = {
     "created_at": "timestamp with time zone",
     "source_id": "integer",
 }
-"""Columns of every declared table, with the types that the receiver goes by."""
+"""Columns of every declared table, with the types that the receiver relies on."""
 CODE_COLUMNS: Final = {"code": "integer", "name": "text", "description": "text"}
 """Columns of every table of codes that the receiver works with."""
 WIDER: Final = {
@@ -35,7 +35,7 @@ WIDER: Final = {
     "bigint": ("numeric",),
     "text": ("character varying",),
 }
-"""Types that hold every value of another, so that a person may have changed a column to them."""
+"""Types that hold every value of another type: somebody may have changed a column to one."""
 KINDS: Final = {
     "v": "a view",
     "m": "a materialized view",
@@ -57,7 +57,7 @@ class Obstacle(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What makes tables of a declaration of those that are there."""
+    """What turns the existing tables into the declared ones."""
 
     statements: list[str]
     obstacles: list[Obstacle]
@@ -69,12 +69,12 @@ def compare(
     hypertables: Collection[str],
     former: Mapping[str, Collection[str]],
 ) -> Changes:
-    """Compare the declared tables with what is there under their names.
+    """Compare the declared tables with the existing relations of their names.
 
     Args:
         catalogue: The declared tables.
-        found: What is there, by name.
-        hypertables: Those of the tables that are hypertables.
+        found: The existing relations, by name.
+        hypertables: The names of tables that are hypertables.
         former: The columns that were declared until now, by table.
     """
     changes = Changes([], [])
@@ -99,7 +99,7 @@ def compare(
 
 
 def find_obstacles(table: Table, relation: Relation) -> Iterator[Obstacle]:
-    """Find what keeps a table that is there from being the declared one."""
+    """Find what keeps an existing table from becoming the declared one."""
     if obstacle := misfit(table.name, relation, ROW_COLUMNS, "created_at,source_id"):
         yield obstacle
         return
@@ -126,7 +126,7 @@ def find_obstacles(table: Table, relation: Relation) -> Iterator[Obstacle]:
 def misfit(
     name: str, relation: Relation, columns: Mapping[str, str | None], key: str
 ) -> Obstacle | None:
-    """Say why a relation cannot be used as a table with these columns and this key."""
+    """Return why a relation cannot be a table with these columns and this key; None if it can."""
     rename = f"ALTER TABLE {quote(name)} RENAME TO {quote(unused({name}, name, '_old'))}"
     if relation.kind not in TABLES:
         kind = KINDS.get(relation.kind, "no table")
@@ -158,6 +158,6 @@ def holds(found: str, declared: str) -> bool:
 
 
 def rename_column(table: str, column: str, relation: Relation) -> str:
-    """Write a statement that keeps what a column has under another name."""
+    """Write the statement that renames a column, which keeps its values."""
     new = unused({*relation.columns}, column, "_old")
     return f"ALTER TABLE {quote(table)} RENAME COLUMN {quote(column)} TO {quote(new)}"

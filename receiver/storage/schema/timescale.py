@@ -14,10 +14,10 @@ from receiver.storage.connection.database import translated
 
 logger = logging.getLogger(__name__)
 
-# The version there is or would be, and what decides on policies; `allowed` is false under the
-# Apache license, which is not known for sure before the extension is there. Before 2.16, a table
-# was not compressed by whose foreign keys it was not segmented, and they were neither checked nor
-# cascaded for rows that came into a compressed chunk.
+# The version that is installed or would be, and what decides on policies; `allowed` is false under
+# the Apache license, which is not known for sure before the extension is created. Before 2.16, a
+# table could be compressed only if segmented by all its foreign keys, and these were neither
+# checked nor cascaded for rows inserted into a compressed chunk.
 FIND_EXTENSION: Final = r"""
 SELECT installed_version IS NOT NULL AS installed, version,
     string_to_array(substring(version FROM '^\d+\.\d+'), '.')::int[] >= '{2,16}' AS compresses,
@@ -28,21 +28,21 @@ WHERE name = 'timescaledb'
 
 CREATE_EXTENSION: Final = "CREATE EXTENSION timescaledb"
 
-# Whether the server has loaded the library, which alone knows this setting.
+# Whether the server has loaded the library, which defines this setting.
 IS_LOADED: Final = "SELECT current_setting('timescaledb.disable_load', true) IS NOT NULL"
 
 LOAD: Final = "add timescaledb to shared_preload_libraries of postgresql.conf, restart the server"
 
 HAS_CITUS: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
 
-# Whether there can be hypertables at all: without the extension, to ask for one is an error.
+# Whether there can be hypertables at all: without the extension, querying its views is an error.
 KNOWS_HYPERTABLES: Final = "SELECT to_regclass('timescaledb_information.hypertables') IS NOT NULL"
 
 PLACE: Final = """(
     SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = to_regclass(quote_ident($1::text))
 )"""
-"""Schema and name of a table ($1), for comparing with what TimescaleDB says of hypertables."""
+"""Schema and name of a table ($1), for comparison with TimescaleDB's views."""
 
 FIND_HYPERTABLE: Final = f"""
 SELECT EXISTS (
@@ -53,7 +53,7 @@ SELECT EXISTS (
 
 
 async def find_extension(connection: asyncpg.Connection) -> asyncpg.Record | None:
-    """Return what `FIND_EXTENSION` says of TimescaleDB, or None where there is none to be had."""
+    """Return the result of `FIND_EXTENSION`, or None where TimescaleDB cannot be used."""
     if await connection.fetchval(HAS_CITUS):
         # Neither works in a database that has both.
         return None
@@ -61,14 +61,14 @@ async def find_extension(connection: asyncpg.Connection) -> asyncpg.Record | Non
     if found is None or found["installed"]:
         return found
     if not await connection.fetchval(IS_LOADED):
-        # To create it would end the session.
+        # Creating the extension would end the session.
         logger.warning("the server has TimescaleDB but does not load it; if it is to, %s", LOAD)
         return None
     return found
 
 
 async def create_extension(connection: asyncpg.Connection) -> bool:
-    """Create TimescaleDB; return whether that worked."""
+    """Create the extension TimescaleDB; return whether that succeeded."""
     try:
         async with connection.transaction():
             await connection.execute(CREATE_EXTENSION)
@@ -88,7 +88,7 @@ async def is_hypertable(connection: asyncpg.Connection, table: str) -> bool:
 
 @asynccontextmanager
 async def as_far_as_allowed(connection: asyncpg.Connection, table: str) -> AsyncIterator[None]:
-    """Undo and log what the role has no right to do, and go on."""
+    """Run statements in a savepoint; roll back, log and go on if the role lacks a privilege."""
     try:
         with translated():
             async with connection.transaction():

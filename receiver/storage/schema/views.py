@@ -1,7 +1,7 @@
-"""The views and functions that belong to each table, by one template for all tables.
+"""The views and functions of each table, by one template for all tables.
 
-A view is replaced only where it lacks a declared column, with all that it has where it is, so that
-what others have built on it stays.
+A view is replaced only if it lacks a declared column or has another form. Its columns stay where
+they are, so that objects that depend on it are kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from receiver.storage.schema.relations import VIEW, Relation
 
 
 class ViewChange(NamedTuple):
-    """What makes or widens a view, or why nothing does."""
+    """The statements that create or widen a view, or a warning why there are none."""
 
     name: str
     statements: list[str]
@@ -25,12 +25,12 @@ class ViewChange(NamedTuple):
 
 
 class Form(NamedTuple):
-    """In which form views are made."""
+    """The form in which views are created."""
 
     distributed: bool = False
     """Whether Citus distributes the tables."""
     anew: bool = False
-    """Whether those that are there were made in another form."""
+    """Whether the existing views were created in another form."""
 
 
 PLAIN: Final = Form()
@@ -44,13 +44,13 @@ def view_names(table: Table) -> list[str]:
 def compare_views(
     table: Table, found: Mapping[str, Relation], form: Form, *, has_function: bool
 ) -> Iterator[ViewChange]:
-    """Compare the views of a table with what is there.
+    """Compare the views of a table with the existing ones; yield the changes.
 
     Args:
         table: The table.
-        found: What is there of it and its views, by name.
-        form: In which form they are made.
-        has_function: Whether its function of intervals is there.
+        found: The existing relations of the table and its views, by name.
+        form: The form in which they are created.
+        has_function: Whether its function of intervals exists.
     """
     yield from compare_now(table, found.get(f"{table.name}_now"), found.get(table.name), form)
     if table.codes:
@@ -68,7 +68,7 @@ def compare_views(
 def compare_now(
     table: Table, view: Relation | None, relation: Relation | None, form: Form
 ) -> Iterator[ViewChange]:
-    """Compare the view of a table's newest rows with what is there."""
+    """Compare the view of a table's newest rows with the existing one; yield the changes."""
     name = f"{table.name}_now"
     wanted = now_columns(table, relation, view)
     if view is None:
@@ -94,12 +94,12 @@ def compare_now(
 
 
 def in_the_way(name: str) -> ViewChange:
-    """Say that something else has the name of a view."""
+    """Return the warning that something else has the name of a view."""
     return ViewChange(
         name, [], f"there is no view {name}, for something else has this name: rename that"
     )
 
 
 def replace_it(name: str) -> str:
-    """Say how a view is made anew that cannot be replaced."""
+    """Say how to recreate a view that cannot be replaced."""
     return f"run DROP VIEW {quote(name)}, then `receiver migrate`"

@@ -1,7 +1,7 @@
-"""The triggers by which late changes of rows are noted, so that reports can be kept ready.
+"""The triggers that record late changes of rows, so that reports can be precomputed.
 
-The database makes them (`receiver_watch_rows` in migrations/0009_kept_reports.sql). A table without
-them is reported on all the same, from its rows.
+A function of the database creates them (`receiver_watch_rows` in migrations/0009_kept_reports.sql).
+Reports on a table without them are computed from its rows.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SELECT name FROM unnest($1::text[]) AS name WHERE receiver_watches_rows(name) IS
 
 
 async def plan_watching(connection: asyncpg.Connection, catalogue: Catalogue) -> dict[str, str]:
-    """Return the statement that gives each table its triggers, for the tables that lack some.
+    """Return the statements that create missing triggers, by table.
 
-    None where Citus distributes the tables: it takes no triggers.
+    There are none where Citus distributes the tables: it supports no triggers.
     """
     if await is_distributed(connection):
         return {}
@@ -40,11 +40,11 @@ async def plan_watching(connection: asyncpg.Connection, catalogue: Catalogue) ->
 
 
 async def watch_rows(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
-    """Give the tables with codes their triggers, as far as the role may and the server can.
+    """Create the triggers of tables with codes, as far as the role may and the server can.
 
     Args:
-        connection: In a transaction.
-        catalogue: The tables, which are there.
+        connection: Must be in a transaction.
+        catalogue: The tables, which must exist.
     """
     for name, statement in (await plan_watching(connection, catalogue)).items():
         try:

@@ -1,4 +1,4 @@
-"""Remembers how far backfills came, in the database that they fill."""
+"""Records the progress of backfills, in the database that they fill."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ async def count_waiting(database: Database, start: int, end: int) -> Counter[str
     """Count the samples of incomplete rows of a range of time by table, whoever sent them.
 
     Args:
-        database: The one that is filled.
+        database: The database that is filled.
         start: Milliseconds since the Unix epoch.
-        end: The same; both are included.
+        end: Milliseconds since the Unix epoch; both bounds are inclusive.
 
     Raises:
         ReceiverError: as `database.translated` does.
@@ -54,14 +54,14 @@ async def count_waiting(database: Database, start: int, end: int) -> Counter[str
 
 
 class Bookmark:
-    """Remembers how far a backfill came, so that the same command goes on there.
+    """Records how far a backfill came, so that the same command resumes there.
 
-    It lies in the database that is filled: another one has not what this one has.
+    It is stored in the database that is filled: another database does not have the same rows.
 
     Args:
-        database: The one that is filled.
-        url: Of the Prometheus, without credentials.
-        asked: What else tells this backfill from others: range, declaration, labels.
+        database: The database that is filled.
+        url: The URL of the Prometheus server, without credentials.
+        asked: What else distinguishes this backfill from others: range, declaration, labels.
     """
 
     def __init__(self, database: Database, url: str, asked: Iterable[str]) -> None:
@@ -70,7 +70,7 @@ class Bookmark:
         self._digest = hashlib.sha256(json.dumps([url, *asked]).encode()).digest()
 
     async def read(self) -> Progress | None:
-        """How far it came; None if it has not begun, or has ended.
+        """Return the progress; None if the backfill has not begun, or has ended.
 
         Raises:
             ReceiverError: as `database.translated` does, here and below.
@@ -80,11 +80,11 @@ class Bookmark:
         return row and Progress(*row)
 
     async def write(self, progress: Progress) -> None:
-        """Remember."""
+        """Record the progress."""
         async with self._database.connection() as connection:
             await connection.execute(WRITE, self._digest, self._url, *progress)
 
     async def remove(self) -> None:
-        """Forget: there is nothing to go on with."""
+        """Delete the progress: there is nothing to resume."""
         async with self._database.connection() as connection:
             await connection.execute(REMOVE, self._digest)

@@ -1,7 +1,8 @@
-"""Which rows a table's check constraints refuse, by one statement for all of them.
+"""Finds the rows that a table's check constraints refuse, by one statement for all of them.
 
-For tables that Citus distributes: there, to undo a row that was refused takes as long as to store
-thousands. What is not found so is found by running the statement (`each.py`).
+This is for tables that Citus distributes: there, rolling back one refused row takes as long as
+storing thousands. Refusals that are not found this way are found by running the statement
+(`each.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.writing.each import CHECK_VIOLATION, Failure, run_for_each, to_json
 
-# The check constraints of the table $1 that are about columns ($2) of just these types ($3).
+# The check constraints of the table $1 that involve only these columns ($2), of exactly these types
+# ($3).
 FIND_CHECKS: Final = """
 SELECT conname, pg_get_expr(conbin, conrelid) FROM pg_constraint
 WHERE conrelid = to_regclass($1) AND contype = 'c' AND conkey <@ ARRAY(
@@ -35,8 +37,8 @@ class Entries(NamedTuple):
     columns: Sequence[str]
     types: Sequence[str]
     read: str
-    """The rows of `$1`, an array of JSONB, under the name of the table and with `place_of_entry`,
-    from 1."""
+    """A FROM item: the rows of `$1`, an array of JSONB, under the name of the table, with
+    `place_of_entry` counted from 1."""
 
 
 async def run_checked(
@@ -46,18 +48,18 @@ async def run_checked(
     entries: Sequence[Sequence[object]],
     codes: Sequence[str] = (),
 ) -> dict[int, Failure]:
-    """Run a statement for entries as `run_for_each` does, without those that a check refuses.
+    """Run a statement for entries as `run_for_each` does, except those that a check refuses.
 
     Args:
-        connection: In a transaction; what did not fail is in effect there.
+        connection: Must be in a transaction, in which entries that did not fail take effect.
         how: How the entries are read.
         statement: Takes a part of the entries as `$1`, an array of JSONB.
         entries: Rows of the table, as `run_for_each` takes them.
         codes: Tables of codes that the entries refer to, by name.
 
     Raises:
-        StatementRefusedError: it failed for all, for a reason that is none of theirs.
-        ConflictingTransactionError: what an entry refers to is gone; run the transaction again.
+        StatementRefusedError: it failed for all entries, for a reason other than their data.
+        ConflictingTransactionError: a row that an entry refers to is gone; retry the transaction.
     """
     failures: dict[int, Failure] = {}
     if await is_distributed(connection):
@@ -73,10 +75,10 @@ async def run_checked(
 async def find_refused(
     connection: Connection, how: Entries, entries: Sequence[Sequence[object]]
 ) -> dict[int, Failure]:
-    """Return which entries break a check constraint, by their places from 0.
+    """Return which entries violate a check constraint, by their places from 0.
 
     Args:
-        connection: In a transaction.
+        connection: Must be in a transaction.
         how: How the entries are read.
         entries: Rows, as `run_for_each` takes them.
     """
@@ -94,7 +96,7 @@ SELECT place_of_entry - 1, broken FROM (
         with translated():
             found = await connection.fetch(query, list(map(to_json, entries)))
     except ReceiverError:
-        # A check that fails by itself for some row, or is about more than a row's own values.
+        # A check raises an error for some row, or involves more than the row's own values.
         await connection.execute("ROLLBACK TO SAVEPOINT checks")
         return {}
     return {
@@ -103,5 +105,5 @@ SELECT place_of_entry - 1, broken FROM (
 
 
 def message(table: str, name: str) -> str:
-    """Say what PostgreSQL says of a row that breaks a check constraint."""
+    """Return PostgreSQL's message for a row that violates a check constraint."""
     return f'new row for relation "{table}" violates check constraint "{name}"'

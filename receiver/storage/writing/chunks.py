@@ -1,4 +1,4 @@
-"""Chunks of hypertables: how many a flood of wrong timestamps may create."""
+"""Limits how many chunks of hypertables a flood of wrong timestamps may create."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DAY_MS: Final = 86_400_000
 
 
 class Chunks:
-    """Bounds the chunks that are created; those of the present day are never refused.
+    """Limits how many chunks are created; chunks within a day of now are never refused.
 
     Args:
-        database: Where the hypertables are; of a plain table nothing is bounded.
+        database: The database; its plain tables are not limited.
         interval: Time range of one chunk.
-        limit: How many may be created in an hour; None: any number.
+        limit: Maximum number of chunks created in an hour; None: any number.
     """
 
     def __init__(self, database: Database, interval: timedelta, limit: int | None = None) -> None:
@@ -35,7 +35,7 @@ class Chunks:
         self._known: set[tuple[str, int]] = set()
 
     def of(self, table: Table, timestamp: int) -> tuple[str, int]:
-        """Return the chunk that a time in milliseconds falls into: the table's name, a number."""
+        """Return the chunk of a time in milliseconds: the table's name and a number."""
         return table.name, timestamp // self._width
 
     async def resolve(
@@ -56,7 +56,7 @@ class Chunks:
         return refused
 
     async def _admit(self, table: Table, new: set[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Take note of new chunks of a table; return those that are too many."""
+        """Record new chunks of a table; return those that exceed the limit."""
         async with self._database.transaction() as connection:
             bounded = await is_hypertable(connection, table.name)
         now = int(time.time() * 1000)

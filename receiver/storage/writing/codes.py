@@ -1,4 +1,4 @@
-"""Tables of codes, such as `error_codes`: unknown codes are registered as they come."""
+"""Registers unknown codes in tables of codes, such as `error_codes`, as they arrive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def statements_for(table: str, columns: str) -> Statements:
 
     Args:
         table: Its name.
-        columns: The columns whose values it explains, as its descriptions name them.
+        columns: The columns whose codes it explains, as its descriptions name them.
     """
     row = f"""
 code, 'UNREGISTERED_' || code, {literal(f"Seen in {columns} before it was registered")}
@@ -55,7 +55,7 @@ class Codes:
 
     Args:
         database: Where the table is.
-        statements: Those of the table.
+        statements: The statements of the table.
         allowance: How many may be added, in all tables of codes together.
     """
 
@@ -70,7 +70,7 @@ class Codes:
         self._known: set[int] = set()
 
     async def resolve(self, codes: set[int]) -> Mapping[int, Refusal]:
-        """Register codes that the table does not have; return why it still lacks some.
+        """Register codes that the table lacks; return why some are refused.
 
         Raises:
             ReceiverError: as `database.translated` does.
@@ -87,15 +87,15 @@ class Codes:
     async def ensure(
         self, connection: Connection, codes: set[int], *, each: bool
     ) -> Mapping[int, str]:
-        """Register codes of rows that waited: somebody may have deleted them since.
+        """Register the codes of rows that waited: somebody may have deleted one since.
 
         Args:
-            connection: In a transaction.
-            codes: All that are needed.
+            connection: Must be in a transaction.
+            codes: All codes that are needed.
             each: Whether the database may refuse some.
 
         Returns:
-            Which it has refused, and why.
+            The codes that it has refused, and why.
         """
         unknown = sorted(codes - self._known)
         if not unknown:
@@ -117,14 +117,14 @@ class Codes:
         }
 
     def forget(self) -> None:
-        """Look again for all codes: somebody has deleted or renumbered one."""
+        """Discard the cached codes: somebody may have deleted or renumbered one."""
         self._known.clear()
 
 
 def make_codes(
     database: Database, catalogue: Catalogue, limit: int | None = None
 ) -> dict[str, Codes]:
-    """Return what registers codes, for each table of codes of the catalogue by name.
+    """Return a `Codes` for each table of codes of the catalogue, by name.
 
     Args:
         database: Where the tables are.

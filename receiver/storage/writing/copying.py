@@ -1,4 +1,4 @@
-"""Rows as PostgreSQL's binary COPY takes them, all at once, with numpy.
+"""Encodes rows for PostgreSQL's binary COPY, all at once, with numpy.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
 """
@@ -25,7 +25,7 @@ from receiver.storage.writing.records import Blocks, Record, Records
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER: Final = b"\xff\xff"
 NULL: Final = -1
-"""The size of a field that is NULL; it holds nothing."""
+"""The size that marks a field as NULL; no data follows."""
 SIZE: Final = struct.Struct(">i")
 BIGINT: Final = struct.Struct(">iq")
 TYPES: Final[Mapping[str, np.dtype[Any]]] = {
@@ -39,7 +39,7 @@ KEY_TYPES: Final = ("timestamptz", "integer")
 """Types of created_at and source_id, which come first."""
 
 Array: TypeAlias = NDArray[Any]
-"""Of records, or of booleans."""
+"""An array of numbers, records or booleans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class RowArrays:
 
     table: Table
     created_at: Array
-    """As in records."""
+    """Microseconds since 2000-01-01 UTC, as in records."""
     source_ids: Array
     samples: Floats
-    """A row for each, a column for each of the table's."""
+    """One row for each, one column for each column of the table."""
     missing: Array | None
-    """Which samples are missing; None: none is."""
+    """Which samples are missing; None if none is."""
     sources: Objects | None
-    """Those of the rows; None: the table has no label columns."""
+    """The source of each row; None if the table has no label columns."""
 
     def __len__(self) -> int:
         return len(self.created_at)
@@ -66,10 +66,10 @@ class RowArrays:
 
 
 def gather(records: Records, blocks: Blocks) -> dict[Table, RowArrays]:
-    """Join rows of which none lacks a sample, by table in the order in which tables are locked.
+    """Combine rows and blocks into arrays by table, in the order in which tables are locked.
 
     Raises:
-        RuntimeError: a source has no id, which must not be.
+        RuntimeError: a source has no id, which must not happen.
     """
     found: dict[Table, RowArrays] = {}
     for table in sorted({*records, *blocks}, key=lambda table: table.name):
@@ -95,10 +95,10 @@ def from_records(table: Table, records: Sequence[Record]) -> RowArrays:
 
 
 def from_block(table: Table, block: RowBlock) -> RowArrays:
-    """Turn rows of a table into arrays, not sorted yet.
+    """Turn a block of rows into arrays, not sorted yet.
 
     Raises:
-        RuntimeError: a source has no id, which must not be.
+        RuntimeError: a source has no id, which must not happen.
     """
     sources = block.sources
     ids = np.fromiter((source.id or 0 for source in sources), np.int64, len(sources))
@@ -109,12 +109,12 @@ def from_block(table: Table, block: RowBlock) -> RowArrays:
 
 
 def hold(table: Table, sources: Sequence[Source]) -> Objects | None:
-    """Return the sources of rows, if the table has columns that hold labels."""
+    """Return the sources of rows, if the table has label columns."""
     return np.fromiter(sources, object, len(sources)) if table.labels else None
 
 
 def sort(some: Sequence[RowArrays]) -> RowArrays:
-    """Join rows of one table, of which none lacks a sample, and sort them by their keys."""
+    """Combine rows of one table, and sort them by their keys."""
     table = some[0].table
     created_at = np.concatenate([one.created_at for one in some])
     source_ids = np.concatenate([one.source_ids for one in some])
@@ -131,7 +131,7 @@ def sort(some: Sequence[RowArrays]) -> RowArrays:
 
 
 def encode_copy(arrays: RowArrays) -> memoryview:
-    """Encode a whole binary COPY into the columns that `Statements` lists."""
+    """Encode rows as a complete binary COPY into the columns that `Statements` lists."""
     table = arrays.table
     rows = np.full(len(arrays), empty_row(table))
     rows["value 0"], rows["value 1"] = arrays.created_at, arrays.source_ids
@@ -143,7 +143,7 @@ def encode_copy(arrays: RowArrays) -> memoryview:
         data, sizes = leave_out(rows, arrays.missing)
     if arrays.sources is not None:
         data = add_labels(data, sizes, arrays.sources.tolist())
-    # asyncpg takes bytes for the name of a file, a view for what to send.
+    # asyncpg takes bytes for the name of a file, a memoryview for the data.
     return memoryview(b"".join((HEADER, data, TRAILER)))
 
 
@@ -162,14 +162,14 @@ def empty_row(table: Table) -> Array:
 
 
 def to_arrays(table: Table, values: Sequence[Values]) -> tuple[Floats, Array | None]:
-    """Turn samples into an array of a row each, and say which are missing; None: none is."""
+    """Turn samples into an array, one row for each, and a mask of missing ones; None if none is."""
     shape = len(values), table.width
     if not table.optional:
         samples = np.fromiter(chain.from_iterable(values), np.float64, shape[0] * shape[1])
         return samples.reshape(shape), None
     objects = np.array(values, object)
     with np.errstate(invalid="ignore"):  # of a NaN that is not None, too
-        missing: Array = objects == None  # noqa: E711  of each
+        missing: Array = objects == None  # noqa: E711  element by element
     objects[missing] = 0.0
     return objects.astype(np.float64), missing if missing.any() else None
 
@@ -186,7 +186,7 @@ def leave_out(rows: Array, missing: Array) -> tuple[bytes, Array]:
 
 
 def add_labels(data: bytes, sizes: Array, sources: Sequence[Source]) -> bytes:
-    """Put the values of the label columns behind each row; those of one source are encoded once."""
+    """Append the values of the label columns to each row, encoding those of a source once."""
     labels = {source: b"".join(map(encode_label, source.label_values)) for source in {*sources}}
     ends = np.cumsum(sizes).tolist()
     rows = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]

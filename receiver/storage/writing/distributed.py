@@ -1,7 +1,7 @@
-"""The statements of the write path for tables that Citus distributes, where plain ones do not do.
+"""Statements of the write path for tables that Citus distributes, where plain ones do not work.
 
-Citus joins a distributed table with what it is given, but neither row by row (LATERAL with LIMIT)
-nor by `ctid`, and locks no rows of several shards ahead of time (FOR UPDATE).
+Citus can join a distributed table with given values, but neither row by row (LATERAL with LIMIT)
+nor by `ctid`, and it cannot lock rows of several shards in advance (FOR UPDATE).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FROM pending_rows p JOIN {_WANTED} ON {_IS_WANTED}
 DELETE: Final = f"DELETE FROM pending_rows p USING {_WANTED} WHERE {_IS_WANTED}"
 TAKE: Final = f"{DELETE} RETURNING p.table_name, p.created_at, p.source_id, p.samples"
 
-# Those of these rows that have the samples ($4) still: nobody has brought more of them.
+# Takes the rows whose samples are still the given ones ($4): nobody has added more since.
 TAKE_UNCHANGED: Final = """
 DELETE FROM pending_rows p
 USING unnest($1::text[], $2::timestamptz[], $3::int[], $4::jsonb[])
@@ -63,9 +63,9 @@ unnest(
 ) WITH ORDINALITY
     AS sample (source_id, digest, metric, timestamp_ms, value, reason, table_name, place)
 """
-"""Rejected samples, by what tells them apart."""
+"""Rejected samples, by the columns that identify them."""
 
-# Which of these are there: their places in the list.
+# The places in the list of the samples that are stored.
 FIND_KEPT: Final = f"""
 SELECT sample.place - 1 FROM {SAMPLES}
 JOIN rejected_samples r ON r.shard_key = COALESCE(sample.source_id, 0)
@@ -80,12 +80,12 @@ INSERT INTO source_keys (id) SELECT id FROM unnest($1::int[]) AS source (id) ORD
 ON CONFLICT DO NOTHING
 """
 
-# A key is that of a source, so that the numbers differ only where one is missing.
+# Every key belongs to a source, so the counts differ only if a key is missing.
 LACKS_KEYS: Final = "SELECT (SELECT count(*) FROM sources) > (SELECT count(*) FROM source_keys)"
 
 
 def find_rows(table: Table, results: str) -> str:
-    """Write what `Statements.find` is for others; `results` are its columns of the row `t`."""
+    """Write the equivalent of `Statements.find`; `results` are its columns, of the row `t`."""
     return f"""
 SELECT {results} FROM {quote(table.name)} t
 JOIN unnest($1::timestamptz[], $2::int[]) AS wanted (created_at, source_id)
@@ -95,7 +95,7 @@ WHERE t.created_at BETWEEN $3 AND $4 AND t.source_id = ANY($5::int[])
 
 
 def find_all_rows(table: Table, results: str) -> str:
-    """Write what finds all rows of these times ($1) and sources ($2), with less for each shard."""
+    """Write the statement for all rows of these times ($1) and sources ($2), cheaper per shard."""
     return f"""
 SELECT {results} FROM {quote(table.name)} t
 WHERE t.created_at = ANY($1::timestamptz[]) AND t.source_id = ANY($2::int[])

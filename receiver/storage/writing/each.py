@@ -1,7 +1,7 @@
 """Runs a statement for many entries of which the database may refuse some.
 
-A user's constraint, trigger, rule or policy may refuse an entry. It is then found by running the
-statement over ever smaller parts, within the server and the same transaction
+A user's constraint, trigger, rule or policy may refuse an entry. The refused entry is then found by
+running the statement on ever smaller parts, within the server and the same transaction
 (`receiver_run_for_each` in migrations/0004_rejected.sql).
 """
 
@@ -30,12 +30,12 @@ RUN_FOR_EACH: Final = (
     "SELECT place, code, broken, message FROM receiver_run_for_each($1, $2::jsonb[])"
 )
 
-# Whether a policy may be what refuses rows: else a right is missing, to the table or to what a
-# trigger of it uses.
+# Whether a policy may be what refuses rows: otherwise a privilege is missing, on the table or on
+# something that one of its triggers uses.
 MAY_BE_POLICY: Final = "SELECT has_table_privilege($1, 'INSERT') AND row_security_active($1)"
 
-# Whether a foreign key that was broken refers to one of these tables ($2), by its name ($1). Citus
-# passes on only the message of a node ($3), where the name ends with the number of a shard, and is
+# Whether a violated foreign key, by its name ($1), refers to one of these tables ($2). Citus ($3)
+# passes on only the message of a node, in which the name ends with the number of a shard, and is
 # cut after 46 bytes if it is long.
 REFERS: Final = """
 SELECT EXISTS (
@@ -49,23 +49,23 @@ SELECT EXISTS (
 )
 """
 
-# A time, out of a number of microseconds since 2000-01-01 UTC, exact in the whole range.
+# Converts microseconds since 2000-01-01 UTC to a time, exactly in the whole range.
 TIME: Final = """
 (timestamp '2000-01-01' + make_interval(days => ({0}::bigint / 86400000000)::int,
     secs => ({0}::bigint % 86400000000) / 1e6)) AT TIME ZONE 'UTC'
 """
 
-# Citus undoes what fails on each of its connections, some milliseconds each, and opens many to read
-# several shards of a node; other servers take this for a variable of somebody's own.
+# Citus rolls back a failure on each of its connections, which takes some milliseconds each, and
+# opens many to read several shards of a node. Other servers accept this as a custom variable.
 FEW_CONNECTIONS: Final = "SET LOCAL citus.max_adaptive_executor_pool_size = 1"
-"""Begins a transaction in which a statement may fail for many entries."""
+"""The first statement of a transaction in which a statement may fail for many entries."""
 
 UNIQUE_VIOLATION: Final = "23505"
 FOREIGN_KEY_VIOLATION: Final = "23503"
 CHECK_VIOLATION: Final = "23514"
 MAX_MESSAGE: Final = 200
 AT_ONCE: Final = 500
-"""Entries of one call: where each fails, the server walks through all of them for each."""
+"""Maximum number of entries of one call: for each one that fails, the server walks through all."""
 
 REFUSALS: Final = (
     DuplicateRowError,
@@ -73,7 +73,7 @@ REFUSALS: Final = (
     RefusedByDatabaseError,
     StatementRefusedError,
 )
-"""What may be the fault of some entries only."""
+"""Errors that may be the fault of some entries only."""
 
 
 class Failure(NamedTuple):
@@ -82,9 +82,9 @@ class Failure(NamedTuple):
     code: str
     """The SQLSTATE."""
     constraint: str
-    """The name of the constraint that was broken; empty if there is none, or on a node of Citus."""
+    """The name of the violated constraint; empty if there is none, or on a node of Citus."""
     message: str
-    """What the server said, in one line."""
+    """The server's message, in one line."""
 
 
 async def run_for_each(
@@ -97,21 +97,21 @@ async def run_for_each(
     """Run a statement for entries; return why it failed for some, by their places from 0.
 
     Args:
-        connection: In a transaction; what did not fail is in effect there.
+        connection: Must be in a transaction, in which entries that did not fail take effect.
         table: The table that the statement writes to.
         statement: Takes a part of the entries as `$1`, an array of JSONB.
         entries: Rows of the table; in JSON, bytes are hexadecimal digits, and a floating-point
-            number is a string, as which it stays what it is.
+            number is a string, which keeps it exact.
         codes: Tables of codes that the entries refer to, by name; all may refer to `sources`.
 
     Raises:
-        StatementRefusedError: it failed for all, for a reason that is none of theirs.
-        ConflictingTransactionError: what an entry refers to is gone; run the transaction again.
+        StatementRefusedError: it failed for all entries, for a reason other than their data.
+        ConflictingTransactionError: a row that an entry refers to is gone; retry the transaction.
     """
     failures: dict[int, Failure] = {}
     distributed = await is_distributed(connection)
     if distributed:
-        # Without it, Citus copies the rows, and then does not say what a node has said.
+        # Without it, Citus uses COPY, and then does not pass on the message of a node.
         statement += " RETURNING true"
     for start in range(0, len(entries), AT_ONCE):
         some = list(map(to_json, entries[start : start + AT_ONCE]))

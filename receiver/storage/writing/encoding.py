@@ -1,4 +1,4 @@
-"""Rows as statements take them: arrays of columns, and entries that are run one by one."""
+"""Turns rows into arguments of statements: arrays of columns, or entries that run one by one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def to_columns(
 
 
 def escape(value: str | int | None) -> str | int | None:
-    """Write a label value so that PostgreSQL can hold it."""
+    """Escape a label value so that PostgreSQL can hold it."""
     return value.translate(ESCAPE) if isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""A batch that requests join, and how they learn what became of it."""
+"""A batch that requests join, and how they learn its outcome."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from receiver.rows.model import Sample
 from receiver.storage.writing.parting import MAX_CHUNKS, MAX_SAMPLES
 
 PASSES: Final = 3
-"""How often a lone sample is passed on from one batch to the next."""
+"""How often an incomplete row may be passed on to the next batch."""
 PARTS: Final = 4
-"""Parts of their largest size for which a batch has room."""
+"""Capacity of a batch, in parts of maximum size."""
 
 
 class Joined:
     """A part of a request, with the outcomes of the batches that hold its samples.
 
-    There are several if its incomplete rows were passed on. It does not refer to the batches
-    themselves: what is in a cycle of references stays in memory until the cycle is searched for.
+    There are several batches if incomplete rows were passed on. It does not refer to the batches
+    themselves: objects in a reference cycle stay in memory until the garbage collector finds it.
 
     Args:
-        samples: All that it brought.
+        samples: The samples of the part.
         chunks: The chunks that they fall into.
-        gathering: The batch that it joined.
+        gathering: The batch that it joins.
     """
 
     def __init__(self, samples: Collection[Sample], chunks: set[int], gathering: Gathering) -> None:
@@ -39,22 +39,22 @@ class Joined:
 
     @property
     def has_news(self) -> bool:
-        """Whether it brought more than marks that a series has ended."""
+        """Return whether it has samples other than stale markers."""
         return sum(self.outcomes.stale.values()) < len(self.samples)
 
     @property
     def may_pass(self) -> bool:
-        """Whether its incomplete rows may be passed on once more."""
+        """Return whether its incomplete rows may be passed on once more."""
         return len(self.committed) <= PASSES
 
     async def wait(self) -> None:
-        """Return when all its samples are committed.
+        """Wait until all its samples are committed.
 
         Raises:
-            UnavailableError: some are not.
+            UnavailableError: some are not committed.
         """
-        for committed in self.committed:  # it may grow meanwhile
-            # A sender that hangs up must not take its neighbours' batch with it.
+        for committed in self.committed:  # the list may grow meanwhile
+            # A sender that disconnects must not cancel the batch that it shares.
             error = await asyncio.shield(committed)
             if error is not None:
                 raise renew(error)
@@ -66,11 +66,11 @@ def renew(error: ReceiverError) -> ReceiverError:
 
 
 def clear(error: BaseException) -> None:
-    """Take the tracebacks from an error and its causes, and the variables from their frames.
+    """Remove the tracebacks of an error and its causes, and the variables of their frames.
 
-    Some of them refer to the error, as whatever tries again does. That makes cycles, in which the
-    batch would stay in memory. A frame that still runs cannot be cleared; without the traceback it
-    is in no cycle.
+    Some variables refer to the error, as those of code that retries do. That makes reference
+    cycles, which would keep the batch in memory. A frame that still runs cannot be cleared, but
+    without the traceback it is not in a cycle.
     """
     at: BaseException | None = error
     while at is not None:
@@ -83,7 +83,7 @@ class Gathering:
     """A batch that requests join until it is committed.
 
     Args:
-        batch: The samples; none yet.
+        batch: The batch, still empty.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -92,7 +92,7 @@ class Gathering:
         """Whether a request joined while another batch was being committed."""
         self.joined: set[Joined] = set()
         self.samples = 0
-        """Samples that were brought."""
+        """Number of samples of all requests that joined."""
         self.chunks: set[int] = set()
         """The chunks that they fall into."""
         self.since = math.inf
@@ -102,7 +102,7 @@ class Gathering:
         self.committed: asyncio.Future[ReceiverError | None] = (
             asyncio.get_running_loop().create_future()
         )
-        """Why it was not committed, or None."""
+        """The error because of which the batch was not committed, or None."""
 
     def has_room(self, samples: Collection[Sample], chunks: set[int]) -> bool:
         """Return whether a part of a request may join."""
@@ -114,7 +114,7 @@ class Gathering:
         )
 
     def join(self, samples: Collection[Sample], chunks: set[int]) -> Joined:
-        """Take the samples of a part of a request."""
+        """Add the samples of a part of a request."""
         joined = Joined(samples, chunks, self)
         if joined.has_news:
             self.joined.add(joined)
@@ -124,9 +124,9 @@ class Gathering:
         return joined
 
     def pass_on(self, following: Gathering) -> None:
-        """Leave incomplete rows to the next batch if then other requests are answered without them.
+        """Pass incomplete rows on to the next batch if other requests can then be answered.
 
-        Those may be what keeps their senders from sending the other samples.
+        The senders of those may wait for the answer before they send the other samples.
         """
         lone = [
             one for one in self.joined if one.may_pass and self.batch.has_incomplete(one.samples)
@@ -135,7 +135,7 @@ class Gathering:
             return
         for one in lone:
             self.batch.pass_on(one.samples, following.batch)
-        # Not just the same: others may have brought the same samples.
+        # Not just `lone`: other requests may have brought the same samples.
         following.joined = {
             one for one in self.joined if following.batch.has_incomplete(one.samples)
         }

@@ -19,17 +19,17 @@ from receiver.storage.writing.records import Contents
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT: Final = 0.5
-"""Seconds. A commit that takes longer is not waited for: the database has troubles of its own."""
+"""Maximum seconds to wait for another commit: if it takes longer, the database has a problem."""
 LONGEST_GROWTH: Final = 0.025
-"""Seconds for which a batch may grow beside others that are being committed."""
+"""Maximum seconds for which a batch grows while others are being committed."""
 DAY: Final = timedelta(days=1)
 
 
 class Batching(NamedTuple):
-    """How requests are put together."""
+    """How requests are batched."""
 
     delay: timedelta
-    """How long a lone sample may wait for its other sample."""
+    """How long an incomplete row may wait for its other samples."""
     writers: int
     """How many transactions may run at once."""
     chunk_interval: timedelta = DAY
@@ -41,20 +41,21 @@ class Batching(NamedTuple):
 class GroupCommit:
     """Stores the samples of many requests in few transactions.
 
-    A lone request commits at once: there is no timer on the idle path. Only where a sample lacks
-    its other sample and other requests may bring it, the commit waits for them: while another batch
-    is committed, for its senders send what comes next as soon as they are answered, and then at
-    most for the batching delay. What is still incomplete then is left to the next batch, as long as
-    that lets others be answered, and at last waits in the database. Beside another commit, a batch
-    also grows until it has as many requests, for a moment at most. A large request commits in
-    parts, with others in between.
+    A lone request commits at once: there is no timer on the idle path. The commit waits only if a
+    row is incomplete and other requests may bring its other samples: first while another batch is
+    being committed, since its senders send more as soon as they are answered, and then at most for
+    the batching delay. Rows that are still incomplete are passed on to the next batch, as long as
+    that lets other requests be answered, and finally wait in the database. While other batches are
+    being committed, a batch also grows until it has as many requests as they have, for
+    `LONGEST_GROWTH` at most. A large request commits in parts, with other requests in between.
 
     Args:
         write: Commits one batch.
         arriving: Counts the requests in flight that have not called `store` yet.
         make_batch: Makes an empty batch.
-        batching: How requests are put together.
-        are_suspect: Returns whether the database may refuse some samples, which takes long.
+        batching: How requests are batched.
+        are_suspect: Returns whether the database may refuse some samples, which makes a commit
+            slow.
     """
 
     def __init__(
@@ -96,22 +97,22 @@ class GroupCommit:
 
     @property
     def requests(self) -> int:
-        """How many requests wait for their commit."""
+        """Return how many requests wait for their commit."""
         joined = sum(len(one.joined) for one in (self._gathering, *self._committing))
         return joined + self._without_room
 
     @property
     def oldest_age(self) -> float:
-        """Seconds that the first of them has waited; 0 if there is none."""
+        """Return how many seconds the oldest request in a batch has waited; 0 without any."""
         now = asyncio.get_running_loop().time()
         since = min(one.since for one in (self._gathering, *self._committing))
         return max(0.0, now - since)
 
     async def store(self, samples: Collection[Sample]) -> Outcomes:
-        """Return when the samples are committed.
+        """Store samples; return when they are committed.
 
         Raises:
-            UnavailableError: they are not; sending them again is safe.
+            UnavailableError: they are not committed; sending them again is safe.
         """
         clock = asyncio.get_running_loop().time
         start = clock()
@@ -152,7 +153,7 @@ class GroupCommit:
             await self._commit_next()
 
     async def _commit_next(self) -> None:
-        # One writer gathers at a time, so that it knows of all others whether they commit.
+        # One writer gathers at a time, so that it knows whether the others are committing.
         async with self._turn:
             await self._waiting.wait()
             await self._wait_for_others()
@@ -166,7 +167,7 @@ class GroupCommit:
         if gathering.batch:
             await self._commit(gathering)
         else:
-            # All was left to the next batch, which its requests wait for, too.
+            # All rows were passed on to the next batch, and the requests wait for that one.
             gathering.committed.set_result(None)
 
     async def _wait_for_others(self) -> None:
@@ -177,10 +178,10 @@ class GroupCommit:
         )
 
     def _has_few(self) -> bool:
-        """Return whether a batch has fewer requests than those that are being committed.
+        """Return whether the batch has fewer requests than those that are being committed.
 
-        With many senders, half of them are answered while the others send: two transactions at a
-        time, and for the database a few large ones cost much less than many small ones. A lone
+        With many senders, half of them are answered while the others send: two transactions run at
+        a time, and a few large ones cost the database much less than many small ones. A lone
         request does not wait for a large one.
         """
         return len(self._gathering.joined) < sum(len(one.joined) for one in self._committing)

@@ -1,4 +1,4 @@
-"""The declared tables: complete rows, each source and time once."""
+"""Inserts complete rows into the declared tables, once for each source and time."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
     from receiver.storage.writing.copying import RowArrays
 
 FEW: Final = 2
-"""Rows for each one that is looked for, up to which all of its times and sources are read."""
+"""Combinations of times and sources per wanted row, up to which all combinations are read."""
 
 
 class Written(NamedTuple):
-    """What became of the samples of rows."""
+    """The outcomes of the samples of rows."""
 
     fates: Fates
     rejected: list[RejectedRecord]
-    """Those that contradict a stored row, or that the database refuses."""
+    """Samples that contradict a stored row, or that the database refuses."""
 
 
 async def copy_rows(connection: Session, rows: RowArrays, first: str = "") -> int:
-    """Store rows of which none is there yet; return how many a trigger did not discard.
+    """Store rows of which none is stored yet; return how many no trigger has discarded.
 
     Args:
         connection: From the pool.
-        rows: Those of one table.
+        rows: Rows of one table.
         first: Statements that run before, as `Session.copy` takes them.
 
     Raises:
-        DuplicateRowError: one is there, or Citus does not say what a node has said.
+        DuplicateRowError: a row exists, or Citus does not pass on the error of a node.
     """
-    # numpy takes 10 MiB: a receiver that has stored nothing yet does without.
+    # Imported here, as numpy takes 10 MiB, which a receiver that has stored nothing yet saves.
     from receiver.storage.writing.copying import encode_copy  # noqa: PLC0415
 
     try:
@@ -64,12 +64,12 @@ async def copy_rows(connection: Session, rows: RowArrays, first: str = "") -> in
 
 
 async def insert_rows(connection: Connection, table: Table, records: list[Record]) -> Written:
-    """Store rows of which some may be there; what those lack is added to them.
+    """Store rows of which some may exist; add the samples that existing rows lack.
 
     Args:
-        connection: In a transaction.
+        connection: Must be in a transaction.
         table: The table.
-        records: The rows, sorted by `ORDER`, no two with the same.
+        records: The rows, sorted by `ORDER`, no two with the same key.
     """
     statements = statements_of(table)
     keys = await connection.fetch(statements.insert, *to_columns(table, records))
@@ -84,9 +84,9 @@ async def insert_rows(connection: Connection, table: Table, records: list[Record
     written = add(written, stored(table, [r for r in records if KEY(r) in inserted]))
     if not missing:
         return written
-    # TimescaleDB 2.16.0 to 2.18.0 leaves out what comes after a row that a compressed chunk holds
-    # (timescaledb #7673). Where all are missing it is not that: a trigger has discarded them, or
-    # given them other keys.
+    # TimescaleDB 2.16.0 to 2.18.0 skips the rows after one that a compressed chunk holds
+    # (timescaledb #7673). If all are missing, that is not the reason: a trigger has discarded them,
+    # or given them other keys.
     again = insert_rows if len(missing) < len(records) else insert_each
     return add(written, await again(connection, table, missing))
 
@@ -97,12 +97,12 @@ async def insert_each(connection: Connection, table: Table, records: list[Record
     The arguments are those of `insert_rows`.
 
     Raises:
-        StatementRefusedError: it refuses all, for a reason that is none of theirs.
+        StatementRefusedError: it refuses all rows, for a reason other than their data.
     """
     there = await find_rows(connection, table, records)
     if len(there) == len(records):
         return await add_samples(connection, table, records, there, each=True)
-    # Each of those that are there would fail. One shows that the statement does for others.
+    # Every existing row would fail. One of them is tried to show that the statement itself works.
     example = next(iter(there), None)
     tried = [record for record in records if KEY(record) not in there or KEY(record) == example]
     if example is not None:
@@ -112,12 +112,12 @@ async def insert_each(connection: Connection, table: Table, records: list[Record
 
 
 async def try_each(connection: Connection, table: Table, records: list[Record]) -> Written:
-    """Store rows that are mostly not there, of which the database may refuse some.
+    """Store rows of which most do not exist yet, and the database may refuse some.
 
     The arguments are those of `insert_rows`.
 
     Raises:
-        StatementRefusedError: it refuses all, for a reason that is none of theirs.
+        StatementRefusedError: it refuses all rows, for a reason other than their data.
     """
     statements = statements_of(table)
     failures = await run_checked(
@@ -134,8 +134,8 @@ async def try_each(connection: Connection, table: Table, records: list[Record]) 
     rejected: list[RejectedRecord] = []
     for place, record in enumerate(records):
         failure = failures.get(place)
-        # That of a chunk has its number before its name. A row that is there under another key was
-        # given it by a trigger.
+        # The constraint of a chunk has the chunk's number before its name. A row that exists under
+        # another key was given that key by a trigger.
         repeats = (
             failure is not None
             and failure.code == UNIQUE_VIOLATION
@@ -158,19 +158,19 @@ def code_tables(table: Table) -> list[str]:
 
 
 def stored(table: Table, records: Sequence[Record]) -> Written:
-    """Say that rows are stored."""
+    """Count all samples of rows as stored."""
     return samples_stored(table, count_samples(table, records))
 
 
 def samples_stored(table: Table, count: int) -> Written:
-    """Say that so many samples of a table are stored."""
+    """Count samples of a table as stored."""
     return Written(Fates({(table.name, Fate.STORED): count}), [])
 
 
 def add(one: Written, other: Written) -> Written:
-    """Return both together."""
+    """Merge two results."""
     fates = Fates(one.fates)
-    # Not `+`, which leaves out what is below zero.
+    # Not `+`, which drops negative counts.
     fates.update(other.fates)
     return Written(fates, one.rejected + other.rejected)
 
@@ -178,10 +178,10 @@ def add(one: Written, other: Written) -> Written:
 async def find_rows(
     connection: Connection, table: Table, records: Sequence[Record]
 ) -> dict[tuple[int, int], Sequence[Any]]:
-    """Return what the table holds of rows with these keys, by the key: the values of its columns.
+    """Return the values of the stored rows that have the keys of `records`, by key.
 
     Args:
-        connection: In a transaction.
+        connection: Must be in a transaction.
         table: The table.
         records: Any of its rows.
     """
@@ -191,7 +191,7 @@ async def find_rows(
     statements = statements_of(table)
     times, sources = list({*created_at}), list({*source_ids})
     if await is_distributed(connection):
-        # Mostly all sources have a row at each time.
+        # Usually every source has a row at each time.
         if len(times) * len(sources) <= FEW * len(records):
             found = await connection.fetch(statements.find_all_distributed, times, sources)
             wanted = {*map(KEY, records)}
@@ -212,13 +212,13 @@ async def add_samples(
     *,
     each: bool = False,
 ) -> Written:
-    """Bring samples to rows that are stored: what a row lacks is added, the first value stays.
+    """Add the samples that stored rows lack; existing values stay.
 
     Args:
-        connection: In a transaction.
+        connection: Must be in a transaction.
         table: The table.
         records: Rows, complete or not, sorted by `ORDER`.
-        there: What the table holds of them; the others are left out.
+        there: The values of stored rows, by key; records without one are skipped.
         each: Whether the database may refuse some.
     """
     fates, rejected = Fates(), list[RejectedRecord]()

@@ -1,4 +1,4 @@
-"""Compares samples with what is there already: the one place that decides what contradicts."""
+"""Compares samples with existing ones: the one place that decides what contradicts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class Verdict(NamedTuple):
     missing: Values
     """Samples that the other row lacks."""
     repeated: int
-    """Samples whose value it has."""
+    """Number of samples whose value the other row has, too."""
     contradicting: list[Column]
-    """Columns of which it has another value."""
+    """Columns in which the other row has another value."""
 
 
 def judge(table: Table, values: Values, others: Sequence[Any]) -> Verdict:
-    """Compare the samples of a row with what is there.
+    """Compare the samples of a row with an existing row.
 
     Args:
-        table: Theirs.
+        table: The table of both rows.
         values: The samples.
-        others: What the other row holds, as a reader of its columns returns it.
+        others: The values of the other row, as `Column.read` returns them.
     """
     missing, repeated = table.empty.copy(), 0
     contradicting: list[Column] = []
@@ -41,7 +41,7 @@ def judge(table: Table, values: Values, others: Sequence[Any]) -> Verdict:
 
 
 def readings(table: Table, values: Values) -> list[Any]:
-    """Return what a row of these samples would hold."""
+    """Return the values of a row with these samples."""
     return [
         None if value is None else column.read(value)
         for column, value in zip(table.columns, values, strict=True)

@@ -1,4 +1,4 @@
-"""Label sets as the database holds them."""
+"""Label sets as the database stores them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 from receiver.rows.model import Labels
 
 MAX_CUT: Final = 1024
-"""Characters of a label set in JSON that is cut."""
+"""Maximum number of characters of a label set in JSON after it is cut."""
 MAX_TEXT: Final = 64
-"""Characters of a name or a value in it."""
+"""Maximum number of characters of a name or a value in a cut label set."""
 
-# PostgreSQL text cannot hold NUL. It is written as two characters that no other label text turns
-# into, so two label sets never become one.
+# PostgreSQL text cannot hold NUL. It is escaped as two characters that no other label text turns
+# into, so different label sets stay different.
 ESCAPE: Final = str.maketrans({"\0": "␀0", "␀": "␀␀"})
 ESCAPED: Final = re.compile("␀([0␀])")
 
@@ -27,12 +27,12 @@ def to_json(labels: Labels) -> str:
 
 
 def unescape(text: str) -> str:
-    """Return a name or a value as it was before it was written."""
+    """Return a name or a value as it was before escaping."""
     return ESCAPED.sub(lambda found: "\0" if found[1] == "0" else "␀", text)
 
 
 def cut(labels: Labels) -> Labels:
-    """Return a label set of bounded size: itself, or if it is large its beginning.
+    """Return a label set of bounded size: itself or, if it is large, its beginning.
 
     Long names and values are cut, and labels that do not fit are left out.
     """

@@ -1,6 +1,6 @@
-"""Parts of a request: small enough that others commit between them.
+"""Splits a request into parts, small enough that others commit between them.
 
-A part holds both samples of a pair, so that its rows are complete.
+A part holds all samples of a row, so that its rows are complete.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final
 from receiver.rows.model import Sample, Samples, Source
 
 MAX_SAMPLES: Final = 20_000
-"""Samples of a part: a fraction of a second to commit."""
+"""Maximum samples of a part, which take a fraction of a second to commit."""
 MAX_REFUSED: Final = 2_000
-"""The same where the database has refused some of a source: each may have to be run by itself."""
+"""The same where the database has refused samples of a source: each may have to run by itself."""
 MAX_CHUNKS: Final = 25
-"""Chunks of a part, for each may have to be created: some ten milliseconds."""
+"""Maximum chunks of a part: each may have to be created, which takes some ten milliseconds."""
 AT_ONCE: Final = 50_000
-"""Samples that are sorted before others get a turn of the event loop."""
+"""Samples that are sorted before other tasks get a turn of the event loop."""
 
 
 def chunks_of(samples: Collection[Sample], width: int) -> set[int]:
@@ -27,7 +27,7 @@ def chunks_of(samples: Collection[Sample], width: int) -> set[int]:
 
     Args:
         samples: Any.
-        width: Milliseconds of a chunk.
+        width: Time range of a chunk, in milliseconds.
     """
     return {timestamp // width for timestamp in times_of(samples)}
 
@@ -40,7 +40,7 @@ def times_of(samples: Collection[Sample]) -> set[int]:
 
 
 def is_small(samples: Collection[Sample], width: int, most: int = MAX_SAMPLES) -> bool:
-    """Return whether samples need not be parted."""
+    """Return whether samples need not be split."""
     if len(samples) > most:
         return False
     return len(samples) <= MAX_CHUNKS or len(chunks_of(samples, width)) <= MAX_CHUNKS
@@ -52,9 +52,9 @@ async def part(
     """Yield the samples of a request in parts, in the order of time.
 
     Args:
-        samples: All that it brought.
-        width: Milliseconds of a chunk.
-        most: Samples of a part.
+        samples: All samples of the request.
+        width: Time range of a chunk, in milliseconds.
+        most: Maximum samples of a part.
     """
     if is_small(samples, width, most):
         yield samples
@@ -79,7 +79,7 @@ async def part(
 
 
 def by_source(samples: list[Sample], most: int) -> Iterable[list[Sample]]:
-    """Return samples of one time together if they are at most so many, else by source."""
+    """Return samples of one time together if there are at most `most`, else by source."""
     if len(samples) <= most:
         return [samples]
     found: defaultdict[Source, list[Sample]] = defaultdict(list)

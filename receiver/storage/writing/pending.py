@@ -36,17 +36,18 @@ from receiver.storage.writing.registry import DISCARDED
 from receiver.storage.writing.rejecting import reject_samples
 
 MOST: Final = 5_000
-"""Incomplete rows that maintenance settles in one transaction."""
+"""Maximum number of incomplete rows that maintenance settles in one transaction."""
 NOTHING: Final[Mapping[tuple[int, int], Mapping[str, float]]] = MappingProxyType({})
 UNDECLARED: Final = "its column is not declared any more"
 
 Place: TypeAlias = tuple[str, int, int]
-"""What tells rows apart over all tables: the table's name, created_at, source_id."""
+"""Identifies a row in all tables: the table's name, created_at, source_id."""
 Found: TypeAlias = dict[Place, tuple[str, str | None]]
 """Rows of `pending_rows`: the samples, and those that were there before, as JSON."""
 
-# Samples meet those that wait, or stay to wait. The unique key makes two transactions that bring
-# parts of one row wait for each other, so the second one sees all of them and completes the row.
+# Merges samples with those that wait, or lets them wait. Because of the unique key, of two
+# transactions that bring samples of one row the second waits for the first, sees all samples, and
+# completes the row.
 _UPSERT: Final = """
 INSERT INTO pending_rows AS p (table_name, created_at, source_id, samples)
 SELECT table_name, created_at, source_id, samples FROM {entries}
@@ -72,7 +73,7 @@ UPSERT_EACH: Final = _UPSERT.format(
 _WANTED: Final = """
 unnest($1::text[], $2::timestamptz[], $3::int[]) AS wanted (table_name, created_at, source_id)
 """
-# LATERAL with LIMIT is one look-up for each, where a join would be a nested loop over all of them
+# LATERAL with LIMIT is one lookup for each row, where a join would be a nested loop over all rows
 # as soon as statistics say that the table is empty, as this one mostly is.
 _PENDING: Final = f"""
 {_WANTED}, LATERAL (
@@ -89,8 +90,8 @@ SELECT row.table_name, row.created_at, row.source_id, row.samples, row.before FR
 DELETE: Final = f"""
 DELETE FROM pending_rows WHERE ctid = ANY(ARRAY(SELECT row.ctid FROM {_PENDING}))
 """
-# Takes rows out. What another transaction works on is left to that one, or to maintenance: to wait
-# for it could be a deadlock.
+# Takes rows out. Rows that another transaction has locked are left to that one, or to maintenance:
+# waiting for them could end in a deadlock.
 TAKE: Final = f"""
 WITH taken AS (
     SELECT ctid FROM pending_rows WHERE ctid = ANY(ARRAY(SELECT row.ctid FROM {_PENDING}))
@@ -116,7 +117,8 @@ WAITING_RANGE: Final = """
 SELECT min(created_at), max(created_at) FROM pending_rows WHERE table_name = $1
 """
 
-# What waits in tables that are not declared any more, at most $2, longer than $3.
+# Takes out at most $2 rows that have waited longer than $3 for tables other than the declared ones
+# ($1).
 TAKE_UNDECLARED: Final = """
 DELETE FROM pending_rows WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM pending_rows
@@ -128,16 +130,17 @@ RETURNING table_name, created_at, source_id, samples
 
 
 def find_waiting(table: Table, *, distributed: bool = False) -> str:
-    """Write a statement that finds incomplete rows that have nothing to wait for.
+    """Write the statement that finds incomplete rows with nothing left to wait for.
 
-    Those are rows that have waited longer than $1, that were stored without these samples, or of
-    which a required sample was rejected, in another transaction that the one that brought them did
-    not see. At most $2 of them, and none that a transaction works on: it will complete or settle
-    them itself. $3 and $4 bound `created_at`, $5 are the required columns' metrics. They are
-    locked, unless Citus distributes the table: it locks no rows of several shards ahead of time.
+    These are rows that have waited longer than $1, or that were stored without these samples, or of
+    which a required sample was rejected, in a transaction that was invisible to the one that
+    brought them. The statement returns at most $2 rows, and none that another transaction has
+    locked, which will complete or settle them itself. $3 and $4 bound `created_at`, $5 are the
+    required columns' metrics. The rows are locked, unless Citus distributes the table: it cannot
+    lock rows of several shards in advance.
     """
-    # Not `=`, which would make the order void: then, where statistics say that the table is nearly
-    # empty, all rows of a time may be read by the other index. Citus asks for it.
+    # Not `=`, which would make the order redundant: then, where statistics say that the table is
+    # nearly empty, all rows of a time may be read by the other index. Citus requires `=`.
     own = "=" if distributed else ">= p.source_id AND t.source_id <="
     part = "r.shard_key = p.source_id AND" if distributed else ""
     breaking = ", ".join(map(literal, BREAKING))
@@ -165,14 +168,14 @@ LIMIT $2
 
 
 class Met(NamedTuple):
-    """What became of incomplete rows that were brought to `pending_rows`."""
+    """The outcomes of incomplete rows that were merged into `pending_rows`."""
 
     completed: Records
-    """Rows that are complete; they are not pending any more."""
+    """Rows that are complete, and no longer pending."""
     waiting: Records
-    """Rows that wait, with all samples that do."""
+    """Rows that wait, with all their waiting samples."""
     rejected: list[RejectedRecord]
-    """Samples that contradict one that waits, or that the database refuses."""
+    """Samples that contradict a waiting one, or that the database refuses."""
     fates: Fates
     broken: dict[Place, Source]
     """Rows of which the database refuses a sample."""
@@ -195,20 +198,20 @@ def from_json(table: Table, samples: str | None) -> tuple[Values, dict[str, floa
 
 
 def place_of(table: Table, record: Record) -> Place:
-    """Return what tells a row apart over all tables."""
+    """Return the place that identifies a row in all tables."""
     return table.name, record[0], record[1]
 
 
 def by_place(rows: Iterable[Sequence[Any]]) -> Found:
-    """Sort out what a statement returns."""
+    """Index the rows that a statement returns by their places."""
     return {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
 
 
 async def meet(connection: Connection, incomplete: Records, *, each: bool = False) -> Met:
-    """Bring incomplete rows to where their other samples may wait; complete those that can be.
+    """Merge incomplete rows into `pending_rows`; take out those that become complete.
 
     Args:
-        connection: In a transaction.
+        connection: Must be in a transaction.
         incomplete: The rows of each table.
         each: Whether the database may refuse some.
     """
@@ -240,7 +243,7 @@ async def meet(connection: Connection, incomplete: Records, *, each: bool = Fals
 
 
 def take_in(met: Met, table: Table, record: Record, now: str, before: str | None) -> None:
-    """Note what became of an incomplete row, by what waits of it now and did before."""
+    """Record the outcome of an incomplete row, by its waiting samples now and before."""
     values, others = from_json(table, now)
     verdict = judge(table, record[2], readings(table, from_json(table, before)[0]))
     met.fates[table.name, Fate.DUPLICATE] += verdict.repeated
@@ -267,7 +270,7 @@ async def delete(connection: Connection, places: Sequence[Place]) -> None:
 
 
 async def take_waiting(connection: Connection, places: Sequence[Place]) -> dict[Place, str]:
-    """Take out what waits of rows, unless another transaction works on it; return the samples."""
+    """Take out and return the waiting samples of rows that no other transaction has locked."""
     if not places:
         return {}
     take = distributed.TAKE if await is_distributed(connection) else TAKE
@@ -276,7 +279,7 @@ async def take_waiting(connection: Connection, places: Sequence[Place]) -> dict[
 
 
 def places_of(keys: Iterable[Key]) -> dict[Place, Source]:
-    """Return the places of keys; those whose source has no id are left out."""
+    """Return the places of keys; keys whose source has no id are left out."""
     return {
         (source.table.name, (timestamp - POSTGRES_EPOCH_MS) * 1000, source.id): source
         for timestamp, source in keys
@@ -293,16 +296,16 @@ async def settle(  # noqa: PLR0913  at once and overdue
     *,
     each: bool = False,
 ) -> Written:
-    """Take those incomplete rows out of `pending_rows` that have nothing to wait for.
+    """Take incomplete rows with nothing left to wait for out of `pending_rows`.
 
-    That is so where the row is stored already, or a required sample of it was rejected.
+    These are rows that are stored already, or of which a required sample was rejected.
 
     Args:
-        connection: In a transaction that has locked them.
-        table: Theirs.
+        connection: Must be in a transaction that has locked the rows.
+        table: The table of the rows.
         records: The rows with all samples that wait, sorted by `ORDER`.
         undeclared: By key, the samples of columns that the table does not have.
-        otherwise: Why samples are rejected whose row is not stored; None: they go on waiting.
+        otherwise: Why samples of rows that are not stored are rejected; None: they go on waiting.
         each: Whether the database may refuse some.
     """
     there = await find_rows(connection, table, records)
@@ -347,7 +350,7 @@ def without_rejected(
 
 
 def undeclared_samples(place: Place, others: Mapping[str, float]) -> Iterable[RejectedRecord]:
-    """Turn samples that no declared column takes into rejected ones; of each the name is left."""
+    """Turn samples of columns that are not declared into rejected ones, with the name as metric."""
     name, created_at, source_id = place
     for column, value in others.items():
         yield RejectedRecord(
@@ -384,17 +387,17 @@ async def find_rejected(
 async def settle_waiting(
     database: Database, catalogue: Catalogue, pair_timeout: timedelta
 ) -> Fates:
-    """Take out incomplete rows that have waited too long, or have nothing to wait for any more.
+    """Take out incomplete rows that have waited too long, or have nothing left to wait for.
 
-    Of several replicas only one does this at a time; the others return at once.
+    Only one replica does this at a time; the others return at once.
 
     Args:
-        database: Where they are.
+        database: The database of the rows.
         catalogue: The tables.
-        pair_timeout: How long samples of tables wait that are not declared any more.
+        pair_timeout: How long samples of tables that are no longer declared wait.
 
     Returns:
-        What became of the samples.
+        The outcomes of the samples.
 
     Raises:
         ReceiverError: as `database.translated` does.
@@ -414,7 +417,7 @@ async def settle_waiting(
 
 
 async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[int, Fates]:
-    """Take out some rows of a table; return how many, and what became of their samples."""
+    """Settle some rows of a table; return how many, and the outcomes of their samples."""
     metrics = [column.metric for column in table.columns if column.required]
     async with database.transaction(FEW_CONNECTIONS if each else "") as connection:
         if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
@@ -445,7 +448,7 @@ async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[
 async def take_settled(
     connection: Connection, table: Table, bounds: tuple[int, int], metrics: Sequence[str]
 ) -> list[Any]:
-    """Take out what `find_waiting` finds; what another transaction has changed since is left."""
+    """Take out rows that `find_waiting` finds, except those that were changed since."""
     found = await connection.fetch(
         find_waiting(table, distributed=True), table.pair_timeout, MOST, *bounds, metrics
     )
@@ -462,7 +465,7 @@ async def take_settled(
 async def reject_undeclared(
     database: Database, catalogue: Catalogue, pair_timeout: timedelta, *, each: bool
 ) -> tuple[int, Fates]:
-    """Reject what waits for rows of tables that are not declared any more."""
+    """Reject samples that wait for rows of tables that are no longer declared."""
     async with database.transaction(FEW_CONNECTIONS if each else "") as connection:
         if not await connection.fetchval(TRY_MAINTENANCE_LOCK):
             return 0, Fates()

@@ -31,7 +31,7 @@ Records: TypeAlias = dict[Table, list[Record]]
 """Rows of each table, sorted by `ORDER`."""
 
 MAX_PIECE: Final = 2**22
-"""Characters of labels that one statement takes: they are in memory several times meanwhile."""
+"""Maximum characters of labels in one statement, during which memory holds them several times."""
 
 Entry = TypeVar("Entry")
 
@@ -39,7 +39,7 @@ KEY: Final = itemgetter(0, 1)
 """created_at and source_id of a record."""
 SOURCE_ID: Final = itemgetter(1)
 ORDER: Final = itemgetter(1, 0)
-"""What records are sorted by: source_id, then created_at."""
+"""Sort key of records: source_id, then created_at."""
 
 
 class RejectedRecord(NamedTuple):
@@ -47,7 +47,7 @@ class RejectedRecord(NamedTuple):
 
     source_id: int | None
     digest: bytes | None
-    """Of the labels, where there is no source_id."""
+    """Digest of the labels, if there is no source_id."""
     labels: str | None
     metric: str
     timestamp: int
@@ -65,7 +65,7 @@ class Refusal(NamedTuple):
     reason: Reason
     detail: str | None = None
     column: Column | None = None
-    """The column whose sample it is about; None: all of the row."""
+    """The column whose sample is refused; None: the whole row."""
 
 
 class Contents(NamedTuple):
@@ -75,9 +75,9 @@ class Contents(NamedTuple):
     incomplete: Rows
     rejected: list[Rejected]
     broken: Sequence[Key] = ()
-    """Rows of which a required sample was rejected: what waits of them must be rejected, too."""
+    """Rows of which a required sample was rejected: their waiting samples must be rejected, too."""
     repeated: Mapping[str, int] = Counter()
-    """Samples that only repeat one of these, by table; they are counted and not written."""
+    """Number of samples that only repeat others of the batch, by table; they are not written."""
     blocks: Blocks = MappingProxyType({})
     """More complete rows, in arrays."""
 
@@ -89,7 +89,7 @@ class Contents(NamedTuple):
                     yield table, timestamp, some
 
     def sources(self) -> set[Source]:
-        """Return every source that something belongs to."""
+        """Return the sources of all rows and rejected samples."""
         found = {sample.source for sample in self.rejected}
         for _, _, rows in self.by_time():
             found.update(rows)
@@ -101,7 +101,7 @@ class Contents(NamedTuple):
         return chain.from_iterable(self.blocks.values())
 
     def codes(self) -> dict[str, set[int]]:
-        """Return every code there is, by the table that is to say what it means."""
+        """Return all codes, by the table of codes that explains them."""
         found: defaultdict[str, set[int]] = defaultdict(set)
         for table, _, rows in self.by_time():
             for column in table.codes:
@@ -122,24 +122,24 @@ class Contents(NamedTuple):
         return found
 
     def size(self) -> int:
-        """Return how many entries there are, of any kind."""
+        """Return the number of rows and rejected samples."""
         entries = sum(len(rows) for _, _, rows in self.by_time()) + len(self.rejected)
         return entries + sum(len(block.keys) for block in self._blocks())
 
     def row_count(self) -> int:
-        """Return how many rows there are that are complete."""
+        """Return the number of complete rows."""
         complete = sum(len(rows) for by_time in self.rows.values() for rows in by_time.values())
         return complete + sum(len(block.keys) for block in self._blocks())
 
     def one_by_one(self) -> Contents:
-        """Return the same with no rows in arrays."""
+        """Return the same contents without any rows in arrays."""
         if not self.blocks:
             return self
         others = chain.from_iterable(block.rows() for block in self._blocks())
         return self._replace(rows=arrange(chain(each_row(self.rows), others)), blocks={})
 
     def part(self, choose: Callable[[Source], bool]) -> tuple[Contents, Contents]:
-        """Return what belongs to chosen sources, and what to others."""
+        """Split the contents into those of chosen sources, and those of others."""
         others = self._only(lambda source: not choose(source))
         return self._only(choose), others._replace(repeated=Counter())
 
@@ -153,9 +153,9 @@ class Contents(NamedTuple):
         )
 
     def without(self, refuse: Callable[[Row], Refusal | None]) -> Contents:
-        """Return the same with those samples rejected for which `refuse` returns a reason.
+        """Return the same contents, with samples rejected for which `refuse` returns a reason.
 
-        A row that lacks only an optional sample thereby is kept.
+        A row that only loses an optional sample is kept.
         """
         rejected, broken = list(self.rejected), list(self.broken)
 
@@ -198,14 +198,14 @@ def to_records(rows: Rows) -> Records:
     """Turn rows into records, by table in the order in which tables are locked.
 
     Raises:
-        RuntimeError: a source has no id, which must not be.
+        RuntimeError: a source has no id, which must not happen.
     """
     found: Records = {}
     for table in sorted(rows, key=lambda table: table.name):
         records: list[Record] = []
         for timestamp, some in sorted(rows[table].items()):
             created_at = (timestamp - POSTGRES_EPOCH_MS) * 1000
-            # No function for each: this runs once a row on the hot path.
+            # No function call for each row: this is on the hot path.
             records += [
                 (created_at, source.id or 0, values, source) for source, values in some.items()
             ]
@@ -226,8 +226,8 @@ def to_milliseconds(created_at: int) -> int:
 def rejected_records(rejected: Iterable[Rejected]) -> list[RejectedRecord]:
     """Turn rejected samples into records of `rejected_samples`.
 
-    The first of each label set that has no id has all of it; the others have it cut. Else a large
-    one would take its size for each sample, where the request brought it once.
+    For a label set that has no id, the first record has all of it, and the others have it cut.
+    Otherwise a large label set, which the request brought once, would be stored with each sample.
     """
     records: list[RejectedRecord] = []
     known: dict[Source, tuple[int | None, bytes | None, str | None]] = {}
@@ -260,8 +260,8 @@ def samples_of(
     Args:
         record: A row whose source has an id.
         reason: Why they are rejected.
-        detail: What the database said.
-        only: The column whose sample it is; None: all.
+        detail: The database's message.
+        only: The only column whose sample is returned; None: all.
     """
     created_at, source_id, values, source = record
     for column, value in source.table.samples(values):
@@ -281,7 +281,7 @@ def samples_of(
 
 
 def conflicts_of(record: Record, columns: Iterable[Column]) -> Iterator[RejectedRecord]:
-    """Turn those samples of a record into rejected ones that contradict what is there."""
+    """Turn the samples of a record that contradict existing ones, by column, into rejected ones."""
     for column in columns:
         yield from samples_of(record, Reason.CONFLICT, only=column)
 
@@ -313,7 +313,7 @@ def pieces(
     Args:
         entries: Any.
         size_of: Returns the size of one.
-        most: The size of a list.
+        most: Maximum size of a list.
     """
     piece: list[Entry] = []
     total = 0

@@ -1,10 +1,10 @@
-"""Checks the references of a batch once, where PostgreSQL would check those of each row.
+"""Checks the references of a batch once, instead of letting PostgreSQL check those of each row.
 
-`receiver_check_references` (migrations/0007_tables.sql) locks the codes and sources as
-the checks of foreign keys would, and switches those off for the transaction. It refuses where that
-would leave out anything else. A session that only writes such batches has them switched off
-throughout: each change of that throws away all plans that it keeps, the function's own among them,
-and to plan again costs more than the check.
+`receiver_check_references` (migrations/0007_tables.sql) locks the codes and sources as foreign key
+checks would, and switches these checks off for the transaction. It raises an error where that would
+skip anything else. A session that only writes such batches keeps them switched off throughout: each
+change of the setting discards all plans that the session caches, including the function's own, and
+planning again costs more than the check.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FEWEST: Final = 50
-"""Rows from which on the check pays for its round trips."""
+"""Minimum number of rows for which the check saves more than its round trips cost."""
 REST: Final = 60.0
 """Seconds until the next attempt after the database has refused one."""
 
 
 class References:
-    """Copies rows after their references were checked all together.
+    """Copies rows after checking all their references together.
 
     Args:
-        database: Where to.
-        enabled: Whether to do so at all.
+        database: The database to write to.
+        enabled: Whether to check references together at all.
     """
 
     def __init__(self, database: Database, *, enabled: bool) -> None:
@@ -46,10 +46,10 @@ class References:
         self._rests_until: dict[frozenset[Table], float] = {}
 
     async def copy(self, rows: Mapping[Table, RowArrays]) -> dict[Table, int]:
-        """Store rows of which none is there yet in a transaction.
+        """Store rows of which none is stored yet, in one transaction.
 
         Returns:
-            How many of each table were taken.
+            How many rows of each table were stored.
 
         Raises:
             ReceiverError: as `database.translated` does.
@@ -63,15 +63,15 @@ class References:
             try:
                 return await self._copy(rows, ";".join(map(check_references, rows.values())))
             except StatementRefusedError:
-                # By row it is, which fails in turn if this is about something else.
+                # Fall back to checking each row, which fails in turn if the reason is another one.
                 self._rests_until[tables] = time.monotonic() + REST
         return await self._copy(rows)
 
     async def _copy(self, rows: Mapping[Table, RowArrays], check: str = "") -> dict[Table, int]:
         skips = bool(check)
         if len(rows) == 1:
-            # In one round trip, instead of one each to begin, to copy and to commit: each answer
-            # waits until the event loop has decoded the messages that have come meanwhile.
+            # In one round trip, instead of one each for BEGIN, COPY and COMMIT: each answer waits
+            # until the event loop has decoded the messages that have arrived meanwhile.
             first = f"SET TRANSACTION {READ_COMMITTED};{check}"
             used = self._database.connection(skips_triggers=skips)
         else:
@@ -81,7 +81,7 @@ class References:
 
 
 def check_references(rows: RowArrays) -> str:
-    """Write the statement that checks the references of rows and locks what they refer to."""
+    """Write the statement that checks the references of rows and locks the referenced rows."""
     codes = {
         column.name: {"table": column.codes, "keys": rows.codes(column)}
         for column in rows.table.codes

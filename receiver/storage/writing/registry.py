@@ -1,4 +1,4 @@
-"""Tables that others refer to, `sources` and `error_codes`: rows are added as they are needed."""
+"""Adds rows to referenced tables, such as `sources` and `error_codes`, as they are needed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from receiver.storage.writing.records import Refusal
 
 HOUR: Final = 3600.0
 LONG: Final = 0.1
-"""Seconds that an attempt to add what was refused may take each time."""
+"""Seconds above which an attempt to add rows one by one is followed by a pause."""
 REST: Final = 10
-"""Length of the pause after one that took longer, in times of what it took."""
+"""Length of the pause, as a multiple of the duration of the attempt."""
 MAX_REFUSED: Final = 10_000
 DISCARDED: Final = "a trigger, a rule or a policy discarded it"
 
@@ -27,7 +27,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Allowance:
-    """Counts what was added in the last hour.
+    """Limits how much is added in an hour.
 
     Args:
         limit: How much may be added in an hour; None: any number.
@@ -56,35 +56,35 @@ class Allowance:
 
 
 def beyond(reason: Reason, limit: int | None, setting: str) -> Refusal:
-    """Say why what exceeds an allowance is refused."""
+    """Return the refusal of keys or chunks that exceed an allowance."""
     return Refusal(reason, f"more than {limit} in an hour ({setting})")
 
 
 class Statements(NamedTuple):
-    """How a table is read and added to."""
+    """The statements that read a table and add to it."""
 
     entries: Entries
-    """How those of `add_each` are read."""
+    """How the entries of `add_each` are read."""
     find: str
     """Takes an array of keys; returns keys and ids."""
     add: str
-    """Takes arrays of columns, the keys first; leaves alone what is there, and returns a row for
-    each that was not."""
+    """Takes arrays of columns, the keys first; skips existing rows, and returns a row for each one
+    that it adds."""
     add_each: str
-    """Takes an array of JSONB; fails for what is there."""
+    """Takes an array of JSONB; fails for existing rows."""
 
 
 class Registry(Generic[K]):
-    """Finds the ids of keys, and adds those that the table does not have.
+    """Finds the ids of keys, and adds keys that the table does not have.
 
-    What the database refuses is tried again each time it comes; if that takes long, for no more
-    than a tenth of the time.
+    A key that the database refuses is retried each time it comes; if that takes long, retries take
+    no more than a tenth of the time.
 
     Args:
         database: Where the table is.
         statements: How it is read and added to.
-        allowance: How many may be added.
-        beyond: Why those beyond the allowance are refused.
+        allowance: Limits how many keys may be added.
+        beyond: Why keys beyond the allowance are refused.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Registry(Generic[K]):
     ) -> tuple[dict[K, int], dict[K, Refusal]]:
         """Return the ids of keys, and why some have none.
 
-        This commits by itself: what is added is useful whatever becomes of the rows that need it.
+        This commits by itself: keys that are added are useful even if the rows that need them fail.
 
         Args:
             columns: The keys, each with all columns of its row, the key first.
@@ -125,7 +125,7 @@ class Registry(Generic[K]):
         refused: dict[K, Refusal] = dict.fromkeys(new[allowed:], self._beyond)
         added = await self._add([columns[key] for key in new[:allowed]])
         if known and time.monotonic() >= self._rest_until:
-            # That all of these fail says nothing of others, for they did before.
+            # If all of these fail, that says nothing about others: they failed before, too.
             with suppress(StatementRefusedError):
                 added |= await self._add_each([columns[key] for key in known])
         ids |= added

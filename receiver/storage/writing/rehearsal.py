@@ -1,8 +1,7 @@
-"""Whether rows can be stored, found out without storing any.
+"""Checks whether rows can be stored, without storing any.
 
-Most statements write nothing, but the server parses, plans and permits them: a table or a column
-that was renamed, a type that holds no values of ours, a right or a key that is gone makes them
-fail.
+Most statements write nothing, but the server parses, plans and authorizes them: they fail if a
+table or a column was renamed, a type cannot hold our values, or a privilege or a key is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
 from receiver.storage.writing.statements import statements_of
 
-# What is done with each table to store rows, whichever tables are declared.
+# What storing rows does with each of the receiver's own tables, whichever tables are declared.
 REHEARSALS: Final = {
     "sources": """
 INSERT INTO sources (digest, labels) SELECT ''::bytea, '{}'::jsonb WHERE false;
@@ -40,7 +39,7 @@ SELECT 0, ''::bytea, '{}'::jsonb, '', 0, 0.0::double precision, '', '', '', '' W
 """,
 }
 
-# Rows of each table, for what refuses only what is really written, as a trigger that fails.
+# Statements that really write a row to each table, which a failing trigger, for one, refuses.
 TRIALS: Final = {
     "sources": """
 INSERT INTO sources (digest, labels) VALUES (gen_random_uuid()::text::bytea, '{}')
@@ -55,8 +54,8 @@ SELECT max(id), 'rehearsal', 0, 0, 'rehearsal', '', 'rehearsal' FROM sources
 """,
 }
 
-# Whether a unique index, as it is, tells rows apart by source and time, and nothing else. The key
-# is what keeps a repeated row from being stored twice, so without it nothing may be.
+# Whether there is a valid unique index on exactly source and time. This key keeps a repeated row
+# from being stored twice, so without it nothing may be stored.
 HAS_KEY: Final = """
 SELECT EXISTS (
     SELECT FROM pg_index
@@ -70,7 +69,7 @@ SELECT EXISTS (
 
 
 def rehearsals(catalogue: Catalogue) -> dict[str, str]:
-    """Return what storing rows does with each table, without writing any."""
+    """Return, by table, the statements that rehearse storing rows without writing any."""
     codes = {
         name: f"INSERT INTO {quote(name)} (code, name, description) SELECT 0, '', '' WHERE false; "
         f"SELECT code FROM {quote(name)} WHERE false"
@@ -89,7 +88,7 @@ async def find_keyless(connection: Connection, catalogue: Catalogue) -> str | No
 
 
 def no_key(name: str) -> str:
-    """Say that a table has no key, and what to do about it."""
+    """Return the message that a table has no key, and what to do about it."""
     return (
         f"{name} has no unique index on (source_id, created_at), without which a repeated row "
         f"would be stored twice: ALTER TABLE {quote(name)} ADD PRIMARY KEY (source_id, created_at)"
@@ -97,14 +96,14 @@ def no_key(name: str) -> str:
 
 
 async def rehearse(connection: Connection, catalogue: Catalogue) -> str | None:
-    """Go through what storing rows takes; return what keeps them from being stored, or None.
+    """Rehearse storing rows; return what keeps them from being stored, or None.
 
     Args:
         connection: If it is in a transaction, that can only be rolled back after a failure.
         catalogue: The tables.
 
     Raises:
-        ReceiverError: as `translated` does, but for a statement that is refused.
+        ReceiverError: as `translated` does, except for a refused statement.
     """
     for table, statement in rehearsals(catalogue).items():
         try:
@@ -116,12 +115,12 @@ async def rehearse(connection: Connection, catalogue: Catalogue) -> str | None:
 
 
 async def write_and_take_back(connection: Connection, catalogue: Catalogue) -> str | None:
-    """Write rows and take them back; return why no row of a table can be written, or None.
+    """Write rows and roll them back; return why no row of a table can be written, or None.
 
-    A row whose data alone is refused shows nothing: others may be taken.
+    A row that is refused only for its data shows nothing: others may be accepted.
 
     Args:
-        connection: In a transaction; after a failure it can only be rolled back.
+        connection: Must be in a transaction; after a failure it can only be rolled back.
         catalogue: The tables.
 
     Raises:

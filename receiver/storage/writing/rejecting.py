@@ -1,4 +1,4 @@
-"""The table `rejected_samples`: what can be no row."""
+"""Stores rejected samples in the table `rejected_samples`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FROM unnest($1) AS sample
 ORDER BY 5, 1, 2, 4, 6, 7, 9
 """
 
-# Which of these are not there: their places in the list.
+# The places in the list of the samples that are not stored.
 FIND_DISCARDED: Final = f"""
 SELECT sample.place - 1 FROM {SAMPLES}
 LEFT JOIN LATERAL (
@@ -71,13 +71,13 @@ WHERE COALESCE(with_source.there, without_source.there) IS NULL
 async def reject_samples(
     connection: Connection, rejected: list[RejectedRecord], *, each: bool = False
 ) -> Fates:
-    """Keep samples that can be no row; those that were rejected before are duplicates.
+    """Store rejected samples; those that were rejected before are duplicates.
 
     Args:
-        connection: In a transaction.
+        connection: Must be in a transaction.
         rejected: The samples.
-        each: Whether the database may refuse some. Those are logged: there is nowhere else to keep
-            them, and to fail for them would keep all others of their sender from being stored.
+        each: Whether the database may refuse some. These are logged: there is nowhere else to store
+            them, and failing would keep all other samples of their sender from being stored.
     """
     fates = Fates()
     reject = reject_each if each else reject_all
@@ -92,12 +92,12 @@ def size_of(record: RejectedRecord) -> int:
 
 
 async def for_tables(connection: Connection, statement: str, source: str) -> str:
-    """Return the statement for the table as it is: Citus may divide it by one more column.
+    """Return the statement, with the additional distribution column where Citus has added it.
 
     Args:
         connection: The session.
         statement: Inserts samples.
-        source: What it inserts as `source_id`.
+        source: The expression that it inserts as `source_id`.
     """
     if not await is_distributed(connection):
         return statement
@@ -106,7 +106,7 @@ async def for_tables(connection: Connection, statement: str, source: str) -> str
 
 
 async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
-    """Keep samples, none of which the database refuses."""
+    """Store rejected samples of which the database refuses none."""
     reject = await for_tables(connection, REJECT_SAMPLES, "source_id")
     added = await connection.fetch(reject, *zip(*rejected, strict=True))
     fates = Fates((table, Reason(reason)) for table, reason in added)
@@ -125,10 +125,11 @@ async def reject_all(connection: Connection, rejected: list[RejectedRecord]) -> 
 
 
 async def reject_each(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
-    """Keep those samples that the database does not refuse."""
+    """Store those rejected samples that the database does not refuse."""
     missing = await find_discarded(connection, rejected)
     there = [place for place in range(len(rejected)) if place not in missing]
-    # Each of those that are there would fail. One shows that the statement does for others.
+    # Every existing sample would fail. One of them is tried to show that the statement itself
+    # works.
     example = there[:1] if missing else []
     tried = [rejected[place] for place in sorted(missing.union(example))]
     fates = Fates((rejected[place].table, Fate.DUPLICATE) for place in there[len(example) :])
@@ -138,7 +139,7 @@ async def reject_each(connection: Connection, rejected: list[RejectedRecord]) ->
 
 
 async def try_each(connection: Connection, rejected: list[RejectedRecord]) -> Fates:
-    """Keep those samples that the database does not refuse, of which most are not there."""
+    """Store those rejected samples that the database does not refuse; most are not stored yet."""
     reject = await for_tables(connection, REJECT_EACH_SAMPLE, "(sample ->> 0)::int")
     failures = await run_for_each(connection, "rejected_samples", reject, rejected)
     lost = await find_discarded(connection, rejected)
@@ -148,7 +149,7 @@ async def try_each(connection: Connection, rejected: list[RejectedRecord]) -> Fa
             fates[row.table, Fate.DISCARDED] += 1
             log_loss(row, failures[place].message if place in failures else DISCARDED)
         elif place in failures:
-            # One with the same key is there.
+            # A sample with the same key exists.
             fates[row.table, Fate.DUPLICATE] += 1
         else:
             fates[row.table, row.reason] += 1
@@ -156,7 +157,7 @@ async def try_each(connection: Connection, rejected: list[RejectedRecord]) -> Fa
 
 
 async def find_discarded(connection: Connection, rejected: list[RejectedRecord]) -> set[int]:
-    """Return the places of those samples that the table does not have."""
+    """Return the places of the samples that the table does not have."""
     columns = list(zip(*rejected, strict=True))
     keys = columns[0], columns[1], *columns[3:7], columns[8]
     if await is_distributed(connection):
@@ -166,7 +167,7 @@ async def find_discarded(connection: Connection, rejected: list[RejectedRecord])
 
 
 def log_loss(record: RejectedRecord, message: str) -> None:
-    """Log a sample that is kept nowhere."""
+    """Log a rejected sample that is lost."""
     labels = record.labels
     logger.error(
         "a rejected sample is lost, for rejected_samples refuses it: %s; %s=%r at %d ms of "

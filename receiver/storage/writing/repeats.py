@@ -1,4 +1,4 @@
-"""Incomplete rows that come again after they were completed."""
+"""Recognizes incomplete rows that arrive again after they were completed."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from receiver.storage.writing.records import KEY, Records
 
 
 class Repeats:
-    """Recognizes samples of stored rows before they are written to where incomplete rows wait.
+    """Recognizes samples of stored rows before they are written to `pending_rows`.
 
-    That costs a look at the table, so it is done only while such samples come: a sender that gets
-    no answer sends all that it has once more, and so does each replica of one.
+    That costs a query of the table, so it is done only while such samples arrive: a sender that
+    gets no answer sends everything again, and each replica of a sender sends the same samples.
     """
 
     def __init__(self) -> None:
         self._expected: dict[str, bool] = {}
 
     def note(self, table: Table, repeated: int, total: int) -> None:
-        """Take note of how many of the incomplete rows that came were stored already."""
+        """Record how many of the incomplete rows that arrived were stored already."""
         if total:
             self._expected[table.name] = 2 * repeated >= total
 
     async def take(self, connection: Connection, incomplete: Records) -> tuple[Written, Records]:
-        """Judge samples of rows that are stored and have them; return the other rows as well.
+        """Judge rows whose stored rows have a value for each sample; return the other rows as well.
 
-        Nothing is written or locked: a sample that its row lacks is left among the others.
+        Nothing is written or locked: a row whose stored row lacks a sample stays among the others.
 
         Args:
-            connection: In a transaction.
+            connection: Must be in a transaction.
             incomplete: The rows of each table, sorted by `ORDER`.
         """
         written, others = Written(Fates(), []), Records()

@@ -1,4 +1,4 @@
-"""The table `sources`: which id a label set has."""
+"""Assigns ids to label sets, in the table `sources`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATEMENTS: Final = Statements(
 ) AS sources (digest, labels, place_of_entry)""",
     ),
     find="SELECT digest, id FROM sources WHERE digest = ANY($1::bytea[])",
-    # A label set that another transaction is adding is waited for and then left alone.
+    # Waits for another transaction that is adding a label set, and then skips it.
     add="""
 INSERT INTO sources (digest, labels)
 SELECT digest, labels::jsonb FROM unnest($1::bytea[], $2::text[]) AS source (digest, labels)
@@ -63,7 +63,7 @@ class Sources:
         """Give every source its id, adding those that the table does not have.
 
         Returns:
-            Why some have none.
+            The sources that have none, and why.
 
         Raises:
             ReceiverError: as `database.translated` does.

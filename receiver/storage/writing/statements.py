@@ -1,10 +1,10 @@
 """The statements that write to a declared table, made from its columns.
 
-Timestamps travel as microseconds since 2000-01-01 UTC (see `database.prepare_connection`). All that
-lock rows take them in the order (source_id, created_at), which is what keeps concurrent
-transactions from deadlocking. All that look for rows bound `created_at`, in WHERE, not in the ON of
-a LEFT JOIN: without that, every chunk would be planned and locked. They name the sources too, for
-of a compressed chunk only theirs are then decompressed.
+Timestamps are sent as microseconds since 2000-01-01 UTC (see `database.prepare_connection`). All
+statements that lock rows do so in the order (source_id, created_at), which keeps concurrent
+transactions from deadlocking. All that look up rows bound `created_at`, in WHERE, not in the ON of
+a LEFT JOIN: without that, every chunk would be planned and locked. They name the sources too, so
+that of a compressed chunk only the rows of these are decompressed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Statements:
             *(column.name for column in table.columns),
             *(column.name for column in table.labels),
         ]
-        """Those that are written, by name: keys, samples, labels."""
+        """Names of the columns that are written: keys, samples, labels."""
         self.types = [
             *KEY_TYPES,
             *(column.type.sql for column in table.columns),
@@ -66,9 +66,9 @@ SELECT {self._elements()}
 FROM unnest($1) AS entry
 ORDER BY 2, 1
 """
-        # The rows of these times and sources, by one look-up for each time. They are joined by FULL
-        # JOIN, which is never a nested loop: whatever statistics say of the table, nothing is read
-        # once for each row. $3 and $4 bound `created_at`, $5 are the sources, each once.
+        # The rows of these times and sources, by one lookup for each time. They are joined by FULL
+        # JOIN, which is never a nested loop: whatever the statistics of the table say, nothing is
+        # read once for each row. $3 and $4 bound `created_at`, $5 are the sources, each once.
         self.find = f"""
 SELECT l.* FROM unnest($1::timestamptz[], $2::int[]) AS wanted (created_at, source_id)
 FULL JOIN (
@@ -86,7 +86,7 @@ WHERE COALESCE(wanted.source_id, 0) > 0 AND COALESCE(l.source_id, 0) > 0
         self.find_all_distributed = find_all_rows(table, self._results("t."))
         assigned = ", ".join(f"{name} = COALESCE(t.{name}, new.{name})" for name in self._values)
         samples = ", ".join(map(quote, self.columns[: 2 + table.width]))
-        # Adds samples to rows that lack them; what is there stays. The bounds are as above.
+        # Adds samples to rows that lack them; existing values stay. The bounds are as above.
         self.fill = f"""
 UPDATE {self._name} AS t SET {assigned}
 FROM unnest({self._arrays(1, 2 + table.width)}) AS new ({samples})
@@ -105,7 +105,8 @@ WHERE (t.source_id, t.created_at) = (new.source_id, new.created_at)
             for name, type_ in zip(self.columns, self.types, strict=True)
         )
         # Fails where storing rows would, for all of them; writes nothing. A column of another type
-        # may be assigned a value and then not hold it, so it must compare with one, too.
+        # may accept a value by assignment and then not hold it, so it must also be comparable with
+        # one.
         self.rehearse = f"""
 INSERT INTO {self._name} ({listed})
 SELECT {", ".join(f"NULL::{type_}" for type_ in self.types)} WHERE false;
@@ -113,12 +114,12 @@ SELECT {self._results()} FROM {self._name} WHERE {compared} AND false
 """
         given = ["now()", "source.id", *map(any_value, table.columns)]
         given += ["NULL"] * len(table.labels)
-        # A row of no meaning, to be taken back.
+        # Writes a meaningless row, to be rolled back.
         self.try_out = f"""
 INSERT INTO {self._name} ({listed}) SELECT {", ".join(given)}
 FROM (SELECT max(id) AS id FROM sources) AS source
 """
-        # The key, as it was named when the table was made, or by somebody since.
+        # The name of the primary key: its current one, or else that of a new table.
         self.find_key = f"""
 SELECT COALESCE(min(conname), {literal(table.name + "_pkey")}) FROM pg_constraint
 WHERE conrelid = to_regclass({literal(self._name)}) AND contype = 'p'
@@ -149,4 +150,4 @@ def any_value(column: Column) -> str:
 
 
 statements_of: Final = cache(Statements)
-"""Returns the statements of a table, made once."""
+"""Returns the statements of a table, which are made only once."""

@@ -1,4 +1,4 @@
-"""Commits batches: rows to their tables, incomplete rows to wait, all else as rejected."""
+"""Commits batches: rows to their tables, incomplete ones to `pending_rows`, others as rejected."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 5
 COPY_REST: Final = 60.0
-"""Seconds without COPY after the database has refused it, whatever the rows."""
+"""Seconds without COPY after the database has refused it for a reason other than the rows."""
 MAX_SHOWN: Final = 200
 """Characters of labels that are logged."""
 
 # Writes a few bytes of WAL. A transaction that finds everything stored already would write none,
-# and then its commit would wait for no synchronous standby, though the one that stored it may have
-# become visible without.
+# and then its commit would wait for no synchronous standby, although the transaction that stored
+# the rows may have become visible before a standby confirmed it.
 MARK_WAL: Final = "SELECT pg_logical_emit_message(true, 'receiver', '')"
 
 
@@ -86,11 +86,11 @@ class Options(NamedTuple):
     chunk_interval: timedelta = timedelta(days=1)
     """Time range of one chunk."""
     new_sources: int | None = None
-    """How many may be added in an hour, as of codes and chunks; None: any number."""
+    """Maximum number added in an hour, as for codes and chunks; None: any number."""
     new_codes: int | None = None
     new_chunks: int | None = None
     checks_batches: bool = True
-    """Whether references are checked once a batch, where that is possible."""
+    """Whether references are checked once per batch, where that is possible."""
 
 
 DEFAULTS: Final = Options()
@@ -100,21 +100,21 @@ class How(Enum):
     """How rows are written."""
 
     COPY = auto()
-    """None is there yet: the fastest."""
+    """No row is stored yet; the fastest way."""
     INSERT = auto()
-    """Some may be there."""
+    """Some rows may be stored already."""
     EACH = auto()
-    """The database may refuse some."""
+    """The database may refuse some rows."""
 
 
 class Writer:
     """Commits batches.
 
     Args:
-        database: Where to.
+        database: The database to write to.
         catalogue: The tables.
-        count: Is given what became of the samples, after each commit.
-        options: How to.
+        count: Takes the outcomes of the samples, after each commit.
+        options: How batches are written.
     """
 
     def __init__(
@@ -131,21 +131,21 @@ class Writer:
         self._chunks = Chunks(database, options.chunk_interval, options.new_chunks)
         self._references = References(database, enabled=options.checks_batches)
         self._repeats = Repeats()
-        # Sources of which the database has refused a row: theirs must not slow down all others.
+        # Sources of which the database has refused a row: their rows must not slow down all others.
         self._suspects: WeakSet[Source] = WeakSet()
         self._copy_rests_until = 0.0
 
     def are_suspect(self, samples: Collection[Sample]) -> bool:
-        """Return whether the database has refused something of the source of one of these."""
+        """Return whether the database has refused a row of a source of these samples."""
         return bool(self._suspects) and any(
             series.source in self._suspects for series, _, _ in samples
         )
 
     async def write(self, contents: Contents) -> None:
-        """Commit everything, whatever it takes; what the database refuses, as rejected.
+        """Commit everything, by whatever way works; store what the database refuses as rejected.
 
         Raises:
-            UnavailableError: not everything is committed; writing the same again is safe.
+            UnavailableError: not everything is committed; writing the same contents again is safe.
         """
         usual = How.COPY if time.monotonic() >= self._copy_rests_until else How.INSERT
         if not self._suspects or self._suspects.isdisjoint(contents.sources()):
@@ -157,7 +157,7 @@ class Writer:
                 await self._write(good, usual)
             await self._write(suspect, How.EACH)
         except StatementRefusedError:
-            # Together with rows that are stored, it shows whether these are at fault.
+            # Together with rows that can be stored, it shows whether the suspect rows are at fault.
             await self._write(contents, How.EACH)
 
     async def _write(self, contents: Contents, how: How) -> None:
@@ -189,7 +189,7 @@ class Writer:
                 return
 
     def _rest_copy(self) -> None:
-        # Row-level security, or a column that has another type: INSERT may do where COPY does not.
+        # With row-level security, or a column of another type, INSERT may work where COPY does not.
         self._copy_rests_until = time.monotonic() + COPY_REST
 
     def _forget(self, contents: Contents) -> None:
@@ -200,7 +200,7 @@ class Writer:
             source.id = None
 
     async def _admit(self, contents: Contents) -> Contents:
-        """Add what rows refer to; reject the rows for which that is not allowed or not possible."""
+        """Add the sources and codes that rows refer to; reject rows for which that fails."""
         sources = contents.sources()
         refused: dict[Source, Refusal] = {
             source: Refusal(Reason.LABEL, source.misfit) for source in sources if source.misfit
@@ -228,9 +228,9 @@ class Writer:
         return contents.without(refuse)
 
     async def _transact(self, contents: Contents, how: How) -> None:
-        """Write everything in one transaction; its locks come in one order for all transactions.
+        """Write everything in one transaction, which takes locks in the order of all transactions.
 
-        That order is: pending rows, codes, the tables by name, rejected samples, each sorted.
+        The order is: pending rows, codes, the tables by name, rejected samples, each sorted.
         """
         fates = Fates(
             {(table, Fate.DUPLICATE): count for table, count in contents.repeated.items()}
@@ -241,7 +241,7 @@ class Writer:
                 if await self._copy(rows, contents.blocks, fates):
                     self._count(fates)
                     return
-                # A trigger has discarded some: INSERT finds out which.
+                # A trigger has discarded some rows: INSERT finds out which.
                 how = How.INSERT
         rows = to_records(contents.one_by_one().rows)
         incomplete = to_records(contents.incomplete)
@@ -256,14 +256,14 @@ class Writer:
         self._count(fates)
 
     async def _copy(self, rows: Records, blocks: Blocks, fates: Fates) -> bool:
-        """Copy rows of which no sample may be waiting; return whether all of them were taken.
+        """Copy rows of which no sample may be waiting; return whether all of them were stored.
 
         Args:
-            rows: Those that are none of the blocks.
-            blocks: The others.
-            fates: Where to add what became of the samples.
+            rows: The rows that are not in blocks.
+            blocks: The rows in arrays.
+            fates: Where to add the outcomes of the samples.
         """
-        # numpy takes 10 MiB: a receiver that has stored nothing yet does without.
+        # Imported here, as numpy takes 10 MiB, which a receiver that has stored nothing yet saves.
         from receiver.storage.writing.copying import gather  # noqa: PLC0415
 
         arrays = gather(rows, blocks)
@@ -284,7 +284,7 @@ class Writer:
         incomplete: Records,
         how: How,
     ) -> Written:
-        """Write rows to their tables, and incomplete ones to where they wait."""
+        """Write rows to their tables, and incomplete ones to `pending_rows`."""
         each = how is How.EACH
         written = Written(Fates(), [])
         met = Met({}, {}, [], Fates(), {})
@@ -354,11 +354,11 @@ class Writer:
         copied = await copy_rows(connection, from_records(table, records))
         if copied == len(records):
             return stored(table, records)
-        # A trigger has discarded some: INSERT finds out which.
+        # A trigger has discarded some rows: INSERT finds out which.
         return add(await insert_rows(connection, table, records), newly_stored(table, copied))
 
     def _suspect(self, contents: Contents, rejected: list[RejectedRecord]) -> None:
-        """Remember of which sources the database has refused something, and log why."""
+        """Remember the sources of which the database has refused a row, and log why."""
         refused = {
             (record.table, record.source_id): record
             for record in rejected
@@ -391,7 +391,7 @@ def is_full(rows: Records) -> bool:
 
 
 def newly_stored(table: Table, copied: int) -> Written:
-    """Count rows as stored that COPY took, and that INSERT then finds there."""
+    """Count rows that COPY has stored as stored, although INSERT then finds them as duplicates."""
     samples = table.width * copied
     fates = Fates({(table.name, Fate.STORED): samples, (table.name, Fate.DUPLICATE): -samples})
     return Written(fates, [])
@@ -400,11 +400,11 @@ def newly_stored(table: Table, copied: int) -> Written:
 async def take_samples(
     connection: Connection, rows: Records, broken: Mapping[Place, Source]
 ) -> Written:
-    """Take what waits of broken rows, which is rejected, and what comes into rows that lack it.
+    """Take waiting samples: reject those of broken rows, and add those that other rows lack.
 
     Args:
-        connection: In a transaction.
-        rows: Those that are to be stored; optional samples that waited are added to them.
+        connection: Must be in a transaction.
+        rows: The rows to be stored; optional samples that waited are added to them.
         broken: Rows of which a required sample was rejected.
     """
     lacking = {
