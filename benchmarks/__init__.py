@@ -1,1 +1,1 @@
-"""Measures the receiver beside the limits and the peers of the same machine, in the same run."""
+"""Measures the receiver against limits and peers on the same machine, in the same run."""

@@ -1,12 +1,12 @@
-"""Measure, print a table, and leave it with a plot in a directory.
+"""Run the benchmarks, print a table, and save it with a plot in a directory.
 
     python -m benchmarks                       # everything, on the embedded PostgreSQL
     python -m benchmarks ingest split --server postgresql://postgres@127.0.0.1/postgres
-    python -m benchmarks ingest --tables press.yaml     # rows of these tables in place of pairs
-    python -m benchmarks --scale 0.1           # only to try
+    python -m benchmarks ingest --tables press.yaml     # rows of these tables instead of pairs
+    python -m benchmarks --scale 0.1           # a quick trial
 
-It wants a machine that does nothing else. The figures depend on it; the ratios, taken in one run,
-say how near the receiver comes to its limits.
+Use a machine that does nothing else. The figures depend on the machine; the ratios, taken in one
+run, show how close the receiver comes to its limits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def known(name: str) -> str:
     """Check the name of a measure.
 
     Raises:
-        ArgumentTypeError: there is none of that name.
+        ArgumentTypeError: no measure has this name.
     """
     if name not in MEASURES:
         raise ArgumentTypeError(f"must be one of {', '.join(MEASURES)}, not {name!r}")
@@ -43,7 +43,7 @@ def declared(name: str) -> Path:
     """Check a tables file.
 
     Raises:
-        ArgumentTypeError: it is wrong, or has a table whose rows could not be counted.
+        ArgumentTypeError: the file is wrong, or the rows of one of its tables could not be counted.
     """
     file = Path(name).absolute()
     try:
@@ -59,7 +59,7 @@ def declared(name: str) -> Path:
 
 
 def parse() -> Namespace:
-    """What to measure, and where."""
+    """Parse the command line."""
     parser = ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )
@@ -97,7 +97,7 @@ def parse() -> Namespace:
 async def measure(
     server_url: str, names: list[str], scale: float, tables_file: Path | None
 ) -> list[Result]:
-    """Run measures on one server, each in a database of its own."""
+    """Run measures on one server, each in its own database."""
     results: list[Result] = []
     for name in names:
         async with scratch_database(server_url, tables_file) as url:
@@ -109,7 +109,7 @@ async def measure(
 
 
 async def database_name(url: str) -> str:
-    """What the database is, with its versions."""
+    """Return the products behind a database, with their versions."""
     connection = await asyncpg.connect(url)
     postgres = f"PostgreSQL {connection.get_server_version().major}"
     timescale = await connection.fetchval(
@@ -120,7 +120,7 @@ async def database_name(url: str) -> str:
 
 
 def main() -> None:
-    """Measure and report."""
+    """Run the benchmarks and write the report."""
     arguments = parse()
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="receiver-benchmarks-") as directory:

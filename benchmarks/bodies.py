@@ -1,4 +1,4 @@
-"""Request bodies like those of Prometheus: targets with eleven labels, scrape after scrape."""
+"""Makes request bodies like those of Prometheus: targets with eleven labels, scrape by scrape."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from receiver.rows.tables import Column, Table
 INTERVAL: Final = 5_000
 """Milliseconds between two scrapes."""
 START: Final = int(time.time() * 1000) // INTERVAL * INTERVAL
-"""Timestamp of the first scrape, in milliseconds since the Unix epoch: as senders have it, for late
-rows take longer."""
+"""Timestamp of the first scrape, in milliseconds since the Unix epoch: close to the present, as
+senders have it, since late rows take longer."""
 OCR_DELAY_MS: Final = 1_250
 WIDEST: Final = ("double precision", "timestamptz", "bigint", "integer", "boolean")
-"""Types of columns, from that which takes most values to that which takes fewest."""
+"""Column types, from the one that accepts the most values to the one that accepts the fewest."""
 V1_HEADERS: Final = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
@@ -38,7 +38,7 @@ Point = tuple[Labels, int, float]
 
 
 def labels(name: str, target: int) -> Labels:
-    """Eleven labels, as service discovery gives them."""
+    """Return eleven labels, as service discovery adds them."""
     return {
         "__name__": name,
         "app": "line-inspection",
@@ -55,14 +55,14 @@ def labels(name: str, target: int) -> Labels:
 
 
 def status_of(target: int, scrape: int) -> int:
-    """The error code of a target at a scrape."""
+    """Return the error code of a target at a scrape."""
     return (target + scrape) % 3
 
 
 def value_of(column: Column, target: int, scrape: int) -> float:
-    """A value that a column takes, another one at each scrape."""
+    """Return a value that a column accepts and that varies by scrape."""
     if column.type.sql == "timestamptz":
-        # Of 1 and of 2 in its unit, so that it need not be known.
+        # The difference of two values gives the unit, which need not be known.
         unit: int = column.read(2.0) - column.read(1.0)
         return (START + scrape * INTERVAL - OCR_DELAY_MS) * 1000 / unit
     if column.type.sql == "double precision":
@@ -73,14 +73,14 @@ def value_of(column: Column, target: int, scrape: int) -> float:
 
 
 def metrics_of(tables: Sequence[Table]) -> dict[str, Column]:
-    """Return all metrics; of columns that share one, the column that takes fewest values."""
+    """Map each metric to its column; if several share it, to the one that accepts fewest values."""
     columns = [column for table in tables for column in table.columns]
     columns.sort(key=lambda column: WIDEST.index(column.type.sql))
     return {column.metric: column for column in columns}
 
 
 def row(columns: Mapping[str, Column], target: int, scrape: int) -> list[Point]:
-    """The samples of a target at a scrape, one of each metric."""
+    """Return the samples of a target at a scrape, one per metric."""
     timestamp = START + scrape * INTERVAL
     return [
         (labels(metric, target), timestamp, value_of(column, target, scrape))
@@ -89,7 +89,7 @@ def row(columns: Mapping[str, Column], target: int, scrape: int) -> list[Point]:
 
 
 def rows(tables: Sequence[Table], targets: int, scrapes: Iterable[int]) -> Iterator[Point]:
-    """Every row of every target, scrape by scrape, as the write-ahead log has them."""
+    """Return the samples of all targets, scrape by scrape, in the order of a write-ahead log."""
     columns = metrics_of(tables)
     return chain.from_iterable(
         row(columns, target, scrape) for scrape in scrapes for target in range(targets)
@@ -97,14 +97,14 @@ def rows(tables: Sequence[Table], targets: int, scrapes: Iterable[int]) -> Itera
 
 
 def unrelated(series: int, scrape: int) -> Iterator[Point]:
-    """Series that the receiver filters."""
+    """Yield samples of series that the receiver filters."""
     for number in range(series):
         name = f"http_request_duration_seconds_bucket_{number % 97}"
         yield labels(name, number), START + scrape * INTERVAL, number * 0.37 + scrape
 
 
 def mixed(tables: Sequence[Table], series: int, kept: int, scrape: int) -> list[Point]:
-    """A firehose: of all series `kept` belong to rows, spread evenly."""
+    """Return samples of `series` series, of which `kept`, evenly spread, belong to rows."""
     points = list(unrelated(series - kept, scrape))
     wanted = list(islice(rows(tables, kept, [scrape]), kept))
     distance = max(1, series // max(1, kept))
@@ -114,7 +114,7 @@ def mixed(tables: Sequence[Table], series: int, kept: int, scrape: int) -> list[
 
 
 def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:
-    """Points in lists of `size`, the last one perhaps shorter."""
+    """Yield the points in lists of `size`; the last list may be shorter."""
     batch: list[Point] = []
     for point in points:
         batch.append(point)
@@ -126,7 +126,7 @@ def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:
 
 
 def message_v1(points: Iterable[Point]) -> bytes:
-    """A `prometheus.WriteRequest`, one sample a series."""
+    """Encode a `prometheus.WriteRequest` with one sample per series."""
     request = WriteRequest()
     for by_name, timestamp, value in points:
         series = request.timeseries.add()
@@ -137,9 +137,10 @@ def message_v1(points: Iterable[Point]) -> bytes:
 
 
 def message_v2(points: Iterable[Point]) -> bytes:
-    """An `io.prometheus.write.v2.Request`, one sample a series, with the metadata Prometheus adds.
+    """Encode an `io.prometheus.write.v2.Request` with one sample per series.
 
-    Without a feature flag these are empty. Symbols are numbered by their first use.
+    Each series has metadata, empty as Prometheus sends them without a feature flag. Symbols are
+    numbered in the order of their first use.
     """
     refs = {"": 0}
     request = v2.Request()
@@ -154,7 +155,7 @@ def message_v2(points: Iterable[Point]) -> bytes:
 
 
 def later(message: bytes, scrapes: int) -> bytes:
-    """A message of the first scrape as of a later one: much faster than to make it anew."""
+    """Move a message of the first scrape to a later one; much faster than encoding it anew."""
     before, after = (
         Sample(timestamp=START + scrape * INTERVAL).SerializeToString() for scrape in (0, scrapes)
     )
@@ -162,5 +163,5 @@ def later(message: bytes, scrapes: int) -> bytes:
 
 
 def body(message: bytes) -> bytes:
-    """The message as it is sent."""
+    """Compress a message, as it is sent."""
     return bytes(snappy.compress(message))

@@ -1,4 +1,4 @@
-"""A load generator that costs little: threads that send bodies made beforehand."""
+"""A load generator that costs little: threads that send bodies prepared beforehand."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from urllib.parse import urlsplit
 
 
 class Load(NamedTuple):
-    """What it took until every body was acknowledged."""
+    """The time until every body was acknowledged."""
 
     seconds: float
     answers: list[float]
     """Seconds to each answer, ascending."""
 
     def percentile(self, part: float) -> float:
-        """Seconds within which that part of the answers came."""
+        """Return the seconds within which this part (0 to 1) of the answers arrived."""
         return percentile(self.answers, part)
 
 
 def percentile(ascending: Sequence[float], part: float) -> float:
-    """What that part of the values does not exceed."""
+    """Return the value that this part (0 to 1) of the values does not exceed."""
     return ascending[min(len(ascending) - 1, int(part * len(ascending)))]
 
 

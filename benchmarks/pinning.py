@@ -1,4 +1,4 @@
-"""Cores of their own for the workers of a receiver, where the machine has enough."""
+"""Pins each worker of a receiver to its own core, if the machine has enough cores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import asyncpg
 import psutil
 
 OTHERS: Final = 2
-"""Cores that the database and the load generator need beside those of the workers."""
+"""Cores that the database and the load generator need in addition to those of the workers."""
 
 
 async def server_processes(url: str) -> list[psutil.Process]:
@@ -30,9 +30,9 @@ async def server_processes(url: str) -> list[psutil.Process]:
 
 @contextmanager
 def pinned(workers: Sequence[psutil.Process], others: Sequence[psutil.Process]) -> Iterator[bool]:
-    """Give each worker a core of its own and the rest to others; yield whether there are enough.
+    """Pin each worker to its own core and others to the rest; yield whether there are enough.
 
-    What others start meanwhile, such as backends and threads, has the same cores as they.
+    The others include this process. Backends and threads that they start inherit their cores.
     """
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < len(workers) + OTHERS:
@@ -44,7 +44,7 @@ def pinned(workers: Sequence[psutil.Process], others: Sequence[psutil.Process]) 
     before: list[tuple[psutil.Process, list[int]]] = []
     try:
         for process, some in given:
-            # Backends come and go.
+            # A backend may have ended.
             with suppress(psutil.NoSuchProcess):
                 before.append((process, process.cpu_affinity()))
                 process.cpu_affinity(some)

@@ -1,4 +1,4 @@
-"""The limit of storing: COPY of the same rows into the same tables, with nothing around it."""
+"""Measures the limit of storing: bare COPY of the same rows into the same tables."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from receiver.storage.connection.database import prepare_connection
 from receiver.storage.writing.statements import statements_of
 
 TRANSACTION = 1_000
-"""Rows in one."""
+"""Rows per transaction."""
 
 Row = tuple[Any, ...]
 """created_at, source_id, samples, label values."""
 
 
 async def sources(url: str) -> list[int]:
-    """The ids of all sources, which the receiver has made."""
+    """Return the ids of all sources, which the receiver has created."""
     connection = await asyncpg.connect(url)
     try:
         return [row["id"] for row in await connection.fetch("SELECT id FROM sources ORDER BY id")]
@@ -32,7 +32,7 @@ async def sources(url: str) -> list[int]:
 
 
 def rows(table: Table, source_ids: Sequence[int], scrapes: Sequence[int]) -> list[Row]:
-    """The rows that `bodies.rows` makes of the same targets and scrapes."""
+    """Return the rows of the samples that `bodies.rows` makes for the same targets and scrapes."""
     return [
         (
             (START + scrape * INTERVAL - POSTGRES_EPOCH_MS) * 1000,
@@ -48,7 +48,7 @@ def rows(table: Table, source_ids: Sequence[int], scrapes: Sequence[int]) -> lis
 async def copy(
     url: str, tables: Sequence[Table], scrapes: Sequence[int], targets: int, connections: int = 1
 ) -> float:
-    """Rows a second of all tables, in transactions of `TRANSACTION` rows."""
+    """Copy rows into all tables, in transactions of `TRANSACTION` rows; return rows per second."""
     source_ids = (await sources(url))[:targets]
     everything = [(table, rows(table, source_ids, scrapes)) for table in tables]
     batches = [

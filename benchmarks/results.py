@@ -1,4 +1,4 @@
-"""What a measurement gives, as a table and as a plot."""
+"""The results of measures, as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import psutil
 
 
 class Result(NamedTuple):
-    """One figure beside another of the same run."""
+    """A figure of the receiver, and its ratio to another one of the same run or to a goal."""
 
     measure: str
     case: str
     figure: str
-    """The receiver's own, with its unit; it depends on the machine."""
+    """The receiver's figure, with its unit; depends on the machine."""
     ratio: float
     to: str
-    """What the ratio compares with."""
+    """Name of the figure that the ratio refers to."""
     goal: float | None = None
     less_is_better: bool = False
 
     @property
     def reached(self) -> bool | None:
-        """Whether the goal is; None without one."""
+        """Whether the goal is reached; None if there is none."""
         if self.goal is None:
             return None
         return self.ratio <= self.goal if self.less_is_better else self.ratio >= self.goal
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table, and what it was measured on."""
+    """Return a Markdown table, with the machine that the results were measured on."""
     lines = [
         "| measure | case | figure | ratio | goal |",
         "| --- | --- | --- | --- | --- |",
@@ -58,8 +58,8 @@ def table(results: Sequence[Result]) -> str:
 
 
 def plot(results: Sequence[Result], path: Path) -> None:
-    """A bar for each ratio, its goal as a mark; the file's ending says the format."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  takes a second, and only here
+    """Plot each ratio as a bar, with a mark at its goal; the file extension sets the format."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  takes a second, only for plots
 
     figure = Figure(figsize=(10, 0.28 * len(results) + 1.2), layout="constrained")
     axes = figure.add_subplot()

@@ -1,7 +1,7 @@
-"""Bodies as a real Prometheus cuts them: batches that roll over targets and scrapes.
+"""Makes batches that roll over targets and scrapes, as those of a real Prometheus do.
 
-Unlike requests that repeat, each one holds other series than the one before, and each of 2.0 has a
-symbol table of its own. Series are those of a common exporter: families of counters and histograms.
+Each request holds other series than the one before, and each 2.0 request has its own symbol table.
+The series are those of a common exporter: families of counters and histograms.
 tests/integration/test_benchmarks.py compares the batches with those that a real Prometheus sent.
 """
 
@@ -25,11 +25,11 @@ ADDED: Final = (
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
 )
-"""What Prometheus adds to each scrape."""
+"""Metrics that Prometheus adds to each scrape."""
 
 
 class Share(NamedTuple):
-    """How many series a target exposes, and how many of them are kept."""
+    """The number of series that a target exposes, and how many of them are kept."""
 
     series: int
     kept: int
@@ -38,12 +38,12 @@ class Share(NamedTuple):
         return f"{round(100 * self.kept / self.series, 2):g} %"
 
 
-# No multiple of a batch, so that no request is cut where an earlier one was.
+# Not a multiple of the batch size, so that no request begins where an earlier one did.
 SHARES: Final = (Share(4002, 2), Share(4002, 40), Share(4002, 4002))
 
 
 def filtered(number: int, target: Labels) -> Labels:
-    """Labels of one of a target's series that are not kept, sorted by name."""
+    """Return the labels of one of a target's filtered series, sorted by name."""
     family, place = divmod(number, HANDLERS * len(BUCKETS))
     handler, bucket = divmod(place, len(BUCKETS))
     name = f"service_{family}"
@@ -59,7 +59,7 @@ def filtered(number: int, target: Labels) -> Labels:
 def scrape_target(
     tables: Sequence[Table], target: int, scrape: int, share: Share
 ) -> Iterator[Point]:
-    """What comes of a target at a scrape: rows of production lines, then what is not kept."""
+    """Yield the samples of a target at a scrape: rows of production lines, then filtered series."""
     timestamp = START + scrape * INTERVAL + 137 * target
     labels = {"instance": f"10.20.0.{target}:9101", "job": "application"}
     columns = metrics_of(tables)
@@ -68,7 +68,7 @@ def scrape_target(
         by_line = {**labels, "line": f"line-{line}"}
         yield {"__name__": metric, **by_line}, timestamp, value_of(column, line, scrape)
     for number in range(share.series - share.kept):
-        # A third of all counters stand at zero.
+        # A third of all counters are zero.
         value = 0.0 if number % 3 == 0 else number * 0.37 + scrape * (number % 7)
         yield filtered(number, labels), timestamp, value
     for name in ADDED:
@@ -78,7 +78,7 @@ def scrape_target(
 def batches(
     tables: Sequence[Table], share: Share, scrapes: Iterable[int], size: int
 ) -> Iterator[list[Point]]:
-    """The samples of all targets, scrape after scrape, in batches of one size."""
+    """Yield the samples of all targets, scrape by scrape, in batches of `size`."""
     points = (
         point
         for scrape in scrapes

@@ -1,4 +1,4 @@
-"""The processes that are measured: the receiver, and VictoriaMetrics beside it."""
+"""Runs the servers that are measured: the receiver and, for comparison, VictoriaMetrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START_TIMEOUT = 60.0
 
 
 class Subject:
-    """A server in a process of its own, with all that it starts."""
+    """A server process with all of its child processes."""
 
     def __init__(self, url: str, process: psutil.Process) -> None:
         self.url = url
@@ -44,18 +44,18 @@ class Subject:
         return spawned or [self._process]
 
     def cpu_seconds(self) -> float:
-        """CPU time so far, of all its processes."""
+        """Return the CPU time of all its processes so far, in seconds."""
         times = [one.cpu_times() for one in self._everyone()]
         return float(sum(one.user + one.system for one in times))
 
     def memory(self) -> int:
-        """Bytes of memory that its largest process holds."""
+        """Return the resident memory of its largest process, in bytes."""
         return max(int(one.memory_info().rss) for one in self._everyone())
 
 
 @contextmanager
 def receiver(database_url: str, *flags: str) -> Iterator[Subject]:
-    """A receiver on a port of its own, ready."""
+    """Run a receiver on a free port; yield it once it is ready."""
     port = free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RECEIVER_")}
     command = [sys.executable, "-m", "receiver", "serve", f"--listen=127.0.0.1:{port}"]
@@ -66,7 +66,7 @@ def receiver(database_url: str, *flags: str) -> Iterator[Subject]:
 
 @contextmanager
 def victoria_metrics() -> Iterator[Subject | None]:
-    """VictoriaMetrics, None where it is not installed."""
+    """Run VictoriaMetrics on a free port; yield None if it is not installed."""
     program = shutil.which("victoria-metrics")
     if program is None:
         yield None
@@ -83,7 +83,7 @@ def victoria_metrics() -> Iterator[Subject | None]:
 def running(
     command: list[str], health: str, environment: dict[str, str]
 ) -> Iterator[psutil.Process]:
-    """A server, from when it is healthy to the end of the block."""
+    """Run a server until the end of the block; yield its process once it is healthy."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
@@ -100,12 +100,12 @@ def running(
 
 
 def is_healthy(url: str) -> bool:
-    """Whether the server answers 200 there."""
+    """Return whether a server answers 200 at a URL."""
     try:
         with urllib.request.urlopen(url, timeout=1) as answer:
             return bool(answer.status == 200)
     except urllib.error.HTTPError as refusal:
-        # It holds the connection.
+        # The error holds the connection.
         refusal.close()
         return False
     except OSError:
@@ -113,14 +113,14 @@ def is_healthy(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
+    """Return a port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 @asynccontextmanager
 async def scratch_database(server_url: str, tables_file: Path | None = None) -> AsyncIterator[str]:
-    """A database with the declared tables, dropped in the end."""
+    """Create a database with the declared tables; yield its URL and drop it at the end."""
     name = f"receiver_benchmark_{secrets.token_hex(4)}"
     server = await asyncpg.connect(server_url)
     await server.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")

@@ -1,4 +1,4 @@
-"""Samples in arrays, as decoders return those that come in a known order."""
+"""Samples in arrays, as decoders return the samples of series in a known order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from receiver.rows.blocks import Block, KeptSeries, RowBlock
 from receiver.rows.model import Row, Sample, Samples, Series
 
 END_TIME = 2**42
-"""Milliseconds from which on times do not fit."""
+"""First timestamp in milliseconds that does not fit."""
 
 
 def in_arrays(samples: Collection[Sample], numbers: Iterable[int]) -> Samples:
-    """The same samples, each in the block of its number; those of 0 in none."""
+    """Return the samples, each in the block of its number; number 0 means no block."""
     plain: list[Sample] = []
     divided: defaultdict[int, list[Sample]] = defaultdict(list)
     for sample, number in zip(samples, numbers, strict=True):
@@ -26,7 +26,7 @@ def in_arrays(samples: Collection[Sample], numbers: Iterable[int]) -> Samples:
 
 
 def block_of(samples: Collection[Sample]) -> Block:
-    """These samples in one block, among twice as many series."""
+    """Return the samples in one block of twice as many series."""
     series = [one for one, _, _ in samples]
     places = np.arange(len(series)) + len(series)
     times = np.array([timestamp for _, timestamp, _ in samples], np.int64)
@@ -35,7 +35,7 @@ def block_of(samples: Collection[Sample]) -> Block:
 
 
 def row_block(rows: Collection[Row]) -> RowBlock:
-    """These rows of one table, none of which lacks a sample."""
+    """Return the block of complete rows of one table."""
     keys = [(timestamp, source) for timestamp, source, _ in rows]
     series = [Series(source.table.columns[0], source) for _, source in keys]
     return RowBlock(

@@ -25,7 +25,7 @@ METRICS: Final = (
     "with blank",
     'quo"te',
 )
-"""Few, so that tables share them."""
+"""Few metrics, so that tables share them."""
 
 ODD_NAMES: Final = (
     *("select", "user", "ORDER", "Table", "null", "true", "no", "1", "~", "value", "samples"),
@@ -64,11 +64,11 @@ class Declared(NamedTuple):
     text: str
     """The content of a tables file."""
     catalogue: Catalogue
-    """What it declares, not made by what reads such a file."""
+    """The declared catalogue, built without the parser."""
 
 
 class Entry(NamedTuple):
-    """A part of a declaration: as in the file, and what it declares."""
+    """A part of a declaration: as written in the file, and its meaning."""
 
     written: Any
     meant: Any
@@ -94,7 +94,7 @@ def columns(draw: st.DrawFn, name: str, metric: str, *, required: bool) -> Entry
 
 @st.composite
 def label_columns(draw: st.DrawFn, name: str) -> Entry:
-    """Draw a column that holds the value of a label, which may be called as the column is."""
+    """Draw a column that holds the value of a label, which may have the column's name."""
     type_ = draw(st.sampled_from(["text", "bigint"]))
     if name in LABELS and draw(st.booleans()):
         return Entry(type_, LabelColumn(name, name, type_))
@@ -105,7 +105,7 @@ def label_columns(draw: st.DrawFn, name: str) -> Entry:
 
 @st.composite
 def tables(draw: st.DrawFn, name: str, max_columns: int) -> Entry:
-    """Draw a table; some of its columns may be optional, and one at least is required."""
+    """Draw a table; some of its columns may be optional, at least one is required."""
     metrics = draw(
         st.lists(st.sampled_from(METRICS), min_size=1, max_size=max_columns, unique=True)
     )

@@ -1,4 +1,4 @@
-"""Certificates of the tests' own making."""
+"""Certificates issued by the tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Certificate(NamedTuple):
         return str(name.value)
 
     def write(self, directory: Path) -> dict[str, Path]:
-        """Write both, in place of earlier ones; returns the settings of a server that has them."""
+        """Write both, replacing earlier ones; return the settings of a server that uses them."""
         pem = self.certificate.public_bytes(Encoding.PEM)
         (directory / "cert.pem").write_bytes(pem)
         key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -42,7 +42,7 @@ def issue(
     authority: bool = False,
     expires_in: timedelta = timedelta(days=90),
 ) -> Certificate:
-    """Make one for this machine; by default it has signed itself."""
+    """Issue a certificate for this machine, self-signed by default."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]

@@ -28,7 +28,7 @@ def on_node(url: str, host: str, port: int, database: str | None = None) -> str:
 
 
 async def find_workers(url: str) -> list[tuple[str, int]]:
-    """Return the worker nodes that a database knows; none where there is no Citus."""
+    """Return the worker nodes that a database knows; none without Citus."""
     connection = await asyncpg.connect(url)
     try:
         if not await connection.fetchval(HAS_NODES):
@@ -42,7 +42,7 @@ async def find_workers(url: str) -> list[tuple[str, int]]:
 async def worker_databases(
     server_url: str, name: str, owner: str = "postgres"
 ) -> AsyncIterator[None]:
-    """Make a new database one of the cluster that the server's own database is of, if it is."""
+    """Add a new database to the Citus cluster of the server's own database, if there is one."""
     workers = await find_workers(server_url)
     for host, port in workers:
         await run(on_node(server_url, host, port), create(name, owner))
@@ -57,13 +57,13 @@ async def worker_databases(
 
 
 def create(name: str, owner: str) -> str:
-    """Write the statement that makes a database."""
+    """Return the statement that creates a database."""
     return f"CREATE DATABASE {name} OWNER {owner} ENCODING 'UTF8' TEMPLATE template0"
 
 
 def add_nodes(host: str | None, port: int | None, workers: list[tuple[str, int]]) -> Iterator[str]:
-    """Write the statements that make a cluster of a coordinator, at `host`, and its workers."""
-    # Else all roles are copied to a node, by tests that run at the same time, too.
+    """Yield the statements that form a cluster of the coordinator at `host` and its workers."""
+    # Otherwise Citus copies all roles to a node, including those of tests that run concurrently.
     yield "SET citus.enable_create_role_propagation = off"
     yield "SET citus.enable_alter_role_propagation = off"
     yield f"SELECT citus_set_coordinator_host('{host}', {port or 5432})"
@@ -71,7 +71,7 @@ def add_nodes(host: str | None, port: int | None, workers: list[tuple[str, int]]
 
 
 async def drop(coordinator: str, node: str, name: str) -> None:
-    """Drop a database of a node, when nothing there waits for its second phase any more."""
+    """Drop a database of a node, once no prepared transaction is left in it."""
 
     async def dropped() -> bool:
         await run(coordinator, "SELECT recover_prepared_transactions()")
@@ -85,7 +85,7 @@ async def drop(coordinator: str, node: str, name: str) -> None:
 
 
 async def run(url: str, *statements: str) -> None:
-    """Run statements, each in a transaction of its own."""
+    """Run statements, each in its own transaction."""
     connection = await asyncpg.connect(url)
     try:
         for statement in statements:
@@ -95,6 +95,6 @@ async def run(url: str, *statements: str) -> None:
 
 
 async def keep_keys(connection: asyncpg.Connection) -> None:
-    """Do for sources that a test has inserted itself what the write path does for its own."""
+    """Fill `source_keys` for sources inserted by a test, as the write path does for its own."""
     if await is_distributed(connection):
         await connection.execute(FILL_KEYS)

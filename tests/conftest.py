@@ -1,4 +1,4 @@
-"""What tests share: a real PostgreSQL, and a fresh database for each test."""
+"""Shared fixtures: a real PostgreSQL, and a fresh database for each test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.cluster import worker_databases
 hypothesis_settings.register_profile("default", deadline=None)
 hypothesis_settings.load_profile("default")
 
-# In the background of a shell both are ignored, and the programs that the tests start inherit that.
+# A background job of a shell ignores both signals, and programs started by the tests inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
@@ -52,7 +52,7 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Iterator[Path]:
-    """A directory that the embedded database's own user can reach too, as pytest's are not."""
+    """Yield a directory that the embedded database's user can access, unlike pytest's."""
     directory = Path(tempfile.mkdtemp(prefix="receiver-tests-"))
     directory.chmod(0o711)
     yield directory
@@ -60,14 +60,14 @@ def shared_dir() -> Iterator[Path]:
 
 
 def named_server() -> str | None:
-    """Return the server that the tests are to use instead of the embedded one."""
+    """Return the URL of the server to use instead of the embedded one."""
     names = ("RECEIVER_TEST_CITUS_URL", "RECEIVER_TEST_DATABASE_URL")
     return next(filter(None, map(os.environ.get, names)), None)
 
 
 @pytest.fixture(scope="session")
 def server_url(shared_dir: Path) -> Iterator[str]:
-    """A server on which databases may be made, or the embedded one.
+    """Yield the URL of a server on which tests may create databases; by default the embedded one.
 
     RECEIVER_TEST_CITUS_URL names the coordinator of a cluster, in a database that has the extension
     and knows the worker nodes; RECEIVER_TEST_DATABASE_URL any other server.
@@ -82,7 +82,7 @@ def server_url(shared_dir: Path) -> Iterator[str]:
 
 @asynccontextmanager
 async def fresh_database(server_url: str, template: str = "template0") -> AsyncIterator[str]:
-    """A database with what is in the template, by default nothing; dropped in the end."""
+    """Create a database from the template, by default an empty one; drop it at the end."""
     name = f"receiver_test_{secrets.token_hex(6)}"
     server = await asyncpg.connect(server_url)
     try:
@@ -96,7 +96,7 @@ async def fresh_database(server_url: str, template: str = "template0") -> AsyncI
 
 @pytest.fixture
 async def empty_database_url(server_url: str) -> AsyncIterator[str]:
-    """A database of the test's own, with nothing in it."""
+    """Yield the URL of a fresh, empty database."""
     async with fresh_database(server_url) as url:
         yield url
 
@@ -106,12 +106,12 @@ MakeSettings = Callable[..., Settings]
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep settings in the environment from tests and from the programs that they start."""
+    """Hide settings in the environment from tests and from the programs that they start."""
     forget_settings(monkeypatch)
 
 
 def forget_settings(patch: pytest.MonkeyPatch) -> None:
-    """Take all settings out of the environment."""
+    """Remove all settings from the environment."""
     for name in os.environ:
         if name.startswith("RECEIVER_"):
             patch.delenv(name)
@@ -119,7 +119,7 @@ def forget_settings(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeSettings:
-    """Settings that nothing outside the test can change."""
+    """Return a function that makes settings independent of anything outside the test."""
     monkeypatch.chdir(tmp_path)
 
     def make(**values: Any) -> Settings:  # noqa: ANN401  any setting
@@ -130,7 +130,7 @@ def make_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeSettin
 
 @pytest.fixture(scope="module")
 def few_are_many() -> Iterator[None]:
-    """Have rows of samples in arrays assembled however few come at once."""
+    """Assemble rows from arrays of samples even for the smallest batches."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "FEWEST", 1)
         yield
@@ -138,9 +138,9 @@ def few_are_many() -> Iterator[None]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def template(server_url: str) -> AsyncIterator[str | None]:
-    """The name of a database with the current schema, for it is copied faster than migrated.
+    """Yield the name of a database with the current schema: copying is faster than migrating.
 
-    None on other servers: where extensions have connections of their own, nothing can be copied.
+    None on other servers: a database in which extensions hold connections cannot be copied.
     """
     if named_server():
         yield None
@@ -157,7 +157,7 @@ async def template(server_url: str) -> AsyncIterator[str | None]:
 async def database_url(
     server_url: str, template: str | None, make_settings: MakeSettings
 ) -> AsyncIterator[str]:
-    """A database of the test's own, with the current schema."""
+    """Yield the URL of a fresh database with the current schema."""
     async with fresh_database(server_url, template or "template0") as url:
         if not template:
             await migrate(make_settings(database_url=url))
@@ -166,7 +166,7 @@ async def database_url(
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to the database of the test."""
+    """Yield a connection to the test's database."""
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()

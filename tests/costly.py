@@ -1,4 +1,4 @@
-"""Messages that are cheap to send and would be costly to read as they are."""
+"""Messages that are cheap to send and would be expensive to decode naively."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ REFS: Final = field(1, bytes([1, 2, 3, 4]))
 ONE: Final = sample(encoded_timestamp(NOW))
 
 Build = Callable[[int], bytes]
-"""Makes a message of about so many bytes."""
+"""Builds a message of about this many bytes."""
 
 
 def older(*content: bytes, times: int = 1) -> bytes:
-    """Series of 1.0."""
+    """Encode the series of a 1.0 request."""
     return b"".join(field(1, one) for one in content) * times
 
 
 def newer(*content: bytes, symbols: bytes = SYMBOLS, times: int = 1) -> bytes:
-    """A request of 2.0."""
+    """Encode a 2.0 request."""
     return symbols + b"".join(field(5, one) for one in content) * times
 
 
 def fill(part: bytes, size: int) -> bytes:
-    """The same fields again and again."""
+    """Repeat the same fields up to a size."""
     return part * (size // len(part))
 
 
 def expanding(size: int) -> bytes:
-    """Label sets of 25 kB each, of which each takes a few bytes; all different, all to be kept."""
+    """Build series, a few bytes each, with distinct label sets of 25 kB; all are kept."""
     count = size // 200
     symbols = field(4, b"x" * 25_000) + b"".join(field(4, b"%d" % n) for n in range(count))
     return newer(

@@ -1,4 +1,4 @@
-"""Declarations of tables as files, and what a database makes of them."""
+"""Writes tables files, and reads the schema that a database has from them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WHERE attrelid = to_regclass(quote_ident($1)) AND attnum > 0 AND NOT attisdroppe
 ORDER BY attnum
 """
 
-# Everything that statements can change of tables, views and functions; jobs of TimescaleDB too.
+# Every property of tables, views and functions that a statement can change, and TimescaleDB jobs.
 SCHEMA = """
 SELECT c.oid::bigint, c.relname::text, c.relkind::text, c.relacl::text, c.relfilenode::bigint,
     ARRAY(
@@ -55,7 +55,7 @@ ORDER BY 2, 1
 
 
 def declare(make_settings: MakeSettings, url: str, **tables: Any) -> Settings:  # noqa: ANN401
-    """Settings with a file that declares these tables."""
+    """Return settings with a tables file that declares these tables."""
     path = Path("tables.yaml")
     path.write_text(json.dumps({"tables": tables}), encoding="utf-8")
     settings = make_settings(database_url=url, tables_file=path)
@@ -64,7 +64,7 @@ def declare(make_settings: MakeSettings, url: str, **tables: Any) -> Settings:  
 
 
 def with_columns(table: Mapping[str, Any], **columns: Any) -> dict[str, Any]:  # noqa: ANN401
-    """The same table with more columns; None takes one out."""
+    """Return a copy of the table with these columns added, or removed where None."""
     merged = {**table["columns"], **columns}
     return {
         **table,
@@ -73,17 +73,17 @@ def with_columns(table: Mapping[str, Any], **columns: Any) -> dict[str, Any]:  #
 
 
 async def columns_of(connection: asyncpg.Connection, table: str) -> dict[str, tuple[str, bool]]:
-    """The columns of a table: their types, and whether they are NOT NULL."""
+    """Return the type of each column of a table, and whether it is NOT NULL."""
     return {name: (type_, kept) for name, type_, kept in await connection.fetch(COLUMNS, table)}
 
 
 async def schema_of(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
-    """All there is of tables, views and functions."""
+    """Return all properties of all tables, views and functions."""
     return [tuple(row) for row in await connection.fetch(SCHEMA)]
 
 
 async def run_plan(connection: asyncpg.Connection, settings: Settings) -> list[str]:
-    """Run by hand what `plan` says; return it."""
+    """Run the statements of `plan` one by one; return them."""
     statements = await plan(settings)
     for statement in statements:
         await connection.execute(statement)

@@ -1,4 +1,4 @@
-"""The dashboard, and what Grafana makes of a query before it sends it.
+"""The dashboard, and the macro substitution that Grafana applies to a query.
 
 See `macros.go` and `sqleng/sql_engine.go` of Grafana's PostgreSQL data source.
 """
@@ -32,7 +32,7 @@ class Query(NamedTuple):
 
 
 class Range(NamedTuple):
-    """The time that a dashboard shows, and how long one of its points is."""
+    """The time range of a dashboard, and the interval between its points."""
 
     start: datetime
     end: datetime
@@ -40,7 +40,7 @@ class Range(NamedTuple):
 
 
 def queries(source: str, dashboard: dict[str, Any] = DASHBOARD) -> Iterator[Query]:
-    """All queries of the panels to a data source of this type."""
+    """Yield all queries of the panels to a data source of this type."""
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
             if target["datasource"]["type"] == source:
@@ -48,7 +48,7 @@ def queries(source: str, dashboard: dict[str, Any] = DASHBOARD) -> Iterator[Quer
 
 
 def find_query(panel: str, ref: str = "A", dashboard: dict[str, Any] = DASHBOARD) -> str:
-    """The SQL of a panel."""
+    """Return the SQL of a panel."""
     (sql,) = (
         query.target["rawSql"]
         for query in queries("grafana-postgresql-datasource", dashboard)
@@ -60,13 +60,13 @@ def find_query(panel: str, ref: str = "A", dashboard: dict[str, Any] = DASHBOARD
 def substitute(
     sql: str, shown: Range, *, sources: str = "SELECT id FROM sources", timescaledb: bool = False
 ) -> str:
-    """The query as the database gets it.
+    """Return the query as Grafana sends it to the database.
 
     Args:
-        sql: As it stands in the dashboard.
-        shown: The range of time.
-        sources: What the variable stands for; by default that for all.
-        timescaledb: Whether the data source is said to have TimescaleDB.
+        sql: The query as written in the dashboard.
+        shown: The time range.
+        sources: The value of the variable `$source`; by default all sources.
+        timescaledb: Whether the data source is configured to have TimescaleDB.
     """
     seconds = shown.interval.total_seconds()
     start, end = (

@@ -1,4 +1,4 @@
-"""Servers of a test's own from installed programs, with extensions that the embedded one lacks."""
+"""Test servers from an installed PostgreSQL, with extensions that the embedded one lacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USUAL: Final = {"fsync": "off", "listen_addresses": HOST, "unix_socket_directori
 
 @cache
 def find_programs(*extensions: str) -> Path | None:
-    """Return the directory of the programs of an installed PostgreSQL that has extensions."""
+    """Return the program directory of an installed PostgreSQL that has these extensions."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_config"), reverse=True)
     for program in (*filter(None, [shutil.which("pg_config")]), *map(str, installed)):
         share = Path(run(program, "--sharedir")[1])
@@ -30,19 +30,19 @@ def find_programs(*extensions: str) -> Path | None:
 
 
 def require_programs(*extensions: str) -> Path:
-    """Return what `find_programs` does; skip the test if there is no such PostgreSQL."""
+    """Like `find_programs`, but skip the test if there is no such PostgreSQL."""
     if (programs := find_programs(*extensions)) is None:
         pytest.skip(f"no PostgreSQL with {' and '.join(extensions)} is installed")
     return programs
 
 
 class Installed:
-    """An installed PostgreSQL, on a port that it keeps.
+    """A server of an installed PostgreSQL, which keeps its port over restarts.
 
     Args:
         programs: Directory of its programs.
-        settings: Of `postgresql.conf`.
-        directory: Is given its data; the account of PostgreSQL must reach it.
+        settings: Settings of `postgresql.conf`.
+        directory: Holds the data; the account that runs PostgreSQL must have access to it.
     """
 
     def __init__(self, programs: Path, settings: Mapping[str, str], directory: Path) -> None:
@@ -54,14 +54,14 @@ class Installed:
         self._account: Account | None = None
 
     def start(self) -> str:
-        """Start it, with new data if it has none; return its URL."""
+        """Start the server, with a new data directory if it has none; return its URL."""
         if not self._data.exists():
             self._create()
         self._must("pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(self._data / "log"))
         return self.url
 
     def stop(self) -> None:
-        """Stop it if it runs, without waiting for clients to leave."""
+        """Stop the server if it runs, without waiting for clients to disconnect."""
         if (self._data / "postmaster.pid").exists():
             run(
                 *(self._programs / "pg_ctl", "stop", "-w", "-D", str(self._data), "-m", "fast"),

@@ -1,4 +1,4 @@
-"""Rows of `app_logs` for tests that look at them from the analyst's side."""
+"""Rows of `app_logs` for tests of views and reports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def seconds(number: float) -> timedelta:
 def logs(
     source: int, statuses: Iterable[int], *, start: datetime = START, step: float = 5
 ) -> list[Log]:
-    """Rows of a source, one every `step` seconds, OCR a second before."""
+    """Return rows of a source, one every `step` seconds, with ocr_value a second earlier."""
     return [
         (source, start + seconds(step * place), status, seconds(1))
         for place, status in enumerate(statuses)
@@ -49,7 +49,7 @@ def logs(
 
 
 async def add_sources(connection: asyncpg.Connection, count: int, *, first: int = 1) -> None:
-    """Sources from the id `first` on, of instances cam-1 and so on."""
+    """Add sources with ids from `first` on, of instances cam-1 and so on."""
     await connection.executemany(
         "INSERT INTO sources (labels, digest) VALUES ($1, $2)",
         [
@@ -70,7 +70,7 @@ async def add_logs(connection: asyncpg.Connection, rows: Iterable[Log]) -> None:
 
 
 async def stop_refreshing(connection: asyncpg.Connection) -> None:
-    """Have TimescaleDB, where it keeps the summary, leave it to the test when to refresh it."""
+    """Stop TimescaleDB's refreshes of the summary, if any, so that only the test refreshes it."""
     if await connection.fetchval(HAS_SUMMARY):
         await connection.execute(
             "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs "
@@ -84,7 +84,7 @@ async def stop_refreshing(connection: asyncpg.Connection) -> None:
 
 
 async def refresh(connection: asyncpg.Connection) -> None:
-    """Bring the summary up to date, where TimescaleDB keeps it."""
+    """Refresh the summary, where TimescaleDB maintains it."""
     if await connection.fetchval(HAS_SUMMARY):
         job = await connection.fetchval(
             "SELECT job_id FROM timescaledb_information.jobs "

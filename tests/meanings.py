@@ -1,4 +1,4 @@
-"""What requests mean: as a decoder reads them, and as protobuf's own parser and the rules say."""
+"""The meaning of requests: by our decoders, and by a reference reading with protobuf's parser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from receiver.rows.tables import Catalogue, Column, Table
 from tests.messages import bits
 
 KEPT: Final = built_in()
-"""The catalogue of whoever declares no tables."""
+"""The catalogue without declared tables."""
 
 Place = tuple[str, str]
 """A table and one of its columns."""
@@ -43,10 +43,10 @@ SHARING: Final = Catalogue(
         ),
     ]
 )
-"""A catalogue whose metrics feed several tables, of some series only."""
+"""A catalogue whose metrics feed several tables, each from some of their series only."""
 
 KeptSample = tuple[Place, Labels, int, int]
-"""Where it belongs, labels, timestamp, and the bits of the value."""
+"""Table and column, labels, timestamp, and the bits of the value."""
 
 LabelList = list[tuple[str, str]]
 
@@ -62,7 +62,7 @@ class Meaning(NamedTuple):
 
 
 def meaning(decoder: v1.Decoder | v2.Decoder, message: bytes) -> Meaning:
-    """What a decoder reads."""
+    """Return the meaning of a message as a decoder reads it."""
     request = decoder.decode(message)
     samples = Counter(
         ((kept.source.table.name, kept.column.name), kept.source.labels, timestamp, bits(value))
@@ -73,7 +73,7 @@ def meaning(decoder: v1.Decoder | v2.Decoder, message: bytes) -> Meaning:
 
 
 def belongings(catalogue: Catalogue, by_name: dict[str, str]) -> Iterator[tuple[Place, Labels]]:
-    """Where the samples of a valid series belong, by what the catalogue declares."""
+    """Yield the columns that the catalogue assigns to a valid series, and its labels there."""
     labels = {name: value for name, value in by_name.items() if name != "__name__"}
     for table in catalogue.tables:
         if not all(
@@ -88,7 +88,7 @@ def belongings(catalogue: Catalogue, by_name: dict[str, str]) -> Iterator[tuple[
 
 
 def read_older(message: bytes, catalogue: Catalogue = KEPT) -> Meaning | None:
-    """What a request of 1.0 means without any short cut, None if it is none.
+    """Return the meaning of a 1.0 request, read without shortcuts; None if it is not one.
 
     Where the whole parses, it is parsed whole; else each of its series is invalid or not.
     """
@@ -117,7 +117,7 @@ def read_older(message: bytes, catalogue: Catalogue = KEPT) -> Meaning | None:
 
 
 def read_newer(message: bytes, catalogue: Catalogue = KEPT) -> Meaning | None:
-    """What a request of 2.0 means without any short cut, None if it is none."""
+    """Return the meaning of a 2.0 request, read without shortcuts; None if it is not one."""
     try:
         frame = newer.RequestFrame.FromString(message)
     except DecodeError:
@@ -148,7 +148,7 @@ def add_up(
     labels: Sequence[LabelList | None],
     catalogue: Catalogue,
 ) -> Meaning:
-    """What series mean that have these labels; None is an invalid one."""
+    """Return the meaning of series with these labels; None stands for an invalid series."""
     samples = Counter[KeptSample]()
     kept = received = histograms = exemplars = invalid = 0
     for one, pairs in zip(content, labels, strict=True):

@@ -1,4 +1,4 @@
-"""Builds requests, as well-behaved senders do and byte by byte."""
+"""Builds requests as well-behaved senders do, and byte by byte."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LENGTH_DELIMITED: Final = 2
 
 
 def bits(value: float) -> int:
-    """A float's 64 bits, which tell apart what `==` does not."""
+    """Return the 64 bits of a float, which differ where `==` sees no difference."""
     return int.from_bytes(struct.pack("<d", value), "little")
 
 
 def from_bits(number: int) -> float:
-    """The float with these 64 bits."""
+    """Return the float with these 64 bits."""
     value: float = struct.unpack("<d", number.to_bytes(8, "little"))[0]
     return value
 
@@ -39,7 +39,7 @@ STALE: Final = from_bits(0x7FF0000000000002)
 
 
 def series(labels: Mapping[str, str], *samples: tuple[float, int]) -> TimeSeries:
-    """A series with its labels sorted, as senders must; a sample is its value and timestamp."""
+    """Build a series with sorted labels, as required; a sample is a value and a timestamp."""
     return TimeSeries(
         labels=[Label(name=name, value=value) for name, value in sorted(labels.items())],
         samples=[Sample(value=value, timestamp=timestamp) for value, timestamp in samples],
@@ -47,7 +47,7 @@ def series(labels: Mapping[str, str], *samples: tuple[float, int]) -> TimeSeries
 
 
 def write_request(*content: TimeSeries) -> bytes:
-    """A serialized `prometheus.WriteRequest`."""
+    """Serialize a `prometheus.WriteRequest`."""
     return WriteRequest(timeseries=content).SerializeToString()
 
 
@@ -57,12 +57,12 @@ def compressed(*content: TimeSeries) -> bytes:
 
 
 def compress(message: bytes) -> bytes:
-    """One block of snappy."""
+    """Compress a message as one snappy block."""
     return bytes(snappy.compress(message))
 
 
 def framed(*content: bytes) -> bytes:
-    """A serialized `prometheus.WriteRequest` of series that are encoded already."""
+    """Return a serialized `prometheus.WriteRequest` of encoded series."""
     return WriteRequestFrame(timeseries=content).SerializeToString()
 
 
@@ -70,10 +70,10 @@ def framed(*content: bytes) -> bytes:
 
 
 class Request2:
-    """An `io.prometheus.write.v2.Request` in the making; every string becomes a symbol once.
+    """Builder of an `io.prometheus.write.v2.Request`; each distinct string becomes one symbol.
 
     Args:
-        symbols: What the table holds from the start, the empty string first.
+        symbols: Initial content of the symbol table, the empty string first.
     """
 
     def __init__(self, symbols: Iterable[str] = ("",)) -> None:
@@ -81,25 +81,25 @@ class Request2:
         self._refs = {text: ref for ref, text in enumerate(self.message.symbols)}
 
     def ref(self, text: str) -> int:
-        """The place of a string in the table."""
+        """Return the index of a string in the symbol table."""
         if text not in self._refs:
             self._refs[text] = len(self.message.symbols)
             self.message.symbols.append(text)
         return self._refs[text]
 
     def refs(self, labels: Iterable[tuple[str, str]]) -> list[int]:
-        """The places of label names and values in turn, in the given order."""
+        """Return the indexes of names and values alternately, in the given order of labels."""
         return [self.ref(text) for pair in labels for text in pair]
 
     def add(self, labels: Mapping[str, str], *samples: tuple[float, int]) -> v2.TimeSeries:
-        """Add a series with its labels sorted; a sample is its value and timestamp."""
+        """Add a series with sorted labels; a sample is a value and a timestamp."""
         return self.message.timeseries.add(
             labels_refs=self.refs(sorted(labels.items())),
             samples=[v2.Sample(value=value, timestamp=timestamp) for value, timestamp in samples],
         )
 
     def encoded(self) -> bytes:
-        """The message on the wire."""
+        """Return the serialized message."""
         return self.message.SerializeToString()
 
     def compressed(self) -> bytes:
@@ -116,7 +116,7 @@ def write_request2(*content: tuple[Mapping[str, str], float, int]) -> bytes:
 
 
 def framed2(symbols: Iterable[str], *content: bytes) -> bytes:
-    """A serialized `io.prometheus.write.v2.Request` of series that are encoded already."""
+    """Return a serialized `io.prometheus.write.v2.Request` of encoded series."""
     return v2.RequestFrame(symbols=symbols, timeseries=content).SerializeToString()
 
 
@@ -139,7 +139,7 @@ def with_created(series: v2.TimeSeries, created: int) -> v2.TimeSeries:
 
 
 def varint(number: int, size: int = 0) -> bytes:
-    """A varint, negative numbers as int64; `size` makes it longer than it needs to be."""
+    """Encode a varint, negative numbers as int64; `size` pads it beyond the minimal length."""
     number &= 2**64 - 1
     groups: list[int] = []
     while number or len(groups) < max(size, 1):
@@ -149,25 +149,25 @@ def varint(number: int, size: int = 0) -> bytes:
 
 
 def field(number: int, payload: bytes, *, size: int = 0) -> bytes:
-    """A length-delimited field; `size` is that of the length's varint."""
+    """Encode a length-delimited field; `size` is the size of the length's varint."""
     return varint(number << 3 | LENGTH_DELIMITED) + varint(len(payload), size) + payload
 
 
 def label(name: str, value: str) -> bytes:
-    """A label as field 1 of a series."""
+    """Encode a label as field 1 of a series."""
     return field(1, field(1, name.encode()) + field(2, value.encode()))
 
 
 def encoded_value(value: float) -> bytes:
-    """Field 1 of a sample, written even if it is zero."""
+    """Encode field 1 of a sample, even if it is zero."""
     return varint(1 << 3 | FIXED64) + struct.pack("<d", value)
 
 
 def encoded_timestamp(timestamp: int, size: int = 0) -> bytes:
-    """Field 2 of a sample."""
+    """Encode field 2 of a sample."""
     return varint(2 << 3 | VARINT) + varint(timestamp, size)
 
 
 def sample(*parts: bytes) -> bytes:
-    """A sample as field 2 of a series."""
+    """Encode a sample as field 2 of a series."""
     return field(2, b"".join(parts))

@@ -1,4 +1,4 @@
-"""What `/metrics` shows, for tests that compare it with what happened."""
+"""Parses `/metrics`, for tests that compare the metrics with what happened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def exposed(text: str) -> dict[str, float]:
-    """Each value by its series, labels sorted and empty ones left out, as Prometheus sees it."""
+    """Return each value by its series, with sorted labels and no empty ones, as in Prometheus."""
     return {
         name + (f"{{{labels}}}" if labels else ""): value
         for family in text_string_to_metric_families(text)

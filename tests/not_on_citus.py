@@ -1,4 +1,4 @@
-"""What tests cannot do, or see, on a cluster of Citus: each reason once."""
+"""Tests that cannot pass on a Citus cluster, by reason."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 import asyncpg
 
 IS_CHOSEN: Final = bool(os.environ.get("RECEIVER_TEST_CITUS_URL"))
-"""Whether databases of tests are on a cluster."""
+"""Whether the test databases are on a Citus cluster."""
 
-# What Citus says of tables that a test wants to change as people change theirs.
+# Errors with which Citus refuses schema changes that tests make as users would.
 REFUSED_CHANGES: Final = re.compile(
     r"triggers are not supported on (distributed|reference) tables"
     r"|creating unique indexes on non-partition columns"
@@ -23,7 +23,7 @@ REFUSED_CHANGES: Final = re.compile(
     r"|rule _RETURN on view \S+ uses its row type"
 )
 
-# Beginnings of the names of tests, and why they cannot hold.
+# The reasons why tests cannot pass, each with the prefixes of their names.
 CANNOT_HOLD: Final = {
     "Citus does not write to tables with rules": (
         "integration/test_refusals.py::test_a_label_set_that_sources_does_not_take_harms_no_other[rule",
@@ -85,10 +85,10 @@ CANNOT_HOLD: Final = {
 
 
 def find_reason(name: str) -> str | None:
-    """Return why a test cannot hold on a cluster; None if it can.
+    """Return why a test cannot pass on a cluster; None if it can.
 
     Args:
-        name: Its path below `tests` and its own.
+        name: Path of the test below `tests` and its name.
     """
     for reason, beginnings in CANNOT_HOLD.items():
         if name.startswith(beginnings):
@@ -97,5 +97,5 @@ def find_reason(name: str) -> str | None:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Return whether Citus refuses what a test has asked for itself."""
+    """Return whether Citus refused a statement that the test itself ran."""
     return isinstance(error, asyncpg.PostgresError) and bool(REFUSED_CHANGES.search(str(error)))

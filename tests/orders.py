@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 
 def change(order: list[int], data: st.DataObject) -> tuple[list[int], list[float]]:
-    """Insert, delete or swap one; return all of them from another one on, some of value zero."""
+    """Insert, delete or swap one series and rotate the order; return it with values, some zero."""
     kind = data.draw(st.sampled_from(["insert", "delete", "swap", "none"]))
     place, other = data.draw(st.tuples(st.integers(0, 50), st.integers(0, 50)))
     if kind == "insert":

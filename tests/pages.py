@@ -1,4 +1,4 @@
-"""Receivers whose page somebody looks at, and something to see there."""
+"""Receivers whose web page tests request, and data to show there."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MARKUP = "<script>alert(1)</script>"
 
 @web.middleware
 async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What the guard does with a request that shows a credential."""
+    """Authenticate every request, as the real middleware does for a valid credential."""
     request[IDENTITY] = "operator"
     return await handler(request)
 
 
 @asynccontextmanager
 async def showing(settings: Settings, *, known: bool = False) -> AsyncIterator[Running]:
-    """Run a receiver in this process; `known` says whether its visitors have shown a credential."""
+    """Run a receiver in this process; with `known`, every request is authenticated."""
     app = build_app(settings)
     if known:
         app.middlewares.append(let_in)
@@ -40,7 +40,7 @@ async def showing(settings: Settings, *, known: bool = False) -> AsyncIterator[R
 
 
 async def fill(database_url: str) -> None:
-    """An hour of a dozen sources: one fails now and then, one has fallen silent, one never came."""
+    """Store an hour of a dozen sources: one fails at times, one falls silent, one sends nothing."""
     connection = await asyncpg.connect(database_url)
     await add_sources(connection, SOURCES)
     await connection.execute(

@@ -1,4 +1,4 @@
-"""Many rows, and by which plans queries read them."""
+"""Stores many rows, and inspects the plans of queries that read them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TWO_DAYS = timedelta(days=2)
 BEGINNING = NOW - TWO_DAYS
 
 EVENING = (NOW - timedelta(hours=18)).replace(hour=18, minute=0, second=0)
-"""The last one. Of rows until then the newest chunk is neither empty nor small, at any time of day:
-of a small one, as it is after midnight, a plan rightly reads all."""
+"""The last 18:00. If rows end there, the newest chunk is never empty or small, whatever the time of
+day: a small chunk, such as just after midnight, is rightly read by a sequential scan."""
 
 
 async def add_many(connection: asyncpg.Connection, sources: int, end: datetime = NOW) -> None:
-    """Two days of rows of so many sources; another four were last seen at their beginning.
+    """Store two days of rows, and four more sources whose last rows are at the beginning.
 
     Args:
         connection: A connection to a database without sources.
-        sources: How many.
-        end: When the newest row is.
+        sources: Number of sources that the rows are spread over.
+        end: Time of the newest row.
     """
     await add_sources(connection, sources, first=5)
     await connection.execute(
@@ -49,7 +49,7 @@ async def add_many(connection: asyncpg.Connection, sources: int, end: datetime =
 
 
 def nodes(plan: object) -> Iterator[dict[str, Any]]:
-    """All nodes of a plan; of one that Citus divides, those of all shards as well."""
+    """Yield all nodes of a plan, including those of all shards where Citus distributes it."""
     if isinstance(plan, dict):
         if "Node Type" in plan:
             yield plan
@@ -74,7 +74,7 @@ WHERE oid IN (SELECT relation FROM logs)
 async def explain(
     connection: asyncpg.Connection, query: str, *arguments: object
 ) -> list[dict[str, Any]]:
-    """All nodes of the plan that a query was run by."""
+    """Run a query; return all nodes of its plan."""
     await connection.execute("SET citus.explain_all_tasks = on")
     ((text,),) = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *arguments)
     return list(nodes(json.loads(text)[0]["Plan"]))
@@ -83,7 +83,7 @@ async def explain(
 async def scans_of_logs(
     connection: asyncpg.Connection, query: str, *arguments: object
 ) -> list[dict[str, Any]]:
-    """How a query reads app_logs."""
+    """Run a query; return the plan nodes that read app_logs."""
     names = {name for (name,) in await connection.fetch(NAMES)}
     scans = [
         node
@@ -92,18 +92,18 @@ async def scans_of_logs(
             without_shard(node.get(kind, "")) for kind in ("Relation Name", "Index Name")
         )
     ]
-    # A shard may have no rows, and then no statistics either.
+    # A shard may have no rows, and thus no statistics.
     empty = [scan for scan in scans if scan["Node Type"] == "Seq Scan" and not rows_read([scan])]
     return [scan for scan in scans if scan["Actual Loops"] and scan not in empty]
 
 
 def without_shard(name: str) -> str:
-    """Return a name as it is before Citus adds the number of a shard."""
+    """Strip the shard number that Citus adds to a name."""
     return re.sub(r"_\d{6,}$", "", name)
 
 
 async def count_shards(connection: asyncpg.Connection) -> int:
-    """How many parts app_logs has on the nodes of Citus; each is read on its own. Else 1."""
+    """Return the number of shards of app_logs, each scanned separately; 1 without Citus."""
     if not await is_distributed(connection):
         return 1
     statement = "SELECT count(*) FROM pg_dist_shard WHERE logicalrelid = 'app_logs'::regclass"
@@ -111,7 +111,7 @@ async def count_shards(connection: asyncpg.Connection) -> int:
 
 
 def rows_read(scans: list[dict[str, Any]]) -> int:
-    """Rows that were looked at, shown or not."""
+    """Return the number of rows read, including those filtered out."""
     return sum(
         round((scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)) * scan["Actual Loops"])
         for scan in scans
@@ -120,7 +120,7 @@ def rows_read(scans: list[dict[str, Any]]) -> int:
 
 
 def visits(plan: list[dict[str, Any]]) -> int:
-    """Rows that all nodes of a plan handled, including those that they dropped."""
+    """Return the number of rows handled by all nodes of a plan, including those filtered out."""
     removed = ("Filter", "Join Filter", "Index Recheck")
     rows = (
         (node["Actual Rows"] + sum(node.get(f"Rows Removed by {why}", 0) for why in removed))

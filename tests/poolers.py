@@ -18,7 +18,7 @@ from tests.programs import require_program
 from tests.waiting import until
 
 PORT = 6432
-"""No more than a part of the socket's name."""
+"""Only used as a part of the socket's name."""
 
 CONFIGURATION = """
 [databases]
@@ -40,14 +40,14 @@ pidfile = {directory}/pid
 async def pooling(
     database_url: str, shared_dir: Path, mode: str, *, size: int = 20, more: str = ""
 ) -> AsyncIterator[str]:
-    """Run a pgbouncer with its default configuration; yields the URL of the database behind it.
+    """Run a pgbouncer with its default configuration; yield the URL of the database behind it.
 
     Args:
-        database_url: Of the database.
-        shared_dir: A directory that the database's user can reach.
-        mode: How long a client keeps a session of the server: session or transaction.
-        size: Sessions of the server.
-        more: More lines of its configuration.
+        database_url: URL of the database.
+        shared_dir: A directory that the database's user can access.
+        mode: Pool mode: session or transaction.
+        size: Number of server connections.
+        more: Additional lines of configuration.
     """
     program = require_program("pgbouncer")
     address = parse_database_url(database_url)
@@ -61,7 +61,7 @@ async def pooling(
         )
     )
     (directory / "users").write_text(f'"{address.user}" "{address.password or ""}"\n')
-    # It does not run as root, and the socket of the embedded server is its own user's.
+    # pgbouncer does not run as root, and only its own user can use the embedded server's socket.
     owner = pwd.getpwuid(os.stat(host).st_uid if host.startswith("/") else os.geteuid())  # noqa: PTH116
     if owner.pw_uid == 0:
         owner = pwd.getpwnam("nobody")
@@ -82,7 +82,7 @@ async def pooling(
 
 
 async def ask(url: str, query: str) -> list[asyncpg.Record]:
-    """Ask the database behind a pooler, as another client of it."""
+    """Run a query through a pooler, as another client."""
     connection = await asyncpg.connect(url, statement_cache_size=0)
     try:
         return list(await connection.fetch(query))

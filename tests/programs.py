@@ -1,4 +1,4 @@
-"""Programs that some tests drive and that pip does not install."""
+"""Programs that some tests run and that pip does not install."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def require_program(name: str) -> str:
-    """Its path; without the program the test is skipped, or failed where CI must have it."""
+    """Return the path of a program; without it, skip the test, or fail it in CI."""
     path = shutil.which(name)
     return path if path is not None else skip_outside_ci(f"the program {name} is not installed")
 

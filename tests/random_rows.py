@@ -1,7 +1,7 @@
-"""Small random catalogues, samples that meet in their rows, and slow, obvious models of them.
+"""Small random catalogues, samples that share rows, and slow, obvious reference models.
 
-Nothing here shares code with the receiver but the plain types. `tests.catalogues` draws
-declarations of any kind and name.
+Only the plain types are shared with the receiver's code. `tests.catalogues` draws declarations of
+any kind and name.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from receiver.rows.tables import Catalogue, Column, LabelColumn, Table, Values
 from tests import strategies
 from tests.messages import NOW, STALE, bits
 
-# What TIMESTAMPTZ holds, from PostgreSQL's definition of it in days of the Julian calendar
-# (src/include/datatype/timestamp.h): from day 0 until before day 109203528; 2000-01-01 is 2451545,
-# the Unix epoch 2440588.
+# The range of TIMESTAMPTZ, which PostgreSQL defines in Julian days
+# (src/include/datatype/timestamp.h): from day 0 to before day 109203528; 2000-01-01 is 2451545, the
+# Unix epoch 2440588.
 DAY: Final = 86_400_000_000
 FIRST: Final = (0 - 2_451_545) * DAY
 END: Final = (109_203_528 - 2_451_545) * DAY
@@ -59,7 +59,7 @@ EXPRESSIONS: Final = (".*", ".+", "", "A|B", "[^A]*", "가?", "s.", "a.b", "-?[0
 
 @st.composite
 def columns(draw: st.DrawFn) -> list[Column]:
-    """Columns of a table: any types, one of them required at least."""
+    """Draw the columns of a table: any types, at least one required."""
     metrics = draw(st.lists(st.sampled_from(METRICS), min_size=1, max_size=3, unique=True))
     names = draw(st.permutations(NAMES))
     required = draw(st.lists(st.booleans(), min_size=len(metrics), max_size=len(metrics)))
@@ -74,7 +74,7 @@ def columns(draw: st.DrawFn) -> list[Column]:
 
 @st.composite
 def tables(draw: st.DrawFn, name: str = "readings") -> Table:
-    """A table of any columns, of any series, with or without label columns."""
+    """Draw a table of any columns and series, with or without label columns."""
     ignoring = draw(st.sets(st.sampled_from(sorted(LABELS))))
     copied = draw(st.lists(st.sampled_from(sorted(LABELS)), unique=True))
     return Table(
@@ -97,7 +97,7 @@ def tables(draw: st.DrawFn, name: str = "readings") -> Table:
 
 @st.composite
 def catalogues(draw: st.DrawFn, most: int = 3) -> Catalogue:
-    """Some tables, which may share metrics."""
+    """Draw some tables, which may share metrics."""
     names = draw(st.permutations(["readings", "user", "라인", "Z"]))
     count = draw(st.integers(1, most))
     return Catalogue([draw(tables(name)) for name in names[:count]])
@@ -122,7 +122,7 @@ usual_values: SearchStrategy[float] = st.one_of(
     st.integers(0, 1).map(float),
     st.sampled_from([-1.0, 2.0, -0.0, 0.5, float("inf"), 1e18, -(2.0**31)]),
     st.sampled_from([float("nan"), -float("nan"), STALE]),
-    # As times that are less than a microsecond apart, some of them.
+    # As times, some of these are less than a microsecond apart.
     st.integers(0, 3).map(lambda step: NOW / 1000 + step * 2.0**-21),
 )
 usual_times: SearchStrategy[int] = st.integers(NOW, NOW + 2)
@@ -136,7 +136,7 @@ points: SearchStrategy[Point] = st.builds(
 
 
 def divide(points: Sequence[Point], cuts: Sequence[int]) -> list[list[Point]]:
-    """The same samples in several requests."""
+    """Divide the samples into several requests."""
     return [list(points[start:end]) for start, end in pairwise([0, *cuts, len(points)])]
 
 
@@ -147,7 +147,7 @@ def arrivals(
     values: SearchStrategy[float] = usual_values,
     most: int = 30,
 ) -> list[list[Point]]:
-    """Requests whose samples meet in rows, for they are of few series and times."""
+    """Draw requests of few series and times, so that samples share rows."""
     pools = (
         st.just(METRICS),
         st.lists(label_sets, min_size=1, max_size=2),
@@ -174,17 +174,17 @@ TAKEN: Final[Mapping[str, SearchStrategy[float]]] = {
     "seconds": st.one_of(st.floats(-1e11, 9e12), st.just(NOW / 1000)),
     "milliseconds": st.one_of(st.floats(-1e14, 8e15), st.just(float(NOW))),
 }
-"""Values that a column of each type takes."""
+"""Values that a column of each type accepts."""
 
 
 def taken_by(column: Column) -> SearchStrategy[float]:
-    """A value that a column takes."""
+    """Return a strategy of values that a column accepts."""
     return TAKEN[next(name for name, kind in TYPES.items() if kind is column.type)]
 
 
 @st.composite
 def sources_of(draw: st.DrawFn, table: Table) -> list[Source]:
-    """Some sources of a table with their ids, whose labels fit its columns."""
+    """Draw some sources of a table with their ids and with labels that fit its columns."""
     numbers = {column.label for column in table.labels if column.type == "bigint"}
     found = []
     for number in range(draw(st.integers(1, 3))):
@@ -201,7 +201,7 @@ def sources_of(draw: st.DrawFn, table: Table) -> list[Source]:
 def rows_of(
     draw: st.DrawFn, table: Table, *, complete: bool = True, least: int = 0, most: int = 5
 ) -> list[Row]:
-    """Rows of a table, no two of the same source and time; none is empty."""
+    """Draw non-empty rows of a table, no two of the same source and time."""
     if not complete and table.width == 1:
         return []
     keys = st.tuples(usual_times, st.sampled_from(draw(sources_of(table))))
@@ -213,7 +213,7 @@ def rows_of(
 
 @st.composite
 def values_of(draw: st.DrawFn, table: Table, *, complete: bool = True) -> Values:
-    """The samples of a row that is complete, or lacks one that is required."""
+    """Draw the samples of a complete row, or of one that lacks a required sample."""
     values: Values = [
         draw(taken_by(column) if column.required else st.one_of(st.none(), taken_by(column)))
         for column in table.columns
@@ -230,11 +230,11 @@ def values_of(draw: st.DrawFn, table: Table, *, complete: bool = True) -> Values
     return values
 
 
-# --- what they mean -------------------------------------------------------------------------------
+# --- the meaning of samples -----------------------------------------------------------------------
 
 
 def belongs(table: Table, labels: Mapping[str, str]) -> bool:
-    """Whether a series with these labels is one of the table's."""
+    """Return whether a series with these labels belongs to the table."""
     return all(
         re.fullmatch(expression, labels.get(label, ""), re.DOTALL)
         for label, expression in table.match.items()
@@ -242,7 +242,7 @@ def belongs(table: Table, labels: Mapping[str, str]) -> bool:
 
 
 def telling(table: Table, labels: Mapping[str, str]) -> Labels:
-    """The labels that tell the table's rows apart."""
+    """Return the labels that identify a source of the table."""
     return tuple(sorted(pair for pair in labels.items() if pair[0] not in table.ignoring))
 
 
@@ -259,7 +259,7 @@ def is_stale(value: float) -> bool:
 
 
 def reading(kind: ColumnType, value: float) -> Any:  # noqa: ANN401  what a column holds
-    """What a column of this type holds for a value, or the reason why it takes none."""
+    """Return the stored value of a sample in a column of this type, or why it is rejected."""
     if kind is SPECIAL_DOUBLE:
         return Reason.NOT_A_NUMBER if is_stale(value) else value
     if math.isnan(value):
@@ -275,13 +275,13 @@ def reading(kind: ColumnType, value: float) -> Any:  # noqa: ANN401  what a colu
 
 
 def time_of(microseconds: Fraction) -> int | Reason:
-    """A Unix time, rounded, halves up, as what TIMESTAMPTZ holds."""
+    """Convert a Unix time, rounded half up, to the internal value of TIMESTAMPTZ."""
     rounded = math.floor(microseconds + Fraction(1, 2)) + UNIX_EPOCH
     return rounded if FIRST <= rounded < END else Reason.OUT_OF_RANGE
 
 
 def whole_of(kind: ColumnType, exact: Fraction) -> int | bool | Reason:
-    """A whole number of a type."""
+    """Convert to a whole number of a type, or return why it is rejected."""
     low, high = {CODE: (-(2**31), 2**31 - 1), BIGINT: (-(2**63), 2**63 - 1), BOOLEAN: (0, 1)}[kind]
     if exact.denominator != 1:
         return Reason.NOT_WHOLE
@@ -291,5 +291,5 @@ def whole_of(kind: ColumnType, exact: Fraction) -> int | bool | Reason:
 
 
 def alike(one: Any, other: Any) -> bool:  # noqa: ANN401  what a column holds
-    """Whether a column holds the same."""
+    """Return whether two stored values are equal; NaN equals NaN."""
     return bool(one == other) or (one != one and other != other)  # noqa: PLR0124  NaN

@@ -1,4 +1,4 @@
-"""Read requests, and what their answers hold."""
+"""Builds remote-read requests and decodes their responses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def query(
     end: int = 2**63 - 1,
     hints: messages.ReadHints | None = None,
 ) -> messages.Query:
-    """A query; a matcher is a label, an operator of PromQL and a value."""
+    """Build a query; a matcher is a label name, a PromQL operator and a value."""
     return messages.Query(
         start_timestamp_ms=start,
         end_timestamp_ms=end,
@@ -47,12 +47,12 @@ def query(
 
 
 def named(name: str) -> messages.Query:
-    """All samples of a metric."""
+    """Build a query for all samples of a metric."""
     return query(("__name__", "=", name))
 
 
 def request(*queries: messages.Query, streamed: bool = False) -> bytes:
-    """The body of a request."""
+    """Encode the body of a request."""
     types = [messages.STREAMED_XOR_CHUNKS, messages.SAMPLES] if streamed else []
     message = messages.ReadRequest(queries=queries, accepted_response_types=types)
     return bytes(snappy.compress(message.SerializeToString()))
@@ -64,7 +64,7 @@ class Answer(NamedTuple):
     body: bytes
 
     def results(self, count: int = 1) -> list[Result]:
-        """What the queries have found, whichever type the answer has."""
+        """Return the result of each query, for either response type."""
         assert self.status == 200, self.body
         if self.headers["Content-Type"] == STREAMED:
             return decode_frames(self.body, count)
@@ -90,7 +90,7 @@ def decode_frames(body: bytes, count: int) -> list[Result]:
         (series,) = response.chunked_series
         labels = labels_of(series.labels)
         result = results[response.query_index]
-        # Prometheus takes two frames for two series, whatever their labels are.
+        # Prometheus takes two frames as two series, even if their labels are equal.
         assert labels not in [known for known, _ in result]
         result.append((labels, []))
         for chunk in series.chunks:
@@ -126,10 +126,10 @@ def labels_of(labels: Iterable[messages.Label]) -> Labels:
 
 
 async def read(receiver: Running, body: bytes, **headers: str) -> Answer:
-    """Send a read request; a header's name is given with underscores."""
+    """Send a read request; header names are given with underscores."""
     changed = {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
-        # Else it would refuse an encoding that it does not know.
+        # With decompression, the client would refuse an encoding that it does not know.
         aiohttp.ClientSession(auto_decompress=False) as session,
         session.post(receiver.url(READ), data=body, headers={**HEADERS, **changed}) as response,
     ):

@@ -29,7 +29,7 @@ Point = tuple[Mapping[str, str], int, float]
 
 
 def encode(points: Iterable[Point]) -> bytes:
-    """A request body as Prometheus sends it: one sample a series, labels in order."""
+    """Encode a request body as Prometheus sends it: one sample per series, sorted labels."""
     request = WriteRequest()
     for labels, timestamp, value in points:
         series = request.timeseries.add()
@@ -40,7 +40,7 @@ def encode(points: Iterable[Point]) -> bytes:
 
 
 class Running:
-    """A receiver that listens on a port of its own."""
+    """A running receiver on its own port."""
 
     def __init__(
         self, app: web.Application, address: tuple[str, int], session: aiohttp.ClientSession
@@ -59,7 +59,7 @@ class Running:
             return response.status, await response.text()
 
     async def post(self, body: bytes, **headers: str) -> tuple[int, str]:
-        """Send a body; a header's name is given with underscores."""
+        """Send a body; header names are given with underscores."""
         changed = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.session.post(
             self.url(), data=body, headers={**HEADERS, **changed}

@@ -1,4 +1,4 @@
-"""Rows of random tables as records, and what PostgreSQL is to hold of them."""
+"""Rows of random tables as records, and the column values that PostgreSQL must store for them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tests.random_rows import reading
 
 @st.composite
 def records(draw: st.DrawFn, *, complete: bool = True) -> tuple[Table, list[Record]]:
-    """A table and some of its rows."""
+    """Draw a table and some of its rows."""
     table = draw(random_rows.tables().filter(lambda table: complete or table.width > 1))
     rows = draw(random_rows.rows_of(table, complete=complete, least=1))
     return table, to_records(arrange(rows))[table]
 
 
 def escaped(value: str | int | None) -> str | int | None:
-    """A label value as text without NUL."""
+    """Escape NUL in a label value."""
     return value.replace("␀", "␀␀").replace("\0", "␀0") if isinstance(value, str) else value
 
 
 def sql_types(table: Table) -> list[str]:
-    """The types of all columns, in the order of `Statements.columns`."""
+    """Return the types of all columns, in the order of `Statements.columns`."""
     samples, labels = [one.type.sql for one in table.columns], [one.type for one in table.labels]
     return ["timestamptz", "integer", *samples, *labels]
 
 
 def expected(table: Table, record: Record, *, labels: bool = True) -> list[Any]:
-    """What a row holds."""
+    """Return the column values of a row."""
     created_at, source_id, values, source = record
     samples = [
         None if value is None else reading(column.type, value)
@@ -54,7 +54,7 @@ def as_int(text: str | None) -> int | None:
 
 
 def exact(values: Sequence[Any]) -> list[Any]:
-    """The same with floats as their bits, and types told apart."""
+    """Return the values in a form that compares floats by their bits, and types too."""
     return [
         bits(value) if isinstance(value, float) else (type(value).__name__, value)
         for value in values

@@ -1,4 +1,4 @@
-"""What each source was at every moment, and what that says: slow, obvious, in plain Python.
+"""A reference model of reports: the state of each source at every moment, in plain slow Python.
 
 It follows the definitions of docs/reports.md, moment by moment between all times that matter.
 """
@@ -21,7 +21,7 @@ Rows = Sequence[tuple[datetime, int]]
 
 
 class Held(NamedTuple):
-    """How long a row holds."""
+    """The time that a row's state holds."""
 
     start: datetime
     end: datetime
@@ -37,7 +37,7 @@ class Stop(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A stretch of time in which a source is in one state with one code."""
+    """A period in which a source is in one state with one code."""
 
     state: str
     code: int | None
@@ -46,7 +46,7 @@ class Interval(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What a report says of a source."""
+    """The figures that a report shows for a source."""
 
     up: timedelta = NOTHING
     down: timedelta = NOTHING
@@ -58,7 +58,7 @@ class Figures(NamedTuple):
 
 
 def usual_interval(rows: Rows, day: datetime) -> timedelta:
-    """The median distance of a day's first 50 rows, filled up from the end of the day before."""
+    """Return the median interval of a day's first 50 rows, padded with rows of the day before."""
     times = [at for at, _ in rows]
     first = [at for at in times if day <= at < day + DAY][:50]
     before = [at for at in times if day - DAY <= at < day]
@@ -68,7 +68,7 @@ def usual_interval(rows: Rows, day: datetime) -> timedelta:
 
 
 def held(rows: Rows, max_gap: timedelta | None = None) -> list[Held]:
-    """How long each row holds; all of them must be long past."""
+    """Return how long each row's state holds; all rows must be long past."""
     found = []
     for place, (at, code) in enumerate(rows):
         usual = usual_interval(
@@ -94,7 +94,7 @@ def states(
     classes: Mapping[int, str] | None = None,
     max_gap: timedelta | None = None,
 ) -> list[Interval]:
-    """What a source was from one time to another."""
+    """Return the states of a source between two times."""
     classes = {0: "ok", **(classes or {})}
     holds = held(rows, max_gap)
     stopped = [stop for stop in stops if source in stop.sources]
@@ -120,7 +120,7 @@ def states(
 
 
 def last_began(intervals: Sequence[Interval]) -> datetime:
-    """When the last state began, whatever its codes."""
+    """Return when the last state began, whatever its codes."""
     began = [list(group) for _, group in groupby(intervals, key=lambda interval: interval.state)]
     return began[-1][0].start
 
@@ -131,7 +131,7 @@ def figures(
     until: datetime,
     micro_stop: timedelta = timedelta(minutes=5),
 ) -> Figures:
-    """What a report says of a range, given a source's states from well before it to well after."""
+    """Return the figures of a range, given a source's states from well before to well after it."""
     total = dict.fromkeys(("up", "down", "planned", "unknown"), NOTHING)
     for state, _, start, end in everything:
         total[state] += max(NOTHING, min(end, until) - max(start, since))
@@ -147,14 +147,14 @@ def figures(
 
 
 def add(one: Figures, other: Figures) -> Figures:
-    """Add what two reports say."""
+    """Add the figures of two reports."""
     return Figures(*(a + b for a, b in zip(one, other, strict=True)))  # type: ignore[operator]
 
 
 def shift_times(
     starts: time, ends: time, days: Iterable[int], zone: str, since: datetime, until: datetime
 ) -> list[tuple[datetime, datetime]]:
-    """When a shift takes place in a range, cut at its ends."""
+    """Return the times of a shift in a range, clipped to the range."""
     local = ZoneInfo(zone)
     day = since.astimezone(local).date() - DAY
     found = []
@@ -170,6 +170,6 @@ def shift_times(
 
 
 def instant(local: datetime) -> datetime:
-    """Take a time of the clock that is there twice or not at all for one of standard time."""
+    """Resolve a local time that is ambiguous or does not exist as standard time."""
     folds = (local.replace(fold=fold) for fold in (0, 1))
     return min(folds, key=lambda time: time.utcoffset() or NOTHING).astimezone(UTC)

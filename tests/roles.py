@@ -1,4 +1,4 @@
-"""Databases and roles of a test's own, on a server that others use too."""
+"""Databases and roles for one test, on a shared server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import asyncpg
 
 
 def as_role(url: str, role: str) -> str:
-    """The same database for another role; the servers that tests use ask for no password."""
+    """Return the URL with another role; the test servers require no password."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{role}@{host}").geturl()
@@ -20,7 +20,7 @@ def as_role(url: str, role: str) -> str:
 
 @asynccontextmanager
 async def plain_role(database_url: str) -> AsyncIterator[str]:
-    """A role that owns nothing and has no rights but everybody's."""
+    """Create a role that owns nothing and has only the privileges of PUBLIC."""
     role = f"receiver_test_{secrets.token_hex(6)}"
     connection = await asyncpg.connect(database_url)
     await connection.execute(f"CREATE ROLE {role} LOGIN")
@@ -33,7 +33,7 @@ async def plain_role(database_url: str) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def latin1_database(server_url: str) -> AsyncIterator[str]:
-    """A database that cannot hold every text."""
+    """Create a database whose encoding, LATIN1, cannot represent every text."""
     name = f"receiver_latin1_{secrets.token_hex(6)}"
     server = await asyncpg.connect(server_url)
     await server.execute(
@@ -56,6 +56,6 @@ async def execute(database_url: str, *statements: str) -> None:
 
 
 async def run_script(connection: asyncpg.Connection, script: str) -> None:
-    """Run statements that end with their lines, each by itself: Citus takes not all others."""
+    """Run a script statement by statement, as Citus refuses some scripts of several statements."""
     for statement in filter(None, re.split(r";\s*\n", script)):
         await connection.execute(statement)

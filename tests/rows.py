@@ -1,4 +1,4 @@
-"""Rows of the built-in table, for tests of what batches leave in a database."""
+"""Rows of the built-in table, for tests of how batches are stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATUS, OCR = LOGS.columns
 
 
 def to_postgres_time(timestamp: int) -> int:
-    """Milliseconds since the Unix epoch as microseconds since 2000-01-01 UTC."""
+    """Convert milliseconds since the Unix epoch to microseconds since 2000-01-01 UTC."""
     return (timestamp - POSTGRES_EPOCH_MS) * 1000
 
 
@@ -46,7 +46,7 @@ def not_a_number(who: Source, timestamp: int = NOW, column: Column = STATUS) -> 
 
 
 def contents(*entries: Row | Rejected, broken: Sequence[Key] = ()) -> Contents:
-    """Sort out what a batch holds."""
+    """Build the contents of a batch from its rows and rejected samples."""
     rejected = [entry for entry in entries if isinstance(entry, Rejected)]
     rows = [entry for entry in entries if not isinstance(entry, Rejected)]
     return Contents(

@@ -1,4 +1,4 @@
-"""Judges values by a JSON schema: by the keywords that ours has, and no other."""
+"""Validates values against a JSON schema; supports only the keywords that our schema uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTES: Final = frozenset(
 
 
 class Judge:
-    """Judges values.
+    """Validates values against a schema.
 
     Args:
         schema: The schema.
@@ -30,7 +30,7 @@ class Judge:
         self._schema = schema
 
     def accepts(self, value: Json, schema: Json = None) -> bool:
-        """Return whether a value is what the schema, or a part of it, describes."""
+        """Return whether a value matches the schema, or a part of it."""
         schema = self._schema if schema is None else schema
         if isinstance(schema, bool):
             return schema

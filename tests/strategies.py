@@ -1,4 +1,4 @@
-"""What hypothesis draws: requests as senders encode them, and as nobody does."""
+"""Hypothesis strategies: requests as senders encode them, and in unusual valid encodings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ values: SearchStrategy[float] = st.one_of(
     nans,
     st.integers(-(2**33), 2**33).map(float),
     st.integers(0, 2**64 - 1).map(from_bits),
-    # The value's last bytes look like the head of a sample without a value.
+    # The last bytes of the value look like the start of a sample without a value.
     st.integers(0, 2**48 - 1).map(lambda low: from_bits(0x0712 << 48 | low)),
 )
 
@@ -53,7 +53,7 @@ recent: SearchStrategy[int] = st.integers(NOW, NOW + 3)
 timestamps: SearchStrategy[int] = st.one_of(
     recent,
     st.integers(MIN_INT64, MAX_INT64),
-    # Where the varint gets one byte longer.
+    # Where the varint becomes one byte longer.
     st.builds(lambda size, step: 2 ** (7 * size) + step, st.integers(0, 8), st.integers(-1, 1)),
 )
 samples: SearchStrategy[Sample] = st.builds(Sample, value=values, timestamp=timestamps)
@@ -74,7 +74,7 @@ label_sets: SearchStrategy[dict[str, str]] = st.builds(
 
 @st.composite
 def requests(draw: st.DrawFn) -> WriteRequest:
-    """A valid request; some of its series come more than once."""
+    """Draw a valid request, in which some series may occur more than once."""
     pool = draw(st.lists(label_sets, min_size=1, max_size=4))
     request = WriteRequest(metadata=draw(st.lists(st.binary(max_size=4), max_size=2)))
     for labels in draw(st.lists(st.sampled_from(pool), max_size=8)):
@@ -89,11 +89,11 @@ def requests(draw: st.DrawFn) -> WriteRequest:
     return request
 
 
-# --- encodings that mean something although no sender makes them ---------------------------------
+# --- valid encodings that no sender produces -----------------------------------------------------
 
 
 def unknown(first: int) -> SearchStrategy[bytes]:
-    """Fields with this number or a higher one."""
+    """Return a strategy of fields with this number or a higher one."""
     return st.one_of(
         st.builds(field, st.integers(first, 2**20), st.binary(max_size=12)),
         st.builds(
@@ -109,7 +109,7 @@ unknown_fields: SearchStrategy[bytes] = unknown(5)
 
 
 def shuffled(parts: SearchStrategy[bytes], size: int) -> SearchStrategy[bytes]:
-    """Some of the parts, in any order."""
+    """Return a strategy that joins some of the parts in any order."""
     return st.lists(parts, max_size=size).map(b"".join)
 
 
@@ -159,7 +159,7 @@ unusual_requests: SearchStrategy[bytes] = st.builds(
 
 @st.composite
 def damaged(draw: st.DrawFn, originals: SearchStrategy[bytes]) -> bytes:
-    """Bytes of which a few are changed, added or missing."""
+    """Draw bytes of which a few are changed, added or missing."""
     message = bytearray(draw(originals))
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(message)))
@@ -169,7 +169,7 @@ def damaged(draw: st.DrawFn, originals: SearchStrategy[bytes]) -> bytes:
 
 
 def damaged_requests() -> SearchStrategy[bytes]:
-    """A request of which a few bytes are changed, added or missing."""
+    """Return a strategy of requests of which a few bytes are changed, added or missing."""
     return damaged(requests().map(WriteRequest.SerializeToString))
 
 
@@ -178,7 +178,7 @@ def damaged_requests() -> SearchStrategy[bytes]:
 
 @st.composite
 def spans(draw: st.DrawFn, buckets: int) -> list[v2.BucketSpan]:
-    """Spans that name so many buckets; some of them name none."""
+    """Draw spans that cover this many buckets; some spans are empty."""
     found: list[v2.BucketSpan] = []
     while buckets:
         length = draw(st.integers(0, buckets))
@@ -188,13 +188,13 @@ def spans(draw: st.DrawFn, buckets: int) -> list[v2.BucketSpan]:
 
 
 def deltas(counts: Sequence[int]) -> list[int]:
-    """What each bucket has more than the one before it."""
+    """Return the difference of each bucket's count to the previous one."""
     return [count - before for before, count in zip([0, *counts], counts, strict=False)]
 
 
 @st.composite
 def integer_histograms(draw: st.DrawFn) -> v2.Histogram:
-    """A histogram of whole counts that add up; with a NaN sum, some may be in no bucket."""
+    """Draw a histogram of integer counts that add up; with a NaN sum, some may be in no bucket."""
     counts = st.lists(st.integers(0, 2**40), max_size=4)
     positive, negative = draw(counts), draw(counts)
     zero = draw(st.integers(0, 9))
@@ -213,7 +213,7 @@ def integer_histograms(draw: st.DrawFn) -> v2.Histogram:
 
 @st.composite
 def float_histograms(draw: st.DrawFn) -> v2.Histogram:
-    """A histogram of fractional counts; its count need not be their sum."""
+    """Draw a histogram of float counts; its count need not be their sum."""
     counts = st.lists(st.floats(min_value=0), max_size=4)
     positive, negative = draw(counts), draw(counts)
     return v2.Histogram(
@@ -234,14 +234,14 @@ histograms: SearchStrategy[v2.Histogram] = st.one_of(
 
 @st.composite
 def samples2(draw: st.DrawFn) -> v2.Sample:
-    """A sample, perhaps with its start."""
+    """Draw a sample, with or without a start timestamp."""
     sample = v2.Sample(value=draw(values), timestamp=draw(st.one_of(recent, timestamps)))
     return with_start(sample, draw(timestamps)) if draw(st.booleans()) else sample
 
 
 @st.composite
 def series2(draw: st.DrawFn, request: Request2, labels: dict[str, str]) -> v2.TimeSeries:
-    """A valid series of the request with these labels, in any order."""
+    """Draw a valid series of the request with these labels, in any order."""
     one = v2.TimeSeries(labels_refs=request.refs(draw(st.permutations(list(labels.items())))))
     if draw(st.booleans()):
         one.histograms.extend(draw(st.lists(histograms, max_size=2)))
@@ -260,7 +260,7 @@ def series2(draw: st.DrawFn, request: Request2, labels: dict[str, str]) -> v2.Ti
 
 @st.composite
 def requests2(draw: st.DrawFn) -> v2.Request:
-    """A valid request; its table may hold a string twice, or one that nothing refers to."""
+    """Draw a valid request; its symbol table may hold duplicate or unused strings."""
     pool = draw(st.lists(label_sets, min_size=1, max_size=4))
     request = Request2(["", *draw(st.lists(texts, max_size=3))])
     for labels in draw(st.lists(st.sampled_from(pool), max_size=6)):
@@ -270,7 +270,7 @@ def requests2(draw: st.DrawFn) -> v2.Request:
 
 @st.composite
 def faulty_requests2(draw: st.DrawFn) -> v2.Request:
-    """A request of which the first few numbers of some series are anything."""
+    """Draw a request in which the first few references of some series are arbitrary."""
     message = draw(requests2())
     count = len(message.symbols)
     beyond = st.one_of(st.integers(0, count - 1), st.integers(count, count + 1))
@@ -286,7 +286,7 @@ def faulty_requests2(draw: st.DrawFn) -> v2.Request:
     return message
 
 
-# --- 2.0 encodings that mean something although no sender makes them ------------------------------
+# --- valid 2.0 encodings that no sender produces --------------------------------------------------
 
 SYMBOLS: Final = ("", "__name__", "app_status", "ocr_value", "up", "instance", "a", "b")
 USUAL_REFS: Final = ((1, 2), (1, 2, 5, 6), (1, 3, 5, 6), (1, 4, 5, 7))
@@ -301,7 +301,7 @@ some_refs: SearchStrategy[Sequence[int]] = st.one_of(
 
 
 def packed(refs: Sequence[int], size: int = 0) -> bytes:
-    """Label references in one field; `size` is that of the length's varint."""
+    """Encode label references as one packed field; `size` is the size of the length's varint."""
     return field(1, b"".join(map(varint, refs)), size=size)
 
 
@@ -350,7 +350,7 @@ encoded_series2: SearchStrategy[bytes] = st.one_of(
 
 
 def usual_symbols(count: int) -> bytes:
-    """The first so many symbols, as fields of a request."""
+    """Encode the first `count` symbols as fields of a request."""
     return b"".join(field(4, symbol.encode()) for symbol in SYMBOLS[:count])
 
 

@@ -1,4 +1,4 @@
-"""Declared tables that tests share, and databases with rows in them."""
+"""Declared tables that tests share, and samples for them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OTHERS = """\
       select: {metric: robot_seen_ms, type: timestamp, unit: milliseconds, required: false}
 """
 ALL = f"tables:\n{APP_LOGS}{OTHERS}"
-"""app_logs as it is built in, a table of numbers, and one with a code table of its own."""
+"""The built-in app_logs, a table of numbers, and one with its own code table."""
 WITHOUT_LOGS = f"tables:\n{OTHERS}"
 
 PRESS: Mapping[str, str] = {"instance": "plc-1", "job": "plc", "line": "A", "press_id": "7"}
@@ -42,19 +42,19 @@ CAMERA: Mapping[str, str] = {"instance": "cam-1", "job": "camera"}
 
 
 def write_tables(directory: Path, text: str = ALL) -> str:
-    """Write a tables file; returns its path, as a flag or a setting takes it."""
+    """Write a tables file; return its path, in the form of a flag or a setting."""
     file = directory / "tables.yaml"
     file.write_text(text, encoding="utf-8")
     return str(file)
 
 
 def catalogue(text: str = ALL) -> Catalogue:
-    """The tables of a file."""
+    """Parse the text of a tables file."""
     return parse_catalogue(text)
 
 
 def press(at: int, pressure: float, running: float, strokes: float | None = None) -> list[Point]:
-    """The samples of a row of press_readings; each metric comes from a sensor of its own."""
+    """Return the samples of a row of press_readings; each metric comes from its own sensor."""
     found = {"press_pressure_bar": pressure, "press_running": running}
     if strokes is not None:
         found["press_strokes_total"] = strokes
@@ -65,20 +65,20 @@ def press(at: int, pressure: float, running: float, strokes: float | None = None
 
 
 def robot(at: int, state: float, note: float | None = None) -> Iterator[Point]:
-    """The samples of a row of robots."""
+    """Yield the samples of a row of robots."""
     yield {**ROBOT, "__name__": "robot_state"}, at, state
     if note is not None:
         yield {**ROBOT, "__name__": "robot_note"}, at, note
 
 
 def camera(at: int, status: float) -> list[Point]:
-    """The samples of a row of app_logs."""
+    """Return the samples of a row of app_logs."""
     names = {"app_status": status, "ocr_value": at / 1000}
     return [({**CAMERA, "__name__": name}, at, value) for name, value in names.items()]
 
 
 async def execute(database_url: str, statements: str) -> None:
-    """Run statements as somebody who looks after the database does."""
+    """Run statements as a database administrator does."""
     connection = await asyncpg.connect(database_url)
     await connection.execute(statements)
     await connection.close()

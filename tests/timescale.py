@@ -1,4 +1,4 @@
-"""What tests of TimescaleDB share."""
+"""Helpers for tests of TimescaleDB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FIND_VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb
 
 
 async def require_timescaledb(connection: asyncpg.Connection, oldest: tuple[int, ...] = ()) -> None:
-    """Skip the test on a server without TimescaleDB, or with one that is older."""
+    """Skip the test on a server without TimescaleDB, or with a version before `oldest`."""
     version = await connection.fetchval(FIND_VERSION)
     if version is None:
         pytest.skip("this server has no TimescaleDB; RECEIVER_TEST_DATABASE_URL can name one")

@@ -1,4 +1,4 @@
-"""Waiting for a state without sleeping for a fixed time."""
+"""Waits for a condition without sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def until(
     """Return as soon as the condition holds.
 
     Raises:
-        TimeoutError: it did not within the time.
+        TimeoutError: the condition did not hold in time.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -1,4 +1,4 @@
-"""Reads and writes XOR chunks sample by sample, as their format is described."""
+"""A reference implementation of XOR chunks, sample by sample after the format description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 Sample = tuple[int, float]
 
 STEPS = ((2, 14), (3, 17), (4, 20))
-"""Length of the prefix, and width of the number that follows."""
+"""Length of the prefix, and width of the number after it."""
 
 
 class Bits:
@@ -38,7 +38,7 @@ class Bits:
 
 
 def signed(number: int, width: int) -> int:
-    """The number with so many bits; the largest is the power of two itself."""
+    """Return the signed number of this bit width; the maximum is 2 ** (width - 1)."""
     return number - (1 << width) if number > 1 << (width - 1) else number
 
 
@@ -47,7 +47,7 @@ def wrap(number: int) -> int:
 
 
 def decode(data: bytes) -> list[Sample]:
-    """The samples of a chunk, values as they are bit by bit."""
+    """Decode the samples of a chunk; values keep their exact bits."""
     count = int.from_bytes(data[:2], "big")
     bits = Bits(data[2:])
     found: list[tuple[int, int]] = []
@@ -84,7 +84,7 @@ def read_change(bits: Bits) -> int:
 
 
 def encode(samples: Iterable[Sample]) -> bytes:
-    """A chunk as Prometheus' own appender writes it."""
+    """Encode a chunk as Prometheus' own appender does."""
     written = ""
     time = delta = value = 0
     leading, trailing = 255, 0

@@ -1,4 +1,4 @@
-"""The measurements, each beside its limit or peer."""
+"""The measures; each compares the receiver with a limit, a peer or a goal."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Small requests while a message of the largest size is decoded."""
+"""Measures small requests while a message of the maximum size is decoded."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from benchmarks.subjects import Subject
 from receiver.protocol.limits import DEFAULTS
 
 LARGEST: Final = 60 * 2**20
-"""Bytes of a large message as they are estimated, so that none exceeds the default of
+"""Estimated size of a large message in bytes, low enough that no message exceeds the default of
 RECEIVER_MAX_MESSAGE_SIZE."""
 EXAMPLE: Final = 2_000
-"""Series of which the size of the others is estimated."""
+"""Number of series from which the size of all others is estimated."""
 SMALL: Final = 3_000
 FEWEST: Final = 500
-"""Small requests that are ready, at full scale and at any; only some of them are needed."""
+"""Small requests to prepare: `SMALL` at full scale, at least `FEWEST`; only some are needed."""
 ROWS: Final = 20
-"""In each of them."""
+"""Rows per small request."""
 GOAL_MS: Final = 100
 PATH: Final = "/" + 200 * "x"
-"""Of series that are not kept: so long that a message has not too many of them."""
+"""Start of a label value of filtered series: so long that a message has not too many series."""
 VERSIONS: Final = (("1.0", message_v1, V1_HEADERS), ("2.0", message_v2, V2_HEADERS))
 
 
 async def latency_beside(bench: Bench) -> AsyncIterator[Result]:
-    """Answer times of small requests while large messages are decoded, of new series and known."""
+    """Measure small requests while large messages, of new and of known series, are decoded."""
     clock = Clock()
     with bench.receiver() as subject:
         await store(subject, bench.tables, clock.take(2), 1)
@@ -66,12 +66,12 @@ async def latency_beside(bench: Bench) -> AsyncIterator[Result]:
 def make_large(
     bench: Bench, encode: Callable[[Iterable[Point]], bytes], clock: Clock, *, kept: bool
 ) -> list[bytes]:
-    """Return two messages of the same series, each of the largest size that is scaled."""
+    """Return two messages of the same series, each of the scaled maximum size."""
     one, two = (
         len(encode(islice(large_points(bench, range(EXAMPLE), 0, kept=kept), times * EXAMPLE)))
         for times in (1, 2)
     )
-    # Without what comes once a message, such as symbols.
+    # The difference leaves out the parts that a message has once, such as symbols.
     number = min(round(LARGEST / (two - one) * EXAMPLE), DEFAULTS.max_request_series)
     number = max(EXAMPLE, round(number * bench.scale))
     scrapes = -(-number // (TARGETS * len(bodies.metrics_of(bench.tables))))
@@ -84,7 +84,7 @@ def make_large(
 def large_points(
     bench: Bench, scrapes: Iterable[int], value: float, *, kept: bool
 ) -> Iterator[Point]:
-    """Yield rows of many scrapes, or endlessly other series that are not kept."""
+    """Return samples of rows of the scrapes, or an endless stream of filtered series."""
     if kept:
         return bodies.rows(bench.tables, TARGETS, scrapes)
     return (
@@ -98,7 +98,7 @@ def large_points(
 
 
 def make_small(bench: Bench, clock: Clock) -> Iterator[bytes]:
-    """Yield small requests, made beforehand."""
+    """Prepare small requests, and return an iterator over them."""
     points = bodies.rows(bench.tables, ROWS, clock.take(max(FEWEST, bench.scrapes(SMALL))))
     size = ROWS * len(bodies.metrics_of(bench.tables))
     return iter([bodies.body(message_v1(batch)) for batch in bodies.batches(points, size)])
@@ -107,7 +107,7 @@ def make_small(bench: Bench, clock: Clock) -> Iterator[bytes]:
 async def send_beside(
     subject: Subject, body: bytes, headers: Mapping[str, str], small: Iterator[bytes]
 ) -> tuple[Load, Load]:
-    """Send a body, and small ones for as long as it takes; return what both took."""
+    """Send a large body, and small ones until it is answered; return the loads of both."""
     large = asyncio.create_task(asyncio.to_thread(send, subject.url, [body], headers, 1))
     first = next(small)
     needed = chain([first], takewhile(lambda _: not large.done(), small))

@@ -1,4 +1,4 @@
-"""What the measurements share."""
+"""Arguments and helpers that the measures share."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TARGETS: Final = 1_000
 
 
 class Bench(NamedTuple):
-    """What a measurement is given."""
+    """The arguments of a measure."""
 
     name: str
-    """Of the database."""
+    """Products behind the database, with their versions."""
     url: str
-    """Of a scratch database with the tables."""
+    """URL of a scratch database with the tables."""
     scale: float
-    """1 takes minutes, 0.1 is for trying."""
+    """Scale of the load: 1 takes minutes, 0.1 is for a trial."""
     tables_file: Path | None = None
     """The declaration of the tables; None: the built-in one."""
 
@@ -39,35 +39,35 @@ class Bench(NamedTuple):
 
     @property
     def tables(self) -> Sequence[Table]:
-        """All of them."""
+        """All tables of the catalogue."""
         return self.catalogue.tables
 
     @contextmanager
     def receiver(self, *flags: str) -> Iterator[Subject]:
-        """A receiver of these tables, ready."""
+        """Run a receiver with these tables; yield it once it is ready."""
         declared = () if self.tables_file is None else (f"--tables-file={self.tables_file}",)
         with receiver(self.url, *declared, *flags) as subject:
             yield subject
 
     def scrapes(self, at_full_scale: int) -> int:
-        """So many scrapes, scaled."""
+        """Return the scaled number of scrapes, at least 2."""
         return max(2, round(at_full_scale * self.scale))
 
 
 class Clock:
-    """Gives out scrapes that have not been stored yet."""
+    """Hands out scrapes that have not been stored yet."""
 
     def __init__(self) -> None:
         self._next = 0
 
     def take(self, count: int) -> range:
-        """The next so many."""
+        """Return the next `count` scrapes."""
         first, self._next = self._next, self._next + count
         return range(first, self._next)
 
 
 def plural(count: int, thing: str) -> str:
-    """A number of things."""
+    """Return a count with its noun, in the plural unless the count is 1."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
@@ -78,7 +78,7 @@ async def store(
     connections: int,
     size: int = SERIES,
 ) -> tuple[float, Load]:
-    """Rows a second of all tables over HTTP, in requests of so many samples."""
+    """Send rows of all tables over HTTP, `size` samples a request; return rows/s and the load."""
     points = bodies.rows(tables, TARGETS, scrapes)
     prepared = [bodies.body(message_v1(batch)) for batch in bodies.batches(points, size)]
     load = await asyncio.to_thread(send, subject.url, prepared, V1_HEADERS, connections)

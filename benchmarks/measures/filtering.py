@@ -1,4 +1,4 @@
-"""What is not kept, beside the parser and VictoriaMetrics."""
+"""Measures decoding and filtering against the parser and VictoriaMetrics."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from receiver.protocol.generated.remote_write_v2_pb2 import Request
 from receiver.protocol.series import SeriesCache
 
 CACHE_SIZE: Final = 256 * 2**20
-"""Bytes in which every series of a measure fits."""
+"""Cache size in bytes that holds every series of a measure."""
+PARSED: Final = "the time of snappy + parse"
 WARM_UP: Final = 64
-"""Requests of a firehose that are not measured."""
+"""Number of requests that are sent before a firehose is measured."""
 
 
 def compare(
     ours: Callable[[bytes], object], limit: Callable[[bytes], object], given: Sequence[bytes]
 ) -> tuple[float, float]:
-    """The shortest times of both, taken in turn, in seconds."""
+    """Call both functions in turn with each body; return the shortest time of each, in seconds."""
     times: tuple[list[float], list[float]] = ([], [])
     for body in given:
         for work, taken in zip((ours, limit), times, strict=True):
@@ -42,7 +43,7 @@ def compare(
 def add_up(
     ours: Callable[[bytes], object], limit: Callable[[bytes], object], given: Sequence[bytes]
 ) -> tuple[float, float]:
-    """CPU seconds that both take for all bodies, taken in turn; for bodies that differ."""
+    """Call both functions in turn with bodies that differ; return the CPU seconds of each."""
     taken = [0.0, 0.0]
     for body in given:
         for place, work in enumerate((ours, limit)):
@@ -53,12 +54,12 @@ def add_up(
 
 
 def read(decoder: v1.Decoder | v2.Decoder, body: bytes) -> None:
-    """What the receiver does."""
+    """Decode a body as the receiver does."""
     decoder.decode(decompress(body))
 
 
 def parse(message: type[WriteRequest] | type[Request], body: bytes) -> None:
-    """The least that there is to do."""
+    """Decompress and parse a body, the least that any receiver has to do."""
     message.FromString(decompress(body))
 
 
@@ -69,7 +70,7 @@ VERSIONS: Final = (
 
 
 async def decode(bench: Bench) -> AsyncIterator[Result]:
-    """Decode and filter, beside bare snappy and protobuf's own parser."""
+    """Measure decoding and filtering against bare snappy and protobuf's own parser."""
     repetitions = max(20, bench.scrapes(100))
     for version, encode, message, decoder in VERSIONS:
         for kept, shift in ((0, 0), (2, 0), (200, 0), (2000, 0), (0, 1)):
@@ -89,37 +90,47 @@ async def decode(bench: Bench) -> AsyncIterator[Result]:
                 f"{100 * kept / SERIES:g} % kept" + ", another order each time" * shift,
                 f"{SERIES / seconds / 1e6:.2f} M samples/s, {size / seconds:.0f} MB/s",
                 seconds / limit,
-                "the time of snappy + parse",
+                PARSED,
                 1.5 if kept == shift == 0 else None,
                 less_is_better=True,
             )
 
 
 async def decode_rolling(bench: Bench) -> AsyncIterator[Result]:
-    """Decode and filter what Prometheus sends of several targets; 2.0 beside 1.0 too."""
+    """Measure decoding and filtering of batches as Prometheus sends them; 2.0 also against 1.0."""
     for share in rolling.SHARES:
         seconds_before = 0.0
         for version, encode, message, decoder in VERSIONS:
             points = rolling.batches(bench.tables, share, range(bench.scrapes(10) + 3), SERIES)
             given = [bodies.body(encode(batch)) for batch in points]
-            # All series come up before it counts, with a value of zero and with another one.
+            # The warm-up has every series, both with a zero value and with another one.
             warm_up = 3 * rolling.TARGETS * share.series // SERIES + 1
             used = decoder(SeriesCache(bench.catalogue, CACHE_SIZE))
-            for body in given[:warm_up]:
+            ours, bare = partial(read, used), partial(parse, message)
+            measure, case = f"decode {version}, rolling", f"{share} kept"
+            new = given[: rolling.TARGETS * share.series // SERIES]
+            seconds, limit = add_up(ours, bare, new)
+            figure = describe_cpu(seconds, len(new))
+            yield Result(measure, f"{case}, all new", figure, seconds / limit, PARSED)
+            for body in given[len(new) : warm_up]:
                 read(used, body)
             given = given[warm_up:]
-            seconds, limit = add_up(partial(read, used), partial(parse, message), given)
-            figure = f"{seconds / len(given) / SERIES * 1e6:.2f} CPU seconds a million samples"
-            measure, case = f"decode {version}, rolling", f"{share} kept"
-            yield Result(measure, case, figure, seconds / limit, "the time of snappy + parse")
+            seconds, limit = add_up(ours, bare, given)
+            figure = describe_cpu(seconds, len(given))
+            yield Result(measure, case, figure, seconds / limit, PARSED)
             if seconds_before:
                 ratio = seconds / seconds_before
                 yield Result(measure, case, figure, ratio, "1.0", 1.5, less_is_better=True)
             seconds_before = seconds
 
 
+def describe_cpu(seconds: float, requests: int) -> str:
+    """Describe the CPU time per million samples that decoding the requests took."""
+    return f"{seconds / requests / SERIES * 1e6:.2f} CPU seconds a million samples"
+
+
 async def firehose(bench: Bench) -> AsyncIterator[Result]:
-    """One sample in a hundred kept, beside VictoriaMetrics, which keeps all."""
+    """Measure one sample in a hundred kept, against VictoriaMetrics, which keeps all."""
     first = message_v1(bodies.mixed(bench.tables, SERIES, 20, 0))
     prepared = [bodies.body(bodies.later(first, n)) for n in range(WARM_UP + bench.scrapes(4_000))]
     with victoria_metrics() as peer:
@@ -142,7 +153,7 @@ async def firehose(bench: Bench) -> AsyncIterator[Result]:
 
 
 async def firehose_rolling(bench: Bench) -> AsyncIterator[Result]:
-    """Rolling batches in both versions, beside VictoriaMetrics on those of 1.0."""
+    """Measure rolling batches of both versions, against VictoriaMetrics with those of 1.0."""
     for share in rolling.SHARES:
         batches = list(rolling.batches(bench.tables, share, range(bench.scrapes(30) + 5), SERIES))
         older = [bodies.body(message_v1(batch)) for batch in batches]
@@ -158,15 +169,15 @@ async def firehose_rolling(bench: Bench) -> AsyncIterator[Result]:
             with bench.receiver() as subject:
                 _, own_cpu = await pour(subject, prepared, headers)
             case = f"rolling batches of {version}, {share} kept, 8 connections"
-            # What is kept is stored, so only what is filtered has a goal.
+            # Kept samples are also stored, so the goal is for filtered ones only.
             yield compare_cpu(case, own_cpu, cpu, goal if share.kept < share.series else None)
 
 
 async def pour(
     subject: Subject, prepared: Sequence[bytes], headers: Mapping[str, str]
 ) -> tuple[float, float]:
-    """Return samples a second, and CPU seconds a million samples, after a warm-up."""
-    # Over many connections, so that every worker meets the series before it counts.
+    """Send bodies; return samples/s, and CPU seconds per million samples, after a warm-up."""
+    # Over many connections, so that every worker has seen the series before the measurement.
     await asyncio.to_thread(send, subject.url, prepared[:WARM_UP], headers, 16)
     before = subject.cpu_seconds()
     load = await asyncio.to_thread(send, subject.url, prepared[WARM_UP:], headers, 8)
@@ -175,7 +186,7 @@ async def pour(
 
 
 def compare_cpu(case: str, own: float, peer: float, goal: float | None) -> Result:
-    """Compare CPU seconds a million samples with those of VictoriaMetrics."""
+    """Compare CPU seconds per million samples with those of VictoriaMetrics."""
     figure = f"{own:.2f} CPU seconds a million samples"
     return Result(
         "firehose", case, figure, own / peer, "VictoriaMetrics", goal, less_is_better=True

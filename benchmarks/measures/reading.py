@@ -1,4 +1,4 @@
-"""What remote read answers, for each core of the receiver and over the clock."""
+"""Measures remote read, per core of the receiver and in elapsed time."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ GOALS: Final = {messages.SAMPLES: 400_000, messages.STREAMED_XOR_CHUNKS: 250_000
 DAY: Final = 17_280
 """Scrapes of a day, one every 5 seconds."""
 READ: Final = 100
-"""Targets whose rows are read."""
+"""Number of targets whose rows are read."""
 
 
 def request(metric: str, type_: messages.ResponseType) -> bytes:
-    """A request for all samples of a metric."""
+    """Return a read request for all samples of a metric."""
     matcher = messages.LabelMatcher(name="__name__", value=metric)
     query = messages.Query(end_timestamp_ms=2**62, matchers=[matcher])
     message = messages.ReadRequest(queries=[query], accepted_response_types=[type_])
@@ -40,7 +40,7 @@ def request(metric: str, type_: messages.ResponseType) -> bytes:
 
 
 def read(subject: Subject, body: bytes) -> int:
-    """Read an answer to its end; gives its size in bytes."""
+    """Send a read request, and read the whole answer; return its size in bytes."""
     url = subject.url.removesuffix(paths.WRITE) + paths.READ
     asked = urllib.request.Request(url, body, HEADERS)
     size = 0
@@ -51,7 +51,7 @@ def read(subject: Subject, body: bytes) -> int:
 
 
 async def reading(bench: Bench) -> AsyncIterator[Result]:
-    """Samples a second of both answers: a day of 100 targets, metric by metric."""
+    """Measure samples/s of both response types: a day of 100 targets, metric by metric."""
     with bench.receiver("--max-remote-read-size=1GiB") as subject:
         await prepare(bench, subject)
         for column in bench.tables[0].columns:
@@ -70,7 +70,7 @@ async def reading(bench: Bench) -> AsyncIterator[Result]:
 
 
 async def prepare(bench: Bench, subject: Subject) -> None:
-    """Have a day of rows of the first targets."""
+    """Store a day of rows of the first targets."""
     await store(subject, bench.tables, Clock().take(2), 4)
     ids = (await raw.sources(bench.url))[:READ]
     await fill(bench, ids, 0, bench.scrapes(DAY))
@@ -86,7 +86,7 @@ async def count(bench: Bench, column: Column) -> int:
 
 
 async def reading_beside(bench: Bench) -> AsyncIterator[Result]:
-    """How long writes take while reads run, beside writes alone."""
+    """Measure how long writes take while reads run, against writes alone."""
     clock = Clock()
     clock.take(2)
     with bench.receiver() as subject:
@@ -109,7 +109,7 @@ async def reading_beside(bench: Bench) -> AsyncIterator[Result]:
 
 @contextmanager
 def reads_running(subject: Subject, metric: str) -> Iterator[None]:
-    """Read in a loop within this context."""
+    """Read in a loop, in a thread, within this context."""
     ended = threading.Event()
     body = request(metric, messages.STREAMED_XOR_CHUNKS)
 

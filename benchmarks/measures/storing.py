@@ -1,4 +1,4 @@
-"""What is kept, beside COPY and beside itself as the table grows."""
+"""Measures storing: against COPY, by width of rows, of split rows, and as the table grows."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from receiver.storage.writing.statements import any_value
 
 WIDTHS: Final = Path(__file__).parents[1] / "widths.yaml"
 GOALS: Final = {"one_column": 1.5, "eight_columns": 0.5}
-"""Rows a second beside the pair's, by table."""
+"""Goals for rows per second, relative to those of pairs, by table."""
 INGEST_GOALS: Final = {
     (1, 2_000, 1): (0.8, None),
     (8, 2_000, 1): (2.5, 1.4),
     (8, 2_000, 2): (1.8, None),
 }
-"""Rows a second beside COPY on one connection and on as many, by connections, samples of a request
-and workers."""
+"""Goals for rows per second, relative to COPY on one connection and on as many as the requests use,
+by connections, samples per request and workers."""
 SPLIT_GOAL: Final = 0.8
 
 
 def fill_table(table: Table) -> str:
-    """Write a statement that adds rows of sources ($1) between two times."""
+    """Return a statement that inserts rows of sources ($1) between two times ($2, $3)."""
     columns = ", ".join(quote(column.name) for column in table.columns)
     return f"""
 INSERT INTO {quote(table.name)} (created_at, source_id, {columns})
@@ -45,12 +45,12 @@ FROM unnest($1::int[]) AS source_id,
 
 
 async def copy(bench: Bench, scrapes: range, connections: int) -> float:
-    """Rows a second of such rows by COPY."""
+    """Store rows by COPY; return rows per second."""
     return await raw.copy(bench.url, bench.tables, scrapes, TARGETS, connections)
 
 
 async def ingest(bench: Bench) -> AsyncIterator[Result]:
-    """Durable rows over HTTP, beside raw COPY; each worker has a core of its own if it can."""
+    """Measure durable rows over HTTP against raw COPY; each worker has its own core if possible."""
     clock = Clock()
     server = await server_processes(bench.url)
     for workers in (1, 2):
@@ -76,7 +76,7 @@ async def ingest(bench: Bench) -> AsyncIterator[Result]:
 
 
 async def widths(bench: Bench) -> AsyncIterator[Result]:
-    """Rows of one column and of eight columns beside the pair, all to one receiver."""
+    """Measure rows of one and of eight columns against pairs, all sent to one receiver."""
     bench = bench._replace(tables_file=WIDTHS)
     clock = Clock()
     scrapes = bench.scrapes(200)
@@ -98,13 +98,13 @@ async def widths(bench: Bench) -> AsyncIterator[Result]:
 
 
 def parts_of(tables: Sequence[Table], batch: Sequence[Point]) -> Iterator[list[Point]]:
-    """Divide the samples of rows so that those of a row are all in different parts."""
+    """Divide the samples of rows so that those of the same row are all in different parts."""
     width = len(bodies.metrics_of(tables))
     return (list(batch[first::width]) for first in range(width))
 
 
 async def split(bench: Bench) -> AsyncIterator[Result]:
-    """Every sample in another request than the others of its row, beside rows in one request."""
+    """Measure rows whose samples come in different requests, against rows in one request."""
     clock = Clock()
     scrapes = bench.scrapes(200)
     with bench.receiver() as subject:
@@ -129,7 +129,7 @@ async def split(bench: Bench) -> AsyncIterator[Result]:
 
 
 async def growth(bench: Bench) -> AsyncIterator[Result]:
-    """The rate as the table grows; the rows before are made in the database."""
+    """Measure the rate as the table grows; its existing rows are generated in the database."""
     clock = Clock()
     sizes = [round(rows * bench.scale) for rows in (1_000_000, 10_000_000, 50_000_000)]
     first = 0.0
@@ -139,7 +139,7 @@ async def growth(bench: Bench) -> AsyncIterator[Result]:
         ids = (await raw.sources(bench.url))[:TARGETS]
         for size in sizes:
             filled = await fill(bench, ids, filled, size // TARGETS)
-            # The fill has driven out of memory what a running receiver keeps there.
+            # The fill has evicted from memory the data that a running receiver keeps there.
             await store(subject, bench.tables, clock.take(bench.scrapes(50)), 8)
             rate, _ = await store(subject, bench.tables, clock.take(bench.scrapes(400)), 8)
             first = first or rate
@@ -154,9 +154,9 @@ async def growth(bench: Bench) -> AsyncIterator[Result]:
 
 
 async def fill(bench: Bench, ids: Sequence[int], before: int, scrapes: int) -> int:
-    """Have so many scrapes of every source in each table, all older than what is sent."""
+    """Fill each table up to a number of scrapes per source, all older than those that are sent."""
     connection = await asyncpg.connect(bench.url)
-    # Without checks of foreign keys, which hold.
+    # Skip the foreign key checks: the references are valid.
     await connection.execute("SET session_replication_role = replica")
     start = bodies.START / 1000 - 3600
     while before < scrapes:
@@ -165,7 +165,7 @@ async def fill(bench: Bench, ids: Sequence[int], before: int, scrapes: int) -> i
             times = start - 5 * upto, start - 5 * before - 5
             await connection.execute(fill_table(table), list(ids), *times)
         before = upto
-    # What the server would do after so many rows, and beside the measurement.
+    # Otherwise the server would do this during the measurement, after so many new rows.
     for table in bench.tables:
         await connection.execute(f"VACUUM (ANALYZE) {quote(table.name)}")
     await connection.execute("CHECKPOINT")

@@ -1,4 +1,4 @@
-"""What whoever runs a receiver sees of it: its delay and its memory."""
+"""Measures what an operator sees of a receiver: its delay and its memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from receiver.demo.sender import load_configuration, redirect
 
 SCRAPE_INTERVAL: Final = timedelta(seconds=1)
 WATCHED_FOR: Final = 600.0
-"""Seconds until the rows of Prometheus must be there."""
+"""Seconds within which the rows of Prometheus must be stored."""
 
 AGE: Final = """
 SELECT id, extract(epoch FROM clock_timestamp() - created_at) AS age FROM app_logs WHERE id > $1
@@ -30,7 +30,7 @@ SELECT id, extract(epoch FROM clock_timestamp() - created_at) AS age FROM app_lo
 
 
 async def latency(bench: Bench) -> AsyncIterator[Result]:
-    """From a lone request to its visible rows, on an idle machine."""
+    """Measure the time from a lone request to its visible rows, on an idle machine."""
     clock = Clock()
     with bench.receiver() as subject:
         await store(subject, bench.tables, clock.take(2), 1)
@@ -52,9 +52,9 @@ async def latency(bench: Bench) -> AsyncIterator[Result]:
 
 
 async def visible(bench: Bench) -> AsyncIterator[Result]:
-    """From a scrape by Prometheus to its visible row, beside the time that it gathers a batch.
+    """Measure the time from a scrape to its visible row, against Prometheus' batch deadline.
 
-    What is scraped are the demo's applications, so the rows are those of `app_logs`.
+    Prometheus scrapes the demo's applications, so the rows are those of `app_logs`.
     """
     program = shutil.which("prometheus")
     if program is None or "app_logs" not in bench.catalogue.by_name:
@@ -85,7 +85,7 @@ async def visible(bench: Bench) -> AsyncIterator[Result]:
 
 
 async def watch(url: str, count: int) -> list[float]:
-    """The age of so many rows when each is first seen, in seconds, ascending."""
+    """Return the ages of `count` or more rows when first seen, in seconds, ascending."""
     connection = await asyncpg.connect(url)
     delays: list[float] = []
     newest = 0
@@ -100,7 +100,7 @@ async def watch(url: str, count: int) -> list[float]:
 
 
 async def memory(bench: Bench) -> AsyncIterator[Result]:
-    """Memory of the receiver with many sources under full load."""
+    """Measure the memory of the receiver with many sources under full load."""
     for targets in (1_000, 10_000, 100_000):
         with bench.receiver() as subject:
             for scrape in range(3):

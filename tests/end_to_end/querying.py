@@ -1,4 +1,4 @@
-"""A Prometheus that is queried, and what it has in its own storage."""
+"""Runs a Prometheus for queries, and fills its own storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts reach whoever is to be notified, by the stack's own rules and configuration."""
+"""Alerts reach their recipients, with the stack's own rules and configuration."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Notification = dict[str, Any]
 
 @asynccontextmanager
 async def notified() -> AsyncIterator[tuple[str, list[Notification]]]:
-    """Take notifications as a webhook does; its URL, and what has come."""
+    """Serve a webhook; yield its URL, and the list of received notifications."""
     came: list[Notification] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -62,7 +62,7 @@ async def notified() -> AsyncIterator[tuple[str, list[Notification]]]:
 
 @asynccontextmanager
 async def alertmanager(directory: Path, webhook: str) -> AsyncIterator[str]:
-    """Run Alertmanager as the stack does, with a webhook and shorter waits; its address."""
+    """Run Alertmanager as the stack does, with a webhook and shorter waits; yield its address."""
     text = re.sub(r"\burl_file: .*", f"url: {webhook}", chosen("webhook"))
     for usual, shorter in SHORTER.items():
         assert usual in text
@@ -134,7 +134,7 @@ async def test_an_alert_fires_and_is_sent_without_what_follows_from_it(
         session = await stack.enter_async_context(aiohttp.ClientSession())
 
         async def is_held_back() -> bool:
-            """Whether Alertmanager has the alerts that follow from the other, and inhibits them."""
+            """Return whether Alertmanager has the dependent alerts, and inhibits them."""
             async with session.get(f"http://{manager}/api/v2/alerts") as answer:
                 alerts = await answer.json()
             found = {one["labels"]["alertname"]: one["status"]["state"] for one in alerts}
@@ -156,7 +156,7 @@ async def test_an_alert_fires_and_is_sent_without_what_follows_from_it(
 
 
 def names(notification: Notification) -> set[tuple[str, str]]:
-    """Name and instance of each alert in a notification."""
+    """Return name and instance of each alert in a notification."""
     return {
         (alert["labels"]["alertname"], alert["labels"].get("instance", ""))
         for alert in notification["alerts"]

@@ -1,4 +1,4 @@
-"""The history of a real Prometheus becomes the rows that pushing would have made of it."""
+"""Backfilling from a real Prometheus produces the same rows as remote write."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Pushed(NamedTuple):
     url: str
     until: datetime
     rows: set[tuple[object, ...]]
-    """What pushing made of all up to then."""
+    """The rows from all samples pushed up to then."""
 
 
 async def rows(database_url: str, end: datetime) -> set[tuple[object, ...]]:
@@ -77,7 +77,7 @@ async def pushed(settings: Settings, directory: Path) -> AsyncIterator[Pushed]:
         await until(lambda: min(app.scrapes for app in applications) >= SCRAPES)
         assert settings.database_url is not None
         url = settings.database_url.get_secret_value()
-        # A scrape of just now may not be in Prometheus' own storage yet, or not be pushed.
+        # The latest scrape may not be in Prometheus' own storage yet, or not be pushed.
         end = datetime.now(UTC)
         seen = [app.scrapes for app in applications]
         await until(
@@ -93,7 +93,7 @@ async def pushed(settings: Settings, directory: Path) -> AsyncIterator[Pushed]:
 
 @pytest.fixture
 async def other_database_url(server_url: str, make_settings: MakeSettings) -> AsyncIterator[str]:
-    """A second database, to fill."""
+    """Yield the URL of a second database, to be filled."""
     async with fresh_database(server_url) as url:
         await migrate(make_settings(database_url=url))
         yield url
@@ -128,7 +128,7 @@ async def test_history_becomes_the_same_rows(
         assert await rows(other_database_url, source.until) == source.rows
         assert "samples from" in capsys.readouterr().out
 
-        # Again, with a hole and in many windows, and stopped on the way.
+        # Again, with a gap, in many windows, and with an interruption.
         connection = await asyncpg.connect(other_database_url)
         await connection.execute("DELETE FROM app_logs WHERE id % 2 = 0")
         await connection.close()
@@ -139,7 +139,7 @@ async def test_history_becomes_the_same_rows(
             with pytest.raises(asyncio.CancelledError):
                 await invoke(*words)
         assert "the same command goes on there" in capsys.readouterr().err
-        # What one database has says nothing of another.
+        # The progress in one database does not apply to another.
         async with fresh_database(server_url) as url:
             assert await invoke(*words, f"--database-url={url}") == 0
             assert await rows(url, source.until) == source.rows

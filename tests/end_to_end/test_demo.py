@@ -33,7 +33,7 @@ DOCKERFILE = Path(__file__).parents[2] / "Dockerfile"
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A directory that the embedded database's own user can reach too, as pytest's are not."""
+    """Yield a directory that the embedded database's user can access, unlike pytest's."""
     directory = Path(tempfile.mkdtemp(prefix="receiver-demo-test-"))
     directory.chmod(0o711)
     yield directory
@@ -54,7 +54,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 @contextmanager
 def demo(data_dir: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
-    """A demo in the background, its output in the file `output`; it is killed if it stays."""
+    """Run a demo in the background, its output in the file `output`; kill it if it still runs."""
     command = [*RECEIVER, "demo", "--data-dir", str(data_dir), "--scrape-interval", "500ms", *flags]
     with (data_dir / "output").open("w") as output:
         process = subprocess.Popen(
@@ -74,7 +74,7 @@ def demo(data_dir: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for(process: subprocess.Popen[str], condition: Callable[[], object], output: Path) -> None:
-    """Wait while the demo runs."""
+    """Wait for a condition while the demo runs."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
         assert process.poll() is None, output.read_text()
@@ -83,7 +83,7 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], object], ou
 
 
 def processes(word: str) -> list[int]:
-    """The living processes that have the word in their command line."""
+    """Return the running processes that have the word in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -96,7 +96,7 @@ def processes(word: str) -> list[int]:
 
 
 def prometheus_directory(output: Path) -> str:
-    """What only the demo's own Prometheus and its watcher have in their command lines."""
+    """Return the directory that only the demo's Prometheus and its watcher have as an argument."""
     (address,) = re.findall(r"Prometheus \S+, http://(\S+)", output.read_text())
     return f"--web.listen-address={address}"
 
@@ -181,7 +181,7 @@ def test_a_killed_demo_leaves_no_prometheus_behind(data_dir: Path) -> None:
 def test_the_database_of_a_receiver_with_other_tables_is_left_alone(
     data_dir: Path, empty_database_url: str, older: bool
 ) -> None:
-    """Its receivers would store nothing any more."""
+    """Otherwise its receivers would no longer store anything."""
     if older:
         statement = "CREATE TABLE app_logs (id INT)"
         asyncio.run(run_in(empty_database_url, statement))

@@ -1,4 +1,4 @@
-"""`receiver doctor` looks at a real Prometheus."""
+"""`receiver doctor` examines a real Prometheus."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.end_to_end
 
 @asynccontextmanager
 async def application() -> AsyncIterator[tuple[str, dict[str, float]]]:
-    """Where it is scraped, and the metrics it exposes."""
+    """Run an application; yield its address, and the metrics that it exposes."""
     values = {"app_status": 0.0, "ocr_value": 1.7e9}
 
     async def expose(_: web.Request) -> web.Response:
@@ -43,7 +43,7 @@ async def application() -> AsyncIterator[tuple[str, dict[str, float]]]:
 
 
 async def levels(url: str, settings: Settings) -> dict[str, Level]:
-    """The last finding's level of each topic."""
+    """Return the level of the last finding of each topic."""
     return {topic: finding.level async for topic, finding in diagnose(url, settings)}
 
 

@@ -1,4 +1,4 @@
-"""A real Prometheus whose receiver is killed, and gone for longer than several of its backoffs."""
+"""The receiver of a real Prometheus is killed, and stays down for longer than several backoffs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TWO_SHARDS = CONFIGURATION.replace("min_shards: 4", "min_shards: 2\n      max_sh
 
 class Applications(list[Application]):
     async def scraped(self, times: int) -> None:
-        """Return when each was scraped that often from now on."""
+        """Return when each application has been scraped this many more times."""
         wanted = [application.scrapes + times for application in self]
         await until(
             lambda: all(one.scrapes >= goal for one, goal in zip(self, wanted, strict=True)),
@@ -52,7 +52,7 @@ async def test_every_scrape_during_an_outage_becomes_a_row(
         targets = [await stack.enter_async_context(exposing(app.expose)) for app in applications]
         url = f"http://{HOST}:{receiver.port}{WRITE_PATH}"
         configuration = TWO_SHARDS.format(targets=", ".join(targets), url=url)
-        # Prometheus sends at its end what it still has.
+        # Prometheus sends its remaining samples on shutdown.
         async with prometheus(tmp_path, configuration):
             await applications.scraped(BEFORE)
             await receiver.kill()

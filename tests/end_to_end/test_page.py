@@ -45,10 +45,10 @@ MORE_PAGES = [
     *("/?page=x", "/source?id=99999"),
 ]
 ELSEWHERE = "receiver.test"
-"""A name of this machine that browsers take for another one, so that HTTP is not secure."""
+"""A name for this machine that browsers do not trust like localhost: no secure context."""
 WIDTHS = [320, 360, 480, 768, 1024, 1280, 1920, 3840]
 # Whatever can be worked by keyboard and is shown.
-# Marked by a property of its own, since the texts change each second.
+# Identified by a property that the script adds, since the texts change every second.
 REACHABLE = """
 [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
     .filter(part => part.checkVisibility() && part.type !== "hidden")
@@ -81,7 +81,7 @@ async def browser() -> AsyncIterator[Browser]:
     chromium = require_program("chromium")
     flags = [f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
     if os.geteuid() == 0:
-        # Its sandbox cannot be had as root.
+        # Chromium's sandbox does not work as root.
         flags.append("--no-sandbox")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=flags)
@@ -94,7 +94,7 @@ async def opened(
     browser: Browser,
     **options: Any,  # noqa: ANN401  of playwright
 ) -> AsyncIterator[Watched]:
-    """A page that writes down errors, and requests to anywhere but the receiver."""
+    """Open a page that records errors, and requests to any host but the receiver."""
     complaints: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
@@ -190,7 +190,7 @@ async def test_everything_has_a_name(browser: Browser, receiver: Running) -> Non
 
 
 async def accessible(page: Page) -> list[tuple[str, str]]:
-    """Role and name of all that a screen reader is told of."""
+    """Return role and name of every element that a screen reader announces."""
     session = await page.context.new_cdp_session(page)
     tree = await session.send("Accessibility.getFullAXTree")
     return [
@@ -223,7 +223,7 @@ async def test_axe_finds_nothing(
             await page.evaluate(OPEN_ALL)
             if path in {"/?q=cam", "/board?group=job"}:
                 await page.evaluate("stale()")
-            # By the debugger, since the page allows no scripts but its own.
+            # Through the debugger, since the page's policy allows only its own scripts.
             session = await page.context.new_cdp_session(page)
             await session.send("Runtime.evaluate", {"expression": source})
             found = await page.evaluate(AXE)
@@ -257,7 +257,7 @@ async def test_what_needs_scripts_is_shown_with_them_only(
 
 
 def shown_in(zone: timedelta, exact: str) -> str:
-    """A time as the page writes it in a zone."""
+    """Format a time as the page does in a zone."""
     time = datetime.fromisoformat(exact) + zone
     return time.isoformat(" ", "milliseconds").removesuffix("+00:00")
 
@@ -269,7 +269,7 @@ async def test_times_are_in_the_zone_of_the_browser(
     async with opened(browser, timezone_id="Asia/Seoul", java_script_enabled=scripts) as (page, _):
         await page.goto(receiver.url("/logs"))
         zone = "Asia/Seoul" if scripts else "UTC"
-        # With the first visit the browser names its zone, and the page is loaded again.
+        # On the first visit the browser reports its zone, and the page is reloaded.
         await page.get_by_text(f"Times are in the zone {zone}.").wait_for()
         times = [
             (await time.get_attribute("datetime"), await time.inner_text())
@@ -309,7 +309,7 @@ async def test_the_page_keeps_itself_up_to_date(
 
             await until(updated)
 
-        # Whatever has the focus, is opened or is pointed at, everything else goes on; and it stays.
+        # An element that is focused, opened or hovered stays as it is; everything else is updated.
         await page.locator("#s-1 summary").click()
         await page.locator("#s-1 summary").focus()
         await page.mouse.wheel(0, 300)
@@ -326,7 +326,7 @@ async def test_the_page_keeps_itself_up_to_date(
         assert await page.evaluate("document.activeElement.id") == "q"
         assert "Failing\n0" in await summary.inner_text()
 
-        # Nothing comes to one who has paused it, and the page says so.
+        # A paused page gets no updates, and says so.
         await page.get_by_role("button", name="Pause updates").click()
         before = len(asked := await requests(page))
         await page.clock.fast_forward(60_000)
@@ -366,7 +366,7 @@ async def test_a_page_without_updates_says_so_within_ten_seconds(
         await warning.wait_for(state="visible", timeout=20_000)
         assert await page.evaluate("performance.now()") - begun < 10_000
         assert "not up to date" in await warning.inner_text()
-        # What is green is green no more.
+        # Green elements turn grey.
         faded = page.locator(".fades")
         assert "grayscale(1)" in await faded.evaluate("part => getComputedStyle(part).filter")
         await page.context.set_offline(False)
@@ -427,7 +427,7 @@ async def test_the_board_is_read_from_afar(
         )
         # Nobody can scroll.
         assert (tall, wide) == (height, width)
-        # One has fallen silent, too; 41 are shown in three turns.
+        # One source has fallen silent, too; 41 are shown in three turns.
         assert await page.locator(".tile").count() in {failing + 1, 13, 14}
         # A letter must be a two hundredth of the distance: at 6 m, 30 mm on a screen that is 700
         # high.
@@ -448,7 +448,7 @@ Object.fromEntries(["who", "what", "time"].map(name => [name, Math.min(
         part => parseFloat(getComputedStyle(part).fontSize)))]))
 """
 SMALLEST = {"who": 0.02, "what": 0.025, "time": 0.04}
-"""Parts of the screen's height."""
+"""Fractions of the screen's height."""
 
 
 async def test_dragging_zooms_into_a_timeline(browser: Browser, receiver: Running) -> None:
@@ -473,7 +473,7 @@ async def test_dragging_zooms_into_a_timeline(browser: Browser, receiver: Runnin
 
 
 async def requests(page: Page) -> list[str]:
-    """Grows with each request from now on."""
+    """Return a list that records each request from now on."""
     urls: list[str] = []
     page.on("request", lambda request: urls.append(request.url))
     return urls
@@ -553,7 +553,7 @@ async ([url, body]) => await fetch(url, {
 
 @pytest.fixture
 async def other_port() -> AsyncIterator[int]:
-    """A server of somebody else's on this machine."""
+    """Run an unrelated server on this machine; yield its port."""
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<title>evil</title>", content_type="text/html")

@@ -45,7 +45,7 @@ remote_write:
 
 
 class Application:
-    """Exposes both metrics; the n-th scrape tells n by each of them."""
+    """Exposes both metrics; in the n-th scrape, both encode n."""
 
     def __init__(self) -> None:
         self.scrapes = 0
@@ -62,7 +62,7 @@ class Application:
 async def exposing(
     expose: Callable[[web.Request], Awaitable[web.Response]],
 ) -> AsyncIterator[str]:
-    """Serve metrics to Prometheus; gives the address."""
+    """Serve metrics to Prometheus; yield the address."""
     app = web.Application()
     app.router.add_get("/metrics", expose)
     runner = web.AppRunner(app, access_log=None)
@@ -79,7 +79,7 @@ async def exposing(
 async def prometheus(
     directory: Path, configuration: str, port: int | None = None, flags: Iterable[str] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run Prometheus; at the end it is asked to stop and given time to send what it has."""
+    """Run Prometheus; at the end, stop it with time to send its remaining samples."""
     file = directory / "prometheus.yml"
     file.write_text(configuration)
     port = port or free_port()
@@ -102,10 +102,10 @@ async def prometheus(
 
 
 async def settle(settings: Settings) -> None:
-    """Take out what waits though its row is stored, as maintenance does.
+    """Delete incomplete rows whose row is stored, as maintenance does.
 
-    A whole row is stored without a look at what waits, so parts of it that come at the same time in
-    another request may be left.
+    A complete row is stored without checking for incomplete ones, so parts of it that arrive at the
+    same time in another request may be left.
     """
     database = Database(settings)
     await database.open()
@@ -140,7 +140,7 @@ async def test_every_scrape_is_a_row(
             "JOIN sources s ON s.id = l.source_id"
         )
         assert await connection.fetchval("SELECT count(*) FROM app_logs") == len(rows)
-        # Of a scrape that was broken off, parts wait.
+        # An interrupted scrape leaves incomplete rows.
         assert not await connection.fetch(
             "SELECT FROM pending_rows p WHERE created_at < "
             "(SELECT max(created_at) FROM app_logs l WHERE l.source_id = p.source_id)"
@@ -162,7 +162,7 @@ def assert_every_scrape_is_a_row(
             for number in range(application.scrapes)
         ]
         stored = {row for row in found if row[0] == target}
-        # Told to end, Prometheus breaks off a scrape that it has just begun.
+        # On shutdown, Prometheus aborts a scrape that has just started.
         assert stored in (set(scraped), set(scraped[:-1]))
     assert {row[0] for row in found} == applications.keys()
 
@@ -198,7 +198,7 @@ async def test_a_target_that_the_database_refuses_harms_no_other(
 
 
 def has_lone_half(request: WriteRequest) -> bool:
-    """Whether a sample's twin must be in another request."""
+    """Return whether the request has a sample whose other sample must be in another request."""
     keys: dict[tuple[str, int], set[str]] = {}
     for series in request.timeseries:
         labels = {label.name: label.value for label in series.labels}

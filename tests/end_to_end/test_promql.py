@@ -1,4 +1,4 @@
-"""PromQL finds through remote read what it finds in Prometheus' own storage: all its functions."""
+"""All PromQL functions give the same results by remote read as from Prometheus' own storage."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ RAW = (
 
 
 class Both(NamedTuple):
-    """Two Prometheus of the same samples."""
+    """Two Prometheus servers with the same samples."""
 
     local: Queried
     """Has them in its own storage."""
@@ -153,14 +153,14 @@ async def both(
 
 
 def history() -> Iterator[Point]:
-    """Samples of counters that begin anew, gaps, late starts, and numbers that are none."""
+    """Yield samples with counter resets, gaps, late starts, NaNs and infinities."""
     random = Random(18)
     for number, (press, owner) in enumerate(OWNERS.items()):
         source = {"press": press, "line": "AAB"[number], "site": "seoul"}
         strokes, buckets = 0, dict.fromkeys(BOUNDS, 0)
         for place in range(MINUTES * 60_000 // INTERVAL):
             at = 1000 * START + place * INTERVAL + random.randrange(500)
-            # One is silent for longer than PromQL looks back, and one begins late.
+            # One series pauses for longer than PromQL's lookback, and one begins late.
             if (press == "p-2" and 100 < place < 140) or (press == "p-3" and place < 60):
                 continue
             strokes = 0 if random.random() < 0.02 else strokes + random.randrange(9)
@@ -210,7 +210,7 @@ async def test_functions_across_series(both: Both) -> None:
 
 
 def numbers(result: Any) -> dict[str, dict[float, float]]:  # noqa: ANN401  JSON
-    """The samples of each series, by time."""
+    """Return the samples of each series, by time."""
     return {
         str(sorted(series["metric"].items())): {at: float(text) for at, text in series["values"]}
         for series in result

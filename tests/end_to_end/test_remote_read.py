@@ -88,7 +88,7 @@ async def test_a_prometheus_that_lost_its_data_reads_it_back(
             await until(
                 lambda: min(app.scrapes for app in applications) >= SCRAPES, seconds=SCRAPES + 60
             )
-            # A scrape that has just begun may still add a sample.
+            # A scrape that has just started may still add a sample.
             end = time.time() - 1
             before = {name: await first.query(f"{name}[10m]", end) for name in METRICS}
         shutil.rmtree(tmp_path / "first" / "data")
@@ -118,7 +118,7 @@ async def test_a_prometheus_whose_retention_has_passed_answers_as_before(
                 return bool(await rest.query("ocr_value[60h]", end) != before[1])
 
             await until(dropped)
-        # Prometheus asks only for what is from before its own storage begins.
+        # Prometheus reads only the time before the start of its own storage.
         reads = READS.format(read=receiver.url(READ)).replace("true", "false")
         async with queried(directory, reads, RETENTION) as both:
             assert [await both.query(f"{name}[60h]", end) for name in METRICS] == before
@@ -128,7 +128,7 @@ async def test_a_prometheus_whose_retention_has_passed_answers_as_before(
 
 
 def days_apart() -> Iterator[Point]:
-    """Three hours of an application, and half an hour two days later."""
+    """Yield three hours of an application, and half an hour two days later."""
     labels = {"instance": "cam-1", "job": "camera", "site": "seoul"}
     for begin, minutes in ((START, 180), (START + 50 * 3600, 30)):
         for number in range(minutes * 4):
@@ -173,7 +173,7 @@ async def test_doctor_finds_remote_read_that_works(
 async def diagnose_reading(
     configuration: str, directory: Path, settings: Settings
 ) -> list[Finding]:
-    """What doctor finds about remote read with a real Prometheus."""
+    """Return doctor's findings about remote read for a real Prometheus."""
     require_program("prometheus")
     async with queried(directory / "alone", configuration) as queries:
         found = [one async for one in diagnose(queries.url, settings)]
@@ -209,7 +209,7 @@ async def test_promql_finds_in_the_receiver_what_it_finds_in_its_own_storage(
 
 
 def history() -> Iterator[Point]:
-    """Hours of two applications: steady and unsteady scrapes, restarts, gaps and late starts."""
+    """Yield hours of two applications: steady and unsteady scrapes, restarts, gaps, late starts."""
     random = Random(17)
     for instance, line in zip(CAMERAS, ("A", "B", "C", "", "C"), strict=True):
         # The last one has more samples than are encoded at once.

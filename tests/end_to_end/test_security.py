@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def certificates(directory: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """A server's settings for mTLS, and the `tls_config` of a sender that it takes."""
+    """Return a server's settings for mTLS, and the `tls_config` of a sender that it accepts."""
     authority, sender = issue("authority", authority=True), directory / "sender"
     sender.mkdir()
     (directory / "ca.pem").write_bytes(authority.certificate.public_bytes(Encoding.PEM))
@@ -103,7 +103,7 @@ async def launched(
 
 
 async def asked(url: str, token: str) -> int:
-    """The status of an answer on a connection of its own: from whichever worker."""
+    """Send a request on its own connection, to any worker; return the status."""
     headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
     async with (
         aiohttp.ClientSession(headers=headers) as session,

@@ -54,8 +54,8 @@ tables:
       id8: {metric: m8, type: bigint}
 """
 
-# `secret` is dropped on the way, `press_*` of line C is no row of press_readings, and each line is
-# named by relabelling.
+# Relabelling drops `secret` and sets the name of each line; `press_*` of line C makes no row of
+# press_readings.
 CONFIGURATION = """
 global:
   scrape_interval: 1s
@@ -80,7 +80,7 @@ remote_write:
 
 
 class Floor:
-    """Exposes the metrics of all tables; each tells the number of the scrape."""
+    """Exposes the metrics of all tables; each encodes the number of the scrape."""
 
     def __init__(self) -> None:
         self.scrapes = 0
@@ -141,12 +141,12 @@ async def test_every_scrape_is_a_row_of_each_table(
     try:
         for query, rows_of in QUERIES.items():
             found = sorted(map(tuple, await connection.fetch(query)), key=repr)
-            # Prometheus breaks off a scrape that it has just begun when it ends.
+            # On shutdown, Prometheus aborts a scrape that has just started.
             assert found in [
                 sorted((row for n in range(number) for row in rows_of(n)), key=repr)
                 for number in (floor.scrapes, floor.scrapes - 1)
             ], query
-        # Line C has no table but that of the strokes. Of a scrape that was broken off, parts wait.
+        # Line C only has the table of strokes. An interrupted scrape leaves incomplete rows.
         assert not await connection.fetch(
             "SELECT FROM pending_rows WHERE created_at < (SELECT max(created_at) FROM app_logs)"
         )

@@ -1,1 +1,1 @@
-"""What becomes of acknowledged samples when processes die, hang, fill up or repeat themselves."""
+"""Fault injection: no acknowledged sample is lost when processes die, hang, fill up or resend."""

@@ -1,14 +1,14 @@
-"""Harm receivers for as long as you like, and see whether anything was lost or doubled.
+"""Inject faults for a given time, and check that no row was lost or duplicated.
 
     python -m tests.faults --seed 7 --minutes 10 [--replicas 2] [--citus]
 
-A load runs all the time: scrapes of applications whose clocks jump, mostly with the two halves of a
-pair in different requests, some halves much later; requests sent again after their
-acknowledgement, twice at the same time, or cut off. Meanwhile one random fault follows another,
-now and then several at once. In the end everything must be acknowledged, and the rows must be
-exactly the pairs that were sent. The report is a table in Markdown; the exit code is 0 if all is
-well and 1 if not. The seed decides what is harmed and sent, though not how the processes' timing
-falls: the same seed makes a similar run, not the same.
+A load runs all the time: scrapes of applications whose clocks jump, mostly with the two samples of
+a pair in different requests, some samples much later; requests that are resent after their
+acknowledgement, sent twice at the same time, or cut off. Meanwhile random faults follow one
+another, sometimes several at once. At the end, everything must be acknowledged, and the rows must
+be exactly the pairs that were sent. The report is a Markdown table; the exit code is 0 on success
+and 1 on failure. The seed determines the faults and the requests, but not the timing of the
+processes: the same seed gives a similar run, not an identical one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ KINDS_OF_CLUSTER = (*KINDS, CLUSTER_FAULTS)
 
 
 class Run:
-    """What was done to a world, and what came of it."""
+    """The faults injected into a world, and their results."""
 
     def __init__(self, stage: World) -> None:
         self._stage = stage
@@ -51,7 +51,7 @@ class Run:
         self.faults: Counter[str] = Counter()
 
     async def harm(self, seconds: float) -> None:
-        """Bring about one fault after another, now and then one of each kind at once."""
+        """Inject one fault after another, sometimes one of each kind at once."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             kinds = self._stage.chance.sample(

@@ -1,4 +1,4 @@
-"""The server that the tests of a module harm."""
+"""The server into which the tests of a module inject faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """With RECEIVER_TEST_CITUS_URL a cluster, though not that one: others may be using it."""
+    """With RECEIVER_TEST_CITUS_URL, start a new cluster; that one may be in use by others."""
     with Cluster() if os.environ.get("RECEIVER_TEST_CITUS_URL") else Server() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""A database, receivers and a load, and every way to do them harm."""
+"""A database, receivers and a load, and the faults that can be injected into them."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ SETTINGS: Final = {
 }
 
 
-# More than the loss of all sessions explains: the new ones must have met what they are refused for.
+# More than the loss of all sessions explains: new sessions must have been refused as well.
 MANY_TIMES: Final = 15
 
 
 FIND_SHARDS: Final = """
 SELECT shardid FROM pg_dist_shard WHERE logicalrelid = 'app_logs'::regclass ORDER BY 1
 """
-# From which node to which other one a shard can move.
+# The node that a shard is on, and another node that it can move to.
 FIND_MOVE: Final = """
 SELECT here.nodeid, target.nodeid FROM pg_dist_placement p
 JOIN pg_dist_node here USING (groupid)
@@ -55,7 +55,7 @@ WHERE p.shardid = $1 ORDER BY target.nodeid LIMIT 1
 
 
 class World(NamedTuple):
-    """What faults happen to."""
+    """The target of the faults."""
 
     server: Server
     database: Database
@@ -64,7 +64,7 @@ class World(NamedTuple):
     chance: random.Random
 
     async def part(self, count: int, *, seed: int, job: str) -> World:
-        """The same with the first few receivers and a load of its own."""
+        """Yield a world of the first `count` receivers, with its own load."""
         some = self.replicas[:count]
         for one in some:
             if not one.runs:
@@ -81,14 +81,14 @@ Fault: TypeAlias = Callable[[World], Awaitable[None]]
 
 
 class NotHereError(Exception):
-    """A fault cannot be brought about on this machine."""
+    """A fault cannot be injected on this machine."""
 
 
 @asynccontextmanager
 async def world(
     server: Server, directory: Path, *, count: int = 2, seed: int = 0
 ) -> AsyncIterator[World]:
-    """Receivers that are ready, on a fresh database; a load begins with `sender.sending`."""
+    """Start receivers on a fresh database until ready; `sender.sending` starts the load."""
     async with (
         server.database() as database,
         replicas(directory, database.url, count, **{**SETTINGS, **server.settings}) as every,
@@ -119,7 +119,7 @@ async def receiver_terminated(world: World) -> None:
 
 
 async def receiver_paused(world: World) -> None:
-    """It stands still with its transactions open, while others get the twins."""
+    """Pause a receiver with open transactions, while others receive the other samples."""
     replica = world.chance.choice(world.replicas)
     async with replica.paused():
         await asyncio.sleep(world.chance.uniform(1.5, 2.5))
@@ -143,7 +143,7 @@ async def server_restarted(world: World) -> None:
 
 
 async def server_paused(world: World) -> None:
-    """Nobody waits for longer than the commit timeout, however long it takes."""
+    """Pause the server; nobody waits for longer than the commit timeout."""
     async with world.server.paused():
         await world.sender.until_refused()
         await asyncio.sleep(world.chance.uniform(0.5, 1.5))
@@ -151,7 +151,7 @@ async def server_paused(world: World) -> None:
 
 
 async def backend_crashed(world: World) -> None:
-    """PostgreSQL ends all sessions then and recovers."""
+    """Crash a backend, after which PostgreSQL ends all sessions and recovers."""
     if backends := await world.server.backends(world.database.name):
         pid = world.chance.choice(backends)
         send_signal([pid], signal.SIGKILL)
@@ -160,7 +160,7 @@ async def backend_crashed(world: World) -> None:
 
 
 async def disk_full(world: World) -> None:
-    """The disk of `app_logs` fills up; then somebody makes room."""
+    """Fill up the disk of `app_logs`, then free space again."""
     server = world.server
     if server.workers:
         raise NotHereError("a tablespace is that of one node")
@@ -186,10 +186,10 @@ async def move_logs(world: World, tablespace: str) -> None:
 
 @asynccontextmanager
 async def small_disk(server: Server) -> AsyncIterator[Path]:
-    """A file system of its own with 64 MB, in memory.
+    """Mount a file system of 64 MB in memory.
 
     Raises:
-        NotHereError: only root may mount one, and not everywhere.
+        NotHereError: mounting is not permitted; it takes root, and does not work everywhere.
     """
     place = server.directory / f"disk-{secrets.token_hex(4)}"
     place.mkdir()
@@ -207,7 +207,7 @@ async def small_disk(server: Server) -> AsyncIterator[Path]:
 
 
 async def run(*command: str) -> int:
-    """Run a program to its end; its exit code."""
+    """Run a program to its end; return its exit code."""
     process = await asyncio.create_subprocess_exec(
         *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -216,7 +216,7 @@ async def run(*command: str) -> int:
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Leave no room on a file system for a while."""
+    """Keep a file system full during the `with` block."""
     balloon = disk / "balloon"
     with balloon.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -227,14 +227,14 @@ def filled(disk: Path) -> Iterator[None]:
         balloon.unlink()
 
 
-# --- faults of the nodes that have the rows, and of moving them --------------------------------
+# --- faults of the worker nodes, and of moving shards ------------------------------------------
 
 
 def of_worker(world: World) -> World:
-    """The same with one of the workers in place of the coordinator.
+    """Return the world with one of the workers in place of the coordinator.
 
     Raises:
-        NotHereError: there are none.
+        NotHereError: there are no workers.
     """
     if not world.server.workers:
         raise NotHereError("only a cluster has workers; RECEIVER_TEST_CITUS_URL asks for one")
@@ -262,7 +262,7 @@ async def worker_backends_terminated(world: World) -> None:
 
 
 async def shards_moved(world: World) -> None:
-    """A part of the rows moves to another node and back, while more come in."""
+    """Move a shard to another node and back, while more rows arrive."""
     of_worker(world)
     async with world.server.session(world.database.name) as connection:
         shard = world.chance.choice([id_ for (id_,) in await connection.fetch(FIND_SHARDS)])
@@ -272,7 +272,7 @@ async def shards_moved(world: World) -> None:
 
 
 async def move_shard(world: World, shard: int) -> bool:
-    """Return whether a part was moved; what else is harmed at the same time may undo that."""
+    """Move a shard; return whether it moved, as other faults at the same time may prevent it."""
     try:
         async with world.server.session(world.database.name) as connection:
             source, target = await connection.fetchrow(FIND_MOVE, shard)
@@ -293,7 +293,7 @@ async def backends_terminated(world: World) -> None:
 
 
 async def backend_terminated_in_copy(world: World) -> None:
-    """A lock holds the COPY up until it has been ended."""
+    """Terminate a backend in a COPY that a lock holds up."""
     for _ in range(3):
         async with locked(world, "app_logs", "EXCLUSIVE") as holder:
             await until(partial(ended_in_copy, world, holder))
@@ -301,8 +301,8 @@ async def backend_terminated_in_copy(world: World) -> None:
 
 
 async def ended_in_copy(world: World, holder: asyncpg.Connection) -> bool:
-    """Whether a COPY was caught, or cannot be since the lock is lost."""
-    # With more in a transaction, hardly any row comes by COPY on a cluster while the lock is held.
+    """Return whether a COPY was caught, or cannot be because the lock is lost."""
+    # On a cluster, transactions do more, so hardly any row comes by COPY while the lock is held.
     waits = "wait_event_type = 'Lock'" if world.server.workers else "query LIKE '%COPY%'"
     during_copy = f"state = 'active' AND {waits}"
     return await world.server.terminate(world.database.name, during_copy) > 0 or holder.is_closed()
@@ -317,7 +317,7 @@ async def table_locked(world: World) -> None:
 
 @asynccontextmanager
 async def locked(world: World, table: str, mode: str) -> AsyncIterator[asyncpg.Connection]:
-    """Somebody's transaction holds a table, unless another fault ends it."""
+    """Lock a table in another transaction, unless another fault ends it."""
     async with world.server.session(world.database.name) as connection:
         with suppress(*NOT_REACHED):
             await connection.execute(f"BEGIN; LOCK TABLE {table} IN {mode} MODE")
@@ -327,7 +327,7 @@ async def locked(world: World, table: str, mode: str) -> AsyncIterator[asyncpg.C
 
 
 async def connections_used_up(world: World) -> None:
-    """Others hold all connections, and the receivers lose theirs."""
+    """Take all connections, and terminate those of the receivers."""
     hogs: list[asyncpg.Connection] = []
     before = world.sender.refused
 
@@ -348,7 +348,7 @@ async def connections_used_up(world: World) -> None:
 
 async def statement_timeout_tiny(world: World) -> None:
     async with role_changed(world, "statement_timeout = '1ms'"):
-        # On a quick machine hardly any statement takes that long, so there is nothing to wait for.
+        # On a fast machine hardly any statement takes that long, so there is no error to wait for.
         await asyncio.sleep(1)
     await world.sender.more()
 
@@ -361,9 +361,9 @@ async def server_read_only(world: World) -> None:
 
 @asynccontextmanager
 async def role_changed(world: World, change: str) -> AsyncIterator[None]:
-    """Change for a while what new sessions of the receivers start with, and make them start.
+    """Change the settings of the receivers' role for a while, and make them open new sessions.
 
-    Those that have started with it stay: to be rid of them is the receivers' part.
+    Sessions opened with the changed settings stay: the receivers must replace them themselves.
     """
     role = world.database.name
     await world.server.execute(f"ALTER ROLE {role} SET {change}")

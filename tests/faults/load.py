@@ -1,4 +1,4 @@
-"""Senders that retry as Prometheus does and misbehave in every other way, and what is true."""
+"""Senders that retry as Prometheus does and misbehave in every other way, and the expected rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOUR = 3_600_000
 REGISTERED = (0, 0, 0, 1, 2, 99)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Prometheus' own, but for the cap of 5 s and its heed of Retry-After: here time is short.
+# As in Prometheus, except for its cap of 5 s and its handling of Retry-After, to save time.
 FIRST_BACKOFF = 0.03
 LAST_BACKOFF = 1.0
 ATTEMPT_TIMEOUT = 10.0
@@ -53,7 +53,7 @@ class Pair(NamedTuple):
     """Microseconds since the Unix epoch."""
 
     def points(self, job: str) -> tuple[Point, Point]:
-        """Its two halves."""
+        """Return the two samples of the pair."""
         source = {"instance": self.instance, "job": job}
         return (
             ({"__name__": "app_status", **source}, self.timestamp, float(self.status)),
@@ -62,14 +62,14 @@ class Pair(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the database holds, compared with the truth."""
+    """The content of the database, compared with the truth."""
 
     pairs: int
     rows: int
     lost: int
     doubled: int
     foreign: int
-    """Rows that nobody sent."""
+    """Rows that no sender sent."""
     without_code: int
     pending: int
     rejected: int
@@ -80,7 +80,7 @@ class Verdict(NamedTuple):
 
 
 async def connect(url: str) -> asyncpg.Connection:
-    """Connect as soon as there is a connection to be had: a fault may just have taken all."""
+    """Connect as soon as a connection is available: a fault may have taken all."""
     connections: list[asyncpg.Connection] = []
 
     async def connected() -> bool:
@@ -93,10 +93,10 @@ async def connect(url: str) -> asyncpg.Connection:
 
 
 class Truth:
-    """Every pair that was sent; when all is acknowledged, also every row there must be.
+    """Every pair that was sent; once everything is acknowledged, exactly the expected rows.
 
     Args:
-        job: A label that tells these pairs from others in the same database.
+        job: A label that distinguishes these pairs from others in the same database.
     """
 
     def __init__(self, job: str) -> None:
@@ -104,7 +104,7 @@ class Truth:
         self.pairs: set[Pair] = set()
 
     async def compare(self, url: str) -> Verdict:
-        """Look into the database, once nothing waits there any more."""
+        """Compare with the database, once no incomplete row is left there."""
         connection = await connect(url)
         try:
 
@@ -146,7 +146,7 @@ def since_epoch(moment: datetime) -> int:
 
 
 class Scraper:
-    """Applications with clocks that jump, and scrapes cut into requests in every way."""
+    """Applications whose clocks jump, and scrapes divided into requests in every way."""
 
     def __init__(self, truth: Truth, chance: random.Random, targets: int) -> None:
         self._truth = truth
@@ -158,7 +158,7 @@ class Scraper:
         self._late: list[tuple[int, list[Point]]] = []
 
     def scrape(self) -> list[list[Point]]:
-        """The requests of the next scrape, and those of old ones that were held back."""
+        """Return the requests of the next scrape, and delayed requests of earlier ones."""
         self._scrapes += 1
         timestamp = self._tick()
         if self._chance.random() < 0.05:
@@ -173,7 +173,7 @@ class Scraper:
         return requests + self.held_back(self._scrapes)
 
     def held_back(self, now: float = float("inf")) -> list[list[Point]]:
-        """What was held back until now."""
+        """Return the requests that were delayed until `now`."""
         due = [points for scrape, points in self._late if scrape <= now]
         self._late = [entry for entry in self._late if entry[0] > now]
         return due
@@ -211,12 +211,12 @@ class Sender:
     """Sends the scrapes of some applications to replicas, until everything is acknowledged.
 
     Args:
-        replicas: For each attempt one of them is chosen.
-        seed: Of everything that is left to chance.
-        job: A label of all its series.
-        targets: Applications in a scrape.
+        replicas: The receivers; each attempt goes to a random one.
+        seed: Seed of all random choices.
+        job: Value of the label `job` of all series.
+        targets: Number of applications in a scrape.
         pace: Seconds between two scrapes.
-        connections: Requests at the same time.
+        connections: Number of concurrent requests.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class Sender:
         self._scraper = Scraper(self.truth, self._chance, targets)
         self._pace = pace
         self._connections = connections
-        # Requests in about the order they were made in, which is not how they are sent.
+        # Requests in about the order of their creation, which differs from the order of sending.
         self._waiting: asyncio.PriorityQueue[tuple[float, int, bytes]] = asyncio.PriorityQueue()
         self._made = 0
         self._stopping = asyncio.Event()
@@ -250,12 +250,12 @@ class Sender:
         return self.counts["503"]
 
     async def more(self, requests: int = 30) -> None:
-        """Return when that many more requests were acknowledged."""
+        """Return when this many more requests have been acknowledged."""
         wanted = self.acknowledged + requests
         await until(lambda: self.acknowledged >= wanted, seconds=DRAIN_TIMEOUT)
 
     async def until_refused(self, times: int = 1) -> None:
-        """Return when that many more requests were answered 503."""
+        """Return when this many more requests have been answered with 503."""
         wanted = self.refused + times
         await until(lambda: self.refused >= wanted)
 
@@ -283,7 +283,7 @@ class Sender:
             self._enqueue(encode(points))
 
     def _enqueue(self, body: bytes) -> None:
-        # Twice side by side: two workers send it at the same time.
+        # Two adjacent copies, so that two workers send the request at the same time.
         for _ in range(2 if self._chance.random() < 0.1 else 1):
             self._made += 1
             self._waiting.put_nowait((self._made + self._chance.uniform(0, 20), self._made, body))
@@ -309,7 +309,7 @@ class Sender:
             backoff = min(2 * backoff, LAST_BACKOFF)
 
     async def _attempt(self, link: Link, body: bytes) -> bool:
-        """Send a request once, or a part of it; says whether it was acknowledged."""
+        """Send a request, or a part of it, once; return whether it was acknowledged."""
         self.counts["sent"] += 1
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
@@ -328,7 +328,7 @@ class Sender:
         if 200 <= answer.status < 300:
             self.counts["acknowledged"] += 1
             return True
-        # A 4xx would make Prometheus drop the samples, and only what is not foreseen is a 500.
+        # A 4xx would make Prometheus drop the samples, and a 500 means an unexpected error.
         assert answer.status == 503, answer
         assert int(answer.headers["retry-after"]) > 0
         self.counts["503"] += 1
@@ -342,6 +342,6 @@ class Sender:
         else:
             self.counts["cut before the answer"] += 1
             await link.send(request)
-        # Anywhere between its arrival and its commit.
+        # At any moment between the arrival of the request and its commit.
         await asyncio.sleep(self._chance.choice((0, 0.001, 0.003, 0.01)))
         link.cut(reset=self._chance.random() < 0.5)

@@ -1,4 +1,4 @@
-"""A Citus cluster to maltreat: a coordinator and two workers of the test's own."""
+"""A Citus cluster for fault injection: a coordinator and two workers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SETTINGS: Final = {
     "wal_level": "logical",
     "max_prepared_transactions": "200",
     "max_worker_processes": "32",
-    # Without it, the nodes make certificates.
+    # The default requires TLS, for which the nodes would create certificates.
     "citus.node_conninfo": "sslmode=prefer",
     "citus.recover_2pc_interval": "1s",
 }
 
 
 class Node(Server):
-    """One of the servers of a cluster; it runs from `with` to the end of it."""
+    """A server of a cluster, which runs during the `with` block."""
 
     sessions = "application_name LIKE 'citus_internal%'"
 
@@ -50,7 +50,7 @@ class Node(Server):
 
 
 class Cluster(Node):
-    """The coordinator, which runs its workers as well."""
+    """The coordinator, which also starts and stops its workers."""
 
     sessions = Server.sessions
 
@@ -81,7 +81,7 @@ class Cluster(Node):
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
         name = f"faults_{secrets.token_hex(6)}"
-        # Citus passes it on.
+        # Citus propagates the role to the workers.
         await self.execute(f"CREATE ROLE {name} LOGIN")
         await self.execute(create(name, name))
         async with worker_databases(self.postgres.url, name, name):

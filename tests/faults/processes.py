@@ -1,4 +1,4 @@
-"""Real processes to maltreat: a PostgreSQL and receivers."""
+"""Real processes for fault injection: a PostgreSQL and receivers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PORTS = range(10_000, 30_000)  # none of those a client's end of a connection is
 
 
 def state_of(pid: int) -> list[str]:
-    """What the kernel tells of a process after its name: its state, its parent, …"""
+    """Return the fields of /proc/PID/stat after the process name: its state, its parent, …"""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -44,7 +44,7 @@ def state_of(pid: int) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits for its parent to notice does not."""
+    """Return whether a process runs; a zombie does not."""
     return state_of(pid)[:1] not in ([], ["Z"])
 
 
@@ -54,7 +54,7 @@ def children(pid: int) -> list[int]:
 
 
 def memory(pid: int, kind: str = "VmRSS") -> int:
-    """Bytes of memory a process holds, or (`VmHWM`) has held at most."""
+    """Return the memory of a process in bytes, or (`VmHWM`) its peak."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{kind}:"):
             return int(line.split()[1]) * 1024
@@ -69,7 +69,7 @@ def send_signal(pids: Sequence[int], number: signal.Signals) -> None:
 
 @asynccontextmanager
 async def standing_still(pids: Sequence[int]) -> AsyncIterator[None]:
-    """Let processes neither work nor end for a while."""
+    """Stop processes with SIGSTOP during the `with` block."""
     send_signal(pids, signal.SIGSTOP)
     try:
         yield
@@ -78,15 +78,15 @@ async def standing_still(pids: Sequence[int]) -> AsyncIterator[None]:
 
 
 def postmaster(data_dir: Path) -> int:
-    """The process id of the embedded server there."""
+    """Return the process id of the embedded server of this data directory."""
     return int((data_dir / "postgres/postmaster.pid").read_text().split()[0])
 
 
 class Database(NamedTuple):
-    """A database that belongs to a plain role, as a receiver's should."""
+    """A database that is owned by an unprivileged role, as recommended for receivers."""
 
     name: str
-    """Of the role as well."""
+    """Name of the database and of the role."""
     url: str
 
 
@@ -94,7 +94,7 @@ class Postgres(Protocol):
     """A server that can be started and stopped."""
 
     url: str
-    """Of a database of the superuser's, once it was started."""
+    """URL of the superuser's database, once the server has started."""
 
     def start(self) -> str: ...
 
@@ -102,24 +102,24 @@ class Postgres(Protocol):
 
 
 class Server:
-    """A PostgreSQL of the test's own, from `with` to the end of it.
+    """A PostgreSQL server that runs during the `with` block.
 
     Args:
-        make: Makes it, with its data in `postgres` in a directory.
+        make: Creates the server, with its data in `postgres` below a directory.
     """
 
     sessions = "application_name = 'receiver'"
-    """Which of its sessions are those of receivers."""
+    """SQL condition that selects the sessions of receivers."""
 
     def __init__(self, make: Callable[[Path], Postgres] = EmbeddedPostgres) -> None:
-        # PostgreSQL runs as a user of its own when the tests run as root, and must get there.
+        # When the tests run as root, PostgreSQL runs as another user, who needs access.
         self.directory = Path(tempfile.mkdtemp(prefix="receiver-faults-"))
         self.directory.chmod(0o711)
         self.postgres = make(self.directory)
         self.settings: Mapping[str, object] = {}
-        """Settings that receivers need there."""
+        """Settings that receivers need on this server."""
         self.workers: list[Server] = []
-        """The nodes with the rows, where this is the coordinator of a cluster."""
+        """The worker nodes, if this server is the coordinator of a cluster."""
 
     def __enter__(self) -> Self:
         self.postgres.start()
@@ -140,11 +140,11 @@ class Server:
         await asyncio.to_thread(self.postgres.start)
 
     async def stop(self) -> None:
-        """Stop in order, though without waiting for clients to leave."""
+        """Stop cleanly, without waiting for clients to disconnect."""
         await asyncio.to_thread(self.postgres.stop)
 
     async def stop_at_once(self) -> None:
-        """Stop so that the next start has to recover, as after a power cut."""
+        """Stop immediately, so that the next start has to recover, as after a power failure."""
         everyone = [self.pid, *children(self.pid)]
         os.kill(self.pid, signal.SIGQUIT)
         await until(lambda: not any(map(is_alive, everyone)))
@@ -152,14 +152,14 @@ class Server:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Let all its processes stand still; connections stay, nothing answers."""
-        # The postmaster first: then nobody is born while the others are counted.
+        """Stop all processes with SIGSTOP: connections stay open, nothing answers."""
+        # The postmaster first, so that no new process starts while the others are listed.
         async with standing_still([self.pid]), standing_still(children(self.pid)):
             yield
 
     @asynccontextmanager
     async def session(self, database: str = "postgres") -> AsyncIterator[asyncpg.Connection]:
-        """A connection as superuser, for whom a few are reserved, as soon as there is one."""
+        """Connect as superuser, who has reserved connections, as soon as one is available."""
         connection = await self._connect(database)
         try:
             yield connection
@@ -178,7 +178,7 @@ class Server:
         return connections[0]
 
     async def execute(self, statement: str, database: str = "postgres") -> None:
-        """Run a statement, again and again until the server is there for it."""
+        """Run a statement; retry until the server is available."""
 
         async def done() -> bool:
             with suppress(*NOT_REACHED):
@@ -190,7 +190,7 @@ class Server:
         await until(done)
 
     async def backends(self, database: str, which: str = "true") -> list[int]:
-        """The process ids of receivers' sessions; none if the server is not there."""
+        """Return the backend process ids of the receivers; none if the server is unavailable."""
         with suppress(*NOT_REACHED):
             async with self.session() as connection:
                 rows = await connection.fetch(
@@ -202,7 +202,7 @@ class Server:
         return []
 
     async def terminate(self, database: str, which: str = "true") -> int:
-        """End receivers' sessions; says how many."""
+        """Terminate the sessions of the receivers; return how many there were."""
         pids = await self.backends(database, which)
         with suppress(*NOT_REACHED):
             async with self.session() as connection:
@@ -225,7 +225,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port that nobody uses, and that stays the receiver's while that is down."""
+    """Return a port that is unused, and that no other process takes while the receiver is down."""
     while True:
         port = random.choice(PORTS)
         with suppress(OSError), socket.create_server((HOST, port)):
@@ -233,12 +233,12 @@ def free_port() -> int:
 
 
 class Replica:
-    """A receiver in a process of its own, on a port it keeps over restarts."""
+    """A receiver in its own process, on a port that it keeps over restarts."""
 
     def __init__(self, directory: Path, database_url: str | None, **settings: object) -> None:
         self.port = free_port()
         self.open_files: int | None = None
-        """How many it may open, as `ulimit -n` sets it."""
+        """Limit of open files, as set by `ulimit -n`."""
         self._directory = directory
         self._log = directory / f"replica-{self.port}.log"
         own = {"listen": f"{HOST}:{self.port}", "database_url": database_url, **settings}
@@ -265,7 +265,7 @@ class Replica:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     async def launch(self, *command: str) -> None:
-        """Start it, by another command if one is given, without waiting for anything."""
+        """Start the receiver, by another command if one is given, without waiting for it."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(command or (sys.executable, "-m", "receiver", "serve")),
@@ -298,28 +298,28 @@ class Replica:
         return False
 
     async def in_flight(self) -> int:
-        """Complete write requests in flight, by its own account."""
+        """Return the number of complete write requests in flight, from the receiver's metric."""
         return await self.counted("receiver_requests_in_flight")
 
     async def counted(self, name: str) -> int:
-        """The value of one of its metrics."""
+        """Return the value of a metric of the receiver."""
         metrics = (await get(self.port, "/metrics")).text
         (value,) = (line.split()[1] for line in metrics.splitlines() if line.startswith(f"{name} "))
         return int(float(value))
 
     async def kill(self) -> None:
-        """End it without a word, as the kernel does when memory is short."""
+        """Kill the receiver with SIGKILL, as the kernel does when memory is short."""
         if self.runs:
             self.process.kill()
             await self.process.wait()
 
     def ask_to_end(self) -> float:
-        """Send SIGTERM; returns the time."""
+        """Send SIGTERM; return the time."""
         self.process.terminate()
         return time.monotonic()
 
     async def ended(self, seconds: float = 60) -> int:
-        """Its exit code, once it has ended."""
+        """Wait until the receiver has exited; return its exit code."""
         async with asyncio.timeout(seconds):
             return await self.process.wait()
 
@@ -337,7 +337,7 @@ class Replica:
 async def replicas(
     directory: Path, database_url: str | None, count: int = 1, **settings: object
 ) -> AsyncIterator[list[Replica]]:
-    """Receivers that are killed in the end; when a test fails, it tells what they logged last."""
+    """Start receivers and kill them at the end; when the test fails, show their last log lines."""
     every = [Replica(directory, database_url, **settings) for _ in range(count)]
     async with AsyncExitStack() as stack:
         for replica in every:
@@ -355,7 +355,7 @@ async def replicas(
 async def replica(
     directory: Path, database_url: str | None, **settings: object
 ) -> AsyncIterator[Replica]:
-    """One receiver, ready."""
+    """Start one receiver and wait until it is ready."""
     async with replicas(directory, database_url, 1, **settings) as (one,):
         await one.start()
         yield one

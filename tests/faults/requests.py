@@ -1,4 +1,4 @@
-"""Single requests, and what they leave."""
+"""Single requests, and the rows that they store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.receivers import Point, encode
 
 
 def request(number: int, pairs: int = 1) -> bytes:
-    """Pairs of applications that no other request speaks of, with labels as long as in life."""
+    """Build a request with pairs of its own applications, with labels of realistic length."""
     points: list[Point] = []
     for application in range(pairs):
         who = f"app-{number}-{application}-{secrets.token_hex(40)}"
@@ -24,7 +24,7 @@ def request(number: int, pairs: int = 1) -> bytes:
 
 @asynccontextmanager
 async def stuck(database: Database) -> AsyncIterator[None]:
-    """Nothing can be committed: somebody holds the table."""
+    """Lock the table in another transaction, so that nothing can be committed."""
     connection = await asyncpg.connect(database.url)
     try:
         await connection.execute("BEGIN; LOCK TABLE app_logs IN EXCLUSIVE MODE")
@@ -34,7 +34,7 @@ async def stuck(database: Database) -> AsyncIterator[None]:
 
 
 async def stored(url: str) -> int:
-    """How many rows there are."""
+    """Return the number of rows."""
     connection = await asyncpg.connect(url)
     try:
         return int(await connection.fetchval("SELECT count(*) FROM app_logs"))

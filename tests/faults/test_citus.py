@@ -1,4 +1,4 @@
-"""Nodes of a cluster die and shards move while everything is sent three times to two receivers."""
+"""Cluster nodes die and shards move while every request is sent three times to two receivers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SOURCES: Final = 100
 AT_ONCE: Final = 100
 TIMES: Final = 3
 TIME: Final = 60 + SAMPLES / 100
-"""Seconds for all of them, on a machine that does much else."""
+"""Time limit in seconds for all samples, on a busy machine."""
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("RECEIVER_TEST_CITUS_URL"),
@@ -40,9 +40,9 @@ pytestmark = pytest.mark.skipif(
 
 
 class Repeating(Sender):
-    """Sends so many samples, and each request three times.
+    """Sends a fixed number of samples, and each request three times.
 
-    Half of the rows are in one request, of the others each sample is in another one.
+    Half of the rows have both samples in one request; the others have them in different requests.
     """
 
     def __init__(self, replicas: list[Replica], samples: int) -> None:
@@ -70,7 +70,7 @@ class Repeating(Sender):
             self._enqueue(body)
 
     async def all_acknowledged(self) -> None:
-        """Return when nothing is left to send."""
+        """Return when everything is acknowledged."""
         await self._waiting.join()
 
 
@@ -114,5 +114,5 @@ async def test_a_worker_that_is_down_is_named(
 
 
 async def found_in(settings: Settings) -> str:
-    """What doctor says of a database, in lines."""
+    """Return the findings of doctor about a database, as lines."""
     return "\n".join([finding.found async for _, finding in diagnose(settings)])

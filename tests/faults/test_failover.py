@@ -1,4 +1,4 @@
-"""A primary dies, its standby takes over: nothing acknowledged is lost, and nothing else breaks."""
+"""A primary dies and its standby takes over: no acknowledged sample is lost, nothing breaks."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ STANDBY_PORT = 5433  # the primary's socket leaves a file in the copy
 
 
 class Standby:
-    """A copy of a server that follows it, with its own directory and socket.
+    """A standby server, with its own directory and socket.
 
     Args:
-        primary: Runs already.
+        primary: The running primary.
     """
 
     def __init__(self, primary: Server) -> None:
@@ -44,7 +44,7 @@ class Standby:
         self._account = Account(owner.st_uid, owner.st_gid) if os.geteuid() == 0 else None
 
     def start(self) -> None:
-        """Copy the primary, and follow it."""
+        """Copy the primary, and start replication from it."""
         self.data.mkdir(mode=0o700)
         if self._account:
             os.chown(self.data, *self._account)
@@ -69,13 +69,13 @@ class Standby:
         )
 
     async def promote(self) -> None:
-        """Make it the primary; returns when it takes writes."""
+        """Promote the standby; return when it accepts writes."""
         connection = await asyncpg.connect(host=str(self.data), port=STANDBY_PORT, user="postgres")
         assert await connection.fetchval("SELECT pg_promote(wait => true)")
         await connection.close()
 
     def walreceiver(self) -> int:
-        """The process by which it follows."""
+        """Return the process id of the walreceiver."""
         pid = int((self.data / "postmaster.pid").read_text().split()[0])
         (found,) = (child for child in children(pid) if b"walreceiver" in title(child))
         return found
@@ -93,14 +93,14 @@ def primary() -> Iterator[Server]:
 
 @pytest.fixture
 async def pair(primary: Server) -> AsyncIterator[tuple[Server, Standby]]:
-    """A primary that commits nothing before its standby has it."""
+    """Start a primary with synchronous replication, and its standby."""
     standby = Standby(primary)
     await asyncio.to_thread(standby.start)
     await primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
     await primary.execute("SELECT pg_reload_conf()")
     await until(lambda: is_synchronous(primary))
     yield primary, standby
-    # A commit of the primary's shutdown must not wait for one that is gone.
+    # A commit during the primary's shutdown must not wait for a standby that is gone.
     await asyncio.to_thread(standby.stop)
 
 
@@ -112,7 +112,7 @@ async def is_synchronous(primary: Server) -> bool:
 
 @asynccontextmanager
 async def database_on(primary: Server) -> AsyncIterator[Database]:
-    """A database that is not removed: its server may be gone by then."""
+    """Create a database and do not drop it, as its server may be gone by then."""
     name = "failover"
     await primary.execute(f"CREATE ROLE {name} LOGIN")
     await primary.execute(f"CREATE DATABASE {name} OWNER {name} ENCODING 'UTF8' TEMPLATE template0")
@@ -147,10 +147,10 @@ async def test_nothing_acknowledged_is_lost_when_the_standby_takes_over(
 async def test_a_second_sending_does_not_pass_for_replicated(
     pair: tuple[Server, Standby], tmp_path: Path
 ) -> None:
-    """The row is there, its commit has not reached the standby: an answer must wait for that.
+    """The row is visible, but its commit has not reached the standby: the answer must wait for it.
 
-    PostgreSQL makes a commit visible whose wait for the standby is cancelled; a transaction that
-    then finds the row and writes nothing itself would be acknowledged without any wait.
+    PostgreSQL makes a commit visible if its wait for the standby is cancelled; a transaction that
+    then finds the row and writes nothing itself would be acknowledged without waiting.
     """
     primary, standby = pair
     async with (

@@ -1,4 +1,4 @@
-"""Nothing acknowledged is lost or doubled, whatever is killed, slow, full or sent twice."""
+"""No acknowledged sample is lost or duplicated, whatever is killed, slow, full or sent twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.faults.harness import (
 )
 from tests.faults.processes import Server
 
-# Receivers take a second to start, so all tests harm the same ones.
+# Receivers take a second to start, so all tests share the same ones.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

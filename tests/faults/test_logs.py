@@ -1,4 +1,4 @@
-"""What real receivers log, in good times and bad."""
+"""The log lines of real receivers, in normal operation and under faults."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_life_in_json(database: Database, tmp_path: Path, workers: int) 
         assert told.count(event) == workers
     numbers = {line.get("worker") for line in lines(one) if line.get("event") == "ready"}
     assert numbers == ({1, 2} if workers == 2 else {None})
-    assert len(lines(one)) < 7 * workers + 2  # none for a request
+    assert len(lines(one)) < 7 * workers + 2  # no line per request
 
 
 async def test_many_faults_are_few_lines(server: Server, tmp_path: Path) -> None:
@@ -73,6 +73,6 @@ async def test_many_faults_are_few_lines(server: Server, tmp_path: Path) -> None
         told = [line for line in lines(one) if line.get("status") == status]
         assert sum(line.get("repeated", 1) for line in told) == count
         assert count > 40
-        assert len(told) <= 4  # by cause: the first of them, and the others
+        assert len(told) <= 4  # per cause: the first fault, and a summary of the others
         assert all(line["request_id"] for line in told)
     assert bad[0].headers["x-request-id"] in bad[0].text

@@ -1,4 +1,4 @@
-"""Floods, slow clients and bombs: refused at once, bounded in memory, and forgotten afterwards."""
+"""Floods, slow clients and bombs: refused at once, with bounded memory and no lasting effect."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.waiting import until
 
 MB = 2**20
 IDLE_CONNECTIONS = 2_000
-# A receiver's own, with all libraries, is about 70 MB; what a test may add must be told apart from
-# the allocator's habits, which are a few MB.
+# A receiver with all libraries takes about 70 MB; the memory that a test adds must stand out from
+# allocator noise, which is a few MB.
 SLACK = 16 * MB
-# aiohttp's own, each way, and the parts of a body that wait for their reader.
+# aiohttp's buffers in both directions, and the parts of a body that are not read yet.
 CONNECTION_BUFFER = 256 * 1024
 # A transport, a protocol and a parser.
 IDLE_CONNECTION = 16 * 1024
@@ -33,7 +33,7 @@ async def is_served(one: Replica) -> bool:
 
 
 async def flood(one: Replica, bodies: list[bytes]) -> tuple[list[Answer], float]:
-    """Send requests of which none can be stored now; the answers, and the time they took."""
+    """Send requests while none can be stored; return the answers, and the time they took."""
     began = time.monotonic()
     answers = await asyncio.gather(*(post(one.port, body) for body in bodies))
     return answers, time.monotonic() - began
@@ -65,8 +65,8 @@ async def test_requests_above_the_limit_are_refused_at_once(
                 answers, seconds = await flood(one, [body] * 40)
                 assert_refused(answers, "RECEIVER_MAX_IN_FLIGHT_REQUESTS")
                 assert seconds < 10, "the lock never ends, so any answer came at once"
-            # Kept, they would be 200 bodies of 1 MB. Of a refused one no more is read than what
-            # the buffers of its connection hold.
+            # If kept, 200 bodies of 1 MB. Of a refused body, only as much is read as the buffers
+            # of its connection hold.
             assert memory(one.pid, "VmHWM") - before < SLACK + 40 * CONNECTION_BUFFER
         for task in admitted:
             assert (await task).status == 204
@@ -90,8 +90,8 @@ async def test_memory_is_bounded_by_the_size_in_flight(database: Database, tmp_p
             for task in admitted:
                 task.cancel()
         assert 0 < len(admitted) <= limit // (4_000 * 120)  # of two series each, decompressed
-        # As Python's objects a message is up to ten times its size; without the limit 60 messages
-        # of 0.6 MB would be ten times as much.
+        # As Python objects, a message takes up to ten times its size; without the limit, 60
+        # messages of 0.6 MB would take ten times as much.
         assert memory(one.pid, "VmHWM") - before < SLACK + 10 * limit
         assert await is_served(one)
 
@@ -135,7 +135,7 @@ async def test_a_client_that_trickles_its_body_gets_408(database: Database, tmp_
 
 
 async def send_slowly(link: Link, data: bytes) -> None:
-    """Byte by byte, until all is sent or nobody listens."""
+    """Send byte by byte, until all is sent or the other side closes the connection."""
     with suppress(ConnectionError, AssertionError):
         for byte in data:
             await link.send(bytes([byte]))
@@ -144,7 +144,7 @@ async def send_slowly(link: Link, data: bytes) -> None:
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """The right to open as many connections as the test wants."""
+    """Raise the limit of open files, so that the test can open many connections."""
     wanted = IDLE_CONNECTIONS + 500
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
@@ -174,7 +174,7 @@ async def test_idle_connections_are_in_nobodys_way(database: Database, tmp_path:
 async def test_bodies_that_do_not_end_take_nobodys_place(
     database: Database, tmp_path: Path, senders: int, missing: int
 ) -> None:
-    """Some that announce as much as may be and stop before the end, or many at the beginning."""
+    """A few announce the maximum size and stop before the end, or many stop at the beginning."""
     settings = {"max_in_flight_requests": 100}
     async with replica(tmp_path, database.url, **settings) as one, AsyncExitStack() as stack:
         assert await is_served(one)
@@ -187,15 +187,15 @@ async def test_bodies_that_do_not_end_take_nobodys_place(
         for number in range(50):
             async with asyncio.timeout(5):
                 assert (await post(one.port, request(number))).status == 204
-        # The bodies that are still arriving, one of them twice while it grows, and what is read of
-        # one that has given way.
+        # The bodies that are still arriving, one of them twice while its buffer grows, and the part
+        # that was read of an evicted one.
         largest = 64 * MB + 2 * 16 * MB + senders * CONNECTION_BUFFER // 8
         assert memory(one.pid, "VmHWM") - before < SLACK + largest
         assert await one.counted("receiver_arriving_bytes") <= 64 * MB
 
 
 async def send_all(link: Link, data: bytes) -> None:
-    """Send, though the other side may have heard enough."""
+    """Send, although the other side may have closed the connection."""
     with suppress(ConnectionError):
         await link.send(data)
 
@@ -233,7 +233,7 @@ async def test_whoever_connects_gets_in_at_the_limit(database: Database, tmp_pat
         assert await one.counted("receiver_connections") <= limit
         closed = 'receiver_connections_closed_total{cause="room"}'
         assert await one.counted(closed) >= 2 * limit
-        # The first are those that were idle longest.
+        # The first connections were idle longest.
         for link in held[: 2 * limit]:
             assert await link.closed() == b""
         assert (await held[-1].get("/-/healthy")).status == 200
@@ -248,7 +248,7 @@ async def test_connections_with_requests_in_flight_are_not_closed_for_others(
         assert await is_served(one)
         async with stuck(database):
             sent: list[asyncio.Task[Answer]] = []
-            # One after the other: a connection whose request is not complete yet may be closed.
+            # Sequentially, since a connection whose request is incomplete may be closed.
             for number in range(1, limit):
                 sent.append(tasks.create_task(post(one.port, request(number))))
                 await until(partial(is_in_flight, one, number))
@@ -262,7 +262,7 @@ async def test_connections_with_requests_in_flight_are_not_closed_for_others(
 
 
 async def post_again(port: int, body: bytes) -> Answer:
-    """Send a request until it is answered; a connection that has not brought all may be closed."""
+    """Send a request until it is answered, as one whose body is incomplete may be disconnected."""
     async with asyncio.timeout(60):
         while True:
             with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -320,7 +320,7 @@ def batched(links: list[Link], size: int) -> list[list[Link]]:
 
 
 async def test_a_bomb_costs_no_memory(database: Database, tmp_path: Path) -> None:
-    """The first bytes say how much will come out, and nothing does."""
+    """The first bytes announce the decompressed size, and the rest is missing."""
     async with replica(tmp_path, database.url) as one:
         assert await is_served(one)
         before = memory(one.pid)

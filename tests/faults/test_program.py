@@ -1,4 +1,4 @@
-"""The program in surroundings that are not kind: signals, closed streams, users without a name."""
+"""The program in hostile environments: signals, closed streams, users without a name."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may do this to
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Without settings of the receiver."""
+    """Return the environment without settings of the receiver."""
     return {name: value for name, value in os.environ.items() if not name.startswith("RECEIVER_")}
 
 
 def shell(command: str, environment: dict[str, str], directory: Path) -> tuple[int, str]:
-    """What a shell's command ends with, and what it writes to standard error."""
+    """Run a shell command; return its exit code and its standard error."""
     ran = subprocess.run(
         ["bash", "-c", command],
         env=environment,
@@ -90,7 +90,7 @@ def test_a_signal_at_the_start_ends_it_without_a_word(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        # Whatever it is doing by then; before Python itself has begun, the kernel ends it.
+        # At any point of the startup; before Python has initialized, the kernel ends the process.
         time.sleep(max(0.1, share * startup))
         process.send_signal(number)
         _, said = process.communicate(timeout=30)
@@ -164,7 +164,7 @@ async def test_it_serves_with_closed_standard_streams(database: Database, tmp_pa
 
 
 def target(pid: int, number: int) -> str:
-    """What a process has open by a number."""
+    """Return the target of a file descriptor of a process."""
     return str(Path(f"/proc/{pid}/fd/{number}").readlink())
 
 
@@ -192,7 +192,7 @@ async def test_output_that_cannot_be_written(
     program = f"{' '.join(PROGRAM)} {command} {output}; exit ${{PIPESTATUS[0]}}"
     ended, told = shell(program, environment, tmp_path)
     assert told == said
-    # `head` may leave before or after, and rich has an exit code of its own.
+    # `head` may exit before or after, and rich has its own exit code.
     assert ended == code or (output.startswith("|") and ended in {0, 1})
 
 
@@ -207,7 +207,7 @@ def test_a_terminal_that_closes_ends_it(environment: dict[str, str], tmp_path: P
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        # The first terminal that a session opens is its own.
+        # The first terminal that a session opens becomes its controlling terminal.
         preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # noqa: PLW1509
     ) as process:
         os.close(theirs)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGKILL: what was accepted is finished, and what was cut off comes back."""
+"""SIGTERM and SIGKILL: accepted requests are finished, and interrupted ones are sent again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.faults.wire import Answer, Link, post
 from tests.waiting import until
 
 REQUESTS = 20
-# What ending takes besides waiting, on a busy machine: the rest of the interpreter's life.
+# Seconds that the shutdown of the interpreter takes on a busy machine, in addition to waiting.
 SLACK = 3.0
 
 
@@ -67,7 +67,7 @@ async def test_what_cannot_be_stored_in_time_is_refused(database: Database, tmp_
 
 
 async def answer_or_none(one: Replica, number: int) -> Answer | None:
-    """The answer, or none if the receiver hung up: a sender tries both again."""
+    """Send a request; return the answer, or None if the receiver closed the connection."""
     try:
         return await post(one.port, request(number))
     except (ConnectionError, asyncio.IncompleteReadError):
@@ -139,13 +139,13 @@ async def test_idle_connections_do_not_delay_the_end(database: Database, tmp_pat
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A directory for an embedded database that is no longer there afterwards."""
+    """Yield a directory for an embedded database, which is stopped and removed afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="receiver-faults-"))
     directory.chmod(0o711)
     yield directory
     if EmbeddedPostgres(directory).running_url():
         with EmbeddedPostgres(directory):
-            pass  # takes over what the test has left running, and stops it
+            pass  # takes over the server that the test left running, and stops it
     shutil.rmtree(directory)
 
 

@@ -1,4 +1,4 @@
-"""Several processes behind one address: they count, fail and end as one receiver."""
+"""Several processes behind one address: they count, fail and stop as one receiver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REQUESTS = 40  # on as many connections: that all go to one worker is next to im
 
 
 def workers(one: Replica) -> list[int]:
-    """The process ids of those that serve."""
+    """Return the process ids of the workers."""
     return [pid for pid in children(one.pid) if b"spawn_main" in command(pid)]
 
 
@@ -78,7 +78,7 @@ async def test_one_that_is_killed_is_replaced(database: Database, tmp_path: Path
         assert "ended (exit code -9): it is restarted" in one.log
         answers = await asyncio.gather(*(post(one.port, request(n)) for n in range(REQUESTS)))
         assert {answer.status for answer in answers} == {204}
-        # A worker that is gone has no request under way any more.
+        # A dead worker has no request in flight.
         assert await one.in_flight() == 0
 
 
@@ -116,7 +116,7 @@ async def test_their_metrics_outlive_a_clean_temporary_directory(
 
 
 def clean(directory: Path, pattern: str) -> None:
-    """Remove what is there, as cleaners of old files do."""
+    """Remove matching files, as cleaners of old temporary files do."""
     for path in directory.glob(pattern):
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""HTTP down to the bytes, for senders that hang up wherever it hurts."""
+"""HTTP at the level of bytes, for senders that disconnect at the worst moments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Answer(NamedTuple):
 
 
 class Link:
-    """One connection to a receiver, opened again whenever it is not there."""
+    """A connection to a receiver, reopened whenever it is closed."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -39,7 +39,7 @@ class Link:
             self._streams = await asyncio.open_connection(HOST, self.port)
 
     def cut(self, *, reset: bool = False) -> None:
-        """Hang up, politely or so that the other side reads an error."""
+        """Close the connection cleanly, or with a reset."""
         streams, self._streams = self._streams, None
         if streams is None:
             return
@@ -71,7 +71,7 @@ class Link:
         return Answer(int(first.split()[1]), headers, text.decode())
 
     async def closed(self) -> bytes:
-        """Wait until the other side hangs up; what it still said."""
+        """Wait until the other side closes the connection; return the bytes received until then."""
         assert self._streams is not None
         try:
             return await self._streams[0].read()
@@ -88,14 +88,14 @@ class Link:
 
 
 def post_bytes(body: bytes, length: int | None = None) -> bytes:
-    """A whole write request."""
+    """Build a complete write request."""
     headers = {"Host": HOST, **HEADERS, "Content-Length": str(length or len(body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"POST {WRITE_PATH} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
 async def post(port: int, body: bytes) -> Answer:
-    """One request on a connection of its own."""
+    """Send one request on its own connection."""
     async with Link(port) as link:
         return await link.post(body)
 

@@ -1,6 +1,6 @@
 """Compares the decoders with protobuf's own parser, on requests that are nearly valid.
 
-What pytest runs of it is a beginning. To run more:
+Pytest runs a small number of mutations. To run more:
 
     python -m tests.fuzz.differential --mutations 150000 --seed 1
 """
@@ -31,7 +31,7 @@ LABELS: Final = (
     {"__name__": "up", "instance": "a"},
     {"__name__": "app_status"},
     {"__name__": "up"},
-    # What a sample of the usual shape holds, so that pieces of it come up at the ends of labels.
+    # Bytes of a usual sample, so that pieces of samples occur at the ends of labels.
     {"__name__": "app_status", "z": "\x12\x07\x10"},
     {"__name__": "app_status", "z": "\x12\x10\t"},
     {"__name__": "ocr_value", "z": "é\t\x07"},
@@ -40,7 +40,7 @@ VALUES: Final = (0.0, 1.0, -0.0, NOW / 1000)
 
 
 class Version(NamedTuple):
-    """How one version is decoded, and what its requests are made of and mean."""
+    """One protocol version: its decoder, its example requests, and their reference meaning."""
 
     decoder: Callable[[SeriesCache], v1.Decoder | v2.Decoder]
     read: Callable[[bytes, Catalogue], Meaning | None]
@@ -51,7 +51,7 @@ class Version(NamedTuple):
 
 
 def older_requests() -> list[bytes]:
-    """Requests as senders of 1.0 make them."""
+    """Return requests as 1.0 senders make them."""
     each = [write_request(series(labels, (value, NOW))) for labels in LABELS for value in VALUES]
     many = [
         write_request(*(series(labels, (value, NOW + later)) for labels in LABELS))
@@ -62,7 +62,7 @@ def older_requests() -> list[bytes]:
 
 
 def newer_requests() -> list[bytes]:
-    """Requests as senders of 2.0 make them, with all that they may hold."""
+    """Return requests as 2.0 senders make them, with every kind of content."""
     found = []
     for value in VALUES:
         for described in (False, True):
@@ -83,7 +83,7 @@ def newer_requests() -> list[bytes]:
 
 
 def with_other_symbols(message: bytes, seed: int) -> bytes:
-    """Return the same request of 2.0 with its symbols in another order, among others."""
+    """Return the same 2.0 request with its symbols in another order and mixed with others."""
     request = Request.FromString(message)
     texts = [*request.symbols[1:], *(f"other {number}" for number in range(seed % 3 * 70))]
     Random(seed).shuffle(texts)
@@ -108,7 +108,7 @@ VERSIONS: Final = {
 
 @contextmanager
 def small_parts(decoder: v1.Decoder | v2.Decoder) -> Iterator[None]:
-    """Let a decoder read every message part by part, as if it were large."""
+    """Make a decoder read every message part by part, as if it were large."""
     with (
         patch.object(decoder, "whole", 8),
         patch.object(wire, "PART", 24),
@@ -127,17 +127,17 @@ def compare(
     at_once: bool = False,
     catalogue: Catalogue = KEPT,
 ) -> None:
-    """Decode mutations and compare.
+    """Decode mutations and compare the results with protobuf's.
 
     Args:
         version: Which message to mutate.
-        mutations: How many to decode.
-        seed: What they depend on.
-        at_once: Whether series are checked and recognized at once however few they are.
-        catalogue: Which series are kept.
+        mutations: Number of mutations.
+        seed: Seed of the mutations.
+        at_once: Whether to check and recognize even a few series in bulk.
+        catalogue: Declares which series are kept.
 
     Raises:
-        AssertionError: a decoder says something else than protobuf does.
+        AssertionError: a decoder disagrees with protobuf.
     """
     with few_at_once() if at_once else nullcontext():
         decode_mutations(version, mutations, seed, catalogue)
@@ -145,7 +145,7 @@ def compare(
 
 @contextmanager
 def few_at_once() -> Iterator[None]:
-    """Let decoders check series, and compare them with those before, as if they were many."""
+    """Make decoders check few series, and compare them with earlier ones, as if they were many."""
     with (
         patch.object(v2, "FEW", 1),
         patch.object(sequences, "MIN_SIZE", 1),
@@ -163,7 +163,7 @@ def few_at_once() -> Iterator[None]:
 
 
 def decode_mutations(version: Version, mutations: int, seed: int, catalogue: Catalogue) -> None:
-    """Decode mutations with decoders that know little or much, and compare."""
+    """Decode mutations with decoders of different previous knowledge, and compare."""
     cache = SeriesCache(catalogue, CACHE_SIZE)
     warm = version.decoder(cache)
     mutator = Mutator(seed, version.schema, version.originals)
@@ -172,7 +172,7 @@ def decode_mutations(version: Version, mutations: int, seed: int, catalogue: Cat
             warm.decode(original)
         expected = version.read(mutation, catalogue)
         cold = version.decoder(SeriesCache(catalogue, CACHE_SIZE))
-        # It knows the series, but not the symbols.
+        # Knows the series, but not the symbols.
         fresh = version.decoder(cache)
         ordered = knowing_order(version, cache, original, seed)
         for kind, decoder in (
@@ -199,7 +199,7 @@ def knowing_order(
 
 
 def read(decoder: v1.Decoder | v2.Decoder, message: bytes) -> Meaning | None:
-    """What a decoder says a message means, None if it refuses it."""
+    """Return the meaning of a message as a decoder reads it, None if it refuses the message."""
     try:
         return meaning(decoder, message)
     except BadRequestError:
@@ -207,7 +207,7 @@ def read(decoder: v1.Decoder | v2.Decoder, message: bytes) -> Meaning | None:
 
 
 def main() -> None:
-    """Compare as much as the arguments say."""
+    """Run the comparison with command-line arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutations", type=int, default=150_000)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,12 +1,12 @@
-"""Feeds bytes to all that reads a request before the database sees it; nothing but a 4xx comes out.
+"""Feeds bytes to the code that reads a request before the database; only 4xx errors may result.
 
 Coverage-guided fuzzing needs atheris, which is not among the development dependencies:
 
     pip install atheris --editable .
     python tests/fuzz/fuzz_decoders.py [CORPUS_DIRECTORY] [-max_total_time=60] [-runs=1000000]
 
-Every option is libFuzzer's; what it finds lasts in the directory, if one is given. The first byte
-of an input says how the rest is taken, see `take_apart`.
+All options are libFuzzer's; findings are kept in the directory, if one is given. The first byte of
+an input says how to read the rest, see `take_apart`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ WITH_TYPE: Final = 4
 
 
 def take_apart(data: bytes) -> tuple[dict[str, str], bytes]:
-    """Headers and body that an input stands for.
+    """Return the headers and the body that an input encodes.
 
-    The flags in its first byte say which message the body is said to be, whether it is compressed
-    already, and whether a content type comes before it, up to a line feed.
+    The flags in its first byte say which message the headers declare, whether the body is already
+    compressed, and whether a content type precedes it, up to a line feed.
     """
     flags, rest = data[0] if data else 0, data[1:]
     content_type = "application/x-protobuf"
@@ -59,7 +59,7 @@ def take_apart(data: bytes) -> tuple[dict[str, str], bytes]:
 
 
 def seeds() -> Iterator[bytes]:
-    """Inputs to start from: whole requests of both versions."""
+    """Yield the initial corpus: whole requests of both versions."""
     first = older.WriteRequest(
         timeseries=[
             {
@@ -95,13 +95,13 @@ def seeds() -> Iterator[bytes]:
 
 
 def build_decoders() -> Decoders:
-    """A decoder for each message; their cache is small enough to overflow."""
+    """Build a decoder for each message type, with a shared cache small enough to overflow."""
     series = SeriesCache(SHARING, 2**14)
     return {Message.V1: v1.Decoder(series), Message.V2: v2.Decoder(series)}
 
 
 def read(data: bytes, decoders: Decoders) -> None:
-    """Read one input; raises what is not the sender's fault."""
+    """Read one input; raise any error that is not the sender's fault."""
     headers, body = take_apart(data)
     try:
         message = negotiate(headers)
@@ -117,7 +117,7 @@ def read(data: bytes, decoders: Decoders) -> None:
 
 
 def own_functions() -> Iterator[FunctionType]:
-    """Every function and method of the receiver that is loaded."""
+    """Yield every loaded function and method of the receiver."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "receiver":
             owners = [found for found in vars(module).values() if isinstance(found, type)]
@@ -127,7 +127,7 @@ def own_functions() -> Iterator[FunctionType]:
 
 
 def main() -> None:
-    """Fuzz until something is found or libFuzzer's limits are reached."""
+    """Fuzz until a failure is found or libFuzzer's limits are reached."""
     import atheris  # type: ignore[import-untyped]  # noqa: PLC0415
 
     for function in own_functions():

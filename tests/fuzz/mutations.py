@@ -1,4 +1,4 @@
-"""Requests that are nearly what senders send: changed field by field, so that most still parse."""
+"""Mutates valid requests field by field, so that most of them still parse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ START_GROUP: Final = 3
 END_GROUP: Final = 4
 
 Schema: TypeAlias = "Mapping[int, Schema]"
-"""Which fields of a message are messages, by their numbers."""
+"""The fields of a message that are messages themselves, by their numbers."""
 
 V1: Final[Schema] = {1: {1: {}, 2: {}}}
 V2: Final[Schema] = {5: {2: {}, 3: {8: {}, 11: {}}, 4: {}, 5: {}}}
@@ -36,10 +36,10 @@ class Field:
     """A field on the wire.
 
     Args:
-        number: Its number.
-        kind: Its wire type.
-        content: What comes after the tag and the length, or the fields of a message.
-        overlong: Bytes by which tag and length are longer than they need to be.
+        number: Field number.
+        kind: Wire type.
+        content: The bytes after the tag and the length, or the fields of a message.
+        overlong: Extra bytes in the varints of tag and length.
     """
 
     number: int
@@ -62,7 +62,7 @@ def encode(fields: list[Field]) -> bytes:
 
 
 def parse(data: bytes, schema: Schema) -> list[Field]:
-    """The fields of a valid message without groups."""
+    """Parse a valid message without groups into fields."""
     fields = []
     position = 0
     while position < len(data):
@@ -88,11 +88,11 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 class Mutator:
-    """Changes requests at random, always in the same way for the same seed.
+    """Mutates requests at random, reproducibly for a seed.
 
     Args:
-        seed: Of the random numbers.
-        schema: That of the requests.
+        seed: Seed of the random numbers.
+        schema: Schema of the requests.
         originals: The requests.
     """
 
@@ -102,7 +102,7 @@ class Mutator:
         self._originals = originals
 
     def mutations(self, number: int) -> Iterator[tuple[bytes, bytes]]:
-        """So many requests, each with the one that it was made of."""
+        """Yield `number` pairs of an original request and its mutation."""
         for _ in range(number):
             original = self._random.choice(self._originals)
             yield original, self._mutate(original)
@@ -160,14 +160,14 @@ class Mutator:
             fields[first], fields[second] = fields[second], fields[first]
 
     def _splice(self, fields: list[Field]) -> None:
-        """Put in a field of another request, or of another place in it."""
+        """Insert a field from any place of any original request."""
         other = parse(self._random.choice(self._originals), self._schema)
         fields.insert(
             self._place(fields), self._random.choice(list(chain.from_iterable(levels(other))))
         )
 
     def _trail(self, fields: list[Field]) -> None:
-        """End with what a sample ends with, after as many bytes as its value may take or not."""
+        """Append the end of a sample, after about as many bytes as the value of a sample takes."""
         size = self._random.randint(2, 12)
         filler = Field(15, LENGTH_DELIMITED, bytes(size - 2))
         if size <= 11 and self._random.random() < 0.5:
@@ -175,7 +175,7 @@ class Mutator:
         fields.extend([filler, PIECES[0]])
 
     def _reshape(self, fields: list[Field]) -> None:
-        """Encode a field in another way, or as another field."""
+        """Encode a field in a different way, or as a different field."""
         if not fields:
             return
         place = self._random.randrange(len(fields))
@@ -191,7 +191,7 @@ class Mutator:
         )
 
     def _rewrite(self, fields: list[Field]) -> None:
-        """Write another number where there is one."""
+        """Replace the number in a numeric field."""
         places = [place for place, one in enumerate(fields) if one.kind in {VARINT, FIXED64}]
         if places:
             place = self._random.choice(places)
@@ -210,7 +210,7 @@ class Mutator:
         return self._random.randbytes(4) if kind == FIXED32 else b""
 
     def _any_field(self) -> Field:
-        """A field of few bytes, known or not; or a piece of a sample."""
+        """Return a short field, known or unknown, or a piece of a sample."""
         if self._random.random() < 0.3:
             return self._random.choice(PIECES)
         number = self._random.choice([1, 1, 2, 2, 2, 3, 4, 5, 6, 15, 16])
@@ -231,7 +231,7 @@ class Mutator:
 
 
 def levels(fields: list[Field]) -> Iterator[list[Field]]:
-    """The fields of a message, and those of each message in it."""
+    """Yield the fields of a message, then those of each message in it."""
     yield fields
     for one in fields:
         if isinstance(one.content, list):

@@ -12,7 +12,7 @@ from tests.conftest import MakeSettings
 
 @pytest.fixture
 async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
-    """A pool as the write path has it, which reads times as numbers."""
+    """A connection pool like the write path's, which reads times as numbers."""
     database = Database(make_settings(database_url=database_url))
     await database.open()
     yield database

@@ -1,4 +1,4 @@
-"""Who is let in, over HTTP: every route, every kind of credential, and what refusals tell.
+"""Authentication over HTTP: every route, every kind of credential, and the refusals.
 
 No database is needed: requests without kept series are answered without one.
 """
@@ -30,7 +30,7 @@ from tests.waiting import until
 
 GOOD = compressed(series({"__name__": "up"}, (1.0, NOW)))
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/nothing"
-ROUNDS = 4  # the least bcrypt takes: tests need no strength
+ROUNDS = 4  # bcrypt's minimum: tests need no strength
 
 
 def write_credentials(
@@ -44,7 +44,7 @@ def write_credentials(
 
 
 def limit(file: Path, may: str) -> None:
-    """Let a user and a token of the file do one thing only."""
+    """Limit a user and a token of the file to one permission."""
     digest = sha256(b"new-token").hexdigest()
     file.write_text(f"{file.read_text()}may: {{prometheus: {may}, {digest}: {may}}}\n")
 
@@ -79,11 +79,11 @@ async def status(receiver: Running, authorization: str) -> int:
     return (await receiver.post(GOOD, Authorization=authorization))[0]
 
 
-# --- what is guarded ------------------------------------------------------------------------------
+# --- authenticated routes -------------------------------------------------------------------------
 
 
 def routes(make_settings: MakeSettings) -> set[tuple[str, str]]:
-    """Every method and path that the application knows."""
+    """Return the method and path of every route of the application."""
     app = build_app(make_settings(database_url=NO_DATABASE))
     return {
         (route.method, route.resource.canonical)
@@ -129,7 +129,7 @@ async def test_nothing_else_is_told_either(receiver: Running, method: str, path:
 
 
 async def test_several_credentials_at_once_are_none(receiver: Running) -> None:
-    """Else this side and a proxy might each go by another one."""
+    """Otherwise the receiver and a proxy might each use a different one."""
     for pair in (("Bearer one", "Bearer one"), ("Bearer x", "Bearer one"), ("Bearer one", "x")):
         headers = [("Authorization", text) for text in pair]
         async with receiver.session.get(receiver.url("/metrics"), headers=headers) as answer:
@@ -142,7 +142,7 @@ async def test_without_credentials_set_everybody_is_let_in(make_settings: MakeSe
         assert (await receiver.post(GOOD))[0] == 204
 
 
-# --- what is let in -------------------------------------------------------------------------------
+# --- accepted credentials -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ async def test_a_credential_may_be_for_one_thing_only(
         for authorization in (basic("prometheus", "right"), "Bearer new-token"):
             assert await status(receiver, authorization) == write_status
             answer = await read(receiver, request(), Authorization=authorization)
-            # Who may read is told that there is no database.
+            # A reader gets the answer that there is no database.
             assert answer.status == read_status
             for path, expected in (("/", page_status), ("/metrics", 200)):
                 async with receiver.session.get(
@@ -263,7 +263,7 @@ async def test_a_browser_is_told_how_to_get_in_where_only_tokens_are_set(
         status, text = await receiver.get("/")
         assert status == 401
         assert ("receiver credential user NAME --append" in text) is helped
-        # Prometheus logs what it is answered.
+        # Prometheus logs the text of the answer.
         status, text = await receiver.post(GOOD)
         assert status == 401
         assert "browser" not in text
@@ -289,7 +289,7 @@ async def test_handlers_are_told_who_asks(
     assert asked == ([] if expected is None else [expected])
 
 
-# --- what a refused request costs -----------------------------------------------------------------
+# --- cost of a refused request --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
@@ -379,7 +379,7 @@ async def test_a_broken_file_leaves_the_credentials_as_they_were(
     assert await status(receiver, "") == 401
 
 
-# --- what answers and logs tell -------------------------------------------------------------------
+# --- content of answers and logs ------------------------------------------------------------------
 
 
 async def test_every_answer_has_the_security_headers(receiver: Running) -> None:
@@ -417,7 +417,7 @@ async def test_nothing_secret_is_told(receiver: Running, caplog: pytest.LogCaptu
     assert 'receiver_refused_requests_total{cause="unauthorized"} 2.0' in told
     assert 'receiver_requests_total{code="401",version="unknown"} 2.0' in told
     assert not [word for word in words[1:] if word in told]
-    # The word alone may be in a text of ours.
+    # The word alone may occur in our own texts.
     assert not [text for text in given if text in told]
     assert not [text for text in given[2:] if text.split()[1] in told]
 

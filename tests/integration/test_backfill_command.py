@@ -1,4 +1,4 @@
-"""What `receiver backfill` says of a history that makes no rows, and of what is no Prometheus."""
+"""`receiver backfill` reports histories without rows, and servers that are not Prometheus."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def run(database_url: str, make_settings: Callable[..., Settings]) -> Backfill:
 
 
 def series(count: int, **labels: str) -> dict[str, Any]:
-    """So many samples, one a second."""
+    """Build a series of `count` samples, one per second."""
     return {"metric": labels, "values": [[NOW / 1000 + n, "1"] for n in range(count)]}
 
 
 @asynccontextmanager
 async def history(found: Mapping[str, list[dict[str, Any]]], **more: object) -> AsyncIterator[str]:
-    """Answers as a Prometheus that has these series, by metric."""
+    """Serve the API of a Prometheus that has these series, by metric."""
 
     async def query(request: web.Request) -> web.Response:
         match = re.fullmatch(r'\{__name__="(\w+)".*\}\[(\d+)ms\]', request.query["query"])
@@ -199,7 +199,7 @@ async def test_another_declaration_begins_anew(
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    """The run before has stopped behind rows that the wider tables have, too."""
+    """The previous run stopped after rows that the wider tables also have."""
     monkeypatch.setattr(backfill, "FIRST_SPAN", 1_000)
     monkeypatch.setattr(backfill, "next_span", lambda *_: 1_000)
     write = backfills.Bookmark.write

@@ -1,4 +1,4 @@
-"""How far a backfill came is known to the database that it fills, and to no other."""
+"""The progress of a backfill is stored in the database that it fills, and only there."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ async def test_rows_of_one_and_of_eight_columns_have_goals(database_url: str) ->
     ]
     connection = await asyncpg.connect(database_url)
     for name in ("pair", *GOALS):
-        # What warms up, and what is measured: the pair beside each of the others.
+        # Warm-up and measurement; the pair is measured next to each of the others.
         scrapes = 2 + bench.scrapes(200) * (2 if name == "pair" else 1)
         assert await connection.fetchval(f"SELECT count(*) FROM {name}") == TARGETS * scrapes
     await connection.close()
@@ -158,14 +158,14 @@ async def test_rows_of_one_and_of_eight_columns_have_goals(database_url: str) ->
 async def test_copied_rows_are_those_that_are_sent(
     empty_database_url: str, make_settings: MakeSettings
 ) -> None:
-    """Else the limit of storing would be that of other rows."""
+    """Otherwise the limit of storing would be measured with different rows."""
     await migrate(make_settings(database_url=empty_database_url, tables_file=WIDTHS))
     bench = Bench("PostgreSQL", empty_database_url, SCALE, WIDTHS)
     with bench.receiver() as subject:
         await store(subject, bench.tables, range(2), 1)
         connection = await asyncpg.connect(empty_database_url)
         for one in bench.tables:
-            # Which source has which id is as it came.
+            # The ids of sources depend on their order of arrival.
             columns = ", ".join(["created_at", *(column.name for column in one.columns)])
             read = f"SELECT {columns} FROM {one.name} ORDER BY {columns}"
             sent = await connection.fetch(read)
@@ -205,7 +205,7 @@ def test_every_column_takes_what_is_sent(one: Table, target: int, scrape: int) -
 
 
 class Shape(NamedTuple):
-    """What a request of rolling batches looks like."""
+    """The properties of a request of rolling batches."""
 
     series: int
     kept: int
@@ -252,7 +252,7 @@ def test_rolling_batches_are_like_those_of_a_real_prometheus(
     monkeypatch.setattr(rolling, "TARGETS", 4)
     batches = rolling.batches(built_in().tables, rolling.Share(402, 2), range(3), 200)
     made = [encode(batch) for batch in batches][: len(captured)]
-    # Which target is scraped first is up to Prometheus, so a request may have other values.
+    # Prometheus decides which target is scraped first, so requests may have different values.
     for request, own in zip(captured, made, strict=True):
         message = decompress(request.body)
         real, ours = parse(message), parse(own)

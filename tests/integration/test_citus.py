@@ -89,7 +89,7 @@ def pair(moment: int, source: int = 0, status: float = 0) -> list[Point]:
 async def test_newest_rows_are_not_looked_for_among_those_of_others(
     settings: Settings, session: asyncpg.Connection, view: str
 ) -> None:
-    """As few sources are on a node, the index on times, of rows of all, looks cheap."""
+    """With few sources on a node, the index on the times of all rows looks cheap to the planner."""
     await migrate(settings)
     await session.execute(FEW)
     await session.execute("ANALYZE app_logs")
@@ -112,7 +112,7 @@ async def test_empty_tables_are_distributed(
     assert {"sources", "error_codes", "planned_stops"} <= {*await names(session, "n")}
     shards = "SELECT count(*) FROM pg_dist_shard WHERE logicalrelid = 'app_logs'::regclass"
     assert await session.fetchval(shards) == 4
-    # Tables that are declared later, and their codes, with rows in those that are there.
+    # Tables that are declared later, and their codes, while the existing tables have rows.
     async with receiving(settings) as receiver:
         await receiver.send(*pair(0))
     wider = settings.model_copy(update={"tables_file": Path(write_tables(tmp_path))})
@@ -152,7 +152,7 @@ async def test_repeated_and_contradicting_samples_are_counted(
         for _ in range(3):
             assert await receiver.post(encode(pair(0) + pair(1, 1))) == (204, "")
         assert await receiver.post(encode(pair(0, status=5))) == (204, "")
-        # A code that is new, in a row whose samples come one by one.
+        # A new code, in a row whose samples come separately.
         await receiver.send(pair(2, status=77)[0])
         await receiver.send(pair(2, status=77)[1])
         metrics = (await receiver.get("/metrics"))[1]
@@ -187,7 +187,7 @@ async def test_lost_connections_to_workers_cost_no_row(
         async def disturb() -> None:
             for left in (100, 60, 20):
                 await until(lambda left=left: fewer(left))
-                # Our own connections to the workers are among those.
+                # BREAK also ends this session's own connections to the workers.
                 with suppress(asyncpg.PostgresError):
                     await session.fetchval(BREAK)
 
@@ -211,11 +211,11 @@ async def test_lost_connections_to_workers_cost_no_row(
 
         await until(whole)
     assert await session.fetchval("SELECT count(*) FROM rejected_samples") == 0
-    # Else the database could not be dropped.
+    # The database cannot be dropped while it has prepared transactions.
     await session.execute("SELECT recover_prepared_transactions()")
 
 
-# The sources by the shards that their rows are on, and the nodes of those.
+# The sources by the shards of their rows, and the nodes of the shards.
 FIND_SHARDS = """
 SELECT p.shardid, p.groupid, s.id, s.labels ->> 'instance'
 FROM sources s
@@ -226,7 +226,7 @@ ADD_ROW = """
 INSERT INTO app_logs (source_id, created_at, app_status, ocr_value) VALUES ($1, $2, 0, $2)
 """
 TOUCH = "UPDATE pending_rows SET arrived_at = now() WHERE source_id = $1"
-# Who waits for whom, on any node.
+# Whether a statement waits for another transaction, on any node.
 WAITS = "SELECT EXISTS (SELECT FROM citus_lock_waits WHERE blocked_statement LIKE $1)"
 
 
@@ -250,9 +250,9 @@ async def test_a_batch_that_deadlocks_over_nodes_is_written_again(
     empty_database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Somebody's transaction takes rows of two nodes in another order; Citus ends the younger."""
+    """Another transaction locks rows of two nodes in reverse; Citus ends the younger one."""
     conflicts: list[str] = []
-    # A COPY has locked no row before its node has a thousand of them.
+    # A COPY locks no row until it has sent a thousand rows to the node.
     more = range(2, 1502)
     write = Writer._write_somehow
 

@@ -63,7 +63,7 @@ async def test_a_database_with_both_ends_with_one_line(
     await execute(server.url, "CREATE DATABASE with_both")
     url = f"{server.url.removesuffix('/postgres')}/with_both"
     settings = make_settings(database_url=url)
-    # As it may happen: TimescaleDB with rows, then somebody tries Citus.
+    # A realistic case: a TimescaleDB with rows, on which somebody then tries Citus.
     await migrate(settings)
     await execute(url, "CREATE EXTENSION citus")
     for look in (migrate, check_schema):

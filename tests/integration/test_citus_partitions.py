@@ -1,4 +1,4 @@
-"""Tables that Citus distributes, in parts by time; RECEIVER_TEST_CITUS_URL names a cluster."""
+"""Distributed tables that are partitioned by time; RECEIVER_TEST_CITUS_URL names a cluster."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def add_row(session: asyncpg.Connection, age: str, source: int = 1) -> Non
 
 
 async def drop_newest(session: asyncpg.Connection) -> str:
-    """Drop the part of the farthest future; return its name."""
+    """Drop the partition of the farthest future; return its name."""
     newest: str = await session.fetchval(
         "SELECT partition::text FROM time_partitions WHERE from_value IS NOT NULL "
         "ORDER BY from_value::timestamptz DESC LIMIT 1"
@@ -91,7 +91,7 @@ async def test_a_table_with_a_retention_is_divided(
     settings: Settings, session: asyncpg.Connection
 ) -> None:
     await migrate(settings)
-    # 30 days in weeks, two weeks that come, and the one for all other times.
+    # 30 days in weeks, two weeks of the future, and the default partition.
     assert await session.fetchval(PARTS) in {8, 9}
     comments = "SELECT count(*) FROM pg_description WHERE objoid = ANY($1::regclass[])"
     views = ["app_logs", "app_status_hourly", "app_status_now", "app_status_intervals"]
@@ -104,7 +104,7 @@ async def test_a_table_that_is_kept_for_ever_is_not_divided(
 ) -> None:
     await migrate(settings.model_copy(update={"retention": None}))
     assert await session.fetchval(PARTS) == 0
-    # Nor later on: it has its shards.
+    # Not later either: it already has its shards.
     await migrate(settings)
     assert await session.fetchval(PARTS) == 0
 
@@ -123,7 +123,7 @@ async def test_every_row_is_stored_once_whatever_its_time(
     settings: Settings, session: asyncpg.Connection
 ) -> None:
     now = int(time.time() * 1000)
-    # Years ago and hence, each week that is kept, the last and the next second of one.
+    # Years in the past and future, each week of the retention, and both sides of a week's boundary.
     times = [now - 2000 * DAY, now + 2000 * DAY, *(now - days * DAY for days in range(0, 29, 3))]
     times += [now // (7 * DAY) * 7 * DAY + offset for offset in (-1, 0)]
     points = [pair(at, source) for at in times for source in range(7)]

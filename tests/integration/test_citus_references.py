@@ -1,4 +1,4 @@
-"""The references of a batch, on the nodes of a cluster that RECEIVER_TEST_CITUS_URL names."""
+"""Foreign keys of a batch on the nodes of a cluster; RECEIVER_TEST_CITUS_URL names it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REVOKE = "REVOKE SET ON PARAMETER session_replication_role FROM {}"
 
 
 def check(ids: Sequence[int]) -> str:
-    """Write the statement that checks rows of these sources, as the write path does."""
+    """Return the statement that checks rows of these sources, as the write path does."""
     codes = '{"app_status": {"table": "error_codes", "keys": [0]}}'
     listed = ",".join(map(str, ids))
     return f"SELECT receiver_check_references('app_logs', '{codes}', '{{{listed}}}')"
@@ -48,13 +48,13 @@ def batch(start: int, sources: Sequence[Source]) -> list[Row]:
 
 
 async def found_in(settings: Settings) -> str:
-    """What doctor says of a database, in lines."""
+    """Return the findings of doctor about a database, as lines."""
     return "\n".join([finding.found async for _, finding in diagnose(settings)])
 
 
 @asynccontextmanager
 async def rolled_back(database: Database, first: str = "") -> AsyncIterator[asyncpg.Connection]:
-    """A transaction that leaves nothing."""
+    """Open a transaction that is rolled back."""
     with suppress(ZeroDivisionError):
         async with database.transaction(first) as session:
             yield session
@@ -73,12 +73,12 @@ async def test_each_node_leaves_out_the_checks_of_rows(
     rows = batch(0, who)
     await Writer(database, CATALOGUE).write(contents(*rows))
     ids = [one.id for one in who if one.id is not None]
-    # A code that nobody has is not looked for any more.
+    # Unknown codes are no longer looked up.
     async with rolled_back(database, check(ids)) as session:
         assert (await find_parts(session, "app_logs") is None) == (retention is None)
         assert await session.execute(UNKNOWN, ids) == f"INSERT 0 {len(ids)}"
     async with rolled_back(database) as session:
-        # What COPY to a node meets has no code of its own.
+        # Errors of a COPY to a node have no SQLSTATE of their own.
         with pytest.raises(asyncpg.InternalServerError, match="violates foreign key"):
             await session.execute(UNKNOWN, ids)
     async with database.transaction() as session:
@@ -127,7 +127,7 @@ async def test_a_role_that_may_not_on_a_node_checks_each_row(
 async def test_a_source_that_is_gone_is_not_the_fault_of_its_rows(
     make_settings: MakeSettings, empty_database_url: str
 ) -> None:
-    """Else their samples would be rejected, and lost."""
+    """Otherwise their samples would be rejected, and lost."""
     settings = make_settings(database_url=empty_database_url)
     await migrate(settings)
     database = Database(settings)

@@ -1,4 +1,4 @@
-"""What reports are made of where Citus distributes the tables (RECEIVER_TEST_CITUS_URL)."""
+"""The runs that reports use, on tables that Citus distributes (RECEIVER_TEST_CITUS_URL)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INSERT INTO app_logs (created_at, app_status, ocr_value, source_id)
 SELECT now() - minute * INTERVAL '1 minute', (minute + k.id) / 7 % 3, now(), k.id
 FROM generate_series(1, 90) AS minute, source_keys k
 """
-# Runs of all sources at once, and of one after the other.
+# Runs of all sources at once, and of each source in turn.
 RUNS = "receiver_code_runs('app_logs', 'app_status', now() - INTERVAL '1 hour', now(), {sources})"
 AT_ONCE = f"SELECT r.* FROM {RUNS.format(sources='$1')} AS r ORDER BY 1, 3"
 ONE_BY_ONE = f"""

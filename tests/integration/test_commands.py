@@ -49,7 +49,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 @pytest.fixture
 def invoke(make_settings: MakeSettings) -> Invoke:
-    """Runs a command as the command line does, in an environment without settings."""
+    """Return a function that runs a command as the CLI does, in an environment without settings."""
     del make_settings
 
     async def run(*words: str) -> int:
@@ -74,7 +74,7 @@ def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def receiver(
     *words: str, stdout: int = asyncio.subprocess.PIPE
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The command in a process of its own, killed at the end if it is still there."""
+    """Run the command in its own process; kill it at the end if it still runs."""
     environment = {name: os.environ[name] for name in os.environ if "RECEIVER" not in name}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "receiver", *words),
@@ -92,7 +92,7 @@ async def receiver(
 
 
 async def next_line(stream: asyncio.StreamReader | None, pattern: str = "") -> re.Match[str]:
-    """Read lines up to the first that has the pattern."""
+    """Read lines up to the first that matches the pattern."""
     assert stream is not None
     while line := (await stream.readline()).decode():
         if match := re.search(pattern, line):
@@ -101,7 +101,7 @@ async def next_line(stream: asyncio.StreamReader | None, pattern: str = "") -> r
 
 
 async def listening(process: asyncio.subprocess.Process) -> str:
-    """The address of a receiver that has just been started, once it can store."""
+    """Wait until a newly started receiver is ready; return its address."""
     url = (await next_line(process.stderr, r"listening on (\S+)/api"))[1]
     await next_line(process.stderr, "the database is ready")
     return url
@@ -271,7 +271,7 @@ async def test_logs_follows_into_a_pipe(database_url: str, connection: asyncpg.C
         for second in ("02", "03"):
             await next_line(process.stdout, f"^\\d+\t.*:{second}\\.000.*\t.*\tOK\t정상 상태\n")
 
-        # More than fit into -n, at once, and one of them late but not too late.
+        # More rows at once than -n shows, one of them late but not too late.
         async with connection.transaction():
             for second in ("07", "05", "09", "02.5", "08", "06"):
                 await insert_log(connection, f"2026-02-03 04:00:{second}+00")
@@ -536,7 +536,7 @@ async def test_the_outermost_codes_can_be_added(
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    # Not tmp_path: root's is closed to the user PostgreSQL runs as.
+    # Not tmp_path: if the tests run as root, PostgreSQL's user cannot access it.
     with tempfile.TemporaryDirectory(prefix="commands-") as directory:
         Path(directory).chmod(0o711)
         yield Path(directory, "data")
@@ -607,7 +607,7 @@ async def test_what_was_captured_can_be_replayed(
 async def test_a_receiver_that_captures_takes_no_replay(
     invoke: Invoke, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the file that it writes, the replay would never come to the end."""
+    """The replay would never reach the end of the file that the receiver is writing."""
     words = ("capture", str(tmp_path / "files"), "--listen", "127.0.0.1:0")
     async with receiver(*words, "--database-url", database_url) as process:
         url = await listening(process) + WRITE_PATH

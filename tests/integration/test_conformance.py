@@ -1,8 +1,8 @@
-"""What the two Remote-Write specifications ask of a receiver, one case a clause.
+"""The requirements of both Remote-Write specifications for a receiver, one case per clause.
 
 https://prometheus.io/docs/specs/prw/remote_write_spec/ (1.0) and
 https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/ (2.0). Where a specification binds the
-sender only, the case says what this receiver makes of a sender that does not keep to it.
+sender only, the case shows how this receiver handles a sender that violates it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SECONDS: Final = NOW / 1000
 
 
 class Written(NamedTuple):
-    """What the response headers of 2.0 count."""
+    """The counts in the response headers of 2.0."""
 
     samples: int
     histograms: int = 0
@@ -85,7 +85,7 @@ ROW: Final[Row] = (SOURCE, NOW, 1, SECONDS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One clause: a request that it speaks of, and what has to come of it."""
+    """One clause: a request that it covers, and the required result."""
 
     clause: str
     """Version of the specification, and the title of the section."""
@@ -94,14 +94,14 @@ class Case:
     headers: Mapping[str, str] = field(default_factory=lambda: V2)
     status: int = 204
     written: Written | None = None
-    """None: no such header may be there."""
+    """Expected counts; None: the headers must be absent."""
     says: tuple[str, ...] = ()
-    """What the text of a refusal has to contain."""
+    """Texts that the refusal must contain."""
     rows: tuple[Row, ...] = ()
     aside: tuple[tuple[str, Reason], ...] = ()
-    """Metric and reason of each sample that is set aside."""
+    """Metric and reason of each rejected sample."""
     waiting: int = 0
-    """Samples that wait for their twin."""
+    """Number of samples in incomplete rows."""
 
     def __str__(self) -> str:
         return f"{self.clause}: {self.asks}"
@@ -125,7 +125,7 @@ def body2(*points: Point) -> bytes:
 
 
 def unsorted1(*points: Point) -> bytes:
-    """A 1.0 request with the labels of each series as they are given."""
+    """Build a 1.0 request with the labels of each series in the given order."""
     return compress(
         WriteRequest(
             timeseries=[
@@ -147,7 +147,7 @@ def unsorted2(*points: Point) -> bytes:
 
 
 def repeated1(name: str) -> bytes:
-    """A request of a pair, with a series between that has a label twice."""
+    """Build a request of a pair with a series in between that has a label twice."""
     request = WriteRequest.FromString(write_request(*(series(one, (1, NOW)) for one in (STATUS,))))
     broken = request.timeseries.add()
     broken.CopyFrom(series(STATUS, (1, NOW + 1)))
@@ -157,7 +157,7 @@ def repeated1(name: str) -> bytes:
 
 
 def labelled2(*labels: tuple[str, str]) -> bytes:
-    """A request of a pair, with a series between that has these labels."""
+    """Build a request of a pair with a series in between that has these labels."""
     request = Request2()
     request.add(STATUS, (1, NOW))
     request.add({}, (1, NOW + 1)).labels_refs.extend(request.refs(labels))
@@ -166,7 +166,7 @@ def labelled2(*labels: tuple[str, str]) -> bytes:
 
 
 def refs2(*refs: int) -> bytes:
-    """A request of a pair, with a series between that refers to these symbols."""
+    """Build a request of a pair with a series in between that refers to these symbols."""
     request = Request2()
     request.add(STATUS, (1, NOW))
     request.add({}, (1, NOW + 1)).labels_refs.extend(refs)
@@ -175,7 +175,7 @@ def refs2(*refs: int) -> bytes:
 
 
 def histogram2(histogram: Histogram, *, samples: bool = False) -> bytes:
-    """A request of a pair, with a series between that has a histogram."""
+    """Build a request of a pair with a series in between that has a histogram."""
     request = Request2()
     request.add(STATUS, (1, NOW))
     one = request.add(UP, *([(1.0, NOW)] if samples else []))
@@ -185,7 +185,7 @@ def histogram2(histogram: Histogram, *, samples: bool = False) -> bytes:
 
 
 def rich2() -> bytes:
-    """A request with one of everything, or a few."""
+    """Build a request with one or a few of each kind of content."""
     request = Request2()
     first = request.add(STATUS, (1, NOW), (2, NOW + 1))
     first.exemplars.add(labels_refs=request.refs([("trace_id", "x")]), value=1, timestamp=NOW)
@@ -219,7 +219,7 @@ def starts2(*, of_series: bool, start: int) -> bytes:
 
 
 def later_fields(message: bytes) -> bytes:
-    """A message with fields that only a later version knows: of each wire type, small and large."""
+    """Add fields of a later version to a message: of each wire type, small and large."""
     return compress(
         message
         + messages.field(15, b"text")
@@ -233,7 +233,7 @@ def later_fields(message: bytes) -> bytes:
 
 
 def metadata1() -> bytes:
-    """What Prometheus sends each minute: a 1.0 request of metadata alone."""
+    """Build a 1.0 request of metadata only, as Prometheus sends each minute."""
     gauge = (
         varint(1 << 3) + varint(2) + messages.field(2, b"app_status") + messages.field(4, b"Help.")
     )
@@ -241,7 +241,7 @@ def metadata1() -> bytes:
 
 
 def counted1() -> bytes:
-    """A 1.0 request with what 1.0 reserves but senders send."""
+    """Build a 1.0 request with fields that 1.0 reserves but senders use."""
     request = WriteRequest(metadata=[b"\x08\x02"])
     for labels, value, timestamp in PAIR:
         request.timeseries.append(series(labels, (value, timestamp)))
@@ -252,7 +252,7 @@ def counted1() -> bytes:
 
 
 def snappy_frames(body: bytes) -> bytes:
-    """The same message in snappy's framed format."""
+    """Recompress the body in snappy's framed format."""
     return bytes(snappy.StreamCompressor().compress(snappy.uncompress(body)))
 
 
@@ -558,7 +558,7 @@ CASES_1: Final = [
             ("\"'\\{}\n\r\t;--", "\"'\\{}\n\r\t;--"),
             ("\x01\x7f\x80\uffff", "\x01\x7f\x80\uffff"),
             (" ", " "),
-            # PostgreSQL has no text with NUL; it is written so that nothing else reads the same.
+            # PostgreSQL cannot store NUL in text; the escape is unambiguous.
             ("a\0b", "a␀0b"),
             ("a␀0b", "a␀␀0b"),
             ("x" * 10_000, "x" * 10_000),
@@ -1062,7 +1062,7 @@ CASES_2: Final = [
 ]
 
 
-# --- the receiver and what it has stored ----------------------------------------------------------
+# --- the receiver and the stored rows -------------------------------------------------------------
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -1096,7 +1096,7 @@ class Stored(NamedTuple):
 
 
 class Tables:
-    """What a case has left in the database."""
+    """The rows that a case has stored in the database."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -1135,7 +1135,7 @@ class Tables:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def tables(database: str, receiver: Running) -> AsyncIterator[Tables]:
-    del receiver  # It makes the schema.
+    del receiver  # It creates the schema.
     connection = await asyncpg.connect(database)
     found = Tables(connection)
     await found.clear()
@@ -1166,7 +1166,7 @@ async def post(receiver: Running, body: bytes, headers: Mapping[str, str]) -> An
     async with receiver.session.post(
         receiver.url(),
         data=body,
-        # Else each answer would name another request.
+        # Otherwise each answer would name a different request id.
         headers={"X-Request-ID": "one-and-the-same", **headers},
         skip_auto_headers=["Content-Type", "User-Agent"],
     ) as response:
@@ -1190,7 +1190,7 @@ async def test_clause(receiver: Running, tables: Tables, case: Case) -> None:
         assert [words for words in case.says if words not in answer.text] == [], answer.text
     expected = Stored(list(case.rows), list(case.aside), case.waiting)
     assert await tables.read() == expected
-    # 2.0 "Retries on Partial Writes": idempotency, for a sender may send the request again.
+    # 2.0 "Retries on Partial Writes": idempotency, as a sender may resend the request.
     again = await asyncio.gather(*(post(receiver, case.body, case.headers) for _ in range(2)))
     assert [each._replace(headers={}) for each in again] == [answer._replace(headers={})] * 2
     assert [each.written for each in again] == [case.written] * 2
@@ -1202,7 +1202,7 @@ async def test_every_case_is_about_another_request() -> None:
     assert len(set(described)) == len(described)
 
 
-# --- what takes more than one request -------------------------------------------------------------
+# --- cases of more than one request ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -1244,7 +1244,7 @@ async def test_1_0_ordering_an_older_sample_is_written_after_a_newer_one(
 async def test_a_bad_request_does_not_harm_those_beside_it(
     receiver: Running, tables: Tables
 ) -> None:
-    """1.0 "Labels": a request is judged by itself."""
+    """1.0 "Labels": each request is validated on its own."""
     bodies = [body1(*PAIR), MIXED1, b"", compress(b"\xff"), body1(*PAIR)]
     answers = await asyncio.gather(*(post(receiver, body, V1) for body in bodies))
     assert [answer.status for answer in answers] == [204, 400, 400, 400, 204]
@@ -1267,6 +1267,6 @@ async def test_1_0_retries_a_write_that_fails_is_answered_5xx(
         assert (answer.status, answer.written) == (503, written)
         assert answer.headers["Retry-After"] == "7"
         assert "database" in answer.text
-        # What can never succeed is not to be retried, whatever the database does.
+        # A request that can never succeed is not retried, whatever the state of the database.
         assert (await post(away, b"", headers)).status == 400
         assert (await post(away, body, {**headers, "Content-Type": "x/y"})).status == 415

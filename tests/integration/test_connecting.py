@@ -1,4 +1,4 @@
-"""Connections are made as the URL says, and whatever is wrong with it is named."""
+"""Connections follow the database URL, and errors name what is wrong with it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def extend(url: str, parameters: str) -> str:
 
 
 async def show(settings: MakeSettings, url: str, name: str) -> str:
-    """What a setting of the server is in a session of ours."""
+    """Return the value of a server setting in a session of the receiver."""
     connection = await open_connection(settings(database_url=url))
     value = await connection.fetchval("SELECT current_setting($1)", name)
     await connection.close()

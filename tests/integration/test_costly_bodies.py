@@ -1,4 +1,4 @@
-"""A body that would be costly to read harms nobody: its neighbours are answered 204."""
+"""A body that is expensive to read delays no other request: its neighbours are answered 204."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.messages import NOW, compress
 from tests.receivers import Running, encode, receiving
 
 SIZE = 5 * 2**20
-"""More than is read as one part."""
+"""More than the size of one part in which messages are read."""
 NEWER = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 GOOD = encode(
     ({"__name__": name, "instance": "good"}, NOW, 1.0) for name in ("app_status", "ocr_value")
@@ -27,7 +27,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 
 async def check(receiver: Running, name: str, message: bytes, content_type: str) -> None:
-    """Send a message; until it is answered, send honest ones and ask for health."""
+    """Send a message; until it is answered, send valid ones and request the health check."""
     body = compress(message)
     sending = asyncio.create_task(receiver.post(body, Content_Type=content_type))
     while not sending.done():
@@ -46,7 +46,7 @@ async def test_honest_requests_are_stored_while_costly_ones_are_read(receiver: R
 
 
 async def test_large_bodies_are_decoded_one_at_a_time(receiver: Running) -> None:
-    """What they take together is what one takes; all are answered."""
+    """Together they take as much memory as one; all are answered."""
     bodies = [compress(costly.V1["empty samples"](SIZE)) for _ in range(6)]
     answers = await asyncio.gather(*map(receiver.post, bodies))
     assert {status for status, _ in answers} == {413}

@@ -1,4 +1,4 @@
-"""`receiver credential`: what it makes lets a sender in, and it shows no password."""
+"""`receiver credential` creates credentials that work, and shows no password."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_what_is_no_password(
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "en_US.ISO-8859-1"])
 def test_a_password_is_read_as_it_is_sent(tmp_path: Path, locale: str) -> None:
-    """In UTF-8, whatever the locale; a byte order mark is no part of it."""
+    """As UTF-8, whatever the locale, without a byte order mark."""
     file = tmp_path / "made.yml"
     command = [sys.executable, "-m", "receiver", "credential", "user", "a", "--append", str(file)]
     encoding = {"PYTHONIOENCODING": "latin-1"} if "8859" in locale else {}

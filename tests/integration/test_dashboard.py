@@ -30,7 +30,7 @@ HOUR = Range(START - timedelta(minutes=10), START + timedelta(minutes=50))
 
 
 def make_role(database_url: str, role: str, script: Path) -> None:
-    """Run the script that makes Grafana's role as the stack does, with a role of the test's own."""
+    """Run the script that creates Grafana's role, as the stack does, for another role name."""
     script.write_text((ROOT / "deploy/grafana/role.sql").read_text().replace("grafana", role))
     subprocess.run(
         [PSQL, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={script}", database_url],
@@ -41,7 +41,7 @@ def make_role(database_url: str, role: str, script: Path) -> None:
 
 @pytest.fixture
 async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """The owner of a database in which cam-1 failed twice and cam-2 fell silent."""
+    """Connect as the owner to a database in which cam-1 failed twice and cam-2 fell silent."""
     connection = await asyncpg.connect(database_url)
     await add_sources(connection, 3)
     await add_logs(
@@ -63,7 +63,7 @@ async def owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def grafana(
     owner: asyncpg.Connection, database_url: str, tmp_path: Path
 ) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of Grafana's role; the script runs at each start, so it runs twice here."""
+    """Connect as Grafana's role; the script runs twice, as it does at each start of the stack."""
     role = f"receiver_test_{secrets.token_hex(6)}"
     for _ in range(2):
         make_role(database_url, role, tmp_path / "role.sql")
@@ -74,7 +74,7 @@ async def grafana(
 
 
 async def show(grafana: asyncpg.Connection, panel: str, ref: str = "A") -> list[asyncpg.Record]:
-    """What a panel shows of the hour."""
+    """Return the rows that a panel shows for the hour."""
     rows: list[asyncpg.Record] = await grafana.fetch(substitute(find_query(panel, ref), HOUR))
     return rows
 
@@ -242,7 +242,7 @@ async def test_the_role_has_its_password_and_its_limits(
 
 
 def recorded_names() -> set[str]:
-    """What the rules in the stack's Prometheus record."""
+    """Return the metrics that the recording rules of the stack's Prometheus produce."""
     files = (ROOT / "deploy/prometheus/rules").glob("*.yml")
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
     return {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
@@ -253,7 +253,7 @@ async def test_every_expression_names_what_the_receiver_exposes(
 ) -> None:
     settings = make_settings(database_url=database_url, maintenance_interval="100ms")
     async with receiving(settings) as receiver:
-        # The last to come: it is looked up in the database.
+        # The last metric to appear, as it is queried from the database.
         async def complete() -> bool:
             return "receiver_pending_rows{" in (await receiver.get("/metrics"))[1]
 

@@ -1,4 +1,4 @@
-"""What `receiver doctor` finds in real databases, and what it does with it."""
+"""Findings of `receiver doctor` in real databases, and how it reports them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_a_fresh_schema_gives_no_cause_to_act(
         ("clock", Level.OK),
         ("rows", Level.NOTE),
     }
-    # How TimescaleDB's own jobs do is not for the schema to say: some versions are known to fail.
+    # The schema does not determine whether TimescaleDB's own jobs succeed: some versions fail.
     del found.get("policies", [])[1:]
     found.pop("faults", None)
     assert all(worst(findings) in {Level.OK, Level.NOTE} for findings in found.values()), found
@@ -404,7 +404,7 @@ async def test_a_database_that_cannot_be_reached(make_settings: MakeSettings) ->
 async def test_whether_jobs_fail_is_known_by_the_versions(
     database_url: str, make_settings: MakeSettings
 ) -> None:
-    """What is said of the versions is what TimescaleDB's jobs really do on this server."""
+    """The known versions agree with how TimescaleDB's jobs behave on this server."""
     await skip_without_timescaledb(database_url)
     connection = await asyncpg.connect(database_url)
     try:
@@ -520,7 +520,7 @@ async def test_a_plain_table_beside_timescaledb(
     database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
     await skip_without_timescaledb(database_url)
-    # A job that has just begun would be in the way.
+    # A job that has just started would interfere.
     await stop_refreshing(connection)
     await execute(
         database_url,
@@ -538,7 +538,7 @@ async def test_a_plain_table_beside_timescaledb(
 
 @pytest.fixture
 def tell() -> Tell:
-    """Runs the command with these settings and words."""
+    """Return a function that runs the command with these settings and arguments."""
 
     async def run(settings: Settings, *words: str) -> int:
         parser = ArgumentParser()
@@ -628,7 +628,7 @@ async def test_settings_that_do_not_fit(
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    # Not tmp_path: root's is closed to the user PostgreSQL runs as.
+    # Not tmp_path: if the tests run as root, PostgreSQL's user cannot access it.
     directory = Path(tempfile.mkdtemp(prefix="doctor-"))
     directory.chmod(0o711)
     yield directory

@@ -1,4 +1,4 @@
-"""What `receiver doctor` makes of what a Prometheus tells."""
+"""Findings of `receiver doctor` from the API of a Prometheus."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SERIES = {
 
 
 def exposition(values: Mapping[str, float], url: str = URL) -> str:
-    """Prometheus' own metrics; the first is of no queue."""
+    """Return Prometheus' own metrics; the first one belongs to no queue."""
     lines = []
     for name, value in values.items():
         metric = f"prometheus_remote_storage_{name}"
@@ -61,7 +61,7 @@ async def prometheus(
     remote_read: Sequence[Mapping[str, object]] = (MappingProxyType({"url": READ_URL}),),
     read_warnings: Sequence[str] = (),
 ) -> AsyncIterator[str]:
-    """Answers as a Prometheus does."""
+    """Serve the API of a Prometheus."""
 
     def data(value: object) -> web.Response:
         return web.json_response({"status": "success", "data": value})
@@ -79,7 +79,7 @@ async def prometheus(
 
     async def query(request: web.Request) -> web.Response:
         if request.query.get("time") == "1":
-            # As Prometheus does not ask without the required matchers.
+            # Prometheus sends no query without the required matchers.
             required = dict(remote_read[0]).get("required_matchers", {})
             assert isinstance(required, dict)
             labels = {"__name__": "app_status", **required}
@@ -112,7 +112,7 @@ async def prometheus(
 
 
 def with_defaults(read: dict[str, object]) -> dict[str, object]:
-    """The entry as Prometheus shows it, which leaves out what is false."""
+    """Return the entry as Prometheus shows it, which omits false values."""
     if read.get("filter_external_labels", True):
         return {**read, "filter_external_labels": True}
     del read["filter_external_labels"]
@@ -171,7 +171,7 @@ async def test_where_it_sends(
         ([rule("keep", "app|ocr")], ["app_status", "ocr_value"]),
         ([rule("drop", "app_.*")], ["app_status"]),
         ([rule("drop", "app")], []),
-        # As RE2 has it, not as Python's `re` does.
+        # RE2 syntax, which Python's `re` does not have.
         ([rule("keep", r"(?i)APP_STATUS|OCR_VALUE")], []),
         ([rule("keep", r"\pL+_\pL+")], []),
         ([rule("keep", "[[:alpha:]]+_[[:alpha:]]+")], []),
@@ -426,7 +426,7 @@ ODD = {
 async def test_whatever_answers_there_each_finding_is_one_line(
     make_settings: MakeSettings, odd: str
 ) -> None:
-    """Where it answers everything like that, and where it says first that it is a Prometheus."""
+    """Whether it answers everything like that, or first identifies itself as a Prometheus."""
 
     async def answer(request: web.Request) -> web.Response:
         good = '{"status":"success","data":{"version":"2.9"}}'

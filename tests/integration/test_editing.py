@@ -1,4 +1,4 @@
-"""Changing error codes by the page: who may, and from where."""
+"""Editing error codes on the web page: who may do it, and from which origin."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 async def find_token(receiver: Running) -> str:
     """Open the page, as a browser does before it sends the form; the session keeps the cookie."""
-    # By its name, for a cookie jar keeps none of a number.
+    # By host name, as a cookie jar keeps no cookies of IP addresses.
     async with receiver.session.get(here(receiver)) as response:
         (token, *_) = re.findall(r'name="token" value="([^"]+)"', await response.text())
     return str(token)
@@ -41,7 +41,7 @@ def here(receiver: Running) -> URL:
 async def send(
     receiver: Running, form: Mapping[str, str], headers: Mapping[str, str] = SAME
 ) -> tuple[int, str, str]:
-    """The status, where it leads to, and the text."""
+    """Send the form; return the status, the redirect target, and the text."""
     async with receiver.session.post(
         here(receiver), data=form, headers=headers, allow_redirects=False
     ) as response:
@@ -90,7 +90,7 @@ async def test_our_own_descriptions_are_in_the_language_of_the_reader(
         async with receiver.session.get(here(receiver) % {"lang": language}) as response:
             page = await response.text()
         assert shown in page
-        # Whoever saves the form has said what the code means.
+        # Once the form is saved, the description is the user's own.
         assert f'value="{shown}"' not in page
 
 
@@ -144,7 +144,7 @@ async def test_a_wrong_token_changes_nothing(
     await find_token(receiver)
     form = FORM if token is None else {**FORM, "token": token}
     assert (await send(receiver, form))[0] == 403
-    # Nor without the cookie.
+    # The same without the cookie.
     receiver.session.cookie_jar.clear()
     assert (await send(receiver, form))[0] == 403
     assert await code(connection, 7) is None

@@ -72,7 +72,7 @@ def kill_server(data_dir: Path) -> None:
 def holder(
     data_dir: Path, python: str = sys.executable, user: int | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """Another receiver; it is killed at the end if it is still there."""
+    """Start another receiver; kill it at the end if it still runs."""
     process = subprocess.Popen(
         [python, "-c", HOLDER, str(data_dir)],
         env={"PYTHONPATH": f"{ROOT}:{programs.find_package().parent}"},
@@ -97,7 +97,7 @@ def psql_of(process: subprocess.Popen[str]) -> list[str]:
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    # Not tmp_path: root's is closed to the user PostgreSQL runs as.
+    # Not tmp_path: if the tests run as root, PostgreSQL's user cannot access it.
     directory = Path(tempfile.mkdtemp(prefix="embedded-")).resolve()
     directory.chmod(0o711)
     yield directory
@@ -214,7 +214,7 @@ def test_it_recovers_when_receiver_and_server_were_killed(data_dir: Path) -> Non
 def test_it_waits_for_busy_backends_of_a_killed_server(data_dir: Path) -> None:
     with holder(data_dir) as other:
         psql = psql_of(other)
-        # It computes without waiting for anything, so it sees the death of its parent only then.
+        # The backend computes without waiting, so it notices its parent's death only at the end.
         busy = (
             "DO $$ DECLARE ending timestamptz := clock_timestamp() + interval '4 s'; "
             "BEGIN WHILE clock_timestamp() < ending LOOP END LOOP; END $$"
@@ -390,7 +390,7 @@ def test_the_socket_lies_elsewhere_if_it_cannot_have_the_name_of_the_directory(
 
 @pytest.mark.parametrize("before", [None, 0o644])
 def test_the_lock_is_not_for_other_users(tmp_path: Path, before: int | None) -> None:
-    """Who may open it could hold it, and keep the receiver from starting."""
+    """A user who can open the lock could hold it, and prevent the receiver from starting."""
     file = tmp_path / "lock"
     if before is not None:
         file.touch()

@@ -1,4 +1,4 @@
-"""What is exported is what is stored, to the microsecond."""
+"""Exports match the stored rows, to the microsecond."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def export(database_url: str) -> Export:
 
 
 def expected(number: int) -> dict[str, Any]:
-    """The row of that number, but for its OCR value, which no datetime holds."""
+    """Return the row of this number, without its OCR value, which no datetime can represent."""
     return {
         "id": number + 1,
         "created_at": FIRST + timedelta(seconds=number),
@@ -82,7 +82,7 @@ def expected(number: int) -> dict[str, Any]:
 
 
 def read_ids(file: Path) -> list[int]:
-    """The ids of the rows in a file."""
+    """Return the ids of the rows in a file."""
     if file.suffix == ".parquet":
         return [int(value) for value in pq.read_table(file).column("id").to_pylist()]
     with file.open(encoding="utf-8", newline="") as opened:
@@ -101,7 +101,7 @@ async def test_csv(export: Export, tmp_path: Path) -> None:
     assert tuple(found[0]) == COLUMNS_OF_CSV
     for number, row in enumerate(found):
         assert row.pop("time_zone") == "UTC"
-        # As Excel knows dates.
+        # In the date format that Excel recognizes.
         local = FIRST + timedelta(seconds=number)
         assert row.pop("created_at_local") == f"{local:%Y-%m-%d %H:%M:%S}"
         fraction = f".{number:06}".rstrip("0").rstrip(".")
@@ -138,7 +138,7 @@ async def test_times_are_alike_and_come_back_by_copy(
     file = tmp_path / "logs.csv"
     await connection.execute("UPDATE report_settings SET time_zone = 'Asia/Seoul'")
     await connection.execute("TRUNCATE app_logs")
-    # As values, since not every one may be the time of a row.
+    # As values, since not all of them are allowed as the time of a row.
     await connection.execute(
         "INSERT INTO app_logs (created_at, app_status, ocr_value, source_id) "
         "SELECT '2026-11-01 09:00Z'::timestamptz + n * INTERVAL '0.5 s', 0, t::timestamptz, 1 "
@@ -264,7 +264,7 @@ async def test_a_file_that_was_not_finished_does_not_appear(
     assert names(tmp_path) == ["logs.csv"]
 
 
-# Each row of app_logs raises something when it is read.
+# Reading a row of app_logs raises a message.
 NOISY = """
 CREATE FUNCTION noisy(id BIGINT) RETURNS BIGINT LANGUAGE plpgsql AS $$
 BEGIN RAISE {} 'row %', id; RETURN id; END $$;
@@ -320,7 +320,7 @@ async def test_no_link_is_followed(export: Export, tmp_path: Path) -> None:
     victim, link = tmp_path / "victim", tmp_path / "logs.csv"
     victim.write_text("mine")
     link.symlink_to(victim)
-    # As somebody lays them who may write here too.
+    # As an attacker with write access to the directory could place it.
     (tmp_path / ".logs.csv.unfinished").symlink_to(victim)
     with pytest.raises(SetupError, match="is a symbolic link"):
         await export("-o", str(link), *RANGE)

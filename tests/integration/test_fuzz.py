@@ -1,4 +1,4 @@
-"""Whatever a body holds is a fault of the request or is stored: never a 5xx, and never the end."""
+"""Any body is either stored or answered with a 4xx: never a 5xx, and the receiver keeps running."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ tables:
       status: {metric: app_status, type: bigint, required: false}
 """
 
-# One receiver and one database for all examples: what an example leaves behind is part of the test.
+# One receiver and one database for all examples, so that examples may affect later ones.
 bounded = hypothesis_settings(
     max_examples=100,
     derandomize=True,
@@ -95,7 +95,7 @@ async def post(receiver: Running, body: bytes, content_type: str) -> int:
 
 
 async def check(receiver: Running, body: bytes) -> None:
-    """The body as either message, and then valid requests."""
+    """Send the body as either message type, and then valid requests."""
     await asyncio.gather(*(post(receiver, body, content_type) for content_type in TYPES))
     assert await asyncio.gather(*map(partial(post, receiver), GOOD, TYPES)) == [204, 204]
 

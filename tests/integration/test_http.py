@@ -41,7 +41,7 @@ async def receiver(make_settings: MakeSettings) -> AsyncIterator[Running]:
 class Answer(NamedTuple):
     status: int
     headers: dict[str, str]
-    """By their names in lower case."""
+    """Header values by lower-case names."""
     body: bytes
 
 
@@ -58,7 +58,7 @@ class Connection:
         return self
 
     async def answer(self, *, body: bool = True) -> Answer:
-        """Read one answer, an interim one too; `body` says whether one may follow."""
+        """Read one response, including interim ones; `body` says whether it may have a body."""
         async with asyncio.timeout(5):
             head = await self._reader.readuntil(b"\r\n\r\n")
             first, *lines = head.decode("ascii").split("\r\n")[:-2]
@@ -72,7 +72,7 @@ class Connection:
             return Answer(int(status), headers, await self._reader.readexactly(length))
 
     async def ended(self) -> bool:
-        """Whether the receiver closes the connection without another byte."""
+        """Return whether the receiver closes the connection without another byte."""
         async with asyncio.timeout(5):
             return await self._reader.read() == b""
 
@@ -83,7 +83,7 @@ async def connected(receiver: Running) -> AsyncIterator[Connection]:
     try:
         yield Connection(reader, writer)
     finally:
-        # What the receiver has not read may make it reset the connection.
+        # Bytes that the receiver has not read may make it reset the connection.
         writer.transport.abort()
 
 
@@ -94,13 +94,13 @@ def head(headers: Mapping[str, str | int], method: str = "POST", path: str = WRI
 
 
 def request(body: bytes, **headers: str) -> bytes:
-    """A whole write request; a header's name is given with underscores."""
+    """Build a complete write request; header names are given with underscores."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return head({**PROTOBUF, "Content-Length": len(body), **given}) + body
 
 
 def chunked(*chunks: bytes) -> bytes:
-    """A write request whose body comes in chunks."""
+    """Build a write request with a chunked body."""
     encoded = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
     return head({**PROTOBUF, "Transfer-Encoding": "chunked"}) + encoded + b"0\r\n\r\n"
 
@@ -231,7 +231,7 @@ async def test_an_old_client_is_served(receiver: Running) -> None:
 
 
 def expecting(length: int, **headers: str) -> bytes:
-    """The head of a request whose sender waits before it sends the body."""
+    """Build the head of a request whose sender waits for 100 Continue before the body."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     return head({**PROTOBUF, "Content-Length": length, "Expect": "100-continue", **given})
 
@@ -286,7 +286,7 @@ async def test_a_client_of_http_1_0_waits_for_nothing(receiver: Running) -> None
 
 
 async def test_after_a_refusal_the_body_may_come_or_not(receiver: Running) -> None:
-    """Either the connection stays in step, or the answer says that it ends."""
+    """Either the connection stays in sync, or the answer says that it will be closed."""
     async with connected(receiver) as connection:
         await connection.send(expecting(len(GOOD), Content_Type="text/plain"))
         answer = await connection.answer()
@@ -365,7 +365,7 @@ async def test_a_body_in_tiny_chunks_is_hung_up_on(receiver: Running) -> None:
 
 
 def headers_of(size: int) -> bytes:
-    """A good request whose line and headers have `size` bytes."""
+    """Build a valid request whose request line and headers take `size` bytes."""
     lines = {f"X-{number}": "a" * 7000 for number in range(size // 8000)}
     missing = size - len(request(GOOD, **lines, X_Rest="")) + len(GOOD) + 4
     return request(GOOD, **lines, X_Rest="a" * missing)
@@ -393,7 +393,7 @@ async def test_larger_headers_are_refused_while_they_come(receiver: Running, fir
     assert await still_writes(receiver)
 
 
-# --- what breaks off, and what is no HTTP ---------------------------------------------------------
+# --- truncated requests, and bytes that are not HTTP ----------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is kept ready for reports is what the rows say, whatever happens to them and when."""
+"""Precomputed days of reports agree with the rows, whatever changes in them and when."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VALUES ($1, $2, 2, '2025-03-01')
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to a database with two sources, of which some days are kept."""
+    """Connect to a database with two sources, some of whose days are precomputed."""
     connection = await asyncpg.connect(database_url)
     await stop_refreshing(connection)
     await add_sources(connection, 2)
@@ -53,7 +53,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def keep_all(connection: asyncpg.Connection) -> None:
-    """Keep all there is, which takes that no older transaction is in flight on the server."""
+    """Precompute everything, for which no older transaction may be in flight on the server."""
 
     async def kept() -> bool:
         while await connection.fetchval(KEEP):
@@ -70,7 +70,7 @@ async def runs(connection: asyncpg.Connection, function: str) -> list[tuple[Any,
 
 
 async def check(connection: asyncpg.Connection) -> None:
-    """Check that what is known is what the rows say."""
+    """Check that the precomputed data agrees with the rows."""
     found = await runs(connection, "receiver_known_runs")
     assert found == await runs(connection, "receiver_code_runs")
     known = [await connection.fetch(report, *RANGE) for report in REPORTS]
@@ -160,7 +160,7 @@ async def test_rows_are_noted_where_their_references_were_checked_at_once(
 async def test_a_row_that_comes_while_its_day_is_computed_is_not_lost(
     connection: asyncpg.Connection, database_url: str
 ) -> None:
-    """Something else has changed before. A lock holds the computation up when it has read."""
+    """After another change, a lock holds up the computation once it has read the rows."""
     if await has_timescaledb(connection):
         pytest.skip("triggers of a hypertable cannot be made to fire always")
     other, blocker = [await asyncpg.connect(database_url) for _ in range(2)]
@@ -171,7 +171,7 @@ async def test_a_row_that_comes_while_its_day_is_computed_is_not_lost(
     computing = asyncio.create_task(connection.fetchval(KEEP))
     waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND pid = $1"
     await until(lambda: other.fetchval(waiting, connection.get_server_pid()))
-    # Without the check of its source, which the lock would hold up too.
+    # Skip the foreign key check of the source, which the lock would hold up too.
     await other.execute("SET session_replication_role = replica")
     await other.execute(LATE, 1, START + timedelta(seconds=6))
     await block.rollback()

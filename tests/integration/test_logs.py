@@ -1,4 +1,4 @@
-"""What batches leave in a real database."""
+"""Batches written to a real database."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_a_contradiction_is_rejected_and_the_first_value_stays(
 async def test_concurrent_twins_meet_exactly_once(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """Fails if the upsert is replaced by a look and then an insert."""
+    """Fails if the upsert is replaced by a SELECT followed by an INSERT."""
     replicas = [Writer(database, CATALOGUE) for _ in range(2)]
     sources = [source(str(number)) for number in range(20)]
     await Sources(database).resolve(sources)
@@ -175,7 +175,7 @@ async def test_shuffled_keys_of_many_writers_do_not_deadlock(
             keys: set[tuple[int, Source]] = set()
             halves = []
             for entry in chosen:
-                # One half a key, as a batch makes sure of.
+                # At most one incomplete row per key, as in a real batch.
                 if None not in entry[2] or entry[:2] not in keys:
                     halves.append(entry)
                     keys.add(entry[:2])
@@ -300,7 +300,7 @@ async def test_a_half_whose_row_came_by_another_way_stops_waiting(
     connection: asyncpg.Connection,
     make_settings: MakeSettings,
 ) -> None:
-    """The row's transaction and the half's did not see each other."""
+    """The transactions of the row and of the incomplete row did not see each other."""
     who = source()
     await writer.write(contents(status_alone(who)))
     await writer.write(contents(row(who)))

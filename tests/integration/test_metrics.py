@@ -1,4 +1,4 @@
-"""What is counted is what is in the database."""
+"""Metrics agree with the content of the database."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def metrics(receiver: Running) -> dict[str, float]:
 
 
 def outcomes(counted: dict[str, float]) -> dict[str, float]:
-    """Samples by their outcome, or by their reason if they were rejected."""
+    """Return the number of samples by outcome, or by reason if they were rejected."""
     prefix = "receiver_samples_total{outcome="
     found = {
         re.sub(',table=.*|[}"]', "", name.removeprefix(prefix)): value
@@ -118,7 +118,7 @@ async def test_outcomes(
 
 
 async def agrees(receiver: Running, connection: asyncpg.Connection) -> None:
-    """Every sample has one outcome or waits, and the tables hold as many of each."""
+    """Check that every sample has one outcome or waits, and that the tables agree."""
 
     async def agree() -> bool:
         counted = await metrics(receiver)

@@ -1,4 +1,4 @@
-"""docs/metrics.md names every metric that `/metrics` shows, with its labels, and no other."""
+"""docs/metrics.md lists exactly the metrics that `/metrics` exposes, with their labels."""
 
 from __future__ import annotations
 

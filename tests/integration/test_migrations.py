@@ -1,4 +1,4 @@
-"""The schema: brought up to date by one or by many, kept from what is newer."""
+"""Migrations: run by one or several receivers, and refused on a newer schema."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_the_newest_logs_come_from_an_index(database_url: str) -> None:
     query = Listing(built_in().tables[0]).newest_statement.replace("$1", "10")
     plan = "\n".join(line for (line,) in await connection.fetch(f"EXPLAIN {query}"))
     await connection.close()
-    # What is sorted is no more than is shown.
+    # No more rows are sorted than are shown.
     found = plan.partition("Limit")[2]
     assert "Index Scan" in found
     assert "Sort" not in found

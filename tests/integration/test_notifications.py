@@ -1,4 +1,4 @@
-"""A real Alertmanager with the stack's configuration notifies of causes, not of what follows."""
+"""A real Alertmanager with the stack's configuration notifies of causes, not of consequences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Notification = dict[str, Any]
 
 @asynccontextmanager
 async def webhook(received: list[Notification]) -> AsyncIterator[str]:
-    """What takes the notifications; its URL."""
+    """Serve a webhook that records notifications; yield its URL."""
 
     async def take(request: web.Request) -> web.Response:
         received.append(await request.json())
@@ -39,7 +39,7 @@ async def webhook(received: list[Notification]) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def notifying(directory: Path, target: str) -> AsyncIterator[str]:
-    """An Alertmanager that notifies a webhook within a second; its URL."""
+    """Run an Alertmanager that notifies a webhook within a second; yield its URL."""
     text = re.sub(r"\burl_file: .*", f"url: {target}", chosen("webhook"))
     (directory / "alertmanager.yml").write_text(re.sub(r"group_wait: \d+s", "group_wait: 1s", text))
     port = unused_port()
@@ -61,7 +61,7 @@ async def notifying(directory: Path, target: str) -> AsyncIterator[str]:
 
 
 async def answers(url: str) -> bool:
-    """Whether a server answers there with 200."""
+    """Return whether a server answers with 200."""
     try:
         async with ClientSession() as client, client.get(url) as answer:
             return answer.status == 200

@@ -1,4 +1,4 @@
-"""What "now" is: the past, whatever a wrong clock has dated ahead."""
+"""Views of "now" show only rows of the past, whatever a wrong clock has dated in the future."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def settings(database_url: str, make_settings: MakeSettings) -> Settings:
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A database with four sources that nothing refreshes behind the test's back."""
+    """Connect to a database with four sources, without background refreshes."""
     connection = await asyncpg.connect(database_url)
     await stop_refreshing(connection)
     await add_sources(connection, 4)
@@ -54,12 +54,12 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 def ahead(source: int, now: datetime, lead: timedelta = YEARS) -> list[Log]:
-    """Rows of a wrong clock, with another status than any right one."""
+    """Return rows dated by a wrong clock, with a status that no correct row has."""
     return scrapes(source, [99, 99], start=now + lead)
 
 
 def past(now: datetime) -> list[Log]:
-    """Rows of the last seconds, of a minute ago, and of long ago."""
+    """Return rows of the last seconds, of a minute ago, and of long ago."""
     return [
         *scrapes(1, [0, 2], start=now - seconds(8)),
         *scrapes(2, [0], start=now - 10 * MINUTE),
@@ -82,7 +82,7 @@ async def test_rows_to_come_are_not_the_newest(
     ]
     await add_logs(connection, [row for n in (1, 2, 3, 4) for row in ahead(n, now, lead)])
     assert await connection.fetch(NEWEST) == before
-    # An hour that lies ahead may be in the summary, if somebody has refreshed it so far.
+    # The summary may contain an hour of the future, if somebody has refreshed it that far.
     if await connection.fetchval(HAS_SUMMARY):
         await connection.execute(
             "CALL refresh_continuous_aggregate('app_status_hourly_stored', NULL, "
@@ -108,7 +108,7 @@ async def test_rows_to_come_end_nothing(connection: asyncpg.Connection, query: s
 async def test_an_interval_that_goes_on_ahead_is_ongoing(
     connection: asyncpg.Connection, query: str
 ) -> None:
-    """As of a sender whose clock leads by some seconds."""
+    """As from a sender whose clock is some seconds fast."""
     now = datetime.now(UTC)
     await add_logs(connection, scrapes(1, [0, 2, 2, 2, 0], start=now - seconds(8)))
     found = [tuple(row) for row in await connection.fetch(ONGOING.format(query))]
@@ -184,7 +184,7 @@ async def test_the_page_shows_the_past(connection: asyncpg.Connection, settings:
             reader, logs.Filter("-infinity", "now"), logs.NEWEST, 10
         )
         assert [(log.source_id, log.cells[0].value) for log in page.logs] == [(2, 0)]
-        # Who asks for what is ahead gets it.
+        # A query for the future returns its rows.
         asked = logs.Filter("-infinity", "infinity", source=1)
         assert len((await logs.Logs(LISTING.table).page(reader, asked, logs.NEWEST, 10)).logs) == 2
 
@@ -203,7 +203,7 @@ async def test_doctor_sees_silence_behind_rows_to_come(
 @pytest.mark.parametrize(
     ("query", "arguments", "most"),
     [
-        # With one row of each chunk of the last week.
+        # Includes one row of each chunk of the last week.
         pytest.param("SELECT * FROM app_status_now", (), 3 * (SOURCES + 4), id="now"),
         pytest.param("SELECT * FROM app_logs_now", (), 3 * (SOURCES + 4), id="table"),
         pytest.param(
@@ -217,7 +217,7 @@ async def test_doctor_sees_silence_behind_rows_to_come(
 async def test_what_is_to_come_is_not_read(
     connection: asyncpg.Connection, query: str, arguments: tuple[object, ...], most: int
 ) -> None:
-    """However much it is, of one source or of all."""
+    """However many future rows there are, of one source or of all."""
     await connection.execute(
         """
         INSERT INTO app_logs (source_id, created_at, app_status, ocr_value)
@@ -237,7 +237,7 @@ async def test_what_is_to_come_is_not_read(
 async def test_a_database_of_before_is_mended(
     empty_database_url: str, make_settings: MakeSettings
 ) -> None:
-    """Whichever form of the view it has, and who might read it may read it still."""
+    """Whichever form of the view it has; privileges on the view are kept."""
     settings = make_settings(database_url=empty_database_url)
     await upgrade_to_revision_of_before(settings)
     connection = await asyncpg.connect(empty_database_url)
@@ -270,7 +270,7 @@ async def test_a_database_of_before_is_mended(
 
 
 async def upgrade_to_revision_of_before(settings: Settings) -> None:
-    """Do what `migrate` did; where TimescaleDB keeps the summary, with its form of the view."""
+    """Migrate as the old `migrate` did, with its form of the view for TimescaleDB."""
     async with schema_transaction(settings) as connection:
         await upgrade(connection, "0004")
         await set_up_policies(connection, settings)

@@ -1,4 +1,4 @@
-"""Label sets of any size and any JSON, as older receivers and people have left them."""
+"""Label sets of any size and any JSON, as older receivers and manual changes have left them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.waiting import until
 LARGE = {"…": "a size"}
 MANY = {"label": "and others"}
 
-# What is stored, and the whole label set that the page shows in its place.
+# The stored label set, and the one that the page shows for it.
 ODD = {
     "a label of 30 MiB": (
         "jsonb_build_object('instance', repeat('A', 30 * 1024 * 1024))",
@@ -69,7 +69,7 @@ SELECT 'app_logs', id, now() - INTERVAL '20 min', '{"app_status": "0"}' FROM sou
 
 @pytest.fixture
 async def settings(database_url: str, make_settings: MakeSettings) -> Settings:
-    """A database whose sources are all odd."""
+    """Settings for a database with only odd sources."""
     connection = await asyncpg.connect(database_url)
     for name, (labels, _) in ODD.items():
         await connection.execute(ADD.format(labels), name.encode())

@@ -1,4 +1,4 @@
-"""Pages of other sites: what a browser sends for them is refused, and no honest sender is."""
+"""Requests that a browser sends for other sites are refused; legitimate senders are not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def receiver(make_settings: MakeSettings) -> AsyncIterator[Running]:
 async def ask(
     receiver: Running, *headers: str, method: str = "GET", target: str = "/metrics"
 ) -> tuple[int, str]:
-    """Status and body of a request of exactly these headers; ADDRESS stands for the receiver's."""
+    """Send exactly these headers, ADDRESS replaced by the receiver's; return status and body."""
     address = f"127.0.0.1:{receiver.address[1]}"
     body = GOOD if method == "POST" else b""
     lines = (f"{method} {target} HTTP/1.1", *headers, f"Content-Length: {len(body)}")
@@ -57,13 +57,13 @@ async def write(receiver: Running, *headers: str, target: str = WRITE_PATH) -> i
         ("Host: 10.0.0.5:9201",),
         ("Host: [::1]:9201",),
         ("Host: [fe80::1]",),
-        # Honest senders where the receiver has a name in a domain.
+        # Legitimate senders where the receiver has a domain name.
         ("Host: receiver.monitoring.svc.cluster.local:9201",),
         ("Host: receiver.example.com", "User-Agent: Prometheus/3.5.0"),
         ("Host: receiver.example.com", "User-Agent: vmagent", "Accept-Encoding: gzip"),
         ("Host: receiver.example.com", "User-Agent: node", "Accept-Language: *"),
         ("Host: ",),
-        # Its own page, or a person's tool.
+        # The receiver's own page, or a command-line tool.
         ("Host: ADDRESS", "Origin: http://ADDRESS", BROWSER),
         ("Host: LOCALHOST:9201", "Origin: http://localhost:9201"),
         ("Host: localhost", "Origin: https://localhost:443"),
@@ -100,7 +100,7 @@ async def test_an_honest_sender_is_let_in(receiver: Running, headers: tuple[str,
         ("Host: ADDRESS", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"),
         ("Host: ADDRESS", "Sec-Fetch-Site: none", "Origin: http://evil.example"),
         ("Host: ", "Origin: null"),
-        # DNS rebinding: the page's own name stands for the receiver's address.
+        # DNS rebinding: the attacker's domain name resolves to the receiver's address.
         ("Host: evil.example:9201", "Origin: http://evil.example:9201"),
         ("Host: evil.example:9201", "Sec-Fetch-Site: same-origin"),
         ("Host: evil.example:9201", BROWSER),
@@ -165,11 +165,11 @@ async def test_several_hosts_are_none(receiver: Running) -> None:
 async def test_a_credential_does_not_help_a_page(
     make_settings: MakeSettings,
 ) -> None:
-    """A browser adds the password that it knows to what any page sends."""
+    """A browser adds a stored password to the requests of any page."""
     async with guarded(make_settings, bearer_token="one") as receiver:
         token = ("Host: receiver.example.com", "Authorization: Bearer one")
         assert await write(receiver, *token, "Origin: http://evil.example") == 403
-        # But no other site has the password for a name of its own.
+        # Same origin: a browser sends no stored password of ours to a name of another site.
         assert await write(receiver, *token, "Origin: http://receiver.example.com") == 204
 
 

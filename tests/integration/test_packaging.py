@@ -1,4 +1,4 @@
-"""What is built works without the repository: it is installed, and run in an empty directory."""
+"""Built distributions work without the repository: installed, and run in an empty directory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text())
 INCLUDED: dict[str, str] = CONFIGURATION["tool"]["hatch"]["build"]["targets"]["wheel"][
     "force-include"
 ]
-"""Files and directories beside the package that the wheel takes along, and where to."""
+"""Files and directories outside the package that the wheel includes, and their paths in it."""
 OF_THE_SDIST = (
     "tests",
     "docs",
@@ -41,7 +41,7 @@ OF_THE_SDIST = (
 
 
 class Built(NamedTuple):
-    """A distribution of each kind."""
+    """The wheel and the source distribution."""
 
     wheel: Path
     sdist: Path
@@ -50,7 +50,7 @@ class Built(NamedTuple):
 def run(
     command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Run a program that must not fail, without the settings and paths of this process."""
+    """Run a program that must succeed, without the settings and paths of this process."""
     own = {
         name: value
         for name, value in os.environ.items()
@@ -70,7 +70,7 @@ def run(
 
 
 def build(project: Path, target: str, directory: Path) -> Path:
-    """Build one distribution, without the network."""
+    """Build one distribution, without network access."""
     hatchling = [sys.executable, "-m", "hatchling", "build"]
     run([*hatchling, "--target", target, "--directory", directory], project)
     (built,) = directory.iterdir()
@@ -78,7 +78,7 @@ def build(project: Path, target: str, directory: Path) -> Path:
 
 
 def tracked(*under: str) -> list[str]:
-    """The files of the repository there, and those that are to become such."""
+    """Return the tracked files of the repository, and untracked ones that are not ignored."""
     git = require_program("git")
     if not (ROOT / ".git").exists():
         pytest.skip("this is no clone of the repository")
@@ -101,7 +101,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 @pytest.fixture(scope="module")
 def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with the wheel; its dependencies are those of this one."""
+    """Install the wheel into an environment that shares our dependencies; return its programs."""
     directory = tmp_path_factory.mktemp("installed")
     venv.create(directory, symlinks=True)
     programs = directory / "bin"
@@ -121,7 +121,7 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def packaged() -> dict[str, str]:
-    """Each file that belongs into the wheel, and its name there."""
+    """Return each file that belongs in the wheel, and its name there."""
     names = {name: name for name in tracked("receiver")}
     for source, target in INCLUDED.items():
         names |= {name: f"{target}{name.removeprefix(source)}" for name in tracked(source)}
@@ -166,9 +166,9 @@ def test_the_version_comes_from_one_place(built: Built, installed: Path, tmp_pat
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_every_supported_python_takes_the_wheel(built: Built, tmp_path: Path, version: str) -> None:
-    """Where it is there: what needs no other package runs, and every module compiles."""
+    """If installed: code without dependencies runs, and every module compiles."""
     python = shutil.which(f"python{version}")
-    # A shim may stand for one that is not there.
+    # It may be a shim for a version that is not installed.
     if python is None or subprocess.run([python, "-c", ""], check=False).returncode:
         pytest.skip(f"python{version} is not installed")
     run([python, "-m", "venv", "--without-pip", "alone"], tmp_path)

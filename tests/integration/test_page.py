@@ -34,7 +34,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 @pytest.fixture
 async def alone(make_settings: MakeSettings) -> AsyncIterator[Running]:
-    """One without a database, for what needs none."""
+    """Run a receiver without a database, for tests that need none."""
     settings = make_settings(database_url="postgresql://nobody@127.0.0.1:1/nothing")
     async with showing(settings) as running:
         yield running
@@ -51,13 +51,13 @@ async def look(
 
 
 def words(page: str) -> str:
-    """A page without its markup."""
+    """Return the text of a page without its markup."""
     body = page.partition("<main")[2].partition("</main>")[0]
     return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 
 
 def link(page: str, text: str) -> str:
-    """Where the link with this text leads."""
+    """Return the target of the link with this text."""
     (target,) = re.findall(rf'<a href="([^"]*)"[^>]*>[^<]*{re.escape(text)}', page)
     return str(target).replace("&amp;", "&")
 
@@ -221,7 +221,7 @@ async def test_logs_come_page_by_page_and_each_once(
 ) -> None:
     await add_sources(connection, 3)
     for source in (1, 2, 3):
-        # All at the same times, so that a page ends between rows of one time.
+        # All sources have the same times, so that a page ends between rows of equal time.
         await add_logs(connection, logs(source, [0] * 40))
     target, seen = "/logs?range=all", list[str]()
     for _ in range(3):
@@ -327,7 +327,7 @@ async def test_times_that_no_calendar_has_are_shown(
         text = await look(receiver, path)
         assert "294276-12-31 23:59:00+00" in text
         assert "4700-01-02 00:00:00+00 BC" in text
-    # The newest row of a source is one of the past; all rows are all.
+    # The newest row of a source is never in the future; the list of all rows includes the future.
     assert "290000-01-01 00:00:00+00" in text
 
 
@@ -512,7 +512,7 @@ async def test_an_update_reads_what_is_new(
     asked.clear()
     await look(receiver, f"/?range={length}")
     assert asked
-    # Nor are today's failures counted from midnight again.
+    # Today's failures are not counted again from midnight.
     assert max(asked) < timedelta(minutes=10)
 
 
@@ -564,7 +564,7 @@ async def test_times_are_in_the_zone_that_the_browser_named(
     ends = "/logs?range=15m&until=2025-03-03T18:00:05"
     assert (await look(receiver, ends, headers=korean)).count("<tr><td>") == 1
     assert (await look(receiver, f"{ends}&zone=UTC", headers=korean)).count("<tr><td>") == 0
-    # What is no zone counts as none.
+    # An invalid zone is ignored.
     wrong = await look(receiver, "/logs?range=all", headers={"Cookie": "receiver_zone=Mars"})
     assert "2025-03-03 09:00:05.000" in words(wrong)
 
@@ -586,7 +586,7 @@ async def test_all_links_lead_somewhere(receiver: Running, database_url: str) ->
         seen.add(str(kind))
         async with receiver.session.get(receiver.url(path)) as response:
             assert response.status == 200, path
-            # A report as a file has no links.
+            # A report that is downloaded as a file has no links.
             page = await response.text() if response.content_type == "text/html" else ""
         links = re.findall(r'(?:href|action)="([^"#]+)"', page)
         waiting += [

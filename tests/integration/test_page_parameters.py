@@ -1,4 +1,4 @@
-"""Whatever a page is asked: it answers 200 or 400, and never fails."""
+"""A page answers any parameters with 200 or 400, and never fails."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.receivers import Running
 PAGES = ["/", "/logs", "/rejected", "/codes"]
 
 known = ["lang", "range", "until", "after", "before", "source", "code", "from", "saved"]
-# What functions of the page might be called with.
+# Names of arguments of the page's functions.
 internal = ["self", "path", "key", "name", "status", "view", "t", "template", "request", "language"]
-# NUL, what is no UTF-8, half of a surrogate pair, what is not even an escape.
+# NUL, invalid UTF-8, half of a surrogate pair, invalid escapes.
 odd = ["", "%00", "%FF", "%ED%A0%80", "%F0%9F", "%", "%zz", "+", "%26", "%3D", "&", "=", ";", "..."]
 numbers = ["0", "1", "-1", "007", "2147483647", "2147483648", "9" * 19, "9" * 30, "1e3", "%D9%A3"]
 times = [
@@ -46,7 +46,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 
 async def status(receiver: Running, target: str) -> int:
-    """What a GET of exactly this target is answered, which a client's URL might change."""
+    """Return the status of a GET of exactly this target, which a client's URL type might change."""
     reader, writer = await asyncio.open_connection(*receiver.address)
     writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     answer = await reader.read()

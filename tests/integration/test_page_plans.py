@@ -1,4 +1,4 @@
-"""How the page reads a large database: by indexes, and no more than it shows."""
+"""The page reads a large database by indexes, and not much more than it shows."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def fill(url: str) -> None:
         FROM generate_series(1, {MANY}) AS i;
         """
     )
-    # Of all rows: a sample may lead to another plan each time.
+    # Statistics of all rows: with a random sample of them, plans may vary.
     await connection.execute("SET default_statistics_target = 1000")
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
@@ -92,7 +92,7 @@ def of_logs(source: int | None = None, code: int | None = None, **others: object
 
 
 def failing() -> list[states.SourceState]:
-    """Ten sources that fail, whatever their rows say."""
+    """Return ten sources as failing, whatever their rows say."""
     return [
         states.SourceState(id_, {}, states.State.FAILURE, 1, None, None, 1.0, 300.0)
         for id_ in range(5, 15)
@@ -122,14 +122,14 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
         ),
         pytest.param(
             lambda connection: states.read_states(connection, APP_LOGS, {}),
-            # For each source itself, its newest row, and a few before it; of those without rows
-            # nothing but themselves.
+            # For each source its own row, its newest log, and a few before it; for a source
+            # without logs only its own row.
             4 * (MANY + 1) + 40 * (SOURCES + 4),
             id="states",
         ),
         pytest.param(
             lambda connection: began.read_began(connection, APP_LOGS, failing(), {}),
-            # Of each source the rows of its failure, twice.
+            # The rows of each source's failure, twice.
             10 * 2 * 1000,
             id="since when sources fail",
         ),
@@ -144,16 +144,16 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
             4 * (ROWS + 1),
             id="logs of a source long gone",
         ),
-        # Looked for twice: for the code, and for where the search ends.
+        # Two searches: for the code, and for the end of the search.
         pytest.param(of_logs(code=99), 2 * logs.LOOKED_AT + 500, id="logs with a code"),
-        # Where a range has but a little of a chunk, its index on the time is the shorter way.
+        # If a range covers little of a chunk, the chunk's index on the time is cheaper.
         pytest.param(of_logs(source=7, code=99), 4 * PER_SOURCE, id="logs of a source with a code"),
         pytest.param(
             lambda connection: rejected.rejected(connection, rejected.NEWEST, ROWS),
             4 * (ROWS + 1),
             id="rejected",
         ),
-        # Looked for twice: for the table, and for where the search ends.
+        # Two searches: for the table, and for the end of the search.
         pytest.param(
             lambda connection: rejected.rejected(connection, rejected.NEWEST, ROWS, "none"),
             2 * rejected.LOOKED_AT,
@@ -173,15 +173,15 @@ async def test_no_more_is_read_than_is_shown(
     async with Viewer(make_settings(database_url=large_url)).connection() as connection:
         with connection.query_logger(asked.append):
             await ask(connection)
-        # The loop hands over what was asked.
+        # Let the event loop deliver the recorded queries.
         await asyncio.sleep(0)
-        # The driver asks what an array is made of.
+        # The driver's own queries look up array types.
         questions = [query for query in asked if "pg_type" not in query.query]
         assert questions
         for query in questions:
             read = 0.0
             for node in await explain(connection, query.query, *query.args):
-                # What TimescaleDB adds hands on what others have read.
+                # Nodes added by TimescaleDB pass on rows that other nodes have read.
                 if "Relation Name" not in node or "Custom Plan Provider" in node:
                     continue
                 once = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
@@ -220,7 +220,7 @@ async def test_those_who_look_have_few_connections(viewer: Viewer, database_url:
             seen.append(await connection.fetchval(count))
 
     await asyncio.gather(*(look() for _ in range(10)))
-    # One that is closed is seen for a moment yet.
+    # A closed connection is still visible for a moment.
     assert max(seen) <= 2 * CONNECTIONS
 
     async def gone() -> bool:

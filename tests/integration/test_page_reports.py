@@ -1,4 +1,4 @@
-"""Reports, what they go by, and comments, over HTTP."""
+"""Reports, their calendar and settings, and comments, over HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 @pytest.fixture
 async def history(connection: asyncpg.Connection) -> None:
-    """Three hours of two lines, with failures of 10 and 2 minutes, and an hour the day before."""
+    """Store three hours of two lines, with failures of 10 and 2 minutes, and an earlier hour."""
     await add_sources(connection, 2)
     await connection.execute(GIVE_LINES)
     hour = [0] * 60
@@ -59,7 +59,7 @@ def words(page: str) -> str:
 async def send(
     receiver: Running, path: str, form: Mapping[str, str], headers: Mapping[str, str] = SAME
 ) -> tuple[int, str]:
-    """Open the page for its token, and send a form."""
+    """Open the page for its token, and send a form; return status and text."""
     page = await look(receiver, path)
     token = re.findall(r'name="token" value="([^"]+)"', page)[0]
     async with receiver.session.post(
@@ -80,7 +80,7 @@ async def test_a_report_that_takes_too_long_says_what_to_do(
     page = await look(receiver, DAY, 503)
     assert "takes longer than a page waits" in page
     assert "run the command receiver report" in page
-    # It would take as long again.
+    # A reload would take as long again.
     assert "data-reload" not in page
 
 
@@ -111,7 +111,7 @@ async def test_figures_of_groups_are_sums_of_times(receiver: Running) -> None:
 async def test_a_report_by_source_has_the_lines_too(receiver: Running) -> None:
     text = words(await look(receiver, DAY))
     assert text.index("By line") < text.index("A 1 source 93.3%") < text.index("By source")
-    # Nothing is there twice in one of a line or by another label.
+    # A report of one line, or grouped by another label, shows nothing twice.
     for more in ("&only=line=B", "&by=line", "&by=job"):
         assert words(await look(receiver, DAY + more)).count("MTBF Micro-stops") == 1
 

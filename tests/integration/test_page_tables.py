@@ -1,4 +1,4 @@
-"""The page where other tables than app_logs are declared."""
+"""The page of a receiver with declared tables other than app_logs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NUMBERS = "tables: {presses: {columns: {pressure: {metric: press_pressure_bar, t
 async def receiver(
     request: pytest.FixtureRequest, database_url: str, make_settings: MakeSettings, tmp_path: Path
 ) -> AsyncIterator[Running]:
-    """A receiver that has stored rows of a minute ago; the fixture's parameter is its tables."""
+    """Run a receiver that has stored rows of a minute ago; the parameter is its tables file."""
     tables = write_tables(tmp_path, *([request.param] if hasattr(request, "param") else []))
     settings = make_settings(database_url=database_url, tables_file=tables)
     async with showing(settings, known=True) as running:
@@ -44,7 +44,7 @@ async def look(receiver: Running, path: str, status: int = 200) -> str:
 
 
 def words(page: str) -> str:
-    """A page without its markup."""
+    """Return the text of a page without its markup."""
     body = page.partition("<main")[2].partition("</main>")[0]
     return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 
@@ -57,7 +57,7 @@ def headings(page: str) -> list[str]:
 
 
 def chosen(page: str) -> list[str]:
-    """The tables to choose from."""
+    """Return the tables in the selection."""
     (choice,) = re.findall(r'<nav class="paging" aria-label="Tables">(.*?)</nav>', page, re.DOTALL)
     return re.findall(r"<bdi>(.*?)</bdi>", choice)
 
@@ -71,7 +71,7 @@ async def test_logs_of_another_table_have_its_columns(receiver: Running) -> None
     assert "A 7 2.5 false" in text
     assert "A 7 1.5 true 12" in text
     assert chosen(page) == ["app_logs", "press_readings", "robots"]
-    # Only what it has can be filtered by.
+    # The filters are those of the table's own columns.
     assert 'name="code"' not in page
     assert 'name="table" value="press_readings"' in page
 
@@ -96,7 +96,7 @@ async def test_app_logs_are_shown_unless_another_table_is_asked_for(receiver: Ru
     overview = await look(receiver, "/")
     assert "NETWORK_ERROR" in overview
     assert "Data is arriving." in overview
-    # Of all tables.
+    # The rate includes all tables.
     assert "0.1 rows/s" in words(overview)
     await look(receiver, "/logs?table=app_log", 400)
     await look(receiver, "/?table=app_log", 400)
@@ -115,11 +115,11 @@ async def test_the_overview_of_a_table_draws_its_states(receiver: Running) -> No
 async def test_sources_of_other_tables_are_not_missed_here(
     receiver: Running, connection: asyncpg.Connection
 ) -> None:
-    """The overview and the board have those with rows in the table, and those without any."""
+    """The overview and the board show sources with rows in the table, and those without any row."""
     await add_sources(connection, 1)
     page = words(await look(receiver, "/?range=1h"))
     assert "· 2 sources" in page
-    assert page.count("No row yet") == 2  # in the filter, and of the new one
+    assert page.count("No row yet") == 2  # in the filter, and at the new source
     assert "· 2 sources" in words(await look(receiver, "/?table=press_readings"))
 
 
@@ -140,7 +140,7 @@ async def test_without_any_states_the_newest_rows_are_shown(receiver: Running) -
     assert 'aria-label="Tables"' not in page
     for path in ("/board", "/calendar", "/logs", "/codes", "/rejected"):
         await look(receiver, path)
-    # Of what has no codes there is no report.
+    # A table without a code column has no report.
     assert "no column of codes" in await look(receiver, "/reports", 400)
 
 
@@ -150,7 +150,7 @@ async def test_rejected_samples_name_table_and_column_and_are_filtered(receiver:
     assert "robots state robot_state 0.5" in words(page)
     assert (await look(receiver, "/rejected?table=robots")).count("<tr><td>") == 1
     assert "No sample was rejected." in await look(receiver, "/rejected?table=app_logs")
-    # One that is declared no more has rejected samples, too.
+    # A table that is no longer declared can have rejected samples, too.
     assert "No sample was rejected." in await look(receiver, "/rejected?table=formerly")
     await look(receiver, "/rejected?table=%00", 400)
 

@@ -39,7 +39,7 @@ def decode(request: CapturedRequest) -> WriteRequest | Request:
 
 
 def samples(request: CapturedRequest) -> Iterator[tuple[dict[str, str], int, float]]:
-    """Every sample, decoded in the plainest way."""
+    """Yield every sample, decoded by protobuf."""
     message = decode(request)
     if isinstance(message, Request):
         for series in message.timeseries:
@@ -55,7 +55,7 @@ def samples(request: CapturedRequest) -> Iterator[tuple[dict[str, str], int, flo
 
 
 def expected_headers(request: CapturedRequest) -> dict[str, str]:
-    """What the answer must say is written (2.0, "Required Written Response Headers")."""
+    """Return the expected headers (2.0, "Required Written Response Headers")."""
     if not is_v2(request):
         return {}
     content = decode(request).timeseries
@@ -68,7 +68,7 @@ def expected_headers(request: CapturedRequest) -> dict[str, str]:
 
 
 def expected_rows(requests: Iterable[CapturedRequest]) -> set[Row]:
-    """Each pair of samples."""
+    """Return the row of each pair of samples."""
     pairs: dict[tuple[Source, int], dict[str, float]] = defaultdict(dict)
     for request in requests:
         for labels, timestamp, value in samples(request):

@@ -1,4 +1,4 @@
-"""The periods of reports, over midnight, months and changes of the clocks."""
+"""Report periods across midnight, month ends and clock changes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_the_shift_of_a_day_and_its_neighbours(reading: Connection) -> Non
     await add_shift(reading, Shift("night", time(19), time(7), [1, 2, 3, 4, 5, 6, 7], False))
     found = await find_shift(reading, None, date(2026, 11, 6))
     assert found is not None
-    # Of two that have started on that day, the later one.
+    # Two shifts have started on that day: the later one is found.
     assert found.period.name == "night"
     # A Friday.
     found = await find_shift(reading, "day", date(2026, 11, 6))

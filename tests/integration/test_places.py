@@ -1,4 +1,4 @@
-"""Our tables are what their names mean, and stay there, whatever schemas come before."""
+"""Our table names keep referring to our tables, whatever schemas precede in the search path."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def connection(empty_database_url: str) -> AsyncIterator[asyncpg.Connectio
 
 
 async def add_own_schema(connection: asyncpg.Connection) -> None:
-    """Make a schema that comes first in the search path of our role from now on."""
+    """Create a schema that comes first in the search path of our role from now on."""
     role = await connection.fetchval("SELECT quote_ident(current_user)")
     await connection.execute(f"CREATE SCHEMA {role}")
 

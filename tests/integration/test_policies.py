@@ -1,4 +1,4 @@
-"""The policies of TimescaleDB, as its own catalog shows them."""
+"""TimescaleDB policies, as its own catalog shows them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_policy_follows_its_setting(
 async def test_what_fits_already_is_left_alone(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
-    """Another schedule or layout that somebody chose stays, and no job starts anew."""
+    """A schedule or layout changed by a user is kept, and no job is restarted."""
     await require_compression(connection)
     settings = make_settings(database_url=database_url, retention="30d")
     await migrate(settings)

@@ -1,4 +1,4 @@
-"""Through a real pgbouncer, in either mode and with its default configuration, all works."""
+"""Everything works through a real pgbouncer, in either mode with its default configuration."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ NOW = 1_700_000_000_000
 CLIENTS = 20
 MODES = ("session", "transaction")
 
-# What an administrator may have a pooler swallow, which then does not reach the server.
+# Startup parameters that a pooler may be configured to drop before they reach the server.
 SWALLOW = (
     "ignore_startup_parameters = extra_float_digits,synchronous_commit,search_path,options,"
     "timescaledb.max_tuples_decompressed_per_dml_transaction,statement_timeout"
 )
 
-# Remembers how each transaction that wrote to a table was to be committed.
+# Records the synchronous_commit mode of each transaction that wrote to a table.
 WATCH = """
 CREATE TABLE commits (id INT GENERATED ALWAYS AS IDENTITY, relation TEXT, mode TEXT, path TEXT);
 CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -49,7 +49,7 @@ END $$;
 """
 WATCHED = ("app_logs", "pending_rows", "sources", "error_codes", "rejected_samples", "backfills")
 
-# What a session of the server must be for the next client, which may be anybody.
+# Settings that a server session must have for the next client, which may be anyone.
 SETTINGS = """
 SELECT name, setting FROM pg_settings WHERE name IN (
     'default_transaction_read_only', 'transaction_read_only', 'statement_timeout', 'search_path',
@@ -62,7 +62,7 @@ SELECT name, setting FROM pg_settings WHERE name IN (
 async def pooled_url(
     request: pytest.FixtureRequest, empty_database_url: str, shared_dir: Path
 ) -> AsyncIterator[str]:
-    """An empty database behind a pooler; few sessions, so that transactions take turns."""
+    """Put an empty database behind a pooler, with few sessions so that transactions alternate."""
     size = 2 if request.param == "transaction" else 20
     async with pooling(empty_database_url, shared_dir, request.param, size=size) as url:
         yield url
@@ -77,7 +77,7 @@ def points(number: int, *, instance: str, names: tuple[str, ...]) -> list[Point]
 
 
 async def send_all_kinds(receiver: Running) -> None:
-    """Pairs, both samples one after the other, repeated ones, values that make no row."""
+    """Send pairs, samples in separate requests, repeated samples, and values that are rejected."""
     both = ("app_status", "ocr_value")
     await asyncio.gather(
         *(

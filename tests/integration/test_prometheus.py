@@ -1,4 +1,4 @@
-"""What a Prometheus' answers mean to who asked; a real one does not give all of them on demand."""
+"""Our client handles answers of Prometheus that a real one does not give on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/queries.md shows is what one gets: its queries on the day that it describes."""
+"""The queries of docs/queries.md return the results shown there, for the data it describes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def of_day(hour: int, minute: int) -> datetime:
 
 
 def scrapes(source: int, start: datetime, end: datetime, status: int, delay: float) -> list[Log]:
-    """One row every 5 seconds."""
+    """Return one row every 5 seconds."""
     count = int((end - start) / seconds(5))
     return [(source, start + seconds(5 * n), status, seconds(delay)) for n in range(count)]
 
@@ -48,7 +48,7 @@ THE_DAY = [
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """The two cameras of the document, in its time zone."""
+    """Connect to a database with the two cameras of the document, in its time zone."""
     connection = await asyncpg.connect(database_url, server_settings={"timezone": "Asia/Seoul"})
     await stop_refreshing(connection)
     await add_sources(connection, 2)
@@ -59,12 +59,12 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 def examples(document: Path) -> list[tuple[str, str]]:
-    """Queries and what they are shown to answer, which may be nothing."""
+    """Return the queries of a document, each with the result shown, which may be empty."""
     return QUERY.findall(document.read_text(encoding="utf-8"))
 
 
 def cells(shown: str) -> list[list[str]]:
-    """The header and the rows of a table as psql draws it."""
+    """Parse the header and the rows of a table printed by psql."""
     return [
         [cell.strip() for cell in line.split("|")]
         for line in shown.splitlines()
@@ -73,7 +73,7 @@ def cells(shown: str) -> list[list[str]]:
 
 
 async def answer(connection: asyncpg.Connection, query: str) -> list[list[str]]:
-    """The header and the rows as PostgreSQL writes them."""
+    """Run a query; return the header and the rows as PostgreSQL writes them."""
     output = io.BytesIO()
     bare = query.strip().removesuffix(";")
     await connection.copy_from_query(bare, output=output, format="csv", header=True)

@@ -1,4 +1,4 @@
-"""What remote read answers, over HTTP, from a real database."""
+"""Remote read over HTTP, from a real database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.tables import CAMERA, PRESS, ROBOT, camera, press, robot, write_table
 from tests.timescale import FIND_VERSION, compress, require_compression
 
 EVERYTHING = query(("__name__", "=~", ".+"))
-# As `ignoring` leaves them.
+# Labels without those that `ignoring` removes.
 NEWER = {**PRESS, "instance": "plc-2", "line": "B"}
 METRICS = {
     "app_status": CAMERA,
@@ -57,7 +57,7 @@ async def find(receiver: Running, wanted: messages.Query, *, streamed: bool = Fa
 
 
 async def fill(receiver: Running) -> None:
-    """Send one row or two to each table."""
+    """Send one or two rows to each table."""
     await receiver.send(
         *camera(NOW, 2),
         *press(NOW, 1.5, 1, strokes=7),
@@ -82,7 +82,7 @@ async def test_every_metric_column_is_a_series(receiver: Running, streamed: bool
         (labelled("ocr_value"), [(NOW, NOW / 1000)]),
         (labelled("press_pressure_bar"), [(NOW, 1.5), (NOW + 1000, 2.5)]),
         (labelled("press_running"), [(NOW, 1), (NOW + 1000, 0)]),
-        # The second row has none.
+        # The second row has no value for it.
         (labelled("press_strokes_total"), [(NOW, 7)]),
         (labelled("robot_note"), [(NOW, 1)]),
         (labelled("robot_state"), [(NOW, 3)]),
@@ -105,7 +105,7 @@ async def test_every_metric_column_is_a_series(receiver: Running, streamed: bool
         # Anchored at both ends.
         ([("job", "=~", "rob")], set()),
         ([("job", "=~", "obot")], set()),
-        # A label that is not there is empty.
+        # A missing label equals an empty one.
         ([("line", "=", ""), ("__name__", "=~", "app_status|press_running")], {"app_status"}),
         ([("line", "!=", ""), ("__name__", "=~", "app_status|press_running")], {"press_running"}),
         ([("line", "=~", ".+"), ("__name__", "=~", "app_status|press_running")], {"press_running"}),
@@ -115,7 +115,7 @@ async def test_every_metric_column_is_a_series(receiver: Running, streamed: bool
         ([("line", "!~", ".+"), ("__name__", "=~", "app_status|press_running")], {"app_status"}),
         ([("nothing", "=", ""), ("__name__", "=", "ocr_value")], {"ocr_value"}),
         ([("nothing", "!=", ""), ("__name__", "=", "ocr_value")], set()),
-        # Several on the same label.
+        # Several matchers on the same label.
         ([("job", "!=", "robot"), ("job", "!=", "plc"), ("__name__", "!=", "ocr_value")],
          {"app_status"}),
         ([], set(METRICS)),
@@ -157,7 +157,7 @@ async def test_series_are_sorted_by_their_labels(receiver: Running, streamed: bo
     found = await find(receiver, EVERYTHING, streamed=streamed)
     names = [labels for labels, _ in found]
     assert len(names) == len(points)
-    # By bytes, name and value in turn.
+    # Compared bytewise, by name and value alternately.
     assert names == sorted(
         names, key=lambda labels: [text.encode() for pair in labels for text in pair]
     )
@@ -358,7 +358,7 @@ async def test_sources_that_somebody_changed(
     await keep_keys(connection)
     ids = [row["id"] for row in await connection.fetch("SELECT id FROM sources ORDER BY id")]
     found = dict(await find(receiver, named("app_status")))
-    # Two have the same labels, and two have none.
+    # Two sources have the same labels, and two have none.
     assert found == {
         labelled("app_status"): [
             (NOW, 0), (NOW + 1000 * ids[0], 1), (NOW + 1000 * ids[4], 1)

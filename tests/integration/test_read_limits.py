@@ -1,4 +1,4 @@
-"""Read requests that are refused, hostile, too large, or never taken delivery of."""
+"""Read requests that are refused, hostile, too large, or whose answer is never read."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FROM sources, generate_series(1, $1::int) AS place
 async def reading(
     database_url: str, make_settings: MakeSettings, **settings: object
 ) -> AsyncIterator[Running]:
-    """A receiver with a row."""
+    """Run a receiver that has stored one row."""
     async with receiving(make_settings(database_url=database_url, **settings)) as receiver:
         await receiver.send(*camera(NOW, 0))
         yield receiver
@@ -55,7 +55,7 @@ async def receiver(database_url: str, make_settings: MakeSettings) -> AsyncItera
 
 
 async def still_works(receiver: Running) -> bool:
-    """Whether rows can be written and read."""
+    """Return whether rows can be written and read."""
     status, _ = await receiver.post(encode(camera(NOW, 0)))
     answer = await read(receiver, request(named("app_status")))
     return (status, answer.status) == (204, 200)
@@ -177,7 +177,7 @@ async def test_an_answer_that_becomes_too_large_breaks_off(
 ) -> None:
     async with reading(database_url, make_settings, max_remote_read_samples=2 * MANY) as receiver:
         await add_many(connection)
-        # The first series is on its way, so no status can say it any more.
+        # The first series has been sent, so the status can no longer report the error.
         with pytest.raises(aiohttp.ClientPayloadError):
             await read(receiver, request(query(("job", "=", "camera")), streamed=True))
         _, text = await receiver.get("/metrics")
@@ -210,7 +210,7 @@ async def test_a_regular_expression_keeps_nobody_from_writing(
     attack = asyncio.create_task(read(receiver, body))
     for _ in range(5):
         assert (await receiver.post(encode(camera(NOW, 0))))[0] == 204
-    # Evaluated in one piece, it would be done by the first of them.
+    # If evaluated in one piece, it would be done before the first write is answered.
     assert not attack.done()
     attack.cancel()
     assert await still_works(receiver)
@@ -243,7 +243,7 @@ async def test_who_does_not_read_is_served_no_more(
 ) -> None:
     limits = {"max_remote_reads": 1, "remote_read_timeout": "10s"}
     async with reading(database_url, make_settings, **limits) as receiver:
-        # More than the buffers of a connection hold.
+        # More rows than the buffers of a connection hold.
         await connection.execute("SET session_replication_role = replica")
         await connection.execute(
             """
@@ -344,7 +344,7 @@ async def test_samples_are_read_by_the_primary_key(
     await pool.close()
     kinds = {node["Node Type"] for node in found}
     assert "Index Scan" in kinds
-    # Custom: of a hypertable, over its chunks.
+    # A Custom Scan reads the chunks of a hypertable.
     others = {"Nested Loop", "Function Scan", "Subquery Scan", "Result", "Custom Scan"}
     assert kinds <= {"Index Scan", *others}
     names = {node["Index Name"] for node in found if "Index Name" in node}

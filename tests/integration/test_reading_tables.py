@@ -32,7 +32,7 @@ Run = Callable[..., Awaitable[int]]
 
 @pytest.fixture
 async def run(empty_database_url: str, make_settings: MakeSettings, tmp_path: Path) -> Run:
-    """Runs commands where all tables have rows."""
+    """Return a function that runs commands on a database in which all tables have rows."""
     tables = write_tables(tmp_path)
     settings = make_settings(database_url=empty_database_url, tables_file=tables)
     async with receiving(settings) as receiver:
@@ -51,7 +51,7 @@ async def run(empty_database_url: str, make_settings: MakeSettings, tmp_path: Pa
 
 
 def cells(text: str) -> list[list[str]]:
-    """The cells of a table that was shown, without the line below its head."""
+    """Return the cells of a printed table, without the line below its header."""
     lines = [line for line in text.splitlines() if line.strip() and "─" not in line]
     return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
 

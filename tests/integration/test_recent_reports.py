@@ -1,4 +1,4 @@
-"""What is kept of days that are not finished is what the rows say, whatever happens to them."""
+"""Precomputed parts of unfinished days agree with the rows, whatever changes in them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ FROM generate_series(now() - $1::interval, now() - $2::interval, '20 seconds') A
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to a database with three sources and a shift."""
-    # As the receiver's own connections: to compile such statements takes seconds.
+    """Connect to a database with three sources and a shift."""
+    # As in the receiver's own connections: JIT compilation of these statements takes seconds.
     connection = await asyncpg.connect(database_url, server_settings={"jit": "off"})
     await stop_refreshing(connection)
     await add_sources(connection, 3)
@@ -47,7 +47,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def keep_all(connection: asyncpg.Connection) -> None:
-    """Keep all there is, which takes that no older transaction is in flight on the server."""
+    """Precompute everything, for which no older transaction may be in flight on the server."""
 
     async def kept() -> bool:
         while await connection.fetchval(KEEP):
@@ -59,7 +59,7 @@ async def keep_all(connection: asyncpg.Connection) -> None:
 
 
 async def check(connection: asyncpg.Connection, since: datetime, end: datetime) -> None:
-    """Check that what is known is what the rows say, at one moment."""
+    """Check that the precomputed data agrees with the rows, in one snapshot."""
     alone = connection.transaction(isolation="repeatable_read")
     await alone.start()
     arguments = ("app_logs", "app_status", since, end, [1, 2, 3])
@@ -75,7 +75,7 @@ async def check(connection: asyncpg.Connection, since: datetime, end: datetime) 
 
 
 async def check_all(connection: asyncpg.Connection) -> None:
-    """Check ranges that begin or end in and between what is kept and what is not."""
+    """Check ranges that begin or end in and between precomputed and other parts."""
     now = datetime.now(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     for since, end in (
@@ -160,7 +160,7 @@ async def test_what_has_changed_is_read_from_the_rows_at_once(
 async def test_a_source_of_rare_rows_is_not_kept_before_its_day_is_finished(
     connection: asyncpg.Connection,
 ) -> None:
-    """Its interval is the median of a day that goes on."""
+    """Its usual interval is the median of a day that has not ended."""
     now = datetime.now(UTC)
     rare = [(2, now - 5 * n * HOUR / 60, n % 5 // 4, seconds(1)) for n in range(720)]
     await add_logs(connection, rare)
@@ -170,7 +170,7 @@ async def test_a_source_of_rare_rows_is_not_kept_before_its_day_is_finished(
     await check_all(connection)
 
 
-# Runs of a code: so long after the one before, so many rows, so far apart.
+# Runs of a code: time after the previous run, number of rows, and their distance.
 steps = st.sampled_from([5.0] * 8 + [14.9, 15.1, 60, 301, 1900, 7190, 14_500])
 history = st.lists(
     st.tuples(
@@ -182,7 +182,7 @@ history = st.lists(
 
 
 def rows_of(history: list[tuple[float, int, int, float]], last: datetime) -> list[Any]:
-    """Times and codes of a source whose last row is there."""
+    """Return times and codes of a source whose last row is at `last`."""
     rows, at = [], 0.0
     for step, code, count, apart in history:
         rows += [(at + step + n * apart, code) for n in range(count)]

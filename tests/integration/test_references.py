@@ -1,4 +1,4 @@
-"""References are checked once a batch, and no row is ever an orphan."""
+"""Foreign keys are checked once per batch, and no row is ever an orphan."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ async def test_only_a_checked_batch_skips_the_checks_by_row(
 async def test_a_session_skips_triggers_until_it_is_used_for_something_else(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """To change that for each batch throws away the plans of the functions that check it."""
+    """Changing the setting for each batch discards the plans of the functions that check it."""
     await skip_on_hypertable(connection)
     await Writer(database, CATALOGUE).write(contents(*batch(source(), 0)))
     (used,) = await connection.fetch(
@@ -241,7 +241,7 @@ CHANGING = 2.0
 
 
 async def send(writer: Writer, tables: Sequence[Table], number: int, end: float) -> int:
-    """Write batches of new sources, each until it is stored; return how many there were."""
+    """Write batches of new sources, each until it is stored; return the number of batches."""
     turn = 0
     while time.monotonic() < end:
         rows: list[Row] = []
@@ -268,7 +268,7 @@ async def renumber(other: asyncpg.Connection, code_tables: Sequence[str], end: f
         ):
             with suppress(asyncpg.PostgresError):
                 await other.execute(statement)
-        # Without a pause hardly any batch is stored, and few batches find few orphans.
+        # Without a pause hardly any batch is stored, and few batches would reveal few orphans.
         await asyncio.sleep(0.005)
 
 

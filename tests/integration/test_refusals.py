@@ -1,4 +1,4 @@
-"""What a user's constraints, triggers, rules and policies refuse, and that all else is stored."""
+"""User-defined constraints, triggers, rules and policies refuse rows; all others are stored."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ CREATE TRIGGER go AFTER INSERT ON error_codes FOR EACH STATEMENT EXECUTE FUNCTIO
 async def test_a_code_that_is_deleted_while_it_is_registered_is_registered_again(
     writer: Writer, connection: asyncpg.Connection
 ) -> None:
-    """Another one adds it before the statement, and somebody deletes it after that."""
+    """Another receiver adds the code before the statement, and somebody then deletes it."""
     await connection.execute(COME_AND_GO)
     await writer.write(contents(row(source("a"), status=7.0)))
     assert await connection.fetchval("SELECT app_status FROM app_logs") == 7
@@ -156,7 +156,7 @@ async def test_a_label_set_that_is_taken_later_has_rows_then(
     bad = source("bad")
     await writer.write(contents(row(bad)))
     detail = await connection.fetchval("SELECT min(detail) FROM rejected_samples")
-    # On Citus, with the number of a shard.
+    # On Citus, the name has a shard number.
     assert re.search(r'"named(_[0-9]+)?"', detail)
     await connection.execute("ALTER TABLE sources DROP CONSTRAINT named")
     await writer.write(contents(row(bad, NOW + 1)))
@@ -180,9 +180,9 @@ async def test_thousands_of_refused_label_sets_take_few_transactions(
 async def test_each_of_many_refused_is_found_in_hardly_more_runs(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """Two runs for each would take twice as long, and neighbours wait meanwhile."""
+    """Two runs per refused row would take twice as long, while neighbours wait."""
     await connection.execute("CREATE SEQUENCE runs")
-    # A sequence counts what is rolled back, too.
+    # A sequence also counts runs that are rolled back.
     count_and_divide = "SELECT nextval('runs'), 1 / (entry ->> 0)::int FROM unnest($1) AS entry"
     async with database.transaction() as session:
         failures = await run_for_each(session, "app_logs", count_and_divide, [[0]] * 1200)
@@ -212,7 +212,7 @@ async def test_hundreds_of_rows_that_a_check_refuses_are_rejected_in_time(
     await writer.write(contents(*rows))
     assert await count(connection, "app_logs") == 400
     details = await connection.fetch("SELECT detail FROM rejected_samples")
-    # TimescaleDB names a chunk.
+    # TimescaleDB names the chunk.
     said = re.compile(r'new row for relation "[^"]+" violates check constraint "named"')
     assert len(details) == 800
     assert all(said.fullmatch(detail) for (detail,) in details)
@@ -221,7 +221,7 @@ async def test_hundreds_of_rows_that_a_check_refuses_are_rejected_in_time(
 async def test_what_is_stored_is_not_tried_again_beside_a_refused_row(
     writer: Writer, connection: asyncpg.Connection
 ) -> None:
-    """Each would fail, and the sender repeats them all if one takes too long."""
+    """Each retry would fail, and the sender resends everything if one takes too long."""
     await connection.execute(
         """
         CREATE SEQUENCE rows;
@@ -301,7 +301,7 @@ async def test_a_row_that_is_refused_harms_no_other(
         ]
         entries = [*rows, row(other, NOW + 1), ocr_alone(other, NOW + 2)]
         if halves:
-            # Both halves of a refused row, in different transactions.
+            # Both samples of a refused row, in different transactions.
             await writer.write(contents(status_alone(who, NOW + 90, status=13)))
             entries.append(ocr_alone(who, NOW + 90))
         await writer.write(contents(*entries))
@@ -482,7 +482,7 @@ async def test_maintenance_settles_beside_a_rejected_sample_that_is_refused(
 async def test_what_refuses_every_row_is_the_databases_fault(
     writer: Writer, connection: asyncpg.Connection
 ) -> None:
-    """A sender must keep what cannot be stored because a table is not what it was."""
+    """A sender must keep samples that cannot be stored because a table was changed."""
     who = source()
     await writer.write(contents(row(who)))
     await connection.execute("ALTER TABLE app_logs RENAME COLUMN ocr_value TO ocr_time")

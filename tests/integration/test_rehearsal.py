@@ -1,4 +1,4 @@
-"""Readiness, the metric, the log and doctor say whether rows can be stored."""
+"""Readiness, the metric, the log and doctor report whether rows can be stored."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def database_up(receiver: Running) -> str:
 
 
 async def change(connection: asyncpg.Connection, statement: str) -> None:
-    """Change the schema in one transaction, again if the receiver's statements ended it."""
+    """Change the schema in one transaction; retry if the receiver's statements aborted it."""
 
     async def changed() -> bool:
         with suppress(asyncpg.DeadlockDetectedError):

@@ -1,4 +1,4 @@
-"""Two receivers on one database, halves in different requests, everything sent three times."""
+"""Two receivers on one database, pairs split over requests, everything sent three times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of reports, against a real database."""
+"""The report commands, against a real database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DAY = ("--day", "2025-03-03")
 async def invoke(
     make_settings: MakeSettings, database_url: str, connection: asyncpg.Connection
 ) -> Invoke:
-    """Runs commands on a database in which cam-1 failed for ten seconds of a minute."""
+    """Return a function that runs commands; in the database, cam-1 failed for 10 s of a minute."""
     del make_settings
     await add_sources(connection, 2)
     await add_logs(connection, logs(1, [0, 0, 2, 2, *[0] * 8]) + logs(2, [0] * 12))
@@ -49,7 +49,7 @@ async def test_a_day_as_csv_for_excel_and_pandas(
     assert (first["name"], first["failures"], first["down_seconds"]) == ("cam-1", "1", "10.0")
     assert float(first["availability"]) == pytest.approx(50 / 60)
     assert (second["name"], second["failures"], second["mttr_seconds"]) == ("cam-2", "0", "")
-    # Excel takes those for dates, and pandas the others for times with their zone.
+    # Excel reads the local columns as dates, and pandas reads the others as times with a zone.
     assert datetime.strptime(first["start_local"], "%Y-%m-%d %H:%M:%S").hour == 0  # noqa: DTZ007
     assert datetime.fromisoformat(first["start"]).utcoffset() == timedelta(0)
     assert await invoke("report", *DAY, "--format", "csv", "--codes") == 0

@@ -1,6 +1,6 @@
-"""What reports say of random histories is what a slow, obvious model says of them.
+"""Reports of random histories agree with a slow, obvious reference model.
 
-Some of the days are kept ready, some are not, and of some that were kept rows have changed since.
+Some of the days are precomputed, some are not, and in some, rows have changed since then.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Run = tuple[float, int, int, float]
 histories = st.dictionaries(st.integers(1, 3), st.lists(runs, max_size=8), min_size=1)
 moments = st.one_of(
     st.integers(-3600, 3600 * 60).map(lambda number: START + seconds(number)),
-    # Midnights of UTC, which what is kept is cut at.
+    # Midnights of UTC, the boundaries of precomputed days.
     st.integers(-1, 5).map(lambda number: START + (2 + 24 * number) * HOUR),
 )
 ranges = st.tuples(moments, moments).map(sorted).filter(lambda pair: pair[0] < pair[1])
@@ -79,14 +79,14 @@ gaps = st.sampled_from([None, None, seconds(4), seconds(60), HOUR])
 
 
 class Mix(NamedTuple):
-    """What happens before and after days are kept."""
+    """The rounds of precomputing days, and the changes between them."""
 
     kept: int
-    """Rounds of keeping before anything changes."""
+    """Rounds of precomputing before any change."""
     late: frozenset[int]
     """The days in which rows come late, change or are deleted."""
     rounds: int
-    """Rounds of keeping after that."""
+    """Rounds of precomputing after the changes."""
     classes_late: bool
 
 
@@ -106,7 +106,7 @@ random_cases = hypothesis_settings(
 
 
 def rows_of(history: list[Run]) -> list[tuple[datetime, int]]:
-    """Rows of a source: each run begins after a step, and has so many rows so far apart."""
+    """Return the rows of a source; a run has a step before it, a row count and a distance."""
     rows = []
     at = START
     for step, code, count, apart in history:
@@ -126,7 +126,7 @@ async def fill(
     mix: Mix,
     max_gap: timedelta | None = None,
 ) -> dict[int, list[tuple[datetime, int]]]:
-    """Store what a test is about; rows come in no order."""
+    """Store the data of a test; rows come in random order."""
     await connection.execute("TRUNCATE app_logs, planned_stops, code_classes")
     await connection.execute("UPDATE report_settings SET max_gap = $1", max_gap)
     await connection.executemany(
@@ -171,7 +171,7 @@ async def fill(
 
 
 async def keep(connection: asyncpg.Connection) -> bool:
-    """Keep one more day; return whether there is more to do."""
+    """Precompute one more day; return whether there is more to do."""
     return bool(await connection.fetchval("SELECT receiver_keep_reports('app_logs', most => 3)"))
 
 
@@ -217,14 +217,14 @@ def merged(intervals: list[Any]) -> list[tuple[Any, ...]]:
 
 
 STOPPED = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 5)), max_size=2)
-"""Planned stops of all sources: how many minutes ago they ended, and how long they were."""
+"""Planned stops of all sources: minutes since their end, and their length."""
 
 
 @random_cases
 @given(histories, STOPPED, classes, gaps, mixes)
 # Scrapes of 30 s that become scrapes of 4 s, during one failure.
 @example({1: [(0, 1, 800, 30.0), (4, 1, 100, 4.0)]}, [], {}, None, Mix(0, frozenset(), 0, False))
-# The same, and the other way, with another failure in between.
+# The same in both directions, with another failure in between.
 @example(
     {1: [(0, 0, 9, 4.0), (4, 1, 60, 4.0), (30, 2, 60, 30.0)]},
     [(1, 2)],
@@ -274,7 +274,7 @@ async def test_a_state_began_when_the_model_says(
             max_gap=max_gap,
         )
         expected = model.last_began(known)
-        # A day ago, which it is by the database's clock, some time after `now`.
+        # A day before the time of the database's clock, which is somewhat later than `now`.
         tolerance = 60 if expected == now - LOOKED_BACK else 0.00001
         assert began == pytest.approx(expected.timestamp(), rel=0, abs=tolerance)
 
@@ -327,7 +327,7 @@ async def test_reports_say_what_the_model_says(
 
 
 def cut(interval: model.Interval, since: datetime, until: datetime) -> timedelta:
-    """How much of an interval lies in a range."""
+    """Return how much of an interval lies in a range."""
     return min(interval.end, until) - max(interval.start, since)
 
 

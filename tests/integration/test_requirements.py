@@ -1,4 +1,4 @@
-"""A database that cannot be used: one clear line from `migrate` and from `serve`, no change."""
+"""An unusable database: `migrate` and `serve` report it in one clear line and change nothing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def contents(database_url: str) -> list[tuple[Any, ...]]:
 
 
 async def ended(*words: str) -> tuple[int | None, str]:
-    """A command's exit code, and what it wrote to standard error."""
+    """Run a command; return its exit code and its standard error."""
     environment = {name: os.environ[name] for name in os.environ if "RECEIVER" not in name}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "receiver", *words),
@@ -73,7 +73,7 @@ async def ended(*words: str) -> tuple[int | None, str]:
 
 @pytest.fixture
 def assert_refused(make_settings: MakeSettings) -> AssertRefused:
-    """Both commands end with an error that says all that is wanted, and change nothing."""
+    """Return a check that both commands fail with the expected error, and change nothing."""
 
     async def check(database_url: str, *wanted: str, look_as: str | None = None) -> None:
         before = await contents(look_as or database_url)
@@ -235,7 +235,7 @@ async def test_no_right_to_write(assert_refused: AssertRefused, database_url: st
 async def test_no_right_to_add_to_rows_that_may_lack_a_sample(
     assert_refused: AssertRefused, database_url: str
 ) -> None:
-    # As after the column was added to a table with rows.
+    # The state after the column was added to a table with rows.
     await execute(database_url, "ALTER TABLE app_logs ALTER COLUMN ocr_value DROP NOT NULL")
     async with plain_role(database_url) as role:
         await grant(database_url, role)
@@ -251,7 +251,7 @@ async def test_no_right_to_add_to_rows_that_may_lack_a_sample(
 async def test_the_rights_that_are_asked_for_are_enough(
     database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
-    """To store rows, whole or sample by sample, and to show them."""
+    """They suffice to store rows, whole or sample by sample, and to show them."""
     async with plain_role(database_url) as role:
         settings = make_settings(
             database_url=as_role(database_url, role),
@@ -274,14 +274,14 @@ async def test_the_rights_that_are_asked_for_are_enough(
 
 
 def scrape(timestamp: int, status: float = 0) -> list[Point]:
-    """The samples of one row."""
+    """Return the samples of one row."""
     return [
         ({"__name__": "app_status"}, timestamp, status),
         ({"__name__": "ocr_value"}, timestamp, timestamp / 1000),
     ]
 
 
-# --- what only takes a while -------------------------------------------------------------------
+# --- temporary obstacles -----------------------------------------------------------------------
 
 
 async def test_a_database_that_is_yet_to_be_made_is_waited_for(
@@ -306,7 +306,7 @@ async def test_a_database_that_is_yet_to_be_made_is_waited_for(
 
 
 async def grant(database_url: str, role: str) -> None:
-    """What is required of a role, no more."""
+    """Grant the required privileges to a role, and no others."""
     connection = await asyncpg.connect(database_url)
     required = rights(built_in())
     if await is_distributed(connection):
@@ -362,7 +362,7 @@ async def test_the_rights_that_are_required_are_enough(
 
 
 async def send_everything(settings: Settings) -> None:
-    """Samples that take every way there is: pairs, halves, repeated, contradicting, rejected."""
+    """Send samples of every kind: pairs, single, repeated, contradicting, and rejected ones."""
     async with receiving(settings) as receiver, session(settings) as connection:
         await receiver.send(*pair(0))
         await receiver.send(*pair(0), *pair(1, 7))

@@ -1,4 +1,4 @@
-"""What old rows are deleted, and that nobody waits for it."""
+"""Old rows are deleted, without blocking anyone."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_rows_of_a_plain_table_are_deleted_to_the_minute(
 async def test_chunks_go_one_by_one_where_no_policy_drops_them(
     connection: asyncpg.Connection, database: Database, make_settings: MakeSettings
 ) -> None:
-    """As under the Apache license, which has no policies."""
+    """As with the Apache license, which has no policies."""
     await require_timescaledb(connection)
     await delete_old(database, make_settings(retention="1d"))
     _, oldest = await connection.fetchrow(SPAN)
@@ -116,7 +116,7 @@ async def test_where_a_policy_drops_chunks_nothing_else_does(
     if await connection.fetchval("SHOW timescaledb.license") != "timescale":
         pytest.skip("this TimescaleDB has the Apache license")
     settings = make_settings(database_url=database_url, retention="1d")
-    # Not before there is something to be dropped, for a new policy runs at once.
+    # Only after there is something to drop, as a new policy runs at once.
     await migrate(settings)
     await connection.execute(
         "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
@@ -192,7 +192,7 @@ async def test_each_table_keeps_its_rows_as_long_as_it_says(
             f'INSERT INTO "{name}" (created_at, heat, source_id) '
             "SELECT created_at, 1, source_id FROM app_logs"
         )
-    # What goes wrong with one keeps nothing from the others.
+    # A failure with one table does not affect the others.
     await connection.execute(
         """
         CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';

@@ -151,7 +151,7 @@ async def test_a_database_that_goes_away_during_the_migration_is_waited_for(
 async def test_requests_that_fail_leave_nothing_for_the_garbage_collector(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
-    """Else their bodies stay in memory until it runs, which is seldom."""
+    """Otherwise their bodies stay in memory until it runs, which is rare."""
     settings = make_settings(database_url=database_url, commit_timeout="1s")
     points = [
         ({**labels, "instance": str(number)}, NOW, value)

@@ -1,4 +1,4 @@
-"""The hourly summary where TimescaleDB keeps it: the same figures, and what becomes of them."""
+"""The hourly summary as a continuous aggregate: the same figures, and their retention."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 def plain_summary() -> str:
-    """What the migration makes of app_status_hourly, under another name."""
+    """Return the migration's statement for app_status_hourly, under another name."""
     script = (migrations_directory() / "0002_views.sql").read_text()
     (view,) = re.findall(
         r"^CREATE VIEW app_status_hourly (AS\b.*?;)$", script, re.MULTILINE | re.DOTALL
@@ -123,7 +123,7 @@ async def test_it_outlives_the_rows(
         assert found[: len(before) - 1] == before[:-1]
         assert found[-1]["rows"] >= 1
         await migrate(make_settings(database_url=database_url, retention=f"{days}d"))
-        # Longer again, it would empty what has been dropped.
+        # A longer offset would empty the summary of dropped rows.
         assert await connection.fetchval(START_OFFSET) == min(30, days) * DAY
     assert (await connection.fetch(newest))[0] == seen[0]
 
@@ -149,7 +149,7 @@ async def test_migrating_again_changes_nothing(
 
 @pytest.fixture
 async def humble_url(empty_database_url: str) -> AsyncIterator[str]:
-    """The database as a role sees it that may not create the extension."""
+    """Yield the URL of the database for a role that may not create the extension."""
     server = await asyncpg.connect(empty_database_url)
     offered = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
     if not await server.fetchval(offered) or await server.fetchval(LICENSE) == "apache":
@@ -169,8 +169,8 @@ async def test_it_comes_when_the_hypertable_does(
     make_settings: MakeSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And who might read the plain view may read it still."""
-    # As if the server had got TimescaleDB later.
+    """Privileges on the plain view are kept."""
+    # Simulates a server on which TimescaleDB was installed later.
     monkeypatch.setattr("receiver.storage.schema.requirements.LACKS_EXTENSION", "SELECT false")
     settings = make_settings(database_url=humble_url)
     await migrate(settings)

@@ -1,4 +1,4 @@
-"""Late and repeated samples where TimescaleDB has compressed the chunk already."""
+"""Late and repeated samples for chunks that TimescaleDB has already compressed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.rows import (
 from tests.timescale import compress, require_compression
 
 ROWS = 50
-"""Rows of each source in the chunk, one a second."""
+"""Number of rows of each source in the chunk, one per second."""
 STATUSES = "SELECT app_status, count(*) FROM app_logs GROUP BY 1"
 LIMIT = "timescaledb.max_tuples_decompressed_per_dml_transaction"
 
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    # TimescaleDB 2.16 does not plan anew when a compressed chunk gets its first other row.
+    # TimescaleDB 2.16 does not replan when a compressed chunk gets its first uncompressed row.
     connection = await asyncpg.connect(database_url, statement_cache_size=0)
     await require_compression(connection)
     yield connection
@@ -46,7 +46,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def database(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> AsyncIterator[Database]:
-    # Any decompression is too much, but for those who say otherwise.
+    # Any decompression exceeds the limit, except in sessions that raise it.
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"ALTER DATABASE {name} SET {LIMIT} = 1")
     database = Database(make_settings(database_url=database_url))
@@ -62,7 +62,7 @@ def writer(database: Database) -> Writer:
 
 @pytest.fixture
 async def sources(writer: Writer, connection: asyncpg.Connection) -> list[Source]:
-    """Four sources, whose rows of a minute lie in a compressed chunk."""
+    """Store rows of four sources in a compressed chunk."""
     sources = [source(str(number)) for number in range(4)]
     times = range(NOW, NOW + ROWS * 1000, 1000)
     await writer.write(contents(*(row(who, time) for who in sources for time in times)))
@@ -77,7 +77,7 @@ async def statuses(connection: asyncpg.Connection) -> dict[int, int]:
 async def test_a_repeated_batch_adds_just_what_is_new(
     writer: Writer, connection: asyncpg.Connection, sources: list[Source]
 ) -> None:
-    """Between the rows that are compressed, before and after them, in any order."""
+    """New rows lie between the compressed rows, before and after them, in any order."""
     times = range(NOW - 5000, NOW + (ROWS + 5) * 1000, 500)
     batch = contents(*(row(who, time) for time in times for who in sources))
     for _ in range(3):
@@ -116,7 +116,7 @@ async def test_halves_find_their_row_in_a_compressed_chunk(
     who, other = sources[:2]
     await writer.write(contents(status_alone(who), ocr_alone(other)))
     assert await count(connection, "pending_rows") == 0
-    # As of a transaction that did not see the row's.
+    # As written by a transaction that did not see the row's transaction.
     await connection.execute(
         "INSERT INTO pending_rows (table_name, created_at, source_id, samples) "
         "SELECT 'app_logs', created_at, source_id, '{\"app_status\": \"0.0\"}' "
@@ -139,7 +139,7 @@ async def test_late_halves_meet_in_a_compressed_chunk(
 async def test_a_unique_index_of_the_users_may_have_batches_decompressed(
     writer: Writer, connection: asyncpg.Connection, sources: list[Source]
 ) -> None:
-    """More than the database's limit allows, or the request would be refused for ever."""
+    """More than the database's limit allows, or the request would be refused forever."""
     await connection.execute("SELECT decompress_chunk(chunk) FROM show_chunks('app_logs') chunk")
     try:
         await connection.execute("CREATE UNIQUE INDEX ON app_logs (id, created_at)")

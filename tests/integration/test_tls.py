@@ -1,4 +1,4 @@
-"""HTTPS: certificates, those of clients, and what happens when the files change."""
+"""HTTPS: server and client certificates, and changes of their files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NO_DATABASE = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
 class Client:
-    """A client of its own settings; every request is a connection of its own."""
+    """A client with its own TLS settings, which opens a connection per request."""
 
     def __init__(self, receiver: Running, trusted: Path, certificate: Path | None = None) -> None:
         self._url = receiver.url("/metrics")
@@ -125,7 +125,7 @@ async def test_versions_of_tls(
 
 
 def closed(receiver: Running, cause: str) -> float:
-    """How many connections the receiver closed for that cause."""
+    """Return how many connections the receiver closed for this cause."""
     counted = exposed(receiver.app[METRICS].expose().decode())
     return counted[f'receiver_connections_closed_total{{cause="{cause}"}}']
 
@@ -212,7 +212,7 @@ async def test_a_broken_change_changes_nothing(
                 issue("server", expires_in=timedelta(seconds=-1)).write(tmp_path)
         await until(lambda: "stay in use" in caplog.text)
         assert await client.get() == 200
-        # Nor is it the last change.
+        # A later valid change takes effect.
         issue("server").write(tmp_path)
         await until(client.is_refused)
 
@@ -221,7 +221,7 @@ async def test_a_broken_change_changes_nothing(
 
 
 class Authorities:
-    """Two, each with a client's certificate that it has signed."""
+    """Two authorities, each with a client certificate that it has signed."""
 
     def __init__(self, path: Path) -> None:
         self.ours, self.others = (directory(path, name) for name in ("ours", "others"))
@@ -301,14 +301,14 @@ class Raw:
         self._context.minimum_version = self._context.maximum_version = version
 
     def ask(self, session: ssl.SSLSession | None = None) -> tuple[int, ssl.SSLSession | None]:
-        """The status of a request, 0 if the connection is refused, and the session for later."""
+        """Send a request; return its status, 0 if refused, and the TLS session for later."""
         plain = socket.create_connection(self._address, timeout=10)
         self._open.callback(plain.close)
         try:
             connection = self._context.wrap_socket(
                 plain, server_hostname="localhost", session=session
             )
-            # A server forgets the session of a connection that is closed carelessly.
+            # A server discards the session of a connection that is not closed cleanly.
             self._open.callback(connection.close)
             connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             with connection.makefile("rb") as answer:
@@ -364,7 +364,7 @@ async def test_a_connection_does_not_outlive_its_authority(
             assert await ask() == (200, False)
             authorities.trust(authorities.others)
             await until(ours.is_refused)
-            # Prometheus would drop what is answered 401.
+            # Prometheus would drop samples that are answered with 401.
             assert await ask() == (503, True)
             with pytest.raises(aiohttp.ClientError):
                 await ask()
@@ -450,11 +450,11 @@ async def test_a_failed_handshake_is_logged(
         await until(lambda: reason in caplog.text)
     record = next(record for record in caplog.records if reason in record.message)
     assert record.levelname == "WARNING"
-    # So that it is logged once, however often the client tries.
+    # The key by which it is logged once, however often the client tries.
     assert vars(record)["fault"].startswith("TLS ")
 
 
-# --- files that are of no use ---------------------------------------------------------------------
+# --- unusable files -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_a_fault_is_one_line(
 
 
 def settings_of(receiver: Running, make_settings: MakeSettings, **values: object) -> Settings:
-    """The settings that the receiver has, as its commands would read them."""
+    """Return the receiver's settings, as its commands would read them."""
     host, port = receiver.address
     return make_settings(listen=f"{host}:{port}", **values)
 
@@ -542,7 +542,7 @@ async def test_a_token_of_the_settings_is_for_no_other_receiver(
 
 
 def captured(file: Path) -> str:
-    """Write a file with a request that stores nothing; returns its name."""
+    """Write a file with a request that stores nothing; return its name."""
     body = compressed(series({"__name__": "up"}, (1.0, NOW)))
     headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
     request = CapturedRequest(datetime.now(UTC), WRITE_PATH, headers, body)

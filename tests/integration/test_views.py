@@ -37,7 +37,7 @@ BETWEEN = INTERVALS.format("app_status_intervals_between($1, $2)")
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A database with four sources that nothing refreshes behind the test's back."""
+    """Connect to a database with four sources, without background refreshes."""
     connection = await asyncpg.connect(database_url)
     await stop_refreshing(connection)
     await add_sources(connection, 4)
@@ -57,7 +57,7 @@ class Interval(NamedTuple):
 
 
 def relative(records: Sequence[asyncpg.Record], origin: datetime = START) -> list[Interval]:
-    """Intervals from the database."""
+    """Convert intervals from the database."""
     return [
         Interval(
             source, status, *((at - origin).total_seconds() for at in (started, ended)), *others
@@ -151,7 +151,7 @@ async def test_the_longest_gap_can_be_given(connection: asyncpg.Connection) -> N
 
 
 def expected_intervals(rows: list[Log]) -> Iterator[Interval]:
-    """What the view shows of rows that are all long past, in plain Python."""
+    """Yield the intervals that the view must show for rows that are all long past."""
     for source, of_source in groupby(sorted(rows), key=lambda row: row[0]):
         current: list[Held] = []
         for row in held([(at, code) for _, at, code, _ in of_source]):
@@ -227,7 +227,7 @@ async def test_the_newest_row_of_each_source(connection: asyncpg.Connection) -> 
 
 
 async def hourly(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
-    """The summary, its shares as numbers."""
+    """Return the summary, with shares as numbers."""
     rows = await connection.fetch("SELECT * FROM app_status_hourly ORDER BY source_id, hour")
     return [(*row[:3], json.loads(row["shares"]), *row[4:]) for row in rows]
 
@@ -287,7 +287,7 @@ async def test_wrong_clocks_and_units_fail_no_query(connection: asyncpg.Connecti
     assert tuple(hour) == (1, 1001)
     assert await connection.fetchval("SELECT count(*) FROM app_status_now")
     sources = "SELECT count(DISTINCT source_id) FROM app_status_intervals"
-    # One of the rows lies ahead.
+    # One of the rows is in the future.
     assert await connection.fetchval(sources) == 3
 
 
@@ -324,14 +324,14 @@ async def test_everything_is_commented(connection: asyncpg.Connection) -> None:
 
 
 OF_DAY = 110
-"""What else is read of each source and day: 50 rows twice, and those before and after."""
+"""Additional rows read per source and day: 50 rows twice, and some before and after."""
 HOUR_OF_LOGS = f"app_status_intervals_between('{EVENING - 12 * HOUR}', '{EVENING - 11 * HOUR}')"
 
 
 @pytest.mark.parametrize(
     ("query", "most"),
     [
-        # With one row of each chunk of the last week.
+        # Includes one row of each chunk of the last week.
         pytest.param("SELECT * FROM app_status_now", 3 * (SOURCES + 4), id="now"),
         pytest.param(
             "SELECT * FROM app_status_intervals WHERE source_id = 7",

@@ -1,4 +1,4 @@
-"""`POST /api/v1/write` and its neighbours, over HTTP and into a real database."""
+"""`POST /api/v1/write` and related routes, over HTTP and into a real database."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ async def test_a_body_that_comes_too_slowly_is_sent_back_later(
 
 
 async def trickle_into(writer: asyncio.StreamWriter) -> None:
-    """Ten bytes a second."""
+    """Send ten bytes per second."""
     while True:
         writer.write(b"a")
         await asyncio.sleep(0.1)

@@ -33,7 +33,7 @@ COUNT = 1_000
 TIMES = 7
 """From its fifth execution on, PostgreSQL may use one plan for all executions of a statement."""
 MOST = 40
-"""Visits that a statement may take for each of its rows; a nested loop would take hundreds."""
+"""Maximum number of visited rows per written row; a nested loop would visit hundreds."""
 DAY = 86_400_000_000
 
 IDS = list(range(1, COUNT + 1))
@@ -77,7 +77,7 @@ async def analyze_one_row(connection: asyncpg.Connection) -> None:
 
 
 async def analyze_emptied(connection: asyncpg.Connection) -> None:
-    """No rows on many pages."""
+    """Collect statistics of tables with many pages and no rows."""
     for table, fill in TABLES.items():
         await connection.execute(fill)
         await connection.execute(f"DELETE FROM {table} WHERE source_id < 1000")
@@ -87,7 +87,7 @@ async def analyze_emptied(connection: asyncpg.Connection) -> None:
 
 
 async def analyze_few(connection: asyncpg.Connection) -> None:
-    """A handful of rows on many pages."""
+    """Collect statistics of tables with many pages and a handful of rows."""
     for table, fill in TABLES.items():
         await connection.execute(fill)
         await connection.execute(f"DELETE FROM {table} WHERE source_id < 995")
@@ -107,7 +107,7 @@ STATISTICS = {
 async def database(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> AsyncIterator[Database]:
-    """The product's connections to tables whose statistics nobody renews."""
+    """The receiver's connection pool, on tables whose statistics are not updated."""
     for table in ("sources", "app_logs", "pending_rows", "rejected_samples"):
         await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
     database = Database(make_settings(database_url=database_url))
@@ -117,7 +117,7 @@ async def database(
 
 
 def statements(times: list[int]) -> list[tuple[str, tuple[Any, ...]]]:
-    """All that work on many rows, in an order in which each of them finds rows."""
+    """Return all statements that work on many rows, in an order in which each finds rows."""
     span = times[0], times[-1]
     rows = times, IDS, STATUS, OCR
     values = list(map(float, IDS))
@@ -185,7 +185,7 @@ async def test_each_statement_visits_few_rows_for_each_row_that_it_writes(
 async def test_checking_sources_does_not_read_all_of_them_for_each_row(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """The server keeps the plan of a foreign key's check; it was made when there were few."""
+    """The server caches the plan of a foreign key check, made when there were few sources."""
     await connection.execute(SOURCES, 1, 3)
     await connection.execute("ANALYZE sources")
     async with database.transaction() as used:
@@ -203,14 +203,14 @@ def log(day: int, source_id: int, number: int) -> Record:
 
 
 async def sources_read(connection: Connection) -> int:
-    """Rows of `sources` that this transaction has read."""
+    """Return the number of rows of `sources` that this transaction has read."""
     read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = $1"
     count: int = await connection.fetchval(read, "sources")
     return count
 
 
 async def test_the_server_keeps_no_plan_of_ours(database: Database) -> None:
-    """It plans each statement for its parameters, of which it would know nothing."""
+    """Each statement is planned for its actual parameters, which a generic plan ignores."""
     writer = Writer(database, CATALOGUE)
     who = source()
     for turn in range(TIMES):

@@ -1,4 +1,4 @@
-"""The image, built once, and stacks that are removed in the end."""
+"""The image, built once, and stacks that are removed at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MakeStack = Callable[..., Stack]
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[str]:
-    """The image, built from what is here."""
+    """Build the image from the working tree; yield its name."""
     if (reason := obstacle()) is not None:
         pytest.skip(reason)
     # Not every engine has the newer builder.
@@ -31,7 +31,7 @@ def image() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def make_stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeStack]:
-    """Makes a stack with its secrets, which is not up."""
+    """Return a function that prepares a stack with its secrets, without starting it."""
     with ExitStack() as made:
 
         def make(*, of: str = image) -> Stack:

@@ -23,7 +23,7 @@ SCRAPES = "application"
 
 
 def docker(*arguments: str | Path, text: str | None = None) -> str:
-    """Run docker, which must not fail; what it printed, errors too."""
+    """Run docker, which must succeed; return its output, including errors."""
     ran = attempt(*arguments, text=text)
     assert ran.returncode == 0, f"docker {arguments}: {ran.stdout}"
     return ran.stdout
@@ -44,7 +44,7 @@ def attempt(*arguments: str | Path, text: str | None = None) -> subprocess.Compl
 
 @cache
 def obstacle() -> str | None:
-    """Why nothing can be run here; None if it can."""
+    """Return why containers cannot be run here; None if they can."""
     if shutil.which("docker") is None:
         return "docker is not installed"
     for arguments in (["info"], ["compose", "version"]):
@@ -55,7 +55,7 @@ def obstacle() -> str | None:
 
 
 def images() -> set[str]:
-    """Every image that the stack and the Dockerfile start from."""
+    """Return every base image of the stack and the Dockerfile."""
     text = "".join((ROOT / name).read_text() for name in COMPOSE_FILES)
     named = set(re.findall(r"^\s*image: (?:&\w+ )?([\w./-]+:[\w.-]+)$", text, re.MULTILINE))
     based = set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
@@ -67,7 +67,7 @@ def is_there(image: str) -> bool:
 
 
 def copy_repository(directory: Path) -> None:
-    """Copy what git has, as a clone under umask 077 does."""
+    """Copy the tracked files, as a clone under umask 077 does."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
@@ -83,7 +83,7 @@ def copy_repository(directory: Path) -> None:
 
 
 class Stack:
-    """The compose stack in a directory, under a name and at ports of its own.
+    """The compose stack in a directory, with its own project name and ports.
 
     Args:
         directory: A copy of the repository.
@@ -107,13 +107,13 @@ class Stack:
             (self.directory / name).write_text(re.sub(r"\n    build: \.", "", text))
 
     def configure(self, settings: Mapping[str, str]) -> None:
-        """Write lines into .env, in place of those of the same names."""
+        """Set variables in .env, replacing those of the same names."""
         self.env |= settings
         lines = "".join(f"{name}={value}\n" for name, value in self.env.items())
         (self.directory / ".env").write_text(lines)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Take lines out of .env."""
+        """Remove variables from .env."""
         for name in names:
             del self.env[name]
         self.configure({})
@@ -123,7 +123,7 @@ class Stack:
         subprocess.run(["sh", "-c", script], cwd=self.directory, check=True)
 
     def compose(self, *arguments: str, text: str | None = None) -> str:
-        """Run `docker compose`, which must not fail."""
+        """Run `docker compose`, which must succeed."""
         place = ("compose", "--project-directory", self.directory)
         files = self.env.get("COMPOSE_FILE", COMPOSE_FILES[0]).split(":")
         named = [part for file in files for part in ("--file", self.directory / file)]
@@ -135,7 +135,7 @@ class Stack:
         self.compose("--profile=demo", "down", "--volumes", "--remove-orphans", "--timeout=10")
 
     def containers(self, service: str) -> list[dict[str, Any]]:
-        """What the engine knows of a service's containers, of those that ended too."""
+        """Return the engine's data on a service's containers, including exited ones."""
         label = f"label=com.docker.compose.service={service}"
         ours = f"label=com.docker.compose.project={self.project}"
         ids = docker("ps", "--all", "--quiet", "--filter", label, "--filter", ours).split()
@@ -143,17 +143,17 @@ class Stack:
         return found
 
     def services(self) -> set[str]:
-        """The services that have a container."""
+        """Return the services that have a container."""
         ours = f"label=com.docker.compose.project={self.project}"
         shown = '{{.Label "com.docker.compose.service"}}'
         return set(docker("ps", "--all", "--filter", ours, "--format", shown).split())
 
     def url(self, service: str, port: int) -> str:
-        """Where a service is reached from this machine."""
+        """Return the URL of a service on this machine."""
         return f"http://{self.compose('port', service, str(port)).strip()}"
 
     def rows(self) -> set[tuple[str, datetime]]:
-        """Instance and time of each row."""
+        """Return instance and time of each row."""
         query = (
             "SELECT labels ->> 'instance', extract(epoch FROM app_logs.created_at) "
             "FROM app_logs JOIN sources ON sources.id = source_id"
@@ -163,7 +163,7 @@ class Stack:
         return {(name, moment(time)) for name, _, time in (line.partition("|") for line in lines)}
 
     def scraped(self) -> set[tuple[str, datetime]]:
-        """Instance and time of each sample that Prometheus has."""
+        """Return instance and time of each sample that Prometheus has."""
         found = self.ask_prometheus(f'app_status{{job="{SCRAPES}"}}[1h]')
         return {
             (series["metric"]["instance"], moment(time))
@@ -180,12 +180,12 @@ class Stack:
 
 
 def moment(seconds: str | float) -> datetime:
-    """A time in milliseconds, as precise as Prometheus has it."""
+    """Convert a time, rounded to milliseconds as in Prometheus."""
     return datetime.fromtimestamp(round(float(seconds), 3), UTC)
 
 
 def status(url: str, authorization: str | None = None) -> int:
-    """The status with which a page answers; 0: nothing answers."""
+    """Return the HTTP status of a page, 0 if nothing answers."""
     request = urllib.request.Request(url)
     if authorization is not None:
         request.add_header("Authorization", authorization)
@@ -200,6 +200,6 @@ def status(url: str, authorization: str | None = None) -> int:
 
 
 def services_of(stack: Stack, wanted: Callable[[dict[str, Any]], bool]) -> set[str]:
-    """The services of docker-compose.yml of which this holds."""
+    """Return the services of docker-compose.yml that satisfy a condition."""
     text = (stack.directory / COMPOSE_FILES[0]).read_text()
     return {name for name, spec in yaml.safe_load(text)["services"].items() if wanted(spec)}

@@ -1,4 +1,4 @@
-"""The image runs as anybody, with nothing to write to, and stops when it is told to."""
+"""The image runs as any user, with a read-only file system, and stops on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOBODY_THERE = "RECEIVER_DATABASE_URL=postgresql://receiver@127.0.0.1:1/receiver
 
 @contextmanager
 def running(image: str, *options: str) -> Iterator[str]:
-    """A container that receives, without a database; its id."""
+    """Run a receiver container without a database; yield its id."""
     name = docker("run", "--detach", *HELD_IN, "--env", NOBODY_THERE, *options, image).split()[-1]
     try:
         yield name

@@ -1,4 +1,4 @@
-"""The compose stack, word for word: each test goes on with the stack as the one before left it."""
+"""The compose stack as documented; each test continues with the state left by the previous one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("stack")
 
 @pytest.fixture(scope="module")
 def stack(make_stack: MakeStack) -> Stack:
-    """The stack, up, with the sample applications."""
+    """Start the stack with the sample applications."""
     made = make_stack()
     made.compose(DEMO, "up", "--detach")
     return made
@@ -37,7 +37,7 @@ async def wait_for_rows(stack: Stack) -> None:
 
 
 async def require_every_row(stack: Stack) -> None:
-    """Require that every scrape has become a row, but for those that are being sent."""
+    """Require that every scrape has become a row, except those still being sent."""
 
     async def is_all_there() -> bool:
         until_then = datetime.now(UTC) - SENT_BY_NOW

@@ -1,4 +1,4 @@
-"""From the image of the release before to this one, with the same volumes."""
+"""Upgrade from the image of the previous release to this one, with the same volumes."""
 
 from __future__ import annotations
 

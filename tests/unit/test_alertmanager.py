@@ -1,4 +1,4 @@
-"""Who is notified of which alert: Alertmanager itself reads and runs the stack's configuration."""
+"""Alert routing and inhibition, with the stack's configuration run by Alertmanager itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRETS = "/etc/alertmanager-secrets"
 
 
 def amtool(*arguments: str | Path) -> str:
-    """Run amtool, which must not fail."""
+    """Run amtool, which must succeed."""
     ran = subprocess.run(
         [require_program("amtool"), *arguments], capture_output=True, text=True, check=False
     )
@@ -37,7 +37,7 @@ def chosen(name: str) -> str:
 
 
 def matched(matchers: list[str]) -> set[str]:
-    """The alerts that an inhibition's matchers name."""
+    """Return the alerts that an inhibition's matchers name."""
     (matcher,) = (text for text in matchers if text.startswith("alertname"))
     pattern = matcher.partition("=")[2].removeprefix("~").strip('"')
     return {name for name in ALERTS if re.fullmatch(pattern, name)}

@@ -1,4 +1,4 @@
-"""Imports between the rooms of the package go down only, and the tests are laid out as it is."""
+"""Imports between the rooms of the package only go down, and the tests mirror its layout."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LEVELS: Final = {room: level for level, floor in enumerate(FLOORS) for room in f
 
 
 class Import(NamedTuple):
-    """A module imports another one."""
+    """An import of one module by another."""
 
     importer: str
     imported: str
@@ -55,7 +55,7 @@ MODULES: Final = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def room_of(module: str) -> str:
-    """The room with the longest name that the module lies in."""
+    """Return the innermost room that contains the module."""
     parts = module.split(".")
     names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     room = next(name for name in names if name in LEVELS)
@@ -65,7 +65,7 @@ def room_of(module: str) -> str:
 
 
 def imports_of(module: str, source: str) -> Iterator[Import]:
-    """All imports of our own modules, those for types and in functions too."""
+    """Yield all imports of our own modules, including those for types and in functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             imported = [alias.name for alias in node.names]

@@ -36,9 +36,9 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 BALANCER: dict[str, Any] = BALANCED["services"]["load-balancer"]
 ALL_SERVICES = {**SERVICES, "load-balancer": BALANCER}
 ENDS = {"grafana-role", "credential"}
-"""Services that do one thing and end."""
+"""Services that run once and exit."""
 DECIDED = {"listen", "database_url", "database_password", "credentials_file", "data_dir"}
-"""Settings that the stack decides."""
+"""Settings that the stack fixes."""
 SECRETS_SCRIPT = ROOT / "deploy/secrets.sh"
 SETTING_FILES = (
     "Dockerfile",
@@ -69,13 +69,13 @@ def instructions(name: str) -> list[str]:
 
 
 def copied_sources() -> list[str]:
-    """What the image takes from the repository."""
+    """Return the files that the image copies from the repository."""
     words = [shlex.split(line) for line in instructions("COPY") if "--from=" not in line]
     return [source for *sources, _ in words for source in sources]
 
 
 def compose_sources() -> list[str]:
-    """What the stack takes from the repository, but for the secret."""
+    """Return the files that the stack mounts from the repository, except the secret."""
     mounts = [mount for service in ALL_SERVICES.values() for mount in service.get("volumes", [])]
     mounted = [mount.split(":")[0] for mount in mounts if isinstance(mount, str)]
     named = set(COMPOSE["volumes"])
@@ -88,7 +88,7 @@ def dockerfile_environment() -> dict[str, str]:
 
 
 def interpolated() -> dict[str, str]:
-    """Every variable that the compose file takes from .env, and its default."""
+    """Return every variable that the compose file takes from .env, and its default."""
     names = ("docker-compose.yml", "docker-compose.balanced.yml")
     text = "".join((ROOT / name).read_text() for name in names)
     assert text.count("${") == len(re.findall(r"\$\{\w+:-[^}]+\}", text)), "one has no default"
@@ -105,7 +105,7 @@ def settings_named() -> list[tuple[str, str]]:
 
 
 def walk(value: object) -> list[str]:
-    """Every text in a structure."""
+    """Return every string in a structure."""
     if isinstance(value, dict):
         return [text for item in value.items() for text in walk(item)]
     if isinstance(value, list | tuple):
@@ -167,7 +167,7 @@ def test_the_example_shows_what_the_stack_takes_and_its_defaults() -> None:
 
 
 def test_the_receiver_is_passed_its_settings_and_nothing_else() -> None:
-    """So that a change of anything else in .env leaves it running."""
+    """Otherwise a change of any other line in .env would restart it."""
     receiver = SERVICES["receiver"]
     assert "env_file" not in receiver
     environment = receiver["environment"]
@@ -232,7 +232,7 @@ def test_one_image_is_built_once() -> None:
         name: spec for name, spec in SERVICES.items() if spec["image"].startswith("receiver:")
     }
     assert {spec["image"] for spec in receivers.values()} == {f"receiver:{__version__}"}
-    # Else a registry would be asked first, and might have another project's.
+    # Otherwise a registry would be queried first, and might have another project's image.
     assert {spec["pull_policy"] for spec in receivers.values()} == {"never"}
     started = {name for name, spec in receivers.items() if spec.get("profiles") != ["tools"]}
     assert [name for name in started if "build" in SERVICES[name]] == ["receiver"]
@@ -289,7 +289,7 @@ def test_the_password_is_a_secret_that_both_sides_read() -> None:
 
 
 def make_secrets(directory: Path) -> dict[str, str]:
-    """Run the script that makes the secrets; what it made."""
+    """Run the script that makes the secrets; return them."""
     subprocess.run(["sh", "-c", f"umask 077; sh {SECRETS_SCRIPT}"], cwd=directory, check=True)
     secrets = directory / "secrets"
     files = [path for path in secrets.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""What the documents refer to is there, and the Korean ones keep step with the English ones."""
+"""References in the documents resolve, and the Korean documents match the English ones."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def name_of(path: Path) -> str:
 
 
 def prose(path: Path) -> str:
-    """The document without what it shows as code."""
+    """Return the document without its code blocks."""
     return FENCED.sub("", path.read_text())
 
 
 def blocks(path: Path) -> list[Block]:
-    """What the document shows as code, without comments and the text of diagrams."""
+    """Return the code blocks of the document, without comments and the text of diagrams."""
     return [
         Block(language, [] if language == "mermaid" else uncomment(text))
         for language, text in FENCED.findall(path.read_text())
@@ -62,7 +62,7 @@ def uncomment(text: str) -> list[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """What can be linked to in the document, by GitHub's rule."""
+    """Return the anchors of the document, by GitHub's rules."""
     seen: Counter[str] = Counter()
     found = set()
     for _, title in HEADING.findall(prose(path)):

@@ -1,4 +1,4 @@
-"""The manifests for Kubernetes: they fit together, the image, and what the receiver answers."""
+"""The Kubernetes manifests agree with each other, the image, and the receiver's answers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pod() -> dict[str, Any]:
 
 
 def patches(path: Path) -> list[dict[str, Any]]:
-    """What a component changes, as parts of manifests."""
+    """Return the patches of a component, as parts of manifests."""
     component = yaml.safe_load(path.read_text())
     return [yaml.safe_load(patch["patch"]) for patch in component.get("patches", [])]
 

@@ -1,4 +1,4 @@
-"""What the program does before anything else."""
+"""The first steps of the program at startup."""
 
 from __future__ import annotations
 

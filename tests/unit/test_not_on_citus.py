@@ -1,4 +1,4 @@
-"""No test stays in the list of those that cannot hold on Citus when it is gone."""
+"""The list of tests that cannot pass on Citus names only tests that exist."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def test_every_name_is_that_of_a_test() -> None:
     for names in CANNOT_HOLD.values():
         for name in names:
             file, _, test = name.partition("::")
-            # A name that ends with colons is that of all tests of a file.
+            # A name that ends with colons stands for all tests of a file.
             definition = f"def {test.partition('[')[0]}(" if test else "def test_"
             assert definition in (TESTS / file).read_text(), name

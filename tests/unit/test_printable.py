@@ -1,4 +1,4 @@
-"""What is shown to people does nothing to their terminals, and no encoding fails on it."""
+"""Printed text cannot control the terminal, and can be printed in any encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a release is made of agrees: the version, the changelog, the images' tags, the documents."""
+"""The version, the changelog, the image tags and the documents of a release agree."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ ALERTS = {
 }
 END = "60m"
 STEADY = "0+60x90"
-"""A counter that grows by one a second, for an hour and a half; a sample a minute."""
+"""A counter that grows by one per second for an hour and a half, with a sample per minute."""
 
 Values = dict[str, str]
 
 
 def on(name: str, **labels: str) -> str:
-    """A series of the receiver's, or of another job."""
+    """Return a series of the receiver, or of another job."""
     every = {"job": "receiver", "instance": "r1", **labels}
     return name + "{" + ",".join(f'{key}="{value}"' for key, value in every.items()) + "}"
 
@@ -80,7 +80,7 @@ UNSENT = on("alertmanager_notifications_failed_total", job="alertmanager", integ
 
 
 def commits(share_within_a_second: float) -> Values:
-    """The histogram of commits, of which the others take five seconds."""
+    """Return the histogram of commits; those that take more than a second take five."""
     fast = f"0+{60 * share_within_a_second}x90"
     buckets = {
         on("receiver_commit_duration_seconds_bucket", le=str(float(bound))): (

@@ -1,4 +1,4 @@
-"""What docs/security.md shows works: Prometheus' configuration, the file of credentials."""
+"""The examples of docs/security.md work: Prometheus' configuration and the credentials file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which declaration is in force, and what those with another are told."""
+"""The declaration in force, and the error for receivers with a different one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_the_same_declaration_is_no_obstacle(
 ) -> None:
     built_in = make_settings(database_url=database_url)
     by_file = declare(make_settings, database_url, app_logs=APP_LOGS)
-    # How long rows are kept is no part of what they are.
+    # Retention and timeouts are not part of the compared declaration.
     other_times = make_settings(database_url=database_url, retention="1d", pair_timeout="1h")
     for settings in (built_in, by_file, other_times):
         async with database.connection() as connection:

@@ -93,7 +93,7 @@ async def test_a_table_with_compressed_chunks_is_widened(
     columns = await columns_of(connection, "Presses")
     assert columns["pressure"] == ("double precision", False)
     assert columns["alarm"] == ("integer", False)
-    # Of an old, compressed chunk and of a new one.
+    # One row in an old, compressed chunk and one in a new chunk.
     for moment in ("2024-01-01 12:30Z", "2024-06-01Z"):
         insert = (
             'INSERT INTO "Presses" (created_at, heat, state, alarm, source_id) '

@@ -1,4 +1,4 @@
-"""Whatever is declared is made, and widened to whatever is declared next."""
+"""Any declared tables are created, and widened to any later declaration."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ WORDS: Final = (
     *('a"b', "a'b", "{0}", "%s", "$1", "A", "상태", "a b", "a\\b", "--", ";", "x" * 63, "라" * 21),
 )
 NUMBERS: Final = count(1)
-"""Of the examples, which share a database."""
+"""Numbers of the examples, which share a database."""
 
 
 def fits(check: Callable[[str], str]) -> Callable[[str], bool]:
-    """Whether a declaration could have a name."""
+    """Return a filter for the names that a check accepts."""
 
     def try_name(name: str) -> bool:
         try:
@@ -52,7 +52,7 @@ table_names = texts.filter(fits(check_table)).filter(lambda name: len(name.encod
 
 @st.composite
 def columns(draw: DrawFn, name: str, codes: Sequence[str]) -> Column:
-    """A column of this name."""
+    """Draw a column of this name."""
     type_ = draw(st.sampled_from(TYPES))
     table = draw(st.sampled_from(codes)) if type_ is CODE else None
     return Column(name, f"metric_{name}", type_, required=draw(st.booleans()), codes=table)
@@ -60,7 +60,7 @@ def columns(draw: DrawFn, name: str, codes: Sequence[str]) -> Column:
 
 @st.composite
 def pairs_of_catalogues(draw: DrawFn) -> tuple[Catalogue, Catalogue]:
-    """Tables, and the same with columns that come, go and become optional."""
+    """Draw tables, and the same tables with columns added, removed and made optional."""
     number = next(NUMBERS)
     names = draw(st.lists(table_names, min_size=1, max_size=3, unique_by=str.lower))
     codes = [f"{name} c{number}" for name in names]
@@ -92,7 +92,7 @@ def pairs_of_catalogues(draw: DrawFn) -> tuple[Catalogue, Catalogue]:
 
 
 def relaxed(column: Column) -> Column:
-    """The same column as an optional one."""
+    """Return the column as an optional one."""
     return Column(column.name, column.metric, column.type, required=False, codes=column.codes)
 
 
@@ -100,20 +100,20 @@ catalogues: SearchStrategy[tuple[Catalogue, Catalogue]] = pairs_of_catalogues()
 
 
 def declaring(settings: Settings, catalogue: Catalogue) -> Settings:
-    """The same settings with these tables."""
+    """Return the settings with these tables."""
     changed = settings.model_copy()
     changed.__dict__["catalogue"] = catalogue
     return changed
 
 
 async def assert_made(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
-    """All tables, columns and views are there, and take and show a row."""
+    """Check that all tables, columns and views exist, and store and show a row."""
     for table in catalogue.tables:
         declared = {column.name for column in table.columns}
         declared |= {column.name for column in table.labels}
         assert (await columns_of(connection, table.name)).keys() >= declared
         shown = {*(await columns_of(connection, f"{table.name}_now"))}
-        # What the view had under a name before the table had is there still.
+        # A view keeps its own column of a name that the table was given later.
         assert declared - shown <= {"labels", "age"}
         assert len(shown) >= len(declared) + 4
         required = [column for column in table.columns if column.required]
@@ -128,7 +128,7 @@ async def assert_made(connection: asyncpg.Connection, catalogue: Catalogue) -> N
             await connection.fetchval("SELECT min(id) FROM sources"),
         )
         if await connection.fetchval("SELECT to_regclass('source_keys')"):
-            # On Citus; receivers fill it as they add sources.
+            # Exists on Citus only; receivers fill it as they add sources.
             await connection.execute(
                 "INSERT INTO source_keys SELECT id FROM sources ON CONFLICT DO NOTHING"
             )

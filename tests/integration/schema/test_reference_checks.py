@@ -1,4 +1,4 @@
-"""The check of a batch's references at once, for any table."""
+"""The foreign keys of a batch are checked in one query, for any table."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ async def connection(
 
 
 async def delete(session: asyncpg.Connection, what: str) -> None:
-    """Delete rows without waiting for others, on the nodes of a cluster as well."""
+    """Delete rows without waiting for locks, on the nodes of a cluster as well."""
     async with session.transaction():
-        # Each by itself, for Citus passes on the whole text that a setting is in.
+        # One statement each, as Citus propagates the whole text that contains a SET.
         await session.execute("SET LOCAL citus.propagate_set_commands = 'local'")
         await session.execute("SET LOCAL lock_timeout = '100ms'")
         await session.execute(f"DELETE FROM {what}")
@@ -117,6 +117,6 @@ async def test_what_stands_in_the_way_is_named(
     assert said in obstacle
     with pytest.raises(asyncpg.FeatureNotSupportedError, match=said):
         await connection.execute(CHECK, TABLE, codes(state=[1]), [1])
-    # Another table is nobody's business.
+    # An obstacle of another table does not matter.
     builtin = json.dumps({"app_status": {"table": "error_codes"}})
     assert await connection.fetchval(OBSTACLE, "app_logs", builtin) is None

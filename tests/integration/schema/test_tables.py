@@ -1,4 +1,4 @@
-"""Tables as they are declared: made, widened, never narrowed."""
+"""Declared tables: created, widened, never narrowed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.waiting import until
 SOURCE = "INSERT INTO sources (labels, digest) VALUES ('{}', '') RETURNING id"
 TIMESTAMP = "timestamp with time zone"
 LONGEST = "x" * 63
-"""The longest name in PostgreSQL, in bytes."""
+"""A name of the maximum length in PostgreSQL, 63 bytes."""
 
 
 async def test_a_declared_table_has_its_columns(
@@ -79,7 +79,7 @@ async def test_to_migrate_again_changes_and_locks_nothing(
     before = await schema_of(connection)
     assert await plan(settings) == []
     async with connection.transaction():
-        # Whatever a migration would lock, it would wait for.
+        # A migration would wait for any lock that it takes.
         await connection.execute("LOCK TABLE presses, press_states, error_codes IN SHARE MODE")
         async with asyncio.timeout(20):
             await migrate(settings)
@@ -130,7 +130,7 @@ async def test_what_is_not_declared_any_more_stays_and_is_not_needed(
     columns = await columns_of(connection, "presses")
     assert columns["pressure"] == ("double precision", False)
     assert columns["state"] == ("integer", True)
-    # A table that is not declared any more is left as it is.
+    # A table that is no longer declared is left unchanged.
     assert (await columns_of(connection, "app_logs"))["ocr_value"] == (TIMESTAMP, True)
     await migrate(declare(make_settings, database_url, app_logs=APP_LOGS, presses=PRESSES))
     assert (await columns_of(connection, "presses"))["pressure"] == ("double precision", False)
@@ -197,13 +197,13 @@ async def test_a_type_that_somebody_has_widened_is_left_alone(
 async def test_a_migration_that_deadlocks_with_a_writer_is_run_again(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
-    """A writer holds the second table that is widened, and wants the first."""
+    """A writer has locked the second table to be widened, and requests the first."""
     table = {"columns": {"heat": {"metric": "heat", "type": "double"}}}
     wider = with_columns(table, more={"metric": "more", "type": "double"})
     await migrate(declare(make_settings, database_url, a=table, b=table))
     waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'b'::regclass AND NOT granted"
     async with connection.transaction():
-        # The migration is the one that finds the deadlock.
+        # The migration, not the writer, detects the deadlock.
         await connection.execute("SET LOCAL deadlock_timeout = '1min'")
         await connection.execute("LOCK TABLE b IN ROW EXCLUSIVE MODE")
         settings = declare(make_settings, database_url, a=wider, b=wider)

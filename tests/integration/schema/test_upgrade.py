@@ -1,4 +1,4 @@
-"""A database of the release before declared tables, full of data, becomes one of this release."""
+"""Upgrades a database full of data from the release before declared tables."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ SELECT job_id, proc_name, hypertable_name, config::text FROM timescaledb_informa
 
 
 async def to_revision_of_before(settings: Settings) -> None:
-    """Do what `migrate` of the release before did."""
+    """Migrate as the previous release did."""
     async with schema_transaction(settings) as connection:
         await upgrade(connection, "0006")
         await set_up_policies(connection, settings)
@@ -91,7 +91,7 @@ async def to_revision_of_before(settings: Settings) -> None:
 async def connection(
     empty_database_url: str, make_settings: MakeSettings
 ) -> AsyncIterator[asyncpg.Connection]:
-    """A database of the release before, with data in every table."""
+    """Connect to a database of the previous release, with data in every table."""
     settings = make_settings(database_url=empty_database_url, retention="90d")
     await to_revision_of_before(settings)
     connection = await asyncpg.connect(empty_database_url, statement_cache_size=0)
@@ -107,7 +107,7 @@ def settings(empty_database_url: str, make_settings: MakeSettings) -> Settings:
 
 
 async def contents(connection: asyncpg.Connection) -> dict[str, list[Any]]:
-    """What the user's tables and views hold, but for how long ago and how long that is."""
+    """Return the content of the user's tables and views, without ages and durations."""
     found = {}
     for name in KEPT:
         rows = await connection.fetch(
@@ -138,7 +138,7 @@ async def test_samples_that_wait_keep_their_exact_values(
     settings: Settings, connection: asyncpg.Connection
 ) -> None:
     name = await connection.fetchval("SELECT quote_ident(current_database())")
-    # A session that shows fewer digits of each number.
+    # Make sessions print numbers with fewer digits.
     await connection.execute(f"ALTER DATABASE {name} SET extra_float_digits = -10")
     arrived = "SELECT created_at, arrived_at FROM {} ORDER BY 1"
     before = await connection.fetch(arrived.format("pending_halves"))

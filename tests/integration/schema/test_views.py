@@ -50,7 +50,7 @@ async def test_the_views_of_app_logs_show_what_its_older_views_show(
         ],
     )
     if await connection.fetchval(HAS_SUMMARY):
-        # There the older view has silent sources from it.
+        # With TimescaleDB, the older view takes silent sources from the summary.
         await refresh(connection)
     newest = await connection.fetch(NEWEST.format("app_logs_now"))
     assert newest == await connection.fetch(NEWEST.format("app_status_now"))
@@ -120,7 +120,7 @@ async def test_a_view_gets_new_columns_and_keeps_what_is_built_on_it(
     assert after[: len(before)] == before
     assert after[len(before) :] == ["heat", "alarm", "alarm_name", "alarm_description"]
     await connection.fetch("SELECT * FROM mine")
-    # What is not filled any more is shown still.
+    # Columns that are no longer filled are still shown.
     narrower = with_columns(wider, pressure=None, state=None, late={**HEAT, "metric": "late"})
     await migrate(declare(make_settings, database_url, presses=narrower))
     assert list(await columns_of(connection, "presses_now")) == [*after, "late"]
@@ -173,7 +173,7 @@ async def test_views_that_were_dropped_come_back(
     await migrate(settings)
     assert "app_status_name" in await columns_of(connection, "app_logs_now")
     await connection.fetch("SELECT * FROM app_logs_intervals_between('-infinity')")
-    # What has the name of a view and is none stays what it is.
+    # A relation that has the name of a view but is not one is left unchanged.
     assert list(await columns_of(connection, "app_logs_intervals")) == ["mine"]
     (left,) = await plan(settings)
     assert left.startswith("-- there is no view app_logs_intervals")

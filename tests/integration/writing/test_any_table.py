@@ -1,4 +1,4 @@
-"""Rows of random tables, whatever way their samples come: split, repeated, to several receivers."""
+"""Rows of random tables from samples that come split, repeated, and to several receivers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Key = tuple[str, Labels, int]
 
 
 class Model:
-    """What the samples leave in the tables, found one at a time and slowly.
+    """A reference model of the rows that samples produce, computed one sample at a time.
 
     Args:
         catalogue: The tables.
@@ -57,7 +57,7 @@ class Model:
         self.taken: defaultdict[Key, dict[str, list[float]]] = defaultdict(
             lambda: defaultdict(list)
         )
-        """For each row and column all values that the column takes."""
+        """For each row and column, all sent values that the column accepts."""
         self.broken: set[Key] = set()
         """Rows of which a required sample was rejected."""
 
@@ -132,11 +132,11 @@ def divided(sent: Sequence[Sent], generator: random.Random) -> Iterator[list[Sen
 
 
 class Receivers:
-    """Several receivers of one database, each with a cache of its own.
+    """Several receivers of one database, each with its own cache.
 
     Args:
-        settings: Theirs.
-        stores: One for each, open.
+        settings: Settings of the receivers.
+        stores: An open store per receiver.
     """
 
     def __init__(self, settings: Settings, stores: Sequence[Store]) -> None:
@@ -144,7 +144,7 @@ class Receivers:
         self._caches = [SeriesCache(settings.catalogue, MIB) for _ in stores]
 
     async def send(self, requests: Iterable[list[Sent]], generator: random.Random) -> None:
-        """Send requests to any of them, a few at once."""
+        """Send requests to random receivers, a few at once."""
         waiting = list(requests)
         while waiting:
             some = [waiting.pop() for _ in range(min(len(waiting), generator.randint(1, 3)))]
@@ -177,7 +177,7 @@ async def receivers(settings: Settings, number: int = 2) -> AsyncIterator[Receiv
 
 
 def unescape(labels: str) -> Labels:
-    """Read the labels of a source as they came."""
+    """Return the labels of a source as they were sent."""
     return tuple(
         sorted((name, value.replace("␀0", "\0")) for name, value in json.loads(labels).items())
     )
@@ -198,7 +198,7 @@ async def stored_rows(connection: asyncpg.Connection, catalogue: Catalogue) -> d
 
 
 def comparable(column: Column, value: Any) -> Any:  # noqa: ANN401  of any column
-    """A stored value as a reader gives it, NaN as something that equals itself."""
+    """Convert a stored value to the form of `Column.read`, with a NaN that equals itself."""
     if value is not None and column.type.name == "timestamp":
         value = round(value.timestamp() * 1_000_000) - EPOCH * 1000
     return "NaN" if value != value else value  # noqa: PLR0124
@@ -239,7 +239,7 @@ async def test_every_row_is_there_once(
         connection = await asyncpg.connect(url)
         try:
             await compare(connection, declared.catalogue, model)
-            # Retries would hide them from the outcome.
+            # Retries would hide deadlocks from the outcome.
             assert await connection.fetchval(DEADLOCKS) == 0
         finally:
             await connection.close()
@@ -249,7 +249,7 @@ async def compare(connection: asyncpg.Connection, catalogue: Catalogue, model: M
     """Check that the tables hold what the model says, and nothing else."""
     found = await stored_rows(connection, catalogue)
     expected = model.rows()
-    # A row of which a required sample was rejected and then came with a right value may be there.
+    # A row may exist although a required sample was rejected, if a valid one came later.
     assert found.keys() <= expected.keys()
     assert expected.keys() - model.broken <= found.keys()
     for key, row in found.items():
@@ -257,7 +257,7 @@ async def compare(connection: asyncpg.Connection, catalogue: Catalogue, model: M
         for column, value in zip(table.columns, row, strict=True):
             wanted = [comparable_reading(column, one) for one in expected[key].get(column.name, [])]
             stored = comparable(column, value)
-            # Of a broken row it may have been rejected with the others.
+            # In a broken row, an optional sample may have been rejected with the others.
             may_lack = not wanted or (key in model.broken and not column.required)
             assert stored in wanted or (stored is None and may_lack), (key, column)
     await compare_rejected(connection, catalogue, model, found)
@@ -302,7 +302,7 @@ async def compare_rejected(
             }
             rejected = [repr(one) for one in conflicts.pop((key, column.name), [])]
             assert len(set(rejected)) == len(rejected), (key, column)
-            # What is stored may have contradicted what waited, which then gave way to a whole row.
+            # A stored value may have contradicted an incomplete row, which a complete row replaced.
             assert lost <= set(rejected) <= sent, (key, column)
 
 

@@ -1,4 +1,4 @@
-"""Receivers whose tables are declared anew while they run."""
+"""The declaration of tables changes while receivers run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_receiver_with_the_old_declaration_gives_way_and_what_waited_is_
             assert "column press.running is only there" in text
             assert "receiver migrate" in text
             assert (await first.post(encode([point("strokes", 9)])))[0] == 503
-            # The order of the columns has changed while a sample waited.
+            # The order of the columns changed while a sample waited.
             await second.send(point("strokes", 9), point("running", 1))
             assert await second.ready()
     row = await connection.fetchrow("SELECT pressure, strokes, running FROM press")

@@ -14,7 +14,7 @@ from tests.receivers import Point, encode, receiving
 
 NOW = 1_700_000_000_000
 SOURCES = 5
-# Nothing may be written to where incomplete rows wait.
+# Refuse all writes to the table of incomplete rows.
 REFUSE = """
 CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql
 AS $$ BEGIN RAISE EXCEPTION 'written'; END $$;
@@ -40,7 +40,7 @@ async def test_repeats_are_recognized_before_they_are_written(
     first, other = halves("app_status", 1), halves("ocr_value", 1_700_000_000)
     try:
         async with receiving(settings) as receiver:
-            # Stored; found out to be repeats; expected to be such.
+            # First stored, then found to be repeats, then expected to be repeats.
             await receiver.send(*first)
             await receiver.send(*other)
             await receiver.send(*first)
@@ -51,7 +51,7 @@ async def test_repeats_are_recognized_before_they_are_written(
             assert await receiver.post(encode(halves("app_status", 2))) == (204, "")
             if not await is_distributed(connection):
                 await connection.execute("DROP TRIGGER refuse ON pending_rows")
-            # Not all that comes is a repeat.
+            # New samples among repeats are stored.
             await receiver.send(*first, *halves("app_status", 1, 1))
             await receiver.send(*other, *halves("ocr_value", 1_700_000_000, 1))
             metrics = await read_metrics(receiver)
@@ -59,7 +59,7 @@ async def test_repeats_are_recognized_before_they_are_written(
         assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
         rejected = await connection.fetch("SELECT metric, value, reason FROM rejected_samples")
         assert [tuple(row) for row in rejected] == [("app_status", 2, "conflict")] * SOURCES
-        # Five halves came again, of each source; two rows of each are stored.
+        # Each source repeated five samples; two rows of each are stored.
         assert outcomes(metrics) == {
             "stored": 4 * SOURCES,
             "duplicate": 5 * SOURCES,

@@ -1,4 +1,4 @@
-"""Windows follow each other without a hole, and are as long as their samples allow."""
+"""Windows are contiguous, and as long as the number of their samples allows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SAMPLES_OF = re.compile(r'\{__name__="(\w+)"\}')
 
 
 class Series:
-    """One source scraped at some times; it gives no more than so many samples at once."""
+    """A source scraped at given times, which returns at most a fixed number of samples at once."""
 
     def __init__(self, times: Collection[int], most: int) -> None:
         self.times = sorted(times)
@@ -55,7 +55,7 @@ class Series:
 
 
 class Stored:
-    """Pairs what it is given, as storage does."""
+    """Pairs the samples it is given, as storage does."""
 
     def __init__(self) -> None:
         self.batch = Batch()
@@ -112,7 +112,7 @@ def test_the_next_window_is_longer_after_few_samples_and_shorter_after_many(
 
 
 class Endless(Series):
-    """Has a sample a millisecond of each of many metrics."""
+    """Has a sample per millisecond of each of many metrics."""
 
     async def samples(self, selected: str, begin: int, end: int) -> list[Points]:
         del selected
@@ -139,7 +139,7 @@ def test_only_series_that_a_table_wants_are_read() -> None:
     assert find_selectors(tables, "robot_state", {}) == ['{__name__="robot_state"}']
     wanted = '{__name__="press_running",job=~"plc",line=~"A|B"}'
     assert find_selectors(tables, "press_running", {}) == [wanted]
-    # What is added later is no label there yet.
+    # A label that is added later does not exist in Prometheus yet.
     without = '{__name__="press_running",job=~"plc"}'
     assert find_selectors(tables, "press_running", {"line": "A"}) == [without]
 

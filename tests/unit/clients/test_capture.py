@@ -36,7 +36,7 @@ async def record(recorder: Recorder, body: bytes, **more: str) -> None:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Writes past the size fail half-way, as on a full disk."""
+    """Make writes beyond the size fail half-way, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

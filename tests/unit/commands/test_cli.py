@@ -1,4 +1,4 @@
-"""The command line: what is a command, what is a flag, and how a fault looks."""
+"""The command line: commands, flags, and error messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def alone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 class Calls(list[tuple[str, Settings]]):
-    """Stands for the commands: notes which one is run, and ends with `code`."""
+    """Replaces the commands: records which one is run, and exits with `code`."""
 
     code = 0
     error: BaseException | None = None

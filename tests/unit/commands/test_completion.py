@@ -1,4 +1,4 @@
-"""What the shells are given to complete with; a real bash completes with it."""
+"""The completion scripts of the shells; a real bash runs its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`receiver tables`: what it prints of declared tables, and what it does not need to."""
+"""`receiver tables`: its output for declared tables, and what it can do without."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(*words: str) -> object:
 
 
 def examples(document: Path) -> list[str]:
-    """The tables files that a document shows."""
+    """Return the tables files shown in a document."""
     return [
         text
         for language, text in FENCED.findall(document.read_text())

@@ -1,4 +1,4 @@
-"""The tables file: what it declares, and how everything that is wrong with it is reported."""
+"""The tables file: its declarations, and the report of every error in it."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ SCHEMA_JUDGE = Judge(json.loads(SCHEMA.read_text()))
 
 
 def faults_of(text: str) -> list[str]:
-    """What is wrong with a file, without its name."""
+    """Return the errors of a file, without its name."""
     with pytest.raises(TablesFileError) as refused:
         parse_catalogue(text, "f")
     return [fault.removeprefix("f ") for fault in refused.value.faults]
 
 
 def table(*lines: str) -> str:
-    """A file with a table `t` that has a column and what these lines say."""
+    """Return a file with a table `t` that has a column and these lines."""
     rest = "".join(f"    {line}\n" for line in lines)
     return f"tables:\n  t:\n    columns: {{a: {{metric: m, type: double}}}}\n{rest}"
 
 
 def column(declared: str, name: str = "c") -> str:
-    """A file with a table `t` that has one column."""
+    """Return a file with a table `t` that has one column."""
     return f"tables:\n  t:\n    columns:\n      {name}: {{{declared}}}\n"
 
 
 def outline(catalogue: Catalogue) -> list[Any]:
-    """Everything about a catalogue, to compare it with another one."""
+    """Return all properties of a catalogue, for comparison with another one."""
     return [
         (
             one.name,
@@ -80,7 +80,7 @@ def outline(catalogue: Catalogue) -> list[Any]:
     ]
 
 
-# --- what is declared -----------------------------------------------------------------------------
+# --- declarations ---------------------------------------------------------------------------------
 
 
 def test_the_tables_of_a_file() -> None:
@@ -204,7 +204,7 @@ def test_metrics_that_there_can_be(name: str) -> None:
         assert list(parse_catalogue(column(f"metric: {name}, type: double")).by_metric) == [name]
 
 
-# --- what is wrong --------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 MAPPING = "must be a mapping, with a line `name: …` for each entry"
 TYPE = "must be code, bigint, double, boolean or timestamp"
@@ -247,7 +247,7 @@ SHAPES = {
         "label?), which can have label, type"
     ],
 }
-"""What a JSON schema can say, too."""
+"""Errors that the JSON schema also finds."""
 
 VALUES = {
     column("metric: m, type: flot"): [f"line 4: table t, column c: type=flot: {TYPE}"],
@@ -352,7 +352,7 @@ VALUES = {
         f"line 4: table t, column c: codes=sources: {OWN}"
     ],
 }
-"""What a JSON schema can say, too, of values and names."""
+"""Errors in values and names that the JSON schema also finds."""
 
 BEYOND = {
     "tables: [": ["line 1: while parsing a flow node, expected the node content, but found "],
@@ -438,7 +438,7 @@ BEYOND = {
         "t: choose another name"
     ],
 }
-"""What no JSON schema can say; lines may go on."""
+"""Errors that no JSON schema can find; lines may continue."""
 
 
 @pytest.mark.parametrize(("text", "faults"), [*SHAPES.items(), *VALUES.items()])

@@ -1,4 +1,4 @@
-"""A database's URL is read as libpq reads it, and shows its password to nobody."""
+"""A database URL is parsed as libpq parses it, and never shows its password."""
 
 from __future__ import annotations
 

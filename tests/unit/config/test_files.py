@@ -1,4 +1,4 @@
-"""Files that settings come from, as editors, shells and other systems leave them."""
+"""Settings files in the forms that editors, shells and other systems write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How settings look on the command line, and where each one stands."""
+"""Settings as flags of the command line, and the commands that have them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_help_is_a_manual(command: str, columns: int) -> None:
 
 
 def all_parsers(parser: ArgumentParser) -> Iterator[ArgumentParser]:
-    """A parser, and those of its commands, of their actions and so on."""
+    """Yield a parser and, recursively, the parsers of its commands."""
     yield parser
     for action in parser._actions:
         if isinstance(action.choices, dict):
@@ -111,7 +111,7 @@ def test_help_fits_every_terminal(columns: int, monkeypatch: pytest.MonkeyPatch)
             assert max(map(len, shown.splitlines())) < columns, inner.prog
         for paragraph in shown.split("\n\n"):
             words = [word for line in paragraph.splitlines() for word in line.split()]
-            # Only what cannot be broken is wider: a word, or a line that is to be copied whole.
+            # Only unbreakable text is wider: a word, or a line that is meant to be copied.
             if columns >= 40 and "\n  " not in paragraph and not paragraph.startswith(" "):
                 assert max(map(len, paragraph.splitlines())) <= max(columns, *map(len, words))
 

@@ -1,4 +1,4 @@
-"""The configuration reference is what the settings class says, in both languages."""
+"""The configuration reference agrees with the settings class, in both languages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from receiver.config.settings import Settings
 
 @pytest.fixture
 def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Copies of the documents and of the Korean texts, to be changed."""
+    """Make copies of the documents and of the Korean texts that tests may change."""
     for path in reference.DOCS.glob("configuration*"):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(reference, "DOCS", tmp_path)

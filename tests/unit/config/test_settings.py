@@ -1,4 +1,4 @@
-"""Where settings come from, which source wins, and what a wrong one is told."""
+"""The sources of settings, their precedence, and the errors for wrong values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRET = "postgresql://user:hunter2@db/logs"
 
 @pytest.fixture(autouse=True)
 def secrets_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Nothing set anywhere, in a working directory of the test's own."""
+    """Unset everything, in a fresh working directory."""
     directory = tmp_path / "secrets"
     directory.mkdir()
     work = tmp_path / "work"
@@ -305,7 +305,7 @@ WRONG = [
     ("workers", "0", "must be a whole number from 1 to 1000, such as 1"),
     ("writers", "two", "must be a whole number from 1 to 1000, such as 3"),
     ("writers", "1.5", "must be a whole number from 1 to 1000, such as 3"),
-    # A number of series, as it was once.
+    # A number of series, as in earlier versions.
     ("series_cache_size", "100000", "must be a size from 1MiB to 1EiB, such as 128MiB"),
     ("max_request_series", "0", "must be a whole number from 1 to 1000000000, such as 250000"),
     ("max_series_labels", "many", "must be a whole number from 1 to 1000000000, such as 256"),
@@ -459,7 +459,7 @@ def test_other_faults_do_not_show_the_secrets(monkeypatch: pytest.MonkeyPatch) -
     assert "hunter2" not in str(refusal.value)
 
 
-# --- where data lie -------------------------------------------------------------------------------
+# --- data directories -----------------------------------------------------------------------------
 
 
 def test_the_data_directory_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,7 +474,7 @@ def test_the_data_directory_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_data_dir() == Path("/home/somebody/.local/share/receiver")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_data_dir() == Path("/data/receiver")
-    # A relative one counts as none (XDG Base Directory Specification).
+    # A relative path is ignored (XDG Base Directory Specification).
     monkeypatch.setenv("XDG_DATA_HOME", "data")
     assert default_data_dir() == Path("/home/somebody/.local/share/receiver")
 
@@ -564,7 +564,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert Settings.load().database_url is None
 
 
-# --- what has no effect ---------------------------------------------------------------------------
+# --- settings without effect ----------------------------------------------------------------------
 
 
 def test_a_misspelt_name_is_known_wherever_it_stands(

@@ -1,4 +1,4 @@
-"""The reference and the schema of the tables file are what its classes say."""
+"""The reference and the schema of the tables file agree with its classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from receiver.config import reference, tables_reference
 
 @pytest.fixture
 def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Copies of the documents and of the Korean texts, to be changed."""
+    """Make copies of the documents and of the Korean texts that tests may change."""
     for path in tables_reference.DOCS.glob("tables*"):
         shutil.copy(path, tmp_path)
     for name in ("DOCS", "KOREAN_TEXTS", "SCHEMA"):

@@ -79,7 +79,7 @@ async def test_what_the_tables_of_the_demo_hold_is_exposed() -> None:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    # Not where another test has disabled these.
+    # Missing if another test has disabled `_created` series.
     samples.pop("press_strokes_created", None)
     assert samples.keys() == parse_catalogue(TABLES).by_metric.keys()
     assert samples["app_status"] in STATUSES

@@ -31,7 +31,7 @@ other NaN
 
 
 class Fake:
-    """An application, and a receiver that gives the answers it is told and keeps the requests."""
+    """An application, and a receiver that gives preset answers and keeps the requests."""
 
     def __init__(self, *answers: int) -> None:
         self.answers = list(answers)
@@ -49,7 +49,7 @@ class Fake:
 
 @asynccontextmanager
 async def sending(fake: Fake) -> AsyncIterator[str]:
-    """Run the built-in sender against the fake; gives the application's address."""
+    """Run the built-in sender against the fake; yield the application's address."""
     app = web.Application()
     app.router.add_get("/metrics", fake.expose)
     app.router.add_post("/write", fake.receive)
@@ -153,7 +153,7 @@ async def test_prometheus_that_is_asked_for_must_be_there(
 
 @pytest.fixture
 def make_program(tmp_path: Path) -> Callable[[str], str]:
-    """A program in the place of Prometheus: a shell script that knows its version."""
+    """Return a function that writes a fake Prometheus: a shell script that reports a version."""
 
     def make(script: str) -> str:
         program = tmp_path / "prometheus"

@@ -1,4 +1,4 @@
-"""Bodies that arrive share their room; whoever has held most for longest gives way."""
+"""Arriving bodies share a memory limit; the one that has held most for longest is evicted."""
 
 from __future__ import annotations
 

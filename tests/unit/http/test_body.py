@@ -1,4 +1,4 @@
-"""A body that cannot be read is a fault of the request; whatever else goes wrong is none."""
+"""An unreadable body is an error of the request; any other failure is not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMITS = BodyLimits(100, timedelta(seconds=5), 1)
 
 
 class Line(BaseProtocol):
-    """A connection, as far as a request asks."""
+    """The parts of a connection that a request uses."""
 
     ssl_context = peername = sockname = None
 

@@ -1,4 +1,4 @@
-"""At the limit the connection gives way that has been idle longest, but none with a request."""
+"""At the limit, the connection that was idle longest is closed, but never one with a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Line:
 
 
 class Counted(Connections):
-    """Connections that say why they were closed."""
+    """Connections that record why they were closed."""
 
     def __init__(self, time_limit: float = 60) -> None:
         self.closed: Counter[Cause] = Counter()

@@ -1,4 +1,4 @@
-"""What is under way is counted in and out, and what is too much is refused."""
+"""Requests in flight are counted, and requests beyond the limits are refused."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_what_is_counted_is_what_is_under_way(requests: list[list[int]]) -> None
                 else:
                     sizes[-1] += size
             assert counts(in_flight) == (len(sizes), len(sizes), sum(sizes))
-            # A request that is alone gets what it wants.
+            # A request that is alone may exceed the limit.
             assert sum(sizes) <= 100 or sum(map(bool, sizes)) == 1
     assert counts(in_flight) == (0, 0, 0)
 

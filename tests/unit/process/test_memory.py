@@ -1,4 +1,4 @@
-"""What a request has used is there for the next one."""
+"""Memory that a request has used is reused by the next one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 200)
 
 
 def pages_a_round(keep: str) -> int:
-    """Pages of memory that the system had to give for the same use, again and again."""
+    """Return the memory pages that the system allocates per round of the same use."""
     done = subprocess.run(
         [sys.executable, "-c", USE.format(keep=keep)], check=True, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""Where the receiver listens, whatever addresses the machine has."""
+"""The addresses on which the receiver listens, whatever addresses the machine has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A body is one whole snappy block within the limit, or it is refused before memory is taken."""
+"""A body is one whole snappy block within the limit, or is refused before memory is allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one request may hold and take is limited, in either version, and each limit is named."""
+"""The content and cost of a request are limited in either version; errors name the limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Decoder = v1.Decoder | v2.Decoder
 
 @pytest.fixture(params=[v2.FEW, 1], ids=["usual", "at once"], autouse=True, scope="module")
 def few(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Check series at once from so many of a request on."""
+    """Check series in bulk from this number of series in a request on."""
     with patch.object(v2, "FEW", request.param):
         yield
 
@@ -58,7 +58,7 @@ parts = pytest.mark.parametrize("in_parts", [False, True], ids=["whole", "in par
 
 
 def decode(make: Make, message: bytes, *, in_parts: bool = False, **limits: int) -> list[str]:
-    """Decode with these limits, new and again; return what the request is told of its series."""
+    """Decode twice with these limits; return the errors reported for the series."""
     found = Limits(**limits)
     decoder = make(SeriesCache(KEPT, 2**20, found), found)
     faults = []
@@ -165,7 +165,7 @@ def test_new_label_sets_take_at_most_so_much(build: Build, make: Make) -> None:
 
 
 def test_label_sets_that_share_their_symbols_count_each() -> None:
-    """Whoever stores them writes them out."""
+    """Each label set is written out when it is stored."""
     shared = {f"shared {number}": "x" * 90 for number in range(10)}
     message = newer([({**STATUS, **shared, "n": str(n)}, points(1)) for n in range(100)])
     assert len(message) < 10_000
@@ -282,7 +282,7 @@ def test_the_settings_have_the_same_defaults() -> None:
     assert Settings.model_construct().limits == DEFAULTS
 
 
-# --- what reading takes ---------------------------------------------------------------------------
+# --- the cost of reading --------------------------------------------------------------------------
 
 
 @versions
@@ -301,7 +301,7 @@ def test_a_large_honest_request_is_read(build: Build, make: Make) -> None:
 
 @versions
 def test_a_long_request_is_read_in_many_steps(build: Build, make: Make) -> None:
-    """Between two of them, others get their turn."""
+    """Between two steps, other tasks run."""
     message = build([({**UP, "n": str(number)}, points(1)) for number in range(10_000)])
     steps = make(SeriesCache(KEPT, 2**25), DEFAULTS).steps(message)
     parsed = build is older
@@ -343,7 +343,7 @@ print(json.dumps(found))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_message_takes_much_memory_to_read() -> None:
-    """The most that the process takes grows little, whatever the kind."""
+    """The peak memory of the process grows little, whatever the kind of message."""
     command = [sys.executable, "-c", MEASURE, str(8 * 2**20)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     grown = json.loads(output)

@@ -1,4 +1,4 @@
-"""Whatever a decoder has seen before, it reads what protobuf's own parser reads."""
+"""Whatever a decoder has seen before, it reads the same as protobuf's own parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New series of 1.0, whose labels are mostly those of others."""
+"""New series of 1.0 that share most of their labels with others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the headers of a request say it carries."""
+"""The message type and encoding that the headers of a request declare."""
 
 from __future__ import annotations
 

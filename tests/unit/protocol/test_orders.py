@@ -43,7 +43,7 @@ def decoder(size: int = 2**22) -> Decoder:
 def message_of(
     numbers: Iterable[int], values: Sequence[float] = (1.0,), later: int = 0, *, wide: int = 0
 ) -> bytes:
-    """A message of series, two thirds of them kept; its symbols are those of no other one."""
+    """Build a message of series, two thirds of them kept, with symbols unique to the message."""
     request = Request2(["", f"only at {later}", *(f"{later} {other}" for other in range(wide))])
     for place, number in enumerate(numbers):
         labels = {**(STATUS if number % 3 else UP), "n": str(number)}
@@ -58,7 +58,7 @@ def check(used: Decoder, message: bytes) -> None:
 
 
 def taken(used: Decoder, message: bytes) -> tuple[int, int]:
-    """Decode a message; say how many series were known by their order, ahead and when split."""
+    """Decode a message; return how many series were known by their order, ahead and when split."""
     found = [0, 0]
     take, read = ahead.Reading._take, orders.Orders.read
 
@@ -91,7 +91,7 @@ def test_values_and_timestamps_are_those_of_the_message() -> None:
 
 @pytest.mark.parametrize("wide", [0, 100, 128, 300])
 def test_zeros_come_and_go(wide: int) -> None:
-    """A value of zero is left out, so that all that comes after it is elsewhere."""
+    """A value of zero is omitted, which shifts everything after it."""
     used = decoder()
     random = Random(wide)
     for later in range(2):
@@ -244,7 +244,7 @@ def test_no_bytes_stand_for_a_symbol_that_is_not_there(split: bool) -> None:
 
 
 def long_series(later: int) -> bytes:
-    """A message of series with more than 127 bytes, in lengths of two bytes."""
+    """Build a message of series of more than 127 bytes, whose lengths take two bytes."""
     request = Request2(["", f"only at {later}", *(f"{later} {one}" for one in range(127))])
     for number in range(30):
         more = {f"l{one}": "x" for one in range(27)}
@@ -376,13 +376,13 @@ def test_the_order_of_a_sender_without_one_is_learned_ever_less_often() -> None:
                 check(used, message_of(random_order(range(60), later), later=later))
             learned.append(learning.call_count)
         assert sum(learned[200:]) < 10
-        # Whoever has one again is known again.
+        # A sender that has an order again is recognized again.
         found = [taken(used, message_of(range(60), later=300 + later)) for later in range(80)]
     assert found[-1] == (60, 0)
 
 
 def test_symbols_that_are_numbered_for_another_request_meanwhile_keep_their_numbers() -> None:
-    """Requests are decoded in turns: numbers may be given, or forgotten, between two steps."""
+    """Requests are decoded concurrently: numbers may be assigned or forgotten between two steps."""
     with patch.object(v2, "CHECKED_AT_ONCE", 10):
         used = decoder()
         for later in range(40):
@@ -430,7 +430,7 @@ def test_a_long_message_is_compared_a_part_at_a_time() -> None:
 
 
 def test_orders_are_forgotten_with_the_numbers_of_their_symbols() -> None:
-    """Numbers are given anew: those of a run would be those of other symbols."""
+    """Numbers are reused: those of a run would refer to other symbols."""
     used = decoder()
     for later in range(3):
         check(used, message_of(range(50), later=later))

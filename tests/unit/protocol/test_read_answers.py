@@ -1,4 +1,4 @@
-"""Both answers of remote read hold what they were given, however it was cut."""
+"""Both response types of remote read hold all samples, however they were divided."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIMES = st.one_of(
 
 @st.composite
 def results(draw: st.DrawFn) -> list[list[Series]]:
-    """The series of some queries; series without samples are no part of an answer."""
+    """Draw the series of some queries, each with samples, as others are not part of an answer."""
     queries = []
     for _ in range(draw(st.integers(0, 3))):
         series = []
@@ -48,7 +48,7 @@ def results(draw: st.DrawFn) -> list[list[Series]]:
 
 
 def fill(answer: Answer, queries: Sequence[Sequence[Series]], cut: int) -> bytes:
-    """Give an answer all samples, so many at once."""
+    """Add all samples to an answer, `cut` at a time."""
     parts: list[bytes] = []
     for number, series in enumerate(queries):
         answer.begin(number, [labels for labels, _ in series])

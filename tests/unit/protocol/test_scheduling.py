@@ -1,4 +1,4 @@
-"""Decoding that takes long leaves the event loop to others, and holds little memory meanwhile."""
+"""Slow decoding yields to the event loop, and holds little memory meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DECODED = Decoded(WriteRequest([], 0, 0, 0, 0, Faults(0, 0, [])), 0)
 
 
 class Slow:
-    """Decodes in steps that take so long each; the message says how many and whose they are."""
+    """Decodes in steps of fixed duration; the message gives their number and owner."""
 
     def __init__(self, seconds: float = SLICE) -> None:
         self.whole = 10
@@ -51,7 +51,7 @@ async def decode(scheduler: Scheduler, decoder: Slow, steps: int, name: bytes) -
 
 async def test_a_quick_message_is_decoded_at_once() -> None:
     work = decode(Scheduler(), Slow(0), 5, b"quick")
-    with pytest.raises(StopIteration):  # as a coroutine ends that has not had to wait
+    with pytest.raises(StopIteration):  # ends like a coroutine that never waited
         work.send(None)
 
 
@@ -79,7 +79,7 @@ async def test_others_run_between_the_steps_of_a_slow_message() -> None:
     await work
     assert sum(taken) == 60
     assert max(taken) <= 2
-    # Two steps a slice, and after each several turns, for a request needs more than one.
+    # Two steps per slice, then several turns of the loop, as a request needs more than one.
     first = next(place for place, steps in enumerate(taken) if steps)
     assert len(taken) - first > (ROUNDS - 1) * 30
 
@@ -94,7 +94,7 @@ async def test_however_many_are_slow_the_loop_waits_for_one_of_them() -> None:
         before = decoder.done.total()
         await asyncio.sleep(0)
         taken.append(decoder.done.total() - before)
-    # Two where one ends a turn and the next one begins another.
+    # Two if one ends a turn and the next one begins the following turn.
     assert max(taken) <= 2
     assert decoder.done == dict.fromkeys(names, 7)  # the first slice was in vain
 

@@ -38,7 +38,7 @@ def decoder(size: int = 2**22) -> Decoder:
 
 
 def message_of(numbers: Iterable[int], values: Sequence[float] = (1.0,), later: int = 0) -> bytes:
-    """A message of series, two thirds of them kept; the values are given out in turn."""
+    """Build a message of series, two thirds of them kept; the values are assigned in turn."""
     return write_request(
         *(
             series(
@@ -57,7 +57,7 @@ def check(used: Decoder, message: bytes) -> None:
 
 
 def taken(used: Decoder, message: bytes) -> int:
-    """Decode a message; say how many of its series were known by their order."""
+    """Decode a message; return how many of its series were known by their order."""
     found: list[int] = []
     read = Sequences.read
 
@@ -167,7 +167,7 @@ def test_what_looks_like_a_sample_within_labels_or_values_is_none() -> None:
 
 
 def test_a_zero_that_is_written_is_no_zero_that_is_left_out() -> None:
-    """A size that fits the one form does not fit the other."""
+    """The size with a written zero differs from the size without it."""
     used = decoder()
     for zero in range(6):
         check(used, message_of(range(40), [float(one % 5 == zero) for one in range(5)]))
@@ -175,7 +175,7 @@ def test_a_zero_that_is_written_is_no_zero_that_is_left_out() -> None:
     stamp = encoded_timestamp(NOW)
     written = framed(labels + field(2, b"\x09" + bytes(8) + stamp))
     check(used, message_of([0]) + written + message_of(range(2, 40)))
-    # The same bytes, but a size as if the value were left out, and the other way round.
+    # The same bytes, but with the size of the other form, in both directions.
     wrong = bytearray(written)
     wrong[1] -= 9
     assert read_older(message_of([0]) + bytes(wrong) + message_of(range(2, 40))) is None
@@ -222,7 +222,7 @@ def test_the_order_of_a_sender_without_one_is_learned_ever_less_often() -> None:
             learned.append(strip.called)
         assert sum(learned[300:]) < 10
         assert len(used._sequences._strips.learned) < 10
-        # Whoever has one again is known again.
+        # A sender that has an order again is recognized again.
         assert [taken(used, message_of(range(60))) for _ in range(80)][-1] == 60
 
 

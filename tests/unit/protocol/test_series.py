@@ -1,4 +1,4 @@
-"""Series are remembered while they are in use, in bounded memory; a label set is one source."""
+"""Series are cached while in use, in bounded memory; a label set is one source."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def source(cache: SeriesCache, labels: Mapping[str, str], name: str = STATUS) ->
 
 
 def use(cache: SeriesCache, number: int) -> bool:
-    """Look for a series and add it if it is new; tells whether it was known."""
+    """Look up a series and add it if it is new; return whether it was known."""
     key = b"%d" % number
     if cache.find(key) is not None:
         return True
@@ -81,9 +81,9 @@ def test_a_series_is_found_as_it_was_added(name: str, column: str | None) -> Non
 
 SIZE: Final = 2**15
 FITS: Final = 10
-"""Short series that certainly fit into a generation of a cache of that size."""
+"""Number of short series that certainly fit into a generation of a cache of this size."""
 TOO_MANY: Final = 200
-"""Short series that certainly do not fit into both."""
+"""Number of short series that certainly do not fit into both generations."""
 
 
 def long_labels(number: int, size: int, name: str = STATUS) -> list[tuple[str, str]]:
@@ -119,7 +119,7 @@ MANY: Final = Catalogue(
 def test_the_memory_of_a_cache_is_bounded_in_bytes(
     catalogue: Catalogue, name: str, size: int, kind: str
 ) -> None:
-    """Whatever the series are like: the measure is what Python takes, not what the cache says."""
+    """Whatever the series: the test measures Python's memory, not the cache's own count."""
     limit = 2**18
     gc.collect()
     tracemalloc.start()
@@ -136,7 +136,7 @@ def test_the_memory_of_a_cache_is_bounded_in_bytes(
     finally:
         tracemalloc.stop()
     assert len(cache) > 1
-    # Labels that sources share are bounded too, but by themselves.
+    # Labels that sources share are bounded too, but separately.
     assert taken - pairs_of(cache) <= limit * 5 // 8
 
 
@@ -158,12 +158,12 @@ def test_the_memory_is_bounded_if_many_series_have_one_source(labels: int) -> No
     finally:
         tracemalloc.stop()
     assert taken - pairs_of(cache) <= limit * 5 // 8
-    # What the source takes is not counted for each of its series.
+    # The memory of the source is not counted for each of its series.
     assert len(cache) > limit * 5 // 16 // (1500 + 50 * labels)
 
 
 def test_the_memory_is_that_of_the_table_that_ignores_least() -> None:
-    """Whichever comes first."""
+    """Whichever table comes first."""
     names = [f"label {number}" for number in range(200)]
     tables = [
         Table("a", [double("status", STATUS)], ignoring=frozenset(names)),
@@ -188,7 +188,7 @@ def test_the_memory_is_that_of_the_table_that_ignores_least() -> None:
 
 
 def traced() -> int:
-    """Bytes that Python has taken, without those that it keeps for the next tuples."""
+    """Return the bytes allocated by Python, without its free lists of tuples."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
@@ -376,7 +376,7 @@ def test_a_sample_is_taken_once_for_each_table_and_counted_once() -> None:
 
 
 def test_memory_is_counted_before_samples_are_taken_for_each_table() -> None:
-    """A metric of many tables would else take many times what the limit allows."""
+    """Otherwise a metric of many tables would take many times the limit."""
     cache = SeriesCache(MANY, 2**20)
     tally = Tally(Limits(max_decoded_size=100 * SAMPLE_SIZE), cache)
     known = cache.add(b"a", [("__name__", STATUS)])

@@ -46,7 +46,7 @@ def decoder(size: int = 2**20) -> Decoder:
 
 
 def plain_meaning(message: bytes) -> Meaning:
-    """What a message means that protobuf can parse."""
+    """Return the meaning of a message that protobuf can parse."""
     WriteRequest.FromString(message)
     expected = read_older(message)
     assert expected is not None
@@ -58,7 +58,7 @@ def faults(*encoded: bytes) -> tuple[Meaning, Faults]:
     return meaning(decoder(), message), decoder().decode(message).faults
 
 
-# --- the fast path is nothing but fast ------------------------------------------------------------
+# --- the fast path changes no meaning -------------------------------------------------------------
 
 
 @hypothesis_settings(max_examples=60)

@@ -56,7 +56,7 @@ SOURCE: Labels = (("instance", "a"),)
 
 @pytest.fixture(params=[v2.FEW, 1], ids=["usual", "at once"], autouse=True, scope="module")
 def few(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Check series at once from so many of a request on."""
+    """Check series in bulk from this number of series in a request on."""
     with patch.object(v2, "FEW", request.param):
         yield
 
@@ -66,7 +66,7 @@ def decoder(size: int = 2**20) -> Decoder:
 
 
 def plain_meaning(message: bytes) -> Meaning:
-    """What a message means that protobuf can parse."""
+    """Return the meaning of a message that protobuf can parse."""
     Request.FromString(message)
     expected = read_newer(message)
     assert expected is not None
@@ -127,11 +127,11 @@ def test_random_bytes_are_at_worst_a_bad_request(message: bytes) -> None:
         decoder().decode(message)
 
 
-# --- what is known of a series depends on the symbols ---------------------------------------------
+# --- known series depend on the symbols -----------------------------------------------------------
 
 
 def described(labels: Mapping[str, str], *, symbols: Sequence[str] = ("",)) -> Request2:
-    """A request of one series with its metadata."""
+    """Build a request of one series with its metadata."""
     request = Request2(symbols)
     metadata = request.add(labels, (1.0, NOW)).metadata
     metadata.type, metadata.help_ref = 2, request.ref("Help.")
@@ -151,7 +151,7 @@ def test_known_series_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def rolling(number: int, count: int = 40) -> bytes:
-    """A request whose symbols are as many as those of the others, and different ones."""
+    """Build a request with as many symbols as the others, but different ones."""
     request = Request2(["", f"only in {number}"])
     for other in range(count):
         labels = {"device": f"{(number + other) % 50}", "instance": "a"}
@@ -179,7 +179,7 @@ def test_known_series_are_not_parsed_again_if_their_symbols_are_new(
 def test_series_that_no_table_matches_are_not_parsed_again_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Though a metric of their name is kept."""
+    """Although a metric of this name is kept for other series."""
     table = Table("some", [Column("status", "app_status", CODE)], match={"device": "1.?"})
     catalogue = Catalogue([table])
     used = Decoder(SeriesCache(catalogue, 2**20))
@@ -233,7 +233,7 @@ def test_names_are_checked_whatever_their_hashes_are(
     monkeypatch.setattr(columns, "hash", hash_of, raising=False)
     valid = [1, 2, 3, 4], [1, 2], [3, 4, 1, 2], [1, 2, 3, 0]
     invalid = [1, 2, 0, 4], [5, 4, 3, 2], [1, 2, 3, 4, 3, 4], [1, 0, 3, 4], [1, 2, 3], [1, 2, 3, 6]
-    # The first of a shape is looked at, and the others are compared with it.
+    # The first series of a shape is checked, and the others are compared with it.
     for order in (valid + invalid, invalid + valid):
         request = Request2(["", "__name__", "up", "instance", "a", "job"])
         for refs in order:
@@ -455,7 +455,7 @@ def test_a_pair_in_both_versions_has_one_source() -> None:
     assert all(source is first for source in others)
 
 
-# --- what valid requests look like ----------------------------------------------------------------
+# --- valid requests -------------------------------------------------------------------------------
 
 
 def test_an_empty_message_means_nothing() -> None:
@@ -608,7 +608,7 @@ def test_an_invalid_series_counts_nothing_of_what_it_holds() -> None:
 
 
 def test_the_symbols_of_a_large_message_are_not_compared_at_once() -> None:
-    """Of many it takes longer than others should wait for the event loop."""
+    """Comparing many symbols would block the event loop for too long."""
     used = decoder()
     used.whole = 0
     message = rolling(1)
@@ -664,7 +664,7 @@ def labelled(*labels: tuple[str, str]) -> Callable[[Request2], TimeSeries]:
 
 
 def changed(change: Callable[[TimeSeries], object]) -> Callable[[Request2], TimeSeries]:
-    """A series that was valid."""
+    """Return a function that builds a valid series and then changes it."""
 
     def build(request: Request2) -> TimeSeries:
         one = request.add(STATUS)
@@ -892,7 +892,7 @@ def test_a_histogram_that_adds_up_is_counted(histogram: Histogram) -> None:
     assert meaning(decoder(), request.encoded()) == Meaning(Counter(), 0, 1, 0, 0, 1)
 
 
-# --- how faults are told --------------------------------------------------------------------------
+# --- reports of faults ----------------------------------------------------------------------------
 
 
 def told(symbols: Iterable[str], *content: TimeSeries) -> list[str]:

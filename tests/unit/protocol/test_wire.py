@@ -1,4 +1,4 @@
-"""A message is cut between its fields, and every byte of it is in one part."""
+"""A message is split between its fields, and every byte of it is in one part."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ INTERVALS = st.one_of(
 
 @st.composite
 def chunks(draw: st.DrawFn) -> list[xor_chunks.Sample]:
-    """Samples of one chunk: steady and unsteady intervals, values that change or do not."""
+    """Draw samples of one chunk: regular and irregular intervals, changing and constant values."""
     intervals = draw(st.lists(INTERVALS, max_size=MAX_SAMPLES - 1))
     steady = draw(st.booleans())
     values = draw(st.sampled_from([VALUES, st.sampled_from([0.0, 1.0, 99.0]), st.floats(1e9, 2e9)]))

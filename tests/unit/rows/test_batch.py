@@ -55,15 +55,15 @@ PRESSES = [Source(PRESS, (("instance", name),)) for name in "ab"]
 OTHERS = [Source(LEVEL, ()), Source(NOTED, ())]
 
 Place: TypeAlias = tuple[str, Labels, int]
-"""What tells rows apart: table, labels, timestamp."""
+"""The key of a row: table, labels, timestamp."""
 Exact: TypeAlias = dict[str, int]
 """The samples of a row by column, as bits: a NaN is not equal to itself."""
 Refused: TypeAlias = tuple[Place, str, int, Reason]
-"""Where a rejected sample belongs: row, column; its bits, and why."""
+"""A rejected sample: row, column, bits of the value, and reason."""
 
 
 class Contents(NamedTuple):
-    """What is in a batch."""
+    """The contents of a batch."""
 
     complete: dict[Place, Exact]
     incomplete: dict[Place, Exact]
@@ -76,7 +76,7 @@ class Contents(NamedTuple):
 
 
 class Model:
-    """Rows as a dictionary of dictionaries: the first value that a column takes stays."""
+    """Rows as a dictionary of dictionaries: the first value that a column accepts stays."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
@@ -147,7 +147,7 @@ class Model:
         )
 
 
-# --- what is compared with it ---------------------------------------------------------------------
+# --- the batch in the form of the model -----------------------------------------------------------
 
 
 def place_of(key: Key) -> Place:
@@ -156,7 +156,7 @@ def place_of(key: Key) -> Place:
 
 
 def rows_of(found: Rows) -> dict[Place, Exact]:
-    """Rows by their places; fails if one is among those of another table, or a part is empty."""
+    """Return rows by their keys; fail if one is under another table, or a part is empty."""
     rows: dict[Place, Exact] = {}
     for table, by_time in found.items():
         assert by_time
@@ -169,7 +169,7 @@ def rows_of(found: Rows) -> dict[Place, Exact]:
 
 
 def assembled(batch: Batch) -> dict[Place, Exact]:
-    """The rows that were made of arrays; fails if one is there twice."""
+    """Return the rows that were assembled from arrays; fail if one occurs twice."""
     rows: dict[Place, Exact] = {}
     for table, blocks in batch.assembled().items():
         for timestamp, source, values in chain.from_iterable(block.rows() for block in blocks):
@@ -182,7 +182,7 @@ def assembled(batch: Batch) -> dict[Place, Exact]:
 
 
 def contents(*batches: Batch) -> Contents:
-    """Everything in some batches."""
+    """Return the combined contents of some batches."""
     all_of = Contents({}, {}, Counter(), Counter(), set())
     for batch in batches:
         complete, incomplete = rows_of(batch.rows()), rows_of(batch.incomplete())
@@ -258,7 +258,7 @@ def test_rows_are_what_the_model_says(catalogue: Catalogue, requests: list[list[
 
 @st.composite
 def dense_requests(draw: st.DrawFn) -> list[Samples]:
-    """Requests with whole rows, parts of them and repeated ones, in arrays or not."""
+    """Draw requests with complete, incomplete and repeated rows, in arrays or not."""
     sources = [*SOURCES[:2], *PRESSES, *OTHERS]
     value = st.sampled_from([0.0, 0.0, 0.0, 1.0, 1.0, NOW / 1000, 0.5, NAN, STALE])
     requests: list[Samples] = []
@@ -332,7 +332,7 @@ def test_what_is_passed_on_in_arrays_is_neither_lost_nor_doubled(
         assert following.has_incomplete(request) == any(
             place_of((timestamp, source)) in passed for (_, source, _), timestamp, _ in request
         )
-    # Where they are now, they are completed by what comes later.
+    # In the batch that they were passed to, later samples complete them.
     completes = data.draw(st.booleans())
     if completes:
         rest = [
@@ -398,7 +398,7 @@ def test_keys_of_sources_that_were_made_long_after_others_may_be_the_same() -> N
 
 @given(random_rows.catalogues(), any_arrivals)
 def test_every_sample_is_accounted_for(catalogue: Catalogue, requests: list[list[Point]]) -> None:
-    """What is accepted is in a row or repeats one that is; nothing is lost, nothing doubled."""
+    """An accepted sample is in a row or repeats one that is; none is lost or duplicated."""
     senders = Senders(catalogue)
     sent = [senders.samples(request) for request in requests]
     batch, outcomes = batch_of(*sent)
@@ -484,7 +484,7 @@ def test_what_is_passed_on_is_neither_lost_nor_doubled(
         assert following.has_incomplete(request) == any(
             place_of((timestamp, series.source)) in waiting for series, timestamp, _ in request
         )
-    # Where they are now, they are completed as they would have been before.
+    # In the batch that they were passed to, they are completed as in the original one.
     later = [sample for request in reversed(sent) for sample in request]
     following.add(later)
     complete = rows_of(following.rows())
@@ -493,7 +493,7 @@ def test_what_is_passed_on_is_neither_lost_nor_doubled(
         assert row.items() >= values.items()
 
 
-# --- what makes a row -----------------------------------------------------------------------------
+# --- samples of a row -----------------------------------------------------------------------------
 
 
 def sample(

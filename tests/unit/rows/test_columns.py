@@ -1,4 +1,4 @@
-"""Which values a column of each type takes, and what its rows hold for them, to the last bit."""
+"""The values that each column type accepts, and the stored values, to the last bit."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ NAN = float("nan")
 LARGEST = 1.7976931348623157e308
 
 NUMBERS = (CODE, BIGINT, DOUBLE, BOOLEAN, SECONDS, MILLISECONDS)
-"""The types for which no special value is one."""
+"""The types that accept no special value."""
 NUMPY = {"double precision": "float64", "boolean": "bool"}
 NAMES = {kind: name for name, kind in TYPES.items()}
 
 
 def read(kind: ColumnType, value: float) -> Any:  # noqa: ANN401  what a column holds
-    """What a column holds for a value, or the reason why it takes none."""
+    """Return the stored value, or the reason for which the value is rejected."""
     reason = kind.check(value)
     return kind.read(value) if reason is None else reason
 
@@ -153,7 +153,7 @@ def test_only_one_nan_is_the_stale_marker(value: float) -> None:
 def test_special_values_keep_every_bit(value: float) -> None:
     found = SPECIAL_DOUBLE.read(value)
     assert bits(found) == bits(value)
-    # Whether a NaN is the stale marker is not for the type to find out.
+    # The type does not check whether a NaN is the stale marker.
     assert (SPECIAL_DOUBLE.check(value) is None) == (not math.isnan(value))
 
 
@@ -175,9 +175,9 @@ edges = st.one_of(
     st.integers(END_MS - 50, END_MS + 50).map(float),
     # Halves of a microsecond are exact floats only here.
     st.integers(-(10**9), 10**9).map(lambda number: number / 128),
-    # Next to the others.
+    # Values close to half a microsecond.
     st.integers(-(10**10), 10**10).map(lambda number: (number + 0.5) / 1e6),
-    # Where floating point begins and ends to be exact.
+    # The limits of exact floating point.
     st.floats(2.0**13 - 1, 2.0**13 + 1),
     st.floats(2.0**43 - 1, 2.0**43 + 1),
 )
@@ -253,7 +253,7 @@ def test_a_range_of_whole_numbers_has_its_lower_bound(
     assert check(value) is expected
 
 
-# --- which values are the same --------------------------------------------------------------------
+# --- equal values ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which series a table takes by the values of their labels."""
+"""The series that a table matches by the values of their labels."""
 
 from __future__ import annotations
 

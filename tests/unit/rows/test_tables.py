@@ -1,4 +1,4 @@
-"""Tables as they are declared: which series are theirs, and what their label columns hold."""
+"""Declared tables: the series that belong to them, and the values of their label columns."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_columns_of_codes_are_known() -> None:
     assert [column.name for column in Table("t", columns).codes] == ["s"]
 
 
-# --- which series are the table's -----------------------------------------------------------------
+# --- matching series ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_expression_that_is_not_of_re2_is_refused(
 
 
 def test_an_expression_takes_linear_time() -> None:
-    """Python's own module would take years."""
+    """Python's `re` would take years."""
     assert compile_expression("(a*)*b")("a" * 5000) is None
 
 
@@ -199,7 +199,7 @@ def test_a_catalogue_knows_every_column_of_a_metric(catalogue: Catalogue) -> Non
 
 
 def test_tables_are_in_the_order_of_their_bytes() -> None:
-    """The order of every transaction's locks, also where the database sorts by its collation."""
+    """Every transaction locks in this order, even if the database sorts by another collation."""
     names = ["b", "라인", "B", "a", "Z", "_"]
     catalogue = Catalogue([Table(name, [double("x")]) for name in names])
     assert [table.name for table in catalogue.tables] == ["B", "Z", "_", "a", "b", "라인"]

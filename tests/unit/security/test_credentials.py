@@ -1,4 +1,4 @@
-"""What a credentials file may say, and that no fault shows what it holds."""
+"""The content of a credentials file; no error message shows its secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from receiver.errors import SettingsError
 from receiver.security.credentials import Credentials, read_credentials
 from tests.conftest import MakeSettings
 
-# With a salt that stays: the hash is part of tests' names.
+# With a fixed salt, as the hash is part of test names.
 HASH = bcrypt.hashpw(b"hunter2", b"$2b$04$T2W5iiVo4mfy3pkDQOR02u")
 DIGEST = sha256(b"token").hexdigest()
 BOTH = f"basic_auth_users:\n  on: {HASH.decode()}\nbearer_tokens: [{DIGEST}]\n"

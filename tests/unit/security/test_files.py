@@ -1,4 +1,4 @@
-"""Files are read anew when they change, and broken ones change nothing."""
+"""Files are reloaded when they change, and broken ones change nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reloaded(file: Path) -> Reloaded[str]:
 
 
 def replace(file: Path, text: str) -> None:
-    """As an administrator's tools do: another file takes its place."""
+    """Replace the file by a new one, as an administrator's tools do."""
     other = file.with_suffix(".new")
     other.write_text(text)
     os.utime(other, ns=(1, 1))

@@ -1,4 +1,4 @@
-"""An entry is added to a credentials file as a person would, and everything else stays."""
+"""An entry is added to a credentials file as by hand; everything else is preserved."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def full(text: str) -> str:
             "bearer_tokens:\n- ONE\nbearer_tokens:\n- TWO\n- NEW\n",
         ),
         ('{"bearer_tokens": ["ONE"]}', '{"bearer_tokens": ["ONE", NEW]}'),
-        # No line can be added there: written anew.
+        # No line can be added here, so the file is rewritten.
         ("{basic_auth_users: {a: HASH}}", "basic_auth_users:\n  a: HASH\nbearer_tokens:\n- NEW\n"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Passwords are checked beside the event loop, each once, in turns, and never too many of them."""
+"""Passwords are checked off the event loop, each once, fairly, and in limited number."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RIGHT = attempt(b"right")
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The passwords for which bcrypt was asked."""
+    """Record the passwords that bcrypt checks."""
     found = []
     check = passwords.check
 
@@ -46,7 +46,7 @@ def checker() -> Iterator[PasswordChecker]:
 
 
 async def flood(checker: PasswordChecker, *attempts: Attempt) -> list[asyncio.Task[bool]]:
-    """Begin attempts, so that all of them wait."""
+    """Start attempts, so that all of them wait."""
     tasks = [asyncio.create_task(checker.matches(each)) for each in attempts]
     await asyncio.sleep(0)
     return tasks
@@ -71,7 +71,7 @@ async def test_many_at_once_wait_for_one_check(
 
 
 async def test_users_are_told_apart(checker: PasswordChecker, checked: list[bytes]) -> None:
-    """Else an unknown name would be told at once that its password is somebody's."""
+    """Otherwise a quick answer would reveal that a password belongs to another user."""
     assert await checker.matches(RIGHT)
     for _ in range(2):
         assert not await checker.matches(attempt(b"right", b"nobody", genuine=False))

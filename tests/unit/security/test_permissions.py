@@ -1,4 +1,4 @@
-"""Who may only read cannot write, and the other way round."""
+"""Read-only credentials cannot write, and write-only credentials cannot read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are replaced as a whole, keep who may read them, and take one editor at a time."""
+"""Files are replaced atomically, keep their permissions, and allow one editor at a time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_mode_and_owner_stay(tmp_path: Path, wanted: int) -> None:
         before.st_uid,
         before.st_gid,
     )
-    # Another file: who has the old one open reads all of it.
+    # A new inode: a process that has the old file open can still read all of it.
     assert after.st_ino != before.st_ino
     assert list(tmp_path.iterdir()) == [file]
 

@@ -17,7 +17,7 @@ logger = logging.getLogger("tests.something")
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """What is logged; the logging of before is put back in the end."""
+    """Capture log output; restore the previous logging at the end."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     for handler in handlers:

@@ -1,4 +1,4 @@
-"""The files of a worker's metrics outlive whoever cleans the temporary directory."""
+"""The files of a worker's metrics survive cleaners of the temporary directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on the board, and how large."""
+"""The content of the board, and the size of its tiles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def board(failing: int, well: int, now: float = 0.0) -> Board:
 def test_few_alarms_are_larger(failing: int, grid: tuple[int, int]) -> None:
     laid = board(failing, 5)
     assert (laid.columns, laid.rows) == grid
-    # More than fit have turns of the same size.
+    # More alarms than fit are shown in turns of equal size.
     assert len(laid.alarms) == (failing if failing <= MOST_ALARMS else 20)
     assert all(tile.item.state is State.FAILURE for tile in laid.alarms)
 

@@ -1,4 +1,4 @@
-"""How the page writes times, ages, counts and labels."""
+"""Formats of times, ages, counts and labels on the page."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_moment_in_a_zone() -> None:
     zone = ZoneInfo("Asia/Seoul")
     assert ">2025-03-03 18:00:05.500<" in display.moment("2025-03-03 09:00:05.5+00", zone)
     assert ">2025-03-03 18:00:05<" in display.moment("2025-03-03 09:00:05.5+00", zone, exact=False)
-    # In Seoul it is the next year, which no datetime holds.
+    # In Seoul it is already the next year, which no datetime can represent.
     assert display.moment("9999-12-31 23:00:00+00", zone) == "<span>9999-12-31 23:00:00+00</span>"
 
 

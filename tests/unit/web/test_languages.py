@@ -1,4 +1,4 @@
-"""Choosing a language by what the browser asks for."""
+"""Choice of the language by the browser's preferences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sources a page lists, in which order and groups."""
+"""The sources that a page lists, their order and groups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ITEMS = [
 @pytest.mark.parametrize(
     ("wanted", "ids"),
     [
-        # The worst first, of those the ones that have lasted longest.
+        # The worst state first, then the longest duration.
         (Wanted(), [3, 2, 4, 5, 1, 6]),
         (Wanted(sort="name"), [1, 2, 3, 4, 5, 6]),
         (Wanted(sort="newest", state=State.FAILURE), [2, 3]),

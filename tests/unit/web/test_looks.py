@@ -1,4 +1,4 @@
-"""How states and codes look."""
+"""The appearance of states and codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of sources: each can be told from all others."""
+"""Names of sources are unique."""
 
 from __future__ import annotations
 

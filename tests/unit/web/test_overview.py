@@ -1,4 +1,4 @@
-"""Figures of today beside each source, and the pages that are linked."""
+"""Today's figures of each source, and the links to other pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_failures_are_counted_where_they_begin() -> None:
         Stretch(State.PLANNED, None, 350, 900),
     ]
     assert figures(history, -1) == (3, 100 / 300)
-    # What has begun before is not counted, but lasts.
+    # A failure that began earlier is not counted, but its time is.
     assert figures(history, 50) == (2, 100 / 250)
     assert figures(history, 400) == (0, None)
     assert figures([], 0) == (0, None)

@@ -1,4 +1,4 @@
-"""What is remembered of states is what the database would say."""
+"""The cached states agree with the database."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_an_update_reads_the_last_minutes() -> None:
     later = now + timedelta(seconds=5)
     await recent.read("t", later - DAY, later, range(50), database.read)
     assert database.asked[1:] == [(timedelta(seconds=OVERLAP + 5), 50)]
-    # Not all of them are read anew at the same time.
+    # Not all sources are reread at the same time.
     database.asked.clear()
     for step in range(2, 30):
         later = now + timedelta(seconds=5 * step)

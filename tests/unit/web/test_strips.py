@@ -1,4 +1,4 @@
-"""Strips: of each bucket the share of each state, against a slow and obvious model."""
+"""Strips show the share of each state per bucket, compared with a slow, obvious model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ keys = st.sampled_from([OK, FAILURE, Key(State.FAILURE, 7), Key(State.PLANNED, N
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Stretch]:
-    """Stretches that do not overlap, with gaps, in whole seconds."""
+    """Draw stretches in whole seconds that do not overlap, with gaps."""
     edges = sorted(draw(st.sets(st.integers(-50, 450), max_size=40)))
     pairs = pairwise(edges)
     return [
@@ -30,7 +30,7 @@ def histories(draw: st.DrawFn) -> list[Stretch]:
 
 
 def model(history: list[Stretch], since: int, until: int, buckets: int) -> list[dict[Key, float]]:
-    """Look at each tenth of a second."""
+    """Compute the shares from the state at each tenth of a second."""
     found: list[dict[Key, float]] = [{} for _ in range(buckets)]
     steps = (until - since) * 10
     for step in range(steps):
@@ -85,7 +85,7 @@ def test_a_source_that_flaps_is_drawn_as_shares() -> None:
         for place in range(120_960)
     ]
     drawn = paths(aggregate(history, 0, 604_800))
-    # Half of each bucket fails, which looks the same all along.
+    # Half of each bucket is failing, which is drawn as one uniform path.
     assert [path.d.count("M") for path in drawn] == [1, 1]
     assert totals(history, 0, 604_800) == {State.OK: 302_400, State.FAILURE: 302_400}
 

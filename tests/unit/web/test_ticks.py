@@ -1,4 +1,4 @@
-"""Ticks of a time axis: round by the reader's clock."""
+"""Ticks of a time axis lie at round times of the reader's zone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which versions of PostgreSQL and TimescaleDB are warned of."""
+"""Warnings about faulty versions of PostgreSQL and TimescaleDB."""
 
 from __future__ import annotations
 

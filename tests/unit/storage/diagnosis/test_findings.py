@@ -1,4 +1,4 @@
-"""How findings come about."""
+"""Creation of findings."""
 
 from __future__ import annotations
 

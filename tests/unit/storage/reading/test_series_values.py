@@ -1,4 +1,4 @@
-"""Values that the database sends as they are stored, and what they are in samples."""
+"""Conversion of stored values, as the database sends them, to sample values."""
 
 from __future__ import annotations
 

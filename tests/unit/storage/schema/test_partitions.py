@@ -1,4 +1,4 @@
-"""Which parts of a table are made."""
+"""The partitions that are created for a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as COPY takes them, down to the bytes."""
+"""Rows in the binary format of COPY, byte by byte."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_rows_in_arrays_are_copied_like_others(
     blocks = data.draw(st.permutations(blocks))
     records_left = {table: rest} if rest else {}
     (arrays,) = gather(records_left, {table: blocks} if blocks else {}).values()
-    # Two of the drawn sources may have the same id, which rows of one time can be in either order.
+    # Two of the drawn sources may have the same id; their rows of one time have no fixed order.
     assert sorted(parse_copy(bytes(encode_copy(arrays))), key=repr) == sorted(
         parse_copy(bytes(encode_copy(from_records(table, some)))), key=repr
     )
@@ -106,7 +106,7 @@ def test_rows_in_arrays_are_copied_like_others(
 
 
 def made_of_all_types(*, required: bool) -> tuple[Table, Record]:
-    """A table with a column of each type, and a row."""
+    """Return a table with a column of each type, and a row."""
     columns = [
         Column(name, f"metric_{name}", kind, required=required) for name, kind in TYPES.items()
     ]

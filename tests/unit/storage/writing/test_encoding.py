@@ -1,4 +1,4 @@
-"""Rows as statements take them, to the last bit."""
+"""Rows encoded as parameters of statements, to the last bit."""
 
 from __future__ import annotations
 

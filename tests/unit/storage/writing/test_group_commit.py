@@ -1,4 +1,4 @@
-"""Which requests commit together, how long one waits, and who learns of a failure."""
+"""Group commit: which requests commit together, batching delays, and reports of failures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.waiting import until
 SOURCE = Source(LOGS, (("instance", "a"),))
 FOREVER = timedelta(hours=1)
 NO_TIME = timedelta()
-# Far longer than anything here takes, far shorter than what must not be waited for.
+# Far longer than any step takes here, far shorter than any delay that a test must not wait for.
 SOON = 5.0
 
 
@@ -57,7 +57,7 @@ def incomplete(contents: Contents) -> list[Row]:
 
 
 class Writes:
-    """Stands for the database: each write ends when the gate is open, with the next outcome."""
+    """Replaces the database: each write ends when the gate is open, with the next outcome."""
 
     def __init__(self) -> None:
         self.contents: list[Contents] = []
@@ -78,12 +78,12 @@ class Writes:
             raise outcome
 
     def numbers(self) -> list[list[int]]:
-        """Which pairs each write had, by their numbers."""
+        """Return the numbers of the pairs of each write."""
         return [[row[0] - NOW for row in complete(contents)] for contents in self.contents]
 
 
 class Traffic:
-    """How many requests are said to be on their way."""
+    """The simulated number of arriving requests."""
 
     def __init__(self) -> None:
         self.arriving = 0
@@ -117,7 +117,7 @@ def opened(writes: Writes, traffic: Traffic) -> Opens:
 
 
 async def settle() -> None:
-    """Let everything run that can."""
+    """Run all tasks that can run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -563,7 +563,7 @@ async def test_new_lone_samples_do_not_make_the_first_one_wait_longer(
 async def test_a_lone_sample_waits_for_what_comes_after_the_commit_beside_it(
     opened: Opens, writes: Writes
 ) -> None:
-    """Who is answered sends its next request, and that may bring the other sample."""
+    """A sender that is answered sends its next request, which may contain the other sample."""
     writes.gate.clear()
     async with opened(writers=2) as group_commit:
         running = asyncio.create_task(group_commit.store(pair(0)))
@@ -726,7 +726,7 @@ async def test_a_failure_that_nobody_waits_for_is_no_surprise(
     assert not unexpected
 
 
-# --- the end --------------------------------------------------------------------------------------
+# --- shutdown -------------------------------------------------------------------------------------
 
 
 async def test_closing_ends_a_running_write_and_says_so(opened: Opens, writes: Writes) -> None:
@@ -795,7 +795,7 @@ async def test_others_commit_between_the_parts_of_a_large_request(
 async def test_samples_that_may_be_refused_commit_in_small_parts(
     writes: Writes, traffic: Traffic
 ) -> None:
-    """Each of them may have to be run by itself, while the others of its batch wait."""
+    """Each sample may have to be stored on its own, while the rest of its batch waits."""
     many = [one for number in range(3 * MAX_REFUSED // 2) for one in pair(number)]
     batching = Batching(NO_TIME, 1)
     async with GroupCommit(

@@ -1,4 +1,4 @@
-"""A sample is missing, repeats what is there, or contradicts it; one function says which."""
+"""One function decides whether a sample is missing, repeated or contradicting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAN = float("nan")
 
 @st.composite
 def rows(draw: st.DrawFn) -> tuple[Table, Values, Values]:
-    """A table and two of its rows, which agree in some samples."""
+    """Draw a table and two of its rows, which agree in some samples."""
     table = draw(random_rows.tables())
     one, other = (
         [draw(st.one_of(st.none(), random_rows.taken_by(column))) for column in table.columns]

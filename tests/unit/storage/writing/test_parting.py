@@ -1,4 +1,4 @@
-"""Parts of a request: small, whole rows, nothing lost."""
+"""Parts of a request are small and keep rows together; no sample is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sample(column: int, source: Source, timestamp: int) -> Sample:
 
 @st.composite
 def samples(draw: st.DrawFn) -> list[Sample]:
-    """Samples of many times, or of so few that those of one time have to be parted."""
+    """Draw samples of many times, or of so few that samples of one time have to be divided."""
     days = st.integers(0, draw(st.sampled_from([0, 2, 12])))
     times = days.map(lambda day: NOW + day * DAY // 2)
     some = st.builds(sample, st.integers(0, 7), st.sampled_from(SOURCES), times)
@@ -49,7 +49,7 @@ async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> Non
     assert Counter(one for some in parts for one in some) == Counter(brought)
     for some in parts:
         assert len(chunks_of(some, DAY)) <= 3
-        # Those of one source and time are never parted.
+        # Samples of one source and time are never separated.
         assert len(some) <= 12 or len({(one[0].source, one[1]) for one in some}) < len(some)
 
 

@@ -1,4 +1,4 @@
-"""What waits keeps its exact values under its columns' names, whatever the table becomes."""
+"""Incomplete rows keep exact values by column name, however the table changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAN = float("nan")
 
 @st.composite
 def samples(draw: st.DrawFn) -> tuple[Table, Values]:
-    """A table and any of its samples."""
+    """Draw a table and any of its samples."""
     table = draw(random_rows.tables())
     return table, [
         draw(st.one_of(st.none(), random_rows.taken_by(column))) for column in table.columns
@@ -40,7 +40,7 @@ def samples(draw: st.DrawFn) -> tuple[Table, Values]:
 
 
 def exact(value: float | None) -> object:
-    """A value's bits; a NaN is one whatever its bits."""
+    """Return a value's bits; all NaNs are equal."""
     return value if value is None or value != value else bits(value)  # noqa: PLR0124  NaN
 
 
@@ -89,12 +89,12 @@ def test_samples_of_columns_that_are_not_declared_keep_their_names() -> None:
     assert (one.reason, one.detail) == (Reason.UNPAIRED, UNDECLARED)
 
 
-# --- what becomes of an incomplete row ------------------------------------------------------------
+# --- completion of an incomplete row --------------------------------------------------------------
 
 
 @st.composite
 def merged(draw: st.DrawFn) -> tuple[Table, Values, Values | None]:
-    """A table, samples that are brought, and those that waited before."""
+    """Draw a table, new samples, and the samples of an incomplete row."""
     table, brought = draw(samples())
     before: Values = [
         draw(st.one_of(st.none(), st.just(value), random_rows.taken_by(column)))
@@ -109,7 +109,7 @@ def test_every_sample_waits_completes_repeats_or_contradicts(
 ) -> None:
     table, brought, before = drawn
     waited: Values = before or [None] * table.width
-    # As the statement merges them: the first stays.
+    # As the statement merges them: the first value stays.
     now = [new if old is None else old for new, old in zip(brought, waited, strict=True)]
     source = Source(table, ())
     source.id = 7

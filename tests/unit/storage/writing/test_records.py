@@ -54,12 +54,12 @@ def source(number: int | None, table: Table = LOGS) -> Source:
 SOURCES = [source(number) for number in (1, 2, 3)]
 
 
-# --- what is drawn --------------------------------------------------------------------------------
+# --- strategies -----------------------------------------------------------------------------------
 
 
 @st.composite
 def rejected_of(draw: st.DrawFn, rows: Iterable[Row]) -> list[Rejected]:
-    """Rejected samples of the sources of these rows."""
+    """Draw rejected samples of the sources of these rows."""
     found = []
     for _, who, _ in rows:
         for _ in range(draw(st.integers(0, 2))):
@@ -72,7 +72,7 @@ def rejected_of(draw: st.DrawFn, rows: Iterable[Row]) -> list[Rejected]:
 
 @st.composite
 def all_contents(draw: st.DrawFn) -> Contents:
-    """Anything that a transaction may write, of some tables."""
+    """Draw any contents of a transaction, for some tables."""
     tables = draw(random_rows.catalogues()).tables
     rows = {table: draw(random_rows.rows_of(table)) for table in tables}
     incomplete = {table: draw(random_rows.rows_of(table, complete=False)) for table in tables}
@@ -109,7 +109,7 @@ def all_rows(contents: Contents) -> list[Row]:
 
 
 def described(contents: Contents) -> Counter[str]:
-    """Everything in it, as text: a NaN is not equal to itself."""
+    """Return all contents as text, since a NaN does not equal itself."""
     found = Counter[str]()
     for kind, some in (("row", contents.rows), ("incomplete", contents.incomplete)):
         for table, by_time in some.items():
@@ -155,7 +155,7 @@ def test_source_comes_before_time() -> None:
 
 
 LIMITS = (random_rows.FIRST_MS, random_rows.END_MS - 1)
-"""The first and the last time that TIMESTAMPTZ holds."""
+"""The first and the last time of TIMESTAMPTZ."""
 
 
 @pytest.mark.parametrize("timestamp", [0, -1, NOW, POSTGRES_EPOCH_MS, -62_135_596_800_000, *LIMITS])
@@ -235,7 +235,7 @@ def test_a_rejected_sample_without_a_source_has_its_labels() -> None:
 
 
 def test_a_large_label_set_is_there_once_for_all_its_rejected_samples() -> None:
-    """Else 150 KB of request become 600 MB of records."""
+    """Otherwise a request of 150 KB would become 600 MB of records."""
     labels = (("a" * 100, "b"), ("instance", "x"), ("z", "c" * 30_000), ("zz", "d"))
     who = Source(LOGS, labels)
     samples = [Rejected(who, OCR, NOW + number, 0.0, Reason.REFUSED) for number in range(3)]
@@ -279,13 +279,13 @@ def test_parting_loses_and_repeats_nothing(contents: Contents, data: st.DataObje
     assert Counter(first.repeated) + Counter(second.repeated) == contents.repeated
     assert first.sources() <= chosen
     assert chosen.isdisjoint(second.sources())
-    # What is parted is written by itself, so no table may be there without rows.
+    # Each part is written separately, so it must not contain tables without rows.
     for part in (first, second):
         assert all([*part.rows.values(), *part.incomplete.values()])
 
 
 def move_to_arrays(contents: Contents, data: st.DataObject) -> Contents:
-    """Have some of the full rows in arrays."""
+    """Move some of the complete rows to arrays."""
     rows: list[Row] = []
     blocks: defaultdict[Table, list[RowBlock]] = defaultdict(list)
     either = st.booleans()
@@ -442,5 +442,5 @@ def test_a_row_is_stored_without_an_optional_sample_that_is_refused() -> None:
     assert found.rows == {PRESS: {NOW: {who: [5.5, 0.0, None, None]}}}
     assert found.rejected == [Rejected(who, STATE, NOW, 7.0, Reason.TOO_MANY_CODES, "why")]
     assert not found.broken
-    # The row that came is left as it is: it may have to be written again.
+    # The original row is not modified, as it may have to be written again.
     assert row[2] == [5.5, 0.0, 7.0, None]

@@ -1,4 +1,4 @@
-"""How much may be added in an hour."""
+"""The limit of additions per hour."""
 
 from __future__ import annotations
 
