@@ -26,15 +26,15 @@ PLACEHOLDERS: Final[dict[object, str]] = {
 SETTING: Final = "[SETTING ...]"
 """Stands for all settings in a usage line."""
 MANUAL: Final = """\
-Each setting is a flag, an environment variable (--pair-timeout is RECEIVER_PAIR_TIMEOUT), a line in
-the file .env of the working directory, or a file of the variable's name in /run/secrets; the first
-of these wins. Secrets are no flags, for `ps` would show them: RECEIVER_DATABASE_PASSWORD,
+A setting can be a flag, an environment variable (--pair-timeout is RECEIVER_PAIR_TIMEOUT), a line in
+the file .env of the working directory, or a file in /run/secrets named after the variable; the first
+of these wins. Secrets have no flags, because `ps` would show them: RECEIVER_DATABASE_PASSWORD,
 RECEIVER_BEARER_TOKEN. A DURATION is written 250ms, 5s, 1h30m or 7d, a SIZE 64KiB or 16MiB.
 """
-MORE: Final = "Settings that are not listed are taken as well: see `receiver serve --help`."
+MORE: Final = "Other settings are accepted, too: see `receiver serve --help`."
 EXIT_CODES: Final = """\
-Exit codes: 0, it is done; 1, it failed, and a line on standard error says why; 2, the command line
-is wrong; 130, ended by Ctrl-C.
+Exit codes: 0, success; 1, failure, with a line on standard error that says why; 2, wrong command
+line; 130, ended by Ctrl-C.
 """
 
 
