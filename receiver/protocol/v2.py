@@ -274,7 +274,7 @@ class Decoder:
 
     def _open_checker(self) -> Checker:
         if self._checker is None:
-            # numpy takes 0.1 s to load, and only senders of 2.0 need it.
+            # numpy takes 0.1 s to load, so it is not loaded before it is needed.
             from receiver.protocol.checking import Checker  # noqa: PLC0415
 
             self._checker = Checker(self._series, self._limits)
