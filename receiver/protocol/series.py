@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from receiver.protocol.limits import DEFAULTS, InvalidSeriesError, Limits
 from receiver.rows.model import Labels, Series, Source
-from receiver.rows.tables import Catalogue, Column, Table
+from receiver.rows.tables import Catalogue, Table
 
 NAME: Final = "__name__"
 
@@ -102,26 +102,23 @@ class SeriesCache:
         if len(key) > self._limits.max_label_set_size:
             check_size([text for label in labels for text in label], self._limits)
         by_name = check_labels(labels)
-        fed = self._by_metric.get(by_name.pop(NAME))
-        known = FILTERED if fed is None else self._series(fed, by_name, key)
-        self.remember(key, known)
-        return known
-
-    def _series(
-        self, fed: Iterable[tuple[Table, Column]], by_name: dict[str, str], key: Key
-    ) -> Series | Filtered:
+        fed = self._by_metric.get(by_name.pop(NAME), ())
         found = [
             Series(column, self._source(table, by_name, key))
             for table, column in fed
             if table.matches is None or table.matches(by_name)
         ]
-        return found[0]._replace(others=tuple(found[1:])) if found else FILTERED
+        known: Series | Filtered = FILTERED
+        if found:
+            known = found[0]._replace(others=tuple(found[1:]))
+        self.remember(key, known)
+        return known
 
     def remember(self, key: Key, known: Series | Filtered) -> None:
         """Remember a series under a key; it may have other keys, too."""
-        sources = () if known is FILTERED else [one.source for one in (known, *known.others)]
+        sources = [] if known is FILTERED else [one.source for one in (known, *known.others)]
         own = ENTRY_SIZE + getsizeof(key) + SERIES_SIZE * len(sources)
-        taken = own + (self._size_of_new(sources, key) if sources else 0)
+        taken = own + self._size_of_new(sources, key)
         if taken > self._most:
             return
         if self._taken + taken > self._most:
