@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple, TypeAlias
 
-from receiver.printable import printable
 from receiver.rows.columns import SPECIAL_DOUBLE, ColumnType
 
 Values: TypeAlias = list["float | None"]
@@ -230,8 +229,9 @@ def compile_expression(expression: str) -> Callable[[str], object | None]:
         fullmatch: Callable[[str], object | None] = re2.compile(expression, options).fullmatch
     except re2.error as error:
         message = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-        # The message may repeat the expression, which may hold any character.
-        raise ValueError(f"must be a regular expression (RE2): {printable(message)}") from None
+        # The message repeats parts of the expression, in which any character may be.
+        shown = message if message.isprintable() else repr(message)
+        raise ValueError(f"must be a regular expression (RE2): {shown}") from None
     return fullmatch
 
 
