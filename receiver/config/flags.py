@@ -26,10 +26,11 @@ PLACEHOLDERS: Final[dict[object, str]] = {
 SETTING: Final = "[SETTING ...]"
 """Stands for all settings in a usage line."""
 MANUAL: Final = """\
-A setting can be a flag, an environment variable (--pair-timeout is RECEIVER_PAIR_TIMEOUT), a line in
-the file .env of the working directory, or a file in /run/secrets named after the variable; the first
-of these wins. Secrets have no flags, because `ps` would show them: RECEIVER_DATABASE_PASSWORD,
-RECEIVER_BEARER_TOKEN. A DURATION is written 250ms, 5s, 1h30m or 7d, a SIZE 64KiB or 16MiB.
+A setting can be a flag, an environment variable (--pair-timeout is RECEIVER_PAIR_TIMEOUT), a line
+in the file .env of the working directory, or a file in /run/secrets named after the variable; the
+first of these wins. Secrets have no flags, because `ps` would show them:
+RECEIVER_DATABASE_PASSWORD, RECEIVER_BEARER_TOKEN. A DURATION is written 250ms, 5s, 1h30m or 7d, a
+SIZE 64KiB or 16MiB.
 """
 MORE: Final = "Other settings are accepted, too: see `receiver serve --help`."
 EXIT_CODES: Final = """\
