@@ -110,23 +110,18 @@ async def decode_rolling(bench: Bench) -> AsyncIterator[Result]:
             measure, case = f"decode {version}, rolling", f"{share} kept"
             new = given[: rolling.TARGETS * share.series // SERIES]
             seconds, limit = add_up(ours, bare, new)
-            figure = describe_cpu(seconds, len(new))
+            figure = describe_cpu(seconds / len(new) / SERIES * 1e6)
             yield Result(measure, f"{case}, all new", figure, seconds / limit, PARSED)
             for body in given[len(new) : warm_up]:
                 read(used, body)
             given = given[warm_up:]
             seconds, limit = add_up(ours, bare, given)
-            figure = describe_cpu(seconds, len(given))
+            figure = describe_cpu(seconds / len(given) / SERIES * 1e6)
             yield Result(measure, case, figure, seconds / limit, PARSED)
             if seconds_before:
                 ratio = seconds / seconds_before
                 yield Result(measure, case, figure, ratio, "1.0", 1.5, less_is_better=True)
             seconds_before = seconds
-
-
-def describe_cpu(seconds: float, requests: int) -> str:
-    """Describe the CPU time per million samples that decoding the requests took."""
-    return f"{seconds / requests / SERIES * 1e6:.2f} CPU seconds a million samples"
 
 
 async def firehose(bench: Bench) -> AsyncIterator[Result]:
@@ -187,7 +182,12 @@ async def pour(
 
 def compare_cpu(case: str, own: float, peer: float, goal: float | None) -> Result:
     """Compare CPU seconds per million samples with those of VictoriaMetrics."""
-    figure = f"{own:.2f} CPU seconds a million samples"
+    figure = describe_cpu(own)
     return Result(
         "firehose", case, figure, own / peer, "VictoriaMetrics", goal, less_is_better=True
     )
+
+
+def describe_cpu(seconds: float) -> str:
+    """Describe the CPU time that a million samples take."""
+    return f"{seconds:.2f} CPU seconds a million samples"
