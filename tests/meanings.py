@@ -116,6 +116,13 @@ def read_older(message: bytes, catalogue: Catalogue = KEPT) -> Meaning | None:
     return add_up(content, labels, catalogue)
 
 
+def check_older(decoder: v1.Decoder, message: bytes) -> None:
+    """Check that a decoder reads a request of 1.0 as `read_older` does."""
+    expected = read_older(message)
+    assert expected is not None
+    assert meaning(decoder, message) == expected
+
+
 def read_newer(message: bytes, catalogue: Catalogue = KEPT) -> Meaning | None:
     """Return the meaning of a 2.0 request, read without shortcuts; None if it is not one."""
     try:

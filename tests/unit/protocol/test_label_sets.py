@@ -11,7 +11,7 @@ from receiver.protocol.label_sets import LabelSets, LabelTexts
 from receiver.protocol.limits import DEFAULTS
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.v1 import Decoder
-from tests.meanings import KEPT, meaning, read_older
+from tests.meanings import KEPT, check_older
 from tests.messages import (
     NOW,
     encoded_timestamp,
@@ -31,12 +31,6 @@ VALUE = sample(encoded_value(1.0), encoded_timestamp(NOW))
 
 def decoder(size: int = 2**22) -> Decoder:
     return Decoder(SeriesCache(KEPT, size))
-
-
-def check(used: Decoder, message: bytes) -> None:
-    expected = read_older(message)
-    assert expected is not None
-    assert meaning(used, message) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,7 +59,7 @@ def test_a_new_series_means_what_protobuf_says(labels: bytes) -> None:
         unusual = labels + sample(*parts, encoded_timestamp(NOW))
         for other in ("a", "b"):
             usual = series({**STATUS, "instance": other}, (value, NOW)).SerializeToString()
-            check(used, framed(usual, unusual, usual))
+            check_older(used, framed(usual, unusual, usual))
 
 
 @pytest.mark.parametrize(
@@ -90,15 +84,15 @@ def test_what_ends_like_a_sample_is_part_of_a_label() -> None:
     for value in ("12345678", "87654321"):
         end = f"\x12\x10\x09{value}\x10\u0080\u0800a"
         assert len(end.encode()) == len(VALUE)
-        check(used, framed(NAME + VALUE + label("a", f"z{end}")))
+        check_older(used, framed(NAME + VALUE + label("a", f"z{end}")))
 
 
 def test_a_series_is_known_whether_its_value_is_left_out_or_not() -> None:
     used = decoder()
-    check(used, write_request(series(STATUS, (1.0, NOW))))
+    check_older(used, write_request(series(STATUS, (1.0, NOW))))
     with patch.object(LabelSets, "_add") as parsed:
-        check(used, write_request(series(STATUS, (0.0, NOW + 1))))
-        check(used, write_request(series(STATUS, (1.0, NOW + 2))))
+        check_older(used, write_request(series(STATUS, (0.0, NOW + 1))))
+        check_older(used, write_request(series(STATUS, (1.0, NOW + 2))))
     parsed.assert_not_called()
 
 
@@ -113,7 +107,7 @@ def test_a_label_is_parsed_once() -> None:
 
     with patch.object(LabelTexts, "__missing__", parsing):
         for number in range(20):
-            check(used, write_request(series({**STATUS, "n": str(number)}, (1.0, NOW))))
+            check_older(used, write_request(series({**STATUS, "n": str(number)}, (1.0, NOW))))
     assert len(found) == 2 + 20
 
 
@@ -132,7 +126,7 @@ def test_series_are_read_though_the_memory_for_them_is_small() -> None:
     used = decoder(2**12)
     message = write_request(*(series({**STATUS, "n": str(n)}, (1.0, NOW)) for n in range(200)))
     for _ in range(3):
-        check(used, message)
+        check_older(used, message)
 
 
 def test_many_new_series_are_read_in_many_steps() -> None:

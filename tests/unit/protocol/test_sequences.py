@@ -19,7 +19,7 @@ from receiver.protocol.series import SeriesCache
 from receiver.protocol.strips import read_timestamps
 from receiver.protocol.v1 import Decoder
 from tests.fuzz.differential import few_at_once
-from tests.meanings import KEPT, meaning, read_older
+from tests.meanings import KEPT, check_older, read_older
 from tests.messages import NOW, encoded_timestamp, field, framed, series, write_request
 from tests.orders import change
 
@@ -50,12 +50,6 @@ def message_of(numbers: Iterable[int], values: Sequence[float] = (1.0,), later: 
     )
 
 
-def check(used: Decoder, message: bytes) -> None:
-    expected = read_older(message)
-    assert expected is not None
-    assert meaning(used, message) == expected
-
-
 def taken(used: Decoder, message: bytes) -> int:
     """Decode a message; return how many of its series were known by their order."""
     found: list[int] = []
@@ -67,7 +61,7 @@ def taken(used: Decoder, message: bytes) -> int:
         return rest
 
     with patch.object(Sequences, "read", reading):
-        check(used, message)
+        check_older(used, message)
     return sum(found)
 
 
@@ -79,7 +73,7 @@ def test_an_order_is_known_from_the_second_time_on() -> None:
 def test_values_and_timestamps_are_those_of_the_message() -> None:
     used = decoder()
     for later, values in enumerate([(1.0,), (2.5,), (-1e300, 7e-310), (float("inf"),)]):
-        check(used, message_of(range(50), values, later * 60_000))
+        check_older(used, message_of(range(50), values, later * 60_000))
 
 
 def test_requests_that_roll_over_series_are_known_by_their_order() -> None:
@@ -91,7 +85,7 @@ def test_requests_that_roll_over_series_are_known_by_their_order() -> None:
             for _ in range(4 * 100 // size):
                 some = [one % 100 for one in range(number, number + size)]
                 number += size
-                check(used, message_of(some, later=number))
+                check_older(used, message_of(some, later=number))
             assert taken(used, message_of(some)) == size
 
 
@@ -109,7 +103,7 @@ def test_a_few_series_that_differ_leave_the_others_known() -> None:
     used = decoder()
     with patch.object(sequences, "TRIES", 24):
         for _ in range(3):
-            check(used, message_of(range(50)))
+            check_older(used, message_of(range(50)))
         values = [1.0] * 50
         values[3] = values[30] = 0.0
         assert taken(used, message_of(range(50), values)) == 48
@@ -122,7 +116,7 @@ def test_a_series_at_fault_is_named_by_its_place_in_the_request() -> None:
     used = decoder()
     with patch.object(sequences, "TRIES", 24):
         for _ in range(3):
-            check(used, message_of(range(50)))
+            check_older(used, message_of(range(50)))
         nameless = {"instance": "a", "n": "nameless"}
         whole = message_of(range(30)) + write_request(series(nameless, (1.0, NOW)))
         faults = used.decode(whole + message_of(range(31, 50))).faults
@@ -141,7 +135,7 @@ def test_a_size_that_takes_more_bytes_with_a_value_than_without(before: int) -> 
     random = Random(before)
     for _ in range(12):
         values = [random.choice([0.0, 1.0]) for _ in labels]
-        check(
+        check_older(
             used,
             write_request(
                 *(series(one, (value, NOW)) for one, value in zip(labels, values, strict=True))
@@ -155,7 +149,7 @@ def test_what_looks_like_a_sample_within_labels_or_values_is_none() -> None:
     value = float(np.frombuffer(b"\1\x12\x07\x10\1\1\1\x40", "<f8")[0])
     for turn in range(8):
         for one in (labels, [{**STATUS, "n": str(number)} for number in range(20)]):
-            check(
+            check_older(
                 used,
                 write_request(
                     *(
@@ -170,11 +164,11 @@ def test_a_zero_that_is_written_is_no_zero_that_is_left_out() -> None:
     """The size with a written zero differs from the size without it."""
     used = decoder()
     for zero in range(6):
-        check(used, message_of(range(40), [float(one % 5 == zero) for one in range(5)]))
+        check_older(used, message_of(range(40), [float(one % 5 == zero) for one in range(5)]))
     labels = series({**STATUS, "n": "1"}).SerializeToString()
     stamp = encoded_timestamp(NOW)
     written = framed(labels + field(2, b"\x09" + bytes(8) + stamp))
-    check(used, message_of([0]) + written + message_of(range(2, 40)))
+    check_older(used, message_of([0]) + written + message_of(range(2, 40)))
     # The same bytes, but with the size of the other form, in both directions.
     wrong = bytearray(written)
     wrong[1] -= 9
@@ -187,13 +181,13 @@ def test_orders_are_remembered_in_bounded_memory() -> None:
     used = decoder(2**20)
     rotated = [message_of([*range(first, 40), *range(first)]) for first in range(40)]
     for message in (*rotated, *rotated, *reversed(rotated)):
-        check(used, message)
+        check_older(used, message)
         assert 0 < used._sequences.size <= 2**20 // 4 or message is rotated[0]
     assert used._sequences._strips.places
     used._sequences.clear()
     with patch.object(sequences, "MAX_STRIP_SIZE", 100):
         for message in rotated:
-            check(used, message)
+            check_older(used, message)
     assert not used._sequences._strips.places
 
 
@@ -201,7 +195,7 @@ def test_what_is_forgotten_leaves_nothing_behind() -> None:
     used = decoder(2**17)
     for first in range(0, 3000, 30):
         for _ in range(2):
-            check(used, message_of(range(first, first + 30)))
+            check_older(used, message_of(range(first, first + 30)))
     held = {
         labels for learned in used._sequences._strips.learned.values() for labels in learned.places
     }
@@ -218,7 +212,7 @@ def test_the_order_of_a_sender_without_one_is_learned_ever_less_often() -> None:
             numbers = list(range(60))
             random.shuffle(numbers)
             with patch.object(sequences, "Strip", wraps=strips.Strip) as strip:
-                check(used, message_of(numbers))
+                check_older(used, message_of(numbers))
             learned.append(strip.called)
         assert sum(learned[300:]) < 10
         assert len(used._sequences._strips.learned) < 10
@@ -237,7 +231,7 @@ def test_series_in_nearly_the_same_order_are_not_mistaken(data: st.DataObject) -
         patch.object(strips, "BLOCK", data.draw(st.integers(1, 4000))),
     ):
         for _ in range(12):
-            check(used, message_of(*change(order, data)))
+            check_older(used, message_of(*change(order, data)))
 
 
 @given(st.lists(st.integers(2**35, 2**42 - 1), min_size=1))
@@ -252,12 +246,12 @@ def test_runs_of_one_series_are_not_compared_one_by_one() -> None:
     """Each of them is found in a known order, but never the one that comes after it there."""
     used = decoder()
     for _ in range(3):
-        check(used, message_of(range(400)))
+        check_older(used, message_of(range(400)))
     with (
         patch.object(sequences, "DISTANCE", 1),
         patch.object(strips.Strip, "match", autospec=True, side_effect=strips.Strip.match) as match,
     ):
-        check(used, message_of(range(0, 400, 8)))
+        check_older(used, message_of(range(0, 400, 8)))
     assert match.call_count < 20
 
 
@@ -265,7 +259,7 @@ def test_a_large_message_is_read_in_steps_though_all_of_it_is_known() -> None:
     used = decoder()
     message = message_of(range(400))
     for _ in range(3):
-        check(used, message)
+        check_older(used, message)
     assert taken(used, message) == 400
     used.whole = 4096
     with patch.object(wire, "PART", 4096):
