@@ -131,5 +131,6 @@ def test_series_are_read_though_the_memory_for_them_is_small() -> None:
 
 def test_many_new_series_are_read_in_many_steps() -> None:
     message = write_request(*(series({**STATUS, "n": str(n)}, (1.0, NOW)) for n in range(2000)))
-    steps = sum(1 for _ in Decoder(SeriesCache(KEPT, 2**22), DEFAULTS).steps(message))
-    assert steps >= len(message) // reading.PORTION // 2
+    with patch.object(reading, "PORTION", 1024):
+        steps = sum(1 for _ in decoder().steps(message))
+    assert steps >= len(message) // 1200
