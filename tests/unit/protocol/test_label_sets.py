@@ -111,6 +111,20 @@ def test_a_label_is_parsed_once() -> None:
     assert len(found) == 2 + 20
 
 
+def test_a_series_that_comes_twice_in_a_request_is_parsed_once() -> None:
+    one = series({**STATUS, "n": "1"}, (1.0, NOW))
+    with patch.object(LabelSets, "_add", autospec=True, side_effect=LabelSets._add) as parsed:
+        check_older(decoder(), write_request(one, one))
+    parsed.assert_called_once()
+
+
+def test_a_long_series_is_left_to_be_parsed_part_by_part() -> None:
+    long = framed(NAME + label("a", "x" * reading.LONG) + VALUE)
+    with patch.object(LabelSets, "_add", autospec=True, side_effect=LabelSets._add) as parsed:
+        check_older(decoder(), long)
+    parsed.assert_not_called()
+
+
 def test_labels_are_remembered_in_bounded_memory() -> None:
     texts = LabelTexts()
     with patch.object(label_sets, "MAX_LABELS", 10):
