@@ -100,7 +100,7 @@ async def pair(primary: Server) -> AsyncIterator[tuple[Server, Standby]]:
     await primary.execute("SELECT pg_reload_conf()")
     await until(lambda: is_synchronous(primary))
     yield primary, standby
-    # A commit during the primary's shutdown must not wait for a standby that is gone.
+    # First the standby: a primary that shuts down waits until its standbys have all of its log.
     await asyncio.to_thread(standby.stop)
 
 
