@@ -1,5 +1,5 @@
--- The user's two tables, the sources that tell applications apart, and the two tables in which
--- samples that are not (yet) a row are kept.
+-- The user's two tables, the sources that identify applications, and two tables for samples that
+-- are not, or not yet, part of a row.
 
 CREATE TABLE error_codes (
     code INT PRIMARY KEY,
@@ -20,8 +20,8 @@ COMMENT ON TABLE error_codes IS
 CREATE TABLE sources (
     id INT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     labels JSONB NOT NULL,
-    -- SHA-256 of the labels as sorted JSON text. It stands in for UNIQUE (labels): an index entry
-    -- must fit into a third of a page, a label set need not.
+    -- SHA-256 of the labels as JSON text, sorted by name. It is unique in place of `labels`: an
+    -- index entry may take at most a third of a page, which a label set can exceed.
     digest BYTEA NOT NULL UNIQUE,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
@@ -63,7 +63,7 @@ CREATE TABLE rejected_samples (
     value DOUBLE PRECISION NOT NULL,
     reason TEXT NOT NULL,
     rejected_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-    -- A request that is sent again must not leave its rejected samples twice.
+    -- A request that is sent again must not store its rejected samples twice.
     UNIQUE (source_id, metric, timestamp_ms, value, reason)
 );
 

@@ -1,6 +1,6 @@
--- Views an analyst starts from; docs/queries.md shows them at work. Where TimescaleDB keeps the
--- hourly summary, `storage/schema/summary.py` puts other definitions behind app_status_now and
--- app_status_hourly, with the same columns.
+-- Views for analysts; docs/queries.md has examples. If TimescaleDB stores the hourly summary,
+-- `storage/schema/summary.py` gives app_status_now and app_status_hourly other definitions with the
+-- same columns.
 
 -- The newest row of each source -----------------------------------------------------------------
 
@@ -10,8 +10,9 @@ SELECT s.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l
 FROM sources s
 CROSS JOIN LATERAL (
     SELECT * FROM app_logs l
-    -- Not `=`, which would make the order by source_id void: then the planner may read the index on
-    -- created_at backwards, past the rows of all others, until a source that is long gone comes up.
+    -- Not `=`: the planner would then drop source_id from the sort order, and might scan the index
+    -- on created_at backwards, through the rows of all other sources, to find the last row of a
+    -- source that stopped long ago.
     WHERE l.source_id >= s.id AND l.source_id <= s.id
     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
 ) l
@@ -21,7 +22,7 @@ COMMENT ON VIEW app_status_now IS 'The newest row of each source, and how long a
 COMMENT ON COLUMN app_status_now.age IS
     'Time since created_at: a few seconds while the source is scraped.';
 
--- From when to when each source was in which state ----------------------------------------------
+-- Intervals of states ---------------------------------------------------------------------------
 
 CREATE FUNCTION app_status_intervals_between(
     since TIMESTAMPTZ, until TIMESTAMPTZ DEFAULT 'infinity', max_gap INTERVAL DEFAULT '5 minutes'
@@ -43,7 +44,7 @@ BEGIN ATOMIC
         WHERE l.created_at >= since AND l.created_at < until
         WINDOW by_time AS (PARTITION BY l.source_id ORDER BY l.created_at)
     ), intervals AS (
-        -- Of each interval its first and its last row are left, or the one that is both.
+        -- Only the first and the last row of each interval remain; they may be the same.
         SELECT n.source_id, n.app_status, n.created_at AS started_at, n.starts,
             CASE WHEN ends THEN n.created_at ELSE lead(n.created_at) OVER by_time END AS ended_at,
             CASE WHEN ends THEN 1 ELSE lead(n.place) OVER by_time - n.place + 1 END AS rows,
@@ -63,8 +64,8 @@ COMMENT ON FUNCTION app_status_intervals_between IS
     'What app_status_intervals shows, of the rows from since to before until: an interval that goes '
     'beyond is cut there. ongoing tells how it was at until. Conditions on source_id use the index.';
 
--- The same for all time, as a view: for one that reads the function, SELECT on the view would not
--- do, it takes SELECT on what the function reads as well.
+-- The same for all time. It does not call the function, because readers of the view would then need
+-- SELECT on the tables that the function reads as well.
 CREATE VIEW app_status_intervals AS
 WITH neighbours AS (
     SELECT l.source_id, l.created_at, l.app_status,
@@ -120,7 +121,7 @@ CREATE FUNCTION app_status_longest_outage(
 ) RETURNS INTERVAL
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-    -- A stretch begins anew with each row that is well and after each gap.
+    -- A new stretch begins at each row with status 0 and after each gap.
     WITH logs AS (
         SELECT created_at, app_status, app_status = 0
             OR created_at - lag(created_at) OVER (ORDER BY created_at) > max_gap AS begins
@@ -144,13 +145,14 @@ CREATE VIEW app_status_hourly AS
 SELECT summary.source_id, hour, summary.rows, summary.shares, summary.longest_outage,
     summary.ocr_delay_min, summary.ocr_delay_avg, summary.ocr_delay_p95, summary.ocr_delay_max
 FROM (
-    -- What lies outside of these is a wrong clock's; it could make millions of hours, and delays
-    -- that no INTERVAL holds.
+    -- Times outside this range come from wrong clocks. They could produce millions of hours, and
+    -- delays too long for an INTERVAL.
     SELECT greatest(min(created_at), TIMESTAMPTZ '2000-01-01 00:00Z') AS oldest,
         least(max(created_at), now() + INTERVAL '1 day') AS newest
     FROM app_logs
 ) AS logs
--- An index scan for each hour, not one GROUP BY: so a condition on the hour bounds what is read.
+-- One index scan per hour instead of one GROUP BY, so that a condition on the hour limits the rows
+-- that are read.
 CROSS JOIN LATERAL generate_series(
     date_bin('1 hour', logs.oldest, TIMESTAMPTZ '2000-01-01 00:00Z'), logs.newest, INTERVAL '1 hour'
 ) AS hour
@@ -160,7 +162,7 @@ CROSS JOIN LATERAL (
         app_status_longest_outage(array_agg(l.created_at), array_agg(l.app_status))
             AS longest_outage,
         min(l.created_at - l.ocr_value) AS ocr_delay_min,
-        -- Not avg() of intervals: their sum may be more than an INTERVAL holds.
+        -- Not avg() of intervals, since their sum may be too large for an INTERVAL.
         make_interval(
             secs => avg(EXTRACT(EPOCH FROM l.created_at - l.ocr_value))::double precision
         ) AS ocr_delay_avg,

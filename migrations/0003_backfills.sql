@@ -1,8 +1,8 @@
--- How far each backfill has come. Beside the rows it speaks of, so that it goes where they go: into
--- a restore, to a standby, and not into another database.
+-- The progress of each backfill. It is stored with the rows it refers to: a restored backup or a
+-- standby has both, and another database has neither.
 
 CREATE TABLE backfills (
-    -- SHA-256 of what was asked for: an index entry must fit into a third of a page.
+    -- SHA-256 of the URL and the parameters: an index entry may take at most a third of a page.
     digest BYTEA PRIMARY KEY,
     source_url TEXT NOT NULL,
     start_ms BIGINT NOT NULL,

@@ -1,9 +1,9 @@
--- Rejected samples whose label set is not in `sources`, the exact values of samples that wait, and the
--- search for what the database refuses.
+-- Stores rejected samples whose label set is not in `sources`, and the exact values of the samples
+-- of incomplete rows. Adds a function that finds what the database refuses.
 
 ALTER TABLE rejected_samples
     ALTER COLUMN source_id DROP NOT NULL,
-    -- Not plain `labels`: queries that join `sources` name its column so.
+    -- Not `labels`: queries that join `sources` use that name, unqualified, for its column.
     ADD COLUMN source_labels JSONB,
     -- SHA-256 of the labels, as in `sources`.
     ADD COLUMN source_digest BYTEA,
@@ -11,7 +11,7 @@ ALTER TABLE rejected_samples
     ADD CONSTRAINT rejected_samples_source_or_labels
         CHECK ((source_id IS NULL) = (source_labels IS NOT NULL AND source_digest IS NOT NULL));
 
--- A request that is sent again must not leave its rejected samples twice.
+-- A request that is sent again must not store its rejected samples twice.
 CREATE UNIQUE INDEX rejected_samples_without_source_key
     ON rejected_samples (source_digest, metric, timestamp_ms, value, reason) WHERE source_id IS NULL;
 
@@ -33,9 +33,10 @@ AS $function$
 DECLARE
     first INT;
     last INT;
-    -- Length of the parts of a part. Eight of them, so that where all fail few runs are in vain.
+    -- Length of the parts into which a failed part is split. There are at most eight of them, so
+    -- that few runs are wasted if all entries fail.
     step INT;
-    -- The parts still to be run, the next one last, each as its first and last place.
+    -- A stack of the parts still to be run, each by the positions of its first and last entry.
     firsts INT[] := ARRAY[1];
     lasts INT[] := ARRAY[cardinality(entries)];
     depth INT := CASE WHEN cardinality(entries) > 0 THEN 1 ELSE 0 END;
@@ -48,7 +49,7 @@ BEGIN
         BEGIN
             EXECUTE statement USING entries[first:last];
         EXCEPTION WHEN OTHERS THEN
-            -- Not about what was written: the whole transaction must be run again, or later.
+            -- Not caused by an entry: the whole transaction must be run again, now or later.
             IF SQLSTATE ~ '^(08|25|40|53|55|57|58|XX)' THEN
                 RAISE;
             END IF;

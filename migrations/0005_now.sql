@@ -1,6 +1,7 @@
--- "Now" looks at the past only. A row that a wrong clock has dated ahead counts from its own time
--- on; until then it neither is the newest of its source nor ends what is ongoing. Where TimescaleDB
--- keeps the hourly summary, `storage/schema/summary.py` gives app_status_now its other definition again.
+-- The current state follows from past rows only. A row that a wrong clock has dated in the future
+-- counts once its time has come; until then, it is not the newest row of its source and does not
+-- end an ongoing interval. If TimescaleDB stores the hourly summary, `storage/schema/summary.py`
+-- replaces app_status_now again.
 
 CREATE OR REPLACE VIEW app_status_now AS
 SELECT s.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l.app_status,
@@ -8,8 +9,9 @@ SELECT s.id AS source_id, s.labels, l.created_at, now() - l.created_at AS age, l
 FROM sources s
 CROSS JOIN LATERAL (
     SELECT * FROM app_logs l
-    -- Not `=`, which would make the order by source_id void: then the planner may read the index on
-    -- created_at backwards, past the rows of all others, until a source that is long gone comes up.
+    -- Not `=`: the planner would then drop source_id from the sort order, and might scan the index
+    -- on created_at backwards, through the rows of all other sources, to find the last row of a
+    -- source that stopped long ago.
     WHERE l.source_id >= s.id AND l.source_id <= s.id AND l.created_at <= now()
     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
 ) l
@@ -19,9 +21,9 @@ COMMENT ON VIEW app_status_now IS
     'The newest row of each source, and how long ago that was. Rows that lie in the future do not '
     'count.';
 
--- An interval is ongoing if the newest row that lies in the past is one of its rows and no older
--- than max_gap: it began before, and ended, if it did, no longer ago than that, and the next one is
--- yet to come.
+-- An interval is ongoing if it contains the newest past row of its source, and that row is no older
+-- than max_gap. This is so if the interval began in the past, its last row is no older than
+-- max_gap, and no past row follows it.
 
 CREATE OR REPLACE FUNCTION app_status_intervals_between(
     since TIMESTAMPTZ, until TIMESTAMPTZ DEFAULT 'infinity', max_gap INTERVAL DEFAULT '5 minutes'
@@ -43,7 +45,7 @@ BEGIN ATOMIC
         WHERE l.created_at >= since AND l.created_at < until
         WINDOW by_time AS (PARTITION BY l.source_id ORDER BY l.created_at)
     ), intervals AS (
-        -- Of each interval its first and its last row are left, or the one that is both.
+        -- Only the first and the last row of each interval remain; they may be the same.
         SELECT n.source_id, n.app_status, n.created_at AS started_at, n.starts,
             CASE WHEN ends THEN n.created_at ELSE lead(n.created_at) OVER by_time END AS ended_at,
             CASE WHEN ends THEN 1 ELSE lead(n.place) OVER by_time - n.place + 1 END AS rows,

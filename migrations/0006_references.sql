@@ -1,5 +1,5 @@
--- The check of a batch's references at once. PostgreSQL checks foreign keys row by row, which is
--- half of what COPY takes.
+-- Checks all references of a batch at once. PostgreSQL checks foreign keys row by row, which takes
+-- half of the time of COPY.
 
 CREATE FUNCTION receiver_references_obstacle() RETURNS TEXT
 LANGUAGE plpgsql STABLE
@@ -15,7 +15,7 @@ BEGIN
     IF NOT allowed THEN
         RETURN format('role %I may not set session_replication_role', current_user);
     END IF;
-    -- FOR KEY SHARE takes this right.
+    -- FOR KEY SHARE requires this privilege.
     IF NOT (has_any_column_privilege('error_codes', 'UPDATE')
         AND has_any_column_privilege('sources', 'UPDATE')) THEN
         RETURN format('role %I may not update error_codes and sources', current_user);
@@ -36,7 +36,8 @@ BEGIN
     ) THEN
         RETURN 'app_logs has other foreign keys than ours';
     END IF;
-    -- Whatever else is done by a trigger would be left out, deferred unique keys included.
+    -- All other triggers on INSERT would be skipped, such as those of deferrable unique
+    -- constraints.
     IF EXISTS (
         SELECT FROM pg_trigger t
         WHERE tgrelid = logs AND tgtype & 4 <> 0 AND NOT EXISTS (
@@ -66,7 +67,7 @@ BEGIN
     IF obstacle IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = obstacle;
     END IF;
-    -- What the check of a foreign key does for each row.
+    -- Takes the locks that a foreign key check takes for each row.
     PERFORM FROM error_codes WHERE code = ANY(code_keys) ORDER BY code FOR KEY SHARE;
     GET DIAGNOSTICS locked = ROW_COUNT;
     IF locked < cardinality(code_keys) THEN

@@ -1,8 +1,8 @@
--- Any declared table in place of one. Incomplete rows and rejected samples name their table, the
--- database knows which declaration is in force, and references are checked for any table. The
--- declared tables themselves are created and widened by `storage/schema/tables.py`.
+-- Supports any declared tables instead of one fixed table. Incomplete rows and rejected samples
+-- name their table, the database stores the declaration in force, and references can be checked for
+-- any table. `storage/schema/tables.py` creates the declared tables and adds columns to them.
 
--- In the order in which a receiver of the revision before locks them: it may be running.
+-- In the order in which a receiver of the previous revision locks them, since one may be running.
 LOCK TABLE pending_halves, rejected_samples IN ACCESS EXCLUSIVE MODE;
 
 DO $$
@@ -21,7 +21,7 @@ END $$;
 
 -- Incomplete rows --------------------------------------------------------------------------------
 
--- Renamed rather than made anew, so that whoever had rights on it has them still.
+-- Renamed rather than recreated, so that its privileges remain.
 ALTER TABLE pending_halves RENAME TO pending_rows;
 
 ALTER TABLE pending_rows
@@ -29,7 +29,7 @@ ALTER TABLE pending_rows
     ADD COLUMN samples JSONB,
     ADD COLUMN before JSONB;
 
--- All digits of a sample, whatever the role has set.
+-- Writes all digits of a sample, whatever the default of the role.
 SET LOCAL extra_float_digits = 1;
 
 UPDATE pending_rows SET samples = jsonb_strip_nulls(jsonb_build_object(
@@ -65,8 +65,8 @@ ALTER TABLE rejected_samples ALTER COLUMN table_name DROP DEFAULT;
 
 DROP INDEX IF EXISTS rejected_samples_without_source_key;
 
--- A request that is sent again must not leave its rejected samples twice. Samples are looked up by
--- the columns that come first.
+-- A request that is sent again must not store its rejected samples twice. Samples are looked up by
+-- the first columns.
 ALTER TABLE rejected_samples ADD CONSTRAINT rejected_samples_with_source_key
     UNIQUE (source_id, metric, timestamp_ms, value, reason, table_name);
 
@@ -93,7 +93,7 @@ COMMENT ON TABLE receiver_tables IS
     'The tables as they were declared last, in one row: a receiver with another declaration stores nothing.';
 COMMENT ON COLUMN receiver_tables.declared_by IS 'The role and machine that brought the declaration.';
 
--- Who may read the revision may read this.
+-- Roles that may read the revision may also read this table.
 DO $$
 DECLARE
     reader TEXT;
@@ -108,7 +108,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- The check of references ------------------------------------------------------------------------
+-- Checking references ----------------------------------------------------------------------------
 
 CREATE FUNCTION receiver_references_obstacle(target TEXT, codes JSONB) RETURNS TEXT
 LANGUAGE plpgsql STABLE
@@ -127,7 +127,7 @@ BEGIN
     IF NOT allowed THEN
         RETURN format('role %I may not set session_replication_role', current_user);
     END IF;
-    -- FOR KEY SHARE takes this right.
+    -- FOR KEY SHARE requires this privilege.
     IF EXISTS (
         SELECT FROM unnest(referred) AS name
         WHERE has_any_column_privilege(to_regclass(quote_ident(name)), 'UPDATE') IS NOT TRUE
@@ -153,7 +153,8 @@ BEGIN
     ) THEN
         RETURN format('%I has other foreign keys than ours', target);
     END IF;
-    -- Whatever else is done by a trigger would be left out, deferred unique keys included.
+    -- All other triggers on INSERT would be skipped, such as those of deferrable unique
+    -- constraints.
     IF EXISTS (
         SELECT FROM pg_trigger t
         WHERE tgrelid = relation AND tgtype & 4 <> 0 AND NOT EXISTS (
@@ -186,7 +187,7 @@ BEGIN
     IF obstacle IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = obstacle;
     END IF;
-    -- What the check of a foreign key does for each row; in the order in which all lock codes.
+    -- Takes the locks of a foreign key check, in the order in which all transactions lock codes.
     FOR code_table, code_keys IN
         SELECT of_column.value ->> 'table', array_agg(DISTINCT wanted.code::int)
         FROM jsonb_each(codes) AS of_column,
@@ -215,7 +216,7 @@ COMMENT ON FUNCTION receiver_check_references(TEXT, JSONB, INT[]) IS
     'from then on, foreign keys are not checked row by row in it. codes has the table and the codes '
     'of each column, such as {"app_status": {"table": "error_codes", "keys": [0, 3]}}.';
 
--- Where not everybody may run functions, those who could run the old ones may run the new ones.
+-- If EXECUTE on the old functions is restricted, the new ones get the same privileges.
 DO $$
 DECLARE
     old_name TEXT;
@@ -243,7 +244,7 @@ END $$;
 DROP FUNCTION receiver_check_references(INT[], INT[]);
 DROP FUNCTION receiver_references_obstacle();
 
--- Rows of app_logs may lack a status from now on, if its column is declared optional.
+-- From now on, rows of app_logs may lack a status if its column is declared optional.
 CREATE OR REPLACE FUNCTION app_status_shares(statuses INT[]) RETURNS JSONB
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC

@@ -1,8 +1,8 @@
--- How long each state lasted, and what that says of failures and repairs; docs/reports.md has the
--- definitions. There is one definition of time, and `receiver_runs_query` writes it down: views,
--- functions, pages, commands and dashboards all read what it makes.
+-- Reports: how long each state lasted, and the figures on failures and repairs that follow from it;
+-- docs/reports.md defines them. `receiver_runs_query` alone defines how long a row holds: all
+-- views, functions, pages, commands and dashboards use its runs.
 
--- What people say of codes and times ---------------------------------------------------------------
+-- Classes of codes, calendar and comments ----------------------------------------------------------
 
 CREATE TABLE code_classes (
     code_table TEXT NOT NULL,
@@ -26,7 +26,8 @@ CREATE UNIQUE INDEX report_settings_one_row ON report_settings ((true));
 
 INSERT INTO report_settings DEFAULT VALUES;
 
--- Whoever could read intervals can read them still.
+-- The interval functions read this table with the caller's privileges, so that roles that could
+-- call them before need SELECT on it.
 GRANT SELECT ON report_settings TO PUBLIC;
 
 COMMENT ON TABLE report_settings IS 'What all reports go by, in one row.';
@@ -39,7 +40,7 @@ CREATE TABLE report_shifts (
     name TEXT PRIMARY KEY CHECK (name <> ''),
     starts TIME NOT NULL CHECK (starts < '24:00'),
     ends TIME NOT NULL CHECK (ends < '24:00'),
-    -- Of ISO 8601: 1 is Monday.
+    -- As in ISO 8601: 1 is Monday, 7 is Sunday.
     days INT[] NOT NULL DEFAULT '{1,2,3,4,5,6,7}'
         CHECK (days <@ '{1,2,3,4,5,6,7}' AND cardinality(days) > 0),
     on_holidays BOOLEAN NOT NULL DEFAULT false
@@ -90,7 +91,7 @@ COMMENT ON TABLE state_comments IS 'What people wrote about an interval of a sta
 COMMENT ON COLUMN state_comments.started_at IS
     'A time within the interval, such as its start: it stays with the interval that is there.';
 
--- From when to when which code was in force ---------------------------------------------------------
+-- Runs of codes -------------------------------------------------------------------------------------
 
 CREATE FUNCTION receiver_runs_query(
     table_name TEXT, code_column TEXT, source_list TEXT, since TEXT, until TEXT, max_gap TEXT
@@ -121,7 +122,7 @@ FROM (
                     ORDER BY l.source_id DESC, l.created_at DESC LIMIT 1
                 ), {since}) AS first OFFSET 0
             ) AS range
-            -- The days on which there are rows, each found from the one before.
+            -- The days that have rows; each is looked up from the previous one.
             CROSS JOIN LATERAL (
                 WITH RECURSIVE day (start) AS (
                     (
@@ -173,7 +174,7 @@ FROM (
             CROSS JOIN LATERAL (
                 SELECT COALESCE({max_gap}, 3 * usual.length) AS length
             ) AS gap
-            -- Of each run of a day its first and its last row are left, or the one that is both.
+            -- Only the first and the last row of each run of a day remain; they may be the same.
             CROSS JOIN LATERAL (
                 SELECT e.code, e.created_at AS started_at, e.starts,
                     CASE WHEN e.ends THEN e.held_until
@@ -200,8 +201,9 @@ FROM (
                                 ORDER BY f.source_id, f.created_at LIMIT 1
                             )) AS next
                         FROM {table} l
-                        -- The rows are compared as well, as only the primary key can: the planner
-                        -- may else read the rows of all other sources by the index on created_at.
+                        -- The row comparisons are redundant, but only the primary key supports
+                        -- them: without them, the planner might use the index on created_at and
+                        -- read the rows of all other sources.
                         WHERE l.source_id = s.id AND {valued}
                           AND l.created_at >= greatest(range.first, day.start)
                           AND l.created_at < least({until}, day.start + INTERVAL '24 hours')
@@ -220,12 +222,12 @@ FROM (
     ) AS m
 ) AS p
 GROUP BY p.source_id, p.run, p.code$query$;
-    -- Not of rows that have no code, if there may be any.
+    -- Excludes rows without a code, unless the column is NOT NULL.
     valued TEXT := COALESCE((
         SELECT 'true' FROM pg_attribute
         WHERE attrelid = to_regclass(quote_ident(table_name)) AND attname = code_column AND attnotnull
     ), format('l.%I IS NOT NULL', code_column));
-    -- So that of a hypertable only the chunks of the range are planned for.
+    -- Limits planning on a hypertable to the chunks near the range.
     near TEXT := format($near$l.created_at >= %s - INTERVAL '2 days'
         AND l.created_at < least(%s, TIMESTAMPTZ '9999-12-31 00:00:00+00') + INTERVAL '2 days'$near$,
         since, until);
@@ -279,7 +281,7 @@ $function$;
 COMMENT ON FUNCTION receiver_code_runs IS
     'The runs of a code of these sources, cut at since and until.';
 
--- Views and functions of each table's intervals -----------------------------------------------------
+-- Views and functions for the intervals of each table -----------------------------------------------
 
 CREATE FUNCTION receiver_make_intervals_view(
     view_name TEXT, table_name TEXT, code_column TEXT, code_table TEXT, as_code TEXT, as_name TEXT
@@ -355,7 +357,7 @@ SELECT receiver_make_intervals_view('app_status_intervals', 'app_logs', 'app_sta
 SELECT receiver_make_intervals_function('app_status_intervals_between', 'app_logs', 'app_status',
     'error_codes', 'app_status', 'error_name', 'INT');
 
--- What TimescaleDB has stored of the hourly summary stays until it is refreshed.
+-- Hours that TimescaleDB has stored in the hourly summary change only when they are refreshed.
 CREATE OR REPLACE FUNCTION app_status_longest_outage(
     times TIMESTAMPTZ[], statuses INT[], max_gap INTERVAL DEFAULT NULL
 ) RETURNS INTERVAL
@@ -375,7 +377,7 @@ BEGIN ATOMIC
                 ELSE l.created_at + u.length END AS held_until
         FROM logs l CROSS JOIN usual u
     ), begun AS (
-        -- A stretch begins anew with each row that is well and after each gap.
+        -- A new stretch begins at each row with status 0 and after each gap.
         SELECT h.*, h.app_status = 0
             OR lag(h.held_until) OVER (ORDER BY h.created_at) < h.created_at AS begins
         FROM held h
@@ -397,7 +399,7 @@ COMMENT ON FUNCTION app_status_longest_outage IS
 COMMENT ON COLUMN app_status_hourly.longest_outage IS
     'How long the longest stretch of app_status <> 0 within the hour lasted; NULL: there was none.';
 
--- Each moment of a source: up, down, planned or unknown ----------------------------------------------
+-- States: up, down, planned or unknown ---------------------------------------------------------------
 
 CREATE FUNCTION receiver_code_column(
     table_name TEXT, wanted TEXT DEFAULT NULL, OUT code_column TEXT, OUT code_table TEXT
@@ -572,7 +574,7 @@ AS $function$
         SELECT s.n::int AS n, s.name, s.starts, s.ends
         FROM unnest(span_names, span_starts, span_ends) WITH ORDINALITY AS s (name, starts, ends, n)
     ), names AS (
-        -- Spans of one name do not overlap, so that a time is looked up in their sorted starts.
+        -- Spans of the same name do not overlap, so a time can be looked up in their sorted starts.
         SELECT array_agg(s.starts ORDER BY s.starts) AS starts,
             array_agg(s.n ORDER BY s.starts) AS numbers
         FROM spans s GROUP BY s.name
@@ -580,8 +582,8 @@ AS $function$
         SELECT min(s.starts) AS starts, max(s.ends) AS ends, max(r.micro_stop) AS micro_stop
         FROM spans s CROSS JOIN report_settings r
     ), moments AS MATERIALIZED (
-        -- A moment before, which says whether a failure has begun already, and as long after as
-        -- tells a micro-stop from others.
+        -- Begins a microsecond earlier, to see whether a failure had already begun, and ends later
+        -- by the length of a micro-stop, to tell micro-stops from longer failures.
         SELECT i.source_id, i.state, i.started_at, i.ended_at
         FROM whole w CROSS JOIN LATERAL state_intervals(
             table_name, w.starts - INTERVAL '1 microsecond', w.ends + w.micro_stop, sources,
@@ -606,7 +608,7 @@ AS $function$
         WHERE t.length > '0'
         GROUP BY 1, 2
     ), stops AS (
-        -- Maximal stretches of down, whichever codes.
+        -- Maximal stretches of down time, whatever their codes.
         SELECT d.source_id, min(d.started_at) AS started_at, max(d.ended_at) - min(d.started_at) AS length
         FROM (
             SELECT b.*, count(*) FILTER (WHERE b.begins)
@@ -646,7 +648,7 @@ CREATE FUNCTION report(
     micro_stop_time INTERVAL, mttr INTERVAL, mttf INTERVAL, mtbf INTERVAL
 )
 LANGUAGE sql STABLE
--- Not as statements, by which types of columns could not be changed any more.
+-- Not BEGIN ATOMIC, which would prevent changes to the types of the columns that it reads.
 AS $function$
     WITH whole AS (
         SELECT r.starts, r.ends, COALESCE(
@@ -730,7 +732,7 @@ COMMENT ON FUNCTION report_codes IS
     'Pareto of down time: of each code how often it began from since to before until, how long it '
     'lasted, its share of all down time, and the share of it and all that lasted longer.';
 
--- Who may read the revision may read what reports go by; who may add codes may say what they mean.
+-- Roles that may read the revision may also read the tables that configure reports.
 DO $$
 DECLARE
     reader TEXT;

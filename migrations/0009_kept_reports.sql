@@ -1,26 +1,26 @@
--- What reports are made of is kept ready by source and day of UTC: the runs of codes, and what they
--- add up to. `receiver_code_runs` stays the definition: a kept day is what it says of that day.
+-- Reports are precomputed by source and UTC day: the runs of codes, and their sums.
+-- `receiver_code_runs` remains the definition: a precomputed day is what it returns for that day.
 --
--- Days are kept once they are long finished. A row that is written, changed or deleted later leaves
--- a change in the same transaction, and what is kept of the days around it counts no more from the
--- moment on at which the row can be seen. `receiver_keep_reports` computes such days anew.
+-- Days are precomputed some hours after they end. If a row is written or changed late, or is
+-- deleted, triggers record this in the same transaction. From its commit on, what is precomputed
+-- for the days around the row is not used. `receiver_keep_reports` recomputes these days.
 
 CREATE TABLE report_days (
     table_name TEXT NOT NULL,
     code_column TEXT NOT NULL,
     source_id INT NOT NULL REFERENCES sources (id) ON DELETE CASCADE,
     day TIMESTAMPTZ NOT NULL,
-    -- The runs of the day, cut at midnight, by time.
+    -- The runs of the day in order of time, cut at midnight.
     codes INT[] NOT NULL,
     started_at TIMESTAMPTZ[] NOT NULL,
     ended_at TIMESTAMPTZ[] NOT NULL,
-    -- Those that neither begin nor end at midnight, added up by code.
+    -- Sums by code of the runs that neither begin nor end at midnight.
     inner_codes INT[] NOT NULL,
     inner_times INTERVAL[] NOT NULL,
     inner_counts INT[] NOT NULL,
-    -- By `receiver_report_basis`, without planned stops: the times, the failures that touch no
-    -- midnight, until when a failure goes on that is there at the first one, and from when on one is
-    -- there at the second.
+    -- Sums by class, without planned stops, for the settings that `basis` stands for (see
+    -- `receiver_report_basis`). `failures` counts those that touch neither midnight. `down_until`
+    -- is the end of a failure at the first midnight, `down_from` the start of one at the second.
     basis BIGINT,
     up INTERVAL,
     down INTERVAL,
@@ -71,10 +71,10 @@ COMMENT ON TABLE report_ranges IS
 COMMENT ON COLUMN report_ranges.planned_at IS
     'Days before planned_end are kept once this transaction and all before it have ended.';
 
--- Noting changes -------------------------------------------------------------------------------------
+-- Recording changes ----------------------------------------------------------------------------------
 
--- As the owner, since whoever may write rows need not have any right here. The clock, not the start
--- of the transaction: that may lie far back.
+-- Run as the owner, since roles that write rows need no privileges on these tables. Use
+-- clock_timestamp(), since the transaction may have begun long ago.
 CREATE FUNCTION receiver_note_inserted() RETURNS TRIGGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -124,7 +124,7 @@ CREATE FUNCTION receiver_note_deleted_row() RETURNS TRIGGER
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-    -- Once for all rows of a day that a transaction deletes.
+    -- One record is enough for all rows of a source and day that a transaction deletes.
     EXECUTE format('INSERT INTO %1$I.report_changes (table_name, source_id, day) '
         'SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM %1$I.report_changes '
         'WHERE table_name = $1 AND source_id = $2 AND day = $3 AND xmin = pg_current_xact_id()::xid)',
@@ -153,7 +153,7 @@ COMMENT ON FUNCTION receiver_note_deleted() IS 'Notes the days of rows that were
 COMMENT ON FUNCTION receiver_note_deleted_row() IS 'Notes the day of a row that was deleted.';
 COMMENT ON FUNCTION receiver_note_truncated() IS 'Forgets what is kept of a table.';
 
--- TimescaleDB compresses no table that has a trigger with the deleted rows of a statement.
+-- TimescaleDB cannot compress a table whose DELETE trigger has a transition table.
 CREATE FUNCTION receiver_report_triggers(target TEXT) RETURNS TABLE (name TEXT, definition TEXT)
 LANGUAGE sql STABLE
 AS $function$
@@ -209,7 +209,8 @@ BEGIN
         );
         EXECUTE format('CREATE TRIGGER %I %s', wanted.name, wanted.definition);
     END LOOP;
-    -- So that they are not silenced with the checks of references; of a hypertable those never are.
+    -- ENABLE ALWAYS lets them fire while session_replication_role switches reference checks off.
+    -- Hypertables do not support it, but their reference checks are never switched off.
     BEGIN
         FOR wanted IN SELECT * FROM receiver_report_triggers(target) LOOP
             EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', relation, wanted.name);
@@ -223,7 +224,7 @@ $function$;
 COMMENT ON FUNCTION receiver_watch_rows IS
     'Gives a table the triggers that note late changes, so that reports on it can be kept ready.';
 
--- Our own triggers are not silenced with the checks of references.
+-- The receiver's own trigger fires even while reference checks are off, so it is no obstacle.
 DO $$
 DECLARE
     old TEXT := pg_get_functiondef('receiver_references_obstacle(text, jsonb)'::regprocedure);
@@ -237,7 +238,7 @@ BEGIN
     EXECUTE new;
 END $$;
 
--- Computing what is kept -----------------------------------------------------------------------------
+-- Precomputing days ----------------------------------------------------------------------------------
 
 CREATE FUNCTION receiver_code_columns(target TEXT) RETURNS TEXT[]
 LANGUAGE sql STABLE
@@ -389,7 +390,7 @@ DECLARE
     a_day CONSTANT INTERVAL := '24 hours';
     gap CONSTANT INTERVAL := (SELECT s.max_gap FROM report_settings s);
     code_columns CONSTANT TEXT[] := receiver_code_columns(target);
-    -- No row of them comes any more that is not late.
+    -- Days before this are finished: new rows that affect them are late, so triggers record them.
     finished CONSTANT TIMESTAMPTZ := date_trunc('day',
         clock_timestamp() - greatest(INTERVAL '3 hours', gap) - INTERVAL '1 hour', 'UTC');
     range report_ranges;
@@ -407,7 +408,8 @@ BEGIN
         DELETE FROM report_ranges r WHERE r.table_name = target;
         RETURN false;
     END IF;
-    -- First of all, since whoever truncates it locks it before what is kept.
+    -- Lock the table first, as TRUNCATE does before its trigger deletes what is precomputed: the
+    -- opposite order could deadlock.
     EXECUTE format('LOCK TABLE ONLY %I IN ACCESS SHARE MODE', target);
     INSERT INTO report_ranges AS r (table_name, code_columns, max_gap)
     VALUES (target, code_columns, gap) ON CONFLICT (table_name) DO NOTHING;
@@ -421,7 +423,7 @@ BEGIN
         range.working_source := NULL;
     END IF;
 
-    -- Days whose rows are gone, or will be soon.
+    -- Forget days whose rows have been deleted or soon will be.
     EXECUTE format('SELECT min(created_at) FROM %I', target) INTO oldest;
     earlier := CASE WHEN isfinite(oldest_kept) THEN date_trunc('day', oldest_kept, 'UTC') + a_day END;
     IF (oldest <= range.oldest) IS NOT TRUE AND range.oldest IS NOT NULL THEN
@@ -435,7 +437,9 @@ BEGIN
         range.first_day := CASE WHEN earlier < range.end_day THEN earlier END;
     END IF;
 
-    -- A transaction that began to write before may yet write rows that were not late then.
+    -- A transaction in flight may have written rows before they became late. These are not
+    -- recorded, and are invisible until it commits. So days before planned_end are computed only
+    -- after all transactions up to planned_at have ended.
     IF range.planned_end IS NULL OR range.planned_at >= pg_snapshot_xmax(pg_current_snapshot())
         OR range.planned_end < finished AND range.end_day >= range.planned_end
     THEN
@@ -452,7 +456,7 @@ BEGIN
         range.end_day := safe_end;
     END IF;
 
-    -- First what has changed: all changes that are taken out here are seen by what computes below.
+    -- Changed days come first. The statements below see every change whose record is deleted here.
     SELECT array_agg(c.source_id), array_agg(c.day) INTO changed_sources, changed_days FROM (
         SELECT DISTINCT c.source_id, c.day FROM report_changes c WHERE c.table_name = target
         ORDER BY c.source_id, c.day LIMIT most
@@ -480,13 +484,13 @@ BEGIN
             PERFORM receiver_keep_days(target, code_columns, part.sources, part.first, part.last);
         END LOOP;
     ELSIF safe_end IS NOT NULL THEN
-        -- Then days that have become finished, then earlier ones, the newest first.
+        -- Next are newly finished days, then earlier days, the newest first.
         IF range.working_day IS NULL AND range.end_day < safe_end THEN
             range.working_day := range.end_day;
         ELSIF range.working_day IS NULL THEN
             EXECUTE format('SELECT max(created_at) FROM %I WHERE created_at < $1', target)
                 INTO earlier USING range.first_day;
-            -- The last row of a day may hold into the next.
+            -- The last row of a day may hold into the next one, so begin with the day after it.
             IF earlier IS NOT NULL THEN
                 earlier := least(date_trunc('day', earlier, 'UTC') + a_day, range.first_day - a_day);
                 range.working_day := CASE WHEN earlier > oldest_kept THEN earlier END;
@@ -546,7 +550,7 @@ COMMENT ON FUNCTION receiver_keep_reports IS
     'Keeps more of what reports on a table are made of, at most so many days of sources; whether '
     'there is more to do. One transaction a call, and one at a time.';
 
--- Reading what is kept -------------------------------------------------------------------------------
+-- Reading precomputed days ---------------------------------------------------------------------------
 
 CREATE FUNCTION receiver_kept_range(
     target TEXT, code_column TEXT, max_gap INTERVAL, OUT first_day TIMESTAMPTZ, OUT end_day TIMESTAMPTZ
@@ -554,7 +558,7 @@ CREATE FUNCTION receiver_kept_range(
 LANGUAGE plpgsql STABLE
 AS $function$
 BEGIN
-    -- Whoever may not read what is kept reads the rows.
+    -- Roles that may not read what is precomputed read the rows instead.
     IF has_table_privilege('report_ranges', 'SELECT') AND has_table_privilege('report_days', 'SELECT')
         AND has_table_privilege('report_changes', 'SELECT')
     THEN
@@ -573,8 +577,9 @@ CREATE FUNCTION receiver_changed_days(
 ) RETURNS TABLE (source_id INT, day TIMESTAMPTZ)
 LANGUAGE sql STABLE
 AS $function$
-    -- A row matters to the day before, into which it may end a run, and to the two days after: the
-    -- interval of a day with few rows is that of the day before, and its last row may hold on.
+    -- A row affects the day before it, whose last row may hold until this one, and the two days
+    -- after it: a day with few rows takes its interval from the day before, and its last row may
+    -- hold into the next day.
     SELECT DISTINCT c.source_id, c.day + n * INTERVAL '24 hours' FROM report_changes c,
         generate_series(-1, 2) AS n
     WHERE c.table_name = target AND c.day >= first_day - INTERVAL '48 hours'
@@ -613,7 +618,7 @@ BEGIN
         SELECT c.source_id, c.day FROM receiver_changed_days(target, first, last) AS c
         WHERE c.source_id = ANY (sources)
     ), range AS (
-        -- Of these the rows are read.
+        -- Ranges and sources whose runs are computed from the rows.
         SELECT since AS starts, first AS ends, sources AS ids WHERE since < first
         UNION ALL
         SELECT last, until, sources WHERE last < until
@@ -783,7 +788,7 @@ AS $function$
         SELECT s.n::int AS n, s.name, s.starts, s.ends
         FROM unnest(span_names, span_starts, span_ends) WITH ORDINALITY AS s (name, starts, ends, n)
     ), names AS (
-        -- Spans of one name do not overlap, so that a time is looked up in their sorted starts.
+        -- Spans of the same name do not overlap, so a time can be looked up in their sorted starts.
         SELECT array_agg(s.starts ORDER BY s.starts) AS starts,
             array_agg(s.n ORDER BY s.starts) AS numbers
         FROM spans s GROUP BY s.name
@@ -793,13 +798,13 @@ AS $function$
                 AS code_column
         FROM spans s CROSS JOIN report_settings r
     ), ready AS MATERIALIZED (
-        -- Of one span, as shifts are shorter than days.
+        -- Only for a single span: several spans are shifts, which last at most a day.
         SELECT d.* FROM whole w CROSS JOIN LATERAL receiver_ready_days(
             table_name, w.code_column, w.starts, w.ends, sources) AS d
         WHERE cardinality(span_starts) = 1
     ), moments AS MATERIALIZED (
-        -- A moment before, which says whether a failure has begun already, and as long after as
-        -- tells a micro-stop from others.
+        -- Begins a microsecond earlier, to see whether a failure had already begun, and ends later
+        -- by the length of a micro-stop, to tell micro-stops from longer failures.
         SELECT i.source_id, i.state, i.started_at, i.ended_at
         FROM whole w CROSS JOIN LATERAL receiver_other_states(
             table_name, w.starts - INTERVAL '1 microsecond', w.ends + w.micro_stop, sources,
@@ -836,7 +841,7 @@ AS $function$
         SELECT r.source_id, r.down_from, r.day + INTERVAL '24 hours' FROM ready r
         WHERE r.down_from > r.day
     ), stops AS (
-        -- Maximal stretches of down, whichever codes.
+        -- Maximal stretches of down time, whatever their codes.
         SELECT d.source_id, min(d.started_at) AS started_at, max(d.ended_at) - min(d.started_at) AS length
         FROM (
             SELECT b.*, count(*) FILTER (WHERE b.begins)
@@ -876,7 +881,8 @@ AS $function$
     ) AS c USING (source_id, n);
 $function$;
 
--- Hours that are added up are days, whatever they are added up from.
+-- Convert every 24 hours of a sum to a day, so that figures look the same whether they are summed
+-- from rows or from precomputed days.
 DO $$
 DECLARE
     old TEXT := pg_get_functiondef('report(text, timestamptz, timestamptz, text, int[], text)'::regprocedure);
@@ -930,7 +936,7 @@ AS $function$
         SELECT r.source_id, r.last_code, r.last_start, r.day + INTERVAL '24 hours' FROM ready r
         WHERE r.last_start > r.day AND r.last_code IN (SELECT d.code FROM downs d)
     ), parts AS (
-        -- What is one run on both sides of a midnight is counted once.
+        -- A run that continues past midnight is counted once.
         SELECT p.code, (p.started_at >= report_codes.since
                 AND (lag(p.code) OVER by_time = p.code AND lag(p.ended_at) OVER by_time = p.started_at)
                     IS NOT TRUE)::int AS times,
@@ -954,8 +960,8 @@ AS $function$
     FROM shared s CROSS JOIN whole w ORDER BY s.down DESC, s.code;
 $function$;
 
--- Who may read the sources may read what is kept; who may write rows may keep it. All others read
--- the rows.
+-- Roles that may read `sources` may read what is precomputed; roles that may insert into
+-- `pending_rows` may also change it. All others read the rows.
 DO $$
 DECLARE
     found RECORD;

@@ -1,8 +1,8 @@
--- Reports on the last hours, and by shift, are fast as well: what has been of the days that are not
--- finished is kept too, as far as no row of it is missing any more, and the sums of a day are kept
--- for each part between two times at which shifts meet.
+-- Makes reports on the last hours, and by shift, fast too. Unfinished days are precomputed as far
+-- as new rows would be late, so that triggers record them. The sums of a day are also stored for
+-- each part of it between two times at which shifts start or end.
 
--- Days that are not finished ---------------------------------------------------------------------------
+-- Unfinished days --------------------------------------------------------------------------------------
 
 ALTER TABLE report_days ADD COLUMN upto TIMESTAMPTZ;
 
@@ -40,7 +40,9 @@ BEGIN
         LEFT JOIN report_days d ON d.table_name = %1$L AND d.code_column = %2$L
             AND d.source_id = s.id AND d.day = $3
         WHERE d.upto < $4 OR d.source_id IS NULL AND (
-            -- The interval of its source is certain then, and shorter than five minutes.
+            -- The first 50 rows of the day determine the interval of a source. If they span at most
+            -- two hours, it is shorter than five minutes, and three intervals are shorter than the
+            -- 15 minutes that `receiver_keep_recent` assumes.
             SELECT count(*) = 50 AND max(f.created_at) - min(f.created_at) <= $1
             FROM (
                 SELECT l.created_at FROM %1$I l
@@ -69,7 +71,7 @@ BEGIN
                 d.started_at || excluded.started_at[1 + j.same:],
                 d.ended_at[:cardinality(d.ended_at) - j.same] || excluded.ended_at, excluded.upto
             FROM (
-                -- Whether a run goes on where the kept ones end.
+                -- Whether the first new run continues the last stored one.
                 SELECT (d.codes[cardinality(d.codes)] = excluded.codes[1]
                     AND d.ended_at[cardinality(d.codes)] = excluded.started_at[1]) IS TRUE
             ) AS found (goes_on) CROSS JOIN LATERAL (SELECT found.goes_on::int) AS j (same)
@@ -89,8 +91,9 @@ LANGUAGE plpgsql
 AS $function$
 DECLARE
     a_day CONSTANT INTERVAL := '24 hours';
-    -- Rows of before are late, and so are those that end what holds until then. By the start of the
-    -- transaction: whoever writes without being seen by it has begun to write after that.
+    -- Every new row that affects the time before this is late: rows before it, and rows after it
+    -- until which earlier ones hold. It follows from now(), the start of this transaction: writers
+    -- that are not waited for began to write later.
     finished CONSTANT TIMESTAMPTZ := date_bin('10 minutes',
         now() - INTERVAL '31 minutes' - greatest(INTERVAL '15 minutes', gap), '2000-01-01 00:00Z');
     range report_ranges;
@@ -152,7 +155,7 @@ DECLARE
     a_day CONSTANT INTERVAL := '24 hours';
     gap CONSTANT INTERVAL := (SELECT s.max_gap FROM report_settings s);
     code_columns CONSTANT TEXT[] := receiver_code_columns(target);
-    -- No row of them comes any more that is not late.
+    -- Days before this are finished: new rows that affect them are late, so triggers record them.
     finished CONSTANT TIMESTAMPTZ := date_trunc('day',
         clock_timestamp() - greatest(INTERVAL '3 hours', gap) - INTERVAL '1 hour', 'UTC');
     range report_ranges;
@@ -170,7 +173,8 @@ BEGIN
         DELETE FROM report_ranges r WHERE r.table_name = target;
         RETURN false;
     END IF;
-    -- First of all, since whoever truncates it locks it before what is kept.
+    -- Lock the table first, as TRUNCATE does before its trigger deletes what is precomputed: the
+    -- opposite order could deadlock.
     EXECUTE format('LOCK TABLE ONLY %I IN ACCESS SHARE MODE', target);
     INSERT INTO report_ranges AS r (table_name, code_columns, max_gap)
     VALUES (target, code_columns, gap) ON CONFLICT (table_name) DO NOTHING;
@@ -184,7 +188,7 @@ BEGIN
         range.working_source := NULL;
     END IF;
 
-    -- Days whose rows are gone, or will be soon.
+    -- Forget days whose rows have been deleted or soon will be.
     EXECUTE format('SELECT min(created_at) FROM %I', target) INTO oldest;
     earlier := CASE WHEN isfinite(oldest_kept) THEN date_trunc('day', oldest_kept, 'UTC') + a_day END;
     IF (oldest <= range.oldest) IS NOT TRUE AND range.oldest IS NOT NULL THEN
@@ -198,7 +202,9 @@ BEGIN
         range.first_day := CASE WHEN earlier < range.end_day THEN earlier END;
     END IF;
 
-    -- A transaction that began to write before may yet write rows that were not late then.
+    -- A transaction in flight may have written rows before they became late. These are not
+    -- recorded, and are invisible until it commits. So days before planned_end are computed only
+    -- after all transactions up to planned_at have ended.
     IF range.planned_end IS NULL OR range.planned_at >= pg_snapshot_xmax(pg_current_snapshot())
         OR range.planned_end < finished AND range.end_day >= range.planned_end
     THEN
@@ -215,7 +221,7 @@ BEGIN
         range.end_day := safe_end;
     END IF;
 
-    -- First what has changed: all changes that are taken out here are seen by what computes below.
+    -- Changed days come first. The statements below see every change whose record is deleted here.
     SELECT array_agg(c.source_id), array_agg(c.day) INTO changed_sources, changed_days FROM (
         SELECT DISTINCT c.source_id, c.day FROM report_changes c WHERE c.table_name = target
         ORDER BY c.source_id, c.day LIMIT most
@@ -250,16 +256,16 @@ BEGIN
     ELSIF receiver_keep_recent(target, code_columns, gap,
         greatest(range.end_day, range.working_day + a_day), 4 * most)
     THEN
-        -- Then the last hours.
+        -- Next are the last hours.
         more := true;
     ELSIF safe_end IS NOT NULL THEN
-        -- Then days that have become finished, then earlier ones, the newest first.
+        -- Next are newly finished days, then earlier days, the newest first.
         IF range.working_day IS NULL AND range.end_day < safe_end THEN
             range.working_day := range.end_day;
         ELSIF range.working_day IS NULL THEN
             EXECUTE format('SELECT max(created_at) FROM %I WHERE created_at < $1', target)
                 INTO earlier USING range.first_day;
-            -- The last row of a day may hold into the next.
+            -- The last row of a day may hold into the next one, so begin with the day after it.
             IF earlier IS NOT NULL THEN
                 earlier := least(date_trunc('day', earlier, 'UTC') + a_day, range.first_day - a_day);
                 range.working_day := CASE WHEN earlier > oldest_kept THEN earlier END;
@@ -318,7 +324,7 @@ BEGIN
 END;
 $function$;
 
--- Reading them -----------------------------------------------------------------------------------------
+-- Reading unfinished days ------------------------------------------------------------------------------
 
 CREATE OR REPLACE FUNCTION receiver_known_runs(
     target TEXT, code_column TEXT, since TIMESTAMPTZ, until TIMESTAMPTZ, sources INT[],
@@ -345,7 +351,7 @@ BEGIN
     END IF;
     first := greatest(kept.first_day, date_trunc('day', since, 'UTC'));
     last := least(kept.end_day, date_trunc('day', until, 'UTC') + a_day);
-    -- From here on each source is kept until another time.
+    -- From here on, each source is precomputed up to a different time.
     rest := greatest(kept.end_day, since);
     RETURN QUERY
     WITH changed AS MATERIALIZED (
@@ -361,7 +367,7 @@ BEGIN
           AND COALESCE(d.upto, d.day + a_day) > since
           AND (d.source_id, d.day) NOT IN (SELECT c.source_id, c.day FROM changed c)
     ), range AS (
-        -- Of these the rows are read.
+        -- Ranges and sources whose runs are computed from the rows.
         SELECT since AS starts, first AS ends, sources AS ids WHERE since < first
         UNION ALL
         SELECT greatest(i.starts, since), least(i.ends, until), array_agg(i.source_id) FROM (
@@ -646,7 +652,7 @@ AS $function$
         SELECT s.n::int AS n, s.name, s.starts, s.ends
         FROM unnest(span_names, span_starts, span_ends) WITH ORDINALITY AS s (name, starts, ends, n)
     ), names AS (
-        -- Spans of one name do not overlap, so that a time is looked up in their sorted starts.
+        -- Spans of the same name do not overlap, so a time can be looked up in their sorted starts.
         SELECT array_agg(s.starts ORDER BY s.starts) AS starts,
             array_agg(s.n ORDER BY s.starts) AS numbers
         FROM spans s GROUP BY s.name
@@ -659,15 +665,15 @@ AS $function$
         SELECT d.* FROM whole w CROSS JOIN LATERAL receiver_ready_days(
             table_name, w.code_column, w.starts, w.ends, sources, cardinality(span_starts) > 1) AS d
     ), part AS MATERIALIZED (
-        -- Spans within the range meet where shifts do, and so at the borders of parts.
+        -- Several spans are shifts. Within the range, they start and end where parts do.
         SELECT p.day, p.part, p.ends - p.starts AS length, s.n
         FROM (SELECT min(r.day) AS first, max(r.day) AS last FROM ready r) AS r
         CROSS JOIN LATERAL receiver_day_parts(r.first, r.last + INTERVAL '24 hours') AS p
         JOIN spans s ON s.starts <= p.starts AND s.ends >= p.ends
         WHERE cardinality(span_starts) > 1
     ), moments AS MATERIALIZED (
-        -- A moment before, which says whether a failure has begun already, and as long after as
-        -- tells a micro-stop from others.
+        -- Begins a microsecond earlier, to see whether a failure had already begun, and ends later
+        -- by the length of a micro-stop, to tell micro-stops from longer failures.
         SELECT i.source_id, i.state, i.started_at, i.ended_at
         FROM whole w CROSS JOIN LATERAL receiver_other_states(
             table_name, w.starts - INTERVAL '1 microsecond', w.ends + w.micro_stop, sources,
@@ -709,7 +715,7 @@ AS $function$
         SELECT r.source_id, r.down_from, r.day + INTERVAL '24 hours' FROM ready r
         WHERE r.down_from > r.day
     ), stops AS (
-        -- Maximal stretches of down, whichever codes.
+        -- Maximal stretches of down time, whatever their codes.
         SELECT d.source_id, min(d.started_at) AS started_at, max(d.ended_at) - min(d.started_at) AS length
         FROM (
             SELECT b.*, count(*) FILTER (WHERE b.begins)
@@ -753,7 +759,7 @@ AS $function$
     ) AS c USING (source_id, n);
 $function$;
 
--- Compiling so large a statement takes seconds, running it does not.
+-- JIT compilation of such large statements takes seconds; running them does not.
 ALTER FUNCTION receiver_code_runs(TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, INT[], INTERVAL) SET jit = off;
 ALTER FUNCTION receiver_known_runs(TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, INT[], INTERVAL) SET jit = off;
 ALTER FUNCTION state_intervals(TEXT, TIMESTAMPTZ, TIMESTAMPTZ, INT[], INTERVAL, TEXT) SET jit = off;

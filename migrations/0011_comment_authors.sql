@@ -1,4 +1,4 @@
--- Who wrote what the cause of an interval was.
+-- The author of the comment on an interval.
 
 ALTER TABLE state_comments ADD COLUMN author TEXT;
 

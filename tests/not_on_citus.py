@@ -11,7 +11,7 @@ import asyncpg
 IS_CHOSEN: Final = bool(os.environ.get("RECEIVER_TEST_CITUS_URL"))
 """Whether the test databases are on a Citus cluster."""
 
-# Errors with which Citus refuses schema changes that tests make as users would.
+# Errors with which Citus refuses schema changes that tests make the way users would.
 REFUSED_CHANGES: Final = re.compile(
     r"triggers are not supported on (distributed|reference) tables"
     r"|creating unique indexes on non-partition columns"
@@ -23,7 +23,7 @@ REFUSED_CHANGES: Final = re.compile(
     r"|rule _RETURN on view \S+ uses its row type"
 )
 
-# The reasons why tests cannot pass, each with the prefixes of their names.
+# Reasons why tests cannot pass, each with prefixes of the names of these tests.
 CANNOT_HOLD: Final = {
     "Citus does not write to tables with rules": (
         "integration/test_refusals.py::test_a_label_set_that_sources_does_not_take_harms_no_other[rule",

@@ -63,7 +63,7 @@ def read_yaml(name: str) -> dict[str, Any]:
 
 
 def instructions(name: str) -> list[str]:
-    """The arguments of each such instruction of the Dockerfile."""
+    """Return the arguments of each instruction of the Dockerfile with this name."""
     joined = re.sub(r"\\\n\s*", " ", DOCKERFILE)
     return re.findall(rf"^{name}\s+(.*)$", joined, re.MULTILINE)
 
@@ -88,7 +88,7 @@ def dockerfile_environment() -> dict[str, str]:
 
 
 def interpolated() -> dict[str, str]:
-    """Return every variable that the compose file takes from .env, and its default."""
+    """Return each variable that the Compose files take from .env, with its default."""
     names = ("docker-compose.yml", "docker-compose.balanced.yml")
     text = "".join((ROOT / name).read_text() for name in names)
     assert text.count("${") == len(re.findall(r"\$\{\w+:-[^}]+\}", text)), "one has no default"
@@ -96,7 +96,7 @@ def interpolated() -> dict[str, str]:
 
 
 def settings_named() -> list[tuple[str, str]]:
-    """Every RECEIVER_ variable, and the file that names it."""
+    """Return each RECEIVER_ variable, with the file that names it."""
     return [
         (name, variable)
         for name in SETTING_FILES
@@ -167,7 +167,7 @@ def test_the_example_shows_what_the_stack_takes_and_its_defaults() -> None:
 
 
 def test_the_receiver_is_passed_its_settings_and_nothing_else() -> None:
-    """Otherwise a change of any other line in .env would restart it."""
+    """Otherwise a change to any other line of .env would restart it."""
     receiver = SERVICES["receiver"]
     assert "env_file" not in receiver
     environment = receiver["environment"]
@@ -239,7 +239,7 @@ def test_one_image_is_built_once() -> None:
 
 
 def test_every_version_is_stated_once() -> None:
-    """Or, where Kubernetes needs it too, as the same."""
+    """Kubernetes states some of them again; those must be the same."""
     stated: dict[str, set[str]] = {}
     for spec in ALL_SERVICES.values():
         name, _, tag = spec["image"].rpartition(":")
@@ -289,7 +289,7 @@ def test_the_password_is_a_secret_that_both_sides_read() -> None:
 
 
 def make_secrets(directory: Path) -> dict[str, str]:
-    """Run the script that makes the secrets; return them."""
+    """Run the script that creates the secrets; return their contents by path."""
     subprocess.run(["sh", "-c", f"umask 077; sh {SECRETS_SCRIPT}"], cwd=directory, check=True)
     secrets = directory / "secrets"
     files = [path for path in secrets.rglob("*") if path.is_file()]
@@ -318,7 +318,7 @@ def test_the_script_leaves_what_is_there(tmp_path: Path) -> None:
 
 
 def test_the_script_makes_an_empty_secret_anew(tmp_path: Path) -> None:
-    """As versions before left one where openssl was missing."""
+    """Earlier versions left an empty file if openssl was missing."""
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets/token").touch()
     assert len(make_secrets(tmp_path)["token"]) == 49

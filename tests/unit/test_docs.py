@@ -49,7 +49,7 @@ def prose(path: Path) -> str:
 
 
 def blocks(path: Path) -> list[Block]:
-    """Return the code blocks of the document, without comments and the text of diagrams."""
+    """Return the code blocks of the document, without comments and without the text of diagrams."""
     return [
         Block(language, [] if language == "mermaid" else uncomment(text))
         for language, text in FENCED.findall(path.read_text())
@@ -62,7 +62,7 @@ def uncomment(text: str) -> list[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """Return the anchors of the document, by GitHub's rules."""
+    """Return the anchors that GitHub gives the headings of the document."""
     seen: Counter[str] = Counter()
     found = set()
     for _, title in HEADING.findall(prose(path)):
@@ -115,7 +115,7 @@ def test_the_readmes_lead_to_every_document(readme: str) -> None:
 
 @pytest.mark.parametrize("name", ["docs/architecture.md", "docs/architecture.ko.md"])
 def test_the_map_shows_the_rooms_that_there_are(name: str) -> None:
-    """Each room has a line, the highest floor first, and names modules that exist."""
+    """Rooms are listed from the highest floor down, and the modules named for them exist."""
     shown = re.findall(
         r"^\| `(receiver[\w/.]*)` \| .+ \| (.*) ?\|$", (ROOT / name).read_text(), re.MULTILINE
     )

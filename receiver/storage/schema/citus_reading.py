@@ -135,7 +135,7 @@ CREATE OR REPLACE FUNCTION receiver_code_runs(
 LANGUAGE plpgsql STABLE
 AS $function$
 DECLARE
-    -- What the query compares, in place of a source's id.
+    -- `s.id` in the query is a placeholder, which the id of each source replaces below.
     query TEXT := receiver_runs_query(
         table_name, code_column, '(SELECT s.id AS id) AS s', '$1', '$2', '$3');
     written TEXT := format('SELECT r.source_id, r.code::int, r.started_at, r.ended_at, r.rows, '

@@ -87,7 +87,8 @@ BEGIN
     INTO beginnings, nodes
     FROM pg_dist_shard JOIN pg_dist_placement USING (shardid)
     WHERE logicalrelid = 'source_keys'::regclass;
-    -- Each node by way of one of its sources, but for all: a shard may move before the rows come.
+    -- Locks all references on each node, reached through one of its sources. To lock only those of
+    -- the node's own rows would not be enough: a shard may move before the rows arrive.
     FOR example IN
         SELECT min(id) FROM unnest(receiver_check_references.source_keys) AS source (id)
         GROUP BY nodes[width_bucket(worker_hash(id), beginnings)] ORDER BY 1

@@ -77,7 +77,7 @@ FULL JOIN (
         SELECT {self._results()} FROM {self._name}
         WHERE created_at = moment.created_at AND created_at BETWEEN $3 AND $4
           AND source_id = ANY($5::int[])
-        OFFSET 0  -- keeps LATERAL as it is
+        OFFSET 0  -- prevents the planner from flattening this subquery
     ) AS l
 ) AS l ON (l.source_id, l.created_at) = (wanted.source_id, wanted.created_at)
 WHERE COALESCE(wanted.source_id, 0) > 0 AND COALESCE(l.source_id, 0) > 0

@@ -1,4 +1,4 @@
-"""Series of 2.0 in an order in which they came before mean what protobuf's own parser says."""
+"""Series of 2.0 in a known order are decoded with the same result as by protobuf's parser."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check(used: Decoder, message: bytes) -> None:
 
 
 def taken(used: Decoder, message: bytes) -> tuple[int, int]:
-    """Decode a message; return how many series were known by their order, ahead and when split."""
+    """Decode a message; return how many series are recognized before and after it is split."""
     found = [0, 0]
     take, read = ahead.Reading._take, orders.Orders.read
 
@@ -197,7 +197,7 @@ def test_metadata_are_checked(described: str) -> None:
 
 @pytest.mark.parametrize("before", range(90, 130, 3))
 def test_a_size_that_takes_more_bytes_with_a_value_than_without(before: int) -> None:
-    """A series of 119 to 127 bytes whose zero is left out has more than 127 with another value."""
+    """A series of 119 to 127 bytes without its value zero takes more than 127 with another one."""
     used = decoder()
     random = Random(before)
     for later in range(6):
@@ -223,7 +223,7 @@ def test_both_bytes_of_a_reference_count(split: bool) -> None:
 
 @pytest.mark.parametrize("split", [False, True])
 def test_no_bytes_stand_for_a_symbol_that_is_not_there(split: bool) -> None:
-    """No bytes are those of a reference to it, whatever stands for it where they are compared."""
+    """Its encoded reference is a placeholder, which bytes of a message must not match."""
     used = decoder()
     for later in range(4):
         request = Request2(["", f"only at {later}", *(f"{later} {one}" for one in range(200))])
@@ -270,7 +270,7 @@ def test_every_byte_of_a_length_counts(last: int) -> None:
 
 
 def test_what_looks_like_a_sample_without_a_value_is_none() -> None:
-    """The bytes that begin one are in values, and in references to the symbols 18, 7 and 16."""
+    """The bytes that begin one also occur in values, and in references to symbols 18, 7 and 16."""
     used = decoder()
     value = float(np.frombuffer(b"\1\x12\x07\x10\1\1\1\x40", "<f8")[0])
     for later in range(8):
@@ -376,7 +376,7 @@ def test_the_order_of_a_sender_without_one_is_learned_ever_less_often() -> None:
                 check(used, message_of(random_order(range(60), later), later=later))
             learned.append(learning.call_count)
         assert sum(learned[200:]) < 10
-        # A sender that has an order again is recognized again.
+        # Once a sender keeps an order again, the order is recognized.
         found = [taken(used, message_of(range(60), later=300 + later)) for later in range(80)]
     assert found[-1] == (60, 0)
 
@@ -408,7 +408,7 @@ def test_symbols_that_are_numbered_for_another_request_meanwhile_keep_their_numb
 
 
 def test_runs_of_one_series_are_not_compared_one_by_one() -> None:
-    """Each of them is found in a known order, but never the one that comes after it there."""
+    """Each series is in a known order, but is never followed by the next series of that order."""
     used = decoder()
     for later in range(3):
         check(used, message_of(range(400), later=later))
@@ -430,7 +430,7 @@ def test_a_long_message_is_compared_a_part_at_a_time() -> None:
 
 
 def test_orders_are_forgotten_with_the_numbers_of_their_symbols() -> None:
-    """Numbers are reused: those of a run would refer to other symbols."""
+    """Numbers are reused: those in a known order would refer to other symbols."""
     used = decoder()
     for later in range(3):
         check(used, message_of(range(50), later=later))
