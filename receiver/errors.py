@@ -183,5 +183,19 @@ class SchemaError(SetupError):
     """The database schema does not fit this version of the receiver."""
 
 
+class NotAdditiveError(SchemaError):
+    """The declared tables need changes of the schema that only a person may make.
+
+    Args:
+        messages: A line for each change, and one that says what to do.
+        statements: The SQL statements to choose from.
+    """
+
+    def __init__(self, messages: Sequence[str], statements: Sequence[str]) -> None:
+        super().__init__("\n".join([*messages, *statements]))
+        self.messages = tuple(messages)
+        self.statements = tuple(statements)
+
+
 class EmbeddedDatabaseError(SetupError):
     """The embedded PostgreSQL could not be started."""

@@ -15,7 +15,13 @@ from receiver.commands.parsing import Parser
 from receiver.commands.stdout import writing_output
 from receiver.config.settings import SECRETS, SECRETS_DIR, Settings, find_ignored
 from receiver.config.value_types import has_password
-from receiver.errors import ReceiverError, SettingsError, TablesFileError, UsageError
+from receiver.errors import (
+    NotAdditiveError,
+    ReceiverError,
+    SettingsError,
+    TablesFileError,
+    UsageError,
+)
 from receiver.printable import printable
 from receiver.process.loop import run
 from receiver.telemetry.messages import set_up_logging
@@ -58,6 +64,9 @@ def run_command(
         parser.fail(str(error))
     except TablesFileError as error:
         sys.exit("\n".join(f"receiver: {printable(fault)}" for fault in error.faults))
+    except NotAdditiveError as error:
+        messages = [f"receiver: {printable(message)}" for message in error.messages]
+        sys.exit("\n".join([*messages, *map(printable, error.statements)]))
     except ReceiverError as error:
         sys.exit(f"receiver: {printable(name_flags(str(error), parsed))}")
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from receiver.config.table_names import APP_LOGS
-from receiver.errors import SchemaError
+from receiver.errors import NotAdditiveError
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.places import OWN_SCHEMA
 from receiver.storage.schema.declaration import Declaration, find_declaration
@@ -50,7 +50,7 @@ async def find_difference(
     """Compare the declared tables with those in the database.
 
     Raises:
-        SchemaError: what is there cannot become what is declared.
+        NotAdditiveError: what is there cannot become what is declared.
     """
     views = [name for table in catalogue.tables for name in view_names(table)]
     names = [*catalogue.by_name, *catalogue.code_tables, *views]
@@ -94,13 +94,11 @@ def refuse(changes: Changes) -> None:
     """Raise an error if something stands in the way of the declared tables.
 
     Raises:
-        SchemaError: the message has a line for each obstacle, then statements to choose from.
+        NotAdditiveError: something does.
     """
     if not changes.obstacles:
         return
-    lines = [obstacle.message for obstacle in changes.obstacles]
-    lines.append(
-        "nothing was changed: change the declaration, or run these statements and migrate again"
-    )
-    lines += [f"{remedy};" for obstacle in changes.obstacles for remedy in obstacle.remedy]
-    raise SchemaError("\n".join(lines))
+    messages = [obstacle.message for obstacle in changes.obstacles]
+    advice = "nothing was changed: change the declaration, or run these statements and migrate again"
+    statements = [f"{remedy};" for obstacle in changes.obstacles for remedy in obstacle.remedy]
+    raise NotAdditiveError([*messages, advice], statements)

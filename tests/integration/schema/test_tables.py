@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
 import asyncpg
@@ -308,6 +309,22 @@ async def test_what_is_not_additive_is_refused_with_statements_that_help(
     await connection.execute(remedy)
     await migrate(settings)
     await check_schema(settings)
+
+
+async def test_the_statements_to_run_can_be_copied(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    await migrate(declare(make_settings, database_url, presses=PRESSES))
+    declare(make_settings, database_url, presses=REFUSED[0][1])
+    words = ("tables", "plan", f"--database-url={database_url}", "--tables-file=tables.yaml")
+    command = (sys.executable, "-m", "receiver", *words)
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    _, output = await process.communicate()
+    message, advice, statement = output.decode().splitlines()
+    assert process.returncode == 1
+    assert REFUSED[0][2] in message
+    assert advice.startswith("receiver: nothing was changed: ")
+    assert statement == f"{REFUSED[0][3]};"
 
 
 async def test_a_key_that_is_gone_is_asked_for(
