@@ -21,7 +21,6 @@ from receiver.errors import SetupError, UnavailableError
 from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
 from receiver.protocol.series import FILTERED, SeriesCache, join
 from receiver.protocol.tally import describe, for_each_table
-from receiver.rows.batch import Outcomes
 from receiver.rows.model import Sample, Series
 from receiver.rows.model import Source as SourceLabels
 from receiver.rows.tables import Catalogue, Column, Table
@@ -75,7 +74,6 @@ class Window(NamedTuple):
     """Number of samples that belong to a table."""
     read: Counter[Fed]
     """Number of samples by table and metric."""
-    outcomes: Outcomes
 
 
 class Backfill:
@@ -136,12 +134,11 @@ class Backfill:
                     raise
                 span = max(SHORTEST_SPAN, span // 2)
                 continue
-            outcomes = Outcomes()
             if found.samples:
-                outcomes = await self._retrying(self._storage.store, found.samples)
+                await self._retrying(self._storage.store, found.samples)
             progress = progress._replace(done=until)
             await self._retrying(keep, progress)
-            yield Window(progress, found.kept, found.read, outcomes)
+            yield Window(progress, found.kept, found.read)
             span = next_span(span, len(found.samples))
 
     async def _read(self, begin: int, end: int) -> Found:

@@ -4,41 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from receiver.clients.backfill import Fed
 from receiver.errors import SetupError
-from receiver.rows.batch import Outcomes
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Catalogue, Table
 
 
-class Copied(NamedTuple):
-    """The samples that were read, and their outcomes."""
+def summarize(fates: Fates, waiting: int) -> str:
+    """Return the outcomes of all samples in one line.
 
-    kept: int
-    """Number of samples that belong to a table."""
-    read: Counter[Fed]
-    """Number of samples by table and metric."""
-    outcomes: Outcomes
-
-    def has_rows(self, waiting: int) -> bool:
-        """Return whether any sample is in a row, given the number in incomplete rows."""
-        accepted = self.outcomes.accepted
-        return not accepted or waiting < accepted
-
-    def summary(self, waiting: int) -> str:
-        """Return the outcomes of the samples in one line."""
-        accepted = self.outcomes.accepted
-        parts = [f"{max(0, accepted - waiting)} in rows, now or before"]
-        if waiting:
-            parts.append(
-                f"{waiting} of incomplete rows (they wait in pending_rows, and are rejected as "
-                "unpaired after RECEIVER_PAIR_TIMEOUT; the metrics of a row must have the same "
-                "labels and times)"
-            )
-        parts.append(f"{self.outcomes.rejected} rejected (rejected_samples says why)")
-        return "; ".join(parts)
+    Args:
+        fates: The outcomes in the database.
+        waiting: Number of samples in incomplete rows.
+    """
+    found = by_fate(fates)
+    parts = [
+        f"{found[Fate.STORED]} stored, {found[Fate.DUPLICATE]} there before, in rows or rejected"
+    ]
+    if waiting:
+        parts.append(
+            f"{waiting} of incomplete rows (they wait in pending_rows, and are rejected as "
+            "unpaired after RECEIVER_PAIR_TIMEOUT; the metrics of a row must have the same "
+            "labels and times)"
+        )
+    parts.append(f"{count_rejected(found)} rejected (rejected_samples says why)")
+    return "; ".join(parts)
 
 
 def summarize_tables(
@@ -57,12 +48,31 @@ def summarize_tables(
         if missing:
             yield f"{table.name}: no rows: Prometheus has no samples of {' or '.join(missing)}"
             continue
-        found = {fate: count for (name, fate), count in fates.items() if name == table.name}
-        rejected = sum(count for fate, count in found.items() if isinstance(fate, Reason))
+        found = by_fate(fates, table)
         yield (
-            f"{table.name}: {found.get(Fate.STORED, 0)} stored, {found.get(Fate.DUPLICATE, 0)} "
-            f"there before, {waiting[table.name]} of incomplete rows, {rejected} rejected"
+            f"{table.name}: {found[Fate.STORED]} stored, {found[Fate.DUPLICATE]} there before, "
+            f"{waiting[table.name]} of incomplete rows, {count_rejected(found)} rejected"
         )
+
+
+def has_rows(fates: Fates) -> bool:
+    """Return whether any sample is stored, or was there before."""
+    found = by_fate(fates)
+    return found[Fate.STORED] + found[Fate.DUPLICATE] > 0
+
+
+def by_fate(fates: Fates, table: Table | None = None) -> Counter[Fate | Reason]:
+    """Return the number of samples by fate, of one table or of all."""
+    found = Counter[Fate | Reason]()
+    for (name, fate), count in fates.items():
+        if table is None or name == table.name:
+            found[fate] += count
+    return found
+
+
+def count_rejected(found: Counter[Fate | Reason]) -> int:
+    """Return the number of samples that were rejected."""
+    return sum(count for fate, count in found.items() if isinstance(fate, Reason))
 
 
 def missing_metrics(read: Counter[Fed], table: Table) -> list[str]:

@@ -35,7 +35,12 @@ from receiver.clients.backfill import (
     to_milliseconds,
     to_text,
 )
-from receiver.clients.backfill_summary import Copied, require_metrics, summarize_tables
+from receiver.clients.backfill_summary import (
+    has_rows,
+    require_metrics,
+    summarize,
+    summarize_tables,
+)
 from receiver.clients.prometheus import opened, public
 from receiver.commands.arguments import base_url, label, moment, past, read_token
 from receiver.commands.terminal import open_console, say
@@ -44,7 +49,6 @@ from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.embedded.running import shared_database
 from receiver.errors import SetupError, UsageError
-from receiver.rows.batch import Outcomes
 from receiver.rows.reasons import Fates
 from receiver.storage.store import Store
 from receiver.storage.writing.backfills import Bookmark, count_waiting
@@ -127,18 +131,18 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         windows = Backfill(prometheus, store, catalogue, labels, settings.limits).run(
             position, bookmark.write
         )
-        copied = await copy(windows, position)
+        kept, read = await copy(windows, position)
         waiting = await count_waiting(store.database, position.start, position.end)
         await bookmark.remove()
     span = f"from {to_text(position.done + 1)} to {to_text(position.end)}"
     if found is None:
-        require_metrics(copied.read, catalogue, span)
-    console, total = open_console(), waiting.total()
-    say(console, f"{copied.kept} samples {span}: {copied.summary(total)}")
+        require_metrics(read, catalogue, span)
+    console = open_console()
+    say(console, f"{kept} samples {span}: {summarize(counted.fates, waiting.total())}")
     if len(catalogue.tables) > 1:
-        for line in summarize_tables(copied.read, counted.fates, waiting, catalogue):
+        for line in summarize_tables(read, counted.fates, waiting, catalogue):
             say(console, line)
-    return 0 if copied.has_rows(total) else 1
+    return 0 if not kept or has_rows(counted.fates) else 1
 
 
 class CountedFates(Metrics):
@@ -193,9 +197,13 @@ def find_token(arguments: Namespace) -> str | None:
     return read_token(arguments.bearer_token_file)
 
 
-async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
-    """Copy the remaining samples, and show the progress."""
-    kept, read, outcomes = 0, Counter[Fed](), Outcomes()
+async def copy(windows: AsyncIterator[Window], position: Position) -> tuple[int, Counter[Fed]]:
+    """Copy the remaining samples, and show the progress.
+
+    Returns:
+        Number of samples that belong to a table; number of samples by table and metric.
+    """
+    kept, read = 0, Counter[Fed]()
     with open_progress() as progress:
         bar = progress.add_task("", total=position.end - position.start, at="")
         if position.done >= position.start:
@@ -205,7 +213,6 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
                 position = window.progress
                 kept += window.kept
                 read += window.read
-                outcomes = outcomes.plus(window.outcomes)
                 progress.update(
                     bar, completed=position.done - position.start, at=to_text(position.done)
                 )
@@ -214,7 +221,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> Copied:
                 f"stopped at {to_text(position.done)}: the same command goes on there"
             )
             raise
-    return Copied(kept, read, outcomes)
+    return kept, read
 
 
 def open_progress() -> Progress:

@@ -14,6 +14,8 @@ from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warn
 
 NAMED: Final = 4
 """Maximum number of metrics of a row that a finding names."""
+ANY: Final = ".+"
+"""Matches every value of a label that is there."""
 
 
 class TableSeries:
@@ -29,10 +31,10 @@ class TableSeries:
         self.required = [column for column in table.columns if column.required]
         self.optional = [column for column in table.columns if not column.required]
         self._match = usable_match(table, added)
-        self._ignored = ", ".join(
+        self._ignored = [
             label if LABEL_NAME.fullmatch(label) else json.dumps(label, ensure_ascii=False)
             for label in sorted(table.ignoring)
-        )
+        ]
 
     def select(self, column: Column) -> str:
         """Return the selector of a column's series."""
@@ -49,11 +51,15 @@ class TableSeries:
         """Return an expression for rows with several series of a column; None if impossible."""
         if not self._ignored:
             return None
-        return f"count without({self._ignored}) ({self.select(column)}) > 1"
+        # Through remote read, Prometheus gets each series again, without the ignored labels.
+        own = " or ".join(
+            selector(column.metric, {**self._match, label: ANY}) for label in self._ignored
+        )
+        return f"count without({', '.join(self._ignored)}) ({own}) > 1"
 
     @cached_property
     def _ignoring(self) -> str:
-        return f" ignoring({self._ignored})" if self._ignored else ""
+        return f" ignoring({', '.join(self._ignored)})" if self._ignored else ""
 
 
 async def check_table(prometheus: Prometheus, series: TableSeries) -> list[Finding]:

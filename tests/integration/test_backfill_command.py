@@ -84,7 +84,7 @@ async def test_rows_and_what_waits_are_told_apart(
         assert await run(url) == 0
         shown = capsys.readouterr().out
         assert shown.startswith("8 samples from")
-        assert ": 6 in rows, now or before; 2 of incomplete rows (" in shown
+        assert ": 6 stored, 0 there before, in rows or rejected; 2 of incomplete rows (" in shown
         assert shown.endswith("; 0 rejected (rejected_samples says why)\n")
     async with history(BOTH) as url:
         assert await run(url, "--restart") == 0
@@ -117,7 +117,21 @@ async def test_labels_that_differ_fail(run: Backfill, capsys: pytest.CaptureFixt
     found = {**BOTH, "ocr_value": [series(3, job="b")]}
     async with history(found) as url:
         assert await run(url) == 1
-    assert ": 0 in rows, now or before; 6 of incomplete rows" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert ": 0 stored, 0 there before, in rows or rejected; 6 of incomplete rows" in shown
+
+
+async def test_rejected_samples_are_in_no_row(
+    run: Backfill, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = {"metric": {"job": "a"}, "values": [[NOW / 1000, "0.5"]]}
+    async with history({"app_status": [half], "ocr_value": [series(1, job="a")]}) as url:
+        assert await run(url) == 1
+        shown = capsys.readouterr().out
+        assert ": 0 stored, 0 there before, in rows or rejected; 2 rejected (" in shown
+        assert await run(url, "--restart") == 0
+        shown = capsys.readouterr().out
+        assert ": 0 stored, 2 there before, in rows or rejected; 0 rejected (" in shown
 
 
 @pytest.mark.parametrize(
@@ -180,7 +194,7 @@ async def test_all_metrics_of_all_tables_come_in_one_pass(
         assert await run(url, f"--tables-file={tables}") == 0
         first, *lines = capsys.readouterr().out.splitlines()
         assert first.startswith("13 samples from")
-        assert ": 12 in rows, now or before; 1 of incomplete rows (" in first
+        assert ": 12 stored, 0 there before, in rows or rejected; 1 of incomplete rows (" in first
         assert lines == [
             "app_logs: 6 stored, 0 there before, 0 of incomplete rows, 0 rejected",
             "press_readings: 6 stored, 0 there before, 1 of incomplete rows, 0 rejected",

@@ -99,6 +99,8 @@ def refuse(changes: Changes) -> None:
     if not changes.obstacles:
         return
     messages = [obstacle.message for obstacle in changes.obstacles]
-    advice = "nothing was changed: change the declaration, or run these statements and migrate again"
+    advice = (
+        "nothing was changed: change the declaration, or run these statements and migrate again"
+    )
     statements = [f"{remedy};" for obstacle in changes.obstacles for remedy in obstacle.remedy]
     raise NotAdditiveError([*messages, advice], statements)
