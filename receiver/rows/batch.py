@@ -216,7 +216,7 @@ class Batch:
         elif fault is not None and (reason is None or column.special):
             self._reject(*sample, fault)
         elif reason is not None and not column.special:
-            if fault is None and column.required:
+            if fault is None and column.required and reason in source.table.breaking:
                 self._broken.add((sample[2], source))
             self._reject(*sample, reason)
         else:

@@ -31,18 +31,17 @@ class Reason(StrEnum):
     REFUSED = "refused_by_database"
 
 
+UNFIT: Final = (Reason.NOT_A_NUMBER, Reason.INFINITE, Reason.NOT_WHOLE, Reason.OUT_OF_RANGE)
+"""Reasons for which a column does not take a value."""
 BREAKING: Final = (
-    Reason.NOT_A_NUMBER,
-    Reason.INFINITE,
-    Reason.NOT_WHOLE,
-    Reason.OUT_OF_RANGE,
+    *UNFIT,
     Reason.WITH_OTHER,
     Reason.LABEL,
     Reason.TOO_MANY_CODES,
     Reason.TOO_MANY_CHUNKS,
     Reason.REFUSED,
 )
-"""Reasons for which a row cannot be stored: its other samples are rejected, too."""
+"""Reasons for which a row cannot be stored, in tables that ignore no labels."""
 
 
 class Fate(StrEnum):

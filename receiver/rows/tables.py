@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final, NamedTuple, TypeAlias
 
 from receiver.rows.columns import SPECIAL_DOUBLE, ColumnType
+from receiver.rows.reasons import BREAKING, UNFIT
 
 Values: TypeAlias = list["float | None"]
 """The values of a row, one for each column of its table; None for a sample that has not come."""
@@ -120,6 +121,7 @@ class Table:
     """
 
     __slots__ = (
+        "breaking",
         "codes",
         "columns",
         "compress_after",
@@ -156,6 +158,10 @@ class Table:
         self.matches = compile_match(self.match) if match else None
         """Returns whether a label set without `__name__` belongs to the table; None: all do."""
         self.ignoring = ignoring
+        self.breaking = tuple(one for one in BREAKING if not (ignoring and one in UNFIT))
+        """Reasons for which a row cannot be stored: its other samples are rejected, too.
+
+        If labels are ignored, another series may bring a value that fits."""
         self.pair_timeout = pair_timeout
         self.compress_after = compress_after
         self.retention = retention

@@ -57,6 +57,8 @@ class Store:
         self.database = Database(settings)
         self.reachable = False
         """Whether the database was available at the last attempt to use it."""
+        self._declared = False
+        """Whether the declaration in force is this receiver's."""
         self._trouble: str | None = None
         """Why no row can be stored, if tables or privileges are at fault."""
         self._refused = False
@@ -169,6 +171,7 @@ class Store:
         async with self.database.connection() as connection:
             catalogue = self._settings.catalogue
             trouble = await declaration_obstacle(connection, catalogue)
+            self._declared = trouble is None
             trouble = trouble or await rehearse(connection, catalogue)
         if trouble is None and self._refused:
             # One at a time: two transactions that both create a chunk would wait for each other.
@@ -210,6 +213,9 @@ class Store:
             with suppress(ReceiverError):
                 await self.check()
             for duty in duties:
+                # Another declaration may say otherwise how long samples wait and rows are kept.
+                if not self._declared and duty in self._by_declaration:
+                    continue
                 try:
                     await duty()
                 except ReceiverError as error:
@@ -217,6 +223,8 @@ class Store:
                     if troubles.get(duty) != str(error):
                         logger.warning("maintenance failed and will be tried again: %s", error)
                     troubles[duty] = str(error)
+                except Exception:
+                    logger.exception("maintenance failed and will be tried again")
                 else:
                     troubles.pop(duty, None)
             await asyncio.sleep(self._settings.maintenance_interval.total_seconds())
@@ -229,6 +237,10 @@ class Store:
                 self._make_parts,
                 self._delete_old,
             )
+
+    @property
+    def _by_declaration(self) -> tuple[Duty, ...]:
+        return (self._settle, self._keep_reports, self._make_parts, self._delete_old)
 
     async def _settle(self) -> None:
         fates = await settle_waiting(

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.writing.checks import Entries, run_checked
-from receiver.storage.writing.records import Refusal
+from receiver.storage.writing.records import (
+    KEY,
+    Record,
+    Records,
+    Refusal,
+    RejectedRecord,
+    codes_of,
+    samples_of,
+)
 from receiver.storage.writing.registry import DISCARDED, Allowance, Registry, Statements, beyond
 
 MAX_KNOWN: Final = 10_000
+
+
+class Ensure(Protocol):
+    """Registers the codes of rows, as `ensure_codes` does."""
+
+    async def __call__(
+        self, connection: Connection, rows: Records, *, each: bool
+    ) -> list[RejectedRecord]:
+        """Take out and return the samples whose code is refused."""
 
 
 def statements_for(table: str, columns: str) -> Statements:
@@ -140,3 +157,47 @@ def make_codes(
         name: Codes(database, statements_for(name, ", ".join(sorted(users))), allowance)
         for name, users in sorted(columns.items())
     }
+
+
+async def ensure_codes(
+    codes: Mapping[str, Codes], connection: Connection, rows: Records, *, each: bool
+) -> list[RejectedRecord]:
+    """Register the codes of rows that waited: somebody may have deleted one since.
+
+    Args:
+        codes: The tables of codes, by name.
+        connection: Must be in a transaction.
+        rows: The rows of each table. Samples whose code is refused are taken out, and with that of
+            a required column the whole row.
+        each: Whether the database may refuse some.
+
+    Returns:
+        What was taken out, as rejected.
+    """
+    rejected: list[RejectedRecord] = []
+    for name, one in codes.items():
+        columns = [
+            (table, column) for table in rows for column in table.codes if column.codes == name
+        ]
+        needed: set[int] = set()
+        for table, column in columns:
+            needed |= codes_of(column, [record[2] for record in rows[table]])
+        refused = await one.ensure(connection, needed, each=each)
+        if not refused:
+            continue
+        for table, column in columns:
+            kept: list[Record] = []
+            for record in rows[table]:
+                value = record[2][column.slot]
+                message = None if value is None else refused.get(int(value))
+                if message is None:
+                    kept.append(record)
+                    continue
+                only = None if column.required else column
+                rejected += samples_of(record, Reason.REFUSED, message, only)
+                if only is not None:
+                    rest = record[2].copy()
+                    rest[column.slot] = None
+                    kept.append((*KEY(record), rest, record[3]))
+            rows[table] = kept
+    return rejected

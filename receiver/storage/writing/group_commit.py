@@ -23,6 +23,7 @@ LONGEST_WAIT: Final = 0.5
 LONGEST_GROWTH: Final = 0.025
 """Maximum seconds for which a batch grows while others are being committed."""
 DAY: Final = timedelta(days=1)
+FAULT: Final = "a batch could not be written"
 
 
 class Batching(NamedTuple):
@@ -158,17 +159,29 @@ class GroupCommit:
             await self._waiting.wait()
             await self._wait_for_others()
             gathering, self._gathering = self._gathering, Gathering(self._make_batch())
-            gathering.batch.close()
-            if self._linger and gathering.batch.is_incomplete:
+            contents = self._close(gathering)
+        if contents is not None:
+            await self._commit(gathering, contents)
+
+    def _close(self, gathering: Gathering) -> Contents | None:
+        """Close a batch and return what to commit, if anything."""
+        batch, contents = gathering.batch, None
+        try:
+            batch.close()
+            if self._linger and batch.is_incomplete:
                 gathering.pass_on(self._gathering)
-            gathering.closed.set()
-            if not self._gathering.joined:
-                self._waiting.clear()
-        if gathering.batch:
-            await self._commit(gathering)
-        else:
-            # All rows were passed on to the next batch, and the requests wait for that one.
-            gathering.committed.set_result(None)
+            if batch:
+                contents = contents_of(batch)
+            else:
+                # All rows were passed on to the next batch, and the requests wait for that one.
+                gathering.committed.set_result(None)
+        except Exception as error:
+            logger.exception(FAULT, extra={"fault": type(error).__name__})
+            fail(gathering, error)
+        gathering.closed.set()
+        if not self._gathering.joined:
+            self._waiting.clear()
+        return contents
 
     async def _wait_for_others(self) -> None:
         await self._wait_while(self._has_few, LONGEST_GROWTH)
@@ -199,16 +212,8 @@ class GroupCommit:
                     self._changed.clear()
                     await self._changed.wait()
 
-    async def _commit(self, gathering: Gathering) -> None:
-        batch, committed = gathering.batch, gathering.committed
-        contents = Contents(
-            batch.rows(),
-            batch.incomplete(),
-            batch.rejected,
-            batch.broken(),
-            batch.repeated,
-            batch.assembled(),
-        )
+    async def _commit(self, gathering: Gathering, contents: Contents) -> None:
+        committed = gathering.committed
         self._committing.add(gathering)
         try:
             await self._write(contents)
@@ -219,11 +224,28 @@ class GroupCommit:
             committed.set_result(renew(error))
             clear(error)
         except Exception as error:
-            logger.exception("a batch could not be written", extra={"fault": type(error).__name__})
-            committed.set_result(ReceiverError(f"internal error: {error!r}"))
-            clear(error)
+            logger.exception(FAULT, extra={"fault": type(error).__name__})
+            fail(gathering, error)
         else:
             committed.set_result(None)
         finally:
             self._committing.remove(gathering)
             self._changed.set()
+
+
+def contents_of(batch: Batch) -> Contents:
+    """Return what a closed batch writes."""
+    return Contents(
+        batch.rows(),
+        batch.incomplete(),
+        batch.rejected,
+        batch.broken(),
+        batch.repeated,
+        batch.assembled(),
+    )
+
+
+def fail(gathering: Gathering, error: Exception) -> None:
+    """Answer the requests of a batch with an error that must not happen."""
+    gathering.committed.set_result(ReceiverError(f"internal error: {error!r}"))
+    clear(error)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from receiver.rows.columns import POSTGRES_EPOCH_MS
 from receiver.rows.model import Key, Source
-from receiver.rows.reasons import BREAKING, Fate, Fates, Reason
-from receiver.rows.tables import Catalogue, Table, Values
+from receiver.rows.reasons import Fate, Fates, Reason
+from receiver.rows.tables import Catalogue, Column, Table, Values
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import FOLLOW_KEY, Connection, Database
 from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.writing import distributed
+from receiver.storage.writing.codes import Ensure, ensure_codes, make_codes
 from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS, TIME, run_for_each
 from receiver.storage.writing.inserting import Written, add, add_samples, find_rows
 from receiver.storage.writing.judging import judge, readings
@@ -37,7 +37,6 @@ from receiver.storage.writing.rejecting import reject_samples
 
 MOST: Final = 5_000
 """Maximum number of incomplete rows that maintenance settles in one transaction."""
-NOTHING: Final[Mapping[tuple[int, int], Mapping[str, float]]] = MappingProxyType({})
 UNDECLARED: Final = "its column is not declared any more"
 
 Place: TypeAlias = tuple[str, int, int]
@@ -143,7 +142,7 @@ def find_waiting(table: Table, *, distributed: bool = False) -> str:
     # nearly empty, all rows of a time may be read by the other index. Citus requires `=`.
     own = "=" if distributed else ">= p.source_id AND t.source_id <="
     part = "r.shard_key = p.source_id AND" if distributed else ""
-    breaking = ", ".join(map(literal, BREAKING))
+    breaking = ", ".join(map(literal, table.breaking))
     return f"""
 SELECT p.created_at, p.source_id, p.samples FROM pending_rows p
 WHERE p.table_name = {literal(table.name)} AND (
@@ -167,18 +166,36 @@ LIMIT $2
 """
 
 
+class Unfit(NamedTuple):
+    """A waiting sample that does not fit the declaration, which has changed since it came."""
+
+    name: str
+    """The column that it waits for."""
+    column: Column | None
+    """This column; None if it is not declared any more."""
+    value: float
+    reason: Reason
+    detail: str | None
+
+
+Misfits: TypeAlias = Mapping[tuple[int, int], Sequence[Unfit]]
+"""The unfit samples of rows, by key."""
+
+
 class Met(NamedTuple):
     """The outcomes of incomplete rows that were merged into `pending_rows`."""
 
     completed: Records
     """Rows that are complete, and no longer pending."""
     waiting: Records
-    """Rows that wait, with all their waiting samples."""
+    """Rows that wait, with all their waiting samples that fit."""
+    unfit: dict[Table, dict[tuple[int, int], Sequence[Unfit]]]
+    """Other samples of the rows that wait, by table and key."""
     rejected: list[RejectedRecord]
     """Samples that contradict a waiting one, or that the database refuses."""
     fates: Fates
     broken: dict[Place, Source]
-    """Rows of which the database refuses a sample."""
+    """Rows of which a required sample does not fit, or the database refuses a sample."""
 
 
 def to_json(table: Table, values: Values) -> str:
@@ -186,15 +203,32 @@ def to_json(table: Table, values: Values) -> str:
     return json.dumps({column.name: repr(value) for column, value in table.samples(values)})
 
 
-def from_json(table: Table, samples: str | None) -> tuple[Values, dict[str, float]]:
-    """Read samples; return those of the table's columns, and others by the column's name."""
-    values, others = table.empty.copy(), dict[str, float]()
-    for name, value in json.loads(samples or "{}").items():
-        if name in table.slots:
-            values[table.slots[name]] = float(value)
+def from_json(table: Table, samples: str | None) -> tuple[Values, list[Unfit]]:
+    """Read samples; return those that fit the table's columns, and the others."""
+    values, unfit = table.empty.copy(), list[Unfit]()
+    for name, text in json.loads(samples or "{}").items():
+        value = float(text)
+        if name not in table.slots:
+            unfit.append(Unfit(name, None, value, Reason.UNPAIRED, UNDECLARED))
+            continue
+        column = table.columns[table.slots[name]]
+        reason = None if column.special else column.check(value)
+        if reason is None:
+            values[column.slot] = value
         else:
-            others[name] = float(value)
-    return values, others
+            unfit.append(Unfit(name, column, value, reason, None))
+    return values, unfit
+
+
+def undeclared(samples: str) -> Iterator[Unfit]:
+    """Read samples of a table that is not declared any more."""
+    for name, text in json.loads(samples).items():
+        yield Unfit(name, None, float(text), Reason.UNPAIRED, UNDECLARED)
+
+
+def breaks(unfit: Iterable[Unfit]) -> bool:
+    """Return whether a required sample is among those that do not fit."""
+    return any(one.column is not None and one.column.required for one in unfit)
 
 
 def place_of(table: Table, record: Record) -> Place:
@@ -230,7 +264,7 @@ async def meet(connection: Connection, incomplete: Records, *, each: bool = Fals
         found = by_place(await connection.fetch(find, *columns_of(kept)))
     else:
         found = by_place(await connection.fetch(UPSERT, *zip(*entries, strict=True)))
-    met = Met(defaultdict(list), defaultdict(list), [], Fates(), {})
+    met = Met(defaultdict(list), defaultdict(list), defaultdict(dict), [], Fates(), {})
     for place, (table, record) in sent.items():
         if place in found:
             take_in(met, table, record, *found[place])
@@ -244,17 +278,28 @@ async def meet(connection: Connection, incomplete: Records, *, each: bool = Fals
 
 def take_in(met: Met, table: Table, record: Record, now: str, before: str | None) -> None:
     """Record the outcome of an incomplete row, by its waiting samples now and before."""
-    values, others = from_json(table, now)
+    values, unfit = from_json(table, now)
     verdict = judge(table, record[2], readings(table, from_json(table, before)[0]))
     met.fates[table.name, Fate.DUPLICATE] += verdict.repeated
-    met.rejected.extend(conflicts_of(record, verdict.contradicting))
+    occupied = [
+        one.column
+        for one in unfit
+        if one.column is not None and verdict.missing[one.column.slot] is not None
+    ]
+    met.rejected.extend(conflicts_of(record, [*verdict.contradicting, *occupied]))
     lost = [value if values[slot] is None else None for slot, value in enumerate(verdict.missing)]
+    for column in occupied:
+        lost[column.slot] = None
     met.rejected.extend(samples_of((*KEY(record), lost, record[3]), Reason.REFUSED, DISCARDED))
-    is_complete = not table.lacks(values)
-    if is_complete:
-        met.rejected.extend(undeclared_samples(place_of(table, record), others))
-    state = met.completed if is_complete else met.waiting
-    state[table].append((*KEY(record), values, record[3]))
+    place = place_of(table, record)
+    if breaks(unfit):
+        met.broken[place] = record[3]
+    elif table.lacks(values):
+        met.waiting[table].append((*KEY(record), values, record[3]))
+        met.unfit[table][KEY(record)] = unfit
+    else:
+        met.rejected.extend(unfit_samples(place, unfit))
+        met.completed[table].append((*KEY(record), values, record[3]))
 
 
 def columns_of(places: Sequence[Place]) -> Sequence[Sequence[Any]]:
@@ -291,9 +336,10 @@ async def settle(  # noqa: PLR0913  at once and overdue
     connection: Connection,
     table: Table,
     records: Sequence[Record],
-    undeclared: Mapping[tuple[int, int], Mapping[str, float]] = NOTHING,
-    otherwise: Reason | None = None,
+    unfit: Misfits,
     *,
+    ensure: Ensure,
+    otherwise: Reason | None = None,
     each: bool = False,
 ) -> Written:
     """Take incomplete rows with nothing left to wait for out of `pending_rows`.
@@ -303,8 +349,9 @@ async def settle(  # noqa: PLR0913  at once and overdue
     Args:
         connection: Must be in a transaction that has locked the rows.
         table: The table of the rows.
-        records: The rows with all samples that wait, sorted by `ORDER`.
-        undeclared: By key, the samples of columns that the table does not have.
+        records: The rows with all samples that wait and fit, sorted by `ORDER`.
+        unfit: The samples that do not fit.
+        ensure: Registers the codes of samples that are added to stored rows.
         otherwise: Why samples of rows that are not stored are rejected; None: they go on waiting.
         each: Whether the database may refuse some.
     """
@@ -315,13 +362,15 @@ async def settle(  # noqa: PLR0913  at once and overdue
     done: list[Place] = []
     stored: list[Record] = []
     for place, record in enumerate(records):
-        earlier = before.get(place, [])
-        broken = any(metric in metrics and why in BREAKING for metric, _, why in earlier)
+        earlier, others = before.get(place, []), unfit.get(KEY(record), [])
+        broken = breaks(others) or any(
+            metric in metrics and why in table.breaking for metric, _, why in earlier
+        )
         is_stored = KEY(record) in there
         if otherwise is None and not (broken or is_stored):
             continue
         done.append(place_of(table, record))
-        rejected += undeclared_samples(done[-1], undeclared.get(KEY(record), {}))
+        rejected += unfit_samples(done[-1], others)
         values, repeated = without_rejected(table, record[2], earlier)
         fates[table.name, Fate.DUPLICATE] += repeated
         rest: Record = (*KEY(record), values, record[3])
@@ -331,7 +380,9 @@ async def settle(  # noqa: PLR0913  at once and overdue
             reason = Reason.WITH_OTHER if broken else otherwise or Reason.UNPAIRED
             rejected += samples_of(rest, reason)
     await delete(connection, done)
-    written = await add_samples(connection, table, stored, there, each=each)
+    added = {table: stored}
+    rejected += await ensure(connection, added, each=each)
+    written = await add_samples(connection, table, added[table], there, each=each)
     return add(Written(fates, rejected), written)
 
 
@@ -349,21 +400,24 @@ def without_rejected(
     return rest, repeated
 
 
-def undeclared_samples(place: Place, others: Mapping[str, float]) -> Iterable[RejectedRecord]:
-    """Turn samples of columns that are not declared into rejected ones, with the name as metric."""
+def unfit_samples(place: Place, unfit: Iterable[Unfit]) -> Iterable[RejectedRecord]:
+    """Turn samples that do not fit into rejected ones.
+
+    Those of columns that are not declared any more have the column's name as metric.
+    """
     name, created_at, source_id = place
-    for column, value in others.items():
+    for one in unfit:
         yield RejectedRecord(
             source_id=source_id,
             digest=None,
             labels=None,
-            metric=column,
+            metric=one.name if one.column is None else one.column.metric,
             timestamp=to_milliseconds(created_at),
-            value=value,
-            reason=Reason.UNPAIRED,
-            detail=UNDECLARED,
+            value=one.value,
+            reason=one.reason,
+            detail=one.detail,
             table=name,
-            column=column,
+            column=one.name,
         )
 
 
@@ -403,7 +457,8 @@ async def settle_waiting(
         ReceiverError: as `database.translated` does.
     """
     fates = Fates()
-    steps = [partial(settle_some, database, table) for table in catalogue.tables]
+    ensure = partial(ensure_codes, make_codes(database, catalogue))
+    steps = [partial(settle_some, database, table, ensure) for table in catalogue.tables]
     steps.append(partial(reject_undeclared, database, catalogue, pair_timeout))
     for step in steps:
         total = MOST
@@ -416,7 +471,9 @@ async def settle_waiting(
     return fates
 
 
-async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[int, Fates]:
+async def settle_some(
+    database: Database, table: Table, ensure: Ensure, *, each: bool
+) -> tuple[int, Fates]:
     """Settle some rows of a table; return how many, and the outcomes of their samples."""
     metrics = [column.metric for column in table.columns if column.required]
     async with database.transaction(FEW_CONNECTIONS if each else "") as connection:
@@ -433,14 +490,22 @@ async def settle_some(database: Database, table: Table, *, each: bool) -> tuple[
                 find_waiting(table), table.pair_timeout, MOST, first, last, metrics
             )
         records: list[Record] = []
-        undeclared: dict[tuple[int, int], Mapping[str, float]] = {}
+        unfit: dict[tuple[int, int], Sequence[Unfit]] = {}
         for created_at, source_id, samples in found:
-            values, undeclared[created_at, source_id] = from_json(table, samples)
+            values, unfit[created_at, source_id] = from_json(table, samples)
             source = Source(table, ())
             source.id = source_id
             records.append((created_at, source_id, values, source))
         records.sort(key=ORDER)
-        settled = await settle(connection, table, records, undeclared, Reason.UNPAIRED, each=each)
+        settled = await settle(
+            connection,
+            table,
+            records,
+            unfit,
+            ensure=ensure,
+            otherwise=Reason.UNPAIRED,
+            each=each,
+        )
         fates = await reject_samples(connection, settled.rejected, each=each)
     return len(found), settled.fates + fates
 
@@ -474,8 +539,6 @@ async def reject_undeclared(
         rejected = [
             sample
             for *place, samples in found
-            for sample in undeclared_samples(
-                tuple(place), {name: float(value) for name, value in json.loads(samples).items()}
-            )
+            for sample in unfit_samples(tuple(place), undeclared(samples))
         ]
         return len(found), await reject_samples(connection, rejected, each=each)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from enum import Enum, auto
+from functools import partial
 from typing import Final, NamedTuple
 from weakref import WeakSet
 
@@ -23,7 +24,7 @@ from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.writing.chunks import Chunks
-from receiver.storage.writing.codes import make_codes
+from receiver.storage.writing.codes import Ensure, ensure_codes, make_codes
 from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS
 from receiver.storage.writing.inserting import (
     Written,
@@ -44,7 +45,7 @@ from receiver.storage.writing.pending import (
     places_of,
     settle,
     take_waiting,
-    undeclared_samples,
+    unfit_samples,
 )
 from receiver.storage.writing.records import (
     ORDER,
@@ -54,7 +55,6 @@ from receiver.storage.writing.records import (
     Records,
     Refusal,
     RejectedRecord,
-    codes_of,
     conflicts_of,
     count_samples,
     rejected_records,
@@ -128,6 +128,7 @@ class Writer:
         self._count = count
         self._sources = Sources(database, options.new_sources)
         self._codes = make_codes(database, catalogue, options.new_codes)
+        self._ensure = partial(ensure_codes, self._codes)
         self._chunks = Chunks(database, options.chunk_interval, options.new_chunks)
         self._references = References(database, enabled=options.checks_batches)
         self._repeats = Repeats()
@@ -230,7 +231,8 @@ class Writer:
     async def _transact(self, contents: Contents, how: How) -> None:
         """Write everything in one transaction, which takes locks in the order of all transactions.
 
-        The order is: pending rows, codes, the tables by name, rejected samples, each sorted.
+        The order is: pending rows, codes, the tables by name, rejected samples, each sorted. Only a
+        code that somebody has deleted may be locked after a table.
         """
         fates = Fates(
             {(table, Fate.DUPLICATE): count for table, count in contents.repeated.items()}
@@ -287,17 +289,18 @@ class Writer:
         """Write rows to their tables, and incomplete ones to `pending_rows`."""
         each = how is How.EACH
         written = Written(Fates(), [])
-        met = Met({}, {}, [], Fates(), {})
+        met = Met({}, {}, {}, [], Fates(), {})
         if not each:
             written, incomplete = await self._repeats.take(connection, incomplete)
         if incomplete:
             met = await meet(connection, incomplete, each=each)
             written = add(written, Written(met.fates, met.rejected))
         broken = places_of(contents.broken) | met.broken
-        written = add(written, await take_samples(connection, rows, broken))
+        written = add(
+            written, await take_samples(connection, rows, broken, self._ensure, each=each)
+        )
         if met.completed:
-            refused = await self._ensure_codes(connection, met.completed, each=each)
-            written.rejected.extend(refused)
+            written.rejected.extend(await self._ensure(connection, met.completed, each=each))
             for table, records in met.completed.items():
                 rows[table] = sorted(rows.get(table, []) + records, key=ORDER)
         if not (rows and how is How.COPY):
@@ -307,40 +310,12 @@ class Writer:
                 written = add(written, await self._insert(connection, table, rows[table], how))
             if table in met.waiting:
                 waiting = met.waiting[table]
-                settled = await settle(connection, table, waiting)
+                settled = await settle(
+                    connection, table, waiting, met.unfit[table], ensure=self._ensure, each=each
+                )
                 self._repeats.note(table, settled.fates[table.name, Fate.DUPLICATE], len(waiting))
                 written = add(written, settled)
         return written
-
-    async def _ensure_codes(
-        self, connection: Connection, completed: Records, *, each: bool
-    ) -> list[RejectedRecord]:
-        """Register the codes of rows that waited; reject the rows whose code is refused."""
-        rejected: list[RejectedRecord] = []
-        for name, codes in self._codes.items():
-            columns = [
-                (table, column)
-                for table in completed
-                for column in table.codes
-                if column.codes == name
-            ]
-            needed: set[int] = set()
-            for table, column in columns:
-                needed |= codes_of(column, [record[2] for record in completed[table]])
-            refused = await codes.ensure(connection, needed, each=each)
-            if not refused:
-                continue
-            for table, column in columns:
-                kept: list[Record] = []
-                for record in completed[table]:
-                    value = record[2][column.slot]
-                    message = None if value is None else refused.get(int(value))
-                    if message is None:
-                        kept.append(record)
-                    else:
-                        rejected += samples_of(record, Reason.REFUSED, message)
-                completed[table] = kept
-        return rejected
 
     async def _insert(
         self, connection: Connection, table: Table, records: list[Record], how: How
@@ -398,7 +373,12 @@ def newly_stored(table: Table, copied: int) -> Written:
 
 
 async def take_samples(
-    connection: Connection, rows: Records, broken: Mapping[Place, Source]
+    connection: Connection,
+    rows: Records,
+    broken: Mapping[Place, Source],
+    ensure: Ensure,
+    *,
+    each: bool,
 ) -> Written:
     """Take waiting samples: reject those of broken rows, and add those that other rows lack.
 
@@ -406,6 +386,8 @@ async def take_samples(
         connection: Must be in a transaction.
         rows: The rows to be stored; optional samples that waited are added to them.
         broken: Rows of which a required sample was rejected.
+        ensure: Registers the codes of samples that waited.
+        each: Whether the database may refuse some.
     """
     lacking = {
         place_of(table, record): (table, index)
@@ -415,28 +397,29 @@ async def take_samples(
         if None in record[2]
     }
     fates, rejected = Fates(), list[RejectedRecord]()
+    waiting: Records = {}
     for place, samples in (await take_waiting(connection, sorted({*broken, *lacking}))).items():
         if place not in lacking:
             source = broken[place]
-            values, others = from_json(source.table, samples)
+            values, unfit = from_json(source.table, samples)
             rejected += samples_of((*place[1:], values, source), Reason.WITH_OTHER)
-            rejected += undeclared_samples(place, others)
-            continue
-        table, index = lacking[place]
-        created_at, source_id, values, source = rows[table][index]
-        waited, others = from_json(table, samples)
-        verdict = judge(table, waited, readings(table, values))
-        fates[table.name, Fate.DUPLICATE] += verdict.repeated
-        waiting: Record = (created_at, source_id, waited, source)
-        rejected += conflicts_of(waiting, verdict.contradicting)
-        rejected += undeclared_samples(place, others)
-        rows[table][index] = (
-            created_at,
-            source_id,
-            [
-                new if value is None else value
-                for value, new in zip(values, verdict.missing, strict=True)
-            ],
-            source,
-        )
+        else:
+            table, index = lacking[place]
+            created_at, source_id, values, source = rows[table][index]
+            waited, unfit = from_json(table, samples)
+            verdict = judge(table, waited, readings(table, values))
+            fates[table.name, Fate.DUPLICATE] += verdict.repeated
+            record: Record = (created_at, source_id, waited, source)
+            rejected += conflicts_of(record, verdict.contradicting)
+            waiting.setdefault(table, []).append((created_at, source_id, verdict.missing, source))
+        rejected += unfit_samples(place, unfit)
+    rejected += await ensure(connection, waiting, each=each)
+    for table, records in waiting.items():
+        for created_at, source_id, missing, source in records:
+            _, index = lacking[table.name, created_at, source_id]
+            values = rows[table][index][2]
+            merged = [
+                new if value is None else value for value, new in zip(values, missing, strict=True)
+            ]
+            rows[table][index] = (created_at, source_id, merged, source)
     return Written(fates, rejected)

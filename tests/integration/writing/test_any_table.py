@@ -71,11 +71,13 @@ class Model:
 
     def _take(self, key: Key, table: Table, column: Column, value: float) -> None:
         fits = column.special or column.check(value) is None
-        if fits and not misfits(table, dict(key[1])):
+        misfit = misfits(table, dict(key[1]))
+        if fits and not misfit:
             values = self.taken[key][column.name]
             if not any(column.agree(known, value) for known in values):
                 values.append(value)
-        elif column.required:
+        elif column.required and (misfit or not table.ignoring):
+            # If labels are ignored, another series may bring a value that fits.
             self.broken.add(key)
 
     def rows(self) -> dict[Key, Mapping[str, list[float]]]:

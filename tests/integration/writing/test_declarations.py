@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import time
+from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import asyncpg
 import pytest
 
 from receiver.config.settings import Settings
+from receiver.process.app import STORE
 from receiver.storage.schema.revisions import migrate
 from tests.conftest import MakeSettings
 from tests.receivers import Point, Running, encode, receiving
 from tests.waiting import until
 
 NOW = 1_700_000_000_000
+HOUR = 3_600_000
 BEFORE = """
 tables:
   press:
@@ -123,3 +129,124 @@ async def test_a_sample_whose_column_is_not_declared_any_more_is_rejected_when_i
     (sample,) = await connection.fetch("SELECT column_name, value, detail FROM rejected_samples")
     assert tuple(sample) == ("heat", 7.0, "its column is not declared any more")
     await connection.close()
+
+
+def table(column: str, others: str = "") -> str:
+    """Declare a table whose rows need `press_a`, a column `x` of this declaration, and others."""
+    a = "a: {metric: press_a, type: double}"
+    return f"tables: {{press: {{columns: {{{a}, x: {{metric: press_x, {column}}}{others}}}}}}}"
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize(
+    ("before", "value", "after", "reason"),
+    [
+        ("type: double", 1.5, "type: bigint", "not_whole"),
+        ("type: double", 1e30, "type: bigint", "out_of_range"),
+        ("type: double, special: true", math.inf, "type: bigint", "infinite"),
+        ("type: double, special: true", math.nan, "type: bigint", "not_a_number"),
+        ("type: double, special: true", math.nan, "type: double", "not_a_number"),
+        ("type: bigint", 7, "type: boolean", "out_of_range"),
+        ("type: bigint", 5e9, "type: code, codes: states", "out_of_range"),
+        (
+            "type: timestamp, unit: milliseconds",
+            9e13,
+            "type: timestamp, unit: seconds",
+            "out_of_range",
+        ),
+    ],
+)
+async def test_a_waiting_sample_that_does_not_fit_another_type_is_rejected(
+    empty_database_url: str,
+    make_settings: MakeSettings,
+    tmp_path: Path,
+    before: str,
+    value: float,
+    after: str,
+    reason: str,
+    *,
+    required: bool,
+) -> None:
+    optional = "" if required else ", required: false"
+    old = declare(make_settings, tmp_path, empty_database_url, table(before + optional))
+    async with receiving(old) as first:
+        await first.send(point("x", value))
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("ALTER TABLE press RENAME COLUMN x TO x_old")
+    new = declare(make_settings, tmp_path, empty_database_url, table(after + optional))
+    await migrate(new)
+    async with receiving(new) as second:
+        await second.send(point("a", 2))
+        assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
+    rows = await connection.fetch("SELECT a, x FROM press")
+    assert [tuple(row) for row in rows] == ([] if required else [(2.0, None)])
+    rejected = await connection.fetch(
+        "SELECT metric, value::text, reason FROM rejected_samples ORDER BY 1"
+    )
+    assert [tuple(sample) for sample in rejected] == [
+        *([("press_a", "2", "other_sample_rejected")] if required else []),
+        ("press_x", await connection.fetchval("SELECT $1::float8::text", float(value)), reason),
+    ]
+    await connection.close()
+
+
+async def test_a_waiting_sample_of_a_removed_column_is_rejected_with_whatever_takes_it_out(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    old = table("type: double", ", old: {metric: press_old, type: double}")
+    async with receiving(declare(make_settings, tmp_path, empty_database_url, old)) as first:
+        await first.send(point("old", 5))
+    new = declare(make_settings, tmp_path, empty_database_url, table("type: double"))
+    await migrate(new)
+    connection = await asyncpg.connect(empty_database_url)
+    idle = new.model_copy(update={"maintenance_interval": timedelta(hours=1)})
+    async with receiving(idle) as second:
+        # The whole row is copied; then one of its samples finds what waits.
+        await second.send(point("a", 1), point("x", 2))
+        await second.send(point("x", 2))
+        assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
+    (sample,) = await connection.fetch("SELECT column_name, value, detail FROM rejected_samples")
+    assert tuple(sample) == ("old", 5.0, "its column is not declared any more")
+    await connection.close()
+
+
+async def test_a_receiver_with_the_old_declaration_settles_and_deletes_nothing(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    text = "tables: {{press: {{pair_timeout: {0}, retention: {1}, columns: {{{2}, {3}}}}}}}"
+    columns = "a: {metric: press_a, type: double}", "x: {metric: press_x, type: double}"
+    more = f"{columns[1]}, y: {{metric: press_y, type: double, required: false}}"
+    old_text = text.format("1s", "1h", *columns)
+    new_text = text.format("1h", "3650d", columns[0], more)
+    old = declare(make_settings, tmp_path, empty_database_url, old_text)
+    new = declare(make_settings, tmp_path, empty_database_url, new_text)
+    recent = int(time.time() * 1000) - NOW
+    connection = await asyncpg.connect(empty_database_url)
+    async with receiving(old) as first, receiving(new) as second:
+        await until(lambda: not_ready(first))
+        await second.send(point("a", 1, recent - 3 * HOUR), point("x", 2, recent - 3 * HOUR))
+        await second.send(point("a", 3, recent), point("y", 4, recent))
+        await connection.execute("UPDATE pending_rows SET arrived_at = now() - interval '1 min'")
+        await rounds_of_maintenance(first)
+        assert await connection.fetchval("SELECT count(*) FROM press") == 1
+        assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 1
+    assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
+    await connection.close()
+
+
+async def rounds_of_maintenance(receiver: Running) -> None:
+    """Wait for two whole rounds of a receiver's maintenance."""
+    checks = 0
+    check = receiver.app[STORE].check
+
+    async def counted() -> None:
+        nonlocal checks
+        checks += 1
+        await check()
+
+    with patch.object(receiver.app[STORE], "check", counted):
+
+        async def done() -> bool:
+            return checks >= 3
+
+        await until(done)

@@ -100,7 +100,7 @@ class Model:
             self.stale[table.name] += 1
         elif isinstance(held, Reason):
             self.reject(place, column, value, held)
-            if in_time and column.required:
+            if in_time and column.required and not table.ignoring:
                 self.broken.add(place)
         elif not in_time:
             self.reject(place, column, value, Reason.TIMESTAMP_OUT_OF_RANGE)

@@ -20,7 +20,7 @@ from receiver.rows.columns import DOUBLE
 from receiver.rows.model import Row, Sample, Series, Source, each_row
 from receiver.rows.tables import Column, Table
 from receiver.storage.writing import group_commit as group_commit_module
-from receiver.storage.writing.gathering import PARTS, PASSES
+from receiver.storage.writing.gathering import PARTS, PASSES, Gathering
 from receiver.storage.writing.group_commit import Batching, GroupCommit
 from receiver.storage.writing.parting import MAX_CHUNKS, MAX_REFUSED
 from receiver.storage.writing.records import Contents
@@ -125,6 +125,24 @@ async def settle() -> None:
 async def outcome(task: asyncio.Task[Outcomes]) -> Outcomes:
     async with asyncio.timeout(SOON):
         return await task
+
+
+@pytest.mark.parametrize("step", ["close", "rows", "pass_on"])
+async def test_an_error_in_a_batch_is_answered_and_the_next_one_is_written(
+    step: str, opened: Opens, writes: Writes, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    traffic.arriving = 1
+    async with opened(delay=timedelta(milliseconds=1)) as group_commit, asyncio.timeout(SOON):
+        with monkeypatch.context() as patch:
+            patch.setattr(Gathering if step == "pass_on" else Batch, step, fails)
+            with pytest.raises(ReceiverError, match=r"internal error: .*broken"):
+                await group_commit.store([status()])
+        assert not writes.contents
+        await group_commit.store(pair(1))
+    assert writes.numbers() == [[1]]
 
 
 # --- alone ----------------------------------------------------------------------------------------

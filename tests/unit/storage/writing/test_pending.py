@@ -15,10 +15,11 @@ from receiver.rows.tables import Column, Table, Values
 from receiver.storage.writing.pending import (
     UNDECLARED,
     Met,
+    Unfit,
     from_json,
     take_in,
     to_json,
-    undeclared_samples,
+    unfit_samples,
     without_rejected,
 )
 from receiver.storage.writing.records import Record
@@ -52,7 +53,7 @@ def test_samples_are_read_as_they_were_written(drawn: tuple[Table, Values]) -> N
     assert all(isinstance(value, str) for value in json.loads(written).values())
     found, others = from_json(table, written)
     assert list(map(repr, map(exact, found))) == list(map(repr, map(exact, values)))
-    assert others == {}
+    assert others == []
 
 
 @given(samples(), st.data())
@@ -72,18 +73,20 @@ def test_samples_are_read_by_name_whatever_the_table_has_become(
     assert {column.name: repr(value) for column, value in later.samples(found)} == {
         name: value for name, value in by_name.items() if name in names
     }
-    assert {name: repr(value) for name, value in others.items()} == {
+    assert {one.name: repr(one.value) for one in others} == {
         name: value for name, value in by_name.items() if name not in names
     }
+    assert {(one.column, one.detail) for one in others} <= {(None, UNDECLARED)}
 
 
 def test_nothing_waits_where_there_is_nothing() -> None:
-    assert from_json(LOGS, None) == ([None, None], {})
+    assert from_json(LOGS, None) == ([None, None], [])
 
 
 def test_samples_of_columns_that_are_not_declared_keep_their_names() -> None:
     place = "press", to_postgres_time(NOW), 7
-    (one,) = undeclared_samples(place, {"speed": -0.0})
+    unfit = Unfit("speed", None, -0.0, Reason.UNPAIRED, UNDECLARED)
+    (one,) = unfit_samples(place, [unfit])
     assert (one.table, one.source_id, one.timestamp) == ("press", 7, NOW)
     assert (one.column, one.metric, bits(one.value)) == ("speed", "speed", bits(-0.0))
     assert (one.reason, one.detail) == (Reason.UNPAIRED, UNDECLARED)
@@ -113,7 +116,7 @@ def test_every_sample_waits_completes_repeats_or_contradicts(
     now = [new if old is None else old for new, old in zip(brought, waited, strict=True)]
     source = Source(table, ())
     source.id = 7
-    met = Met({table: []}, {table: []}, [], Fates(), {})
+    met = Met({table: []}, {table: []}, {table: {}}, [], Fates(), {})
     record: Record = (0, 7, brought, source)
     json_before = None if before is None else to_json(table, before)
     take_in(met, table, record, to_json(table, now), json_before)
@@ -138,10 +141,22 @@ def test_every_sample_waits_completes_repeats_or_contradicts(
 def test_a_sample_that_a_trigger_takes_away_is_not_lost() -> None:
     source = Source(LOGS, ())
     source.id = 7
-    met = Met({LOGS: []}, {LOGS: []}, [], Fates(), {})
+    met = Met({LOGS: []}, {LOGS: []}, {LOGS: {}}, [], Fates(), {})
     take_in(met, LOGS, (0, 7, [3.0, None], source), "{}", None)
     (one,) = met.rejected
     assert (one.column, one.value, one.reason) == ("app_status", 3.0, Reason.REFUSED)
+
+
+def test_a_sample_contradicts_a_waiting_one_that_does_not_fit_any_more() -> None:
+    source = Source(LOGS, ())
+    source.id = 7
+    met = Met({LOGS: []}, {LOGS: []}, {LOGS: {}}, [], Fates(), {})
+    waiting = '{"app_status": "0.5"}'
+    take_in(met, LOGS, (0, 7, [0.0, None], source), waiting, waiting)
+    (one,) = met.rejected
+    assert (one.column, one.value, one.reason) == ("app_status", 0.0, Reason.CONFLICT)
+    assert not met.waiting[LOGS]
+    assert met.broken == {("app_logs", 0, 7): source}
 
 
 @pytest.mark.parametrize(
