@@ -68,7 +68,7 @@ class UnsupportedMediaTypeError(ReceiverError):
 
 
 class LengthRequiredError(ReceiverError):
-    """The request says neither how long its body is nor that it comes in chunks."""
+    """The request has neither a Content-Length nor a chunked body."""
 
     status = HTTPStatus.LENGTH_REQUIRED
 
@@ -86,7 +86,7 @@ class ReadLimitError(ReceiverError):
 
 
 class RequestTimeoutError(ReceiverError):
-    """The request did not arrive whole within the time limit."""
+    """The request did not arrive completely within the time limit."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
 
@@ -121,7 +121,7 @@ class DatabaseUnavailableError(UnavailableError):
 
 
 class StatementRefusedError(DatabaseUnavailableError):
-    """The database refuses a statement: a table or a right is missing."""
+    """The database refuses a statement: a table or a privilege is missing."""
 
 
 class ConflictingTransactionError(UnavailableError):
@@ -174,7 +174,7 @@ class UsageError(SettingsError):
 
 
 class ErrorCodeError(SetupError):
-    """The error code cannot be changed like that."""
+    """This change to the error code is not possible."""
 
     status = HTTPStatus.CONFLICT
 

@@ -20,7 +20,7 @@ def summarize(fates: Fates, waiting: int) -> str:
     """
     found = by_fate(fates)
     parts = [
-        f"{found[Fate.STORED]} stored, {found[Fate.DUPLICATE]} there before, in rows or rejected"
+        f"{found[Fate.STORED]} stored, {found[Fate.DUPLICATE]} already present, in rows or rejected"
     ]
     if waiting:
         parts.append(
@@ -50,13 +50,13 @@ def summarize_tables(
             continue
         found = by_fate(fates, table)
         yield (
-            f"{table.name}: {found[Fate.STORED]} stored, {found[Fate.DUPLICATE]} there before, "
+            f"{table.name}: {found[Fate.STORED]} stored, {found[Fate.DUPLICATE]} already present, "
             f"{waiting[table.name]} of incomplete rows, {count_rejected(found)} rejected"
         )
 
 
 def has_rows(fates: Fates) -> bool:
-    """Return whether any sample is stored, or was there before."""
+    """Return whether any sample is stored, or was already present."""
     found = by_fate(fates)
     return found[Fate.STORED] + found[Fate.DUPLICATE] > 0
 
@@ -96,7 +96,7 @@ def require_metrics(read: Counter[Fed], catalogue: Catalogue, span: str) -> None
     names = dict.fromkeys(name for metrics in missing.values() for name in metrics)
     hint = (
         "are the names right (RECEIVER_STATUS_METRIC and RECEIVER_OCR_METRIC, or "
-        "RECEIVER_TABLES_FILE), and does Prometheus keep them so long?"
+        "RECEIVER_TABLES_FILE), and is Prometheus' retention long enough?"
     )
     kept = "".join(
         f"; the {number} samples of {metric} wait for them in pending_rows and become no rows"

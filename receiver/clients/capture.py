@@ -120,7 +120,7 @@ class Recorder:
         try:
             write_all(self._file, LINE.dump_json(captured) + b"\n")
         except OSError as error:
-            logger.error("a request is not recorded in %s: %s", self.path, error.strerror)  # noqa: TRY400  the disk's fault is no bug
+            logger.error("cannot record a request into %s: %s", self.path, error.strerror)  # noqa: TRY400  the disk's fault is no bug
             with suppress(OSError):
                 self._file.truncate(end)
 

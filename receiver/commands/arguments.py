@@ -92,7 +92,7 @@ def find_table(settings: Settings, name: str | None) -> Table:
     if name not in catalogue.by_name:
         tables = ", ".join(catalogue.by_name)
         meant = did_you_mean(name, catalogue.by_name)
-        raise UsageError(f"--table={name}: no such table is declared{meant}; there is {tables}")
+        raise UsageError(f"--table={name}: no such table is declared{meant}; declared: {tables}")
     return catalogue.by_name[name]
 
 

@@ -66,7 +66,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="URL",
         type=base_url,
         required=True,
-        help="the Prometheus, such as http://localhost:9090",
+        help="the Prometheus server, such as http://localhost:9090",
     )
     parser.add_argument(
         "--start",
@@ -207,7 +207,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> tuple[int,
     with open_progress() as progress:
         bar = progress.add_task("", total=position.end - position.start, at="")
         if position.done >= position.start:
-            progress.console.print(f"going on at {to_text(position.done)}")
+            progress.console.print(f"continuing at {to_text(position.done)}")
         try:
             async for window in windows:
                 position = window.progress
@@ -218,7 +218,7 @@ async def copy(windows: AsyncIterator[Window], position: Position) -> tuple[int,
                 )
         except BaseException:
             progress.console.print(
-                f"stopped at {to_text(position.done)}: the same command goes on there"
+                f"stopped at {to_text(position.done)}: the same command continues there"
             )
             raise
     return kept, read

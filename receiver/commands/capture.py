@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the directory."""
     parser.add_argument(
-        "directory", metavar="DIRECTORY", type=Path, help="where the file of this run is put"
+        "directory", metavar="DIRECTORY", type=Path, help="directory for the file of this run"
     )
 
 

@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "demo": "run everything on this machine, with two sample applications",
     "capture": "serve, and record the requests",
     "replay": "send recorded requests again",
-    "backfill": "copy the history in a Prometheus",
+    "backfill": "copy the history of a Prometheus server",
     "export": "write a range of the logs to a CSV or Parquet file",
     "logs": "show the newest logs",
     "report": "availability, failures and repairs of a shift, a day or any range",

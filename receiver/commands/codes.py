@@ -38,8 +38,8 @@ SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 ACTIONS: Final = {
     "list": "list all codes",
     "add": "add a code",
-    "rename": "give a code another name",
-    "class": "say whether a code is ok, a failure or planned in reports",
+    "rename": "rename a code",
+    "class": "set whether a code is ok, a failure or planned in reports",
 }
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
 
@@ -92,7 +92,7 @@ def find_table(settings: Settings, name: str | None) -> CodeTable:
     if name is not None and name not in known:
         meant = did_you_mean(name, known)
         raise UsageError(
-            f"--table={name}: no such table of codes is declared{meant}; there is "
+            f"--table={name}: no such table of codes is declared{meant}; declared: "
             f"{', '.join(known)}"
         )
     return CodeTable(name or ERROR_CODES)

@@ -51,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     listing.add_argument(
         "--format", choices=("table", *WRITERS), default="table", help="default: table"
     )
-    add = actions.add_parser("add", help="add a comment, or change the one of that time")
+    add = actions.add_parser("add", help="add a comment, or change the one at that time")
     remove = actions.add_parser("remove", help="remove a comment")
     for action in (add, remove):
         action.add_argument(

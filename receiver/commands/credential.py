@@ -58,7 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         kind.add_argument(
             "--may",
             choices=get_args(May),
-            help="allow only to read (pages, remote read) or only to write; default: both",
+            help="allow only reading (pages, remote read) or only writing; default: both",
         )
 
 
@@ -92,7 +92,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     else:
         token = secrets.token_hex(32)
         add([digest_token(token).hex()])
-        print(f"the token, for whoever sends: {token}", file=sys.stderr)  # noqa: T201  the point of it
+        print(f"the token, for the sender: {token}", file=sys.stderr)  # noqa: T201  the point of it
     return 0
 
 

@@ -153,7 +153,7 @@ async def find_sender(choice: str, configuration: Configuration) -> Sender:
     if choice == "builtin" or (choice == "auto" and program is None):
         return builtin(configuration)
     if program is None:
-        raise SetupError("there is no prometheus on PATH; --sender builtin does without it")
+        raise SetupError("prometheus is not on PATH; --sender builtin works without it")
     return await prometheus(program, configuration)
 
 

@@ -59,7 +59,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         required=True,
         help="such as logs.csv or logs.parquet; - for standard output",
     )
-    parser.add_argument("--format", choices=FORMATS, help="default: as the file's name ends")
+    parser.add_argument("--format", choices=FORMATS, help="default: by the file's extension")
     parser.add_argument(
         "--start",
         metavar="TIME",
@@ -72,7 +72,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="TIME",
         type=past,
         default="0s",
-        help="the same; not included (default: now)",
+        help="the same, exclusive (default: now)",
     )
     add_match(parser)
 

@@ -77,8 +77,8 @@ class Parser(ArgumentParser):
                 f"there is no flag {names[0]}{did_you_mean(names[0], self._option_string_actions)}"
             )
         return (
-            f"{rest[0]!r} is one argument too many; a command stands before all flags, and what "
-            "has blanks in quotes"
+            f"{rest[0]!r} is one argument too many; a command comes before all flags, and a value "
+            "with spaces needs quotes"
         )
 
     def _check_value(self, action: Action, value: Any) -> None:  # noqa: ANN401  argparse's

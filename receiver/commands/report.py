@@ -65,8 +65,8 @@ NOTHING: Final = 3
 """Exit code if there is nothing to report on."""
 UNITS: Final = {
     "--day": "a day: a date, or last for yesterday (default: today)",
-    "--week": "the week from Monday that has a date, or last (default: this week)",
-    "--month": "the month that has a date, such as 2026-11, or last (default: this month)",
+    "--week": "the week, from Monday, that contains a date, or last (default: this week)",
+    "--month": "the month that contains a date, such as 2026-11, or last (default: this month)",
 }
 """Flags that name a range by a date in it, with their help."""
 ANY: Final = ""
@@ -84,8 +84,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="?",
         const=ANY,
         type=decode_argument,
-        help="the time of a shift, of any if none is named, that has started last; with --day on "
-        "that day",
+        help="the last shift that has started, of this name if one is given; with --day, the one "
+        "that started on that day",
     )
     parser.add_argument(
         "--since",
@@ -94,7 +94,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="2026-11-01T06:00, or a duration before now, such as 7d",
     )
     parser.add_argument(
-        "--until", metavar="TIME", type=clock_time, help="the same; not included (default: now)"
+        "--until", metavar="TIME", type=clock_time, help="the same, exclusive (default: now)"
     )
     parser.add_argument(
         "--by",
@@ -141,7 +141,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         report = await read(connection, table, arguments)
     write(report, arguments)
     if not report.lines:
-        say(Console(stderr=True), "note: no source has had rows in this time", "dim")
+        say(Console(stderr=True), "note: no source had rows in this range", "dim")
         return NOTHING
     return 0
 
@@ -194,7 +194,7 @@ def refuse_shift(shifts: Sequence[Shift], name: str, day: date | None) -> NoRetu
     """
     known = [shift.name for shift in shifts]
     if name and name not in known:
-        there = f"there is {', '.join(known)}" if known else "none is defined"
+        there = f"defined: {', '.join(known)}" if known else "none is defined"
         raise UsageError(f"--shift={name}: there is no such shift; {there} (`receiver shifts`)")
     if known and day is not None:
         raise UsageError(f"--day={day}: no shift {name} started on that day".replace("  ", " "))

@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the actions with their arguments."""
     actions = add_actions(parser)
     actions.add_parser("list", help="list shifts, holidays and settings")
-    add = actions.add_parser("add", help="add a shift, or change the one of that name")
+    add = actions.add_parser("add", help="add a shift, or change the one with that name")
     add.add_argument("name", metavar="NAME", type=one_line, help="such as night")
     add.add_argument("starts", metavar="START", type=clock, help="such as 22:00")
     add.add_argument("ends", metavar="END", type=clock, help="such as 06:00, on the next day")
@@ -63,7 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     holiday.add_argument("holiday", metavar="NAME", type=one_line, nargs="?")
     workday = actions.add_parser("workday", help="remove a holiday")
     workday.add_argument("day", metavar="DATE", type=calendar_day)
-    change = actions.add_parser("set", help="change what all reports go by")
+    change = actions.add_parser("set", help="change settings of all reports")
     change.add_argument(
         "--time-zone", metavar="ZONE", type=decode_argument, help="such as Asia/Seoul"
     )
@@ -71,7 +71,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--micro-stop",
         metavar="DURATION",
         type=duration,
-        help="a failure that is shorter is a micro-stop (default: 5m)",
+        help="a failure shorter than this is a micro-stop (default: 5m)",
     )
     change.add_argument(
         "--max-gap",
@@ -185,7 +185,7 @@ async def add_holiday(connection: Connection, arguments: Namespace) -> None:
 async def remove_holiday(connection: Connection, arguments: Namespace) -> None:
     """Remove a holiday."""
     if not await calendar.remove_holiday(connection, arguments.day):
-        raise UsageError(f"{arguments.day} is no holiday; `receiver shifts list` shows them")
+        raise UsageError(f"{arguments.day} is not a holiday; `receiver shifts list` shows them")
 
 
 async def change(connection: Connection, arguments: Namespace) -> None:

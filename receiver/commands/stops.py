@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     listing.add_argument("-n", dest="rows", metavar="N", type=positive, default=20)
     add = actions.add_parser("add", help="add a planned stop; its number is printed")
     add.add_argument("start", metavar="START", type=clock_time, help="such as 2026-11-28T12:00")
-    add.add_argument("end", metavar="END", type=clock_time, help="not included")
+    add.add_argument("end", metavar="END", type=clock_time, help="exclusive")
     add.add_argument("reason", metavar="REASON", type=one_line, nargs="?")
     add_match(add)
     add.add_argument("--source", metavar="N", type=positive, help="only the source of this number")

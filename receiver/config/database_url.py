@@ -16,7 +16,7 @@ SCHEMES: Final = frozenset({"postgresql", "postgres"})
 
 SHAPE: Final = (
     "must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE; a password that has any of "
-    "/ ? # [ ] belongs into RECEIVER_DATABASE_PASSWORD"
+    "/ ? # [ ] belongs in RECEIVER_DATABASE_PASSWORD"
 )
 SCHEME: Final = re.compile(r"(?:jdbc:)?[a-z][a-z0-9+.-]*")
 HOST: Final = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]*)(?::(?P<port>\d*))?")

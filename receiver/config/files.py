@@ -75,8 +75,8 @@ def read_env_file(file: Path) -> EnvFile:
         if line.name.startswith(PREFIX):
             check_line(line, binding)
             if before := lines.get(line.name):
-                found = f"{line.name} stands in {before.place} and in {place}"
-                ignored.append(Ignored(found, "the last one holds; remove the other"))
+                found = f"{line.name} is set in {before.place} and in {place}"
+                ignored.append(Ignored(found, "the last one wins; remove the other"))
         lines[line.name] = line
     return EnvFile(list(lines.values()), ignored)
 
@@ -115,7 +115,7 @@ def unreadable(binding: Binding, place: str) -> list[Ignored]:
     written = binding.original.string.strip()
     if named := OURS.match(written):
         raise SettingsError(
-            f"{place}: {named[1].upper()} has no = behind its name, or a quote that is not closed; "
+            f"{place}: {named[1].upper()} has no = after its name, or a quote that is not closed; "
             f"write {named[1].upper()}=VALUE"
         )
     if not binding.error:  # a comment, or the bare name of another program's variable

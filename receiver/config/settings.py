@@ -277,7 +277,7 @@ class Settings(BaseSettings):
     )
     max_sample_lead: Lead = Field(
         None,
-        description="Time that a sample may be in the future; later ones are rejected; "
+        description="How far in the future a sample may be; later ones are rejected; "
         "off: no limit.",
     )
     max_new_sources: Limit = Field(
@@ -418,7 +418,7 @@ class Settings(BaseSettings):
     def _check_metrics(self) -> Self:
         if self.status_metric == self.ocr_metric:
             raise ValueError(
-                f"RECEIVER_STATUS_METRIC={show(self.status_metric)}: must have another name than "
+                f"RECEIVER_STATUS_METRIC={show(self.status_metric)}: must differ from "
                 "RECEIVER_OCR_METRIC"
             )
         return self

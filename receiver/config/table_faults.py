@@ -175,7 +175,7 @@ def check_labels(place: Path, table: Any) -> Iterator[Fault]:  # noqa: ANN401  w
             text = f"label {show(label)} is in `ignoring`, so it has no value in `sources`"
             yield Fault(below, f"{text}: remove it from one of them")
     if (count := len(columns) + len(labels)) > MAX_COLUMNS:
-        text = f"has {count} columns, and a table can have {MAX_COLUMNS}: divide it"
+        text = f"has {count} columns, and a table can have {MAX_COLUMNS}: split it"
         yield Fault((*place, "columns"), text)
 
 
@@ -190,7 +190,9 @@ def check_relations(tables: dict[str, Any]) -> Iterator[Fault]:
             codes = column.get("codes") if isinstance(column, dict) else None
             place = ("tables", table, "columns", name, "codes")
             if codes in tables:
-                yield Fault(place, "it is a table of the file, which holds rows", codes)
+                yield Fault(
+                    place, "it is a table of the file and holds rows: choose another name", codes
+                )
             elif codes in taken:
                 yield Fault(place, belongs(str(codes), taken), codes)
 

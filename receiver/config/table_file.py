@@ -58,13 +58,13 @@ class ColumnEntry(Entry):
         description="The metric whose samples the column holds.", examples=["press_pressure_bar"]
     )
     type: Annotated[TypeName, BeforeValidator(read_type)] = Field(
-        description="`code`: a whole number of 32 bits that a table explains; `bigint`: a whole "
-        "number of 64 bits; `double`: a number; `boolean`: 0 or 1; `timestamp`: a Unix time."
+        description="`code`: a 32-bit integer, explained by a table of codes; `bigint`: a 64-bit "
+        "integer; `double`: a number; `boolean`: 0 or 1; `timestamp`: a Unix time."
     )
     codes: CodesName | None = Field(
         None,
         validate_default=True,
-        description="For `code`: the table that says what the codes mean, shaped as "
+        description="For `code`: the table that says what the codes mean, with the columns of "
         "`error_codes`; several columns may share one.",
         examples=["error_codes"],
     )
@@ -117,7 +117,7 @@ class LabelEntry(Entry):
     """A column that holds the value of a label."""
 
     label: LabelName | None = Field(
-        None, description="The label; by default the one that is called as the column."
+        None, description="The label; by default the one with the name of the column."
     )
     type: LabelType = Field(
         "text", description="`text`, or `bigint` for a label whose values are whole numbers."
@@ -125,7 +125,7 @@ class LabelEntry(Entry):
 
 
 class TableEntry(Entry):
-    """A table, of which each row is a scrape of one source."""
+    """A table; each of its rows is a scrape of one source."""
 
     columns: dict[ColumnName, ColumnEntry] = Field(
         min_length=1,

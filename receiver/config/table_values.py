@@ -45,9 +45,9 @@ INSTEAD: Final = {
 }
 """Names that types have in other systems, and the types that they stand for."""
 NO_SINGLE_VALUE: Final = {
-    "histogram": "a histogram is no single value: declare its _count and _sum as columns, or "
+    "histogram": "a histogram is not a single value: declare its _count and _sum as columns, or "
     "record a quantile with a rule and declare that",
-    "summary": "a summary is no single value: declare its _count and _sum as columns, or each "
+    "summary": "a summary is not a single value: declare its _count and _sum as columns, or each "
     "quantile in a table of its own by `match`",
 }
 DURATION: Final = r"([0-9]+(\.[0-9]+)?(ms|[smhdwy]))+"

@@ -139,7 +139,7 @@ class Walk:
             below = (*path, name)
             if name in seen:
                 first, self._lines[below] = self._lines[below], line
-                self._faults.append(Fault(below, f"stands in line {first} already"))
+                self._faults.append(Fault(below, f"is already in line {first}"))
                 continue
             seen.add(name)
             self._lines[below] = line

@@ -82,8 +82,8 @@ def socket_directory(pgdata: Path, account: Account | None) -> Path:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
         raise EmbeddedDatabaseError(
-            f"{directory} is not a directory of PostgreSQL's user only: remove it, or choose a "
-            "short and plain RECEIVER_DATA_DIR (--data-dir)"
+            f"{directory} is not private to PostgreSQL's user: remove it, or choose a short "
+            "RECEIVER_DATA_DIR (--data-dir) without special characters"
         )
     return directory
 

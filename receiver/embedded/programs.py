@@ -67,8 +67,8 @@ def plain_directory(data_dir: Path) -> Path:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise EmbeddedDatabaseError(
-            f"{directory} belongs to another user: remove it, or choose a plain "
-            "RECEIVER_DATA_DIR (--data-dir)"
+            f"{directory} belongs to another user: remove it, or choose a "
+            "RECEIVER_DATA_DIR (--data-dir) without special characters"
         )
     return directory
 

@@ -80,7 +80,7 @@ async def keep_running(embedded: EmbeddedPostgres) -> None:
     while True:
         await asyncio.sleep(INTERVAL)
         if not embedded.runs:
-            logger.error("the embedded PostgreSQL has ended and is restarted")
+            logger.error("the embedded PostgreSQL has stopped and is restarted")
             await asyncio.to_thread(embedded.start_again)
 
 

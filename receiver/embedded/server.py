@@ -93,7 +93,9 @@ class EmbeddedPostgres:
                 f"the embedded PostgreSQL cannot be set up in {self._data_dir}: {error}; choose "
                 "another RECEIVER_DATA_DIR (--data-dir), or set RECEIVER_DATABASE_URL"
             ) from error
-        logger.info("PostgreSQL keeps its data in %s; to look: %s", self._pgdata, self.psql_command)
+        logger.info(
+            "PostgreSQL keeps its data in %s; to connect: %s", self._pgdata, self.psql_command
+        )
         return self.url
 
     @property
@@ -214,7 +216,7 @@ class EmbeddedPostgres:
 
     def _pg_ctl(self, *arguments: str) -> tuple[int, str]:
         if not self._pgdata.is_dir():
-            return 1, "it is gone"
+            return 1, "the directory is gone"
         program = self._bin / "pg_ctl"
         return run(program, "-D", HERE, *arguments, to=self._account, directory=self._pgdata)
 

@@ -149,5 +149,5 @@ def check_size(size: int, limit: int) -> None:
     if size > limit:
         raise TooLargeError(
             f"the body has {size} bytes or more, the limit is {limit} (RECEIVER_MAX_BODY_SIZE); "
-            "send fewer samples a request"
+            "send fewer samples per request"
         )

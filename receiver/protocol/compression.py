@@ -10,7 +10,7 @@ from receiver.errors import BadRequestError, TooLargeError
 
 FRAMED_MAGIC: Final = b"\xff\x06\x00\x00sNaPpY"
 MAX_RATIO: Final = 32
-WRITE_ADVICE: Final = "(RECEIVER_MAX_MESSAGE_SIZE); send fewer samples a request"
+WRITE_ADVICE: Final = "(RECEIVER_MAX_MESSAGE_SIZE); send fewer samples per request"
 
 
 def check_size(body: bytes, limit: int, advice: str = WRITE_ADVICE) -> int:
@@ -35,7 +35,7 @@ def check_size(body: bytes, limit: int, advice: str = WRITE_ADVICE) -> int:
     # The smallest encoding takes 3 bytes for every 64: a shorter body cannot be a whole block.
     if size > MAX_RATIO * len(body):
         raise BadRequestError(
-            f"the body is not a whole snappy block: too short for the {size} bytes it states"
+            f"the body is not a complete snappy block: too short for the {size} bytes it declares"
         )
     return size
 
@@ -63,4 +63,4 @@ def decompress(body: bytes) -> bytes:
     try:
         return bytes(snappy.uncompress(body))
     except snappy.UncompressError as error:
-        raise BadRequestError("the body is not a whole snappy block") from error
+        raise BadRequestError("the body is not a complete snappy block") from error

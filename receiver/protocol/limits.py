@@ -39,7 +39,7 @@ class Limits(NamedTuple):
             TooLargeError: it is above the limit.
         """
         if found > getattr(self, name):
-            raise TooLargeError(f"{self.exceeded(name, found)}; send fewer samples a request")
+            raise TooLargeError(f"{self.exceeded(name, found)}; send fewer samples per request")
 
     def check_labels(self, count: int) -> None:
         """Check the number of labels of a label set before they are read.

@@ -69,7 +69,7 @@ def decode(body: bytes) -> Iterator[ReadRequest | None]:
     try:
         request = messages.ReadRequest.FromString(decompress(body))
     except DecodeError as error:
-        raise BadRequestError(f"the body is no prometheus.ReadRequest: {error}") from error
+        raise BadRequestError(f"the body is not a prometheus.ReadRequest: {error}") from error
     check_count("queries", len(request.queries), MAX_QUERIES)
     check_count("matchers", sum(len(query.matchers) for query in request.queries), MAX_MATCHERS)
     streamed = choose_answer(list(request.accepted_response_types))

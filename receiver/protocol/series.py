@@ -225,5 +225,5 @@ def check_names(labels: Iterable[tuple[str, str]]) -> None:
         if not name:
             raise InvalidSeriesError(f"a label has no name (its value is {shorten(value)!r})")
         if name in names:
-            raise InvalidSeriesError(f"the label {shorten(name)!r} is there more than once")
+            raise InvalidSeriesError(f"the label {shorten(name)!r} occurs more than once")
         names.add(name)

@@ -132,7 +132,7 @@ class Decoder:
             raise BadRequestError(f"the body is not a prometheus.WriteRequest: {error}") from error
         if message and not tally.holds_anything:
             raise BadRequestError(
-                "the body holds no part of a prometheus.WriteRequest; "
+                "the body has no field of a prometheus.WriteRequest; "
                 "is it another message than its Content-Type says?"
             )
         return tally.decoded()

@@ -307,7 +307,7 @@ def check_symbols(message: bytes, symbols: list[str], tally: Tally) -> None:
     """
     if message and not tally.holds_anything:
         raise BadRequestError(
-            "the body holds no part of an io.prometheus.write.v2.Request; "
+            "the body has no field of an io.prometheus.write.v2.Request; "
             "is it another message than its Content-Type says?"
         )
     if message and symbols[:1] != [""]:

@@ -72,7 +72,7 @@ def cut(data: bytes, start: int, end: int, size: int) -> Iterator[Part]:
         try:
             position, fields = find_end(data, start, end, size)
         except IndexError:
-            raise DecodeError("the data breaks off within a field") from None
+            raise DecodeError("the data ends within a field") from None
         if position - start > size and data[start] & 7 == LENGTH_DELIMITED:
             yield open_field(data, start, position)
         else:
@@ -95,7 +95,7 @@ def find_end(data: bytes, start: int, end: int, size: int) -> tuple[int, int]:
         else:
             after = end_of_field(data, position)
         if after > end:
-            raise DecodeError("the data breaks off within a field")
+            raise DecodeError("the data ends within a field")
         if after - start > size and fields:
             break
         position, fields = after, fields + 1
@@ -136,7 +136,7 @@ def end_of_field(data: bytes, position: int) -> int:
         elif kind == END_GROUP and depth:
             depth -= 1
         else:
-            raise DecodeError(f"a field has the tag {tag}")
+            raise DecodeError(f"a field has the invalid tag {tag}")
         if not depth:
             return position
         if position - start > MAX_GROUP_SIZE:

@@ -28,7 +28,7 @@ from receiver.security.tls import ServerTLS
 from receiver.telemetry.metrics import Metrics
 
 BROWSERS: Final = (
-    "A browser cannot send a token. To let it in, add a user, for whom it will ask: "
+    "A browser cannot send a token. To let it in, add a user, whose password it will ask for: "
     "`receiver credential user NAME --append FILE`, with RECEIVER_CREDENTIALS_FILE=FILE."
 )
 """Hint for people who open the page of a receiver that has only tokens."""

@@ -61,9 +61,9 @@ class Reloaded(Generic[T]):
         try:
             self.value = await asyncio.to_thread(self._read)
         except Exception as error:  # noqa: BLE001  whatever it is, the next change must be seen
-            logger.error("%s; the values read before stay in use", error)  # noqa: TRY400  a user's file is no bug
+            logger.error("%s; the previous values stay in use", error)  # noqa: TRY400  a user's file is no bug
         else:
-            logger.info("read anew: %s", ", ".join(map(str, self._files)))
+            logger.info("reloaded: %s", ", ".join(map(str, self._files)))
 
 
 def state_of(files: Sequence[Path]) -> State:

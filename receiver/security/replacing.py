@@ -82,7 +82,7 @@ def read(file: Path) -> str:
     if not file.exists():
         return ""
     if not file.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     with file.open(encoding="utf-8", newline="") as opened:
         return opened.read()
 

@@ -43,7 +43,7 @@ class ObservedCollector(Collector):
             ("receiver_sources", "Number of stored label sets.", observed.sources),
             (
                 "receiver_sources_unlisted",
-                "Number of sources without a metric of their own, above the limit.",
+                "Number of sources beyond the limit, which have no metric of their newest row.",
                 observed.unlisted,
             ),
         ):
@@ -67,7 +67,7 @@ def newest_samples(newest: list[Newest]) -> GaugeMetricFamily:
     """Return the metric of each source's newest row."""
     family = GaugeMetricFamily(
         "receiver_source_newest_sample_timestamp_seconds",
-        "Timestamp of the newest row of each source that does not lie in the future.",
+        "Timestamp of the newest row of each source, leaving out rows in the future.",
         labels=["table", "source_id", "source_job", "source_instance"],
     )
     for table, source_id, job, instance, timestamp in newest:

@@ -138,14 +138,14 @@ async def test_history_becomes_the_same_rows(
             patched.setattr(Bookmark, "write", stopping(Bookmark.write, after=30))
             with pytest.raises(asyncio.CancelledError):
                 await invoke(*words)
-        assert "the same command goes on there" in capsys.readouterr().err
+        assert "the same command continues there" in capsys.readouterr().err
         # The progress in one database does not apply to another.
         async with fresh_database(server_url) as url:
             assert await invoke(*words, f"--database-url={url}") == 0
             assert await rows(url, source.until) == source.rows
         capsys.readouterr()
         assert await invoke(*words) == 0
-        assert "going on at" in capsys.readouterr().err
+        assert "continuing at" in capsys.readouterr().err
         assert await rows(other_database_url, source.until) == source.rows
 
         with pytest.raises(SetupError, match="no samples of app_status or ocr_value"):

@@ -84,7 +84,7 @@ async def test_rows_and_what_waits_are_told_apart(
         assert await run(url) == 0
         shown = capsys.readouterr().out
         assert shown.startswith("8 samples from")
-        assert ": 6 stored, 0 there before, in rows or rejected; 2 of incomplete rows (" in shown
+        assert ": 6 stored, 0 already present, in rows or rejected; 2 of incomplete rows (" in shown
         assert shown.endswith("; 0 rejected (rejected_samples says why)\n")
     async with history(BOTH) as url:
         assert await run(url, "--restart") == 0
@@ -118,7 +118,7 @@ async def test_labels_that_differ_fail(run: Backfill, capsys: pytest.CaptureFixt
     async with history(found) as url:
         assert await run(url) == 1
     shown = capsys.readouterr().out
-    assert ": 0 stored, 0 there before, in rows or rejected; 6 of incomplete rows" in shown
+    assert ": 0 stored, 0 already present, in rows or rejected; 6 of incomplete rows" in shown
 
 
 async def test_rejected_samples_are_in_no_row(
@@ -128,10 +128,10 @@ async def test_rejected_samples_are_in_no_row(
     async with history({"app_status": [half], "ocr_value": [series(1, job="a")]}) as url:
         assert await run(url) == 1
         shown = capsys.readouterr().out
-        assert ": 0 stored, 0 there before, in rows or rejected; 2 rejected (" in shown
+        assert ": 0 stored, 0 already present, in rows or rejected; 2 rejected (" in shown
         assert await run(url, "--restart") == 0
         shown = capsys.readouterr().out
-        assert ": 0 stored, 2 there before, in rows or rejected; 0 rejected (" in shown
+        assert ": 0 stored, 2 already present, in rows or rejected; 0 rejected (" in shown
 
 
 @pytest.mark.parametrize(
@@ -194,14 +194,16 @@ async def test_all_metrics_of_all_tables_come_in_one_pass(
         assert await run(url, f"--tables-file={tables}") == 0
         first, *lines = capsys.readouterr().out.splitlines()
         assert first.startswith("13 samples from")
-        assert ": 12 stored, 0 there before, in rows or rejected; 1 of incomplete rows (" in first
+        assert (
+            ": 12 stored, 0 already present, in rows or rejected; 1 of incomplete rows (" in first
+        )
         assert lines == [
-            "app_logs: 6 stored, 0 there before, 0 of incomplete rows, 0 rejected",
-            "press_readings: 6 stored, 0 there before, 1 of incomplete rows, 0 rejected",
+            "app_logs: 6 stored, 0 already present, 0 of incomplete rows, 0 rejected",
+            "press_readings: 6 stored, 0 already present, 1 of incomplete rows, 0 rejected",
             "robots: no rows: Prometheus has no samples of robot_state",
         ]
         assert await run(url, f"--tables-file={tables}") == 0
-        assert "app_logs: 0 stored, 6 there before" in capsys.readouterr().out
+        assert "app_logs: 0 stored, 6 already present" in capsys.readouterr().out
     counts = "SELECT (SELECT count(*) FROM app_logs), (SELECT count(*) FROM press_readings)"
     assert tuple(await connection.fetchrow(counts)) == (3, 3)
 
@@ -230,5 +232,5 @@ async def test_another_declaration_begins_anew(
             await run(url)
         monkeypatch.setattr(backfills.Bookmark, "write", write)
         assert await run(url, f"--tables-file={write_tables(tmp_path)}") == 0
-    assert "going on at" not in capfd.readouterr().err
+    assert "continuing at" not in capfd.readouterr().err
     assert await connection.fetchval("SELECT count(*) FROM press_readings") == 3

@@ -120,7 +120,7 @@ GOOD = encode([status(0), ocr()])
             with_series(labelled(("__name__", "up"), ("x", "1"), ("x", "2"))),
             {},
             400,
-            "the label 'x' is there more than once",
+            "the label 'x' occurs more than once",
         ),
         (with_series(labelled(("__name__", "up"), ("", "1"))), {}, 400, "no name"),
     ],

@@ -140,8 +140,8 @@ def test_an_interrupted_command_says_so(calls: Calls) -> None:
         ),
         (
             ["--log-level=debug", "logs"],
-            "'logs' is one argument too many; a command stands before all flags, and what has "
-            "blanks in quotes; `receiver serve --help` shows more",
+            "'logs' is one argument too many; a command comes before all flags, and a value "
+            "with spaces needs quotes; `receiver serve --help` shows more",
         ),
         (
             ["codes", "lst"],

@@ -257,12 +257,12 @@ VALUES = {
         f"line 4: table t, column c: type=float: {TYPE} (did you mean double?)"
     ],
     column("metric: m, type: histogram"): [
-        "line 4: table t, column c: type=histogram: a histogram is no single value: declare its "
+        "line 4: table t, column c: type=histogram: a histogram is not a single value: declare its "
         "_count and _sum as columns, or record a quantile with a rule and declare that"
     ],
     column("metric: m, type: Summary"): [
-        "line 4: table t, column c: type=Summary: a summary is no single value: declare its _count "
-        "and _sum as columns, or each quantile in a table of its own by `match`"
+        "line 4: table t, column c: type=Summary: a summary is not a single value: declare its "
+        "_count and _sum as columns, or each quantile in a table of its own by `match`"
     ],
     column("metric: 'm{a=1}', type: double"): [
         "line 4: table t, column c: metric=m{a=1}: must be the name of a metric, such as "
@@ -389,11 +389,11 @@ BEYOND = {
     ],
     table().replace("  t:", "  app_logs_now:"): [f"line 2: table app_logs_now: {OWN}"],
     table("columns: {b: {metric: n, type: double}}"): [
-        "line 4: table t: columns: stands in line 3 already"
+        "line 4: table t: columns: is already in line 3"
     ],
-    table() + table().partition("\n")[2]: ["line 4: table t: stands in line 2 already"],
+    table() + table().partition("\n")[2]: ["line 4: table t: is already in line 2"],
     column("metric: m, type: double}\n      c: {metric: n, type: double"): [
-        "line 5: table t, column c: stands in line 4 already"
+        "line 5: table t, column c: is already in line 4"
     ],
     column("metric: m, type: double}\n      d: {metric: m, type: double"): [
         "line 5: table t, column d: metric=m: column c of this table has this metric already"
@@ -433,7 +433,8 @@ BEYOND = {
         "line 2: table t_now: t_now is a name that belongs to table t: choose another name"
     ],
     column("metric: m, type: code, codes: t"): [
-        "line 4: table t, column c: codes=t: it is a table of the file, which holds rows"
+        "line 4: table t, column c: codes=t: it is a table of the file and holds rows: choose "
+        "another name"
     ],
     column("metric: m, type: code, codes: t_intervals"): [
         "line 4: table t, column c: codes=t_intervals: t_intervals is a name that belongs to table "
@@ -483,7 +484,7 @@ def test_a_table_can_have_so_many_columns() -> None:
     columns = [f"      c{n}: {{metric: m{n}, type: double}}" for n in range(501)]
     head = "tables:\n  t:\n    columns:\n"
     assert faults_of(head + "\n".join(columns)) == [
-        "line 3: table t: columns: has 501 columns, and a table can have 500: divide it"
+        "line 3: table t: columns: has 501 columns, and a table can have 500: split it"
     ]
     assert parse_catalogue(head + "\n".join(columns[1:])).tables[0].width == 500
 

@@ -66,8 +66,8 @@ def test_an_env_file_is_read_however_it_was_saved(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"RECEIVER_LISTEN: h:1\n", ".env line 1: RECEIVER_LISTEN has no = behind its name"),
-        (b"\n\nRECEIVER_LISTEN\n", ".env line 3: RECEIVER_LISTEN has no = behind its name"),
+        (b"RECEIVER_LISTEN: h:1\n", ".env line 1: RECEIVER_LISTEN has no = after its name"),
+        (b"\n\nRECEIVER_LISTEN\n", ".env line 3: RECEIVER_LISTEN has no = after its name"),
         (b"# x\nexport RECEIVER_BEARER_TOKEN hunter2", ".env line 2: RECEIVER_BEARER_TOKEN has no"),
         (b"RECEIVER_BEARER_TOKEN='hunter2\n", ".env line 1: RECEIVER_BEARER_TOKEN has no ="),
         (b"RECEIVER_BEARER_TOKEN=hunter2${x}\n", ".env line 1: RECEIVER_BEARER_TOKEN has a ${…}"),
@@ -120,8 +120,8 @@ def test_what_has_no_effect_is_known_with_its_line() -> None:
         (".env line 3 is not NAME=VALUE", advice),
         (".env line 5 is not NAME=VALUE", advice),
         (
-            "RECEIVER_LISTEN stands in .env line 4 and in .env line 6",
-            "the last one holds; remove the other",
+            "RECEIVER_LISTEN is set in .env line 4 and in .env line 6",
+            "the last one wins; remove the other",
         ),
     ]
 

@@ -555,7 +555,7 @@ def test_what_listens_beyond_loopback(listen: str, beyond: bool) -> None:
 
 
 def test_one_name_for_both_metrics_is_refused() -> None:
-    with pytest.raises(SettingsError, match="STATUS_METRIC=ocr_value: must have another"):
+    with pytest.raises(SettingsError, match="STATUS_METRIC=ocr_value: must differ from"):
         Settings.load(status_metric="ocr_value")
 
 

@@ -62,7 +62,7 @@ def test_a_stated_size_above_the_limit_is_too_large(size: int) -> None:
 
 def test_five_bytes_that_state_four_gibibytes_are_too_short() -> None:
     assert len(LARGEST) == 5
-    with pytest.raises(BadRequestError, match="too short for the 4294967295 bytes it states"):
+    with pytest.raises(BadRequestError, match="too short for the 4294967295 bytes it declares"):
         check_size(LARGEST, 8 * GIB)
 
 
@@ -105,7 +105,7 @@ def test_a_body_truncated_at_any_byte() -> None:
 @pytest.mark.parametrize("more", [b"\0", b"\0a", b"garbage", compress(b"another")])
 @pytest.mark.parametrize("message", [b"", b"message" * 20])
 def test_something_after_the_block(message: bytes, more: bytes) -> None:
-    with pytest.raises(BadRequestError, match="not a whole snappy block"):
+    with pytest.raises(BadRequestError, match="not a complete snappy block"):
         read(compress(message) + more)
 
 

@@ -423,11 +423,11 @@ def test_valid_labels_are_kept_but_for_empty_ones(labels: dict[str, str]) -> Non
         ([("__name__", "")], "the label __name__ is missing"),
         ([("__name__", "up"), ("", "x")], "a label has no name (its value is 'x')"),
         ([("__name__", "up"), ("", "")], "a label has no name (its value is '')"),
-        ([("__name__", "up"), ("a", "x"), ("a", "x")], "the label 'a' is there more than once"),
-        ([("__name__", "up"), ("a", ""), ("a", "x")], "the label 'a' is there more than once"),
+        ([("__name__", "up"), ("a", "x"), ("a", "x")], "the label 'a' occurs more than once"),
+        ([("__name__", "up"), ("a", ""), ("a", "x")], "the label 'a' occurs more than once"),
         (
             [("__name__", "up"), ("__name__", "up")],
-            "the label '__name__' is there more than once",
+            "the label '__name__' occurs more than once",
         ),
     ],
 )

@@ -364,9 +364,9 @@ def repeated(name: str) -> bytes:
             "a label has no name (its value is 'x')",
             id="empty label name",
         ),
-        pytest.param(repeated("b"), "the label 'b' is there more than once", id="repeated label"),
+        pytest.param(repeated("b"), "the label 'b' occurs more than once", id="repeated label"),
         pytest.param(
-            repeated("__name__"), "the label '__name__' is there more than once", id="two names"
+            repeated("__name__"), "the label '__name__' occurs more than once", id="two names"
         ),
         pytest.param(
             LABELS + field(1, field(1, b"b") + field(2, b"\xff")),

@@ -699,15 +699,15 @@ FAULTS: Mapping[str, tuple[Callable[[Request2], TimeSeries], str]] = {
     ),
     "repeated label": (
         labelled(*STATUS.items(), ("b", "x"), ("b", "y")),
-        "the label 'b' is there more than once",
+        "the label 'b' occurs more than once",
     ),
     "repeated label of one value": (
         labelled(*STATUS.items(), ("b", "x"), ("b", "x")),
-        "the label 'b' is there more than once",
+        "the label 'b' occurs more than once",
     ),
     "two names": (
         labelled(*STATUS.items(), ("__name__", "up")),
-        "the label '__name__' is there more than once",
+        "the label '__name__' occurs more than once",
     ),
     "odd references": (
         changed(lambda one: one.labels_refs.append(1)),

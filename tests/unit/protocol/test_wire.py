@@ -53,7 +53,7 @@ def test_a_range_within_the_data_is_cut() -> None:
     data = field(1, inner) + field(1, b"another")
     (part,) = cut(data, 2, 2 + len(inner), 100)
     assert part == Part(2, 2 + len(inner), 2)
-    with pytest.raises(DecodeError, match="breaks off within a field"):
+    with pytest.raises(DecodeError, match="ends within a field"):
         list(cut(data, 2, 1 + len(inner), 100))
 
 
@@ -94,18 +94,20 @@ def test_a_group_is_not_cut(group: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        pytest.param(b"\x0a", "breaks off", id="tag alone"),
-        pytest.param(b"\x0a\x80", "breaks off", id="half a length"),
-        pytest.param(b"\x0a\x80\x80", "breaks off", id="half a longer length"),
-        pytest.param(b"\x0a\x05abc", "breaks off", id="less than announced"),
-        pytest.param(b"\x0a" + varint(2**62) + b"abc", "breaks off", id="much less than announced"),
-        pytest.param(b"\x7b\x08\x01", "breaks off", id="group without an end"),
-        pytest.param(b"\x08", "breaks off", id="no number"),
-        pytest.param(b"\x19abc", "breaks off", id="half a fixed number"),
+        pytest.param(b"\x0a", "ends within", id="tag alone"),
+        pytest.param(b"\x0a\x80", "ends within", id="half a length"),
+        pytest.param(b"\x0a\x80\x80", "ends within", id="half a longer length"),
+        pytest.param(b"\x0a\x05abc", "ends within", id="less than announced"),
+        pytest.param(
+            b"\x0a" + varint(2**62) + b"abc", "ends within", id="much less than announced"
+        ),
+        pytest.param(b"\x7b\x08\x01", "ends within", id="group without an end"),
+        pytest.param(b"\x08", "ends within", id="no number"),
+        pytest.param(b"\x19abc", "ends within", id="half a fixed number"),
         pytest.param(b"\x08" + b"\x80" * 10 + b"\0", "more than 10 bytes", id="long varint"),
-        pytest.param(b"\x7c\x00", "has the tag 124", id="end without a group"),
-        pytest.param(b"\x0e\x00", "has the tag 14", id="wire type 6"),
-        pytest.param(b"\x0f\x00", "has the tag 15", id="wire type 7"),
+        pytest.param(b"\x7c\x00", "has the invalid tag 124", id="end without a group"),
+        pytest.param(b"\x0e\x00", "has the invalid tag 14", id="wire type 6"),
+        pytest.param(b"\x0f\x00", "has the invalid tag 15", id="wire type 7"),
         pytest.param(
             b"\x7b" + b"\x08\x01" * 40_000 + b"\x7c", "a group has more", id="large group"
         ),

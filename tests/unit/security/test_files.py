@@ -56,7 +56,7 @@ async def test_a_broken_file_changes_nothing_and_is_told_once(
         await found.look()
     assert found.value == "one"
     assert [record.message for record in caplog.records] == [
-        "it is broken; the values read before stay in use"
+        "it is broken; the previous values stay in use"
     ]
     await asyncio.to_thread(file.unlink)
     await found.look()

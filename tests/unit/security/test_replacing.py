@@ -89,9 +89,9 @@ def test_a_change_that_fails_leaves_everything_as_it_was(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        (".", "it is no regular file"),
-        ("/dev/full", "it is no regular file"),
-        ("fifo", "it is no regular file"),
+        (".", "it is not a regular file"),
+        ("/dev/full", "it is not a regular file"),
+        ("fifo", "it is not a regular file"),
         ("none/file", "No such file or directory"),
         ("text/file", "Not a directory"),
         ("utf16", "is not text in UTF-8"),
