@@ -15,7 +15,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "pause": ("Pause updates", "갱신 일시 중지"),
     "lost": ("This page is not up to date.", "최신 상태가 아닙니다."),
     "lost_since": (
-        "No answer from the receiver since {time}. What is shown is as of then.",
+        "No answer from the receiver since {time}. The page shows the state at that time.",
         "{time}부터 receiver가 응답하지 않습니다. 아래는 그때의 상태입니다.",
     ),
     "lost_as_of": (
@@ -50,7 +50,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "planned_until": ("until {time}", "{time}까지"),
     "last_silent": ("last sample {age} ago", "마지막 샘플 {age} 전"),
     "flow_yes": ("Data is arriving.", "데이터가 들어오고 있습니다."),
-    "flow_late": ("No data for a moment.", "데이터가 늦어지고 있습니다."),
+    "flow_late": ("Data is late.", "데이터가 늦어지고 있습니다."),
     "flow_none": ("No data is arriving.", "데이터가 들어오지 않습니다."),
     "flow_never": ("No rows yet.", "아직 들어온 행이 없습니다."),
     "newest_row": ("Newest row", "최신 행"),
@@ -135,8 +135,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "files": ("Files and print", "파일과 인쇄"),
     "print": ("Print", "인쇄"),
     "running": ("not over yet", "아직 끝나지 않음"),
-    "compared": ("compared with the one before", "직전 기간과 비교"),
-    "compared_whole": ("compared with the whole one before", "직전 기간 전체와 비교"),
+    "compared": ("compared with the previous one", "직전 기간과 비교"),
+    "compared_whole": ("compared with the whole of the previous one", "직전 기간 전체와 비교"),
     "shift": ("Shift", "근무조"),
     "day": ("Day", "날짜"),
     "from_in": ("From ({zone})", "시작 ({zone})"),
@@ -148,7 +148,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "mtbf": ("MTBF, mean time between failures", "MTBF, 평균 고장 간격"),
     "micro_stops": ("Micro-stops (under {length})", "순간 정지 ({length} 미만)"),
     "micro_word": ("Micro-stops", "순간 정지"),
-    "together": ("{length} together", "합계 {length}"),
+    "together": ("{length} in total", "합계 {length}"),
     "unknown_time": ("Unknown", "알 수 없음"),
     "planned_time": ("Planned", "계획 정지"),
     "up_time": ("Up", "가동 시간"),
@@ -157,7 +157,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "pareto": ("Codes by down time", "고장 시간이 긴 에러 코드"),
     "codes_of_report": ("Down time by code", "에러 코드별 고장 시간"),
     "times": ("{number}×", "{number}회"),
-    "count": ("Times", "횟수"),
+    "count": ("Count", "횟수"),
     "share_word": ("Share", "비율"),
     "cumulative": ("Cumulative", "누적"),
     "no_failures": ("No failure in this period.", "이 기간에 고장이 없습니다."),
@@ -190,7 +190,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     # --- calendar ---
     "calendar": ("Shifts and planned stops", "근무조와 계획 정지"),
     "calendar_hint": (
-        "Reports go by what is here; shifts and days are in the zone {zone}.",
+        "Reports are calculated from these entries; shifts and days are in the zone {zone}.",
         "보고서는 이 내용에 따라 계산합니다. 근무조와 하루는 {zone} 시간대 기준입니다.",
     ),
     "classes_hint": (
@@ -222,8 +222,8 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "or_label": ("or all with a label", "또는 레이블로 지정"),
     "remove": ("Remove", "삭제"),
     "saved_change": ("Saved.", "저장했습니다."),
-    "meaning": ("Means", "뜻"),
-    "by_itself": ("as it is: 0 is OK, others fail", "기본: 0은 정상, 나머지는 고장"),
+    "meaning": ("Meaning", "뜻"),
+    "by_itself": ("default: 0 is OK, others fail", "기본: 0은 정상, 나머지는 고장"),
     # --- timeline ---
     "until": ("End ({zone}; empty: now)", "끝 ({zone}, 비우면 현재)"),
     "to_now": ("Now", "현재"),
@@ -349,13 +349,14 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "fault_500": ("The page could not be rendered", "페이지를 만들지 못했습니다"),
     "fault_503": ("The database cannot be read now", "지금은 데이터베이스를 읽을 수 없습니다"),
     "fault_slow": (
-        "This report takes longer than a page waits",
+        "This report takes too long for a page",
         "페이지가 기다리는 시간 안에 이 보고서를 만들 수 없습니다",
     ),
     "slow_report": (
-        "Too many rows of this range have to be read: a day is kept ready some hours after it has "
-        "ended (00:00 UTC), and when all that came before has been. Choose a range that ends "
-        "earlier or is shorter, or run the command receiver report, which waits longer.",
+        "Too many rows of this range must be read: the totals of a day are ready some hours after "
+        "it has ended (00:00 UTC), or later if those of earlier days are not ready yet. Choose a "
+        "range that ends earlier or is shorter, or run the command receiver report, which waits "
+        "longer.",
         "이 기간에는 읽어야 할 행이 너무 많습니다. 하루치 집계는 그날이 끝나고(00:00 UTC) "
         "몇 시간이 지나면 준비되며, 밀린 날이 있으면 더 걸립니다. 더 일찍 끝나거나 더 짧은 "
         "기간을 선택하거나, 더 오래 기다리는 명령 receiver report를 실행하십시오.",
@@ -377,7 +378,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "{name}은(는) Asia/Seoul 같은 시간대여야 합니다.",
     ),
     "bad_report_range": (
-        "since and until must be times, until later, at most 366 days apart.",
+        "since and until must be times at most 366 days apart, with until the later one.",
         "since와 until은 시각이어야 하고, until이 더 늦어야 하며, 간격은 366일 이하여야 합니다.",
     ),
     "bad_day": (
@@ -388,12 +389,15 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "{name} must be a time of the day such as 07:00.",
         "{name}은(는) 07:00 같은 시각이어야 합니다.",
     ),
-    "bad_days": ("Choose one day at least.", "요일을 하나 이상 선택하십시오."),
+    "bad_days": ("Choose at least one day.", "요일을 하나 이상 선택하십시오."),
     "bad_stop": (
         "The planned stop must have a start and a later end.",
         "계획 정지에는 시작과 그보다 늦은 끝이 있어야 합니다.",
     ),
-    "bad_label": ("label must be such as line=A.", "레이블은 line=A처럼 적어야 합니다."),
+    "bad_label": (
+        "label must be a name and a value, such as line=A.",
+        "레이블은 line=A처럼 적어야 합니다.",
+    ),
     "bad_range": (
         "since and until must be 1 minute to 92 days apart.",
         "since와 until의 간격은 1분에서 92일 사이여야 합니다.",
