@@ -50,12 +50,12 @@ async def check_settings(settings: Settings) -> list[Finding]:
     if settings.pair_timeout < RESHARDING:
         findings.append(
             warning(
-                f"RECEIVER_PAIR_TIMEOUT is {brief(settings.pair_timeout)}: after an outage the two "
+                f"RECEIVER_PAIR_TIMEOUT is {brief(settings.pair_timeout)}: after an outage the "
                 "samples of a row may arrive further apart",
                 f"{brief(RESHARDING)} or more",
             )
         )
-    return findings or [ok("the settings fit each other")]
+    return findings or [ok("the settings are consistent")]
 
 
 async def check_ready(settings: Settings) -> list[Finding]:

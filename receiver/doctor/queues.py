@@ -68,7 +68,7 @@ def judge(queue: Queue) -> list[Finding]:
         found = f"{queue.failed:.0f} samples lost since Prometheus started: refused with a 4xx"
         findings.append(warning(found, "Prometheus' log has the receiver's answers"))
     if queue.shards_desired > queue.shards_max:
-        found = f"wants {queue.shards_desired:.0f} shards and may have {queue.shards_max:.0f}"
+        found = f"needs {queue.shards_desired:.0f} shards, the maximum is {queue.shards_max:.0f}"
         findings.append(warning(found, "raise queue_config.max_shards, or RECEIVER_WRITERS"))
     if queue.retried:
         found = f"{queue.retried:.0f} samples were retried since Prometheus started"

@@ -61,8 +61,8 @@ async def check_query(prometheus: Prometheus, settings: Settings, remote: Remote
     writes = to_us(await prometheus.remote_writes(), settings, paths.WRITE)
     if dropped := sorted(label for label in added if any(drops(one, label) for one in writes)):
         return warning(
-            f"remote_read from {name} asks for series with {written(added)} (external_labels), and "
-            f"write_relabel_configs drop {', '.join(dropped)}, so that it finds nothing",
+            f"remote_read from {name} asks for series with {written(added)} (external_labels), but "
+            f"write_relabel_configs drop {', '.join(dropped)}, so it finds nothing",
             "set filter_external_labels: false for it, or keep the labels",
         )
     asked = f", for series with {written(added)} (external_labels)" if added else ""

@@ -78,7 +78,7 @@ async def check_table(prometheus: Prometheus, series: TableSeries) -> list[Findi
             problem(
                 f"Prometheus has no series {describe(series, column)} now, so {table.name} gets no "
                 "rows",
-                "is the application scraped (Status > Targets)? Is the metric's name another?",
+                "is the application scraped (Status > Targets), and is the metric's name right?",
             )
             for column in missing
         ]
@@ -115,7 +115,7 @@ async def check_column(
                 warning(
                     f"{table.name}: {alone} of {count} series {column.metric} have no "
                     f"{listed(others)} with the same labels",
-                    f"to look: {expression}",
+                    f"to list them: {expression}",
                 )
             )
     expression = series.several(column) or ""
@@ -125,7 +125,7 @@ async def check_column(
                 f"{table.name}: {several} rows get several series {column.metric} that differ only "
                 f"in {', '.join(sorted(table.ignoring))}: the first value is stored, others are "
                 "rejected",
-                f"tell them apart by `match`; to look: {expression}",
+                f"tell them apart by `match`; to list them: {expression}",
             )
         )
     return findings

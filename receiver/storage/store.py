@@ -221,7 +221,7 @@ class Store:
                 except ReceiverError as error:
                     # Log each failure once: a missing privilege may stay missing for days.
                     if troubles.get(duty) != str(error):
-                        logger.warning("maintenance failed and will be tried again: %s", error)
+                        logger.warning("maintenance failed and will be retried: %s", error)
                     troubles[duty] = str(error)
                 except Exception:
                     logger.exception("maintenance failed and will be tried again")

@@ -191,7 +191,9 @@ def test_the_database_of_a_receiver_with_other_tables_is_left_alone(
     with demo(data_dir, "--database-url", empty_database_url) as process:
         assert process.wait(timeout=60) == 1
     (*_, line) = (data_dir / "output").read_text().splitlines()
-    differs = "those of an older version" if older else "table press_readings is only here"
+    differs = (
+        "those of an older version" if older else "table press_readings is only in this receiver"
+    )
     assert f"names the database of a receiver with other tables ({differs})" in line
     found = asyncio.run(run_in(empty_database_url, "SELECT to_regclass('press_readings')"))
     assert found is None

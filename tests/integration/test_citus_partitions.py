@@ -186,7 +186,7 @@ async def test_a_lack_of_parts_is_diagnosed(
     assert "the tables are distributed over the worker nodes" in await said()
     for _ in range(3):
         await drop_newest(session)
-    assert any(line.startswith("app_logs: no part for the rows of now") for line in await said())
+    assert any(line.startswith("app_logs: no partition for new rows") for line in await said())
     await make_next_parts(database, settings.catalogue.tables)
     assert "the tables are distributed over the worker nodes" in await said()
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
     reason="RECEIVER_TEST_CITUS_URL names no cluster",
 )
 
-ONCE = "codes and sources of rows are checked once a batch: app_logs"
+ONCE = "codes and sources of rows are checked once per batch: app_logs"
 INSERT = "INSERT INTO app_logs (created_at, source_id, app_status, ocr_value)"
 UNKNOWN = f"{INSERT} SELECT now(), unnest($1::int[]), 4711, now()"
 GRANT = "GRANT SET ON PARAMETER session_replication_role TO {}"

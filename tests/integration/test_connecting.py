@@ -181,8 +181,8 @@ async def test_a_service_names_what_the_url_does_not(
         ("sslrootcert=/nonexistent/ca.pem", "cannot read sslrootcert=/nonexistent/ca.pem: No such"),
         ("sslcrl=/nonexistent/crl.pem", "cannot read sslcrl=/nonexistent/crl.pem"),
         ("sslcert={cert}&sslkey=/nonexistent", "cannot read sslkey=/nonexistent"),
-        ("sslcert={cert}&sslkey={cert}", "sslcert={cert}, sslkey={cert}: not what it should hold"),
-        ("sslrootcert={text}", "sslrootcert={text}: not what it should hold"),
+        ("sslcert={cert}&sslkey={cert}", "sslcert={cert}, sslkey={cert}: invalid content"),
+        ("sslrootcert={text}", "sslrootcert={text}: invalid content"),
     ],
 )
 @pytest.mark.parametrize("mode", ["prefer", "require", "verify-full"])
@@ -205,5 +205,5 @@ def test_a_home_that_is_closed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setenv("HOME", "/home/other")
     monkeypatch.setattr(Path, "stat", closed)
-    with pytest.raises(SetupError, match=r"/home/other/\.postgresql cannot be looked into.*HOME"):
+    with pytest.raises(SetupError, match=r"certificates in /home/other/\.postgresql: .*HOME"):
         require_home()

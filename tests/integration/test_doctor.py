@@ -141,7 +141,7 @@ FAULTS = [
         f"{WAITING} SELECT now(), now(), {MY_SOURCE}, '{{}}', 'other'",
         "pending",
         Level.WARNING,
-        "rows of other: 1, the oldest for 0s; the table is not declared any more",
+        "rows of other: 1, the oldest for 0s; the table is no longer declared",
     ),
     (
         f"{REJECT} SELECT {MY_SOURCE}, 'app_status', i, i, 'conflict', now(), "
@@ -181,7 +181,7 @@ FAULTS = [
         "'\"t\"')",
         "declaration",
         Level.WARNING,
-        "column app_logs.ocr_value has metric t there, ocr_value here",
+        "column app_logs.ocr_value has metric t in the database, ocr_value in this receiver",
     ),
     (
         "DELETE FROM receiver_tables",
@@ -269,7 +269,7 @@ async def test_every_declared_table_is_looked_at(
         for topic, findings in found.items()
     }
     assert "with their columns and views: Press Line, app_logs" in text["tables"]
-    assert "codes of press_states that nobody has named: 7" in text["codes"]
+    assert "codes of press_states without a name: 7" in text["codes"]
     assert "the newest row of Press Line is 2h old" in text["rows"]
     assert "app_logs has no rows yet" in text["rows"]
     assert 'CREATE INDEX ON "Press Line" (created_at)' in text["indexes"]
@@ -611,7 +611,7 @@ async def test_a_wrong_url_of_prometheus_is_not_shown(
 @pytest.mark.parametrize(
     ("changed", "level", "message"),
     [
-        ({}, Level.OK, "fit each other"),
+        ({}, Level.OK, "the settings are consistent"),
         ({"commit_timeout": "30s"}, Level.WARNING, "RECEIVER_COMMIT_TIMEOUT is 30s"),
         ({"pair_timeout": "1m"}, Level.WARNING, "RECEIVER_PAIR_TIMEOUT is 1m"),
     ],
@@ -651,6 +651,6 @@ async def test_an_embedded_database_is_looked_at_but_not_made(
             await execute(embedded.url, f"ALTER SYSTEM SET {name} = off")
     assert await tell(settings) == 0
     out = capsys.readouterr().out
-    assert "warning  durability: fsync = off: a crash can cost acknowledged rows" in out
+    assert "warning  durability: fsync = off: a crash can lose acknowledged rows" in out
     assert "warning  vacuum: autovacuum is off" in out
     assert EmbeddedPostgres(data_dir).running_url() is None

@@ -201,7 +201,7 @@ async def test_relabeling_that_drops_a_metric(
         ({"queue_highest_sent_timestamp_seconds": 0}, Level.PROBLEM, "nothing has been sent yet"),
         ({"samples_failed_total": 12}, Level.WARNING, "12 samples lost"),
         ({"samples_retried_total": 7}, Level.NOTE, "7 samples were retried"),
-        ({"shards_desired": 9.5}, Level.WARNING, "wants 10 shards and may have 8"),
+        ({"shards_desired": 9.5}, Level.WARNING, "needs 10 shards, the maximum is 8"),
         # Nothing new has been scraped: not the queue's fault.
         ({"highest_timestamp_in_seconds": NOW + 7200, "samples_pending": 0}, Level.OK, "1 shards"),
     ],

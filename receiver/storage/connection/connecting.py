@@ -110,7 +110,7 @@ class Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
             await self.fetchval(RUN_TRIGGERS, self._replication_role)
         except asyncpg.PostgresError as error:
             # The role has lost the privilege. The pool closes the session because of this error.
-            raise DatabaseUnavailableError(f"a session must be opened again: {error}") from error
+            raise DatabaseUnavailableError(f"the session must be reopened: {error}") from error
         self._replication_role = None
 
     async def copy(self, statement: str, rows: memoryview) -> int:

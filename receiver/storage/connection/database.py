@@ -255,7 +255,7 @@ class Database:
         except UnavailableError as error:
             # Everything acknowledged is committed; the server will notice that the receiver is
             # gone.
-            logger.info("the connections could not be closed in order: %s", error)
+            logger.info("the connections could not be closed cleanly: %s", error)
             self._pool.terminate()
 
     @asynccontextmanager

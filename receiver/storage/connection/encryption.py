@@ -111,7 +111,7 @@ def named(files: Mapping[str, str], *names: str) -> Iterator[None]:
     except ssl.SSLError as error:
         shown = ", ".join(f"{name}={files[name]}" for name in names if name in files)
         raise SettingsError(
-            f"RECEIVER_DATABASE_URL: {shown}: not what it should hold: {error.reason or error}"
+            f"RECEIVER_DATABASE_URL: {shown}: invalid content: {error.reason or error}"
         ) from None
 
 
@@ -126,7 +126,7 @@ def require_home() -> None:
         directory.stat()
     except PermissionError:
         raise SetupError(
-            f"{directory} cannot be looked into, where certificates for the database would be: set "
+            f"cannot look for the database's certificates in {directory}: permission denied; set "
             "HOME to a directory of this user's"
         ) from None
     except OSError:

@@ -26,7 +26,7 @@ def read_service(parameters: Mapping[str, str]) -> dict[str, str]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, ConfigError) as error:
-            reason = getattr(error, "strerror", None) or "it is not what libpq reads"
+            reason = getattr(error, "strerror", None) or "it is not a service file of libpq"
             raise SettingsError(
                 f"RECEIVER_DATABASE_URL: service={service}: cannot read {path}: {reason}"
             ) from None

@@ -67,7 +67,11 @@ async def check_cluster(connection: Connection, settings: Settings) -> list[Find
         return []
     node = await connection.fetchrow(NODE)
     if node["is_worker"]:
-        return [problem("this is a worker node of Citus", "name the coordinator")]
+        return [
+            problem(
+                "this is a worker node of Citus", "name the coordinator in RECEIVER_DATABASE_URL"
+            )
+        ]
     if not node["workers"]:
         return [
             note("Citus has no worker nodes: the tables stay plain", "SELECT citus_add_node(…)")
@@ -87,8 +91,8 @@ async def check_cluster(connection: Connection, settings: Settings) -> list[Find
     if not await connection.fetchval(HAS_DAEMON):
         findings.append(
             warning(
-                "Citus' maintenance does not run in this database: prepared transactions are not "
-                "recovered",
+                "the Citus maintenance daemon does not run in this database: prepared transactions "
+                "are not recovered",
                 "raise max_worker_processes: it takes one for each database",
             )
         )
@@ -116,7 +120,7 @@ def judge(name: str, said: str, *, is_worker: bool, reached: bool) -> Iterator[F
     if found["unsafe"]:
         faults.append(
             warning(
-                f"node {name}: {', '.join(found['unsafe'])} = off: a crash can cost acknowledged "
+                f"node {name}: {', '.join(found['unsafe'])} = off: a crash can lose acknowledged "
                 "rows",
                 "turn it on in postgresql.conf",
             )
@@ -125,7 +129,7 @@ def judge(name: str, said: str, *, is_worker: bool, reached: bool) -> Iterator[F
         faults.append(
             warning(
                 f"node {name}: synchronous_commit = {found['commit']}, which the receiver's "
-                "sessions do not change there: a crash can cost acknowledged rows",
+                "sessions do not change there: a crash can lose acknowledged rows",
                 "set it to on in postgresql.conf",
             )
         )
@@ -153,7 +157,7 @@ async def find_distribution(connection: Connection, settings: Settings) -> list[
     if plan.with_rows:
         return [
             note(
-                f"not distributed, for they have rows: {', '.join(plan.with_rows)}",
+                f"not distributed because they have rows: {', '.join(plan.with_rows)}",
                 "run `receiver migrate --distribute`",
             )
         ]
@@ -165,7 +169,7 @@ async def find_distribution(connection: Connection, settings: Settings) -> list[
     if lacking:
         return [
             warning(
-                f"{', '.join(lacking)}: no part for the rows of now, which are deleted one by one",
+                f"{', '.join(lacking)}: no partition for new rows, which are deleted one by one",
                 "run `receiver migrate` as the owner of the table",
             )
         ]

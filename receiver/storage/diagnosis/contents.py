@@ -70,14 +70,14 @@ REMEDIES: Final = {
     Reason.OUT_OF_RANGE: "if it is a timestamp, its unit may be another: RECEIVER_OCR_UNIT, or "
     "`unit` of the column",
     Reason.TIMESTAMP_OUT_OF_RANGE: "set the clock of Prometheus or of the application",
-    Reason.WITH_OTHER: "another sample of the row was rejected; look for the reason of that one",
+    Reason.WITH_OTHER: "another sample of the row was rejected; see the reason of that one",
     Reason.LABEL: "a label's value does not fit its column: declare it as text, or drop it from "
     "`labels`",
     Reason.TOO_OLD: "set the sender's clock, or raise RECEIVER_MAX_SAMPLE_AGE",
     Reason.TOO_FAR_AHEAD: "set the sender's clock, or raise RECEIVER_MAX_SAMPLE_LEAD",
     Reason.TOO_MANY_SOURCES: "drop labels that change with each scrape (write_relabel_configs), or "
     "raise RECEIVER_MAX_NEW_SOURCES",
-    Reason.TOO_MANY_CODES: "look whether the metric holds codes, or raise RECEIVER_MAX_NEW_CODES",
+    Reason.TOO_MANY_CODES: "check whether the metric holds codes, or raise RECEIVER_MAX_NEW_CODES",
     Reason.TOO_MANY_CHUNKS: "set the senders' clocks, load history with `receiver backfill`, or "
     "raise RECEIVER_MAX_NEW_CHUNKS",
     Reason.REFUSED: "a constraint, trigger or policy refuses it; the column detail says which",
@@ -89,7 +89,7 @@ async def check_pending(connection: Connection, settings: Settings) -> list[Find
     """Check whether incomplete rows have waited too long."""
     waiting = await connection.fetch(PENDING)
     if not waiting:
-        return [ok("no row waits for a sample")]
+        return [ok("no incomplete rows")]
     came: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
     for table, column, count in await connection.fetch(PENDING_SAMPLES):
         came[table][column] = count
@@ -111,7 +111,7 @@ def judge_pending(
     table = settings.catalogue.by_name.get(name)
     if table is None:
         return warning(
-            f"{state}; the table is not declared any more", f"to look: {LOOK_AT_PENDING}"
+            f"{state}; the table is no longer declared", f"to list them: {LOOK_AT_PENDING}"
         )
     lacking = {
         column.name: came.get(None, 0) - came.get(column.name, 0)
@@ -124,7 +124,7 @@ def judge_pending(
         advice = "they should have been rejected long ago: is `receiver serve` running?"
         return warning(state, advice)
     if age > DELAY:
-        advice = "the metrics of a row must have the same labels and all be sent; to look"
+        advice = "the metrics of a row must have the same labels and all be sent; to list them"
         return warning(state, f"{advice}: {LOOK_AT_PENDING}")
     return ok(state)
 
@@ -140,7 +140,7 @@ async def check_rejected(connection: Connection, settings: Settings) -> list[Fin
         f"{number} {reason}" + (f" of {table}" if len(several) > 1 else "")
         for reason, table, number in reasons
     )
-    default = "the application exposes a value that makes no row; to look: rejected_samples"
+    default = "the application exposes a value that its column cannot hold; see rejected_samples"
     return [
         warning(
             f"samples rejected in the last day: {counts} ({in_all} in all)",
@@ -163,7 +163,7 @@ async def check_codes(connection: Connection, settings: Settings) -> list[Findin
                 if name == ERROR_CODES
                 else f"UPDATE {quote(name)} SET name = NAME WHERE code = CODE"
             )
-            findings.append(note(f"{what} that nobody has named: {shown}", advice))
+            findings.append(note(f"{what} without a name: {shown}", advice))
     return findings or [ok("every code has a name")]
 
 

@@ -63,7 +63,7 @@ async def check_faults(connection: Connection, _: Settings) -> list[Finding]:
     major, minor = divmod(found["server"], 10_000)
     versions = Versions(major, minor, (numbers[0], numbers[1], numbers[2]))
     return list(judge(versions)) or [
-        ok(f"no fault is known of TimescaleDB {versions.extension} on PostgreSQL {versions.server}")
+        ok(f"TimescaleDB {versions.extension} on PostgreSQL {versions.server} has no known faults")
     ]
 
 
@@ -83,7 +83,7 @@ def judge(versions: Versions) -> Iterator[Finding]:
         )
     if versions.timescaledb < SECURE:
         yield warning(
-            f"TimescaleDB {extension} has security holes that 2.32.0 closes",
+            f"TimescaleDB {extension} has vulnerabilities that 2.32.0 fixes",
             "update TimescaleDB; 2.32 needs PostgreSQL 16 or later",
         )
 

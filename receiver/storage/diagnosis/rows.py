@@ -58,13 +58,13 @@ async def check_newest(connection: Connection, settings: Settings) -> list[Findi
 def judge_newest(table: str, seconds: float | None) -> Finding:
     """Return the finding on the age of a table's newest row that is not in the future."""
     if seconds is None:
-        advice = "`receiver doctor --prometheus URL` tells whether anything is sent"
+        advice = "`receiver doctor --prometheus URL` shows whether anything is sent"
         return note(f"{table} has no rows yet", advice)
     age = as_span(seconds)
     state = f"the newest row of {table} is {brief(age)} old"
     if age > DELAY:
         return warning(
-            state, "nothing comes in, or clocks are wrong; `receiver doctor --prometheus URL` tells"
+            state, "no samples arrive, or a clock is wrong: run `receiver doctor --prometheus URL`"
         )
     return ok(state)
 

@@ -93,7 +93,7 @@ async def check_revision(connection: Connection, settings: Settings) -> list[Fin
         return [problem(str(error))]
     state = f"revision {found}, this receiver needs {newest}" if found else "no tables yet"
     if settings.migrate_on_start:
-        return [note(state, "`receiver serve` sees to it at start, `receiver migrate` now")]
+        return [note(state, "`receiver serve` does this at start, `receiver migrate` now")]
     return [problem(state, "run `receiver migrate`")]
 
 
@@ -110,7 +110,7 @@ async def check_rights(connection: Connection, settings: Settings) -> list[Findi
         ok(f"role {role} may read and write the tables"),
         *(
             note(
-                f"role {row['role']} may read rows, but not all that reports are made of",
+                f"role {row['role']} may read rows, but not all the tables that reports need",
                 f"GRANT SELECT ON {row['tables']} TO {row['role']}",
             )
             for row in readers
@@ -147,7 +147,7 @@ async def check_indexes(connection: Connection, settings: Settings) -> list[Find
         warning(f"index {row['index']} is invalid", f"REINDEX INDEX CONCURRENTLY {row['index']}")
         for row in await connection.fetch(FIND_INVALID, names)
     ]
-    return findings or [ok("all indexes are there and valid")]
+    return findings or [ok("all indexes exist and are valid")]
 
 
 CHECKS: Final = {"schema": check_revision}

@@ -84,7 +84,7 @@ async def check_durability(connection: Connection, _: Settings) -> list[Finding]
     commit = await connection.fetchval("SHOW synchronous_commit")
     if unsafe:
         advice = f"set {' and '.join(unsafe)} to on in postgresql.conf"
-        return [warning(f"{', '.join(unsafe)} = off: a crash can cost acknowledged rows", advice)]
+        return [warning(f"{', '.join(unsafe)} = off: a crash can lose acknowledged rows", advice)]
     return [ok(f"fsync = on, synchronous_commit = {commit} in the receiver's sessions")]
 
 
@@ -112,7 +112,7 @@ async def check_connections(connection: Connection, settings: Settings) -> list[
 async def check_vacuum(connection: Connection, _: Settings) -> list[Finding]:
     """Check whether autovacuum is on: pending_rows is written and deleted all the time."""
     if await connection.fetchval("SHOW autovacuum") == "off":
-        return [warning("autovacuum is off: tables and indexes will swell", "turn it on")]
+        return [warning("autovacuum is off: tables and indexes will bloat", "turn it on")]
     return [ok("autovacuum is on")]
 
 

@@ -12,7 +12,7 @@ from receiver.storage.schema.declaration import declaration_obstacle
 from receiver.storage.schema.differences import Difference, find_difference
 from receiver.storage.schema.revisions import find_revision, newest_revision
 
-AT_START: Final = "`receiver serve` sees to it at start, `receiver migrate` now"
+AT_START: Final = "`receiver serve` does this at start, `receiver migrate` now"
 SHOW: Final = "`receiver tables plan` shows the statements"
 
 
@@ -30,12 +30,14 @@ async def check_declaration(connection: Connection, settings: Settings) -> list[
         return []
     obstacle = await declaration_obstacle(connection, settings.catalogue)
     if obstacle is None:
-        return [ok("the declaration of tables in force is this receiver's")]
+        return [ok("the database has this receiver's declaration of tables")]
     found, _, advice = obstacle.rpartition("; ")
     if not found:
         return [problem(*obstacle.split(": ", 1))]
     if settings.migrate_on_start:
-        advice = "`receiver serve` puts this one in force at start; receivers with the other stop"
+        advice = (
+            "`receiver serve` replaces it at start; receivers with the other one then store nothing"
+        )
         return [warning(found, advice)]
     return [problem(found, advice)]
 
@@ -60,7 +62,7 @@ def describe_tables(found: Difference, *, migrates: bool) -> list[Finding]:
         return []
     first = " ".join(found.tables[0].split())[:200]
     more = f" and {len(found.tables) - 1} more" if len(found.tables) > 1 else ""
-    state = f"the declared tables are yet to be made or changed: {first}{more}"
+    state = f"the declared tables must still be created or changed: {first}{more}"
     if migrates:
         return [note(state, f"{AT_START}; {SHOW}")]
     return [problem(state, f"run `receiver migrate`; {SHOW}")]

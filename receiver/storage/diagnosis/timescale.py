@@ -70,7 +70,7 @@ async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
     offered, installed = found
     if not await connection.fetchval(IS_LOADED):
         found = f"the server has TimescaleDB {offered} but does not load it"
-        return [note(found, f"if it is to, {LOAD}")]
+        return [note(found, f"to use it, {LOAD}")]
     if installed is None:
         return [
             note(
@@ -81,7 +81,8 @@ async def check_extension(connection: Connection, _: Settings) -> list[Finding]:
     findings = [ok(f"TimescaleDB {installed}, license {await connection.fetchval(LICENSE)}")]
     if as_numbers(installed) < OLDEST:
         advice = "ALTER EXTENSION timescaledb UPDATE"
-        findings = [warning(f"TimescaleDB {installed} is older than 2.14, which is needed", advice)]
+        found = f"TimescaleDB {installed} is too old: the receiver needs 2.14 or newer"
+        findings = [warning(found, advice)]
     elif installed != offered:
         findings.append(
             note(
@@ -113,13 +114,13 @@ async def check_hypertable(connection: Connection, table: str, *, migrates: bool
     found = await connection.fetchrow(DESCRIBE_HYPERTABLE, table)
     if found and migrates and not found["owned"]:
         return warning(
-            f"role {found['role']} does not own {table}, so it cannot see to its chunks",
+            f"role {found['role']} does not own {table}, so it cannot manage its chunks",
             "run `receiver migrate` as the owner, and `receiver serve --no-migrate-on-start`",
         )
     if found:
         return ok(f"{table} is a hypertable with {found['num_chunks']} chunks")
     return warning(
-        f"{table} is a plain table, though TimescaleDB is there",
+        f"{table} is a plain table, though TimescaleDB is installed",
         "`receiver migrate` converts it while it is empty, and says how if it is not",
     )
 
@@ -172,8 +173,8 @@ def judge(job: asyncpg.Record) -> Finding | None:
         return warning(f"{name} is switched off", remedy)
     if job["failed"]:
         return warning(
-            f"{name} failed when it last ran: {job['error'] or 'nobody noted why'}",
-            f"mend that, then to run it now: CALL run_job({job['job_id']})",
+            f"{name} failed when it last ran: {job['error'] or 'no reason recorded'}",
+            f"fix the cause; to run it now: CALL run_job({job['job_id']})",
         )
     if job["overdue"]:
         return warning(

@@ -178,7 +178,7 @@ async def find_reference_checks(connection: Connection, catalogue: Catalogue) ->
     ]
     if at_once:
         names = ", ".join(at_once)
-        findings.append(ok(f"codes and sources of rows are checked once a batch: {names}"))
+        findings.append(ok(f"codes and sources of rows are checked once per batch: {names}"))
     return findings
 
 

@@ -54,7 +54,7 @@ class Viewer:
             async with asyncio.timeout(PATIENCE):
                 await self._free.acquire()
         except TimeoutError:
-            raise OverloadedError("too many pages are asked for at the same time") from None
+            raise OverloadedError("too many pages are requested at the same time") from None
         try:
             with translated():
                 async with (

@@ -149,9 +149,9 @@ def require_whole(written: int, sent: int) -> None:
     """
     if written != sent:
         raise IncompleteExportError(
-            f"the export is not whole: of {sent} rows that the database sent {max(written, 0)} "
-            "were written; a function that raises messages while rows are read displaces some: "
-            "remove its RAISE INFO, or export to Parquet"
+            f"the export is incomplete: {max(written, 0)} of the {sent} rows that the database "
+            "sent were written; a function that raises messages while rows are read displaces "
+            "some: remove its RAISE INFO, or export to Parquet"
         )
 
 

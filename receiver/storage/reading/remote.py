@@ -111,7 +111,7 @@ class RemoteReader:
     async def _turn(self) -> AsyncIterator[None]:
         if self._waiting >= MAX_WAITING:
             raise OverloadedError(
-                f"{self._waiting} read requests wait already (RECEIVER_MAX_REMOTE_READS)"
+                f"{self._waiting} read requests are already waiting (RECEIVER_MAX_REMOTE_READS)"
             )
         self._waiting += 1
         try:

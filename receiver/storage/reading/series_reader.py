@@ -74,7 +74,7 @@ class Rows:
         if any((rows[name] != number).any() for name, number in self._shape.items()) or (
             (np.diff(places) < 0).any()
         ):
-            raise DatabaseUnavailableError("the database sent other rows than it was asked for")
+            raise DatabaseUnavailableError("the database sent rows that were not requested")
         return self._clean(places + self._first, rows["time"].astype(np.int64), rows["value"])
 
     def _clean(self, places: np.ndarray, times: np.ndarray, values: np.ndarray) -> Samples:

@@ -53,7 +53,7 @@ async def declaration_obstacle(connection: asyncpg.Connection, catalogue: Catalo
         return None
     theirs = InForce(json.loads(row[0]), row[1], row[2])
     return (
-        f"the tables were declared otherwise by {theirs.declared_by} at {theirs.declared_at}: "
+        f"the tables were declared differently by {theirs.declared_by} at {theirs.declared_at}: "
         f"{difference(theirs.declaration, describe(catalogue))}; give every receiver of this "
         "database the same RECEIVER_TABLES_FILE and settings, or run `receiver migrate` with these"
     )
@@ -110,9 +110,9 @@ def differences(theirs: Declaration, ours: Declaration) -> Iterator[str]:
     """Yield what differs between the tables of the declaration in force and ours."""
     for name in sorted(theirs.keys() | ours.keys()):
         if name not in ours:
-            yield f"table {name} is only there"
+            yield f"table {name} is only in the database"
         elif name not in theirs:
-            yield f"table {name} is only here"
+            yield f"table {name} is only in this receiver"
         else:
             yield from differences_of(name, theirs[name], ours[name])
 
@@ -123,21 +123,21 @@ def differences_of(table: str, theirs: Declaration, ours: Declaration) -> Iterat
         for name in sorted(theirs[part].keys() | ours[part].keys()):
             there, here = theirs[part].get(name), ours[part].get(name)
             if here is None:
-                yield f"column {table}.{name} is only there"
+                yield f"column {table}.{name} is only in the database"
             elif there is None:
-                yield f"column {table}.{name} is only here"
+                yield f"column {table}.{name} is only in this receiver"
             elif there != here:
                 yield f"column {table}.{name} has {compared(there, here)}"
     for part in sorted((theirs.keys() | ours.keys()) - {"columns", "labels"}):
         if theirs.get(part) != ours.get(part):
-            yield f"table {table} has another {part}"
+            yield f"table {table} has a different {part}"
 
 
 def compared(there: Declaration, here: Declaration) -> str:
     """Say what differs between two declarations of a column."""
     keys = sorted(there.keys() | here.keys())
     return " and ".join(
-        f"{key} {show(there.get(key))} there, {show(here.get(key))} here"
+        f"{key} {show(there.get(key))} in the database, {show(here.get(key))} in this receiver"
         for key in keys
         if there.get(key) != here.get(key)
     )

@@ -63,5 +63,5 @@ def report_license(extension: asyncpg.Record, settings: Settings) -> None:
     ):
         logger.info(
             "TimescaleDB has the Apache license, without compression and policies: no table is "
-            "compressed, and the receiver itself sees to retention"
+            "compressed, and the receiver deletes old rows itself"
         )

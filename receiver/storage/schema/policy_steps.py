@@ -86,15 +86,15 @@ async def find_steps(
         steps.append(
             Step(
                 f"SELECT set_chunk_time_interval({regclass(table.name)}, {as_interval(interval)})",
-                f"new chunks of {table.name} are of {write_duration(interval)}",
+                f"new chunks of {table.name} span {write_duration(interval)}",
             )
         )
     if not extension["allowed"]:
         return steps
     if table.compress_after and not extension["compresses"]:
         message = (
-            f"{table.name} is not compressed: TimescaleDB {extension['version']} cannot do that to "
-            "a table with foreign keys, 2.16 and newer can"
+            f"{table.name} is not compressed: TimescaleDB {extension['version']} cannot "
+            "compress a table with foreign keys, 2.16 and newer can"
         )
         steps.append(Step(None, message, logging.WARNING))
     else:
@@ -136,8 +136,8 @@ def stays_plain(table: str) -> Step:
     """Return the step that says how to make a table with rows a hypertable."""
     return Step(
         None,
-        f"TimescaleDB is there, but {table} holds rows as a plain table and stays one; to make it "
-        "a hypertable, stop the receiver and run: SELECT "
+        f"{table} stays a plain table, although TimescaleDB is installed, because it has rows; to "
+        "make it a hypertable, stop the receiver and run: SELECT "
         f"create_hypertable({regclass(table)}, by_range('created_at'), create_default_indexes => "
         "false, migrate_data => true)",
         logging.WARNING,

@@ -154,7 +154,7 @@ async def require_coordinator(connection: asyncpg.Connection, server: asyncpg.Re
         )
     if await connection.fetchval(IS_WORKER):
         raise SetupError(
-            f"database {server['database']} is that of a worker node of Citus: name the "
+            f"database {server['database']} is on a worker node of Citus: name the "
             "coordinator in RECEIVER_DATABASE_URL"
         )
 
@@ -206,7 +206,7 @@ async def require_schema(connection: asyncpg.Connection) -> None:
         if schema is None:
             raise SchemaError(
                 f"no schema of the search_path ({server['search_path'] or 'which is empty'}) is "
-                f"there for role {server['role']} in database {server['database']}: ALTER ROLE "
+                f"usable by role {server['role']} in database {server['database']}: ALTER ROLE "
                 f"{server['role']} SET search_path = SCHEMA, or add ?search_path=SCHEMA to "
                 "RECEIVER_DATABASE_URL"
             )

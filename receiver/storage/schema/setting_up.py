@@ -70,8 +70,7 @@ async def set_up(
         await connection.execute(declare(catalogue))
         if found.declaration is not None:
             logger.info(
-                "the declaration of the tables has changed (there: until now, here: from now on): "
-                "%s",
+                "replaced the declaration of tables in the database, which differed: %s",
                 difference(found.declaration, describe(catalogue)),
             )
 
@@ -138,8 +137,8 @@ async def change_tables(connection: asyncpg.Connection, statements: list[str]) -
         except StatementRefusedError as error:
             first = statement.partition("\n")[0].removesuffix(" (")
             raise SchemaError(
-                f"the declared tables cannot be made ({first}): {error.__cause__}; run `receiver "
-                "migrate` as the owner of the tables, and `receiver serve` with "
+                f"the declared tables cannot be created ({first}): {error.__cause__}; run "
+                "`receiver migrate` as the owner of the tables, and `receiver serve` with "
                 "RECEIVER_MIGRATE_ON_START=false"
             ) from error
         logger.info("%s", " ".join(statement.split()))
@@ -158,7 +157,7 @@ async def change_view(connection: asyncpg.Connection, change: ViewChange) -> Non
                     await connection.execute(statement)
     except StatementRefusedError as error:
         logger.warning(
-            "%s is not made or stays as it is: %s; %s",
+            "%s is not created or changed: %s; %s",
             change.name,
             error.__cause__,
             replace_it(change.name),

@@ -109,7 +109,7 @@ def find_obstacles(table: Table, relation: Relation) -> Iterator[Obstacle]:
             continue
         if not holds(there.type, sql_type(column)):
             yield Obstacle(
-                f"column {column.name} of table {table.name} is {there.type}, and declared as "
+                f"column {column.name} of table {table.name} is {there.type}, but declared as "
                 f"{column.type if isinstance(column, LabelColumn) else column.type.name}",
                 [rename_column(table.name, column.name, relation)],
             )
@@ -118,7 +118,7 @@ def find_obstacles(table: Table, relation: Relation) -> Iterator[Obstacle]:
             if others and column.codes not in there.references:
                 yield Obstacle(
                     f"the codes of column {column.name} of table {table.name} are in {others[0]}, "
-                    f"and declared to be in {column.codes}",
+                    f"but declared to be in {column.codes}",
                     [rename_column(table.name, column.name, relation)],
                 )
 
@@ -129,17 +129,17 @@ def misfit(
     """Return why a relation cannot be a table with these columns and this key; None if it can."""
     rename = f"ALTER TABLE {quote(name)} RENAME TO {quote(unused({name}, name, '_old'))}"
     if relation.kind not in TABLES:
-        kind = KINDS.get(relation.kind, "no table")
-        return Obstacle(f"{name} is {kind}, and declared as a table", [rename])
+        kind = KINDS.get(relation.kind, "not a table")
+        return Obstacle(f"{name} is {kind}, but declared as a table", [rename])
     for column, type_ in columns.items():
         if column not in relation.columns:
             return Obstacle(
-                f"table {name} is none of the receiver's: it has no column {column}", [rename]
+                f"table {name} is not one of the receiver's: it has no column {column}", [rename]
             )
         found = relation.columns[column].type
         if type_ is not None and not holds(found, type_):
             return Obstacle(
-                f"table {name} is none of the receiver's: its column {column} is {found}, not "
+                f"table {name} is not one of the receiver's: its column {column} is {found}, not "
                 f"{type_}",
                 [rename],
             )

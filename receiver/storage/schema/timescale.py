@@ -31,7 +31,9 @@ CREATE_EXTENSION: Final = "CREATE EXTENSION timescaledb"
 # Whether the server has loaded the library, which defines this setting.
 IS_LOADED: Final = "SELECT current_setting('timescaledb.disable_load', true) IS NOT NULL"
 
-LOAD: Final = "add timescaledb to shared_preload_libraries of postgresql.conf, restart the server"
+LOAD: Final = (
+    "add timescaledb to shared_preload_libraries in postgresql.conf and restart the server"
+)
 
 HAS_CITUS: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
 
@@ -62,7 +64,7 @@ async def find_extension(connection: asyncpg.Connection) -> asyncpg.Record | Non
         return found
     if not await connection.fetchval(IS_LOADED):
         # Creating the extension would end the session.
-        logger.warning("the server has TimescaleDB but does not load it; if it is to, %s", LOAD)
+        logger.warning("the server has TimescaleDB but does not load it; to use it, %s", LOAD)
         return None
     return found
 
@@ -73,7 +75,9 @@ async def create_extension(connection: asyncpg.Connection) -> bool:
         async with connection.transaction():
             await connection.execute(CREATE_EXTENSION)
     except asyncpg.PostgresError as error:
-        logger.warning("the server offers TimescaleDB, but it cannot be created: %s", error)
+        logger.warning(
+            "the server offers TimescaleDB, but the extension cannot be created: %s", error
+        )
         return False
     return True
 
@@ -95,8 +99,8 @@ async def as_far_as_allowed(connection: asyncpg.Connection, table: str) -> Async
                 yield
     except StatementRefusedError as error:
         logger.warning(
-            "TimescaleDB keeps %s as it did before, for %s; run `receiver migrate` as the owner of "
-            "the table",
+            "the chunks and policies of %s stay as they are: %s; run `receiver migrate` as the "
+            "owner of the table",
             table,
             error,
         )

@@ -84,7 +84,7 @@ def compare_now(
             column is None or column.type != there.type
             for column, there in zip(kept, view.columns.values(), strict=True)
         ):
-            yield ViewChange(name, [], f"view {name} stays without new columns: {replace_it(name)}")
+            yield ViewChange(name, [], f"view {name} does not get new columns: {replace_it(name)}")
         else:
             columns = [column for column in kept if column is not None]
             columns += [column for column in wanted if column.name not in view.columns]
@@ -96,7 +96,7 @@ def compare_now(
 def in_the_way(name: str) -> ViewChange:
     """Return the warning that something else has the name of a view."""
     return ViewChange(
-        name, [], f"there is no view {name}, for something else has this name: rename that"
+        name, [], f"view {name} cannot be created, since something else has its name: rename that"
     )
 
 

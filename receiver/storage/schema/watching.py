@@ -54,7 +54,7 @@ async def watch_rows(connection: asyncpg.Connection, catalogue: Catalogue) -> No
         except StatementRefusedError as error:
             logger.warning(
                 "reports on %s are not kept ready but computed from its rows, since its triggers "
-                "cannot be made: %s; run `receiver migrate` as the owner of the table",
+                "cannot be created: %s; run `receiver migrate` as the owner of the table",
                 name,
                 error.__cause__,
             )

@@ -37,7 +37,7 @@ from receiver.storage.writing.rejecting import reject_samples
 
 MOST: Final = 5_000
 """Maximum number of incomplete rows that maintenance settles in one transaction."""
-UNDECLARED: Final = "its column is not declared any more"
+UNDECLARED: Final = "its column is no longer declared"
 
 Place: TypeAlias = tuple[str, int, int]
 """Identifies a row in all tables: the table's name, created_at, source_id."""

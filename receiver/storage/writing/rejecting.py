@@ -170,7 +170,7 @@ def log_loss(record: RejectedRecord, message: str) -> None:
     """Log a rejected sample that is lost."""
     labels = record.labels
     logger.error(
-        "a rejected sample is lost, for rejected_samples refuses it: %s; %s=%r at %d ms of "
+        "a rejected sample is lost, since rejected_samples refuses it: %s; %s=%r at %d ms of "
         "%s, rejected as %s",
         message,
         record.metric,

@@ -51,14 +51,14 @@ async def test_another_declaration_is_described_in_a_line(
     async with database.connection() as used:
         obstacle = await declaration_obstacle(used, ours.catalogue)
     assert obstacle is not None
-    assert obstacle.startswith(f"the tables were declared otherwise by {by} at 2")
+    assert obstacle.startswith(f"the tables were declared differently by {by} at 2")
     for part in (
-        "table app_logs is only there",
-        "table more is only here",
-        "column presses.heat is only here",
-        "column presses.pressure is only there",
-        "column presses.strokes has metric press_strokes_total there, press_strokes here and "
-        "required false there, true here",
+        "table app_logs is only in the database",
+        "table more is only in this receiver",
+        "column presses.heat is only in this receiver",
+        "column presses.pressure is only in the database",
+        "column presses.strokes has metric press_strokes_total in the database, press_strokes in "
+        "this receiver and required false in the database, true in this receiver",
         ", and 1 more; give every receiver",
         "or run `receiver migrate` with these",
     ):
@@ -80,9 +80,9 @@ async def test_whoever_migrates_puts_his_declaration_in_force(
     with caplog.at_level(logging.INFO):
         await migrate(second)
     (line,) = [line for line in caplog.messages if "declaration" in line]
-    assert "column app_logs.app_status has metric app_status there, press_status here" in line
+    assert "has metric app_status in the database, press_status in this receiver" in line
     await check_schema(second)
-    with pytest.raises(SchemaError, match="press_status there, app_status here"):
+    with pytest.raises(SchemaError, match="press_status in the database, app_status in this"):
         await check_schema(first)
     assert await connection.fetchval("SELECT count(*) FROM receiver_tables") == 1
 

@@ -227,38 +227,38 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "",
         with_columns(PRESSES, strokes={"metric": "s", "type": "double"}),
-        "column strokes of table presses is bigint, and declared as double",
+        "column strokes of table presses is bigint, but declared as double",
         'ALTER TABLE "presses" RENAME COLUMN "strokes" TO "strokes_old"',
     ),
     (
         "ALTER TABLE presses ADD strokes_old INT",
         with_columns(PRESSES, strokes={"metric": "s", "type": "boolean"}),
-        "column strokes of table presses is bigint, and declared as boolean",
+        "column strokes of table presses is bigint, but declared as boolean",
         'ALTER TABLE "presses" RENAME COLUMN "strokes" TO "strokes_old_2"',
     ),
     (
         "",
         {**PRESSES, "labels": {"line": {"label": "line", "type": "bigint"}, "place": "bigint"}},
-        "column line of table presses is text, and declared as bigint",
+        "column line of table presses is text, but declared as bigint",
         'ALTER TABLE "presses" RENAME COLUMN "line" TO "line_old"',
     ),
     (
         "",
         with_columns(PRESSES, state={"metric": "s", "type": "code", "codes": "error_codes"}),
-        "the codes of column state of table presses are in press_states, and declared to be in "
+        "the codes of column state of table presses are in press_states, but declared to be in "
         "error_codes",
         'ALTER TABLE "presses" RENAME COLUMN "state" TO "state_old"',
     ),
     (
         "DROP TABLE presses CASCADE; CREATE VIEW presses AS SELECT 1 AS one",
         PRESSES,
-        "presses is a view, and declared as a table",
+        "presses is a view, but declared as a table",
         RENAMED,
     ),
     (
         "DROP TABLE presses CASCADE; CREATE TABLE presses (id INT, made TIMESTAMPTZ)",
         PRESSES,
-        "table presses is none of the receiver's: it has no column created_at",
+        "table presses is not one of the receiver's: it has no column created_at",
         RENAMED,
     ),
     (
@@ -271,7 +271,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "DROP TABLE press_states CASCADE; CREATE TABLE press_states (code TEXT, name TEXT)",
         PRESSES,
-        "table press_states is none of the receiver's: its column code is text, not integer",
+        "table press_states is not one of the receiver's: its column code is text, not integer",
         'ALTER TABLE "press_states" RENAME TO "press_states_old"',
     ),
     (

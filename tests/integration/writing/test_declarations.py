@@ -71,7 +71,7 @@ async def test_a_receiver_with_the_old_declaration_gives_way_and_what_waited_is_
         async with receiving(new) as second:
             await until(lambda: not_ready(first))
             _, text = await first.get("/-/ready")
-            assert "column press.running is only there" in text
+            assert "column press.running is only in the database" in text
             assert "receiver migrate" in text
             assert (await first.post(encode([point("strokes", 9)])))[0] == 503
             # The order of the columns changed while a sample waited.
@@ -127,7 +127,7 @@ async def test_a_sample_whose_column_is_not_declared_any_more_is_rejected_when_i
         await until(settled)
     assert await connection.fetchval("SELECT count(*) FROM press") == 1
     (sample,) = await connection.fetch("SELECT column_name, value, detail FROM rejected_samples")
-    assert tuple(sample) == ("heat", 7.0, "its column is not declared any more")
+    assert tuple(sample) == ("heat", 7.0, "its column is no longer declared")
     await connection.close()
 
 

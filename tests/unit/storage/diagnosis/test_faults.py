@@ -56,5 +56,5 @@ def test_a_postgresql_with_other_structures() -> None:
 
 
 def test_security_holes() -> None:
-    assert any("2.32.0 closes" in text for text in found(17, 11, (2, 31, 2)))
+    assert any("2.32.0 fixes" in text for text in found(17, 11, (2, 31, 2)))
     assert found(17, 12, (2, 32, 1)) == []
