@@ -206,7 +206,7 @@ async def test_a_waiting_sample_of_a_removed_column_is_rejected_with_whatever_ta
         await second.send(point("x", 2))
         assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
     (sample,) = await connection.fetch("SELECT column_name, value, detail FROM rejected_samples")
-    assert tuple(sample) == ("old", 5.0, "its column is not declared any more")
+    assert tuple(sample) == ("old", 5.0, "its column is no longer declared")
     await connection.close()
 
 
