@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,7 @@ from receiver.storage.diagnosis import diagnose
 from receiver.storage.reading.periods import Period
 from receiver.storage.reading.reports import read_figures
 from receiver.storage.reading.tables import connect
+from receiver.storage.schema import revisions
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate, plan
 from receiver.storage.writing.records import Contents
@@ -143,6 +145,36 @@ async def test_tables_with_rows_are_distributed_when_told(
     async with receiving(settings) as receiver:
         await receiver.send(*pair(0, status=0.5), *pair(1, status=7), *pair(2)[1:], *pair(3))
     assert tuple(await session.fetchrow(counts)) == (3, 2)
+
+
+async def test_tables_are_distributed_while_rows_arrive(
+    settings: Settings, session: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A deadlock fails the test.
+    monkeypatch.setattr(revisions, "ATTEMPTS", 1)
+    plain = settings.model_copy(update={"citus": "off"})
+    await migrate(plain)
+    moments, stopped = itertools.count(), asyncio.Event()
+
+    async def has_rows() -> bool:
+        return bool(await session.fetchval("SELECT count(*) > 1000 FROM app_logs"))
+
+    async with receiving(plain) as receiver:
+
+        async def keep_sending(source: int) -> None:
+            while not stopped.is_set():
+                rows = [pair(next(moments), source) for _ in range(20)]
+                await receiver.send(*(point for row in rows[:10] for point in row))
+                await receiver.send(*(point for row in rows[10:] for point in row[:1]))
+                await receiver.send(*(point for row in rows[10:] for point in row[1:]))
+
+        senders = [asyncio.create_task(keep_sending(source)) for source in range(6)]
+        await until(has_rows)
+        await migrate(settings, with_rows=True)
+        stopped.set()
+        await asyncio.gather(*senders)
+    assert "app_logs" in await names(session, "h")
+    assert await session.fetchval("SELECT count(*) FROM app_logs") == next(moments)
 
 
 async def test_repeated_and_contradicting_samples_are_counted(

@@ -26,7 +26,6 @@ LIMITS: Final = {
     "statement_timeout": "5s",
     # One core of the database is enough for pages.
     "max_parallel_workers_per_gather": "0",
-    "jit_above_cost": "-1",
 }
 
 

@@ -218,6 +218,21 @@ def drop_copies(tables: Iterable[str]) -> Iterator[str]:
         yield f"SELECT truncate_local_data_after_distributing_table({literal(quote(table))})"
 
 
+async def lock_local(connection: asyncpg.Connection, catalogue: Catalogue) -> None:
+    """Lock the tables that are not distributed yet, in the order in which writers lock them.
+
+    Citus locks one after the other, as it comes to them; that would end in deadlocks.
+    """
+    order = ["pending_rows", *sorted(catalogue.by_name), "rejected_samples"]
+    order += [*sorted(code_tables(catalogue)), *REFERENCE]
+    local = {
+        row["name"] for row in await connection.fetch(FIND_TABLES, order) if not row["distributed"]
+    }
+    tables = ", ".join(quote(name) for name in order if name in local)
+    if tables:
+        await connection.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
+
+
 async def distribute(
     connection: asyncpg.Connection, settings: Settings, *, with_rows: bool = False
 ) -> bool:
@@ -232,6 +247,8 @@ async def distribute(
             "which keeps writers waiting until all rows have moved",
             ", ".join(plan.with_rows),
         )
+    if plan.statements:
+        await lock_local(connection, settings.catalogue)
     for statement in plan.statements:
         await connection.execute(statement)
     if plan.statements:
