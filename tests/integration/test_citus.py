@@ -127,6 +127,15 @@ async def test_empty_tables_are_distributed(
     assert not any(line.startswith("SELECT create_") for line in await plan(wider))
 
 
+async def test_a_new_table_beside_distributed_ones_is_distributed_in_any_case(
+    settings: Settings, session: asyncpg.Connection, tmp_path: Path
+) -> None:
+    await migrate(settings)
+    wider = {"tables_file": Path(write_tables(tmp_path)), "citus": "off"}
+    await migrate(settings.model_copy(update=wider))
+    assert {*catalogue().by_name} <= {*await names(session, "h")}
+
+
 async def test_tables_with_rows_are_distributed_when_told(
     settings: Settings, session: asyncpg.Connection, caplog: pytest.LogCaptureFixture
 ) -> None:

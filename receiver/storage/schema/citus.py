@@ -114,7 +114,10 @@ def divided(catalogue: Catalogue) -> dict[str, str]:
 
 async def is_cluster(connection: asyncpg.Connection, settings: Settings) -> bool:
     """Return whether the tables belong on several nodes of Citus."""
-    if settings.citus == "off" or not await connection.fetchval(HAS_CITUS):
+    if not await connection.fetchval(HAS_CITUS):
+        return False
+    # A new table beside distributed ones could not be read together with them.
+    if settings.citus == "off" and not await connection.fetchval(IS_DISTRIBUTED):
         return False
     return bool((await connection.fetchrow(NODE))["workers"])
 
