@@ -8,6 +8,8 @@ from receiver.errors import TooLargeError
 
 KIB: Final = 2**10
 MIB: Final = 2**20
+INVALID: Final = 24
+"""Samples for each invalid series that a request may have: two bytes may take 10 µs to refuse."""
 
 
 class InvalidSeriesError(ValueError):
@@ -40,6 +42,25 @@ class Limits(NamedTuple):
         """
         if found > getattr(self, name):
             raise TooLargeError(f"{self.exceeded(name, found)}; send fewer samples per request")
+
+    def check_invalid(self, found: int, first: str) -> None:
+        """Check the number of invalid series of a request.
+
+        A lower limit of samples does not lower this one: the sender would lose its valid series.
+
+        Args:
+            found: Their number.
+            first: What is wrong with the first one.
+
+        Raises:
+            TooLargeError: there are too many to read on.
+        """
+        most = max(self.max_request_samples, DEFAULTS.max_request_samples) // INVALID
+        if found > most:
+            raise TooLargeError(
+                f"the request has {found} invalid series or more, the limit is {most}; "
+                f"send fewer samples a request; {first}"
+            )
 
     def check_labels(self, count: int) -> None:
         """Check the number of labels of a label set before they are read.

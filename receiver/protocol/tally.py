@@ -129,10 +129,15 @@ class Tally:
         self._samples.blocks.append(block)
 
     def fault(self, place: int, labels: Iterable[tuple[str, str]], error: Exception) -> None:
-        """Count an invalid series; describe the first few."""
+        """Count an invalid series; describe the first few.
+
+        Raises:
+            TooLargeError: there are too many.
+        """
         self._invalid += 1
         if len(self._faults) < FAULTS_NAMED:
             self._faults.append(f"series {place} {describe(labels)}: {error}")
+        self.limits.check_invalid(self._invalid, self._faults[0])
 
     def decoded(self) -> Decoded:
         """Return the content of the request, once all of it is read."""

@@ -14,7 +14,7 @@ import pytest
 from receiver.config.settings import Settings
 from receiver.errors import BadRequestError, TooLargeError
 from receiver.protocol import reading, v1, v2
-from receiver.protocol.limits import DEFAULTS, Limits
+from receiver.protocol.limits import DEFAULTS, INVALID, Limits
 from receiver.protocol.series import SeriesCache
 from tests import costly
 from tests.fuzz.differential import small_parts
@@ -180,6 +180,29 @@ def test_symbols_take_at_most_so_much(in_parts: bool) -> None:
     decode(v2.Decoder, request.encoded(), in_parts=in_parts, max_decoded_size=100_000)
     with pytest.raises(TooLargeError, match="RECEIVER_MAX_DECODED_SIZE"):
         decode(v2.Decoder, request.encoded(), in_parts=in_parts, max_decoded_size=50_000)
+
+
+@parts
+@versions
+def test_a_request_has_at_most_so_many_invalid_series(
+    build: Build, make: Make, in_parts: bool
+) -> None:
+    """Each takes as long to read as many samples, even if it is two bytes."""
+    most = DEFAULTS.max_request_samples // INVALID
+    assert most > 10_000  # as many as senders send at once
+    empty = b"\x0a\x00" if build is older else b"\x2a\x00"
+    message = build([(UP, points(1))]) + empty * most
+    found = meaning(make(SeriesCache(KEPT, 2**20), DEFAULTS), message)
+    assert (found.received, found.invalid, found.total) == (1, most, most + 1)
+    faults = decode(make, message, in_parts=in_parts, max_request_samples=10)
+    assert faults[0] == "series 1 {}: the label __name__ is missing"
+    with pytest.raises(TooLargeError) as refusal:
+        decode(make, message + empty, in_parts=in_parts)
+    assert str(refusal.value) == (
+        f"the request has {most + 1} invalid series or more, the limit is {most}; send fewer "
+        "samples a request; series 1 {}: the label __name__ is missing"
+    )
+    decode(make, message + empty, in_parts=in_parts, max_request_samples=300_000)
 
 
 # --- limits of a series ---------------------------------------------------------------------------
