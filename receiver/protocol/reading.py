@@ -22,6 +22,8 @@ AT_ONCE: Final = 8192
 """Series or samples handled in one step, where each takes a fraction of a microsecond."""
 PORTION: Final = 32 * KIB
 """Bytes of new series read in one step, where each series takes some microseconds."""
+EACH: Final = 100
+"""Bytes that take as long to read as a series without any."""
 
 Element_co = TypeVar("Element_co", covariant=True)
 
@@ -111,12 +113,15 @@ def batches(encoded: Sequence[bytes], size: int = AT_ONCE) -> Iterator[tuple[int
 
 
 def portions(encoded: Sequence[bytes], places: Iterable[int]) -> Iterator[list[int]]:
-    """Yield the indexes of series in portions, each of `PORTION` bytes of series or a bit more."""
+    """Yield the indexes of series in portions.
+
+    Each has `PORTION` bytes, or a bit more; for each series, `EACH` bytes are added to its own.
+    """
     some: list[int] = []
     size = 0
     for place in places:
         some.append(place)
-        size += len(encoded[place])
+        size += EACH + len(encoded[place])
         if size >= PORTION:
             yield some
             some, size = [], 0
@@ -143,7 +148,7 @@ def read_all(
             read(data, place, reader, tally)
         else:
             yield from read_long(data, (0, len(data)), place, reader, tally)
-        work += len(data)
+        work += EACH + len(data)
         if work > LONG:
             work = 0
             yield

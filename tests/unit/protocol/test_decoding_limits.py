@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from unittest.mock import patch
 
 import pytest
@@ -333,6 +333,21 @@ def test_a_long_request_is_read_in_many_steps(build: Build, make: Make) -> None:
     for _ in range(3):
         known.decode(message)
     assert 0 < sum(1 for _ in known.steps(message)) < 10
+
+
+@pytest.mark.parametrize("content", [b"", b"\x78\x00"], ids=["empty", "unknown field"])
+@versions
+def test_however_small_series_are_few_are_read_in_one_step(
+    build: Build, make: Make, content: bytes
+) -> None:
+    message = (b"" if build is older else costly.SYMBOLS) + field(
+        1 if build is older else 5, content
+    ) * 10_000
+    with patch.object(reading, "read", wraps=reading.read) as read:
+        done = [read.call_count for _ in make(SeriesCache(KEPT, 2**25), DEFAULTS).steps(message)]
+        assert read.call_count == 10_000
+    assert max(after - before for before, after in pairwise(done)) < 100
+    assert max(map(len, reading.portions([content] * 10_000, range(10_000)))) < 400
 
 
 MEASURE = """
