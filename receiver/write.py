@@ -117,14 +117,19 @@ class WriteHandler:
             admission.claim(len(body))
             if self.record is not None:
                 await self.record(request, body)
-            decoded = await self._decode(message, body, admission)
+            decoded = await self._decode(message, request, body, admission)
             await self._store(decoded)
         return decoded
 
-    async def _decode(self, message: Message, body: bytes, admission: Admission) -> WriteRequest:
+    async def _decode(
+        self, message: Message, request: web.Request, body: bytes, admission: Admission
+    ) -> WriteRequest:
+        def is_gone() -> bool:
+            return request.transport is None or request.transport.is_closing()
+
         size = check_size(body, self._settings.max_message_size)
         admission.claim(size)
-        decoded = await self._scheduler.decode(self._decoders[message], body, size)
+        decoded = await self._scheduler.decode(self._decoders[message], body, size, is_gone)
         admission.claim(max(0, decoded.size - size))
         admission.arrive()
         return decoded.request

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
+from receiver.errors import BadRequestError
 from receiver.protocol.compression import decompress
 from receiver.protocol.tally import Decoded, Steps
 
@@ -45,16 +47,20 @@ class Scheduler:
         self._large = asyncio.Semaphore(1)
         self._turn = asyncio.Lock()
 
-    async def decode(self, decoder: Decoder, body: bytes, size: int) -> Decoded:
+    async def decode(
+        self, decoder: Decoder, body: bytes, size: int, is_gone: Callable[[], bool]
+    ) -> Decoded:
         """Decode a compressed message.
 
         Args:
             decoder: The decoder of its version.
             body: The compressed message.
             size: Size of the decompressed message, in bytes.
+            is_gone: Returns whether nobody waits for the answer any longer. Checked before each
+                turn of a slow message: the time belongs to those that are waiting.
 
         Raises:
-            BadRequestError: it cannot be decompressed or decoded.
+            BadRequestError: it cannot be decompressed or decoded, or the sender is gone.
             TooLargeError: it exceeds a limit.
         """
         if size <= decoder.whole:
@@ -62,9 +68,12 @@ class Scheduler:
             if decoded is not None:
                 return decoded
         async with self._slow if size <= decoder.whole else self._large:
-            return await self._decode_in_turn(decoder, body)
+            return await self._decode_in_turn(decoder, body, is_gone)
 
-    async def _decode_in_turn(self, decoder: Decoder, body: bytes) -> Decoded:
+    async def _decode_in_turn(
+        self, decoder: Decoder, body: bytes, is_gone: Callable[[], bool]
+    ) -> Decoded:
+        check_connection(is_gone)
         steps = decoder.steps(await asyncio.to_thread(decompress, body))
         decoded = None
         while decoded is None:
@@ -72,8 +81,19 @@ class Scheduler:
                 # Keep the lock: however many messages are slow, the loop waits for one of them.
                 for _ in range(ROUNDS):
                     await asyncio.sleep(0)
+                check_connection(is_gone)
                 decoded = advance(steps, TURN)
         return decoded
+
+
+def check_connection(is_gone: Callable[[], bool]) -> None:
+    """Check that somebody waits for the answer.
+
+    Raises:
+        BadRequestError: nobody does, so it does not matter which error it is.
+    """
+    if is_gone():
+        raise BadRequestError("the connection was lost before the body was decoded")
 
 
 def advance(steps: Steps, seconds: float) -> Decoded | None:

@@ -184,6 +184,22 @@ async def test_a_body_that_comes_too_slowly_is_sent_back_later(
         writer.close()
 
 
+async def test_a_request_is_given_up_when_its_sender_is_gone(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    """It takes long to decode, and others wait for their turn."""
+    slow = encode([*(other(f"metric {number}") for number in range(80_000)), status(1), ocr()])
+    async with receiving(make_settings(database_url=database_url)) as receiver:
+        _, writer = await asyncio.open_connection(*receiver.address)
+        head = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        size = f"Host: x\r\nContent-Length: {len(slow)}"
+        writer.write(f"POST /api/v1/write HTTP/1.1\r\n{head}{size}\r\n\r\n".encode() + slow)
+        await until(lambda: receiver.app[IN_FLIGHT].requests == 1)
+        writer.close()
+        await until(lambda: receiver.app[IN_FLIGHT].requests == 0)
+    assert await connection.fetchval("SELECT count(*) FROM app_logs") == 0
+
+
 async def trickle_into(writer: asyncio.StreamWriter) -> None:
     """Send ten bytes per second."""
     while True:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
-from receiver.errors import TooLargeError
+from receiver.errors import BadRequestError, TooLargeError
 from receiver.protocol.scheduling import PLACES, ROUNDS, SLICE, TURN, Scheduler
 from receiver.protocol.tally import Decoded, Steps
 from receiver.rows.model import Faults, WriteRequest
 from tests.messages import compress
+from tests.waiting import until
 
 DECODED = Decoded(WriteRequest([], 0, 0, 0, 0, Faults(0, 0, [])), 0)
 
@@ -43,9 +45,15 @@ class Slow:
         return DECODED
 
 
-async def decode(scheduler: Scheduler, decoder: Slow, steps: int, name: bytes) -> None:
+async def decode(
+    scheduler: Scheduler,
+    decoder: Slow,
+    steps: int,
+    name: bytes,
+    is_gone: Callable[[], bool] = lambda: False,
+) -> None:
     message = bytes([steps]) + name
-    decoded = await scheduler.decode(decoder, compress(message), len(message))
+    decoded = await scheduler.decode(decoder, compress(message), len(message), is_gone)
     assert decoded is DECODED
 
 
@@ -127,3 +135,20 @@ async def test_a_place_is_free_again_after_a_fault() -> None:
         with pytest.raises(TooLargeError):
             await decode(scheduler, decoder, 2, b"wrong")
     await decode(scheduler, decoder, 2, b"right")
+
+
+async def test_a_slow_message_is_given_up_when_its_sender_is_gone() -> None:
+    scheduler, decoder, left = Scheduler(), Slow(TURN), asyncio.Event()
+    names = [b"%d" % number for number in range(2 * PLACES)]
+    work = [
+        asyncio.create_task(decode(scheduler, decoder, 200, name, left.is_set)) for name in names
+    ]
+    await until(lambda: decoder.done[names[0]] > 10)
+    left.set()
+    before = decoder.done.total()
+    for task in work:
+        with pytest.raises(BadRequestError, match="connection was lost"):
+            await task
+    assert decoder.done.total() <= before + 1  # the turn that was running
+    assert decoder.done[names[-1]] < 10  # nothing but its first slice
+    await decode(scheduler, decoder, 5, b"next")
