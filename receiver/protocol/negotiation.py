@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
+
+from multidict import MultiMapping
 
 from receiver.errors import UnsupportedMediaTypeError
 
@@ -29,7 +31,7 @@ class Message(StrEnum):
     V2 = "io.prometheus.write.v2.Request"
 
 
-def negotiate(headers: Mapping[str, str]) -> Message:
+def negotiate(headers: MultiMapping[str]) -> Message:
     """Determine the message from the headers, never from the body.
 
     A missing header stands for the only value that the specification allows old senders.
@@ -41,7 +43,7 @@ def negotiate(headers: Mapping[str, str]) -> Message:
     return Message(parse_content_type(headers.get("Content-Type", MEDIA_TYPE), tuple(Message)))
 
 
-def check_read(headers: Mapping[str, str]) -> None:
+def check_read(headers: MultiMapping[str]) -> None:
     """Check that the headers say that the body is a read request.
 
     Raises:
@@ -51,13 +53,13 @@ def check_read(headers: Mapping[str, str]) -> None:
     parse_content_type(headers.get("Content-Type", MEDIA_TYPE), (READ_REQUEST,))
 
 
-def check_encoding(headers: Mapping[str, str]) -> None:
+def check_encoding(headers: MultiMapping[str]) -> None:
     """Check how the body is compressed.
 
     Raises:
         UnsupportedMediaTypeError: it is not compressed with snappy.
     """
-    encoding = headers.get("Content-Encoding", ENCODING).strip().lower()
+    encoding = ", ".join(headers.getall("Content-Encoding", [ENCODING])).strip().lower()
     if encoding != ENCODING:
         raise UnsupportedMediaTypeError(
             f"Content-Encoding {encoding!r} is not supported; send {ENCODING} (block format)"

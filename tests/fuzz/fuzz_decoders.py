@@ -20,6 +20,7 @@ from types import FunctionType
 from typing import Final
 
 import snappy
+from multidict import CIMultiDict
 
 from receiver.errors import ReceiverError
 from receiver.protocol import v1, v2
@@ -41,7 +42,7 @@ COMPRESSED: Final = 2
 WITH_TYPE: Final = 4
 
 
-def take_apart(data: bytes) -> tuple[dict[str, str], bytes]:
+def take_apart(data: bytes) -> tuple[CIMultiDict[str], bytes]:
     """Return the headers and the body that an input encodes.
 
     The flags in its first byte say which message the headers declare, whether the body is already
@@ -55,7 +56,8 @@ def take_apart(data: bytes) -> tuple[dict[str, str], bytes]:
         line, _, rest = rest.partition(b"\n")
         content_type = line.decode("latin-1")
     body = rest if flags & COMPRESSED else bytes(snappy.compress(rest))
-    return {"Content-Type": content_type, "Content-Encoding": "snappy"}, body
+    headers = {"Content-Type": content_type, "Content-Encoding": "snappy"}
+    return CIMultiDict(headers), body
 
 
 def seeds() -> Iterator[bytes]:

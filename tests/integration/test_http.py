@@ -168,6 +168,13 @@ async def test_a_query_changes_nothing(receiver: Running) -> None:
     assert (await exchange(receiver, content)).status == 204
 
 
+@pytest.mark.parametrize("second", [", gzip", "\r\nContent-Encoding: gzip"])
+async def test_a_second_encoding_is_refused(receiver: Running, second: str) -> None:
+    answer = await exchange(receiver, request(GOOD, Content_Encoding=f"snappy{second}"))
+    assert answer.status == 415
+    assert b"'snappy, gzip' is not supported" in answer.body
+
+
 # --- one connection, many requests ----------------------------------------------------------------
 
 MANY: list[tuple[bytes, int]] = [

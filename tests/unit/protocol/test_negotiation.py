@@ -114,6 +114,14 @@ def test_a_refusal_says_what_came_and_what_to_send() -> None:
     assert "send snappy" in str(refusal.value)
 
 
+@pytest.mark.parametrize("second", ["gzip", "snappy"])
+def test_encodings_in_several_headers_are_refused_as_in_one(second: str) -> None:
+    sent = headers(TYPE, "snappy")
+    sent.add("Content-Encoding", second)
+    with pytest.raises(UnsupportedMediaTypeError, match=f"'snappy, {second}' is not supported"):
+        negotiate(sent)
+
+
 def test_other_headers_do_not_matter() -> None:
     sent = headers(V1, "snappy")
     sent["X-Prometheus-Remote-Write-Version"] = "9.9"
@@ -137,9 +145,9 @@ def test_any_text_is_a_message_or_refused(parameters: str, encoding: str) -> Non
 )
 def test_crafted_parameters_are_refused_at_once(parameters: str) -> None:
     with pytest.raises(UnsupportedMediaTypeError):
-        negotiate({"Content-Type": f"application/x-protobuf;{parameters};proto"})
+        negotiate(headers(f"{TYPE};{parameters};proto", None))
 
 
 @pytest.mark.parametrize("name", [message.value for message in Message])
 def test_every_message_is_known_by_its_name(name: str) -> None:
-    assert negotiate({"Content-Type": f"application/x-protobuf;proto={name}"}).value == name
+    assert negotiate(headers(f"{TYPE};proto={name}", None)).value == name
