@@ -42,7 +42,8 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
         RequestTimeoutError: it did not arrive within the time limit.
         SlowSenderError: it arrived too slowly, or stopped arriving.
         OverloadedError: it was evicted to make room for other bodies.
-        BadRequestError: the connection was lost before the body was complete.
+        BadRequestError: it has a transfer encoding other than chunked, or the connection was lost
+            before it was complete.
     """
     check_announced_size(request, limits.max_size)
     content = bytearray()
@@ -117,12 +118,16 @@ def check_announced_size(request: web.Request, limit: int) -> None:
     """Check the size that the headers state, before any of the body is read.
 
     Raises:
+        BadRequestError: the body is compressed a second time, for its transfer.
         LengthRequiredError: the headers do not state the size (RFC 9110, section 15.5.12).
         TooLargeError: the size is above the limit.
     """
+    transfer = request.headers.get("Transfer-Encoding")
+    if transfer is not None and transfer.lower() != "chunked":
+        raise BadRequestError(f"Transfer-Encoding {transfer!r} is not supported; send chunked")
     if request.content_length is not None:
         check_size(request.content_length, limit)
-    elif "Transfer-Encoding" not in request.headers:
+    elif transfer is None:
         raise LengthRequiredError
 
 

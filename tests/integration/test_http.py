@@ -175,6 +175,18 @@ async def test_a_second_encoding_is_refused(receiver: Running, second: str) -> N
     assert b"'snappy, gzip' is not supported" in answer.body
 
 
+async def test_a_body_whose_chunks_are_compressed_is_refused(receiver: Running) -> None:
+    answer = await exchange(receiver, chunked(GOOD).replace(b"chunked", b"gzip, chunked", 1))
+    assert answer.status == 400
+    assert b"'gzip, chunked' is not supported" in answer.body
+    assert await still_writes(receiver)
+
+
+async def test_the_name_of_chunks_has_no_case(receiver: Running) -> None:
+    answer = await exchange(receiver, chunked(GOOD).replace(b"chunked", b"Chunked", 1))
+    assert answer.status == 204
+
+
 # --- one connection, many requests ----------------------------------------------------------------
 
 MANY: list[tuple[bytes, int]] = [
