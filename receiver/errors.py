@@ -85,12 +85,6 @@ class ReadLimitError(ReceiverError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
-class RequestTimeoutError(ReceiverError):
-    """The request did not arrive completely within the time limit."""
-
-    status = HTTPStatus.REQUEST_TIMEOUT
-
-
 # --- faults of anything else: answered 503, retried until it works ------------------------------
 
 

@@ -354,7 +354,8 @@ class Settings(BaseSettings):
         "at least 1MiB.",
     )
     read_timeout: PositiveDuration = Field(
-        timedelta(seconds=30), description="Time within which a request body must arrive."
+        timedelta(seconds=30),
+        description="Time within which a request body must arrive; a later one is answered 503.",
     )
     idle_timeout: PositiveDuration = Field(
         timedelta(seconds=75),

@@ -12,7 +12,6 @@ from aiohttp import HttpVersion11, web
 from receiver.errors import (
     BadRequestError,
     LengthRequiredError,
-    RequestTimeoutError,
     SlowSenderError,
     TooLargeError,
 )
@@ -39,8 +38,7 @@ async def read_body(request: web.Request, limits: BodyLimits, arriving: Arriving
     Raises:
         LengthRequiredError: the headers do not say where the body ends.
         TooLargeError: it is larger than allowed.
-        RequestTimeoutError: it did not arrive within the time limit.
-        SlowSenderError: it arrived too slowly, or stopped arriving.
+        SlowSenderError: it arrived too slowly or not within the time limit, or stopped arriving.
         OverloadedError: it was evicted to make room for other bodies.
         BadRequestError: it has a transfer encoding other than chunked, or the connection was lost
             before it was complete.
@@ -102,10 +100,10 @@ class Pace:
             self.timeout.reschedule(self._now())
 
     @property
-    def fault(self) -> RequestTimeoutError | SlowSenderError:
+    def fault(self) -> SlowSenderError:
         """The error for a body that missed the deadline."""
         if (self.timeout.when() or 0) >= self._end:
-            return RequestTimeoutError(
+            return SlowSenderError(
                 f"the body did not arrive within {self._limits.time} (RECEIVER_READ_TIMEOUT)"
             )
         return SlowSenderError(

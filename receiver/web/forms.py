@@ -136,7 +136,6 @@ class Forms:
         except TooLargeError:
             raise LargeFormError("bad_form") from None
         except (ReceiverError, ValueError):
-            # Browsers retry by themselves after a 408.
             raise BadParameterError("bad_form") from None
 
     @asynccontextmanager

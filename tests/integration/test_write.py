@@ -155,14 +155,17 @@ async def test_a_body_in_chunks_has_the_same_limit(receiver: Running) -> None:
         assert response.status == 413
 
 
-async def test_a_body_that_does_not_come_is_given_up(
+async def test_a_body_that_does_not_come_in_time_is_sent_back_later(
     database_url: str, make_settings: MakeSettings
 ) -> None:
     settings = make_settings(database_url=database_url, read_timeout="100ms")
     async with receiving(settings) as receiver:
         reader, writer = await asyncio.open_connection(*receiver.address)
         writer.write(b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
-        assert b" 408 " in await reader.readline()
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert b" 503 " in answer
+        assert b"Retry-After: 5" in answer
+        assert b"RECEIVER_READ_TIMEOUT" in await reader.readline()
         writer.close()
         await writer.wait_closed()
 
