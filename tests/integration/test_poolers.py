@@ -18,6 +18,7 @@ from receiver.storage.diagnosis.findings import Level
 from receiver.storage.reading.codes import CodeTable
 from receiver.storage.reading.listing import Listing
 from receiver.storage.reading.selecting import default_table
+from receiver.storage.reading.sources import find_named
 from receiver.storage.reading.tables import (
     connect,
 )
@@ -212,6 +213,10 @@ async def test_the_search_path_of_the_url_holds_in_each_transaction(
         async with receiving(settings) as receiver:
             await send_all_kinds(receiver)
             assert (await receiver.get("/"))[0] == 200
+        async with connect(settings) as connection:
+            for name in ("pair-1", "instance=pair-1"):
+                assert len(await find_named(connection, name)) == 1
+            assert await Listing(default_table(settings.catalogue)).newest(connection, 1)
     assert (await ask(pooled_url, "SELECT count(*) FROM plant.app_logs"))[0][0] == 2 * CLIENTS
     assert (await ask(pooled_url, "SELECT to_regclass('public.app_logs')"))[0][0] is None
 

@@ -75,7 +75,7 @@ def translated() -> Iterator[None]:
     """Raise the receiver's own errors in place of the driver's.
 
     An error that is not clearly the fault of the data is blamed on the database, so that the sender
-    retries.
+    retries. Does not apply a session's settings: with a connection of `session`, use `used`.
 
     Raises:
         DuplicateRowError: a row with the same key exists.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from receiver.storage.connection.database import Connection, translated
+from receiver.storage.connection.database import Connection, translated, used
 from receiver.storage.reading.observing import LARGEST_LABELS
 
 # A label set may be of any size, and any JSON if inserted by hand; a page may not. For one that is
@@ -52,5 +52,5 @@ async def find_named(connection: Connection, name: str) -> list[int]:
     label, equals, value = name.partition("=")
     labels = json.dumps({label: value} if equals else {"instance": name})
     number = int(name) if name.isascii() and name.isdigit() and len(name) < LONGEST_ID else None
-    with translated():
+    async with used(connection):
         return await connection.fetchval(FIND_NAMED, labels, number) or []
