@@ -104,8 +104,8 @@ class Reader(Protocol[S]):
         """
 
 
-def batches(encoded: Sequence[bytes], size: int = AT_ONCE) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yield series in batches, each with the index of its first series; usually there is one."""
+def batches(encoded: Sequence[bytes], size: int) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Yield series in batches of at most `size`, each with the index of its first series."""
     if len(encoded) <= size:
         return iter(((0, encoded),))
     starts = range(0, len(encoded), size)

@@ -7,7 +7,7 @@ of looking each series up.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -16,7 +16,7 @@ from receiver.protocol.limits import MIB
 from receiver.protocol.remembered import Pause, Remembered
 from receiver.protocol.samples import LABELS_TAG
 from receiver.protocol.series import Filtered
-from receiver.protocol.strips import Strip, Text
+from receiver.protocol.strips import Strip, Text, UnusualEncodingError, split
 from receiver.protocol.wire import ONE_BYTE, end_of_field
 from receiver.rows.blocks import Block
 from receiver.rows.model import Series
@@ -25,6 +25,8 @@ MOST_LABELS: Final = 64
 """Maximum number of labels by which a series is located."""
 MIN_SIZE: Final = 4096
 """Message size in bytes below which looking each series up is cheaper."""
+PIECE: Final = 4096
+"""Maximum number of series in a strip: learning one takes some milliseconds."""
 MAX_STRIP_SIZE: Final = 4 * MIB
 """Maximum memory of a strip, in bytes."""
 PLACE_SIZE: Final = 120
@@ -199,8 +201,8 @@ class Sequences:
         encoded: Sequence[bytes],
         sizes: Sequence[int],
         found: Sequence[Series | Filtered | None],
-    ) -> None:
-        """Remember the order of the series of the rest, if they are many and all known.
+    ) -> Iterator[None]:
+        """Remember the order of the series of the rest in steps, if they are many and all known.
 
         Args:
             rest: The rest of a message.
@@ -209,16 +211,25 @@ class Sequences:
             found: Each known series; None for one that is not known.
         """
         message, first = rest.message[rest.tail :], len(rest.gaps)
-        encoded, found = encoded[first:], found[first:]
+        encoded, sizes, found = encoded[first:], sizes[first:], found[first:]
         few = len(encoded) * STRANGE <= rest.taken + len(encoded)
         if few or len(message) < MIN_SIZE or None in found:
             return
         if self._pause.waits():
             return
         try:
-            strip = Strip(message, encoded, sizes[first:], found, written_out=rest.varies)
-        except ValueError:
+            for start, piece, some in split(message, encoded, PIECE):
+                end = start + len(some)
+                known = found[start:end]
+                self._add(
+                    Strip(piece, some, sizes[start:end], known, written_out=rest.varies), some
+                )
+                yield
+        except UnusualEncodingError:
             return
+
+    def _add(self, strip: Strip, encoded: Sequence[bytes]) -> None:
+        """Remember a strip of these series."""
         some = {*range(0, len(encoded), DISTANCE), len(encoded) - 1}
         places = {encoded[place][: end_of_labels(encoded[place], 0)]: place for place in some}
         self._strips.add(strip, places, MAX_STRIP_SIZE)

@@ -7,7 +7,8 @@ value becomes zero, or is no longer zero, everything after it moves: senders lea
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -39,6 +40,10 @@ BLOCK: Final = 16 * 1024
 MAX_BLOCK: Final = 256 * 1024
 """Maximum number of bytes to compare at once after equal ones. More would not stay in a processor's
 cache."""
+
+
+class UnusualEncodingError(Exception):
+    """A message is not encoded the way senders do it, so it cannot be compared."""
 
 
 class Text:
@@ -73,14 +78,14 @@ class Strip:
     """Consecutive series in the order in which they came, all of them known.
 
     Args:
-        message: A message of nothing but these series.
+        message: A message of nothing but these series, as `split` checks.
         encoded: The series.
         sizes: Size of each series in bytes, up to the end of its sample.
         found: Each series as it is known, kept or filtered.
         written_out: Whether to compare messages with their zeros written out.
 
     Raises:
-        ValueError: the message is not encoded the way senders do it.
+        UnusualEncodingError: something else looks like the beginning of a sample.
     """
 
     def __init__(
@@ -93,15 +98,12 @@ class Strip:
         written_out: bool,
     ) -> None:
         text = Text(message, written_out=written_out)
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        widths = 2 + (lengths >= ONE_BYTE)
+        lengths, widths = measure(encoded)
         starts = first_of(widths + lengths)
-        if lengths.max() >= TWO_BYTES or len(message) != lengths.sum() + widths.sum():
-            raise ValueError("there is something else than series, or sizes take more bytes")
         ends = starts + widths + np.fromiter(sizes, np.int64, len(encoded))
         zero = np.frombuffer(message, np.uint8)[ends - TIMESTAMP_SIZE - 1] == ZERO_SIZE
         if written_out and not np.array_equal(text.zeros, ends[zero] - ZERO_SIZE - 2):
-            raise ValueError("something else looks like the beginning of a sample")
+            raise UnusualEncodingError("something else looks like the beginning of a sample")
         added = ADDED * zero if written_out else np.zeros_like(lengths)
         starts += first_of(added)
         ends += np.cumsum(added)
@@ -192,6 +194,38 @@ class Strip:
         numbers[numbers == MARKED if self.written_out else self.zero[first:last]] = 0
         times = read_timestamps(text.words[values + TIMESTAMP_SIZE])
         return Block(self.series, slice(first, last), times, numbers.view("<f8"))
+
+
+def split(
+    message: bytes, encoded: Sequence[bytes], size: int
+) -> Iterator[tuple[int, bytes, Sequence[bytes]]]:
+    """Split a message into pieces of at most `size` series.
+
+    Args:
+        message: A message of nothing but these series.
+        encoded: The series.
+        size: Maximum number of series of a piece.
+
+    Yields:
+        The index of the first series of each piece, the piece, and its series.
+
+    Raises:
+        UnusualEncodingError: there is something else than series, or a size takes more bytes than
+            it needs or more than two.
+    """
+    lengths, widths = measure(encoded)
+    if lengths.max() >= TWO_BYTES or len(message) != lengths.sum() + widths.sum():
+        raise UnusualEncodingError("there is something else than series, or sizes take more bytes")
+    offsets = [*first_of(widths + lengths)[::size].tolist(), len(message)]
+    for place, (start, end) in enumerate(pairwise(offsets)):
+        first = place * size
+        yield first, message[start:end], encoded[first : first + size]
+
+
+def measure(encoded: Sequence[bytes]) -> tuple[Integers, Integers]:
+    """Return the size of each series in bytes, and how many bytes its tag and its size take."""
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    return lengths, 2 + (lengths >= ONE_BYTE)
 
 
 def find_zeros(message: bytes) -> Integers:

@@ -18,7 +18,7 @@ from receiver.errors import BadRequestError
 from receiver.protocol.generated.remote_write_v1_pb2 import TimeSeries, WriteRequestFrame
 from receiver.protocol.label_sets import LabelSets
 from receiver.protocol.limits import DEFAULTS, MIB, Limits
-from receiver.protocol.reading import batches, portions, read_all, read_long
+from receiver.protocol.reading import AT_ONCE, batches, portions, read_all, read_long
 from receiver.protocol.samples import Timestamps, head, recognize
 from receiver.protocol.series import Filtered, SeriesCache
 from receiver.protocol.tally import Steps, Tally, finish
@@ -162,7 +162,8 @@ class Decoder:
         tally.enter(series, others=others, known=bool(series or metadata))
         encoded = list(frame.timeseries)
         del frame
-        for start, batch in batches(encoded):
+        order: list[Series | Filtered | None] = []
+        for start, batch in batches(encoded, AT_ONCE):
             samples, found, unfamiliar, keys = recognize(batch, self._series, self._timestamps)
             tally.count(len(batch) - len(unfamiliar))
             tally.keep(samples)
@@ -178,4 +179,5 @@ class Decoder:
                 yield
                 unread = [(first + rest.place(start + some[one]), new[one]) for one in left]
                 yield from read_all(unread, reader, tally)
-            self._sequences.learn(rest, batch, list(map(len, batch)), found)
+            order += found
+        yield from self._sequences.learn(rest, encoded, list(map(len, encoded)), order)

@@ -20,7 +20,7 @@ from receiver.errors import BadRequestError
 from receiver.protocol.generated.remote_write_v2_pb2 import RequestFrame, TimeSeries
 from receiver.protocol.histograms import check_histogram, count_spans
 from receiver.protocol.limits import DEFAULTS, MIB, InvalidSeriesError, Limits
-from receiver.protocol.reading import batches, read_all, read_long
+from receiver.protocol.reading import AT_ONCE, batches, read_all, read_long
 from receiver.protocol.samples import Timestamps, recognize
 from receiver.protocol.series import (
     Filtered,
@@ -229,15 +229,19 @@ class Decoder:
         for block in rest.samples:
             tally.keep_block(block)
         reader = Reader(table, tally)
-        for start, batch in batches(encoded):
+        sizes: list[int] = []
+        order: list[Series | Filtered | None] = []
+        for start, batch in batches(encoded, AT_ONCE):
             bare = table.without_metadata(batch)
             samples, found, unfamiliar, _ = recognize(bare, table, self._timestamps)
-            table.sequences.learn(rest, batch, list(map(len, bare)), found)
+            sizes += map(len, bare)
+            order += found
             tally.count(len(batch) - len(unfamiliar))
             tally.keep(samples)
             yield
             unread = [(rest.place(start + place), batch[place]) for place in unfamiliar]
             yield from read_all(unread, reader, tally)
+        yield from table.sequences.learn(rest, encoded, sizes, order)
         self._forget()
 
     def _read_new(

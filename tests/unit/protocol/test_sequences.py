@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Final
 from unittest.mock import patch
@@ -13,14 +14,22 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from receiver.protocol import samples, sequences, strips, v1, wire
+from receiver.protocol import samples, sequences, strips, v1, v2, wire
 from receiver.protocol.sequences import Sequences
 from receiver.protocol.series import SeriesCache
 from receiver.protocol.strips import read_timestamps
 from receiver.protocol.v1 import Decoder
 from tests.fuzz.differential import few_at_once
-from tests.meanings import KEPT, check_older, read_older
-from tests.messages import NOW, encoded_timestamp, field, framed, series, write_request
+from tests.meanings import KEPT, check_older, meaning, read_newer, read_older
+from tests.messages import (
+    NOW,
+    encoded_timestamp,
+    field,
+    framed,
+    series,
+    write_request,
+    write_request2,
+)
 from tests.orders import change
 
 STATUS: Final = {"__name__": "app_status", "instance": "a"}
@@ -53,6 +62,14 @@ def message_of(numbers: Iterable[int], values: Sequence[float] = (1.0,), later: 
 def taken(used: Decoder, message: bytes) -> int:
     """Decode a message; return how many of its series were known by their order."""
     found: list[int] = []
+    with counted(found):
+        check_older(used, message)
+    return sum(found)
+
+
+@contextmanager
+def counted(found: list[int]) -> Iterator[None]:
+    """Append how many series were known by their order, for each message that is compared."""
     read = Sequences.read
 
     def reading(self: Sequences, message: bytes) -> sequences.Rest:
@@ -61,13 +78,65 @@ def taken(used: Decoder, message: bytes) -> int:
         return rest
 
     with patch.object(Sequences, "read", reading):
-        check_older(used, message)
-    return sum(found)
+        yield
 
 
 def test_an_order_is_known_from_the_second_time_on() -> None:
     used = decoder()
     assert [taken(used, message_of(range(50), later=later)) for later in range(3)] == [0, 50, 50]
+
+
+@pytest.mark.parametrize("piece", [4096, 7], ids=["one strip", "many strips"])
+def test_the_order_of_more_series_than_are_looked_up_at_once_is_known(piece: int) -> None:
+    used = decoder()
+    with (
+        patch.object(v1, "AT_ONCE", 20),
+        patch.object(sequences, "PIECE", piece),
+        patch.object(sequences, "TRIES", 24),
+    ):
+        found = [taken(used, message_of(range(50), later=later)) for later in range(3)]
+        assert found == [0, 50, 50]
+        # Half of the series are new, and their order is learned after those that are known.
+        assert taken(used, message_of(range(100))) == 50
+        assert taken(used, message_of(range(100))) == 100
+
+
+def test_the_order_of_as_many_series_of_2_0_is_known() -> None:
+    used = v2.Decoder(SeriesCache(KEPT, 2**22))
+    found: list[int] = []
+    with patch.object(v2, "AT_ONCE", 20), patch.object(sequences, "PIECE", 30):
+        for later in range(5):
+            message = write_request2(
+                *(({**STATUS, "n": str(number)}, 1.0, NOW + later) for number in range(50))
+            )
+            with counted(found):
+                assert meaning(used, message) == read_newer(message)
+    # A symbol table is compared from its second request on; references are learned with that one.
+    assert found == [0, 0, 50, 50]
+
+
+def test_a_long_order_is_learned_in_many_steps() -> None:
+    """Between two steps, other tasks run."""
+    used = decoder()
+    message = message_of(range(200))
+    check_older(used, message)
+    used._sequences.clear()
+    before = sum(1 for _ in used.steps(message))
+    used._sequences.clear()
+    with patch.object(sequences, "PIECE", 10):
+        assert sum(1 for _ in used.steps(message)) == before - 1 + 20
+
+
+def test_only_an_unusual_encoding_is_not_learned_silently() -> None:
+    metadata = field(3, field(2, b"app_status"))
+    used = decoder()
+    for _ in range(2):
+        assert taken(used, message_of(range(50)) + metadata) == 0
+    with (
+        patch.object(sequences, "Strip", side_effect=ValueError("a mistake")),
+        pytest.raises(ValueError, match="a mistake"),
+    ):
+        used.decode(message_of(range(50)))
 
 
 def test_values_and_timestamps_are_those_of_the_message() -> None:
