@@ -13,6 +13,7 @@ from receiver.rows.model import Rejected, Series
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Column, Values
 from receiver.storage.connection.database import Database
+from receiver.storage.writing import registry
 from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.writer import Options, Writer
@@ -161,6 +162,22 @@ async def test_a_label_set_that_is_taken_later_has_rows_then(
     await connection.execute("ALTER TABLE sources DROP CONSTRAINT named")
     await writer.write(contents(row(bad, NOW + 1)))
     assert await count(connection, "app_logs") == 1
+
+
+@pytest.mark.parametrize("pause", [0, 10**6], ids=["retried", "in the pause"])
+async def test_label_sets_are_refused_again_though_too_many_are_remembered(
+    writer: Writer, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, pause: int
+) -> None:
+    """Remembering more of them forgets those that were refused before."""
+    monkeypatch.setattr(registry, "MAX_REFUSED", 3)
+    monkeypatch.setattr(registry, "LONG", 0)
+    monkeypatch.setattr(registry, "REST", pause)
+    await connection.execute("ALTER TABLE sources ADD CHECK (labels ->> 'instance' = 'good')")
+    for turn, numbers in enumerate((range(3), range(5), range(2, 7))):
+        bad = [row(source(f"bad{number}"), NOW + turn) for number in numbers]
+        await writer.write(contents(row(source("good"), NOW + turn), *bad))
+    assert await count(connection, "app_logs") == 3
+    assert await reasons(connection) == {"refused_by_database": 2 * 13}
 
 
 async def test_thousands_of_refused_label_sets_take_few_transactions(

@@ -119,21 +119,24 @@ class Registry(Generic[K]):
         missing = [key for key in columns if key not in ids]
         if not missing:
             return ids, {}
-        known: list[K] = [key for key in missing if key in self._refused]
-        new: list[K] = [key for key in missing if key not in self._refused]
+        # Copied: while others are added, here or for another batch, all may be forgotten.
+        said = {key: self._refused[key] for key in missing if key in self._refused}
+        known: list[K] = list(said)
+        new: list[K] = [key for key in missing if key not in said]
         allowed: int = self._allowance.allow(len(new))
         refused: dict[K, Refusal] = dict.fromkeys(new[allowed:], self._beyond)
         added = await self._add([columns[key] for key in new[:allowed]])
+        said |= {key: self._refused[key] for key in new[:allowed] if key not in added}
         if known and time.monotonic() >= self._rest_until:
             # If all of these fail, that says nothing about others: they failed before, too.
             with suppress(StatementRefusedError):
                 added |= await self._add_each([columns[key] for key in known])
         ids |= added
-        for key in (*new[:allowed], *known):
+        for key, refusal in said.items():
             if key in ids:
                 self._refused.pop(key, None)
             else:
-                refused[key] = self._refused[key]
+                refused[key] = self._refused.get(key, refusal)
         return ids, refused
 
     async def _find(self, connection: Connection, keys: Iterable[K]) -> dict[K, int]:
