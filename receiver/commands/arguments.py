@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -109,7 +109,7 @@ def label(text: str) -> tuple[str, str]:
 
 
 def add_match(parser: ArgumentParser) -> None:
-    """Add the flag that selects sources by labels; `match` is a list of their names and values."""
+    """Add the flag that selects sources by labels; `wanted_labels` reads it."""
     parser.add_argument(
         "--match",
         metavar="NAME=VALUE",
@@ -118,6 +118,20 @@ def add_match(parser: ArgumentParser) -> None:
         default=[],
         help="only sources with this label; repeat it for sources with several labels",
     )
+
+
+def wanted_labels(arguments: Namespace) -> dict[str, str]:
+    """Return the labels that sources must have, as `add_match` takes them.
+
+    Raises:
+        UsageError: a label is matched twice; a source has one value of it.
+    """
+    labels: dict[str, str] = {}
+    for name, value in arguments.match:
+        if name in labels:
+            raise UsageError(f"--match={name}={value}: {name} is matched twice")
+        labels[name] = value
+    return labels
 
 
 def add_actions(parser: ArgumentParser) -> Actions:

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rich.console import Console
 
-from receiver.commands.arguments import add_match, add_table, find_table, moment, past
+from receiver.commands.arguments import (
+    add_match,
+    add_table,
+    find_table,
+    moment,
+    past,
+    wanted_labels,
+)
 from receiver.commands.connection import connected
 from receiver.commands.output import opened
 from receiver.commands.terminal import say
@@ -101,7 +108,8 @@ def select(settings: Settings, arguments: Namespace) -> Selection:
     """Return the selected rows.
 
     Raises:
-        UsageError: no such table is declared, or the start is not before the end.
+        UsageError: no such table is declared, the start is not before the end, or a label is
+            matched twice.
     """
     table = find_table(settings, arguments.table)
     now = datetime.now(UTC)
@@ -109,7 +117,7 @@ def select(settings: Settings, arguments: Namespace) -> Selection:
     if start >= end:
         times = f"--start ({start.isoformat()}) must lie before --end ({end.isoformat()})"
         raise UsageError(times)
-    return Selection(table, start, end, dict(arguments.match))
+    return Selection(table, start, end, wanted_labels(arguments))
 
 
 def report(rows: int, selection: Selection, found: Sources) -> Iterator[str]:

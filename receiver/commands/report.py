@@ -33,6 +33,7 @@ from receiver.commands.arguments import (
     clock_time,
     decode_argument,
     find_table,
+    wanted_labels,
 )
 from receiver.commands.connection import connected_to_calendar
 from receiver.commands.output import STANDARD_OUTPUT, opened
@@ -209,7 +210,7 @@ async def read(connection: Connection, table: Table, arguments: Namespace) -> Re
     periods = await find_periods(connection, arguments)
     sources = None
     if arguments.match:
-        labels = json.dumps(dict(arguments.match))
+        labels = json.dumps(wanted_labels(arguments))
         sources = await reports.find_matching(connection, labels)
     both = periods.period, periods.previous
     lines, before = [

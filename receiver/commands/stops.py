@@ -15,7 +15,14 @@ from argparse import ArgumentParser, Namespace
 from datetime import datetime, timedelta
 from typing import Final
 
-from receiver.commands.arguments import add_actions, add_match, clock_time, one_line, positive
+from receiver.commands.arguments import (
+    add_actions,
+    add_match,
+    clock_time,
+    one_line,
+    positive,
+    wanted_labels,
+)
 from receiver.commands.connection import connected_to_calendar
 from receiver.commands.terminal import add_row, new_table, open_console, say
 from receiver.config.flags import add_settings
@@ -83,7 +90,7 @@ async def add(connection: Connection, arguments: Namespace) -> None:
         (start, end),
         arguments.reason or "",
         source=arguments.source,
-        labels=dict(arguments.match),
+        labels=wanted_labels(arguments),
     )
     say(open_console(), str(number))
 

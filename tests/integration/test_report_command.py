@@ -226,3 +226,18 @@ async def test_logs_of_a_source_with_errors(
     assert "no rows yet" in capsys.readouterr().out
     with pytest.raises(UsageError, match="no such source"):
         await invoke("logs", "--source", "cam-9")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", *DAY),
+        ("stops", "add", "2025-03-03T12:00", "2025-03-03T13:00"),
+        ("export", "-o", "/nowhere/logs.csv", "--start", "7d"),
+    ],
+    ids=lambda words: words[0],
+)
+async def test_a_label_is_matched_once(invoke: Invoke, words: tuple[str, ...]) -> None:
+    matches = ("--match", "line=A", "--match", "job=a", "--match", "job=b")
+    with pytest.raises(UsageError, match=r"--match=job=b: job is matched twice"):
+        await invoke(*words, *matches)
