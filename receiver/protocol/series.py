@@ -76,9 +76,6 @@ class SeriesCache:
         self.made = 0
         """Total size of all sources ever made, in bytes: their memory and their encoded labels."""
 
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
     def recall(self) -> Callable[[Key], Series | Filtered | None]:
         """Return a faster `find` that knows only the series of the young generation."""
         return self._young.get

@@ -7,7 +7,6 @@ revisions created in another form are recreated here; each change is one rule on
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Final, TypeAlias
 
@@ -17,8 +16,6 @@ from receiver.config.table_names import APP_LOGS
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.places import OWN_SCHEMA
 from receiver.storage.schema import citus_references
-
-logger = logging.getLogger(__name__)
 
 # Hides a reference table in a function: Citus does not plan a query of plain tables only, but would
 # refuse one that it cannot distribute.
