@@ -18,6 +18,7 @@ from receiver.rows.tables import Table
 from receiver.storage.connection.database import Database
 from receiver.storage.connection.places import quote
 from receiver.storage.schema.revisions import migrate
+from receiver.storage.writing import references
 from receiver.storage.writing.references import FEWEST
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
@@ -91,14 +92,25 @@ async def test_a_batch_is_checked_once(
     ],
 )
 async def test_where_more_would_be_left_out_each_row_is_checked(
-    database: Database, connection: asyncpg.Connection, change: str, said: str
+    database: Database,
+    connection: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    said: str,
 ) -> None:
     await skip_on_hypertable(connection)
+    caplog.set_level("INFO")
+    monkeypatch.setattr(references, "REST", 0)
     await connection.execute(change)
     assert said in await connection.fetchval(OBSTACLE)
     writer = Writer(database, CATALOGUE)
-    await writer.write(contents(*batch(source(), 0)))
-    assert await count(connection, "app_logs") == FEWEST
+    for start in (0, FEWEST):
+        await writer.write(contents(*batch(source(), start)))
+    assert await count(connection, "app_logs") == 2 * FEWEST
+    logged = [text for text in caplog.messages if "checked row by row" in text]
+    assert len(logged) == 1
+    assert said in logged[0]
 
 
 async def test_a_trigger_of_the_users_runs_from_its_first_row_on(

@@ -62,8 +62,11 @@ class References:
         ):
             try:
                 return await self._copy(rows, ";".join(map(check_references, rows.values())))
-            except StatementRefusedError:
+            except StatementRefusedError as error:
                 # Fall back to checking each row, which fails in turn if the reason is another one.
+                if tables not in self._rests_until:
+                    message = "references are checked row by row for %d s: %s"
+                    logger.info(message, REST, error.__cause__)
                 self._rests_until[tables] = time.monotonic() + REST
         return await self._copy(rows)
 
