@@ -8,14 +8,16 @@ import re
 import asyncpg
 import pytest
 
-from receiver.errors import StatementRefusedError
+from receiver.errors import DatabaseUnavailableError, StatementRefusedError
 from receiver.rows.model import Rejected, Series
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Column, Values
 from receiver.storage.connection.database import Database
 from receiver.storage.writing import registry
+from receiver.storage.writing.checks import find_refused
 from receiver.storage.writing.each import run_for_each
 from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.sources import STATEMENTS
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
 from tests.roles import as_role, plain_role, run_script
@@ -98,6 +100,12 @@ async def test_a_code_that_is_deleted_while_it_is_registered_is_registered_again
     assert not await count(connection, "rejected_samples")
 
 
+LABEL_SETS = [
+    [digest.to_bytes(), json.dumps({"instance": name})]
+    for digest, name in enumerate(("good", "bad", ""))
+]
+"""The first columns of `sources`."""
+
 BAD = "NEW.labels ->> 'instance' LIKE 'bad%'"
 
 
@@ -178,6 +186,35 @@ async def test_label_sets_are_refused_again_though_too_many_are_remembered(
         await writer.write(contents(row(source("good"), NOW + turn), *bad))
     assert await count(connection, "app_logs") == 3
     assert await reasons(connection) == {"refused_by_database": 2 * 13}
+
+
+@pytest.mark.parametrize(
+    ("check", "found"),
+    [("labels ->> 'instance' <> 'bad'", {1}), ("1 / length(labels ->> 'instance') < 2", set())],
+    ids=["read", "not decided"],
+)
+async def test_one_statement_finds_the_label_sets_that_a_check_refuses(
+    database: Database, connection: asyncpg.Connection, check: str, found: set[int]
+) -> None:
+    await connection.execute(f"ALTER TABLE sources ADD CHECK ({check})")
+    async with database.transaction() as session:
+        refused = await find_refused(session, STATEMENTS.entries, LABEL_SETS)
+        assert await session.fetchval("SELECT 1") == 1
+    assert refused.keys() == found
+
+
+async def test_a_session_that_ends_while_checks_are_read_is_not_used_again(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        "ALTER TABLE sources ADD CHECK "
+        "(pg_terminate_backend(pg_backend_pid() + 0 * length(labels ->> 'instance')))"
+    )
+    session = await asyncpg.connect(database_url)
+    await session.execute("BEGIN")
+    with pytest.raises(DatabaseUnavailableError, match="administrator command"):
+        await find_refused(session, STATEMENTS.entries, LABEL_SETS)
+    session.terminate()
 
 
 async def test_thousands_of_refused_label_sets_take_few_transactions(

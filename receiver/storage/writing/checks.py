@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from receiver.errors import ReceiverError
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import literal, quote
-from receiver.storage.writing.each import CHECK_VIOLATION, Failure, run_for_each, to_json
+from receiver.storage.writing.each import (
+    CHECK_VIOLATION,
+    REFUSALS,
+    Failure,
+    run_for_each,
+    to_json,
+)
 
 # The check constraints of the table $1 that involve only these columns ($2), of exactly these types
 # ($3).
@@ -81,6 +86,9 @@ async def find_refused(
         connection: Must be in a transaction.
         how: How the entries are read.
         entries: Rows, as `run_for_each` takes them.
+
+    Raises:
+        ReceiverError: as `translated` does, if that is not the fault of a check.
     """
     checks = await connection.fetch(FIND_CHECKS, quote(how.table), how.columns, how.types)
     if not checks:
@@ -95,7 +103,7 @@ SELECT place_of_entry - 1, broken FROM (
     try:
         with translated():
             found = await connection.fetch(query, list(map(to_json, entries)))
-    except ReceiverError:
+    except REFUSALS:
         # A check raises an error for some row, or involves more than the row's own values.
         await connection.execute("ROLLBACK TO SAVEPOINT checks")
         return {}
