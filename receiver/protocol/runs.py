@@ -18,10 +18,11 @@ from receiver.protocol.wire import ONE_BYTE
 from receiver.rows.blocks import Block, KeptSeries
 from receiver.rows.columns import Flags, Integers
 
-LEAST: Final = 18
-"""Average size of a series in bytes, without its references and what follows its sample."""
-BYTES: Final = 1.2
-"""Lowest average size of a reference, in bytes."""
+SERIES_SIZE: Final = 18
+"""Assumed size of a series in bytes, without its references and what follows its sample: 13 or 14
+if its value is zero and so left out, otherwise 22 or 23."""
+REFERENCE_SIZE: Final = 1.2
+"""Assumed average size of a reference in bytes: 1 for the first 128 symbols, 2 for most others."""
 
 
 class Expected(NamedTuple):
@@ -91,14 +92,14 @@ class Run:
     ) -> None:
         self._numbers = numbers
         self._counts = counts
-        self._firsts = np.append(0, np.cumsum(counts, dtype=np.int32))
+        self._firsts = np.concatenate((np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)))
         self.tails = tails
         """Number of bytes after each sample."""
         self.kept = kept
         """Indexes of the kept series."""
         self.series = series
         """The kept series."""
-        self.mean = LEAST + float(self.tails.mean() + BYTES * self._counts.mean())
+        self.mean = SERIES_SIZE + float(self.tails.mean() + REFERENCE_SIZE * self._counts.mean())
         """Approximate average size of a series in a message, in bytes."""
         self.used = False
         """Whether any series was recognized by this run."""

@@ -141,8 +141,9 @@ class Strip:
     @property
     def size(self) -> int:
         """Memory that it takes, in bytes."""
-        arrays = (self.data, self.mask, self.starts, self.values, self.sizes, self.zero_sizes)
-        return sum(one.nbytes for one in arrays) + 9 * len(self.kept) + self.series.size
+        offsets = (self.starts, self.values, self.sizes, self.zero_sizes)
+        arrays = (self.data, self.mask, *offsets, self.kept, self.zero)
+        return sum(one.nbytes for one in arrays) + self.series.size
 
     def match(self, text: Text, start: int, place: int) -> int:
         """Return how many series of a message match this strip from an index on.

@@ -362,6 +362,16 @@ def test_orders_are_remembered_in_bounded_memory() -> None:
     assert (known.size, known._runs.places, known._runs.learned) == (0, {}, {})
 
 
+def test_offsets_take_four_bytes_each() -> None:
+    used = decoder()
+    for later in range(3):
+        check(used, message_of(range(60), later=later))
+    assert used._checker
+    (run,) = used._checker._orders._runs.learned
+    assert run._firsts.dtype == np.int32
+    assert run._firsts.tolist() == list(range(0, 6 * 61, 6))
+
+
 def random_order(numbers: Sequence[int], seed: int) -> list[int]:
     return Random(seed).sample(numbers, len(numbers))
 
