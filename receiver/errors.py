@@ -1,9 +1,11 @@
 """Errors that several packages use: one class per cause, with its docstring as default message.
 
-`ReceiverError.status` is the HTTP status that a sender or a browser gets, and nothing else chooses
-one. It decides whether data is lost: Prometheus drops a request answered 4xx and retries one
-answered 5xx, so only a fault of the request itself may be 4xx (Remote-Write 1.0 and 2.0, "Retries &
-Backoff"). An error that only one package uses is a subclass beside the code that raises it.
+`ReceiverError.status` is the HTTP status that a sender or a browser gets if a request fails. It
+decides whether data is lost: Prometheus drops a request answered 4xx and retries one answered 5xx,
+so only a fault of the request itself may be 4xx (Remote-Write 1.0 and 2.0, "Retries & Backoff"). An
+error that only one package uses is a subclass beside the code that raises it, with a status of its
+own if it needs one. Answers without an error, such as that to a request of which some series are
+invalid, are written in `http.answers`.
 """
 
 from __future__ import annotations

@@ -4,11 +4,13 @@ There is one way to open connections for each purpose:
 
 - `connected`, here: one connection of a command that reads rows or edits codes;
 - `storage.connection.database.Database`: the pool of the write path;
+- `storage.reading.pool.ReadPool`: the pool of remote read;
 - `storage.reading.connection.Viewer`: a few read-only connections for pages;
 - `storage.schema.revisions.schema_transaction`: a migration, or the check of the schema;
 - `storage.diagnosis.diagnose`: the checks of `receiver doctor`, each with its own errors.
 
-All of them open sessions by `storage.connection.database.session`.
+The pools open connections by `storage.connection.connecting.open_connection`, and all others by
+`storage.connection.database.session`, which calls it.
 """
 
 from __future__ import annotations

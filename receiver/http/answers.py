@@ -1,6 +1,7 @@
 """Builds the responses to write requests and health checks.
 
-The class of an error, in `receiver.errors`, states its status; no other module chooses it.
+The class of an error states its status, except in a health check, which is answered 503 for every
+reason. A request of which only some series are invalid raises no error, and is answered 400.
 """
 
 from __future__ import annotations

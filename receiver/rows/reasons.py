@@ -45,14 +45,14 @@ BREAKING: Final = (
 
 
 class Fate(StrEnum):
-    """What became of a sample in the database, if it was not rejected for a `Reason`."""
+    """What became of a sample in the database, if it is not kept as rejected for a `Reason`."""
 
     STORED = "stored"
     """It is part of a row."""
     DUPLICATE = "duplicate"
     """It repeats a sample that was already there."""
     DISCARDED = "discarded"
-    """A rule of the database keeps it out of `rejected_samples`, too; it was logged."""
+    """It was rejected, but the database keeps it out of `rejected_samples`, too; it was logged."""
 
 
 Fates: TypeAlias = Counter[tuple[str, Fate | Reason]]
