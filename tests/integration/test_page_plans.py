@@ -101,6 +101,7 @@ def failing() -> list[states.SourceState]:
 
 MIDDLE = logs.Place((NOW - 12 * HOUR).isoformat(), 20)
 FIRST = list(range(1, PER_PAGE + 1))
+WITHOUT_ROWS = list(range(5, 1000))
 OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
 
 
@@ -126,6 +127,11 @@ OLD = logs.Filter(BEGINNING.isoformat(), (NOW + HOUR).isoformat(), source=1)
             # without logs only its own row.
             4 * (MANY + 1) + 40 * (SOURCES + 4),
             id="states",
+        ),
+        pytest.param(
+            lambda connection: states.read_strangers(connection, APP_LOGS, WITHOUT_ROWS),
+            2 * states.MOST_SAMPLES + 100,
+            id="tables of sources without rows",
         ),
         pytest.param(
             lambda connection: began.read_began(connection, APP_LOGS, failing(), {}),

@@ -123,6 +123,29 @@ async def test_sources_of_other_tables_are_not_missed_here(
     assert "· 2 sources" in words(await look(receiver, "/?table=press_readings"))
 
 
+async def test_a_source_whose_samples_were_all_rejected_is_shown_at_their_table(
+    receiver: Running,
+) -> None:
+    now = int(time.time() * 1000)
+    at_fault = [({**labels, "instance": "r-2"}, at, value) for labels, at, value in robot(now, 0.5)]
+    await receiver.send(*at_fault)
+    text = words(await look(receiver, "/?table=robots"))
+    assert "· 2 sources" in text
+    assert "r-2" in text
+    for table in ("app_logs", "press_readings"):
+        for path in ("/", "/board"):
+            assert "r-2" not in await look(receiver, f"{path}?table={table}")
+        assert "· 1 source" in words(await look(receiver, f"/?table={table}"))
+
+
+async def test_a_source_whose_samples_wait_is_shown_at_their_table(receiver: Running) -> None:
+    now = int(time.time() * 1000)
+    waiting = [({**labels, "instance": "cam-2"}, at, value) for labels, at, value in camera(now, 0)]
+    await receiver.send(*waiting[:1])
+    assert "cam-2" in await look(receiver, "/")
+    assert "cam-2" not in await look(receiver, "/?table=robots")
+
+
 @pytest.mark.parametrize("receiver", [WITHOUT_LOGS], indirect=True)
 async def test_without_app_logs_the_first_table_with_states_is_shown(receiver: Running) -> None:
     for path in ("/", "/logs", "/codes", "/rejected"):

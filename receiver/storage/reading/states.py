@@ -32,6 +32,8 @@ SEVERITY: Final = {state: place for place, state in enumerate(State)}
 """Lower is worse."""
 MOST_SOURCES: Final = 20_000
 """Maximum number of sources that are read; no page shows more."""
+MOST_SAMPLES: Final = 20_000
+"""Maximum number of waiting and of rejected samples by which a source without rows is placed."""
 HELD: Final = 3
 """Intervals of a source without a row after which it is silent."""
 UNKNOWN_GAP: Final = 300.0
@@ -105,6 +107,19 @@ JOIN LATERAL (
 ) AS l ON l.source_id = newest.source_id
 """
 
+# The tables that samples of these sources wait for or were last rejected for. If the newest
+# rejected samples are all of others, nothing is known of a source.
+_SAMPLES: Final = f"""
+SELECT DISTINCT source_id, table_name FROM (
+    (SELECT source_id, table_name FROM pending_rows WHERE source_id = ANY($1::int[])
+    ORDER BY source_id, created_at LIMIT {MOST_SAMPLES})
+    UNION ALL
+    (SELECT source_id, table_name FROM (
+        SELECT source_id, table_name FROM rejected_samples ORDER BY id DESC LIMIT {MOST_SAMPLES}
+    ) AS newest WHERE source_id = ANY($1::int[]))
+) AS samples
+"""
+
 _CLASSES: Final = "SELECT code, class FROM code_classes WHERE code_table = $1"
 
 
@@ -164,7 +179,8 @@ async def read_states(
         connection: A connection for reading.
         table: The table.
         classes: The states that codes mean.
-        others: Tables whose sources are left out, unless they have rows in this one too.
+        others: Tables whose sources are left out, unless they have rows in this one too. A source
+            without any row belongs to the tables that its samples wait for or were rejected for.
     """
     code = f"newest.{quote(table.codes[0].name)}" if table.codes else "NULL::int"
     names = {"code": code, "now": quote(f"{table.name}_now"), "table": quote(table.name)}
@@ -188,6 +204,11 @@ async def read_states(
             rows = await connection.fetch(
                 _STATES.format(**names, where=where if now_elsewhere else "")
             )
+        if now_elsewhere:
+            strangers = await read_strangers(
+                connection, table, [row[0] for row in rows if row[2] is None]
+            )
+            rows = [row for row in rows if row[0] not in strangers]
     found = []
     for id_, labels, created_at, at, age, number, gap_, ends, reason in rows:
         gap = UNKNOWN_GAP if gap_ is None else gap_
@@ -199,6 +220,16 @@ async def read_states(
             )
         )
     return found
+
+
+async def read_strangers(connection: Connection, table: Table, ids: Sequence[int]) -> set[int]:
+    """Return which sources without rows have waiting or rejected samples of other tables only."""
+    if not ids:
+        return set()
+    tables: defaultdict[int, set[str]] = defaultdict(set)
+    for id_, name in await connection.fetch(_SAMPLES, ids):
+        tables[id_].add(name)
+    return {id_ for id_, names in tables.items() if table.name not in names}
 
 
 def join_times(
