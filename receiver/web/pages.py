@@ -170,6 +170,8 @@ class Pages:
         async with self._viewer.connection() as connection:
             page = await rows.page(connection, wanted, place, ROWS)
             known = await sources.first_sources(connection, SUGGESTIONS + 1)
+            if not (page.logs or await sources.is_known(connection, wanted.source)):
+                raise BadParameterError("bad_source", source=wanted.source)
             known_codes = await codes.of_table(connection, table, SUGGESTIONS)
             classes = await read_classes(connection, table)
         names = self._names({**known, **{log.source_id: log.labels for log in page.logs}})

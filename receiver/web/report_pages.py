@@ -70,6 +70,9 @@ class ReportReader:
         view: The request.
         table: A table with codes.
         template: The template of source names.
+
+    Raises:
+        BadParameterError: a parameter is wrong.
     """
 
     def __init__(self, view: View, table: Table, template: str) -> None:
@@ -77,7 +80,12 @@ class ReportReader:
         self._labels: dict[int, dict[str, str]] = {}
         self._table = table
         self._template = template
-        self._kind = read_choice(view.query, "kind", {"": None, **dict.fromkeys(KINDS)}, "")
+        if view.query.get("range"):
+            raise BadParameterError("bad_report_parameter")
+        kind = read_choice(view.query, "kind", {"": None, **dict.fromkeys(KINDS)}, "")
+        # A form that asks for another period may still have the times of the one before.
+        bounds = view.query.get("since") or view.query.get("until")
+        self._kind = kind or ("custom" if bounds else "")
         self._day = read_day(view.query, "day")
         self._by = read_text(view.query, "by", needed=False) or "source"
         self._shift = read_text(view.query, "shift", needed=False)
@@ -128,9 +136,8 @@ class ReportReader:
         self, connection: Connection, kind: str, zone_name: str
     ) -> tuple[Shown, str, str]:
         zone = read_zone(zone_name) or DEFAULT
+        since, until = (read_time(self._view.query, name, zone) for name in ("since", "until"))
         if kind == "custom":
-            since = read_time(self._view.query, "since", zone)
-            until = read_time(self._view.query, "until", zone)
             if since is None or until is None or not timedelta(0) < until - since <= LONGEST:
                 raise BadParameterError("bad_report_range")
             return Shown.of(await find_range(connection, since, until)), kind, ""

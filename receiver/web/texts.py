@@ -381,6 +381,15 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
         "since and until must be times at most 366 days apart, with until the later one.",
         "since와 until은 시각이어야 하고, until이 더 늦어야 하며, 간격은 366일 이하여야 합니다.",
     ),
+    "bad_report_parameter": (
+        "A report has no range: choose kind=shift, day, week or month, or give since and until.",
+        "보고서에는 range가 없습니다. kind=shift, day, week, month 가운데 고르거나 since와 until을 "
+        "적으십시오.",
+    ),
+    "bad_source": (
+        "source: there is no source with the number {source}; the overview lists the sources.",
+        "source: 번호가 {source}인 소스가 없습니다. 소스는 현황 페이지에 나옵니다.",
+    ),
     "bad_day": (
         "{name} must be a day such as 2026-11-25.",
         "{name}은(는) 2026-11-25 같은 날짜여야 합니다.",

@@ -117,6 +117,17 @@ async def test_a_report_by_source_has_the_lines_too(receiver: Running) -> None:
 
 
 @pytest.mark.usefixtures("history")
+async def test_times_alone_ask_for_a_report_of_any_range(receiver: Running) -> None:
+    times = "since=2025-03-03T08:00&until=2025-03-03T09:00"
+    asked = words(await look(receiver, f"/reports?{times}"))
+    assert "2025-03-03 08:00 – 2025-03-03 09:00" in asked
+    assert asked == words(await look(receiver, f"/reports?kind=custom&{times}"))
+    # The form keeps the times when another period is chosen.
+    day = words(await look(receiver, f"{DAY}&{times}"))
+    assert "2025-03-03 00:00 – 2025-03-04 00:00" in day
+
+
+@pytest.mark.usefixtures("history")
 async def test_a_shift_is_two_clicks_away(
     receiver: Running, connection: asyncpg.Connection
 ) -> None:

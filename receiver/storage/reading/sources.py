@@ -26,6 +26,7 @@ LIST: Final = f"SELECT s.id, {LABELS} AS labels FROM sources s ORDER BY s.id LIM
 FIND_NAMED: Final = """
 SELECT array_agg(id ORDER BY id) FROM sources WHERE labels @> $1::text::jsonb OR id = $2
 """
+KNOWN: Final = "SELECT EXISTS (SELECT FROM sources WHERE id = $1)"
 LONGEST_ID: Final = 10
 """Number of digits from which on a name is not taken for an id."""
 
@@ -40,6 +41,14 @@ async def first_sources(connection: Connection, limit: int) -> dict[int, dict[st
     """Return the labels of the first sources, by id."""
     with translated():
         return {id_: read_labels(text) for id_, text in await connection.fetch(LIST, limit)}
+
+
+async def is_known(connection: Connection, id_: int | None) -> bool:
+    """Return whether there is a source with this id; None stands for all sources."""
+    if id_ is None:
+        return True
+    with translated():
+        return bool(await connection.fetchval(KNOWN, id_))
 
 
 async def find_named(connection: Connection, name: str) -> list[int]:
