@@ -32,7 +32,7 @@ from receiver.commands.arguments import (
     wanted_labels,
 )
 from receiver.commands.connection import connected
-from receiver.commands.output import opened
+from receiver.commands.output import STANDARD_OUTPUT, opened
 from receiver.commands.terminal import say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
@@ -66,7 +66,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         required=True,
         help="such as logs.csv or logs.parquet; - for standard output",
     )
-    parser.add_argument("--format", choices=FORMATS, help="default: by the file's extension")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="default: by the file's extension; csv for -"
+    )
     parser.add_argument(
         "--start",
         metavar="TIME",
@@ -133,12 +135,13 @@ def report(rows: int, selection: Selection, found: Sources) -> Iterator[str]:
 
 
 def choose_format(arguments: Namespace) -> str:
-    """Return the chosen format, or the one of the file name's extension.
+    """Return the chosen format, or the one of the file name's extension; csv on standard output.
 
     Raises:
         UsageError: the extension is unknown.
     """
-    kind = arguments.format or Path(arguments.output).suffix.removeprefix(".").lower()
+    suffix = Path(arguments.output).suffix.removeprefix(".").lower()
+    kind = arguments.format or ("csv" if arguments.output == STANDARD_OUTPUT else suffix)
     if kind not in FORMATS:
         raise UsageError(
             f"--output={arguments.output}: must end in .csv or .parquet, or choose with --format"
@@ -193,5 +196,6 @@ def require_pyarrow() -> None:
     """
     if find_spec("pyarrow") is None:
         raise SetupError(
-            "Parquet needs the package pyarrow, the extra `parquet` of receiver; CSV needs nothing"
+            "Parquet needs the package pyarrow: `pip install 'receiver[parquet]'`; CSV needs no "
+            "package"
         )

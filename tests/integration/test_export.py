@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.commands.cli import build_parser, load_command
+from receiver.commands.export import require_pyarrow
 from receiver.config.settings import Settings
 from receiver.errors import RefusedByDatabaseError, SetupError
 from receiver.storage.reading import exporting
@@ -217,6 +218,17 @@ async def test_nothing_is_a_whole_file_too(
         assert "0 rows: no source has instance=none" in capfd.readouterr().err
     assert (tmp_path / "none.csv").read_text().strip() == ",".join(COLUMNS_OF_CSV)
     assert pq.read_table(tmp_path / "none.parquet").column_names == list(COLUMNS)
+
+
+async def test_standard_output_gets_csv(export: Export, capfd: pytest.CaptureFixture[str]) -> None:
+    assert await export("-o", "-", *RANGE) == 0
+    assert capfd.readouterr().out.startswith(",".join(COLUMNS_OF_CSV))
+
+
+def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.commands.export.find_spec", lambda _: None)
+    with pytest.raises(SetupError, match=r"pip install 'receiver\[parquet\]'"):
+        require_pyarrow()
 
 
 @pytest.mark.parametrize(
