@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from receiver.clients.failures import without_ssl
 from receiver.clients.prometheus_model import (
     Answer,
     Anything,
@@ -82,7 +83,7 @@ class Prometheus(NamedTuple):
                 text = await read_text(response)
         # A ValueError is an invalid host name, or an invalid redirect.
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            said = shorten(str(error)) or "no answer in time"
+            said = shorten(without_ssl(error)) or "no answer in time"
             raise UnavailableError(f"Prometheus cannot be reached: {said}") from error
         if response.status != HTTPStatus.OK:
             raise failure(response.status, path, text)

@@ -19,6 +19,7 @@ from tenacity import (
 )
 
 from receiver.clients.capture import REPLAY_HEADER, CapturedRequest, ReplayIntoCaptureError
+from receiver.clients.failures import without_ssl
 from receiver.security.access import PUBLIC, Access
 
 # Prometheus' own min_backoff, max_backoff and remote_timeout.
@@ -122,7 +123,7 @@ async def post(session: aiohttp.ClientSession, url: str, request: CapturedReques
     except TimeoutError:
         return Answer(NO_ANSWER, f"no answer within {TIMEOUT.total:.0f} s")
     except aiohttp.ClientError as error:
-        return Answer(NO_ANSWER, str(error) or type(error).__name__)
+        return Answer(NO_ANSWER, without_ssl(error) or type(error).__name__)
 
 
 def header_number(response: aiohttp.ClientResponse, header: str) -> int:

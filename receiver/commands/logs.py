@@ -143,7 +143,10 @@ async def choose(connection: Connection, arguments: Namespace) -> Choice:
     if arguments.source is not None:
         sources = await find_named(connection, arguments.source)
         if not sources:
-            raise UsageError(f"--source={arguments.source}: there is no such source")
+            raise UsageError(
+                f"--source={arguments.source}: there is no such source; `receiver report` shows "
+                "their names and numbers"
+            )
     since = None
     if arguments.since is not None:
         since = moment(arguments.since, datetime.now(UTC)).isoformat()

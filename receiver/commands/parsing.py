@@ -13,7 +13,7 @@ from argparse import (
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
-from receiver.config.suggestions import did_you_mean
+from receiver.config.suggestions import closest, did_you_mean
 from receiver.printable import printable
 
 WORDS: Final = {
@@ -73,9 +73,11 @@ class Parser(ArgumentParser):
         # Only the name: the value of a misspelt flag may be a secret.
         names = [word.partition("=")[0] for word in rest if word.startswith("-")]
         if names:
-            return (
-                f"there is no flag {names[0]}{did_you_mean(names[0], self._option_string_actions)}"
-            )
+            # Without the dashes, which all flags have in common.
+            known = {flag.lstrip("-"): flag for flag in self._option_string_actions}
+            found = closest(names[0].lstrip("-"), known)
+            meant = f" (did you mean {known[found]}?)" if found else ""
+            return f"there is no flag {names[0]}{meant}"
         return (
             f"{rest[0]!r} is one argument too many; a command comes before all flags, and a value "
             "with spaces needs quotes"

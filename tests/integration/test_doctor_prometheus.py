@@ -18,6 +18,7 @@ from receiver.doctor.prometheus import diagnose
 from receiver.doctor.table_series import TableSeries
 from receiver.storage.diagnosis.findings import Finding, Level
 from tests.conftest import MakeSettings
+from tests.faults.processes import free_port
 from tests.programs import require_program
 from tests.tables import catalogue, write_tables
 
@@ -461,6 +462,13 @@ async def test_redirects_end(make_settings: MakeSettings) -> None:
 async def test_a_host_that_is_none(make_settings: MakeSettings, host: str) -> None:
     found = await found_at(f"http://{host}:1", make_settings)
     assert "cannot be reached" in found["prometheus"][0].found
+
+
+async def test_a_port_at_which_nobody_listens(make_settings: MakeSettings) -> None:
+    found = await found_at(f"http://127.0.0.1:{free_port()}", make_settings)
+    said = found["prometheus"][0].found
+    assert "Cannot connect to host 127.0.0.1:" in said
+    assert "ssl" not in said
 
 
 REFUSED = "remote_read: remote server returned HTTP status 422 (RECEIVER_MAX_REMOTE_READ_SERIES)"

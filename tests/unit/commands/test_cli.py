@@ -153,6 +153,10 @@ def test_an_interrupted_command_says_so(calls: Calls) -> None:
             "`receiver codes list --help` shows more",
         ),
         (
+            ["logs", "--limit", "5"],
+            "there is no flag --limit; `receiver logs --help` shows more",
+        ),
+        (
             ["completion", "fish"],
             "shell: must be bash or zsh, not 'fish'; `receiver completion --help` shows more",
         ),
