@@ -175,6 +175,12 @@ class ErrorCodeError(SetupError):
     status = HTTPStatus.CONFLICT
 
 
+class MissingEntryError(SetupError):
+    """There is no such entry: no shift, holiday, planned stop, comment or source."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
 class SchemaError(SetupError):
     """The database schema does not fit this version of the receiver."""
 

@@ -33,7 +33,7 @@ from receiver.commands.terminal import add_row, new_table, open_console
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
-from receiver.errors import UsageError
+from receiver.errors import MissingEntryError
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar
 from receiver.storage.reading.calendar import Comment
@@ -69,7 +69,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the action.
 
     Raises:
-        UsageError: there is no such table, source or comment.
+        UsageError: no such table is declared.
+        MissingEntryError: there is no such source or comment.
         SetupError: there is no database, or it has no tables.
     """
     table = find_table(settings, arguments.table).name
@@ -88,7 +89,11 @@ async def run(settings: Settings, arguments: Namespace) -> int:
             words = (arguments.cause, arguments.comment or "", arguments.author or find_user())
             await calendar.comment(connection, table, Comment(arguments.source, moment, *words))
         elif not await calendar.remove_comment(connection, table, arguments.source, moment):
-            raise UsageError(f"source {arguments.source} has no comment at {moment}")
+            (shown,) = await show_times(connection, [moment])
+            raise MissingEntryError(
+                f"source {arguments.source} has no comment at {shown}; `receiver comments list` "
+                "shows them"
+            )
     return 0
 
 

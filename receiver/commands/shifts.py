@@ -31,7 +31,7 @@ from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.config.value_types import write_duration
-from receiver.errors import UsageError
+from receiver.errors import MissingEntryError
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar
 from receiver.storage.reading.calendar import ReportSettings, Shift
@@ -135,7 +135,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the action.
 
     Raises:
-        UsageError: there is no such shift, holiday or time zone.
+        UsageError: there is no such time zone.
+        MissingEntryError: there is no such shift or holiday.
         SetupError: there is no database, or it has no tables.
     """
     async with connected_to_calendar(settings) as connection:
@@ -174,7 +175,9 @@ async def add(connection: Connection, arguments: Namespace) -> None:
 async def remove(connection: Connection, arguments: Namespace) -> None:
     """Remove a shift."""
     if not await calendar.remove_shift(connection, arguments.name):
-        raise UsageError(f"there is no shift {arguments.name}; `receiver shifts list` shows them")
+        raise MissingEntryError(
+            f"there is no shift {arguments.name}; `receiver shifts list` shows them"
+        )
 
 
 async def add_holiday(connection: Connection, arguments: Namespace) -> None:
@@ -185,7 +188,9 @@ async def add_holiday(connection: Connection, arguments: Namespace) -> None:
 async def remove_holiday(connection: Connection, arguments: Namespace) -> None:
     """Remove a holiday."""
     if not await calendar.remove_holiday(connection, arguments.day):
-        raise UsageError(f"{arguments.day} is not a holiday; `receiver shifts list` shows them")
+        raise MissingEntryError(
+            f"{arguments.day} is not a holiday; `receiver shifts list` shows them"
+        )
 
 
 async def change(connection: Connection, arguments: Namespace) -> None:

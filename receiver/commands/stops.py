@@ -28,7 +28,7 @@ from receiver.commands.terminal import add_row, new_table, open_console, say
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
-from receiver.errors import UsageError
+from receiver.errors import MissingEntryError, UsageError
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar
 from receiver.storage.reading.periods import find_moment, show_times
@@ -57,7 +57,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the action.
 
     Raises:
-        UsageError: there is no such stop or source, or the stop does not end after its start.
+        UsageError: the stop does not end after its start.
+        MissingEntryError: there is no such stop or source.
         SetupError: there is no database, or it has no tables.
     """
     async with connected_to_calendar(settings) as connection:
@@ -84,6 +85,7 @@ async def add(connection: Connection, arguments: Namespace) -> None:
     start = await find_moment(connection, arguments.start)
     end = await find_moment(connection, arguments.end)
     if datetime.fromisoformat(end) - datetime.fromisoformat(start) <= timedelta(0):
+        start, end = await show_times(connection, [start, end])
         raise UsageError(f"START ({start}) must lie before END ({end})")
     number = await calendar.add_stop(
         connection,
@@ -98,7 +100,7 @@ async def add(connection: Connection, arguments: Namespace) -> None:
 async def remove(connection: Connection, arguments: Namespace) -> None:
     """Remove a planned stop."""
     if not await calendar.remove_stop(connection, arguments.id):
-        raise UsageError(
+        raise MissingEntryError(
             f"there is no planned stop {arguments.id}; `receiver stops list` shows them"
         )
 

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
-from receiver.errors import BadRequestError, UsageError
+from receiver.errors import BadRequestError, MissingEntryError, UsageError
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading import calendar, sources
 from receiver.storage.reading.connection import Viewer
@@ -80,7 +80,7 @@ class CalendarPages:
         try:
             async with self._forms.connection() as connection:
                 await change(connection)
-        except UsageError as error:
+        except (MissingEntryError, UsageError) as error:
             raise BadRequestError(str(error)) from error
         return go_to(view.link("calendar", saved=1))
 

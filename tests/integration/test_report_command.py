@@ -14,7 +14,7 @@ import pytest
 
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
-from receiver.errors import UsageError
+from receiver.errors import MissingEntryError, UsageError
 from tests.conftest import MakeSettings
 from tests.logs import add_logs, add_sources, logs
 
@@ -124,10 +124,38 @@ async def test_comments_are_kept_with_their_time(
     assert await invoke("comments", "list") == 0
     assert "a switch" in capsys.readouterr().out
     assert await invoke("comments", "remove", "1", "2025-03-03T09:00:12Z") == 0
-    with pytest.raises(UsageError, match="no comment"):
+    with pytest.raises(MissingEntryError, match="no comment at 2025-03-03 09:00:12; `receiver"):
         await invoke("comments", "remove", "1", "2025-03-03T09:00:12Z")
-    with pytest.raises(UsageError, match="no source 99"):
+    with pytest.raises(MissingEntryError, match="no source 99"):
         await invoke("comments", "add", "99", "2025-03-03T09:00:12Z", "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("shifts", "remove", "late"), "there is no shift late"),
+        (("shifts", "workday", "2025-03-03"), "2025-03-03 is not a holiday"),
+        (("stops", "remove", "7"), "there is no planned stop 7"),
+        (("stops", "add", "2025-03-03", "2025-03-04", "--source", "9"), "there is no source 9"),
+    ],
+)
+async def test_what_is_not_there_is_no_wrong_command_line(
+    invoke: Invoke, words: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(MissingEntryError, match=message) as raised:
+        await invoke(*words)
+    assert not isinstance(raised.value, UsageError)
+
+
+async def test_errors_state_times_as_they_were_typed(invoke: Invoke) -> None:
+    assert await invoke("shifts", "set", "--time-zone", "Asia/Seoul") == 0
+    times = "2025-03-03T09:00", "2025-03-03T08:00"
+    with pytest.raises(UsageError, match=r"START \(2025-03-03 09:00:00\) must lie before END"):
+        await invoke("stops", "add", *times)
+    with pytest.raises(UsageError, match=r"--since \(2025-03-03 09:00:00\) must lie before"):
+        await invoke("report", "--since", times[0], "--until", times[1])
+    with pytest.raises(MissingEntryError, match="no comment at 2025-03-03 09:00:00"):
+        await invoke("comments", "remove", "1", times[0])
 
 
 async def test_a_comment_has_an_author(
@@ -224,7 +252,7 @@ async def test_logs_of_a_source_with_errors(
         assert "cam-1" in shown
     assert await invoke("logs", "--since", "1d") == 0
     assert "no rows yet" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="no such source"):
+    with pytest.raises(UsageError, match="no such source; `receiver report` shows"):
         await invoke("logs", "--source", "cam-9")
 
 

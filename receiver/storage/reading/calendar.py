@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from datetime import date, time, timedelta
 from typing import Final, NamedTuple
 
-from receiver.errors import MissingReferenceError, UsageError
+from receiver.errors import MissingEntryError, MissingReferenceError, UsageError
 from receiver.storage.connection.database import Connection, used
 from receiver.storage.reading.states import class_of, classes_of
 
@@ -186,7 +186,7 @@ async def add_stop(
         labels: The labels that a source must have.
 
     Raises:
-        UsageError: there is no such source.
+        MissingEntryError: there is no such source.
     """
     written = json.dumps(dict(labels or {}))
     try:
@@ -242,7 +242,7 @@ async def comment(connection: Connection, table: str, comment: Comment) -> None:
     """Comment on an interval, or change the comment of that time.
 
     Raises:
-        UsageError: there is no such source.
+        MissingEntryError: there is no such source.
     """
     try:
         async with used(connection):
@@ -266,6 +266,6 @@ async def remove(connection: Connection, statement: str, *arguments: object) -> 
     return not status.endswith(" 0")
 
 
-def no_source(source: int | None) -> UsageError:
+def no_source(source: int | None) -> MissingEntryError:
     """Return the error for a source that does not exist."""
-    return UsageError(f"there is no source {source}; `receiver report` shows their numbers")
+    return MissingEntryError(f"there is no source {source}; `receiver report` shows their numbers")

@@ -164,6 +164,7 @@ async def find_range(
     start, end = await find_moment(connection, since), await find_moment(connection, until)
     first, last = datetime.fromisoformat(start), datetime.fromisoformat(end)
     if first >= last:
+        start, end = await show_times(connection, [start, end])
         raise UsageError(f"--since ({start}) must lie before --until ({end})")
     before = (first - (last - first)).isoformat()
     async with used(connection):
