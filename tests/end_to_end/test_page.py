@@ -369,6 +369,9 @@ async def test_a_page_without_updates_says_so_within_ten_seconds(
         # Green elements turn grey.
         faded = page.locator(".fades")
         assert "grayscale(1)" in await faded.evaluate("part => getComputedStyle(part).filter")
+        # Nobody knows whether data still arrives.
+        for flow in await page.locator(".foot .flow, p.flow").all():
+            assert not await flow.is_visible()
         await page.context.set_offline(False)
         await page.unroute_all()
         await warning.wait_for(state="hidden", timeout=20_000)
