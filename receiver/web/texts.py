@@ -13,10 +13,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "times_in": ("Times are in the zone {zone}.", "시각은 {zone} 시간대 기준입니다."),
     "updated": ("Updated {time}", "{time} 갱신"),
     "pause": ("Pause updates", "갱신 일시 중지"),
-    "lost": ("This page is not up to date.", "최신 상태가 아닙니다."),
+    "lost": ("This page is not up to date.", "이 페이지는 최신 상태가 아닙니다."),
     "lost_since": (
         "No answer from the receiver since {time}. The page shows the state at that time.",
-        "{time}부터 receiver가 응답하지 않습니다. 아래는 그때의 상태입니다.",
+        "{time}부터 receiver가 응답하지 않습니다. 화면은 그때의 상태입니다.",
     ),
     "lost_as_of": (
         "It shows {time} and does not update by itself. Reload it.",
@@ -135,14 +135,15 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "files": ("Files and print", "파일과 인쇄"),
     "print": ("Print", "인쇄"),
     "running": ("not over yet", "아직 끝나지 않음"),
-    "compared": ("compared with the previous one", "직전 기간과 비교"),
-    "compared_whole": ("compared with the whole of the previous one", "직전 기간 전체와 비교"),
+    "compared": ("compared with the previous period", "직전 기간과 비교"),
+    "compared_whole": ("compared with the whole previous period", "직전 기간 전체와 비교"),
     "shift": ("Shift", "근무조"),
     "day": ("Day", "날짜"),
     "from_in": ("From ({zone})", "시작 ({zone})"),
     "to_in": ("To ({zone})", "끝 ({zone})"),
     "availability_word": ("Availability", "가동률"),
     "failures_word": ("Failures", "고장"),
+    "failures_number": ("Failures {number}", "고장 {number}회"),
     "mttr": ("MTTR, mean time to repair", "MTTR, 평균 복구 시간"),
     "mttf": ("MTTF, mean time to failure", "MTTF, 고장까지의 평균 시간"),
     "mtbf": ("MTBF, mean time between failures", "MTBF, 평균 고장 간격"),
@@ -173,13 +174,15 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "report_definitions": (
         "Availability = up / (up + down); planned and unknown time do not count. A failure is a "
         "stretch of down time, counted where it begins. MTTR = down / failures. MTTF = up / "
-        "failures. MTBF = MTTF + MTTR. A micro-stop is a failure shorter than {length}. Figures "
-        "of groups are calculated from the sums of their times. A row holds until the next one; "
-        "after three intervals of its source without a row, the time is unknown.",
+        "failures. MTBF = MTTF + MTTR. A micro-stop is a failure whose whole length, also beyond "
+        "the period, is under {length}; an ongoing one counts by its length so far. Figures of "
+        "groups are calculated from the sums of their times. A row holds until the next one; after "
+        "three intervals of its source without a row, the time is unknown.",
         "가동률 = 가동 시간 / (가동 시간 + 고장 시간)이며 계획 정지와 알 수 없는 시간은 "
-        "제외합니다. 고장은 이어진 고장 시간 하나이며 시작된 시점에 한 번 셉니다. "
+        "제외합니다. 끊기지 않고 이어진 고장 시간을 고장 한 번으로 보고, 시작된 시점에 셉니다. "
         "MTTR = 고장 시간 / 고장 횟수. MTTF = 가동 시간 / 고장 횟수. MTBF = MTTF + MTTR. "
-        "순간 정지는 {length}보다 짧은 고장입니다. 그룹의 수치는 시간을 더해 계산합니다. "
+        "순간 정지는 기간 밖까지 포함한 전체 길이가 {length}보다 짧은 고장이며, 진행 중인 고장은 "
+        "지금까지의 길이로 셉니다. 그룹의 수치는 시간을 더해 계산합니다. "
         "한 행의 상태는 다음 행까지 이어지고, 그 소스의 행 간격의 세 배가 지나도록 행이 없으면 "
         "그 시간의 상태는 알 수 없습니다.",
     ),
@@ -190,12 +193,21 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     # --- calendar ---
     "calendar": ("Shifts and planned stops", "근무조와 계획 정지"),
     "calendar_hint": (
-        "Reports are calculated from these entries; shifts and days are in the zone {zone}.",
-        "보고서는 이 내용에 따라 계산합니다. 근무조와 하루는 {zone} 시간대 기준입니다.",
+        "Reports are calculated from the settings on this page; shifts and days are in the zone "
+        "{zone}.",
+        "보고서는 이 페이지의 설정에 따라 계산합니다. 근무조와 하루는 {zone} 시간대 기준입니다.",
     ),
     "classes_hint": (
         "What a code means is set on the page of error codes.",
         "코드의 뜻은 에러 코드 페이지에서 정합니다.",
+    ),
+    "read_only_calendar": (
+        "Shifts, holidays and planned stops can be changed here once a credential is set "
+        "(RECEIVER_BEARER_TOKEN or RECEIVER_CREDENTIALS_FILE); until then, use the commands "
+        "receiver shifts and receiver stops.",
+        "인증 정보(RECEIVER_BEARER_TOKEN 또는 RECEIVER_CREDENTIALS_FILE)를 설정하면 여기에서 "
+        "근무조, 휴일, 계획 정지를 바꿀 수 있습니다. 그 전에는 receiver shifts와 receiver stops "
+        "명령을 쓰십시오.",
     ),
     "rules": ("Time zone and micro-stops", "시간대와 순간 정지"),
     "time_zone": ("Time zone", "시간대"),
@@ -316,7 +328,7 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "add": ("Add", "추가"),
     "add_code": ("Add a code", "코드 추가"),
     "save": ("Save", "저장"),
-    "saved": ("Code {code} was saved.", "코드 {code}을(를) 저장했습니다."),
+    "saved": ("Code {code} was saved.", "저장했습니다: 코드 {code}."),
     "read_only": (
         "Codes can be changed here once a credential is set (RECEIVER_BEARER_TOKEN or "
         "RECEIVER_CREDENTIALS_FILE); until then, use the command receiver codes.",
@@ -333,9 +345,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "exists": (
         "Code {code} exists already; change it in the list.",
-        "코드 {code}은(는) 이미 있습니다. 목록에서 변경하십시오.",
+        "이미 있는 코드입니다: {code}. 목록에서 변경하십시오.",
     ),
-    "missing": ("There is no code {code}.", "코드 {code}이(가) 없습니다."),
+    "missing": ("There is no code {code}.", "없는 코드입니다: {code}."),
     # --- faults ---
     "fault_404": ("There is no such page", "없는 페이지입니다"),
     "no_page": (

@@ -201,6 +201,24 @@ async def test_a_source_has_a_page_of_its_states(
     await look(receiver, "/source", 404)
 
 
+async def test_the_page_of_a_silent_source_says_that_its_code_is_the_last_one(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await add_sources(connection, 1)
+    await add_logs(connection, logs(1, [0, 2]))
+    assert "Silent · last state: NETWORK_ERROR" in words(await look(receiver, "/source?id=1"))
+    korean = words(await look(receiver, "/source?id=1&range=90d&lang=ko"))
+    assert "무응답 · 마지막 상태: NETWORK_ERROR" in korean
+    assert "· 고장 0회 ·" in korean
+
+
+async def test_the_calendar_says_what_a_credential_would_change_there(receiver: Running) -> None:
+    page = words(await look(receiver, "/calendar"))
+    assert "Shifts, holidays and planned stops can be changed here once" in page
+    assert "Codes can be changed" not in page
+    assert "Codes can be changed here once" in words(await look(receiver, "/codes"))
+
+
 async def test_the_board_shows_what_fails_large(
     receiver: Running, connection: asyncpg.Connection
 ) -> None:

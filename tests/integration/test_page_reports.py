@@ -151,7 +151,7 @@ async def test_a_running_period_is_not_called_better_for_fewer_failures(
     await add_logs(connection, logs(1, [0, 1, 0, 1, 0], start=yesterday, step=60))
     await add_logs(connection, logs(1, [0] * 3, start=now - timedelta(seconds=3), step=1))
     page = await look(receiver, "/reports?kind=day")
-    assert "compared with the whole of the previous one" in words(page)
+    assert "compared with the whole previous period" in words(page)
     (failures,) = re.findall(r'id="failures".*?</a>', page)
     assert "▼ 2" in failures
     assert "better" not in failures
