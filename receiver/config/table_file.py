@@ -117,7 +117,7 @@ class LabelEntry(Entry):
     """A column that holds the value of a label."""
 
     label: LabelName | None = Field(
-        None, description="The label; by default the one with the name of the column."
+        None, description="The label; by default the label with the same name as the column."
     )
     type: LabelType = Field(
         "text", description="`text`, or `bigint` for a label whose values are whole numbers."

@@ -183,7 +183,7 @@ class Metrics:
         )
         self._closed = Counter(
             "receiver_connections_closed",
-            "Connections that the receiver closed before their requests were answered, by cause.",
+            "Connections that the receiver closed, by cause.",
             ["cause"],
             registry=registry,
         )
