@@ -588,3 +588,41 @@ async def test_another_site_cannot_write(
     assert await connection.fetchval(count) == 0
     await receiver.send(*pair)
     assert await connection.fetchval(count) == 1
+
+
+async def test_what_is_long_is_cut_where_it_shows(
+    browser: Browser, receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        """
+        UPDATE sources SET labels = jsonb_build_object('instance', 'camera-station-' || id)
+        WHERE id > 1;
+        INSERT INTO rejected_samples
+            (source_id, metric, timestamp_ms, value, reason, table_name, column_name, detail)
+        SELECT 3, 'press_hydraulic_pressure_bar', i, 12.5, 'refused_by_database',
+            'press_readings', 'hydraulic_pressure', 'new row violates check constraint "c"'
+        FROM generate_series(1764500000000, 1764500000003) AS i
+        """
+    )
+    async with opened(browser, viewport={"width": 1280, "height": 800}) as (page, _):
+        await page.goto(receiver.url("/rejected"))
+        assert await page.locator(".scroll").evaluate("box => box.scrollWidth <= box.clientWidth")
+        await page.goto(receiver.url("/board"))
+        # Even where the browser's font is wide, the end tells names apart.
+        ends = page.locator(".minis bdi > span:last-child")
+        assert await ends.count() == SOURCES - 1
+        for end in await ends.all():
+            assert await end.evaluate(
+                "part => part.scrollWidth <= part.clientWidth"
+                " && part.getBoundingClientRect().right"
+                " <= part.closest('li').getBoundingClientRect().right"
+            )
+    async with opened(browser, viewport={"width": 390, "height": 800}) as (page, _):
+        await page.goto(receiver.url("/source?id=1"))
+        places = [
+            box
+            for text in await page.locator(".strip.big + .axis text").all()
+            if (box := await text.bounding_box())
+        ]
+        for one, other in pairwise(places):
+            assert one["x"] + one["width"] < other["x"]
