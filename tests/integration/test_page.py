@@ -438,7 +438,7 @@ async def test_a_wrong_parameter_is_named(alone: Running, path: str, message: st
     [
         ("/reports?since=a", "since must be a time such as"),
         ("/reports?kind=day&until=a", "until must be a time such as"),
-        ("/reports?since=2026-11-25", "since and until must be times, until later"),
+        ("/reports?since=2026-11-25", "since and until must be times at most 366 days apart"),
         ("/logs?source=99", "there is no source with the number 99"),
     ],
 )
