@@ -224,7 +224,7 @@ class Store:
                         logger.warning("maintenance failed and will be retried: %s", error)
                     troubles[duty] = str(error)
                 except Exception:
-                    logger.exception("maintenance failed and will be tried again")
+                    logger.exception("maintenance failed and will be retried")
                 else:
                     troubles.pop(duty, None)
             await asyncio.sleep(self._settings.maintenance_interval.total_seconds())

@@ -172,7 +172,7 @@ class Unfit(NamedTuple):
     name: str
     """The column that it waits for."""
     column: Column | None
-    """This column; None if it is not declared any more."""
+    """This column; None if it is no longer declared."""
     value: float
     reason: Reason
     detail: str | None
@@ -221,7 +221,7 @@ def from_json(table: Table, samples: str | None) -> tuple[Values, list[Unfit]]:
 
 
 def undeclared(samples: str) -> Iterator[Unfit]:
-    """Read samples of a table that is not declared any more."""
+    """Read samples of a table that is no longer declared."""
     for name, text in json.loads(samples).items():
         yield Unfit(name, None, float(text), Reason.UNPAIRED, UNDECLARED)
 
@@ -403,7 +403,7 @@ def without_rejected(
 def unfit_samples(place: Place, unfit: Iterable[Unfit]) -> Iterable[RejectedRecord]:
     """Turn samples that do not fit into rejected ones.
 
-    Those of columns that are not declared any more have the column's name as metric.
+    Those of columns that are no longer declared have the column's name as metric.
     """
     name, created_at, source_id = place
     for one in unfit:
