@@ -10,11 +10,10 @@ import getpass
 import os
 import signal
 import sys
-from types import FrameType
 from typing import Final
 
 from receiver.process.memory import collect_garbage_seldom
-from receiver.process.signals import ENDING, ending_signals
+from receiver.process.signals import ENDING, end, ending_signals
 
 IGNORED: Final = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals that would end the process at once, and leave the embedded database running."""
@@ -37,11 +36,6 @@ def main() -> None:
         # A second Ctrl-C must not show a traceback of Python's own shutdown.
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
-
-
-def end(number: int, _: FrameType | None) -> None:
-    """End the program on a signal that arrives before anything runs."""
-    sys.exit(128 + number)
 
 
 def open_standard_streams() -> None:

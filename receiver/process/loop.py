@@ -9,7 +9,7 @@ from asyncio import sslproto
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from receiver.process.signals import ending_signals
+from receiver.process.signals import early, ending_signals
 
 T = TypeVar("T")
 
@@ -44,6 +44,8 @@ async def cancelled_by_signals(work: Coroutine[Any, Any, T], received: list[sign
 
     for number in ending_signals():
         asyncio.get_running_loop().add_signal_handler(number, end, number)
+    for number in early:
+        end(number)
     return await work
 
 

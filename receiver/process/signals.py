@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
+from types import FrameType
 from typing import Final
 
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+early: Final[list[signal.Signals]] = []
+"""Ending signals that arrived before anything ran. The program may go on nevertheless: Python drops
+an exception that is raised in some places, such as in the callback of a weak reference."""
 
 
 def ending_signals() -> list[signal.Signals]:
@@ -14,3 +19,9 @@ def ending_signals() -> list[signal.Signals]:
     `nohup` ignores SIGHUP, a shell's background SIGINT and SIGQUIT.
     """
     return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def end(number: int, _: FrameType | None) -> None:
+    """End the program on a signal that arrives before anything runs."""
+    early.append(signal.Signals(number))
+    sys.exit(128 + number)

@@ -93,7 +93,11 @@ def test_a_signal_at_the_start_ends_it_without_a_word(
         # At any point of the startup; before Python has initialized, the kernel ends the process.
         time.sleep(max(0.1, share * startup))
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        try:
+            _, said = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert process.returncode in {0, 128 + number, -number}
     assert "Traceback" not in said
 
