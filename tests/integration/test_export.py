@@ -304,7 +304,7 @@ async def test_what_no_setting_silences_loses_no_row_unseen(
     await execute(database_url, NOISY.format("INFO"))
     file = tmp_path / "logs.csv"
     file.write_text("before")
-    with pytest.raises(IncompleteExportError, match=f"of {ROWS} rows that the database sent"):
+    with pytest.raises(IncompleteExportError, match=f"of the {ROWS} rows that the database sent"):
         await export("-o", str(file), *RANGE)
     assert file.read_text() == "before"
     assert names(tmp_path) == ["logs.csv"]

@@ -128,7 +128,7 @@ async def test_no_schema_at_all(
     await execute(empty_database_url, "DROP SCHEMA public")
     await assert_refused(
         as_role(empty_database_url, role),
-        'no schema of the search_path ("$user", public) is there',
+        'no schema of the search_path ("$user", public) is usable',
         look_as=empty_database_url,
     )
 
