@@ -99,8 +99,9 @@ async def test_maintenance_registers_a_waiting_code_again(
         await receiver.send(point("press_state", 7))
         await connection.execute(
             "INSERT INTO press (created_at, source_id, a, b) SELECT created_at, source_id, 1, 2"
-            " FROM pending_rows; DELETE FROM states"
+            " FROM pending_rows"
         )
+        await connection.execute("DELETE FROM states")
         database = receiver.app[STORE].database
         await settle_waiting(database, settings.catalogue, settings.pair_timeout)
     assert tuple(await connection.fetchrow(ROW)) == (1.0, 2.0, None, 7)
