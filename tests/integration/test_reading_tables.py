@@ -125,7 +125,7 @@ async def test_codes_of_any_table_are_listed_and_renamed(
     assert await run("codes", "list") == 0
     assert "NETWORK_ERROR" in capsys.readouterr().out
     for name in ("robots", "robot_state"):
-        said = f"--table={name}: no such table of codes.*robot_states.*declared: error_codes, robot_"
+        said = f"--table={name}: no such table of codes.*robot_states.*: error_codes, robot_states"
         with pytest.raises(UsageError, match=said):
             await run("codes", "list", f"--table={name}")
 
