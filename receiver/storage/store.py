@@ -170,9 +170,8 @@ class Store:
         # deadlock.
         async with self.database.connection() as connection:
             catalogue = self._settings.catalogue
-            trouble = await declaration_obstacle(connection, catalogue)
-            self._declared = trouble is None
-            trouble = trouble or await rehearse(connection, catalogue)
+            obstacle = await declaration_obstacle(connection, catalogue)
+            trouble = obstacle or await rehearse(connection, catalogue)
         if trouble is None and self._refused:
             # One at a time: two transactions that both create a chunk would wait for each other.
             async with self._writing_back, self.database.transaction() as connection:
@@ -180,6 +179,7 @@ class Store:
         # A rehearsal that began earlier may end later, with an outdated result.
         if number > self._last_rehearsal:
             self._last_rehearsal = number
+            self._declared = obstacle is None
             self._note(trouble)
         if trouble is not None:
             raise StatementRefusedError(trouble)
