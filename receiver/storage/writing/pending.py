@@ -279,17 +279,15 @@ async def meet(connection: Connection, incomplete: Records, *, each: bool = Fals
 def take_in(met: Met, table: Table, record: Record, now: str, before: str | None) -> None:
     """Record the outcome of an incomplete row, by its waiting samples now and before."""
     values, unfit = from_json(table, now)
-    verdict = judge(table, record[2], readings(table, from_json(table, before)[0]))
+    there = readings(table, from_json(table, before)[0])
+    for one in unfit:
+        if one.column is not None:
+            # It came first, and no value equals it.
+            there[one.column.slot] = one
+    verdict = judge(table, record[2], there)
     met.fates[table.name, Fate.DUPLICATE] += verdict.repeated
-    occupied = [
-        one.column
-        for one in unfit
-        if one.column is not None and verdict.missing[one.column.slot] is not None
-    ]
-    met.rejected.extend(conflicts_of(record, [*verdict.contradicting, *occupied]))
+    met.rejected.extend(conflicts_of(record, verdict.contradicting))
     lost = [value if values[slot] is None else None for slot, value in enumerate(verdict.missing)]
-    for column in occupied:
-        lost[column.slot] = None
     met.rejected.extend(samples_of((*KEY(record), lost, record[3]), Reason.REFUSED, DISCARDED))
     place = place_of(table, record)
     if breaks(unfit):
