@@ -223,7 +223,7 @@ class Settings(BaseSettings):
     citus: Annotated[Literal["auto", "off"], Word] = Field(
         "auto",
         description="Whether the tables are distributed over the worker nodes where the database "
-        "has Citus.",
+        "has Citus; with off, only if others are distributed already.",
     )
     shards: int = Field(
         16, ge=1, le=1024, description="Shards of the tables when they are distributed (Citus)."

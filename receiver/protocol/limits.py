@@ -9,7 +9,7 @@ from receiver.errors import TooLargeError
 KIB: Final = 2**10
 MIB: Final = 2**20
 INVALID: Final = 24
-"""Samples for each invalid series that a request may have: two bytes may take 10 µs to refuse."""
+"""Number of samples that an invalid series counts as: refusing two bytes may take 10 µs."""
 
 
 class InvalidSeriesError(ValueError):

@@ -23,7 +23,7 @@ AT_ONCE: Final = 8192
 PORTION: Final = 32 * KIB
 """Bytes of new series read in one step, where each series takes some microseconds."""
 EACH: Final = 100
-"""Bytes that take as long to read as a series without any."""
+"""Number of bytes that take as long to read as an empty series."""
 
 Element_co = TypeVar("Element_co", covariant=True)
 

@@ -33,7 +33,8 @@ SEVERITY: Final = {state: place for place, state in enumerate(State)}
 MOST_SOURCES: Final = 20_000
 """Maximum number of sources that are read; no page shows more."""
 MOST_SAMPLES: Final = 20_000
-"""Maximum number of waiting and of rejected samples by which a source without rows is placed."""
+"""Maximum number of waiting samples, and of rejected ones, that are read to find the tables of
+sources without rows."""
 HELD: Final = 3
 """Intervals of a source without a row after which it is silent."""
 UNKNOWN_GAP: Final = 300.0
