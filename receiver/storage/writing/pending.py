@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from receiver.rows.columns import POSTGRES_EPOCH_MS
 from receiver.rows.model import Key, Source
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Catalogue, Column, Table, Values
@@ -30,6 +29,7 @@ from receiver.storage.writing.records import (
     RejectedRecord,
     conflicts_of,
     samples_of,
+    to_microseconds,
     to_milliseconds,
 )
 from receiver.storage.writing.registry import DISCARDED
@@ -260,8 +260,7 @@ async def meet(connection: Connection, incomplete: Records, *, each: bool = Fals
         failures = await run_for_each(connection, "pending_rows", UPSERT_EACH, entries)
         refused = {entries[place][:3]: failure.message for place, failure in failures.items()}
         kept = [place for place in sent if place not in refused]
-        find = distributed.FIND if await is_distributed(connection) else FIND
-        found = by_place(await connection.fetch(find, *columns_of(kept)))
+        found = await find_pending(connection, kept)
     else:
         found = by_place(await connection.fetch(UPSERT, *zip(*entries, strict=True)))
     met = Met(defaultdict(list), defaultdict(list), defaultdict(dict), [], Fates(), {})
@@ -305,6 +304,14 @@ def columns_of(places: Sequence[Place]) -> Sequence[Sequence[Any]]:
     return tuple(zip(*places, strict=True)) or ((), (), ())
 
 
+async def find_pending(connection: Connection, places: Sequence[Place]) -> Found:
+    """Return the rows of `pending_rows` at these places."""
+    if not places:
+        return {}
+    find = distributed.FIND if await is_distributed(connection) else FIND
+    return by_place(await connection.fetch(find, *columns_of(places)))
+
+
 async def delete(connection: Connection, places: Sequence[Place]) -> None:
     """Delete rows that this transaction has locked."""
     if places:
@@ -324,7 +331,7 @@ async def take_waiting(connection: Connection, places: Sequence[Place]) -> dict[
 def places_of(keys: Iterable[Key]) -> dict[Place, Source]:
     """Return the places of keys; keys whose source has no id are left out."""
     return {
-        (source.table.name, (timestamp - POSTGRES_EPOCH_MS) * 1000, source.id): source
+        (source.table.name, to_microseconds(timestamp), source.id): source
         for timestamp, source in keys
         if source.id is not None
     }

@@ -204,7 +204,7 @@ def to_records(rows: Rows) -> Records:
     for table in sorted(rows, key=lambda table: table.name):
         records: list[Record] = []
         for timestamp, some in sorted(rows[table].items()):
-            created_at = (timestamp - POSTGRES_EPOCH_MS) * 1000
+            created_at = to_microseconds(timestamp)
             # No function call for each row: this is on the hot path.
             records += [
                 (created_at, source.id or 0, values, source) for source, values in some.items()
@@ -216,6 +216,11 @@ def to_records(rows: Rows) -> Records:
         if records:
             found[table] = records
     return found
+
+
+def to_microseconds(timestamp: int) -> int:
+    """Turn milliseconds since the Unix epoch into a record's time."""
+    return (timestamp - POSTGRES_EPOCH_MS) * 1000
 
 
 def to_milliseconds(created_at: int) -> int:

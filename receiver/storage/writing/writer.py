@@ -25,6 +25,7 @@ from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.writing.chunks import Chunks
 from receiver.storage.writing.codes import Ensure, ensure_codes, make_codes
+from receiver.storage.writing.contradicting import take_back
 from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS
 from receiver.storage.writing.inserting import (
     Written,
@@ -247,12 +248,13 @@ class Writer:
                 how = How.INSERT
         rows = to_records(contents.one_by_one().rows)
         incomplete = to_records(contents.incomplete)
-        rejected = rejected_records(contents.rejected)
         each = how is How.EACH
         async with self._database.transaction(FEW_CONNECTIONS if each else "") as connection:
             written = await self._write_all(connection, contents, rows, incomplete, how)
-            rejected += written.rejected
+            lost, repeated = await take_back(connection, contents.rejected)
+            rejected = rejected_records(lost) + written.rejected
             fates.update(written.fates)
+            fates.update(repeated)
             fates.update(await reject_samples(connection, rejected, each=each))
         self._suspect(contents, rejected)
         self._count(fates)

@@ -67,3 +67,32 @@ async def test_repeats_are_recognized_before_they_are_written(
         }
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_value_that_the_row_has_is_not_rejected_with_others_of_its_batch(
+    settings: Settings, database_url: str, *, waits: bool
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    first, others = halves("app_status", 1), halves("ocr_value", 1_700_000_000)
+    try:
+        async with receiving(settings) as receiver:
+            await receiver.send(*first)
+            if not waits:
+                await receiver.send(*others)
+            # The batch takes the first value, so it is the stored one that contradicts.
+            await receiver.send(*halves("app_status", 2), *first, *halves("app_status", 3))
+            await receiver.send(*others)
+            metrics = await read_metrics(receiver)
+        assert await connection.fetchval("SELECT count(*) FROM app_logs WHERE app_status = 1") == 5
+        rejected = await connection.fetch("SELECT value, reason FROM rejected_samples ORDER BY 1")
+        assert [tuple(row) for row in rejected] == [
+            (value, "conflict") for value in (2, 3) for _ in range(SOURCES)
+        ]
+        assert outcomes(metrics) == {
+            "stored": 2 * SOURCES,
+            "duplicate": (1 if waits else 2) * SOURCES,
+            "conflict": 2 * SOURCES,
+        }
+    finally:
+        await connection.close()
