@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from receiver.protocol.series import NAME
 from receiver.rows.model import Labels
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading.observing import LARGEST_LABELS
-from receiver.storage.writing.labels import unescape
+from receiver.storage.writing.labels import from_json
 
 Flags: TypeAlias = NDArray[np.bool_]
 
@@ -108,14 +107,5 @@ class KnownSources:
 
 
 def read_labels(text: str) -> Labels:
-    """Read labels as the database stores them; a value inserted by hand may be any JSON."""
-    content: Any = json.loads(text)
-    if not isinstance(content, dict):
-        return ()
-    return tuple(
-        sorted(
-            (unescape(name), unescape(value if isinstance(value, str) else json.dumps(value)))
-            for name, value in content.items()
-            if value is not None and value != "" and name != NAME
-        )
-    )
+    """Read labels as the database stores them; an empty label is the same as none."""
+    return tuple((name, value) for name, value in from_json(text) if value and name != NAME)

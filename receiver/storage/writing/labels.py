@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Final
+from typing import Any, Final
 
 from receiver.rows.model import Labels
 
@@ -24,6 +24,20 @@ def to_json(labels: Labels) -> str:
     """Write labels as JSON text, the same for the same labels."""
     escaped = {name.translate(ESCAPE): value.translate(ESCAPE) for name, value in labels}
     return json.dumps(escaped, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def from_json(text: str) -> Labels:
+    """Read labels as the database stores them; a value inserted by hand may be any JSON."""
+    content: Any = json.loads(text)
+    if not isinstance(content, dict):
+        return ()
+    return tuple(
+        sorted(
+            (unescape(name), unescape(value if isinstance(value, str) else json.dumps(value)))
+            for name, value in content.items()
+            if value is not None
+        )
+    )
 
 
 def unescape(text: str) -> str:

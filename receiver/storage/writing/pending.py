@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from receiver.rows.model import Key, Source
+from receiver.rows.model import Key, Labels, Source
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Catalogue, Column, Table, Values
 from receiver.storage.connection.connecting import is_distributed
@@ -19,8 +19,16 @@ from receiver.storage.connection.places import literal, quote
 from receiver.storage.writing import distributed
 from receiver.storage.writing.codes import Ensure, ensure_codes, make_codes
 from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS, TIME, run_for_each
-from receiver.storage.writing.inserting import Written, add, add_samples, find_rows
+from receiver.storage.writing.inserting import (
+    Written,
+    add,
+    add_samples,
+    find_rows,
+    insert_each,
+    insert_rows,
+)
 from receiver.storage.writing.judging import judge, readings
+from receiver.storage.writing.labels import from_json as read_labels
 from receiver.storage.writing.records import (
     KEY,
     ORDER,
@@ -111,6 +119,8 @@ LATERAL (
     OFFSET 0
 ) AS r
 """
+
+FIND_LABELS: Final = "SELECT id, labels::text FROM sources WHERE id = ANY($1::int[])"
 
 WAITING_RANGE: Final = """
 SELECT min(created_at), max(created_at) FROM pending_rows WHERE table_name = $1
@@ -349,15 +359,16 @@ async def settle(  # noqa: PLR0913  at once and overdue
 ) -> Written:
     """Take incomplete rows with nothing left to wait for out of `pending_rows`.
 
-    These are rows that are stored already, or of which a required sample was rejected.
+    These are rows that are stored already, or of which a required sample was rejected. Overdue rows
+    that lack nothing, since the declaration has changed, are stored.
 
     Args:
         connection: Must be in a transaction that has locked the rows.
         table: The table of the rows.
         records: The rows with all samples that wait and fit, sorted by `ORDER`.
         unfit: The samples that do not fit.
-        ensure: Registers the codes of samples that are added to stored rows.
-        otherwise: Why samples of rows that are not stored are rejected; None: they go on waiting.
+        ensure: Registers the codes of samples that waited.
+        otherwise: Why samples of incomplete rows are rejected; None: they go on waiting.
         each: Whether the database may refuse some.
     """
     there = await find_rows(connection, table, records)
@@ -365,7 +376,7 @@ async def settle(  # noqa: PLR0913  at once and overdue
     metrics = {column.metric for column in table.columns if column.required}
     fates, rejected = Fates(), list[RejectedRecord]()
     done: list[Place] = []
-    stored: list[Record] = []
+    kept: list[Record] = []
     for place, record in enumerate(records):
         earlier, others = before.get(place, []), unfit.get(KEY(record), [])
         broken = breaks(others) or any(
@@ -379,15 +390,21 @@ async def settle(  # noqa: PLR0913  at once and overdue
         values, repeated = without_rejected(table, record[2], earlier)
         fates[table.name, Fate.DUPLICATE] += repeated
         rest: Record = (*KEY(record), values, record[3])
-        if is_stored:
-            stored.append(rest)
-        else:
+        if not is_stored and (broken or table.lacks(values)):
             reason = Reason.WITH_OTHER if broken else otherwise or Reason.UNPAIRED
             rejected += samples_of(rest, reason)
+        elif not is_stored and record[3].misfit:
+            rejected += samples_of(rest, Reason.LABEL, record[3].misfit)
+        else:
+            kept.append(rest)
     await delete(connection, done)
-    added = {table: stored}
-    rejected += await ensure(connection, added, each=each)
-    written = await add_samples(connection, table, added[table], there, each=each)
+    waited = {table: kept}
+    rejected += await ensure(connection, waited, each=each)
+    written = await add_samples(connection, table, waited[table], there, each=each)
+    new = [record for record in waited[table] if KEY(record) not in there]
+    if new:
+        insert = insert_each if each else insert_rows
+        written = add(written, await insert(connection, table, new))
     return add(Written(fates, rejected), written)
 
 
@@ -494,13 +511,12 @@ async def settle_some(
             found = await connection.fetch(
                 find_waiting(table), table.pair_timeout, MOST, first, last, metrics
             )
+        sources = await find_sources(connection, table, {row[1] for row in found})
         records: list[Record] = []
         unfit: dict[tuple[int, int], Sequence[Unfit]] = {}
         for created_at, source_id, samples in found:
             values, unfit[created_at, source_id] = from_json(table, samples)
-            source = Source(table, ())
-            source.id = source_id
-            records.append((created_at, source_id, values, source))
+            records.append((created_at, source_id, values, sources[source_id]))
         records.sort(key=ORDER)
         settled = await settle(
             connection,
@@ -513,6 +529,21 @@ async def settle_some(
         )
         fates = await reject_samples(connection, settled.rejected, each=each)
     return len(found), settled.fates + fates
+
+
+async def find_sources(
+    connection: Connection, table: Table, ids: Collection[int]
+) -> dict[int, Source]:
+    """Return the sources of a table's rows by id, with labels if the table has label columns."""
+    labels = dict[int, Labels]()
+    if table.labels:
+        rows = await connection.fetch(FIND_LABELS, list(ids))
+        labels = {number: read_labels(text) for number, text in rows}
+    sources: dict[int, Source] = {}
+    for number in ids:
+        sources[number] = Source(table, labels.get(number, ()))
+        sources[number].id = number
+    return sources
 
 
 async def take_settled(

@@ -44,6 +44,13 @@ tables:
     columns:
       total: {metric: press_strokes, type: bigint}
 """
+STATES = """
+tables:
+  press:
+    columns:
+      state: {metric: press_state, type: code, codes: states}
+      pressure: {metric: press_pressure, type: double}
+"""
 
 
 def declare(make_settings: MakeSettings, directory: Path, url: str, text: str) -> Settings:
@@ -128,6 +135,39 @@ async def test_a_sample_whose_column_is_not_declared_any_more_is_rejected_when_i
     assert await connection.fetchval("SELECT count(*) FROM press") == 1
     (sample,) = await connection.fetch("SELECT column_name, value, detail FROM rejected_samples")
     assert tuple(sample) == ("heat", 7.0, "its column is no longer declared")
+    await connection.close()
+
+
+@pytest.mark.parametrize("line", ["7", "x"])
+async def test_what_waited_is_stored_if_it_lacks_nothing_by_a_new_declaration(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path, line: str
+) -> None:
+    old = declare(make_settings, tmp_path, empty_database_url, STATES)
+    async with receiving(old) as first:
+        labels = {"__name__": "press_state", "line": line}
+        await first.send((labels, NOW, 3), ({**labels, "__name__": "press_pressure"}, NOW + 1, 1.5))
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute("DELETE FROM states")
+    await connection.execute("UPDATE pending_rows SET arrived_at = now() - interval '1 day'")
+
+    async def settled() -> bool:
+        return not await connection.fetchval("SELECT count(*) FROM pending_rows")
+
+    optional = STATES.replace("type: double", "type: double, required: false")
+    optional = optional.replace("columns:", "labels: {line: bigint}\n    columns:")
+    async with receiving(declare(make_settings, tmp_path, empty_database_url, optional)):
+        await until(settled)
+    rows = await connection.fetch("SELECT line, state, pressure FROM press")
+    rejected = await connection.fetch("SELECT metric, reason FROM rejected_samples ORDER BY 1")
+    alone = ("press_pressure", "unpaired")
+    if line == "7":
+        assert [tuple(row) for row in rows] == [(7, 3, None)]
+        assert [tuple(sample) for sample in rejected] == [alone]
+        assert await connection.fetchval("SELECT name FROM states") == "UNREGISTERED_3"
+    else:
+        assert not rows
+        misfit = ("press_state", "label_does_not_fit")
+        assert [tuple(sample) for sample in rejected] == [alone, misfit]
     await connection.close()
 
 
