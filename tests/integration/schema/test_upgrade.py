@@ -245,6 +245,7 @@ async def test_a_plan_names_the_revision_that_comes_first(
     settings: Settings, connection: asyncpg.Connection
 ) -> None:
     first, *others = await plan(settings)
-    assert first == "-- `receiver migrate` first applies revisions 0007, 0008, 0009, 0010, 0011"
+    missing = ", ".join(f"{number:04}" for number in range(7, 13))
+    assert first == f"-- `receiver migrate` first applies revisions {missing}"
     assert not any(statement.startswith(("CREATE TABLE", "ALTER")) for statement in others)
     assert await connection.fetchval("SELECT version_num FROM receiver_schema_version") == "0006"
