@@ -17,6 +17,8 @@ PASSES: Final = 3
 """How often an incomplete row may be passed on to the next batch."""
 PARTS: Final = 4
 """Capacity of a batch, in parts of maximum size."""
+REJECTED_COST: Final = 5
+"""How much longer it takes to commit a rejected sample than a stored one."""
 
 
 class Joined:
@@ -108,8 +110,9 @@ class Gathering:
         """Return whether a part of a request may join."""
         if not self.joined:
             return True
+        cost = self.samples + (REJECTED_COST - 1) * len(self.batch.rejected)
         return (
-            self.samples + len(samples) <= PARTS * MAX_SAMPLES
+            cost + len(samples) <= PARTS * MAX_SAMPLES
             and len(self.chunks | chunks) <= PARTS * MAX_CHUNKS
         )
 

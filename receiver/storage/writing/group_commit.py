@@ -118,8 +118,13 @@ class GroupCommit:
         clock = asyncio.get_running_loop().time
         start = clock()
         outcomes = Outcomes()
-        most = MAX_REFUSED if self._are_suspect(samples) else MAX_SAMPLES
-        async for some in part(samples, self._width, most):
+        suspect = self._are_suspect(samples)
+
+        def limit() -> int:
+            slow = suspect or outcomes.rejected > outcomes.accepted
+            return MAX_REFUSED if slow else MAX_SAMPLES
+
+        async for some in part(samples, self._width, limit):
             if outcomes != Outcomes() and clock() - start > self._time_limit.total_seconds():
                 raise DatabaseUnavailableError(
                     f"not all of the request could be committed within {self._time_limit} "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Final
 
 from receiver.rows.model import Sample, Samples, Source
@@ -15,7 +15,10 @@ from receiver.rows.model import Sample, Samples, Source
 MAX_SAMPLES: Final = 20_000
 """Maximum samples of a part, which take a fraction of a second to commit."""
 MAX_REFUSED: Final = 2_000
-"""The same where the database has refused samples of a source: each may have to run by itself."""
+"""The same where the database has refused samples of a source: each may have to run by itself.
+
+Also where most samples are rejected, which takes several times as long as storing them.
+"""
 MAX_CHUNKS: Final = 25
 """Maximum chunks of a part: each may have to be created, which takes some ten milliseconds."""
 AT_ONCE: Final = 50_000
@@ -47,16 +50,16 @@ def is_small(samples: Collection[Sample], width: int, most: int = MAX_SAMPLES) -
 
 
 async def part(
-    samples: Collection[Sample], width: int, most: int = MAX_SAMPLES
+    samples: Collection[Sample], width: int, limit: Callable[[], int] = lambda: MAX_SAMPLES
 ) -> AsyncIterator[Collection[Sample]]:
     """Yield the samples of a request in parts, in the order of time.
 
     Args:
         samples: All samples of the request.
         width: Time range of a chunk, in milliseconds.
-        most: Maximum samples of a part.
+        limit: Returns the maximum samples of a part, which may change from one to the next.
     """
-    if is_small(samples, width, most):
+    if is_small(samples, width, limit()):
         yield samples
         return
     by_time: defaultdict[int, list[Sample]] = defaultdict(list)
@@ -68,8 +71,8 @@ async def part(
     chunks: set[int] = set()
     for timestamp in sorted(by_time):
         chunk = timestamp // width
-        for some in by_source(by_time.pop(timestamp), most):
-            full = len(gathered) + len(some) > most
+        for some in by_source(by_time.pop(timestamp), limit()):
+            full = len(gathered) + len(some) > limit()
             if gathered and (full or len(chunks | {chunk}) > MAX_CHUNKS):
                 yield gathered
                 gathered, chunks = [], set()

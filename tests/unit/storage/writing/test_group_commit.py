@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,9 +21,9 @@ from receiver.rows.columns import DOUBLE
 from receiver.rows.model import Row, Sample, Series, Source, each_row
 from receiver.rows.tables import Column, Table
 from receiver.storage.writing import group_commit as group_commit_module
-from receiver.storage.writing.gathering import PARTS, PASSES, Gathering
+from receiver.storage.writing.gathering import PARTS, PASSES, REJECTED_COST, Gathering
 from receiver.storage.writing.group_commit import Batching, GroupCommit
-from receiver.storage.writing.parting import MAX_CHUNKS, MAX_REFUSED
+from receiver.storage.writing.parting import MAX_CHUNKS, MAX_REFUSED, MAX_SAMPLES
 from receiver.storage.writing.records import Contents
 from tests.blocks import in_arrays
 from tests.messages import NOW, STALE
@@ -822,6 +823,35 @@ async def test_samples_that_may_be_refused_commit_in_small_parts(
         assert await group_commit.store(many) == Outcomes(accepted=len(many))
     assert len(writes.contents) == 3
     assert {2 * len(complete(contents)) for contents in writes.contents} == {MAX_REFUSED}
+
+
+async def test_a_request_commits_in_small_parts_once_most_of_its_samples_are_rejected(
+    opened: Opens, writes: Writes
+) -> None:
+    many = [status(number, math.nan) for number in range(MAX_SAMPLES + 2 * MAX_REFUSED)]
+    async with opened() as group_commit:
+        assert await group_commit.store(many) == Outcomes(rejected=len(many))
+    sizes = [len(contents.rejected) for contents in writes.contents]
+    assert sizes == [MAX_SAMPLES, MAX_REFUSED, MAX_REFUSED]
+
+
+async def test_a_batch_has_few_rejected_samples_however_many_requests_it_has(
+    opened: Opens, writes: Writes
+) -> None:
+    size = MAX_SAMPLES // REJECTED_COST
+    writes.gate.clear()
+    async with opened() as group_commit:
+        tasks = [
+            asyncio.create_task(
+                group_commit.store([status(number, math.nan) for number in range(size)])
+            )
+            for _ in range(3 * PARTS)
+        ]
+        await settle()
+        writes.gate.set()
+        for task in tasks:
+            await outcome(task)
+    assert max(len(contents.rejected) for contents in writes.contents) == PARTS * size
 
 
 async def test_a_batch_spans_few_chunks_however_many_requests_it_has(

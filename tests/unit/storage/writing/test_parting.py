@@ -45,7 +45,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(samples())
 async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> None:
-    parts = [list(some) async for some in part(brought, DAY, 12)]
+    parts = [list(some) async for some in part(brought, DAY, lambda: 12)]
     assert Counter(one for some in parts for one in some) == Counter(brought)
     for some in parts:
         assert len(chunks_of(some, DAY)) <= 3
@@ -55,7 +55,7 @@ async def test_parts_are_small_and_hold_everything(brought: list[Sample]) -> Non
 
 @given(samples())
 async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sample]) -> None:
-    parts = [list(some) async for some in part(brought, DAY, 4)]
+    parts = [list(some) async for some in part(brought, DAY, lambda: 4)]
     assert Counter(one for some in parts for one in some) == Counter(brought)
     for some in parts:
         assert len(some) <= 4 or len({(one[0].source, one[1]) for one in some}) < len(some)
@@ -64,14 +64,24 @@ async def test_parts_of_samples_that_may_be_refused_are_smaller(brought: list[Sa
 async def test_no_part_is_larger_because_many_sources_come_at_one_time() -> None:
     many = [Source(TABLES[0], (("instance", str(number)),)) for number in range(1_000)]
     brought = [sample(0, source, NOW) for source in many]
-    parts = [list(some) async for some in part(brought, DAY, 12)]
+    parts = [list(some) async for some in part(brought, DAY, lambda: 12)]
     assert max(map(len, parts)) == 12
     assert [one for some in parts for one in some] == brought
 
 
+async def test_the_limit_may_change_from_one_part_to_the_next() -> None:
+    brought = [sample(0, source, NOW + number) for number in range(20) for source in SOURCES[:1]]
+    limits = [12]
+    parts: list[int] = []
+    async for some in part(brought, DAY, lambda: limits[-1]):
+        parts.append(len(some))
+        limits.append(4)
+    assert parts == [12, 4, 4]
+
+
 @given(samples())
 async def test_the_samples_of_a_row_stay_together_and_in_order(brought: list[Sample]) -> None:
-    parts = [list(some) async for some in part(brought, DAY, 12)]
+    parts = [list(some) async for some in part(brought, DAY, lambda: 12)]
     places: dict[tuple[Source, int], int] = {}
     for number, some in enumerate(parts):
         for one in some:
@@ -86,6 +96,6 @@ async def test_the_samples_of_a_row_stay_together_and_in_order(brought: list[Sam
 
 async def test_a_small_request_is_one_part_and_is_not_copied() -> None:
     brought = [sample(column, SOURCES[-1], NOW) for column in range(8)]
-    parts = [some async for some in part(brought, DAY, 12)]
+    parts = [some async for some in part(brought, DAY, lambda: 12)]
     assert len(parts) == 1
     assert parts[0] is brought
