@@ -162,6 +162,7 @@ class Decoder:
         tally.enter(series, others=others, known=bool(series or metadata))
         encoded = list(frame.timeseries)
         del frame
+        yield
         order: list[Series | Filtered | None] = []
         for start, batch in batches(encoded, AT_ONCE):
             samples, found, unfamiliar, keys = recognize(batch, self._series, self._timestamps)
