@@ -25,9 +25,9 @@ from receiver.storage.schema.partitions import make_next_parts
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate
 from receiver.storage.writing.group_commit import Batching, GroupCommit
-from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.records import Contents
 from receiver.storage.writing.rehearsal import rehearse, write_and_take_back
+from receiver.storage.writing.settling import settle_waiting
 from receiver.storage.writing.sources import keep_all_keys
 from receiver.storage.writing.writer import Options, Writer
 from receiver.telemetry.metrics import Metrics

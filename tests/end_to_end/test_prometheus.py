@@ -15,7 +15,7 @@ from aiohttp import web
 from receiver.config.settings import Settings
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.storage.connection.database import Database
-from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.settling import settle_waiting
 from tests.conftest import MakeSettings
 from tests.faults.processes import free_port
 from tests.programs import require_program

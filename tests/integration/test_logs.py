@@ -16,7 +16,7 @@ import pytest
 from receiver.rows.model import Row, Source
 from receiver.rows.reasons import Fate, Reason
 from receiver.storage.connection.database import Database
-from receiver.storage.writing.pending import find_waiting, settle_waiting
+from receiver.storage.writing.settling import find_waiting, settle_waiting
 from receiver.storage.writing.sources import Sources
 from receiver.storage.writing.statements import statements_of
 from receiver.storage.writing.writer import Writer

@@ -16,7 +16,7 @@ from receiver.storage.connection.database import Database
 from receiver.storage.writing import registry
 from receiver.storage.writing.checks import find_refused
 from receiver.storage.writing.each import run_for_each
-from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.settling import settle_waiting
 from receiver.storage.writing.sources import STATEMENTS
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings

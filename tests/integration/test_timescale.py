@@ -12,7 +12,7 @@ from receiver.rows.model import Source
 from receiver.rows.reasons import Fate
 from receiver.storage.connection.database import Database
 from receiver.storage.reading.codes import CodeTable
-from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.settling import settle_waiting
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
 from tests.rows import (

@@ -16,13 +16,13 @@ from receiver.rows.columns import POSTGRES_EPOCH_MS
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import FOLLOW_KEY, Connection, Database
 from receiver.storage.reading.observing import newest_rows, observe
-from receiver.storage.writing import pending, sources
+from receiver.storage.writing import pending, settling, sources
 from receiver.storage.writing.codes import statements_for
 from receiver.storage.writing.copying import from_records
 from receiver.storage.writing.inserting import copy_rows
-from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.records import Record
 from receiver.storage.writing.rejecting import FIND_DISCARDED, REJECT_SAMPLES
+from receiver.storage.writing.settling import settle_waiting
 from receiver.storage.writing.statements import statements_of
 from receiver.storage.writing.writer import Writer
 from tests.conftest import MakeSettings
@@ -146,11 +146,11 @@ def statements(times: list[int]) -> list[tuple[str, tuple[Any, ...]]]:
         find,
         (statements_of(LOGS).fill, (*rows, *span)),
         (FOLLOW_KEY, ()),
-        (pending.find_waiting(LOGS), (timedelta(0), 5_000, *span, ["app_status", "ocr_value"])),
+        (settling.find_waiting(LOGS), (timedelta(0), 5_000, *span, ["app_status", "ocr_value"])),
         ("SET LOCAL enable_sort = on", ()),
         (pending.DELETE, places),
         (REJECT_SAMPLES, (IDS, NOTHING, NOTHING, *rejected, NOTHING, TABLE, column)),
-        (pending.FIND_REJECTED, (IDS, milliseconds, ["app_status", "ocr_value"], "app_logs")),
+        (settling.FIND_REJECTED, (IDS, milliseconds, ["app_status", "ocr_value"], "app_logs")),
         (FIND_DISCARDED, (IDS, NOTHING, *rejected, TABLE)),
         (REJECT_SAMPLES, (NOTHING, digests, ["{}"] * COUNT, *rejected, NOTHING, TABLE, column)),
         (FIND_DISCARDED, (NOTHING, digests, *rejected, TABLE)),

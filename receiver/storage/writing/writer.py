@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -24,7 +24,7 @@ from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Connection, Database
 from receiver.storage.writing.chunks import Chunks
-from receiver.storage.writing.codes import Ensure, ensure_codes, make_codes
+from receiver.storage.writing.codes import ensure_codes, make_codes
 from receiver.storage.writing.contradicting import take_back
 from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS
 from receiver.storage.writing.inserting import (
@@ -36,18 +36,7 @@ from receiver.storage.writing.inserting import (
     samples_stored,
     stored,
 )
-from receiver.storage.writing.judging import judge, readings
-from receiver.storage.writing.pending import (
-    Met,
-    Place,
-    from_json,
-    meet,
-    place_of,
-    places_of,
-    settle,
-    take_waiting,
-    unfit_samples,
-)
+from receiver.storage.writing.pending import Met, meet, places_of
 from receiver.storage.writing.records import (
     ORDER,
     Blocks,
@@ -56,15 +45,14 @@ from receiver.storage.writing.records import (
     Records,
     Refusal,
     RejectedRecord,
-    conflicts_of,
     count_samples,
     rejected_records,
-    samples_of,
     to_records,
 )
 from receiver.storage.writing.references import References
 from receiver.storage.writing.rejecting import reject_samples
 from receiver.storage.writing.repeats import Repeats
+from receiver.storage.writing.settling import settle, take_samples
 from receiver.storage.writing.sources import Sources
 
 logger = logging.getLogger(__name__)
@@ -372,56 +360,3 @@ def newly_stored(table: Table, copied: int) -> Written:
     samples = table.width * copied
     fates = Fates({(table.name, Fate.STORED): samples, (table.name, Fate.DUPLICATE): -samples})
     return Written(fates, [])
-
-
-async def take_samples(
-    connection: Connection,
-    rows: Records,
-    broken: Mapping[Place, Source],
-    ensure: Ensure,
-    *,
-    each: bool,
-) -> Written:
-    """Take waiting samples: reject those of broken rows, and add those that other rows lack.
-
-    Args:
-        connection: Must be in a transaction.
-        rows: The rows to be stored; optional samples that waited are added to them.
-        broken: Rows of which a required sample was rejected.
-        ensure: Registers the codes of samples that waited.
-        each: Whether the database may refuse some.
-    """
-    lacking = {
-        place_of(table, record): (table, index)
-        for table, records in rows.items()
-        if table.optional
-        for index, record in enumerate(records)
-        if None in record[2]
-    }
-    fates, rejected = Fates(), list[RejectedRecord]()
-    waiting: Records = {}
-    for place, samples in (await take_waiting(connection, sorted({*broken, *lacking}))).items():
-        if place not in lacking:
-            source = broken[place]
-            values, unfit = from_json(source.table, samples)
-            rejected += samples_of((*place[1:], values, source), Reason.WITH_OTHER)
-        else:
-            table, index = lacking[place]
-            created_at, source_id, values, source = rows[table][index]
-            waited, unfit = from_json(table, samples)
-            verdict = judge(table, waited, readings(table, values))
-            fates[table.name, Fate.DUPLICATE] += verdict.repeated
-            record: Record = (created_at, source_id, waited, source)
-            rejected += conflicts_of(record, verdict.contradicting)
-            waiting.setdefault(table, []).append((created_at, source_id, verdict.missing, source))
-        rejected += unfit_samples(place, unfit)
-    rejected += await ensure(connection, waiting, each=each)
-    for table, records in waiting.items():
-        for created_at, source_id, missing, source in records:
-            _, index = lacking[table.name, created_at, source_id]
-            values = rows[table][index][2]
-            merged = [
-                new if value is None else value for value, new in zip(values, missing, strict=True)
-            ]
-            rows[table][index] = (created_at, source_id, merged, source)
-    return Written(fates, rejected)

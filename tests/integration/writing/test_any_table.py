@@ -26,8 +26,8 @@ from receiver.rows.tables import Catalogue, Column, Table
 from receiver.storage.connection.places import quote
 from receiver.storage.schema.revisions import migrate
 from receiver.storage.store import Store
-from receiver.storage.writing.pending import settle_waiting
 from receiver.storage.writing.rehearsal import rehearse
+from receiver.storage.writing.settling import settle_waiting
 from tests.blocks import in_arrays
 from tests.catalogues import LABELS, METRICS, Declared, catalogues
 from tests.conftest import MakeSettings, fresh_database

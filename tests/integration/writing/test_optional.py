@@ -9,7 +9,7 @@ import pytest
 
 from receiver.config.settings import Settings
 from receiver.process.app import STORE
-from receiver.storage.writing.pending import settle_waiting
+from receiver.storage.writing.settling import settle_waiting
 from tests.conftest import MakeSettings
 from tests.receivers import Point, encode, receiving
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,13 +19,12 @@ from receiver.storage.writing.pending import (
     take_in,
     to_json,
     unfit_samples,
-    without_rejected,
 )
 from receiver.storage.writing.records import Record
 from tests import random_rows
 from tests.messages import NOW, bits
 from tests.random_rows import alike, reading
-from tests.rows import LOGS, OCR, STATUS, to_postgres_time
+from tests.rows import LOGS, to_postgres_time
 
 NAN = float("nan")
 
@@ -157,23 +155,6 @@ def test_a_sample_contradicts_a_waiting_one_that_does_not_fit_any_more() -> None
     assert (one.column, one.value, one.reason) == ("app_status", 0.0, Reason.CONFLICT)
     assert not met.waiting[LOGS]
     assert met.broken == {("app_logs", 0, 7): source}
-
-
-@pytest.mark.parametrize(
-    ("before", "rest", "repeated"),
-    [
-        ([], [3.0, 5.0], 0),
-        ([("app_status", 3.0, "conflict")], [None, 5.0], 1),
-        ([("app_status", 4.0, "conflict")], [3.0, 5.0], 0),
-        ([("ocr_value", 3.0, "conflict")], [3.0, 5.0], 0),
-        ([("app_status", 3.0, "x"), ("ocr_value", 5.0, "y")], [None, None], 2),
-    ],
-)
-def test_what_was_rejected_before_is_not_stored(
-    before: list[tuple[str, float, str]], rest: Values, repeated: int
-) -> None:
-    assert without_rejected(LOGS, [3.0, 5.0], before) == (rest, repeated)
-    assert [STATUS.metric, OCR.metric] == ["app_status", "ocr_value"]
 
 
 def test_values_of_every_kind_are_exact_as_text() -> None:
