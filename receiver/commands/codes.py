@@ -29,8 +29,8 @@ from receiver.config.settings import Settings
 from receiver.config.suggestions import did_you_mean
 from receiver.config.table_names import ERROR_CODES
 from receiver.errors import UsageError
-from receiver.storage.reading.calendar import CLASSES, classify, find_classes
-from receiver.storage.reading.codes import Code, CodeTable, code_tables
+from receiver.storage.editing.calendar import CLASSES, classify, find_classes
+from receiver.storage.editing.codes import Code, CodeTable, code_tables
 from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
 

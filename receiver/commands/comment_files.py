@@ -12,7 +12,7 @@ from typing import Final
 from receiver.commands.report_files import BOM
 from receiver.commands.report_text import wall_time
 from receiver.printable import cell
-from receiver.storage.reading.calendar import Comment
+from receiver.storage.editing.calendar import Comment
 
 COLUMNS: Final = (*Comment._fields, "started_at_local", "time_zone")
 

@@ -35,8 +35,8 @@ from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import MissingEntryError
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading import calendar
-from receiver.storage.reading.calendar import Comment
+from receiver.storage.editing import calendar
+from receiver.storage.editing.calendar import Comment
 from receiver.storage.reading.periods import find_moment, show_times
 
 SETTINGS: Final = (Section.DATABASE, Section.METRICS)

@@ -37,7 +37,7 @@ from receiver.demo.stage import Stage, set_up
 from receiver.errors import SetupError
 from receiver.process.signals import ending_signals
 from receiver.storage.connection.places import LOGS
-from receiver.storage.reading.calendar import add_stop
+from receiver.storage.editing.calendar import add_stop
 from receiver.storage.reading.listing import Listing
 from receiver.storage.reading.sources import find_named
 from receiver.storage.reading.tables import connect

@@ -46,8 +46,8 @@ from receiver.config.settings import Settings
 from receiver.errors import UsageError
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
+from receiver.storage.editing.calendar import Shift, list_shifts
 from receiver.storage.reading import reports
-from receiver.storage.reading.calendar import Shift, list_shifts
 from receiver.storage.reading.periods import (
     Periods,
     find_range,

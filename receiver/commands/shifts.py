@@ -33,8 +33,8 @@ from receiver.config.settings import Settings
 from receiver.config.value_types import write_duration
 from receiver.errors import MissingEntryError
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading import calendar
-from receiver.storage.reading.calendar import ReportSettings, Shift
+from receiver.storage.editing import calendar
+from receiver.storage.editing.calendar import ReportSettings, Shift
 
 SETTINGS: Final = (Section.DATABASE,)
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -30,7 +30,7 @@ from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import MissingEntryError, UsageError
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading import calendar
+from receiver.storage.editing import calendar
 from receiver.storage.reading.periods import find_moment, show_times
 
 SETTINGS: Final = (Section.DATABASE,)

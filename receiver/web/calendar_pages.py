@@ -10,7 +10,8 @@ from aiohttp import web
 
 from receiver.errors import BadRequestError, MissingEntryError, UsageError
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading import calendar, sources
+from receiver.storage.editing import calendar
+from receiver.storage.reading import sources
 from receiver.storage.reading.connection import Viewer
 from receiver.web.answers import View
 from receiver.web.forms import Forms, go_to, mask, remember, token

@@ -8,9 +8,9 @@ from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.errors import ErrorCodeError
-from receiver.storage.reading.calendar import CLASSES as STATES
-from receiver.storage.reading.calendar import classify, declassify
-from receiver.storage.reading.codes import CodeTable, code_tables
+from receiver.storage.editing.calendar import CLASSES as STATES
+from receiver.storage.editing.calendar import classify, declassify
+from receiver.storage.editing.codes import CodeTable, code_tables
 from receiver.web.answers import View
 from receiver.web.forms import Forms, go_to
 from receiver.web.parameters import (

@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 from receiver.config.settings import Settings
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading import arrivals, codes, states
+from receiver.storage.editing import codes
+from receiver.storage.editing.codes import Code
+from receiver.storage.reading import arrivals, states
 from receiver.storage.reading.arrivals import Arrivals
 from receiver.storage.reading.began import read_began
-from receiver.storage.reading.codes import Code
 from receiver.storage.reading.states import State
 from receiver.web.listing import Item, make_items
 from receiver.web.looks import places

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from receiver.storage.reading.codes import Code
+from receiver.storage.editing.codes import Code
 from receiver.storage.reading.states import SEVERITY, SourceState, State
 from receiver.web.looks import Look, look_of
 from receiver.web.names import natural

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from receiver.storage.reading.codes import Code
+from receiver.storage.editing.codes import Code
 from receiver.storage.reading.shown import Cell
 from receiver.storage.reading.states import State
 from receiver.storage.reading.stretches import Stretch

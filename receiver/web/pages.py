@@ -10,7 +10,8 @@ from aiohttp import web
 from receiver.config.settings import Settings
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue, Table
-from receiver.storage.reading import codes, logs, rejected, sources
+from receiver.storage.editing import codes
+from receiver.storage.reading import logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
 from receiver.storage.reading.reports import within
 from receiver.storage.reading.selecting import default_table

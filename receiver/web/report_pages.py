@@ -12,8 +12,9 @@ from aiohttp import web
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading import calendar, reports, sources
+from receiver.storage.editing import calendar
 from receiver.storage.reading import periods as reported
+from receiver.storage.reading import reports, sources
 from receiver.storage.reading.periods import find_range, find_shift, find_unit
 from receiver.storage.reading.reports import CodeTime, Figures
 from receiver.web.answers import View

@@ -11,8 +11,8 @@ from aiohttp import web
 from receiver.errors import NotFoundError
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading import calendar
-from receiver.storage.reading.calendar import Comment
+from receiver.storage.editing import calendar
+from receiver.storage.editing.calendar import Comment
 from receiver.storage.reading.stretches import Stretch, read_stretches
 from receiver.web import overview, strips
 from receiver.web.answers import View

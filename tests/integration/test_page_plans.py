@@ -14,7 +14,8 @@ from receiver.config.catalogue import built_in
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SchemaError
 from receiver.storage.connection.database import translated
-from receiver.storage.reading import arrivals, began, codes, logs, rejected, sources, states
+from receiver.storage.editing import codes
+from receiver.storage.reading import arrivals, began, logs, rejected, sources, states
 from receiver.storage.reading.connection import CONNECTIONS, Viewer
 from receiver.storage.reading.newest import NewestRows
 from receiver.storage.schema.revisions import migrate

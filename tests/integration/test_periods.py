@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from receiver.storage.connection.database import Connection
-from receiver.storage.reading.calendar import Shift, add_shift
+from receiver.storage.editing.calendar import Shift, add_shift
 from receiver.storage.reading.periods import find_range, find_shift, find_unit
 from receiver.storage.reading.tables import connect
 from receiver.web.periods import Shown

@@ -15,7 +15,7 @@ from receiver.errors import ErrorCodeError, SetupError
 from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.diagnosis.findings import Level
-from receiver.storage.reading.codes import CodeTable
+from receiver.storage.editing.codes import CodeTable
 from receiver.storage.reading.listing import Listing
 from receiver.storage.reading.selecting import default_table
 from receiver.storage.reading.sources import find_named

@@ -11,7 +11,7 @@ import pytest
 from receiver.rows.model import Source
 from receiver.rows.reasons import Fate
 from receiver.storage.connection.database import Database
-from receiver.storage.reading.codes import CodeTable
+from receiver.storage.editing.codes import CodeTable
 from receiver.storage.writing.settling import settle_waiting
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings

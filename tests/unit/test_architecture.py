@@ -23,7 +23,7 @@ FLOORS: Final = (
     ("receiver.storage.schema",),
     ("receiver.storage.writing",),
     ("receiver.storage.reading",),
-    ("receiver.storage.diagnosis", "receiver.storage"),
+    ("receiver.storage.editing", "receiver.storage.diagnosis", "receiver.storage"),
     ("receiver.security", "receiver.embedded"),
     ("receiver.write", "receiver.read", "receiver.web"),
     ("receiver.clients",),

@@ -1,0 +1,1 @@
+"""Lists and edits what people enter: codes, the calendar of reports, comments."""
