@@ -80,8 +80,8 @@ def columns(draw: st.DrawFn, name: str, metric: str, *, required: bool) -> Entry
     kind = draw(st.sampled_from(sorted(TYPES)))
     word, _, more = kind.partition(" in ")
     written: dict[str, Any] = {"metric": metric, "type": word.removeprefix("special ")}
-    codes = draw(st.sampled_from(CODE_TABLES)) if word == "code" else None
-    if codes is not None:
+    codes = draw(st.sampled_from(CODE_TABLES)) if word == "code" else ""
+    if codes:
         written["codes"] = codes
     if more and (more != "seconds" or draw(st.booleans())):
         written["unit"] = more

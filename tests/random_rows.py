@@ -67,7 +67,7 @@ def columns(draw: st.DrawFn) -> list[Column]:
     found: list[Column] = []
     for name, metric, needed in zip(names, metrics, required, strict=False):
         kind = TYPES[draw(st.sampled_from(sorted(TYPES)))]
-        codes = draw(st.sampled_from(["error_codes", "states"])) if kind is CODE else None
+        codes = draw(st.sampled_from(["error_codes", "states"])) if kind is CODE else ""
         found.append(Column(name, metric, kind, required=needed, codes=codes))
     return found
 

@@ -117,7 +117,7 @@ def describe_rows(table: Table) -> Iterator[str]:
 def describe_column(column: Column) -> str:
     """Describe the content of a column."""
     parts = [column.metric]
-    if column.codes is not None:
+    if column.codes:
         parts.append(f"explained by {column.codes}")
     if column.type.name == "timestamp":
         parts.append(f"in {unit_of(column)}")

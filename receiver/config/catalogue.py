@@ -71,7 +71,7 @@ def describe_column(column: Column) -> dict[str, Any]:
         "required": column.required,
         "type": column.type.name,
     }
-    if column.codes is not None:
+    if column.codes:
         described["codes"] = column.codes
     if column.type.name == "double":
         described["special"] = column.special

@@ -93,7 +93,7 @@ def build(name: str, table: TableEntry, durations: Durations) -> Table:
 def build_column(name: str, column: ColumnEntry) -> Column:
     """Build the column of a metric from its declaration."""
     return Column(
-        name, column.metric, type_of(column), required=column.required, codes=column.codes
+        name, column.metric, type_of(column), required=column.required, codes=column.codes or ""
     )
 
 

@@ -28,7 +28,8 @@ class Column:
         metric: The metric's name.
         type_: Its type.
         required: Whether a row is stored only when this column has a value.
-        codes: The table that says what the values mean, for a column of type `code`.
+        codes: The table that says what the values mean, for a column of type `code`; otherwise
+            empty.
     """
 
     __slots__ = (
@@ -51,7 +52,7 @@ class Column:
         type_: ColumnType,
         *,
         required: bool = True,
-        codes: str | None = None,
+        codes: str = "",
     ) -> None:
         self.name = name
         self.metric = metric
@@ -171,7 +172,7 @@ class Table:
         self.optional = self.width > self.required
         """Whether it has optional columns."""
         self.empty: Values = [None] * self.width
-        self.codes = tuple(column for column in self.columns if column.codes is not None)
+        self.codes = tuple(column for column in self.columns if column.codes)
         """Columns of type `code`."""
         self.slots = {column.name: slot for slot, column in enumerate(self.columns)}
         """Indexes of the columns among the values of a row, by name."""
@@ -263,4 +264,4 @@ class Catalogue:
     @property
     def code_tables(self) -> list[str]:
         """Return the names of the tables that say what codes mean, sorted."""
-        return sorted({column.codes or "" for table in self.tables for column in table.codes})
+        return sorted({column.codes for table in self.tables for column in table.codes})

@@ -328,7 +328,7 @@ async def test_no_row_is_an_orphan_while_codes_and_sources_change(
         orphans = f"""
             SELECT count(*) FROM {quote(table.name)} t
             WHERE NOT EXISTS (
-                SELECT FROM {quote(column.codes or "")} c WHERE c.code = t.{quote(column.name)}
+                SELECT FROM {quote(column.codes)} c WHERE c.code = t.{quote(column.name)}
             ) OR NOT EXISTS (SELECT FROM sources s WHERE s.id = t.source_id)
         """
         assert await connection.fetchval(orphans) == 0

@@ -135,7 +135,7 @@ async def of_table(connection: Connection, table: Table, limit: int) -> list[Cod
     """Return the first codes that the rows of a table may have; none without a column of codes."""
     if not table.codes:
         return []
-    return await CodeTable(table.codes[0].codes or ERROR_CODES).page(connection, FIRST, limit)
+    return await CodeTable(table.codes[0].codes).page(connection, FIRST, limit)
 
 
 def code_tables(catalogue: Catalogue) -> list[str]:

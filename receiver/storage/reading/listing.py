@@ -173,10 +173,10 @@ def fails(table: Table) -> str:
     """Write the condition that the first code of a row is of the class `failure`."""
     column = table.codes[0]
     return f"""{quote(column.name)} <> ALL (ARRAY(
-    SELECT e.code FROM {quote(column.codes or "")} e
+    SELECT e.code FROM {quote(column.codes)} e
     WHERE COALESCE((
         SELECT c.class FROM code_classes c
-        WHERE c.code_table = {literal(column.codes or "")} AND c.code = e.code
+        WHERE c.code_table = {literal(column.codes)} AND c.code = e.code
     ), CASE e.code WHEN 0 THEN 'ok' ELSE 'failure' END) <> 'failure'
 ))"""
 

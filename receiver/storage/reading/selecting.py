@@ -71,7 +71,7 @@ def declared(table: Table) -> set[str]:
 def fields_of(table: Table, column: Column, taken: set[str]) -> Iterator[Field]:
     """Yield a metric column, and its codes' name and description under unused names."""
     yield stored(column.name, column.type.sql, Kind.VALUE)
-    if column.codes is None:
+    if not column.codes:
         return
     users = is_users(table) and column.name == STATUS
     for kind, name in zip((Kind.NAME, Kind.DESCRIPTION), USERS_NAMES, strict=True):
@@ -104,7 +104,7 @@ def joins(table: Table, *, with_source: bool) -> str:
     """Write the joins of the rows `l` with their sources, and with the tables of their codes."""
     sources = ("JOIN sources s ON s.id = l.source_id",) if with_source else ()
     codes = (
-        f"LEFT JOIN {quote(column.codes or '')} {alias(column)} "
+        f"LEFT JOIN {quote(column.codes)} {alias(column)} "
         f"ON {alias(column)}.code = l.{quote(column.name)}"
         for column in table.codes
     )

@@ -251,7 +251,7 @@ def join_times(
 
 async def read_classes(connection: Connection, table: Table) -> dict[int, State]:
     """Return the states that people have given to codes of a table."""
-    return await classes_of(connection, table.codes[0].codes or "") if table.codes else {}
+    return await classes_of(connection, table.codes[0].codes) if table.codes else {}
 
 
 async def classes_of(connection: Connection, code_table: str) -> dict[int, State]:

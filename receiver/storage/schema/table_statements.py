@@ -62,7 +62,7 @@ def define_nullable(column: Column | LabelColumn) -> str:
 
 def refer(column: Column | LabelColumn) -> str:
     """Write the foreign key of a column of codes; empty for other columns."""
-    if isinstance(column, LabelColumn) or column.codes is None:
+    if isinstance(column, LabelColumn) or not column.codes:
         return ""
     return f" REFERENCES {quote(column.codes)} (code) ON UPDATE CASCADE"
 

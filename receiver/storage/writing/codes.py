@@ -151,7 +151,7 @@ def make_codes(
     columns: defaultdict[str, set[str]] = defaultdict(set)
     for table in catalogue.tables:
         for column in table.codes:
-            columns[column.codes or ""].add(column.name)
+            columns[column.codes].add(column.name)
     allowance = Allowance(limit)
     return {
         name: Codes(database, statements_for(name, ", ".join(sorted(users))), allowance)

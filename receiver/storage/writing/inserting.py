@@ -154,7 +154,7 @@ async def try_each(connection: Connection, table: Table, records: list[Record]) 
 
 def code_tables(table: Table) -> list[str]:
     """Return the tables of codes that rows of a table refer to."""
-    return [column.codes for column in table.codes if column.codes is not None]
+    return [column.codes for column in table.codes]
 
 
 def stored(table: Table, records: Sequence[Record]) -> Written:

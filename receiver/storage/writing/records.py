@@ -105,11 +105,11 @@ class Contents(NamedTuple):
         found: defaultdict[str, set[int]] = defaultdict(set)
         for table, _, rows in self.by_time():
             for column in table.codes:
-                found[column.codes or ""] |= codes_of(column, rows.values())
+                found[column.codes] |= codes_of(column, rows.values())
         for table, blocks in self.blocks.items():
             for column in table.codes:
                 for block in blocks:
-                    found[column.codes or ""] |= block.codes(column)
+                    found[column.codes] |= block.codes(column)
         return dict(found)
 
     def timestamps(self) -> dict[Table, set[int]]:

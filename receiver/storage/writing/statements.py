@@ -144,7 +144,7 @@ WHERE conrelid = to_regclass({literal(self._name)}) AND contype = 'p'
 
 def any_value(column: Column) -> str:
     """Write a value that a column takes."""
-    if column.codes is not None:
+    if column.codes:
         return f"(SELECT min(code) FROM {quote(column.codes)})"
     return "now()" if column.type.sql == "timestamptz" else f"'0'::{column.type.sql}"
 

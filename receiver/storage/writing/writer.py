@@ -210,8 +210,8 @@ class Writer:
                 return refusal
             for column in table.codes:
                 value = values[column.slot]
-                if value is not None and int(value) in codes[column.codes or ""]:
-                    refusal = codes[column.codes or ""][int(value)]
+                if value is not None and int(value) in codes[column.codes]:
+                    refusal = codes[column.codes][int(value)]
                     return refusal._replace(column=column)
             return None
 

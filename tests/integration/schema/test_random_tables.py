@@ -54,7 +54,7 @@ table_names = texts.filter(fits(check_table)).filter(lambda name: len(name.encod
 def columns(draw: DrawFn, name: str, codes: Sequence[str]) -> Column:
     """Draw a column of this name."""
     type_ = draw(st.sampled_from(TYPES))
-    table = draw(st.sampled_from(codes)) if type_ is CODE else None
+    table = draw(st.sampled_from(codes)) if type_ is CODE else ""
     return Column(name, f"metric_{name}", type_, required=draw(st.booleans()), codes=table)
 
 

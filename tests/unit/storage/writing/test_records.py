@@ -337,7 +337,7 @@ def test_what_is_counted_and_looked_up(contents: Contents) -> None:
     for timestamp, who, values in rows:
         times[who.table].add(timestamp)
         for column, value in zip(who.table.columns, values, strict=True):
-            if column.codes is not None and value is not None:
+            if column.codes and value is not None:
                 codes[column.codes].add(int(value))
     assert contents.timestamps() == times
     assert {name: some for name, some in contents.codes().items() if some} == codes
