@@ -8,7 +8,7 @@ from types import FrameType
 import asyncpg
 import pytest
 
-from receiver.errors import SchemaError, SetupError
+from receiver.errors import DatabaseUnavailableError, SchemaError, SetupError
 from receiver.process.app import STORE
 from receiver.storage.connection.database import Database
 from tests.conftest import MakeSettings
@@ -54,6 +54,19 @@ async def test_it_outlives_the_loss_of_all_connections(
             await receiver.send(*points)
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 5
     await connection.close()
+
+
+async def test_the_reason_why_a_connection_was_lost_is_reported(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    database = Database(make_settings(database_url=database_url))
+    await database.open()
+    with pytest.raises(DatabaseUnavailableError, match="terminating connection"):
+        async with database.transaction() as used:
+            await used.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    async with database.transaction() as used:
+        assert await used.fetchval("SELECT 1") == 1
+    await database.close()
 
 
 async def test_commits_are_durable_whatever_the_database_defaults_to(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -310,8 +310,10 @@ class Database:
                         connection.forget()
                     else:
                         # Do not wait for a cancellation that may never come, and do not reuse a
-                        # session whose server has become a read-only standby.
-                        connection.terminate()
+                        # session whose server has become a read-only standby. The pool has a lost
+                        # one back already.
+                        with suppress(asyncpg.InterfaceError):
+                            connection.terminate()
                     raise
                 finally:
                     await self._pool.release(connection)
