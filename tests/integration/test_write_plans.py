@@ -16,7 +16,7 @@ from receiver.rows.columns import POSTGRES_EPOCH_MS
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import FOLLOW_KEY, Connection, Database
 from receiver.storage.reading.observing import newest_rows, observe
-from receiver.storage.writing import pending, settling, sources
+from receiver.storage.writing import contradicting, pending, settling, sources
 from receiver.storage.writing.codes import statements_for
 from receiver.storage.writing.copying import from_records
 from receiver.storage.writing.inserting import copy_rows
@@ -150,7 +150,7 @@ def statements(times: list[int]) -> list[tuple[str, tuple[Any, ...]]]:
         ("SET LOCAL enable_sort = on", ()),
         (pending.DELETE, places),
         (REJECT_SAMPLES, (IDS, NOTHING, NOTHING, *rejected, NOTHING, TABLE, column)),
-        (settling.FIND_REJECTED, (IDS, milliseconds, ["app_status", "ocr_value"], "app_logs")),
+        (contradicting.FIND_REJECTED, (IDS, milliseconds, ["app_status", "ocr_value"], "app_logs")),
         (FIND_DISCARDED, (IDS, NOTHING, *rejected, TABLE)),
         (REJECT_SAMPLES, (NOTHING, digests, ["{}"] * COUNT, *rejected, NOTHING, TABLE, column)),
         (FIND_DISCARDED, (NOTHING, digests, *rejected, TABLE)),

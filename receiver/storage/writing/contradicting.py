@@ -1,50 +1,124 @@
-"""Finds rejected samples that only repeat the value that their row has.
+"""Takes back conflicts of samples whose value their row has after all.
 
-A batch takes the first of several values that contradict each other, and rejects the others. If the
-row is stored or waits already, its value may be one of those.
+A batch takes the first of several values, and an incomplete row keeps the first that came. If the
+row is stored with one of the others, that one is no conflict.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from receiver.rows.model import Rejected
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Table
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection
+from receiver.storage.writing import distributed
 from receiver.storage.writing.inserting import find_rows
-from receiver.storage.writing.judging import judge, readings
-from receiver.storage.writing.pending import find_pending, from_json, place_of
-from receiver.storage.writing.records import KEY, Record, to_microseconds
+from receiver.storage.writing.judging import readings
+from receiver.storage.writing.pending import find_pending, from_json
+from receiver.storage.writing.records import (
+    RejectedRecord,
+    RowKey,
+    to_microseconds,
+    to_milliseconds,
+)
+
+# The rejected samples of rows: the row's place in the list, then the columns of `Earlier`.
+FIND_REJECTED: Final = """
+SELECT wanted.place - 1, r.metric, r.value, r.reason, r.id
+FROM unnest($1::int[], $2::bigint[]) WITH ORDINALITY AS wanted (source_id, timestamp_ms, place),
+LATERAL (
+    SELECT metric, value, reason, id FROM rejected_samples r
+    WHERE r.source_id = wanted.source_id AND r.metric = ANY($3::text[])
+      AND r.timestamp_ms = wanted.timestamp_ms AND r.table_name = $4
+    OFFSET 0
+) AS r
+"""
+
+DELETE_REJECTED: Final = "DELETE FROM rejected_samples WHERE id = ANY($1::bigint[])"
+
+
+class Earlier(NamedTuple):
+    """A sample that was rejected in an earlier transaction."""
+
+    metric: str
+    value: float
+    reason: str
+    id: int
 
 
 async def take_back(
-    connection: Connection, rejected: Sequence[Rejected]
-) -> tuple[list[Rejected], Fates]:
-    """Return the rejected samples except repeated ones, and the outcomes of these.
+    connection: Connection, tables: Mapping[str, Table], rejected: Sequence[RejectedRecord]
+) -> tuple[list[RejectedRecord], Fates]:
+    """Compare conflicts with the rows once more; forget those whose value the row has.
+
+    Where a sample contradicts a row, the conflicts that were recorded earlier are compared, too.
 
     Args:
-        connection: Must be in a transaction that has written the other samples of the batch.
-        rejected: The rejected samples of the batch.
+        connection: Must be in a transaction that has written everything else.
+        tables: The tables, by name.
+        rejected: The samples that the transaction rejects.
+
+    Returns:
+        The samples that stay rejected, and the outcomes of the others.
     """
-    contradicting: defaultdict[Table, dict[int, Record]] = defaultdict(dict)
-    for place, (source, column, timestamp, value, reason, _) in enumerate(rejected):
-        if reason is Reason.CONFLICT and source.id is not None:
-            values = source.table.empty.copy()
-            values[column.slot] = value
-            record: Record = (to_microseconds(timestamp), source.id, values, source)
-            contradicting[source.table][place] = record
-    fates = Fates()
-    repeated: set[int] = set()
-    for table, records in contradicting.items():
-        some = {KEY(record): record for record in records.values()}
-        rows = await find_rows(connection, table, list(some.values()))
-        others = [place_of(table, record) for key, record in some.items() if key not in rows]
-        for (_, *key), (samples, _) in (await find_pending(connection, others)).items():
-            rows[key[0], key[1]] = readings(table, from_json(table, samples)[0])
-        for place, record in records.items():
-            if judge(table, record[2], rows.get(KEY(record), table.empty)).repeated:
+    contradicting: defaultdict[str, dict[int, RowKey]] = defaultdict(dict)
+    for place, one in enumerate(rejected):
+        if one.reason is Reason.CONFLICT and one.source_id is not None:
+            key = to_microseconds(one.timestamp), one.source_id
+            contradicting[one.table][place] = key
+    fates, repeated = Fates(), set[int]()
+    for name, keys in contradicting.items():
+        table = tables[name]
+        rows = await find_values(connection, table, sorted({*keys.values()}))
+        for place, key in keys.items():
+            column = table.columns[table.slots[rejected[place].column]]
+            if key in rows and column.holds(rows[key][column.slot], rejected[place].value):
                 repeated.add(place)
-                fates[table.name, Fate.DUPLICATE] += 1
-    return [sample for place, sample in enumerate(rejected) if place not in repeated], fates
+        fates[name, Fate.DUPLICATE] += len(repeated.intersection(keys))
+        await forget(connection, table, rows)
+    return [one for place, one in enumerate(rejected) if place not in repeated], fates
+
+
+async def find_values(
+    connection: Connection, table: Table, keys: Sequence[RowKey]
+) -> dict[RowKey, Sequence[Any]]:
+    """Return the values of rows, stored or incomplete, by key."""
+    rows = await find_rows(connection, table, keys)
+    others = [(table.name, *key) for key in keys if key not in rows]
+    for (_, *key), (samples, _) in (await find_pending(connection, others)).items():
+        rows[key[0], key[1]] = readings(table, from_json(table, samples)[0])
+    return rows
+
+
+async def forget(
+    connection: Connection, table: Table, rows: Mapping[RowKey, Sequence[Any]]
+) -> None:
+    """Delete the recorded conflicts whose value the row has."""
+    columns = {column.metric: column for column in table.columns}
+    outdated: list[int] = []
+    for key, earlier in (await find_rejected(connection, table, list(rows))).items():
+        for metric, value, reason, number in earlier:
+            column = columns[metric]
+            if reason == Reason.CONFLICT and column.holds(rows[key][column.slot], value):
+                outdated.append(number)
+    if outdated:
+        await connection.execute(DELETE_REJECTED, outdated)
+
+
+async def find_rejected(
+    connection: Connection, table: Table, keys: Sequence[RowKey]
+) -> dict[RowKey, list[Earlier]]:
+    """Return which samples of rows were rejected earlier, by key."""
+    if not keys:
+        return {}
+    found: defaultdict[RowKey, list[Earlier]] = defaultdict(list)
+    metrics = [column.metric for column in table.columns]
+    source_ids = [source_id for _, source_id in keys]
+    times = [to_milliseconds(created_at) for created_at, _ in keys]
+    find = distributed.FIND_REJECTED if await is_distributed(connection) else FIND_REJECTED
+    for place, *earlier in await connection.fetch(find, source_ids, times, metrics, table.name):
+        found[keys[place]].append(Earlier(*earlier))
+    return found

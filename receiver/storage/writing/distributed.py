@@ -48,7 +48,7 @@ RETURNING p.table_name, p.created_at, p.source_id, p.samples
 """
 
 FIND_REJECTED: Final = """
-SELECT wanted.place - 1, r.metric, r.value, r.reason
+SELECT wanted.place - 1, r.metric, r.value, r.reason, r.id
 FROM rejected_samples r
 JOIN unnest($1::int[], $2::bigint[]) WITH ORDINALITY AS wanted (source_id, timestamp_ms, place)
     ON r.shard_key = wanted.source_id AND r.source_id = wanted.source_id

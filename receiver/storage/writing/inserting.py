@@ -21,8 +21,10 @@ from receiver.storage.writing.records import (
     KEY,
     Record,
     RejectedRecord,
+    RowKey,
     conflicts_of,
     count_samples,
+    keys_of,
     samples_of,
 )
 from receiver.storage.writing.registry import DISCARDED
@@ -78,7 +80,7 @@ async def insert_rows(connection: Connection, table: Table, records: list[Record
         return stored(table, records)
     inserted = {tuple(key) for key in keys}
     others = [record for record in records if KEY(record) not in inserted]
-    there = await find_rows(connection, table, others)
+    there = await find_rows(connection, table, keys_of(others))
     missing = [record for record in others if KEY(record) not in there]
     written = await add_samples(connection, table, others, there)
     written = add(written, stored(table, [r for r in records if KEY(r) in inserted]))
@@ -99,7 +101,7 @@ async def insert_each(connection: Connection, table: Table, records: list[Record
     Raises:
         StatementRefusedError: it refuses all rows, for a reason other than their data.
     """
-    there = await find_rows(connection, table, records)
+    there = await find_rows(connection, table, keys_of(records))
     if len(there) == len(records):
         return await add_samples(connection, table, records, there, each=True)
     # Every existing row would fail. One of them is tried to show that the statement itself works.
@@ -128,7 +130,7 @@ async def try_each(connection: Connection, table: Table, records: list[Record]) 
         code_tables(table),
     )
     key = await connection.fetchval(statements.find_key)
-    there = await find_rows(connection, table, records)
+    there = await find_rows(connection, table, keys_of(records))
     fresh: list[Record] = []
     others: list[Record] = []
     rejected: list[RejectedRecord] = []
@@ -176,25 +178,25 @@ def add(one: Written, other: Written) -> Written:
 
 
 async def find_rows(
-    connection: Connection, table: Table, records: Sequence[Record]
-) -> dict[tuple[int, int], Sequence[Any]]:
-    """Return the values of the stored rows that have the keys of `records`, by key.
+    connection: Connection, table: Table, keys: Sequence[RowKey]
+) -> dict[RowKey, Sequence[Any]]:
+    """Return the values of the stored rows that have these keys, by key.
 
     Args:
         connection: Must be in a transaction.
         table: The table.
-        records: Any of its rows.
+        keys: Keys of rows.
     """
-    if not records:
+    if not keys:
         return {}
-    created_at, source_ids = zip(*map(KEY, records), strict=True)
+    created_at, source_ids = zip(*keys, strict=True)
     statements = statements_of(table)
     times, sources = list({*created_at}), list({*source_ids})
     if await is_distributed(connection):
         # Usually every source has a row at each time.
-        if len(times) * len(sources) <= FEW * len(records):
+        if len(times) * len(sources) <= FEW * len(keys):
             found = await connection.fetch(statements.find_all_distributed, times, sources)
-            wanted = {*map(KEY, records)}
+            wanted = {*keys}
             return {key: tuple(row)[2:] for row in found if (key := (row[0], row[1])) in wanted}
         find = statements.find_distributed
     else:
@@ -208,7 +210,7 @@ async def add_samples(
     connection: Connection,
     table: Table,
     records: Sequence[Record],
-    there: Mapping[tuple[int, int], Sequence[Any]],
+    there: Mapping[RowKey, Sequence[Any]],
     *,
     each: bool = False,
 ) -> Written:
@@ -246,7 +248,7 @@ async def fill(
         failures = await run_for_each(
             connection, quote(table.name), statements.fill_each, entries, code_tables(table)
         )
-        now = await find_rows(connection, table, records)
+        now = await find_rows(connection, table, keys_of(records))
     else:
         columns = to_columns(table, records, labels=False)
         bounds = min(columns[0]), max(columns[0])

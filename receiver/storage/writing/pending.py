@@ -20,6 +20,7 @@ from receiver.storage.writing.records import (
     Record,
     Records,
     RejectedRecord,
+    RowKey,
     conflicts_of,
     samples_of,
     to_microseconds,
@@ -103,7 +104,7 @@ class Unfit(NamedTuple):
     detail: str | None
 
 
-Misfits: TypeAlias = Mapping[tuple[int, int], Sequence[Unfit]]
+Misfits: TypeAlias = Mapping[RowKey, Sequence[Unfit]]
 """The unfit samples of rows, by key."""
 
 
@@ -114,7 +115,7 @@ class Met(NamedTuple):
     """Rows that are complete, and no longer pending."""
     waiting: Records
     """Rows that wait, with all their waiting samples that fit."""
-    unfit: dict[Table, dict[tuple[int, int], Sequence[Unfit]]]
+    unfit: dict[Table, dict[RowKey, Sequence[Unfit]]]
     """Other samples of the rows that wait, by table and key."""
     rejected: list[RejectedRecord]
     """Samples that contradict a waiting one, or that the database refuses."""

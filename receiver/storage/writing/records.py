@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Record: TypeAlias = tuple[int, int, Values, Source]
 """A row, complete or not: created_at, source_id, the samples that came, and its source."""
+RowKey: TypeAlias = tuple[int, int]
+"""What tells the rows of a table apart: created_at and source_id."""
 Blocks: TypeAlias = "Mapping[Table, Sequence[RowBlock]]"
 """Complete rows of each table, in arrays."""
 Records: TypeAlias = dict[Table, list[Record]]
@@ -36,7 +38,7 @@ MAX_PIECE: Final = 2**22
 Entry = TypeVar("Entry")
 
 KEY: Final = itemgetter(0, 1)
-"""created_at and source_id of a record."""
+"""The key of a record."""
 SOURCE_ID: Final = itemgetter(1)
 ORDER: Final = itemgetter(1, 0)
 """Sort key of records: source_id, then created_at."""
@@ -216,6 +218,11 @@ def to_records(rows: Rows) -> Records:
         if records:
             found[table] = records
     return found
+
+
+def keys_of(records: Iterable[Record]) -> list[RowKey]:
+    """Return the keys of records."""
+    return list(map(KEY, records))
 
 
 def to_microseconds(timestamp: int) -> int:

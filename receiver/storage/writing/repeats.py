@@ -7,7 +7,7 @@ from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.writing.inserting import Written, add, add_samples, find_rows
 from receiver.storage.writing.judging import judge
-from receiver.storage.writing.records import KEY, Records
+from receiver.storage.writing.records import KEY, Records, keys_of
 
 
 class Repeats:
@@ -39,7 +39,7 @@ class Repeats:
             others[table] = records
             if not self._expected.get(table.name):
                 continue
-            there = await find_rows(connection, table, records)
+            there = await find_rows(connection, table, keys_of(records))
             there = {
                 KEY(record): there[KEY(record)]
                 for record in records

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -17,6 +16,7 @@ from receiver.storage.connection.locks import TRY_MAINTENANCE_LOCK
 from receiver.storage.connection.places import literal, quote
 from receiver.storage.writing import distributed
 from receiver.storage.writing.codes import Ensure, ensure_codes, make_codes
+from receiver.storage.writing.contradicting import Earlier, find_rejected, take_back
 from receiver.storage.writing.each import FEW_CONNECTIONS, REFUSALS
 from receiver.storage.writing.inserting import (
     Written,
@@ -46,26 +46,15 @@ from receiver.storage.writing.records import (
     Record,
     Records,
     RejectedRecord,
+    RowKey,
     conflicts_of,
+    keys_of,
     samples_of,
-    to_milliseconds,
 )
 from receiver.storage.writing.rejecting import reject_samples
 
 MOST: Final = 5_000
 """Maximum number of incomplete rows that maintenance settles in one transaction."""
-
-# The rejected samples of rows: the row's place in the list, metric, value, reason.
-FIND_REJECTED: Final = """
-SELECT wanted.place - 1, r.metric, r.value, r.reason
-FROM unnest($1::int[], $2::bigint[]) WITH ORDINALITY AS wanted (source_id, timestamp_ms, place),
-LATERAL (
-    SELECT metric, value, reason FROM rejected_samples r
-    WHERE r.source_id = wanted.source_id AND r.metric = ANY($3::text[])
-      AND r.timestamp_ms = wanted.timestamp_ms AND r.table_name = $4
-    OFFSET 0
-) AS r
-"""
 
 FIND_LABELS: Final = "SELECT id, labels::text FROM sources WHERE id = ANY($1::int[])"
 
@@ -200,16 +189,17 @@ async def settle(  # noqa: PLR0913  at once and overdue
         otherwise: Why samples of incomplete rows are rejected; None: they go on waiting.
         each: Whether the database may refuse some.
     """
-    there = await find_rows(connection, table, records)
-    before = await find_rejected(connection, table, records)
+    keys = keys_of(records)
+    there = await find_rows(connection, table, keys)
+    before = await find_rejected(connection, table, keys)
     metrics = {column.metric for column in table.columns if column.required}
     fates, rejected = Fates(), list[RejectedRecord]()
     done: list[Place] = []
     kept: list[Record] = []
-    for place, record in enumerate(records):
-        earlier, others = before.get(place, []), unfit.get(KEY(record), [])
+    for record in records:
+        earlier, others = before.get(KEY(record), []), unfit.get(KEY(record), [])
         broken = breaks(others) or any(
-            metric in metrics and why in table.breaking for metric, _, why in earlier
+            one.metric in metrics and one.reason in table.breaking for one in earlier
         )
         is_stored = KEY(record) in there
         if otherwise is None and not (broken or is_stored):
@@ -238,10 +228,10 @@ async def settle(  # noqa: PLR0913  at once and overdue
 
 
 def without_rejected(
-    table: Table, values: Values, rejected: Sequence[tuple[str, float, str]]
+    table: Table, values: Values, rejected: Sequence[Earlier]
 ) -> tuple[Values, int]:
     """Return the samples that were not rejected before, and how many were."""
-    known = {(metric, value) for metric, value, _ in rejected}
+    known = {(one.metric, one.value) for one in rejected}
     rest, repeated = table.empty.copy(), 0
     for column, value in table.samples(values):
         if (column.metric, value) in known:
@@ -249,23 +239,6 @@ def without_rejected(
         else:
             rest[column.slot] = value
     return rest, repeated
-
-
-async def find_rejected(
-    connection: Connection, table: Table, records: Sequence[Record]
-) -> dict[int, list[tuple[str, float, str]]]:
-    """Return which samples of rows were rejected, by the row's place: metric, value, reason."""
-    found: defaultdict[int, list[tuple[str, float, str]]] = defaultdict(list)
-    if records:
-        metrics = [column.metric for column in table.columns]
-        source_ids = [record[1] for record in records]
-        times = [to_milliseconds(record[0]) for record in records]
-        find = distributed.FIND_REJECTED if await is_distributed(connection) else FIND_REJECTED
-        for place, metric, value, reason in await connection.fetch(
-            find, source_ids, times, metrics, table.name
-        ):
-            found[place].append((metric, value, reason))
-    return found
 
 
 async def settle_waiting(
@@ -321,7 +294,7 @@ async def settle_some(
             )
         sources = await find_sources(connection, table, {row[1] for row in found})
         records: list[Record] = []
-        unfit: dict[tuple[int, int], Sequence[Unfit]] = {}
+        unfit: dict[RowKey, Sequence[Unfit]] = {}
         for created_at, source_id, samples in found:
             values, unfit[created_at, source_id] = from_json(table, samples)
             records.append((created_at, source_id, values, sources[source_id]))
@@ -335,8 +308,9 @@ async def settle_some(
             otherwise=Reason.UNPAIRED,
             each=each,
         )
-        fates = await reject_samples(connection, settled.rejected, each=each)
-    return len(found), settled.fates + fates
+        rejected, repeated = await take_back(connection, {table.name: table}, settled.rejected)
+        fates = await reject_samples(connection, rejected, each=each)
+    return len(found), settled.fates + repeated + fates
 
 
 async def find_sources(

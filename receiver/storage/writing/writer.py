@@ -114,6 +114,7 @@ class Writer:
         options: Options = DEFAULTS,
     ) -> None:
         self._database = database
+        self._tables = catalogue.by_name
         self._count = count
         self._sources = Sources(database, options.new_sources)
         self._codes = make_codes(database, catalogue, options.new_codes)
@@ -239,8 +240,8 @@ class Writer:
         each = how is How.EACH
         async with self._database.transaction(FEW_CONNECTIONS if each else "") as connection:
             written = await self._write_all(connection, contents, rows, incomplete, how)
-            lost, repeated = await take_back(connection, contents.rejected)
-            rejected = rejected_records(lost) + written.rejected
+            rejected = rejected_records(contents.rejected) + written.rejected
+            rejected, repeated = await take_back(connection, self._tables, rejected)
             fates.update(written.fates)
             fates.update(repeated)
             fates.update(await reject_samples(connection, rejected, each=each))

@@ -6,7 +6,9 @@ import asyncpg
 import pytest
 
 from receiver.config.settings import Settings
+from receiver.process.app import STORE
 from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.writing.settling import settle_waiting
 from tests.conftest import MakeSettings
 from tests.integration.test_metrics import metrics as read_metrics
 from tests.integration.test_metrics import outcomes
@@ -94,5 +96,29 @@ async def test_a_value_that_the_row_has_is_not_rejected_with_others_of_its_batch
             "duplicate": (1 if waits else 2) * SOURCES,
             "conflict": 2 * SOURCES,
         }
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_value_is_not_listed_as_rejected_once_a_complete_row_has_it(
+    settings: Settings, database_url: str, *, again: bool
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    others = halves("ocr_value", 1_700_000_000)
+    try:
+        async with receiving(settings) as receiver:
+            await receiver.send(*halves("app_status", 1))
+            # Contradicts the waiting value, until a complete row comes before that one.
+            await receiver.send(*halves("app_status", 2))
+            await receiver.send(*halves("app_status", 2), *others)
+            if again:
+                await receiver.send(*others)
+            database = receiver.app[STORE].database
+            await settle_waiting(database, settings.catalogue, settings.pair_timeout)
+        assert await connection.fetchval("SELECT count(*) FROM app_logs WHERE app_status = 2") == 5
+        assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
+        rejected = await connection.fetch("SELECT value, reason FROM rejected_samples")
+        assert [tuple(row) for row in rejected] == [(1, "conflict")] * SOURCES
     finally:
         await connection.close()

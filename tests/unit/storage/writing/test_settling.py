@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from receiver.rows.tables import Values
+from receiver.storage.writing.contradicting import Earlier
 from receiver.storage.writing.settling import without_rejected
 from tests.rows import LOGS, OCR, STATUS
 
@@ -22,5 +23,6 @@ from tests.rows import LOGS, OCR, STATUS
 def test_what_was_rejected_before_is_not_stored(
     before: list[tuple[str, float, str]], rest: Values, repeated: int
 ) -> None:
-    assert without_rejected(LOGS, [3.0, 5.0], before) == (rest, repeated)
+    earlier = [Earlier(*one, id=0) for one in before]
+    assert without_rejected(LOGS, [3.0, 5.0], earlier) == (rest, repeated)
     assert [STATUS.metric, OCR.metric] == ["app_status", "ocr_value"]
