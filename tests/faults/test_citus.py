@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -92,8 +94,20 @@ async def test_every_row_is_there_once_after_three_sendings(server: Server, tmp_
         assert verdict.good, verdict
 
 
-async def test_a_worker_that_is_down_is_named(
-    server: Server, tmp_path: Path, make_settings: MakeSettings
+@asynccontextmanager
+async def stopped(worker: Server) -> AsyncIterator[None]:
+    """Stop a node during the `with` block, as after a crash."""
+    await worker.stop_at_once()
+    yield
+    await worker.start()
+
+
+@pytest.mark.parametrize("without", [stopped, Server.paused], ids=["down", "hanging"])
+async def test_a_worker_that_does_not_answer_is_named(
+    without: Callable[[Server], AbstractAsyncContextManager[None]],
+    server: Server,
+    tmp_path: Path,
+    make_settings: MakeSettings,
 ) -> None:
     async with world(server, tmp_path, count=1) as stage:
         (replica,) = stage.replicas
@@ -101,15 +115,14 @@ async def test_a_worker_that_is_down_is_named(
         name = f"{HOST}:{urlsplit(worker.postgres.url).port}"
         settings = make_settings(database_url=stage.database.url)
         assert "cannot be reached" not in await found_in(settings)
-        await worker.stop_at_once()
 
         async def is_named() -> bool:
             answer = await get(replica.port, "/-/ready")
             return answer.status == 503 and name in answer.text
 
-        await until(is_named)
-        assert f"node {name} cannot be reached" in await found_in(settings)
-        await worker.start()
+        async with without(worker):
+            await until(is_named)
+            assert f"node {name} cannot be reached" in await found_in(settings)
         await until(replica.is_ready)
 
 

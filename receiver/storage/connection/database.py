@@ -52,8 +52,14 @@ CHECK: Final = "SELECT current_setting('transaction_read_only')"
 # Queries every shard.
 CHECK_NODES: Final = "SELECT 1 FROM source_keys LIMIT 1"
 
+NAME_SILENT_NODES: Final = {"citus.node_connection_timeout": "1s"}
+"""Makes a new session name a node of Citus that does not answer."""
+
 CHECK_TIMEOUT: Final = 5.0
 """Seconds within which the database must answer a check."""
+
+NODES_TIMEOUT: Final = 2.0
+"""Seconds within which all nodes of Citus must answer a session."""
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds to close connections gracefully; then they are terminated."""
@@ -185,6 +191,7 @@ class Database:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._commit_timeout = settings.commit_timeout.total_seconds()
         self._pool = asyncpg.create_pool(
             connect=lambda _, **options: open_connection(settings, BY_INDEX, **options),
@@ -231,7 +238,18 @@ class Database:
         """
         with translated():
             async with asyncio.timeout(CHECK_TIMEOUT), self.connection() as connection:
-                if await is_distributed(connection):
+                if not await is_distributed(connection):
+                    return
+            try:
+                async with asyncio.timeout(NODES_TIMEOUT), self.connection() as connection:
+                    await connection.execute(CHECK_NODES)
+            except TimeoutError:
+                # A session waits for an open connection to a node without saying which node it is.
+                async with (
+                    asyncio.timeout(NODES_TIMEOUT),
+                    session(self._settings, **NAME_SILENT_NODES) as connection,
+                    used(connection),
+                ):
                     await connection.execute(CHECK_NODES)
 
     @property

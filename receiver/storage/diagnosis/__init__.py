@@ -14,7 +14,13 @@ from typing import Final, TypeVar
 
 from receiver.config.settings import Settings
 from receiver.errors import ReceiverError
-from receiver.storage.connection.database import Connection, session, translated, used
+from receiver.storage.connection.database import (
+    NAME_SILENT_NODES,
+    Connection,
+    session,
+    translated,
+    used,
+)
 from receiver.storage.diagnosis import (
     citus,
     contents,
@@ -97,7 +103,7 @@ class Eye:
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             connection = await self._resources.enter_async_context(
-                session(self._settings, statement_timeout=TIMEOUT)
+                session(self._settings, statement_timeout=TIMEOUT, **NAME_SILENT_NODES)
             )
             # Through a pooler, the server session is shared.
             if not connection.preamble:

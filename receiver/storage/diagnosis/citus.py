@@ -110,7 +110,8 @@ def judge(name: str, said: str, *, is_worker: bool, reached: bool) -> Iterator[F
     """
     if not reached:
         yield problem(
-            f"node {name} cannot be reached: {' '.join(said.split())}", "start it, or fail over"
+            f"node {name} cannot be reached: {' '.join(said.split())}",
+            "start or restart it, or fail over",
         )
         return
     found: dict[str, Any] = json.loads(said)
