@@ -369,8 +369,9 @@ async def test_a_worker_that_is_away_makes_the_receiver_unready(
             return status == 503 and f"{host}:{port}" in text and text.count("\n") == 1
 
         await until(unready)
-        found = [finding.found async for _, finding in diagnose(settings)]
-        assert any(line.startswith(f"node {host}:{port} cannot be reached") for line in found)
+        found = [finding async for _, finding in diagnose(settings)]
+        assert any(line.found.startswith(f"node {host}:{port} cannot be reached") for line in found)
+        assert not any("back to what it was" in line.advice for line in found)
         await run(node, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         await until(receiver.ready)
 

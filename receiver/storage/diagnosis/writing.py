@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from receiver.config.settings import Settings
-from receiver.errors import ReceiverError
+from receiver.errors import DatabaseUnavailableError, ReceiverError
 from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import Connection, describe, translated
@@ -109,6 +109,8 @@ async def try_table(connection: Connection, table: str, statement: str) -> Findi
                 f"let the owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {quote(table)} TO our "
                 "role"
             )
+        elif type(error) is DatabaseUnavailableError:
+            advice = ""
         else:
             advice = (
                 f"change {table} back to what it was: docs/architecture.md and `receiver tables` "
