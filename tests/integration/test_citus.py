@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import ConflictingTransactionError, SetupError
 from receiver.storage.connection.database import Database
@@ -23,7 +24,7 @@ from receiver.storage.reading.reports import read_figures
 from receiver.storage.reading.tables import connect
 from receiver.storage.schema import revisions
 from receiver.storage.schema.retention import delete_old
-from receiver.storage.schema.revisions import check_schema, migrate, plan
+from receiver.storage.schema.revisions import migrate, plan
 from receiver.storage.writing.records import Contents
 from receiver.storage.writing.writer import How, Writer
 from tests.cluster import find_workers, on_node, run
@@ -342,14 +343,25 @@ async def test_a_batch_that_deadlocks_over_nodes_is_written_again(
     assert await session.fetchval("SELECT count(*) FROM rejected_samples") == 0
 
 
-async def test_a_worker_takes_no_receiver(
+COMMANDS = (
+    *("codes list", "comments list", "export -o -", "logs", "report", "shifts list"),
+    *("migrate", "serve", "stops list", "tables plan"),
+)
+
+
+async def test_at_a_worker_every_command_names_the_coordinator(
     settings: Settings, empty_database_url: str, make_settings: MakeSettings
 ) -> None:
     await migrate(settings)
     ((host, port), *_) = await find_workers(empty_database_url)
     at_worker = make_settings(database_url=on_node(empty_database_url, host, port))
-    with pytest.raises(SetupError, match="worker node of Citus: name the coordinator"):
-        await check_schema(at_worker)
+    for words in map(str.split, COMMANDS):
+        parsed = build_parser(words[0])[0].parse_args(words)
+        with pytest.raises(SetupError, match="worker node of Citus: name the coordinator") as error:
+            await load_command(words[0]).run(at_worker, parsed)
+        assert "\n" not in str(error.value)
+    (finding,) = [finding async for _, finding in diagnose(at_worker)]
+    assert "worker node of Citus: name the coordinator" in finding.found
 
 
 async def test_a_worker_that_is_away_makes_the_receiver_unready(

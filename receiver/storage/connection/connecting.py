@@ -55,6 +55,13 @@ FIRST_SCHEMA: Final = re.compile(
     r'\s*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\s,"]+))\s*(?:,.*)?'
 )
 
+HAS_CITUS: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
+
+# The database, if this is a worker node of Citus.
+FIND_WORKER: Final = """
+SELECT quote_ident(current_database()) FROM pg_dist_local_group WHERE groupid <> 0
+"""
+
 # The table exists only where Citus distributes the tables (`storage/schema/citus.py`).
 IS_DISTRIBUTED: Final = "SELECT to_regclass('source_keys') IS NOT NULL"
 
@@ -159,7 +166,8 @@ async def open_connection(
         options: Options that an asyncpg pool adds.
 
     Raises:
-        SetupError: the URL is wrong; the message names the parameter.
+        SetupError: the URL is wrong; the message names the parameter. Or it names a worker node of
+            Citus.
     """
     address = database_address(settings)
     report_ignored(address.ignored)
@@ -179,6 +187,7 @@ async def open_connection(
     try:
         await make_settings(connection, wanted)
         await require_schema(connection, wanted.get(SEARCH_PATH, ""))
+        await require_coordinator(connection)
     except BaseException:
         connection.terminate()
         raise
@@ -296,6 +305,22 @@ async def require_schema(connection: Session, search_path: str) -> None:
         raise SetupError(
             f"RECEIVER_DATABASE_URL: search_path begins with schema {name}, which the role may not "
             f"use: GRANT USAGE, CREATE ON SCHEMA {name} to it, or name another"
+        )
+
+
+async def require_coordinator(connection: Session) -> None:
+    """Check that this is no worker node of Citus: it has only some of the tables.
+
+    Raises:
+        SetupError: it is one.
+    """
+    if not await connection.fetchval(HAS_CITUS):
+        return
+    database = await connection.fetchval(FIND_WORKER)
+    if database is not None:
+        raise SetupError(
+            f"RECEIVER_DATABASE_URL: database {database} is on a worker node of Citus: name the "
+            "coordinator"
         )
 
 

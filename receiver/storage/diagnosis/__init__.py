@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from receiver.config.settings import Settings
-from receiver.errors import ReceiverError
+from receiver.errors import ReceiverError, SetupError
 from receiver.storage.connection.database import (
     NAME_SILENT_NODES,
     Connection,
@@ -62,6 +62,9 @@ async def diagnose(settings: Settings) -> Report:
         eye = Eye(settings, resources)
         try:
             looks = ALWAYS | (WITH_TABLES if await eye.take(has_tables) else {})
+        except SetupError as error:
+            yield "database", problem(str(error))
+            return
         except ReceiverError as error:
             advice = "check RECEIVER_DATABASE_URL and the server's log"
             yield "database", problem(str(error), advice)

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from receiver.config.settings import Settings
-from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.connection.connecting import HAS_CITUS, is_distributed
 from receiver.storage.connection.database import Connection
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
 from receiver.storage.diagnosis.server import UNSAFE
 from receiver.storage.schema.citus import NODE, plan_distribution
-from receiver.storage.schema.timescale import HAS_CITUS
 
 # The state of a node; run on each node.
 LOOK: Final = f"""
@@ -66,12 +65,6 @@ async def check_cluster(connection: Connection, settings: Settings) -> list[Find
     if not await connection.fetchval(HAS_CITUS):
         return []
     node = await connection.fetchrow(NODE)
-    if node["is_worker"]:
-        return [
-            problem(
-                "this is a worker node of Citus", "name the coordinator in RECEIVER_DATABASE_URL"
-            )
-        ]
     if not node["workers"]:
         return [
             note("Citus has no worker nodes: the tables stay plain", "SELECT citus_add_node(…)")

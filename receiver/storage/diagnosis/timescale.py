@@ -9,10 +9,11 @@ from typing import Final
 import asyncpg
 
 from receiver.config.settings import Settings
+from receiver.storage.connection.connecting import HAS_CITUS
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import OWN_SCHEMA, quote
 from receiver.storage.diagnosis.findings import Finding, note, ok, warning
-from receiver.storage.schema.timescale import HAS_CITUS, IS_LOADED, LOAD, PLACE, is_hypertable
+from receiver.storage.schema.timescale import IS_LOADED, LOAD, PLACE, is_hypertable
 
 OLDEST: Final = (2, 14)
 

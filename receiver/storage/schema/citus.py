@@ -15,11 +15,10 @@ import asyncpg
 from receiver.config.settings import Settings
 from receiver.config.table_names import ERROR_CODES
 from receiver.rows.tables import Catalogue
-from receiver.storage.connection.connecting import IS_DISTRIBUTED, is_distributed
+from receiver.storage.connection.connecting import HAS_CITUS, IS_DISTRIBUTED, is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
 from receiver.storage.schema.dividing import divide_by_time
 from receiver.storage.schema.table_statements import create_codes
-from receiver.storage.schema.timescale import HAS_CITUS
 from receiver.storage.schema.views import view_names
 
 logger = logging.getLogger(__name__)
@@ -41,11 +40,9 @@ FILL_KEYS: Final = f"INSERT INTO {KEYS} SELECT id FROM sources ON CONFLICT DO NO
 VIEWS_OF_LOGS: Final = ("app_status_hourly", "app_status_intervals", "app_status_now")
 """Views of the built-in table that no template makes."""
 
-# Whether this is a worker node, how many worker nodes there are, and whether Citus knows the
-# coordinator.
+# How many worker nodes there are, and whether Citus knows the coordinator.
 NODE: Final = """
-SELECT (SELECT groupid FROM pg_dist_local_group) <> 0 AS is_worker,
-    count(*) FILTER (WHERE groupid <> 0 AND shouldhaveshards) AS workers,
+SELECT count(*) FILTER (WHERE groupid <> 0 AND shouldhaveshards) AS workers,
     count(*) FILTER (WHERE groupid = 0) > 0 AS has_coordinator
 FROM pg_dist_node WHERE noderole = 'primary' AND isactive
 """

@@ -66,9 +66,6 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
     EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS has_citus
 """
 
-# Whether this is a worker node of Citus.
-IS_WORKER: Final = "SELECT groupid <> 0 FROM pg_dist_local_group"
-
 # The relations with these names ($1) in the schema in which our tables would be created.
 FIND_RELATIONS: Final = f"""
 SELECT c.relname
@@ -118,7 +115,7 @@ async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
 
     Raises:
         SetupError: the server is too old, the database does not hold UTF-8 text or has a
-            TimescaleDB that the server does not load, or `require_coordinator` refuses it.
+            TimescaleDB that the server does not load, or both Citus and TimescaleDB.
     """
     server = await connection.fetchrow(SERVER)
     if server["major"] < OLDEST_SERVER:
@@ -136,27 +133,12 @@ async def require_server(connection: asyncpg.Connection) -> asyncpg.Record:
             f"database {server['database']} has TimescaleDB, but the server does not load it: "
             f"{LOAD}"
         )
-    if server["has_citus"]:
-        await require_coordinator(connection, server)
-    return server
-
-
-async def require_coordinator(connection: asyncpg.Connection, server: asyncpg.Record) -> None:
-    """Check that a database with Citus can hold the tables.
-
-    Raises:
-        SetupError: the database has TimescaleDB as well, or is that of a worker node.
-    """
-    if server["has_timescaledb"]:
+    if server["has_citus"] and server["has_timescaledb"]:
         raise SetupError(
             f"database {server['database']} has both Citus and TimescaleDB, which exclude each "
             "other: give the receiver a database with one of them"
         )
-    if await connection.fetchval(IS_WORKER):
-        raise SetupError(
-            f"database {server['database']} is on a worker node of Citus: name the "
-            "coordinator in RECEIVER_DATABASE_URL"
-        )
+    return server
 
 
 def rights(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import Final
 import asyncpg
 
 from receiver.errors import StatementRefusedError
+from receiver.storage.connection.connecting import HAS_CITUS
 from receiver.storage.connection.database import translated
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ IS_LOADED: Final = "SELECT current_setting('timescaledb.disable_load', true) IS 
 LOAD: Final = (
     "add timescaledb to shared_preload_libraries in postgresql.conf and restart the server"
 )
-
-HAS_CITUS: Final = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"
 
 # Whether there can be hypertables at all: without the extension, querying its views is an error.
 KNOWS_HYPERTABLES: Final = "SELECT to_regclass('timescaledb_information.hypertables') IS NOT NULL"
