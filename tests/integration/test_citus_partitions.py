@@ -18,8 +18,9 @@ from receiver.storage.diagnosis import diagnose
 from receiver.storage.schema import partitions
 from receiver.storage.schema.partitions import make_next_parts
 from receiver.storage.schema.retention import delete_old
-from receiver.storage.schema.revisions import migrate, plan
+from receiver.storage.schema.revisions import check_schema, migrate, plan
 from tests.conftest import MakeSettings
+from tests.declaring import APP_LOGS, PRESSES, declare, run_plan
 from tests.receivers import Point, encode, receiving
 
 pytestmark = pytest.mark.skipif(
@@ -107,6 +108,44 @@ async def test_a_table_that_is_kept_for_ever_is_not_divided(
     # Not later either: it already has its shards.
     await migrate(settings)
     assert await session.fetchval(PARTS) == 0
+
+
+async def test_a_plan_has_the_parts_of_a_new_table(
+    settings: Settings,
+    session: asyncpg.Connection,
+    empty_database_url: str,
+    make_settings: MakeSettings,
+) -> None:
+    assert not any("receiver_watch_rows" in line for line in await plan(settings))
+    await migrate(settings)
+    heats = {"columns": {"heat": {"metric": "heat", "type": "double"}}}
+    # One has the usual name of the other's default partition.
+    tables = {"app_logs": APP_LOGS, "heats_default": PRESSES, "heats": heats}
+    declared = declare(make_settings, empty_database_url, **tables)
+    wider = settings.model_copy(update={"tables_file": declared.tables_file})
+    statements = await run_plan(session, wider)
+    for table in ("heats", "heats_default"):
+        parts = PARTS.replace("app_logs", table)
+        assert await session.fetchval(parts) == await session.fetchval(PARTS)
+        assert len([line for line in statements if f'PARTITION OF "{table}"' in line]) in {8, 9}
+    assert await plan(wider) == []
+    await check_schema(wider)
+
+
+async def test_a_plan_for_tables_that_stay_has_no_parts(
+    settings: Settings,
+    session: asyncpg.Connection,
+    empty_database_url: str,
+    make_settings: MakeSettings,
+) -> None:
+    await migrate(settings.model_copy(update={"citus": "off"}))
+    await add_row(session, "1 day")
+    declared = declare(make_settings, empty_database_url, app_logs=APP_LOGS, presses=PRESSES)
+    wider = settings.model_copy(update={"tables_file": declared.tables_file})
+    statements = "\n".join(await run_plan(session, wider))
+    assert "PARTITION" not in statements
+    assert "source_keys" not in statements
+    assert await plan(wider) == []
 
 
 async def test_what_somebody_has_built_on_a_table_stays(

@@ -12,6 +12,7 @@ from receiver.rows.tables import Catalogue
 from receiver.storage.connection.places import OWN_SCHEMA
 from receiver.storage.schema.declaration import Declaration, find_declaration
 from receiver.storage.schema.interval_views import OLD_FUNCTION, interval_function
+from receiver.storage.schema.partitions import first_parts
 from receiver.storage.schema.relations import FIRST_REVISION, find_relations
 from receiver.storage.schema.tables import Changes, compare
 from receiver.storage.schema.timescale import KNOWS_HYPERTABLES
@@ -61,7 +62,12 @@ async def find_difference(
     if await connection.fetchval(KNOWS_HYPERTABLES):
         hypertables = {name for (name,) in await connection.fetch(FIND_HYPERTABLES)}
     declaration = await find_declaration(connection, catalogue) if has_declaration else None
-    changes = compare(catalogue, relations, hypertables, former_columns(declaration))
+    parts = {
+        table.name: await first_parts(connection, table, names)
+        for table in catalogue.tables
+        if form.by_time and table.retention is not None and table.name not in relations
+    }
+    changes = compare(catalogue, relations, hypertables, former_columns(declaration), parts)
     refuse(changes)
     functions = [interval_function(table) for table in catalogue.tables if table.codes]
     there = {name for (name,) in await connection.fetch(FIND_FUNCTIONS, functions, OLD_FUNCTION)}

@@ -9,7 +9,7 @@ import asyncpg
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.places import quote
-from receiver.storage.schema.partitions import free_name
+from receiver.storage.schema.partitions import first_parts
 from receiver.storage.schema.table_statements import columns_of, create
 
 # Whether an empty table ($1) is exactly as declared: with its columns ($2), and without privileges,
@@ -80,13 +80,13 @@ ORDER BY 1
 async def divide_by_time(
     connection: asyncpg.Connection, table: Table, names: Iterable[str]
 ) -> list[str]:
-    """Write the statements that recreate an empty table with partitions, first the default one.
+    """Write the statements that recreate an empty table with partitions.
 
-    There are none if the table has no retention, or is not exactly as declared.
+    There are none if the table has no retention, does not exist, or is not exactly as declared.
 
     Args:
         connection: A connection to the database.
-        table: The table, which need not exist yet.
+        table: The table.
         names: Names of the receiver's own views and functions, which are recreated with it.
     """
     if table.retention is None:
@@ -97,11 +97,10 @@ async def divide_by_time(
     if found is None or not found["as_declared"]:
         return []
     readers = await connection.fetch(FIND_READERS, table.name)
-    others = await free_name(connection, f"{table.name}_default")
     return [
         *(reader["drop"] for reader in readers),
         f"DROP TABLE {quote(table.name)}",
         *create(table, by_time=True),
-        f"CREATE TABLE {quote(others)} PARTITION OF {quote(table.name)} DEFAULT",
+        *await first_parts(connection, table, []),
         *(statement for reader in readers for statement in reader["make"]),
     ]

@@ -7,7 +7,7 @@ long enough to be few; a default partition holds all other times, such as those 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -127,17 +127,47 @@ async def make_parts(connection: asyncpg.Connection, table: Table, most: int | N
     parts = await find_parts(connection, table.name)
     if parts is None:
         return 0
-    width = width_of(table.retention)
-    now = await connection.fetchval(NOW)
-    # Times before 1970 are those of wrong clocks.
-    since = max(0, now - (table.retention or timedelta()).total_seconds())
-    until = now + AHEAD * width.total_seconds()
     made = 0
-    for gap in find_gaps(parts.of_time, width, since, until):
+    for gap in await find_missing(connection, table, parts.of_time):
         if made == most:
             break
         made += await make_part(connection, table.name, parts.others, gap)
     return made
+
+
+async def find_missing(
+    connection: asyncpg.Connection, table: Table, parts: Iterable[Part]
+) -> Iterator[tuple[float, float]]:
+    """Find the times of a table's retention, and those to come, that have no partition.
+
+    Args:
+        connection: A connection to the database.
+        table: The table.
+        parts: Its partitions, the oldest first.
+    """
+    width = width_of(table.retention)
+    now = await connection.fetchval(NOW)
+    # Times before 1970 are those of wrong clocks.
+    since = max(0, now - (table.retention or timedelta()).total_seconds())
+    return find_gaps(parts, width, since, now + AHEAD * width.total_seconds())
+
+
+async def first_parts(
+    connection: asyncpg.Connection, table: Table, others: Collection[str]
+) -> list[str]:
+    """Write the statements that create the partitions of a new table, the default one first.
+
+    Args:
+        connection: A connection to the database.
+        table: The table, which need not exist yet.
+        others: The names of tables that need not exist yet either.
+    """
+    default = await free_name(connection, f"{table.name}_default", others)
+    statements = [f"CREATE TABLE {quote(default)} PARTITION OF {quote(table.name)} DEFAULT"]
+    for since, until in await find_missing(connection, table, []):
+        name = await free_name(connection, dated(table.name, since), others)
+        statements.append(create_part(table.name, name, since, until))
+    return statements
 
 
 async def make_part(
@@ -154,20 +184,20 @@ async def make_part(
     Returns:
         Whether it was created: not if too many rows would have to move.
     """
-    since, until = (as_time(bound) for bound in gap)
-    there = f"FROM {quote(others)} WHERE created_at >= {since} AND created_at < {until}"
+    since, until = gap
+    there = (
+        f"FROM {quote(others)} WHERE created_at >= {as_time(since)} "
+        f"AND created_at < {as_time(until)}"
+    )
     count = f"SELECT count(*) FROM (SELECT 1 {there} LIMIT {MOST_MOVED + 1}) AS there"
     if await connection.fetchval(count) > MOST_MOVED:
         return False
-    name = await free_name(connection, f"{table}_{datetime.fromtimestamp(gap[0], UTC):%Y%m%d}")
+    name = await free_name(connection, dated(table, since))
     # Nobody writes while rows move.
     await connection.execute(f"LOCK TABLE {quote(table)} IN ACCESS EXCLUSIVE MODE")
     await connection.execute(f"CREATE TEMPORARY TABLE receiver_moved AS SELECT * {there}")
     await connection.execute(f"DELETE {there}")
-    await connection.execute(
-        f"CREATE TABLE {quote(name)} PARTITION OF {quote(table)} "
-        f"FOR VALUES FROM ({since}) TO ({until})"
-    )
+    await connection.execute(create_part(table, name, since, until))
     await connection.execute(f"INSERT INTO {quote(table)} SELECT * FROM receiver_moved")
     await connection.execute("DROP TABLE receiver_moved")
     return True
@@ -210,9 +240,24 @@ async def make_next_parts(database: Database, tables: Iterable[Table]) -> None:
                 made = await make_parts(connection, table, most=1)
 
 
-async def free_name(connection: asyncpg.Connection, name: str) -> str:
-    """Return a name for a partition that no relation has yet."""
-    return unused({taken for (taken,) in await connection.fetch(FIND_NAMES, name)}, name)
+async def free_name(connection: asyncpg.Connection, name: str, others: Collection[str] = ()) -> str:
+    """Return a name for a partition that no relation has yet, and that is none of `others`."""
+    return unused(
+        {*others, *(there for (there,) in await connection.fetch(FIND_NAMES, name))}, name
+    )
+
+
+def dated(table: str, since: float) -> str:
+    """Return the usual name of a partition, by its first time in seconds since 1970."""
+    return f"{table}_{datetime.fromtimestamp(since, UTC):%Y%m%d}"
+
+
+def create_part(table: str, name: str, since: float, until: float) -> str:
+    """Write the statement that creates a partition; its bounds are in seconds since 1970."""
+    return (
+        f"CREATE TABLE {quote(name)} PARTITION OF {quote(table)} "
+        f"FOR VALUES FROM ({as_time(since)}) TO ({as_time(until)})"
+    )
 
 
 def as_time(seconds: float) -> str:

@@ -13,6 +13,7 @@ from receiver.config.catalogue import describe
 from receiver.config.settings import Settings
 from receiver.errors import SchemaError, StatementRefusedError
 from receiver.rows.tables import Catalogue
+from receiver.storage.connection.connecting import is_distributed
 from receiver.storage.connection.database import translated
 from receiver.storage.schema.citus import (
     KEEP_LOCAL,
@@ -28,7 +29,7 @@ from receiver.storage.schema.partitions import make_parts
 from receiver.storage.schema.policies import plan_policies, set_up_policies
 from receiver.storage.schema.requirements import require_schema
 from receiver.storage.schema.summary import set_up_summary
-from receiver.storage.schema.views import Form, ViewChange, replace_it
+from receiver.storage.schema.views import PLAIN, Form, ViewChange, replace_it
 from receiver.storage.schema.watching import plan_watching, watch_rows
 
 logger = logging.getLogger(__name__)
@@ -49,9 +50,12 @@ async def set_up(
         ReceiverError: as `database.translated` does.
     """
     catalogue = settings.catalogue
+    form = PLAIN
     if await is_cluster(connection, settings):
         await connection.execute(KEEP_LOCAL)
-    found = await find_difference(connection, catalogue)
+        distribution = await plan_distribution(connection, settings, with_rows=with_rows)
+        form = Form(by_time=not distribution.with_rows)
+    found = await find_difference(connection, catalogue, form)
     if found.tables:
         await require_schema(connection)
         statements = await with_references(connection, catalogue, found.tables)
@@ -98,18 +102,20 @@ async def plan_tables(
         SchemaError: what is there cannot become what is declared.
         ReceiverError: as `database.translated` does.
     """
-    distributed = await is_cluster(connection, settings)
+    is_distributable = await is_cluster(connection, settings)
+    distribution = await plan_distribution(connection, settings)
+    by_time = is_distributable and not distribution.with_rows
+    form = Form(distributed=by_time or await is_distributed(connection), by_time=by_time)
     found = await find_difference(
         connection,
         settings.catalogue,
-        Form(distributed=distributed),
+        form,
         is_new=is_new,
         has_declaration=has_declaration,
     )
     lines = found.tables
-    if distributed:
+    if is_distributable:
         lines = await with_references(connection, settings.catalogue, lines)
-        distribution = await plan_distribution(connection, settings)
         lines += [statement for statement in distribution.statements if statement not in lines]
         if lines:
             lines = [KEEP_LOCAL, *lines]
@@ -118,7 +124,8 @@ async def plan_tables(
         if change.warning is not None:
             lines.append(f"-- {change.warning}")
     lines += await plan_policies(connection, settings)
-    lines += (await plan_watching(connection, settings.catalogue)).values()
+    if not form.distributed:
+        lines += (await plan_watching(connection, settings.catalogue)).values()
     if found.declaration != describe(settings.catalogue):
         lines.append(declare(settings.catalogue))
     return lines

@@ -6,7 +6,7 @@ filled. What cannot be added to an existing table is refused, with statements to
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from receiver.rows.tables import Catalogue, Column, LabelColumn, Table
@@ -68,6 +68,7 @@ def compare(
     found: Mapping[str, Relation],
     hypertables: Collection[str],
     former: Mapping[str, Collection[str]],
+    parts: Mapping[str, Iterable[str]],
 ) -> Changes:
     """Compare the declared tables with the existing relations of their names.
 
@@ -76,6 +77,7 @@ def compare(
         found: The existing relations, by name.
         hypertables: The names of tables that are hypertables.
         former: The columns that were declared until now, by table.
+        parts: The statements that create the partitions of tables that are to have some, by table.
     """
     changes = Changes([], [])
     for name in catalogue.code_tables:
@@ -86,7 +88,8 @@ def compare(
     for table in catalogue.tables:
         relation = found.get(table.name)
         if relation is None:
-            changes.statements.extend(create(table))
+            changes.statements.extend(create(table, by_time=table.name in parts))
+            changes.statements.extend(parts.get(table.name, ()))
             continue
         obstacles = list(find_obstacles(table, relation))
         changes.obstacles.extend(obstacles)

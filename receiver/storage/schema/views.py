@@ -25,12 +25,14 @@ class ViewChange(NamedTuple):
 
 
 class Form(NamedTuple):
-    """The form in which views are created."""
+    """The form in which tables and views are created."""
 
     distributed: bool = False
     """Whether Citus distributes the tables."""
     anew: bool = False
     """Whether the existing views were created in another form."""
+    by_time: bool = False
+    """Whether new tables with a retention are partitioned by time."""
 
 
 PLAIN: Final = Form()
