@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -52,6 +53,13 @@ async def found_in(settings: Settings) -> str:
     return "\n".join([finding.found async for _, finding in diagnose(settings)])
 
 
+async def places_to_grant(settings: Settings) -> set[str]:
+    """Return where doctor says to grant the right to check references at once."""
+    advice = [finding.advice async for _, finding in diagnose(settings)]
+    found = (re.match(r"on (.+): GRANT SET ON PARAMETER", line) for line in advice)
+    return {match[1] for match in found if match}
+
+
 @asynccontextmanager
 async def rolled_back(database: Database, first: str = "") -> AsyncIterator[asyncpg.Connection]:
     """Open a transaction that is rolled back."""
@@ -99,9 +107,12 @@ async def test_a_role_that_may_not_on_a_node_checks_each_row(
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON sources, error_codes, planned_stops, "
             f"state_comments, app_logs, pending_rows, rejected_samples, source_keys TO {role}",
             f"GRANT SELECT ON receiver_schema_version, receiver_tables TO {role}",
-            GRANT.format(role),
         )
         settings = make_settings(database_url=as_role(empty_database_url, role))
+        places = {"the coordinator", *(f"node {host}:{port}" for host, port in workers)}
+        assert await places_to_grant(settings) == places
+        await run(empty_database_url, GRANT.format(role))
+        assert await places_to_grant(settings) == places - {"the coordinator"}
         database = Database(settings)
         await database.open()
         writer, who = Writer(database, CATALOGUE), [source(str(number)) for number in range(8)]

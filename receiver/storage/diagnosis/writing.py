@@ -50,9 +50,10 @@ ORDER BY name
 
 FIND_OBSTACLE: Final = "SELECT receiver_references_obstacle($1, $2::jsonb)"
 
-# The errors of Citus nodes on setting session_replication_role, which skips the checks of each row.
+# The worker nodes of Citus that refuse to set session_replication_role, which skips the checks of
+# each row, and their errors.
 TRY_ON_NODES: Final = """
-SELECT format('node %s:%s: %s', r.nodename, r.nodeport, r.result)
+SELECT format('node %s:%s', r.nodename, r.nodeport), r.result
 FROM run_command_on_workers($$
     SELECT set_config('session_replication_role', current_setting('session_replication_role'), true)
 $$) r WHERE NOT r.success ORDER BY 1
@@ -168,16 +169,24 @@ async def find_reference_checks(connection: Connection, catalogue: Catalogue) ->
             at_once.append(table.name)
         elif obstacle not in obstacles:
             obstacles.append(obstacle)
-    if at_once and await is_distributed(connection):
-        obstacles = [obstacle for (obstacle,) in await connection.fetch(TRY_ON_NODES)]
-        at_once = [] if obstacles else at_once
+    distributed = await is_distributed(connection)
+    nodes = await connection.fetch(TRY_ON_NODES) if distributed else []
+    here = f"on the coordinator: {grant}" if distributed else grant
     findings = [
         note(
             f"codes and sources are checked row by row: {obstacle}",
-            grant if "session_replication_role" in obstacle else "",
+            here if "session_replication_role" in obstacle else "",
         )
         for obstacle in obstacles
     ]
+    findings += [
+        note(
+            f"codes and sources are checked row by row: {node}: {error}",
+            f"on {node}: {grant}" if "session_replication_role" in error else "",
+        )
+        for node, error in nodes
+    ]
+    at_once = [] if nodes else at_once
     if at_once:
         names = ", ".join(at_once)
         findings.append(ok(f"codes and sources of rows are checked once per batch: {names}"))
