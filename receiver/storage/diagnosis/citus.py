@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from receiver.config.settings import Settings
+from receiver.errors import SchemaError
 from receiver.storage.connection.connecting import HAS_CITUS, is_distributed
 from receiver.storage.connection.database import Connection
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
@@ -147,7 +148,10 @@ def judge(name: str, said: str, *, is_worker: bool, reached: bool) -> Iterator[F
 
 async def find_distribution(connection: Connection, settings: Settings) -> list[Finding]:
     """Check whether the tables are distributed, and evenly."""
-    plan = await plan_distribution(connection, settings)
+    try:
+        plan = await plan_distribution(connection, settings)
+    except SchemaError as error:
+        return [problem(*str(error).split("\n", 1))]
     if plan.with_rows:
         return [
             note(

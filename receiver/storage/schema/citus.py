@@ -17,8 +17,10 @@ from receiver.config.table_names import ERROR_CODES
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.connecting import HAS_CITUS, IS_DISTRIBUTED, is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
+from receiver.storage.schema.differences import refuse
 from receiver.storage.schema.dividing import divide_by_time
 from receiver.storage.schema.table_statements import create_codes
+from receiver.storage.schema.tables import Changes, Obstacle, rename_table
 from receiver.storage.schema.views import view_names
 
 logger = logging.getLogger(__name__)
@@ -49,14 +51,15 @@ FROM pg_dist_node WHERE noderole = 'primary' AND isactive
 
 # The tables in our schema that have one of these names ($1), and whether they are distributed
 # already. Citus also knows a table that only refers to a distributed one, but leaves it on the
-# coordinator.
+# coordinator; it refuses to distribute it later if it has an identity column (`fixed`).
 FIND_TABLES: Final = f"""
 SELECT c.relname AS name,
-    EXISTS (
-        SELECT FROM pg_dist_partition p
-        WHERE p.logicalrelid = c.oid AND (p.partmethod = 'h' OR p.repmodel = 't')
-    ) AS distributed
+    (p.partmethod = 'h' OR p.repmodel = 't') IS TRUE AS distributed,
+    (p.partmethod = 'n' AND p.repmodel <> 't') IS TRUE AND EXISTS (
+        SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attidentity <> ''
+    ) AS fixed
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_dist_partition p ON p.logicalrelid = c.oid
 WHERE n.nspname = {OWN_SCHEMA} AND c.relkind IN ('r', 'p')
   AND c.relname = ANY($1::text[])
 """
@@ -128,20 +131,22 @@ async def plan_distribution(
         connection: A connection to the coordinator; all declared tables must exist, or be about to.
         settings: The receiver's settings.
         with_rows: Whether to distribute tables that have rows, too.
+
+    Raises:
+        NotAdditiveError: Citus cannot distribute a table.
     """
     if not await is_cluster(connection, settings):
         return NONE
     catalogue = settings.catalogue
     reference = [*code_tables(catalogue), *REFERENCE]
     divided_by = divided(catalogue)
-    there = {
-        row["name"]: row["distributed"]
-        for row in await connection.fetch(FIND_TABLES, [*reference, *divided_by])
-    }
+    found = await connection.fetch(FIND_TABLES, [*reference, *divided_by])
+    there = {row["name"]: row["distributed"] for row in found}
     new = [name for name in divided_by if not there.get(name, False)]
     full = [name for name in new if name in there and await has_rows(connection, name)]
     if full and not with_rows:
         return Distribution([], full)
+    refuse(Changes([], [keep_apart(row["name"]) for row in found if row["fixed"]]))
     statements = [make_reference(name) for name in reference if not there.get(name)]
     if KEYS not in there:
         statements += [CREATE_KEYS, COMMENT_KEYS]
@@ -156,6 +161,15 @@ async def plan_distribution(
     if KEYS in new:
         statements.append(FILL_KEYS)
     return Distribution([*statements, *drop_copies(full)], [])
+
+
+def keep_apart(table: str) -> Obstacle:
+    """Return why a table cannot be distributed that Citus keeps on the coordinator."""
+    return Obstacle(
+        f"Citus cannot distribute table {table}, which has an identity column and a foreign key: "
+        "rename it, and copy its rows into the new table",
+        [rename_table(table)],
+    )
 
 
 def own_readers(catalogue: Catalogue) -> list[str]:

@@ -130,7 +130,7 @@ def misfit(
     name: str, relation: Relation, columns: Mapping[str, str | None], key: str
 ) -> Obstacle | None:
     """Return why a relation cannot be a table with these columns and this key; None if it can."""
-    rename = f"ALTER TABLE {quote(name)} RENAME TO {quote(unused({name}, name, '_old'))}"
+    rename = rename_table(name)
     if relation.kind not in TABLES:
         kind = KINDS.get(relation.kind, "not a table")
         return Obstacle(f"{name} is {kind}, but declared as a table", [rename])
@@ -158,6 +158,11 @@ def misfit(
 def holds(found: str, declared: str) -> bool:
     """Return whether a column of one type holds all values of another."""
     return found == declared or found in WIDER.get(declared, ())
+
+
+def rename_table(name: str) -> str:
+    """Write the statement that renames a table, which keeps its rows."""
+    return f"ALTER TABLE {quote(name)} RENAME TO {quote(unused({name}, name, '_old'))}"
 
 
 def rename_column(table: str, column: str, relation: Relation) -> str:
