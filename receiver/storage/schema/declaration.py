@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import asyncpg
 
 from receiver.config.catalogue import describe, digest
+from receiver.rows.reasons import Reason
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.places import literal
 
@@ -97,6 +98,48 @@ VALUES (decode('{digest(catalogue).hex()}', 'hex'), {literal(text)}::jsonb,
     current_user || '@' || {literal(socket.gethostname())})
 ON CONFLICT ((true)) DO UPDATE SET digest = EXCLUDED.digest, declaration = EXCLUDED.declaration,
     declared_by = EXCLUDED.declared_by, declared_at = now()"""
+
+
+def reject_waiting(theirs: Declaration, ours: Declaration, *, distributed: bool) -> Iterator[str]:
+    """Write the statement that rejects the waiting samples of columns whose metric changes.
+
+    They wait by the name of their column, so they would become values of the other metric.
+
+    Args:
+        theirs: The declaration in force.
+        ours: The one that replaces it.
+        distributed: Whether Citus distributes the tables.
+    """
+    key, source = (", shard_key", ", source_id") if distributed else ("", "")
+    steps: list[str] = []
+    for table, column, metric in other_metrics(theirs["tables"], ours["tables"]):
+        place = f"table_name = {literal(table)} AND samples ? {literal(column)}"
+        steps.append(f"""
+    INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, detail,
+        table_name, column_name{key})
+    SELECT source_id, {literal(metric)}, (EXTRACT(EPOCH FROM created_at) * 1000)::bigint,
+        (samples ->> {literal(column)})::double precision, '{Reason.UNPAIRED}',
+        'its column has another metric now', table_name, {literal(column)}{source}
+    FROM pending_rows WHERE {place} ON CONFLICT DO NOTHING;
+    UPDATE pending_rows SET samples = samples - {literal(column)} WHERE {place};""")
+    if steps:
+        # Without the lock, a sample that comes between two statements would be lost.
+        body = f"""
+BEGIN
+    LOCK TABLE pending_rows IN SHARE ROW EXCLUSIVE MODE;{"".join(steps)}
+    DELETE FROM pending_rows WHERE samples = '{{}}';
+END
+"""
+        yield f"DO {literal(body)}"
+
+
+def other_metrics(theirs: Declaration, ours: Declaration) -> Iterator[tuple[str, str, str]]:
+    """Yield the columns that are to have another metric: table, column, the metric in force."""
+    for table in sorted(theirs.keys() & ours.keys()):
+        there, here = theirs[table]["columns"], ours[table]["columns"]
+        for column in sorted(there.keys() & here.keys()):
+            if there[column]["metric"] != here[column]["metric"]:
+                yield table, column, there[column]["metric"]
 
 
 def difference(theirs: Declaration, ours: Declaration) -> str:

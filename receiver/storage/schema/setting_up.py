@@ -13,7 +13,7 @@ from receiver.config.catalogue import describe
 from receiver.config.settings import Settings
 from receiver.errors import SchemaError, StatementRefusedError
 from receiver.rows.tables import Catalogue
-from receiver.storage.connection.connecting import is_distributed
+from receiver.storage.connection.connecting import IS_DISTRIBUTED, is_distributed
 from receiver.storage.connection.database import translated
 from receiver.storage.schema.citus import (
     KEEP_LOCAL,
@@ -23,7 +23,12 @@ from receiver.storage.schema.citus import (
     with_references,
 )
 from receiver.storage.schema.citus_reading import adapt_functions, adapt_views
-from receiver.storage.schema.declaration import declare, difference
+from receiver.storage.schema.declaration import (
+    Declaration,
+    declare,
+    difference,
+    reject_waiting,
+)
 from receiver.storage.schema.differences import find_difference
 from receiver.storage.schema.partitions import make_parts
 from receiver.storage.schema.policies import plan_policies, set_up_policies
@@ -56,6 +61,9 @@ async def set_up(
         distribution = await plan_distribution(connection, settings, with_rows=with_rows)
         form = Form(by_time=not distribution.with_rows)
     found = await find_difference(connection, catalogue, form)
+    # First, since writers lock incomplete rows before rows of tables.
+    for statement in await plan_rejections(connection, catalogue, found.declaration):
+        await connection.execute(statement)
     if found.tables:
         await require_schema(connection)
         statements = await with_references(connection, catalogue, found.tables)
@@ -77,6 +85,17 @@ async def set_up(
                 "replaced the declaration of tables in the database, which differed: %s",
                 difference(found.declaration, describe(catalogue)),
             )
+
+
+async def plan_rejections(
+    connection: asyncpg.Connection, catalogue: Catalogue, theirs: Declaration | None
+) -> list[str]:
+    """Return the statements for waiting samples that a change of the declaration in force needs."""
+    if theirs is None:
+        return []
+    # Not the cached answer of the session: `set_up` may distribute the tables later.
+    distributed = await connection.fetchval(IS_DISTRIBUTED)
+    return list(reject_waiting(theirs, describe(catalogue), distributed=distributed))
 
 
 async def adapt_reading(connection: asyncpg.Connection, catalogue: Catalogue) -> Form:
@@ -119,6 +138,7 @@ async def plan_tables(
         lines += [statement for statement in distribution.statements if statement not in lines]
         if lines:
             lines = [KEEP_LOCAL, *lines]
+    lines = [*await plan_rejections(connection, settings.catalogue, found.declaration), *lines]
     for change in found.views:
         lines += change.statements
         if change.warning is not None:

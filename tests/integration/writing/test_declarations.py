@@ -13,7 +13,7 @@ import pytest
 
 from receiver.config.settings import Settings
 from receiver.process.app import STORE
-from receiver.storage.schema.revisions import migrate
+from receiver.storage.schema.revisions import migrate, plan
 from tests.conftest import MakeSettings
 from tests.receivers import Point, Running, encode, receiving
 from tests.waiting import until
@@ -168,6 +168,35 @@ async def test_what_waited_is_stored_if_it_lacks_nothing_by_a_new_declaration(
         assert not rows
         misfit = ("press_state", "label_does_not_fit")
         assert [tuple(sample) for sample in rejected] == [alone, misfit]
+    await connection.close()
+
+
+async def test_what_waits_does_not_become_a_value_of_another_metric(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    metrics = ("press_pressure, type: double", "press_heat, type: double")
+    text = 'tables: {"press \'A\'": {columns: {a: {metric: %s}, "b\'": {metric: %s}}}}'
+    old = declare(make_settings, tmp_path, empty_database_url, text % metrics)
+    async with receiving(old) as first:
+        await first.send(point("pressure", 180.5), point("heat", 1e300, 1), point("heat", 20, 2))
+    connection = await asyncpg.connect(empty_database_url)
+    swapped = declare(make_settings, tmp_path, empty_database_url, text % metrics[::-1])
+    assert any(statement.startswith("DO") for statement in await plan(swapped))
+    async with receiving(swapped) as second:
+        await second.send(point("heat", 21), point("pressure", 181))
+    rows = await connection.fetch('SELECT a, "b\'" FROM "press \'A\'"')
+    assert [tuple(row) for row in rows] == [(21.0, 181.0)]
+    rejected = await connection.fetch(
+        "SELECT metric, timestamp_ms, value, reason, detail, table_name, column_name "
+        "FROM rejected_samples ORDER BY timestamp_ms"
+    )
+    reason = ("unpaired", "its column has another metric now", "press 'A'")
+    assert [tuple(sample) for sample in rejected] == [
+        ("press_pressure", NOW, 180.5, *reason, "a"),
+        ("press_heat", NOW + 1, 1e300, *reason, "b'"),
+        ("press_heat", NOW + 2, 20.0, *reason, "b'"),
+    ]
+    assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
     await connection.close()
 
 
