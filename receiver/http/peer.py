@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, cast
@@ -14,12 +15,17 @@ from receiver.http.connections import Cause, Connections
 MAX_HEAD: Final = 32 * 1024
 """Maximum size of a request line and headers in bytes; aiohttp's limits allow a megabyte."""
 HEAD_END: Final = b"\r\n\r\n"
+LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 LINE_END: Final = b"\r\n"
 MIN_LINE: Final = 32
 """Minimum length of a line of a chunked body in bytes: a chunk is two lines, and a chunk of a few
 bytes costs a hundred times as much as its bytes."""
 SHORT_LINES: Final = 4_000
 """Maximum number of shorter lines in a request."""
+LAST_CHUNK: Final = b"0\r\n\r\n"
+MAX_HELD: Final = 64 * 1024
+"""Maximum bytes of later requests that are kept until the request in flight is answered."""
 TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -31,6 +37,11 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Peer(web.RequestHandler):
     """A connection, from when it is accepted to its end.
 
+    aiohttp gets one request at a time, so that the limits hold for each. What a client sends before
+    its request is answered is held until then. If that is too much, or its beginning is unknown, as
+    only aiohttp finds the end of a chunked request, the connection is closed after the answer:
+    clients repeat the other requests then (RFC 9112, section 9.3.2).
+
     Args:
         server: Answers the requests.
         connections: Counts the connection.
@@ -38,15 +49,26 @@ class Peer(web.RequestHandler):
     """
 
     __slots__ = (
+        "_answered",
+        "_body",
         "_chunked",
         "_connections",
         "_head",
+        "_held",
         "_in_head",
+        "_left",
         "_line",
-        "_rest",
         "_short",
+        "_tail",
         "opening",
     )
+
+    _body: StreamReader | None
+    _held: bytes
+    _left: int
+    """Bytes of the request that are still to come, if it is not chunked."""
+    _tail: bytes
+    """The last bytes of a chunked request."""
 
     def __init__(self, server: web.Server, connections: Connections, **arguments: Any) -> None:  # noqa: ANN401  aiohttp's
         super().__init__(server, loop=asyncio.get_running_loop(), **arguments)
@@ -54,8 +76,6 @@ class Peer(web.RequestHandler):
         """Task that opens the connection; ends after the TLS handshake."""
         self._connections = connections
         self._line: asyncio.Transport | None = None
-        self._rest: StreamReader | None = None
-        """The body of an answered request, part of which may still arrive."""
         self._expect_head()
         connections.add(self)
 
@@ -66,18 +86,63 @@ class Peer(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Pass data on to aiohttp, unless headers are too large or chunks too small."""
-        if self._rest is not None and self._rest.is_eof():
-            self._expect_head()
         if self._in_head and self._read_head(data):
             self._connections.count_closed(Cause.HEADERS)
-            if self.transport is not None:
-                self.transport.write(TOO_LARGE)
-            self.force_close()
+            self._refuse_head()
+        elif self._in_head or not data:
+            # aiohttp also goes on with data that it has buffered, by passing nothing.
+            super().data_received(data)
+            self._proceed()
+        elif self._has_arrived():
+            self._hold(data)
         elif self._chunked and self._has_short_lines(data):
             self._connections.count_closed(Cause.CHUNKS)
             self.hang_up()
-        else:
+        elif self._chunked:
+            self._tail = (self._tail + data)[-len(LAST_CHUNK) :]
             super().data_received(data)
+            self._proceed()
+        else:
+            own, following = data[: self._left], data[self._left :]
+            self._left -= len(own)
+            super().data_received(own)
+            if following:
+                self._hold(following)
+            self._proceed()
+
+    def _refuse_head(self) -> None:
+        if self._current_request is not None:
+            # The answer to the request before is still to be sent.
+            self.close()
+            return
+        if self.transport is not None:
+            self.transport.write(TOO_LARGE)
+        self.force_close()
+
+    def _has_arrived(self) -> bool:
+        """Return whether the whole request has arrived."""
+        if self._chunked:
+            return self._body is not None and self._body.is_eof()
+        return self._left == 0
+
+    def _hold(self, data: bytes) -> None:
+        if len(self._held) + len(data) <= MAX_HELD:
+            self._held += data
+        else:
+            self._held = b""
+            self.close()
+
+    def _proceed(self) -> None:
+        """Go on to the next request if this one has arrived and is answered."""
+        if self._in_head or not (self._answered and self._has_arrived()):
+            return
+        if self._chunked and self._tail != LAST_CHUNK:
+            self.close()
+            return
+        held = self._held
+        self._expect_head()
+        if held:
+            self.data_received(held)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop counting the connection, whichever side closed it."""
@@ -91,16 +156,19 @@ class Peer(web.RequestHandler):
         elif self.opening is not None:
             self.opening.cancel()
 
-    def begin(self) -> None:
+    def begin(self, body: StreamReader) -> None:
         """Note that the headers of a request are complete."""
-        self._in_head = False
-        self._rest = None
+        self._body = body
+        if self._in_head:
+            # It came unseen, behind a chunked request.
+            self.close()
         self._connections.refresh(self)
 
-    def end(self, body: StreamReader) -> None:
+    def end(self) -> None:
         """Note that a request is answered: the rest of its body and the next request may follow."""
-        self._rest = body
+        self._answered = True
         self._connections.refresh(self)
+        self._proceed()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -111,19 +179,29 @@ class Peer(web.RequestHandler):
     def _expect_head(self) -> None:
         self._in_head = True
         self._head = b""
+        self._held = b""
         self._chunked = False
         self._short = 0
-        self._rest = None
+        self._tail = b""
+        self._answered = False
+        self._left = 0
+        self._body = None
 
     def _read_head(self, data: bytes) -> bool:
         """Look for the end of the headers; return whether they are too large."""
         most = MAX_HEAD + len(HEAD_END)
-        self._head += data[: most - len(self._head)]
-        head, end, _ = self._head.partition(HEAD_END)
+        before = len(self._head)
+        self._head += data[: most - before]
+        # Empty lines before a request are ignored.
+        content = self._head.lstrip(LINE_END)
+        head, end, _ = content.partition(HEAD_END)
         if not end:
-            return len(head) == most
+            return len(self._head) == most
         self._in_head = False
-        self._chunked = b"chunked" in head.lower()
+        self._chunked = CHUNKED.search(head) is not None
+        length = LENGTH.search(head)
+        size = len(self._head) - len(content) + len(head) + len(HEAD_END)
+        self._left = size - before + (int(length[1]) if length else 0)
         self._head = b""
         return False
 
@@ -139,11 +217,11 @@ async def follow(request: web.Request, handler: Handler) -> web.StreamResponse:
     peer = request.protocol
     if not isinstance(peer, Peer):
         return await handler(request)
-    peer.begin()
+    peer.begin(request.content)
     try:
         return await handler(request)
     finally:
-        peer.end(request.content)
+        peer.end()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 import pytest
 
 from receiver.http.paths import WRITE as WRITE_PATH
-from receiver.http.peer import HEAD_END, MAX_HEAD
+from receiver.http.peer import HEAD_END, MAX_HEAD, MAX_HELD
 from tests.conftest import MakeSettings
 from tests.messages import NOW, compressed, series
 from tests.receivers import Running, receiving
@@ -217,10 +217,33 @@ async def test_a_connection_outlives_refusals(receiver: Running) -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order(receiver: Running) -> None:
+    pipelined = [one for one in MANY if b"chunked" not in one[0]]
     async with connected(receiver) as connection:
-        await connection.send(b"".join(content for content, _ in MANY))
-        for _, status in MANY:
+        await connection.send(b"".join(content for content, _ in pipelined))
+        for _, status in pipelined:
             assert (await connection.answer()).status == status
+
+
+async def test_what_follows_a_chunked_request_too_early_is_not_answered(receiver: Running) -> None:
+    async with connected(receiver) as connection:
+        await connection.send(chunked(GOOD) + request(GOOD))
+        assert (await connection.answer()).status == 204
+        assert await connection.ended()
+
+
+async def test_pipelined_requests_beyond_a_limit_are_not_answered(receiver: Running) -> None:
+    async with connected(receiver) as connection:
+        await connection.send(request(GOOD) + request(bytes(MAX_HELD)))
+        assert (await connection.answer()).status == 204
+        assert await connection.ended()
+
+
+async def test_pipelined_headers_are_limited(receiver: Running) -> None:
+    many = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 4000) for number in range(12))
+    async with connected(receiver) as connection:
+        await connection.send(head({}, "GET", "/-/healthy") + b"GET / HTTP/1.1\r\n" + many)
+        assert (await connection.answer()).status == 200
+        assert await connection.ended()
 
 
 async def test_a_request_may_come_byte_by_byte(receiver: Running) -> None:
