@@ -32,7 +32,7 @@ RETRY_TIME: Final = 120.0
 FIRST_SPAN: Final = 5 * 60_000
 LONGEST_SPAN: Final = 24 * 3_600_000
 SHORTEST_SPAN: Final = 1_000
-"""Milliseconds; a window of a day needs at most two new chunks in a transaction."""
+"""Milliseconds; a window of a day needs at most two new chunks of a day for each table."""
 SAMPLES_AT_ONCE: Final = 100_000
 MOST_AT_ONCE: Final = 10 * SAMPLES_AT_ONCE
 """Maximum number of samples of a window; with more, a shorter window is read."""
@@ -87,6 +87,7 @@ class Backfill:
         storage: Stores the samples.
         catalogue: The tables, which name the metrics to read.
         external_labels: Labels that Prometheus adds when it sends; a series' own labels win.
+        limits: The limits of a series.
     """
 
     def __init__(

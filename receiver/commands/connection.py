@@ -2,10 +2,11 @@
 
 There is one way to open connections for each purpose:
 
-- `connected`, here: one connection of a command that reads rows or edits codes;
+- `connected`, here: one connection of a command that reads rows or edits what people enter;
 - `storage.connection.database.Database`: the pool of the write path;
 - `storage.reading.pool.ReadPool`: the pool of remote read;
 - `storage.reading.connection.Viewer`: a few read-only connections for pages;
+- `web.forms.Forms`: one read-write connection for the forms of pages;
 - `storage.schema.revisions.schema_transaction`: a migration, or the check of the schema;
 - `storage.diagnosis.diagnose`: the checks of `receiver doctor`, each with its own errors.
 

@@ -463,7 +463,7 @@ class Settings(BaseSettings):
 
     @property
     def listens_beyond_loopback(self) -> bool:
-        """Whether other machines may reach the receiver, also by a name other than localhost."""
+        """Whether other machines may reach the receiver; assumed for names other than localhost."""
         host, _ = self.address
         try:
             return not ipaddress.ip_address(host).is_loopback

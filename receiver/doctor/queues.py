@@ -9,7 +9,7 @@ from receiver.clients.prometheus import QueueMetrics
 from receiver.storage.diagnosis.findings import Finding, brief, note, ok, problem, warning
 
 BEHIND: Final = timedelta(minutes=2)
-"""Lag from which a queue is reported as behind."""
+"""Lag above which a queue is reported as behind."""
 
 
 class Queue(NamedTuple):

@@ -33,7 +33,7 @@ def acknowledgement(decoded: WriteRequest, request_id: str) -> web.Response:
 
 
 def refusal(error: ReceiverError, retry_after: timedelta, request_id: str) -> web.Response:
-    """Answer a request of which nothing is stored, and log why."""
+    """Answer a request that is refused, and log why; parts of a large one may be stored."""
     ours = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     logger.log(
         logging.WARNING if ours else logging.INFO,

@@ -116,7 +116,7 @@ def check_announced_size(request: web.Request, limit: int) -> None:
     """Check the size that the headers state, before any of the body is read.
 
     Raises:
-        BadRequestError: the body is compressed a second time, for its transfer.
+        BadRequestError: the body has a transfer encoding other than chunked.
         LengthRequiredError: the headers do not state the size (RFC 9110, section 15.5.12).
         TooLargeError: the size is above the limit.
     """

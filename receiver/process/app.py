@@ -90,7 +90,7 @@ def build_app(
 
 
 def count_connections(settings: Settings, metrics: Metrics) -> Connections:
-    """Build the connection limit; stalled connections are closed after the sum of both timeouts."""
+    """Build the limit of connections, which closes those stalled for idle plus read timeout."""
     timeouts = settings.idle_timeout + settings.read_timeout
     return Connections(settings.max_connections, timeouts.total_seconds(), metrics.count_closed)
 

@@ -170,7 +170,7 @@ class SamplesAnswer:
         self._block.open()
 
     def add(self, samples: Samples) -> list[bytes]:
-        """Return nothing yet."""
+        """Add samples; return nothing yet."""
         encoded, ends = encode_samples(samples)
         firsts = samples.starts()
         bounds = [0, *ends[firsts[1:] - 1].tolist(), len(encoded)]
@@ -192,7 +192,7 @@ class SamplesAnswer:
             self._open = -1
 
     def end(self) -> list[bytes]:
-        """Return nothing yet."""
+        """End the result of the query; return nothing yet."""
         self._close_series()
         self._block.close(FIELD_1)
         return []

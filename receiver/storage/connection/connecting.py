@@ -29,7 +29,7 @@ APPLICATION_NAME: Final = "application_name"
 SEARCH_PATH: Final = "search_path"
 
 ALWAYS: Final = {
-    # Servers without the extension accept these as custom variables.
+    # Servers without TimescaleDB or Citus accept these as custom variables.
     # Otherwise TimescaleDB may refuse a request for rows of compressed chunks, on every retry.
     "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
     # Otherwise Citus hides shards from catalog queries, which takes a second each time.

@@ -179,7 +179,10 @@ async def prepare_connection(connection: Connection) -> None:
 
 
 async def keep_as_it_is(connection: Connection) -> None:
-    """Reset nothing between two uses: the write path changes no session's state."""
+    """Reset nothing between two uses: they change no state but that of `Session.skip_triggers`.
+
+    The write path sets that state anew for each use, and remote read never changes it.
+    """
     del connection
 
 

@@ -89,7 +89,7 @@ async def check_durability(connection: Connection, _: Settings) -> list[Finding]
 
 
 async def check_connections(connection: Connection, settings: Settings) -> list[Finding]:
-    """Check whether a receiver can get all the connections it may need."""
+    """Check whether a receiver can get all the connections that it needs to store rows."""
     found = await connection.fetchrow(CONNECTIONS)
     left = min(
         found[f"for_{whom}"] - found[f"by_{whom}"]

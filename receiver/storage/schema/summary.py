@@ -1,7 +1,7 @@
 """The hourly summary, a continuous aggregate of TimescaleDB where that is possible.
 
-Elsewhere `app_status_hourly` and `app_status_now` stay as the migration created them. Their columns
-are the same, and replacing them keeps their privileges and the objects that depend on them.
+Elsewhere `app_status_hourly` and `app_status_now` stay plain views. Their columns are the same, and
+replacing them keeps their privileges and the objects that depend on them.
 """
 
 from __future__ import annotations
