@@ -166,8 +166,8 @@ class Store:
             DatabaseUnavailableError: the check cannot be made.
         """
         number = next(self._rehearsals)
-        # One transaction for each table: one that changes several tables must not end in a
-        # deadlock.
+        # One transaction for each table: a single one could deadlock with a transaction that
+        # changes several tables.
         async with self.database.connection() as connection:
             catalogue = self._settings.catalogue
             obstacle = await declaration_obstacle(connection, catalogue)
@@ -213,7 +213,7 @@ class Store:
             with suppress(ReceiverError):
                 await self.check()
             for duty in duties:
-                # Another declaration may say otherwise how long samples wait and rows are kept.
+                # The declaration in force may have samples wait, and rows be kept, for other times.
                 if not self._declared and duty in self._by_declaration:
                     continue
                 try:

@@ -281,7 +281,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, *, skips_triggers: bool = False) -> AsyncIterator[Session]:
-        """Borrow a connection from the pool; acquiring and using it may take the commit timeout.
+        """Borrow a connection from the pool, for at most the commit timeout, waiting included.
 
         Each statement is a transaction or, through a pooler, all of them together are one.
 
@@ -331,8 +331,8 @@ class Database:
                         connection.forget()
                     else:
                         # Do not wait for a cancellation that may never come, and do not reuse a
-                        # session whose server has become a read-only standby. The pool has a lost
-                        # one back already.
+                        # session whose server has become a read-only standby. A connection that was
+                        # lost is back in the pool already.
                         with suppress(asyncpg.InterfaceError):
                             connection.terminate()
                     raise

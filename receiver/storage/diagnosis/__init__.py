@@ -1,8 +1,8 @@
 """The checks of the database that `receiver doctor` runs.
 
-To add a check, write a function that takes the connection and the settings and returns findings in
-the module for its subject, and add it to that module's `CHECKS`. It must be read-only and cheap: no
-statement may take longer than `TIMEOUT`.
+To add a check, write a function in the module for its subject that takes the connection and the
+settings and returns findings, and add it to that module's `CHECKS`. It must be read-only and cheap:
+no statement may take longer than `TIMEOUT`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from receiver.storage.reading.states import SourceState, State
 from receiver.storage.reading.stretches import Stretch, read_stretches
 
 LOOKED_BACK: Final = timedelta(days=1)
-"""How far back rows are read; of an older state, the beginning is not known more exactly."""
+"""How far back rows are read; the exact beginning of an older state is not determined."""
 SHORT: Final = timedelta(minutes=10)
 """States younger than this are read separately, so that an old one does not widen their range."""
 

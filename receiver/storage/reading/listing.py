@@ -89,7 +89,7 @@ class Listing:
             self.fields = [field for field in self.fields if field.name not in left_out]
         fields = (ID, CREATED_AT, *self.fields)
         order = "ORDER BY l.created_at DESC"
-        # Of chosen sources, the inner query returns up to $1 rows each.
+        # For chosen sources, the inner query returns up to $1 rows of each.
         limited = order if self._choice.sources is None else f"{order} LIMIT $1"
         newest, since = choose_rows(table, self._choice)
         self.newest_statement = select(table, fields, newest, limited)

@@ -14,7 +14,7 @@ from receiver.storage.connection.places import quote
 MAX_SOURCES: Final = 300
 """Maximum number of sources whose newest row is looked up: those that were added last."""
 GONE: Final = timedelta(days=1)
-"""Age of its newest row from which on a source counts as gone rather than silent."""
+"""A source whose newest row is older than this counts as gone rather than silent."""
 LARGEST_LABELS: Final = 64 * 1024
 """Stored size in bytes above which a label set is not read: reading one of 30 MiB takes a tenth of
 a second each time. No properly configured sender has such label sets."""

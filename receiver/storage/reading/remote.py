@@ -59,7 +59,7 @@ class RemoteReader:
         """Decode the body of a request.
 
         Raises:
-            BadRequestError: it is malformed, or asks for an unsupported type of answer.
+            BadRequestError: it is malformed, or accepts no supported response type.
             TooLargeError: it exceeds a limit.
             ReadLimitError: it takes too long.
         """

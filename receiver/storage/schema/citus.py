@@ -164,7 +164,7 @@ async def plan_distribution(
 
 
 def keep_apart(table: str) -> Obstacle:
-    """Return why a table cannot be distributed that Citus keeps on the coordinator."""
+    """Return why a table that Citus keeps on the coordinator cannot be distributed."""
     return Obstacle(
         f"Citus cannot distribute table {table}, which has an identity column and a foreign key: "
         "rename it, and copy its rows into the new table",

@@ -38,7 +38,7 @@ def now_columns(
         table: The table.
         relation: The existing table; None: there is none.
         view: The existing view; None: there is none.
-        everything: Whether to list columns that are not declared, or no longer, as well.
+        everything: Whether to also list columns that are not declared, or no longer declared.
     """
     # No column of a table has one of these types.
     own = {column.type: name for name, column in view.columns.items()} if view is not None else {}

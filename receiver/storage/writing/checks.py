@@ -88,7 +88,7 @@ async def find_refused(
         entries: Rows, as `run_for_each` takes them.
 
     Raises:
-        ReceiverError: as `translated` does, if that is not the fault of a check.
+        ReceiverError: as `translated` does, except for the errors in `REFUSALS`.
     """
     checks = await connection.fetch(FIND_CHECKS, quote(how.table), how.columns, how.types)
     if not checks:

@@ -112,7 +112,7 @@ class Codes:
             each: Whether the database may refuse some.
 
         Returns:
-            The codes that it has refused, and why.
+            The codes that the database refuses, and why.
         """
         unknown = sorted(codes - self._known)
         if not unknown:

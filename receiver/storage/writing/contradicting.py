@@ -1,7 +1,7 @@
-"""Takes back conflicts of samples whose value their row has after all.
+"""Withdraws the rejection of conflicting samples whose value their row ends up with.
 
 A batch takes the first of several values, and an incomplete row keeps the first that came. If the
-row is stored with one of the others, that one is no conflict.
+row is stored with another one of them, the sample with that value is no conflict.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ async def take_back(
 ) -> tuple[list[RejectedRecord], Fates]:
     """Compare conflicts with the rows once more; forget those whose value the row has.
 
-    Where a sample contradicts a row, the conflicts that were recorded earlier are compared, too.
+    For a row that a sample contradicts, the conflicts that were recorded earlier are compared, too.
 
     Args:
         connection: Must be in a transaction that has written everything else.

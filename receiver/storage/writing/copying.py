@@ -168,7 +168,7 @@ def to_arrays(table: Table, values: Sequence[Values]) -> tuple[Floats, Array | N
         samples = np.fromiter(chain.from_iterable(values), np.float64, shape[0] * shape[1])
         return samples.reshape(shape), None
     objects = np.array(values, object)
-    with np.errstate(invalid="ignore"):  # of a NaN that is not None, too
+    with np.errstate(invalid="ignore"):  # comparing a signaling NaN would warn
         missing: Array = objects == None  # noqa: E711  element by element
     objects[missing] = 0.0
     return objects.astype(np.float64), missing if missing.any() else None

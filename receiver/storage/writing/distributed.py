@@ -95,7 +95,10 @@ WHERE t.created_at BETWEEN $3 AND $4 AND t.source_id = ANY($5::int[])
 
 
 def find_all_rows(table: Table, results: str) -> str:
-    """Write the statement for all rows of these times ($1) and sources ($2), cheaper per shard."""
+    """Write the statement for all rows of these times ($1) and sources ($2).
+
+    It costs less on each shard than that of `find_rows`.
+    """
     return f"""
 SELECT {results} FROM {quote(table.name)} t
 WHERE t.created_at = ANY($1::timestamptz[]) AND t.source_id = ANY($2::int[])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from receiver.storage.writing.copying import RowArrays
 
 FEW: Final = 2
-"""Combinations of times and sources per wanted row, up to which all combinations are read."""
+"""Maximum combinations of times and sources per wanted row for which all of them are read."""
 
 
 class Written(NamedTuple):
@@ -46,7 +46,7 @@ class Written(NamedTuple):
 
 
 async def copy_rows(connection: Session, rows: RowArrays, first: str = "") -> int:
-    """Store rows of which none is stored yet; return how many no trigger has discarded.
+    """Store rows of which none is stored yet; return how many were stored, as triggers may discard.
 
     Args:
         connection: From the pool.

@@ -155,7 +155,7 @@ class Contents(NamedTuple):
         )
 
     def without(self, refuse: Callable[[Row], Refusal | None]) -> Contents:
-        """Return the same contents, with samples rejected for which `refuse` returns a reason.
+        """Return the same contents, but reject the samples for which `refuse` returns a reason.
 
         A row that only loses an optional sample is kept.
         """
@@ -293,13 +293,13 @@ def samples_of(
 
 
 def conflicts_of(record: Record, columns: Iterable[Column]) -> Iterator[RejectedRecord]:
-    """Turn the samples of a record that contradict existing ones, by column, into rejected ones."""
+    """Turn the samples of these columns, which contradict existing ones, into rejected ones."""
     for column in columns:
         yield from samples_of(record, Reason.CONFLICT, only=column)
 
 
 def identify(source: Source, labels: Labels) -> tuple[int | None, bytes | None, str | None]:
-    """Return the source's id, or where the database has none its digest and the labels to show."""
+    """Return the id of a source or, if it has none, its digest and the labels to show."""
     if source.id is not None:
         return source.id, None, None
     return None, digest(source.labels), to_json(labels)

@@ -3,8 +3,8 @@
 Timestamps are sent as microseconds since 2000-01-01 UTC (see `database.prepare_connection`). All
 statements that lock rows do so in the order (source_id, created_at), which keeps concurrent
 transactions from deadlocking. All that look up rows bound `created_at`, in WHERE, not in the ON of
-a LEFT JOIN: without that, every chunk would be planned and locked. They name the sources too, so
-that of a compressed chunk only the rows of these are decompressed.
+a LEFT JOIN: without that, every chunk would be planned and locked. They also name the sources, so
+that only the rows of these are decompressed in a compressed chunk.
 """
 
 from __future__ import annotations
@@ -104,9 +104,8 @@ WHERE (t.source_id, t.created_at) = (new.source_id, new.created_at)
             f"{quote(name)} <> NULL::{type_}"
             for name, type_ in zip(self.columns, self.types, strict=True)
         )
-        # Fails where storing rows would, for all of them; writes nothing. A column of another type
-        # may accept a value by assignment and then not hold it, so it must also be comparable with
-        # one.
+        # Fails if no row could be stored; writes nothing. A column of another type may accept a
+        # value by assignment and then not hold it, so it must also be comparable with one.
         self.rehearse = f"""
 INSERT INTO {self._name} ({listed})
 SELECT {", ".join(f"NULL::{type_}" for type_ in self.types)} WHERE false;
