@@ -31,7 +31,7 @@ class ReadHandler:
     """Answers read requests.
 
     Args:
-        settings: State the limits, and name the database.
+        settings: The receiver's settings, with the limits and the database URL.
         metrics: Counts requests and samples.
     """
 

@@ -43,7 +43,7 @@ class WriteHandler:
     """Answers write requests.
 
     Args:
-        settings: State the limits.
+        settings: The receiver's settings, with the limits.
         decoders: The decoder of each message that can be negotiated.
         storage: Stores the samples.
         in_flight: Counts the requests in flight.

@@ -197,7 +197,7 @@ async def refresh(console: Console, connection: Connection, listing: Listing, ro
 
 
 async def append(console: Console, connection: Connection, listing: Listing, rows: int) -> None:
-    """Print the newest rows, then each new one, except those followed by `rows` newer ones."""
+    """Print the newest rows, then each new one; a late row is left out if `rows` are newer."""
     entries = await listing.newest(connection, rows)
     printed: set[int] = set()
     while True:

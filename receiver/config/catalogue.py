@@ -41,7 +41,7 @@ def built_in(
 
 
 def describe(catalogue: Catalogue) -> dict[str, Any]:
-    """Return everything that decides what rows are, as JSON, equal for equal rows.
+    """Return as JSON everything that determines which rows are stored, and with which values.
 
     Durations and the order of tables and of columns are left out.
     """

@@ -123,7 +123,7 @@ def allow_connections(settings: Settings, *, quiet: bool = False) -> int:
     """Raise the limit of open files as far as needed: every connection is one.
 
     Args:
-        settings: State the maximum number of connections.
+        settings: The receiver's settings, with the maximum number of connections.
         quiet: Whether another worker of the same receiver logs the warning.
 
     Returns:
@@ -182,7 +182,7 @@ async def listen(runner: web.AppRunner, settings: Settings, *, shared: bool = Fa
 
     Args:
         runner: Answers the requests.
-        settings: State the address.
+        settings: The receiver's settings, with the address.
         shared: Whether other processes listen on the same address.
 
     Raises:

@@ -42,8 +42,8 @@ LABEL_SIZE: Final = 208
 class SeriesCache:
     """Remembers what labels on the wire mean, so that a series is parsed and checked once.
 
-    A series looks the same in every request. Two generations bound the memory
-    without any bookkeeping on a hit: a series not seen while a generation filled is forgotten.
+    A series looks the same in every request. Two generations bound the memory without any
+    bookkeeping on a hit: a series not seen while a generation filled is forgotten.
 
     Args:
         catalogue: The tables, which say which series are kept.

@@ -211,8 +211,8 @@ def split(
         The index of the first series of each piece, the piece, and its series.
 
     Raises:
-        UnusualEncodingError: there is something else than series, or a size takes more bytes than
-            it needs or more than two.
+        UnusualEncodingError: the message has something other than series, or a size takes more
+            bytes than it needs or more than two.
     """
     lengths, widths = measure(encoded)
     if lengths.max() >= TWO_BYTES or len(message) != lengths.sum() + widths.sum():

@@ -59,7 +59,7 @@ class Series(NamedTuple):
     """The same series for the other tables that the metric feeds."""
 
 
-# Millions of these pass a second on the hot path, where a plain tuple costs a tenth of a named one.
+# The hot path handles millions of these per second; a plain tuple costs a tenth of a named one.
 
 Sample: TypeAlias = tuple[Series, int, float]
 """A sample of a kept series: its timestamp in milliseconds since the Unix epoch, and its value."""
@@ -118,7 +118,7 @@ class Observed(NamedTuple):
     """Seconds that the oldest of these rows has waited."""
     sources: int
     unlisted: int
-    """Number of sources above the limit up to which each is observed."""
+    """Number of sources that are not observed, since there are more than the limit."""
     newest: list[Newest]
 
 

@@ -16,7 +16,7 @@ class Refuser:
     """Answers refused requests.
 
     Args:
-        settings: State how long a sender should wait.
+        settings: The receiver's settings, with the time that senders should wait.
         metrics: Counts the write requests that are refused.
     """
 

@@ -29,7 +29,7 @@ class ServerTLS:
     """The TLS state of a server, kept up to date while it runs.
 
     Args:
-        settings: Name a certificate.
+        settings: The receiver's settings, with a certificate.
 
     Raises:
         SettingsError: a file cannot be used; the message states which one and why.

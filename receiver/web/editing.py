@@ -35,7 +35,7 @@ class Editing:
     """Handles the forms of the page of error codes.
 
     Args:
-        settings: State the tables.
+        settings: The receiver's settings, with the tables.
         forms: Reads the forms.
     """
 

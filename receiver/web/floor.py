@@ -56,7 +56,7 @@ class FloorReader:
     """Reads the sources of a table.
 
     Args:
-        settings: State the tables, and how sources are named.
+        settings: The receiver's settings, with the tables and the names of sources.
     """
 
     def __init__(self, settings: Settings) -> None:

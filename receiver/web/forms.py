@@ -99,7 +99,7 @@ class Forms:
     """Reads forms, and opens connections to apply them.
 
     Args:
-        settings: Name the database.
+        settings: The receiver's settings, with the database URL.
     """
 
     def __init__(self, settings: Settings) -> None:

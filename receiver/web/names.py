@@ -36,8 +36,8 @@ def name_sources(sources: Mapping[int, Labels], template: str = "") -> dict[int,
     """Return a name for each source, by id; no two are the same.
 
     A name comes from the template if there is one, or else is the label `instance`, `job`, or all
-    labels. To a name that several sources have, the labels in which they differ are added, and if
-    the names are still the same, the ids.
+    labels. If several sources have the same name, the labels in which they differ are added, and
+    their ids if the names are still the same.
 
     Args:
         sources: The labels by id.

@@ -51,7 +51,7 @@ class Pages:
     """Answers requests for pages.
 
     Args:
-        settings: State the tables, and how sources are named.
+        settings: The receiver's settings, with the tables and the names of sources.
         viewer: Opens connections for reading.
         forms: Reads the forms.
     """

@@ -55,7 +55,7 @@ class Report(NamedTuple):
     filter: tuple[str, str] | None
     lines: list[Line]
     group: str
-    """The label for whose values a report by source has lines, too; "": none."""
+    """The label by which the lines of a report by source are also grouped; "": none."""
     groups: list[Line]
     total: Line
     codes: list[CodeTime]

@@ -15,7 +15,7 @@ HEIGHT: Final = 24
 LEAST: Final = 0.2
 """Minimum share of the height for failures, so that even the shortest one is visible."""
 STEPS: Final = 48
-"""Number of steps of the height to which shares are rounded, so that like buckets become one."""
+"""Number of steps of the height to which shares are rounded, so that similar buckets are merged."""
 
 
 class Key(NamedTuple):
