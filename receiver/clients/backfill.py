@@ -1,4 +1,4 @@
-"""Copies the history in a Prometheus into the database, window by window."""
+"""Copies the history of a Prometheus server into the database, window by window."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-r"""Copy the history in a Prometheus into the database, as if it had been sent.
+r"""Copy the history of a Prometheus server into the database, as if it had been sent.
 
 Existing rows are not changed, so it may run at any time, beside receivers, and repeatedly. After
 Ctrl-C or an error the same command continues where it stopped. Other servers with Prometheus' API
 work, too: for VictoriaMetrics, name the labels that its senders add, or use --no-external-labels.
 
-The exit code is 1 if no rows were written.
+The exit code is 1 if there were samples, but none is stored.
 
 Examples:
     receiver backfill --from-url http://localhost:9090 --start 15d

@@ -1,8 +1,8 @@
 """List, add or remove comments on states: what the cause of a stop was, for example.
 
 A comment belongs to the interval of the source's state in which its time lies. Times without an
-offset are in the calendar's time zone (`receiver shifts list`). Its author is who wrote it last:
-the operating system's user, unless --author names somebody.
+offset are in the calendar's time zone (`receiver shifts list`). The author is who wrote the comment
+last: the operating system's user, unless --author names somebody.
 
 Examples:
     receiver comments add 7 2026-11-28T09:40 'network switch' 'replaced by Kim'

@@ -1,7 +1,8 @@
 """Send the requests of captured files again, in their order.
 
-As by Prometheus, a request answered 5xx or not at all is retried until --retry-for has passed; then
-the replay ends. A receiver that captures refuses them: the replay would read what it records.
+Like Prometheus, it retries a request that is answered 5xx or not at all, until --retry-for has
+passed; then the replay ends. A receiver that captures refuses the requests of a replay, which would
+otherwise read what it records.
 
 Example:
     receiver replay captures/*.jsonl --to http://127.0.0.1:9201/api/v1/write

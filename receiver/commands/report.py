@@ -1,9 +1,9 @@
 """Report availability, failures, MTTR, MTTF, MTBF and micro-stops of a shift, day or any range.
 
 availability = up / (up + down); planned and unknown time is in neither, and shown. A failure is a
-stretch of down time that begins in the range; one shorter than 5 minutes is a micro-stop as well.
-MTTR = down / failures, MTTF = up / failures, MTBF = MTTF + MTTR. The codes are those of the down
-time. Days are those of the calendar's time zone: see `receiver shifts`.
+stretch of down time that begins in the range; one shorter than 5 minutes, or what `receiver shifts`
+sets, is a micro-stop as well. MTTR = down / failures, MTTF = up / failures, MTBF = MTTF + MTTR. The
+codes are those of the down time. Days are those of the calendar's time zone: see `receiver shifts`.
 
 Examples:
     receiver report

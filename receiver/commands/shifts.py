@@ -1,6 +1,6 @@
 """List or change the calendar of reports: shifts, holidays, the time zone and limits.
 
-Days begin and shifts are in the calendar's time zone. A shift that ends no later than it starts
+Days and shifts are in the calendar's time zone. A shift that ends no later than it starts
 goes on over midnight, and belongs to the day on which it starts.
 
 Examples:

@@ -1,7 +1,8 @@
-"""List the tables that are filled and the metrics that fill them; they need no database.
+"""List the tables that are filled and the metrics that fill them; this needs no database.
 
 `check FILE` says everything that is wrong with a tables file, a line for each fault, or shows the
-tables that it declares. `plan` shows the SQL that `receiver migrate` would run, and runs nothing.
+tables that it declares. `plan` shows the SQL that `receiver migrate` would run on the database, and
+runs nothing.
 
 Examples:
     receiver tables check tables.yaml
