@@ -216,7 +216,7 @@ def check_tokens(tokens: SecretStr) -> SecretStr:
     """
     lines = [line.strip() for line in tokens.get_secret_value().splitlines()]
     if not any(lines) or not all(re.fullmatch(r"[!-~]*", line) for line in lines):
-        raise ValueError("must be a token without spaces, or several, one a line")
+        raise ValueError("must be a token without spaces, or several, one per line")
     return tokens
 
 

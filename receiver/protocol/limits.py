@@ -59,7 +59,7 @@ class Limits(NamedTuple):
         if found > most:
             raise TooLargeError(
                 f"the request has {found} invalid series or more, the limit is {most}; "
-                f"send fewer samples a request; {first}"
+                f"send fewer samples per request; {first}"
             )
 
     def check_labels(self, count: int) -> None:

@@ -200,7 +200,7 @@ def test_a_request_has_at_most_so_many_invalid_series(
         decode(make, message + empty, in_parts=in_parts)
     assert str(refusal.value) == (
         f"the request has {most + 1} invalid series or more, the limit is {most}; send fewer "
-        "samples a request; series 1 {}: the label __name__ is missing"
+        "samples per request; series 1 {}: the label __name__ is missing"
     )
     decode(make, message + empty, in_parts=in_parts, max_request_samples=300_000)
 
