@@ -114,7 +114,7 @@ class Metrics:
         )
         self._refused = Counter(
             "receiver_refused_requests",
-            "Write requests of which nothing was stored, by cause.",
+            "Write requests that were refused, by cause; parts of a large one may be stored.",
             ["cause"],
             registry=registry,
         )
@@ -203,7 +203,7 @@ class Metrics:
         self.count_acknowledged(0, 0, {})
         self._batch_rows = Histogram(
             "receiver_batch_rows",
-            "Rows in a batch, including repeated ones.",
+            "Complete rows in a batch, including repeated ones.",
             buckets=ROW_BUCKETS,
             registry=registry,
         )
@@ -240,7 +240,7 @@ class Metrics:
         )
         self._database_up = gauge(
             "receiver_database_up",
-            "1 if the last attempts of all workers to store rows succeeded, else 0.",
+            "1 if every worker could store rows when it last tried or checked, else 0.",
             registry,
             mode="livemin",
         )
@@ -270,7 +270,7 @@ class Metrics:
         self._closed.labels(cause).inc()
 
     def count_refused(self, error: ReceiverError) -> None:
-        """Count a request of which nothing was stored."""
+        """Count a refused request."""
         self._refused.labels(error.cause).inc()
 
     def count_acknowledged(self, received: int, filtered: int, stale: Mapping[str, int]) -> None:
