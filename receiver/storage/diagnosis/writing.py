@@ -114,8 +114,8 @@ async def try_table(connection: Connection, table: str, statement: str) -> Findi
             advice = ""
         else:
             advice = (
-                f"change {table} back to what it was: docs/architecture.md and `receiver tables` "
-                "list its columns"
+                f"change {table} back to what it was: `receiver tables` lists the columns of the "
+                "declared tables, the SQL in migrations/ those of all others"
             )
         return problem(f"no row can be stored: {table}: {said}", advice)
     return None
