@@ -26,7 +26,7 @@ class Repeats:
             self._expected[table.name] = 2 * repeated >= total
 
     async def take(self, connection: Connection, incomplete: Records) -> tuple[Written, Records]:
-        """Judge rows whose stored rows have a value for each sample; return the other rows as well.
+        """Judge rows whose stored rows lack none of their samples; return the other rows, too.
 
         Nothing is written or locked: a row whose stored row lacks a sample stays among the others.
 
