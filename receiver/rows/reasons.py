@@ -16,7 +16,7 @@ class Reason(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"
     CONFLICT = "conflict"
-    """Another value for the same column, source and time came first."""
+    """Its row has another value in this column."""
     UNPAIRED = "unpaired"
     """The other samples of its row did not come in time."""
     WITH_OTHER = "other_sample_rejected"
