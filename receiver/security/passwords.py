@@ -110,8 +110,10 @@ class PasswordChecker:
         return matches
 
     def _digest(self, attempt: Attempt) -> bytes:
-        # Keyed, so that memory holds nothing by which a password could be guessed offline.
-        text = b":".join((attempt.hashed, attempt.user, attempt.password))
+        # Keyed, so that memory holds nothing by which a password could be guessed offline. A user
+        # who has been removed since must not be found among the right ones.
+        genuine = b"%d" % attempt.genuine
+        text = b":".join((genuine, attempt.hashed, attempt.user, attempt.password))
         return hashlib.blake2b(text, key=self._key).digest()
 
     def _find(self, case: bytes, attempt: Attempt) -> Check:

@@ -78,6 +78,13 @@ async def test_users_are_told_apart(checker: PasswordChecker, checked: list[byte
     assert checked == [b"right", b"right"]
 
 
+async def test_a_user_who_is_removed_is_not_remembered(checker: PasswordChecker) -> None:
+    assert await checker.matches(attempt(b"right"))
+    for _ in range(2):
+        assert not await checker.matches(attempt(b"right", genuine=False))
+    assert await checker.matches(attempt(b"right"))
+
+
 async def test_a_new_hash_is_asked_anew(checker: PasswordChecker) -> None:
     assert await checker.matches(RIGHT)
     other = RIGHT._replace(hashed=bcrypt.hashpw(b"x", bcrypt.gensalt(4)))
