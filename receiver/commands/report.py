@@ -175,8 +175,7 @@ async def find_periods(connection: Connection, arguments: Namespace) -> Periods:
     if arguments.shift is not None:
         day = arguments.day
         if isinstance(day, str):
-            today = await find_unit(connection, "day", None, int(day == "last"))
-            day = date.fromisoformat(today.period.start[:10])
+            day = (await find_unit(connection, "day", None, int(day == "last"))).day
         found = await find_shift(connection, arguments.shift or None, day)
         return found or refuse_shift(await list_shifts(connection), arguments.shift, day)
     for name in ("week", "month", "day"):

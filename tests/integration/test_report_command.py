@@ -117,6 +117,21 @@ async def test_calendar_classes_and_stops_change_what_is_reported(
         await invoke(*words)
 
 
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+async def test_the_shift_of_today_is_that_of_the_calendars_day(
+    invoke: Invoke, capfdbinary: pytest.CaptureFixture[bytes], zone: str
+) -> None:
+    assert await invoke("shifts", "set", "--time-zone", zone) == 0
+    assert await invoke("shifts", "add", "all", "00:00", "00:00") == 0
+    for words in (("--day",), ("--day", "last")):
+        starts = set[str]()
+        for more in (("--shift", "all"), ()):
+            capfdbinary.readouterr()
+            assert await invoke("report", *more, *words, "--format", "json") == 3  # no rows
+            starts.add(json.loads(capfdbinary.readouterr().out)["period"]["start"])
+        assert len(starts) == 1
+
+
 async def test_comments_are_kept_with_their_time(
     invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:
