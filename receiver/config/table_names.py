@@ -23,9 +23,13 @@ OWN_TABLES: Final = (
     "alembic_version",
     "code_classes",
     "planned_stops",
+    "report_changes",
+    "report_days",
     "report_holidays",
+    "report_ranges",
     "report_settings",
     "report_shifts",
+    "source_keys",
     "state_comments",
 )
 OWN_PREFIXES: Final = ("receiver_", "app_status_")
