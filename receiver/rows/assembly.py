@@ -7,7 +7,7 @@ occurs once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Final
 
@@ -155,19 +155,24 @@ class Assembly:
 
     def lacks(self, keys: Keys) -> bool:
         """Return whether one of these rows is here and lacks a required sample."""
-        if self._open is None:
+        if not self.is_incomplete or self._open is None:
             return False
-        return bool(np.isin(self._open.keys[self._lacks], keys).any())
+        # They are sorted, and this is asked once for each request of a batch.
+        lacking = self._open.keys[self._lacks]
+        places = np.searchsorted(lacking, keys).clip(max=len(lacking) - 1)
+        return bool((lacking[places] == keys).any())
 
-    def take_lacking(self, keys: Keys | None = None) -> Points | None:
+    def take_lacking(self, keys: Sequence[Keys] | None = None) -> Points | None:
         """Remove and return the samples of rows that lack a required one; None if there are none.
 
         Args:
-            keys: Keys of the rows to consider; None: all rows.
+            keys: Keys of the rows to consider, in several arrays; None: all rows.
         """
         if self._open is None:
             return None
-        wanted = self._lacks if keys is None else self._lacks & np.isin(self._open.keys, keys)
+        wanted = self._lacks
+        if keys is not None:
+            wanted = wanted & np.isin(self._open.keys, np.concatenate(keys))
         if not wanted.any():
             return None
         taken = self._open.only(wanted)

@@ -7,7 +7,7 @@ as in PromQL's one-to-one vector matching. Nothing here does I/O.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -227,7 +227,7 @@ class Batch:
         """Return whether the row of one of these samples is incomplete."""
         if any(assembly.lacks(keys) for assembly, keys in self._assembled(samples)):
             return True
-        return bool(self._lacking()) and any(
+        return bool(self._open) and any(
             self._lacks((timestamp, series.source)) for series, timestamp, _ in samples
         )
 
@@ -248,15 +248,21 @@ class Batch:
         self._open = [row for row in self._open if None in row[2] and row[1].table.lacks(row[2])]
         return self._open
 
-    def pass_on(self, samples: Collection[Sample], following: Batch) -> None:
-        """Move the incomplete rows of these samples to another batch."""
-        for assembly, keys in self._assembled(samples):
-            points = assembly.take_lacking(keys)
+    def pass_on(self, requests: Collection[Collection[Sample]], following: Batch) -> None:
+        """Move the incomplete rows of some requests' samples to another batch."""
+        assembled: defaultdict[Assembly, list[Keys]] = defaultdict(list)
+        for samples in requests:
+            for assembly, keys in self._assembled(samples):
+                assembled[assembly].append(keys)
+        for assembly, some in assembled.items():
+            points = assembly.take_lacking(some)
             if points is not None:
                 following._adopt(assembly.table, points)
         if not self._lacking():
             return
-        places = {(timestamp, source) for (_, source, _), timestamp, _ in samples}
+        places = {
+            (timestamp, source) for samples in requests for (_, source, _), timestamp, _ in samples
+        }
         for row in self._take({place for place in places if self._lacks(place)}):
             timestamp, source, values = row
             following._rows[source.table][timestamp][source] = values

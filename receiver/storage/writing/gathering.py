@@ -136,8 +136,7 @@ class Gathering:
         ]
         if len(lone) == len(self.joined):
             return
-        for one in lone:
-            self.batch.pass_on(one.samples, following.batch)
+        self.batch.pass_on([one.samples for one in lone], following.batch)
         # Not just `lone`: other requests may have brought the same samples.
         following.joined = {
             one for one in self.joined if following.batch.has_incomplete(one.samples)

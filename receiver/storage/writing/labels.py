@@ -52,13 +52,16 @@ def cut(labels: Labels) -> Labels:
     """
     if len(to_json(labels)) <= MAX_CUT:
         return labels
-    kept: Labels = ()
+    kept: list[tuple[str, str]] = []
+    size = len("}")
     for name, value in labels:
-        more = (*kept, (shorten(name), shorten(value)))
-        if len(to_json(more)) > MAX_CUT:
+        label = shorten(name), shorten(value)
+        # Each label comes with the brace or the comma before it.
+        size += len(to_json((label,))) - len("}")
+        if size > MAX_CUT:
             break
-        kept = more
-    return kept
+        kept.append(label)
+    return tuple(kept)
 
 
 def shorten(text: str) -> str:
@@ -68,4 +71,9 @@ def shorten(text: str) -> str:
 
 def digest(labels: Labels) -> bytes:
     """Return what identifies a label set in the database: the SHA-256 of its JSON text."""
-    return hashlib.sha256(to_json(labels).encode()).digest()
+    return digest_of(to_json(labels))
+
+
+def digest_of(text: str) -> bytes:
+    """Return the digest of a label set that is written as JSON."""
+    return hashlib.sha256(text.encode()).digest()

@@ -7,6 +7,7 @@ rows of one source go to the same pages of the key's index.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Record: TypeAlias = tuple[int, int, Values, Source]
 """A row, complete or not: created_at, source_id, the samples that came, and its source."""
+Identity: TypeAlias = tuple[int | None, bytes | None, str | None]
+"""The id of a source or, if it has none, its digest and labels as JSON."""
 RowKey: TypeAlias = tuple[int, int]
 """What tells the rows of a table apart: created_at and source_id."""
 Blocks: TypeAlias = "Mapping[Table, Sequence[RowBlock]]"
@@ -32,6 +35,8 @@ Blocks: TypeAlias = "Mapping[Table, Sequence[RowBlock]]"
 Records: TypeAlias = dict[Table, list[Record]]
 """Rows of each table, sorted by `ORDER`."""
 
+LABELS_AT_ONCE: Final = 5_000
+"""Labels that are encoded before other tasks get a turn of the event loop."""
 MAX_PIECE: Final = 2**22
 """Maximum characters of labels in one statement, during which memory holds them several times."""
 
@@ -235,18 +240,26 @@ def to_milliseconds(created_at: int) -> int:
     return created_at // 1000 + POSTGRES_EPOCH_MS
 
 
-def rejected_records(rejected: Iterable[Rejected]) -> list[RejectedRecord]:
-    """Turn rejected samples into records of `rejected_samples`.
+async def rejected_records(rejected: Iterable[Rejected]) -> list[RejectedRecord]:
+    """Turn rejected samples into records of `rejected_samples`, in turns with other tasks.
 
     For a label set that has no id, the first record has all of it, and the others have it cut.
     Otherwise a large label set, which the request brought once, would be stored with each sample.
     """
     records: list[RejectedRecord] = []
-    known: dict[Source, tuple[int | None, bytes | None, str | None]] = {}
+    known: dict[Source, Identity | None] = {}
+    encoded = 0
     for source, column, timestamp, value, reason, detail in rejected:
-        source_id, key, labels = known.get(source) or identify(source, source.labels)
-        if source not in known:
-            known[source] = identify(source, cut(source.labels))
+        identity = known.get(source)
+        if identity is None:
+            identity = identify(source, cut(source.labels) if source in known else source.labels)
+            known[source] = identity if source in known or source.id is not None else None
+            if source.id is None:
+                encoded += len(source.labels)
+        if encoded > LABELS_AT_ONCE:
+            encoded = 0
+            await asyncio.sleep(0)
+        source_id, key, labels = identity
         records.append(
             RejectedRecord(
                 source_id,
@@ -298,7 +311,7 @@ def conflicts_of(record: Record, columns: Iterable[Column]) -> Iterator[Rejected
         yield from samples_of(record, Reason.CONFLICT, only=column)
 
 
-def identify(source: Source, labels: Labels) -> tuple[int | None, bytes | None, str | None]:
+def identify(source: Source, labels: Labels) -> Identity:
     """Return the id of a source or, if it has none, its digest and the labels to show."""
     if source.id is not None:
         return source.id, None, None

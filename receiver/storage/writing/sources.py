@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -12,8 +13,8 @@ from receiver.storage.connection.database import Database
 from receiver.storage.schema.citus import FILL_KEYS
 from receiver.storage.writing.checks import Entries
 from receiver.storage.writing.distributed import ADD_KEYS, LACKS_KEYS
-from receiver.storage.writing.labels import digest, to_json
-from receiver.storage.writing.records import Refusal, pieces
+from receiver.storage.writing.labels import digest_of, to_json
+from receiver.storage.writing.records import LABELS_AT_ONCE, Refusal, pieces
 from receiver.storage.writing.registry import Allowance, Registry, Statements, beyond
 
 STATEMENTS: Final = Statements(
@@ -75,7 +76,7 @@ class Sources:
         return refused
 
     async def _resolve(self, sources: list[Source]) -> dict[Source, Refusal]:
-        columns = {source: (digest(source.labels), to_json(source.labels)) for source in sources}
+        columns = await encode(sources)
         ids, refused = await self._registry.resolve({row[0]: row for row in columns.values()})
         if ids:
             await self._keep_keys(list(ids.values()))
@@ -87,6 +88,20 @@ class Sources:
         async with self._database.connection() as connection:
             if await is_distributed(connection):
                 await connection.execute(ADD_KEYS, ids)
+
+
+async def encode(sources: Iterable[Source]) -> dict[Source, tuple[bytes, str]]:
+    """Return the digest and the JSON text of label sets, in turns with other tasks."""
+    columns: dict[Source, tuple[bytes, str]] = {}
+    encoded = 0
+    for source in sources:
+        text = to_json(source.labels)
+        columns[source] = digest_of(text), text
+        encoded += len(source.labels)
+        if encoded > LABELS_AT_ONCE:
+            encoded = 0
+            await asyncio.sleep(0)
+    return columns
 
 
 async def keep_all_keys(database: Database) -> None:

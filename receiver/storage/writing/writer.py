@@ -240,7 +240,7 @@ class Writer:
         each = how is How.EACH
         async with self._database.transaction(FEW_CONNECTIONS if each else "") as connection:
             written = await self._write_all(connection, contents, rows, incomplete, how)
-            rejected = rejected_records(contents.rejected) + written.rejected
+            rejected = await rejected_records(contents.rejected) + written.rejected
             rejected, repeated = await take_back(connection, self._tables, rejected)
             fates.update(written.fates)
             fates.update(repeated)

@@ -320,7 +320,7 @@ def test_what_is_passed_on_in_arrays_is_neither_lost_nor_doubled(
         assert (request in lone) == bool(keys & before.incomplete.keys())
     chosen = data.draw(st.lists(st.sampled_from(lone))) if lone else []
     for request in chosen:
-        batch.pass_on(request, following)
+        batch.pass_on([request], following)
     for request in chosen:
         assert not batch.has_incomplete(request)
     passed = {
@@ -362,7 +362,7 @@ def test_only_the_rows_of_the_samples_are_passed_on() -> None:
     for request in lone:
         batch.add(request)
     batch.close()
-    batch.pass_on(lone[0], following)
+    batch.pass_on([lone[0]], following)
     assert [batch.has_incomplete(request) for request in lone] == [False, True]
     assert [following.has_incomplete(request) for request in lone] == [True, False]
     for some, source in ((batch, SOURCES[1]), (following, SOURCES[0])):
@@ -473,7 +473,7 @@ def test_what_is_passed_on_is_neither_lost_nor_doubled(
     lone = [request for request in sent if batch.has_incomplete(request)]
     chosen = data.draw(st.lists(st.sampled_from(lone))) if lone else []
     for request in chosen:
-        batch.pass_on(request, following)
+        batch.pass_on([request], following)
     assert contents(batch, following) == before
     assert not following.rows()
     assert not following.rejected

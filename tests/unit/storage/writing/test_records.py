@@ -19,7 +19,7 @@ from receiver.rows.columns import BIGINT, CODE, DOUBLE, POSTGRES_EPOCH_MS
 from receiver.rows.model import Key, Labels, Rejected, Row, Source, arrange, each_row
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Column, Table
-from receiver.storage.writing.labels import cut, to_json
+from receiver.storage.writing.labels import cut, shorten, to_json
 from receiver.storage.writing.records import (
     Contents,
     Refusal,
@@ -213,8 +213,8 @@ def test_a_record_becomes_its_samples(contents: Contents, data: st.DataObject) -
 
 @few
 @given(all_contents())
-def test_rejected_samples_keep_every_bit(contents: Contents) -> None:
-    found = rejected_records(contents.rejected)
+async def test_rejected_samples_keep_every_bit(contents: Contents) -> None:
+    found = await rejected_records(contents.rejected)
     assert [(*record[:5], bits(record[5]), *record[6:]) for record in found] == [
         (
             *(one.source.id, None, None, one.column.metric, one.timestamp),
@@ -225,21 +225,21 @@ def test_rejected_samples_keep_every_bit(contents: Contents) -> None:
     ]
 
 
-def test_a_rejected_sample_without_a_source_has_its_labels() -> None:
+async def test_a_rejected_sample_without_a_source_has_its_labels() -> None:
     sample = Rejected(source(None, PRESS), STATE, NOW, 0.0, Reason.TOO_MANY_SOURCES, "why")
-    ((source_id, key, labels, *rest),) = rejected_records([sample])
+    ((source_id, key, labels, *rest),) = await rejected_records([sample])
     assert source_id is None
     assert labels == '{"instance":"None"}'
     assert key == hashlib.sha256(labels.encode()).digest()
     assert rest == ["press_state", NOW, 0.0, "too_many_new_sources", "why", "press", "state"]
 
 
-def test_a_large_label_set_is_there_once_for_all_its_rejected_samples() -> None:
+async def test_a_large_label_set_is_there_once_for_all_its_rejected_samples() -> None:
     """Otherwise a request of 150 KB would become 600 MB of records."""
     labels = (("a" * 100, "b"), ("instance", "x"), ("z", "c" * 30_000), ("zz", "d"))
     who = Source(LOGS, labels)
     samples = [Rejected(who, OCR, NOW + number, 0.0, Reason.REFUSED) for number in range(3)]
-    first, *others = rejected_records(samples)
+    first, *others = await rejected_records(samples)
     assert json.loads(first[2] or "") == dict(labels)
     for other in others:
         assert other[1] == first[1]
@@ -252,6 +252,17 @@ def test_many_large_labels_are_cut_to_a_bounded_size() -> None:
     shown = to_json(cut(labels))
     assert len(shown) <= 1024
     assert len(json.loads(shown)) > 5
+
+
+@given(st.dictionaries(st.text(), st.text(max_size=100), max_size=60).map(dict.items))
+def test_labels_are_cut_as_late_as_possible(labels: Iterable[tuple[str, str]]) -> None:
+    some = tuple(sorted(labels))
+    kept = cut(some)
+    if kept != some:
+        assert len(to_json(kept)) <= 1024 < len(to_json(some))
+        assert kept == tuple((shorten(name), shorten(value)) for name, value in some[: len(kept)])
+        more = tuple((shorten(name), shorten(value)) for name, value in some[: len(kept) + 1])
+        assert len(to_json(more)) > 1024 or len(kept) == len(some)
 
 
 def test_a_small_label_set_is_not_cut() -> None:
