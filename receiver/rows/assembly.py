@@ -47,6 +47,11 @@ class Assembly:
         """Whether a row lacks a required sample."""
         return self._open is not None and bool(self._lacks.any())
 
+    @property
+    def number_lacking(self) -> int:
+        """Number of samples whose row lacks a required one."""
+        return 0 if self._open is None else int(np.count_nonzero(self._lacks))
+
     def __bool__(self) -> bool:
         return bool(self.rows) or self._open is not None
 

@@ -121,6 +121,12 @@ class Batch:
         """Whether a row lacks a required sample, or may lack one until the batch is closed."""
         return any(one.is_incomplete for one in self._assemblies.values()) or bool(self._lacking())
 
+    @property
+    def slow(self) -> int:
+        """At most how many samples are rejected, or wait for others of their row."""
+        waiting = sum(one.number_lacking for one in self._assemblies.values())
+        return len(self.rejected) + len(self._open) + waiting
+
     def add(self, samples: Collection[Sample]) -> Outcomes:
         """Take the samples of one request; return how many were accepted and rejected.
 

@@ -11,14 +11,14 @@ from typing import Final
 from receiver.errors import ReceiverError
 from receiver.rows.batch import Batch
 from receiver.rows.model import Sample
-from receiver.storage.writing.parting import MAX_CHUNKS, MAX_SAMPLES
+from receiver.storage.writing.parting import MAX_CHUNKS, MAX_REFUSED, MAX_SAMPLES
 
 PASSES: Final = 3
 """How often an incomplete row may be passed on to the next batch."""
 PARTS: Final = 4
 """Capacity of a batch, in parts of maximum size."""
-REJECTED_COST: Final = 5
-"""How much longer it takes to commit a rejected sample than a stored one."""
+SLOW_COST: Final = 5
+"""How much longer it takes to commit a rejected or waiting sample than one of a complete row."""
 
 
 class Joined:
@@ -110,9 +110,10 @@ class Gathering:
         """Return whether a part of a request may join."""
         if not self.joined:
             return True
-        cost = self.samples + (REJECTED_COST - 1) * len(self.batch.rejected)
+        # A small part hardly delays the others, but may itself have waited long.
+        slow = 0 if len(samples) <= MAX_REFUSED else self.batch.slow
         return (
-            cost + len(samples) <= PARTS * MAX_SAMPLES
+            self.samples + (SLOW_COST - 1) * slow + len(samples) <= PARTS * MAX_SAMPLES
             and len(self.chunks | chunks) <= PARTS * MAX_CHUNKS
         )
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from receiver.rows.model import Sample, Samples, Source
 
-MAX_SAMPLES: Final = 20_000
+MAX_SAMPLES: Final = 10_000
 """Maximum samples of a part, which take a fraction of a second to commit."""
 MAX_REFUSED: Final = 2_000
 """The same where the database has refused samples of a source: each may have to run by itself.
