@@ -78,7 +78,10 @@ def compare_now(
         yield ViewChange(name, list(statements))
     elif view.kind != VIEW:
         yield in_the_way(name)
-    elif form.anew or any(column.name not in view.columns for column in wanted):
+    elif form.anew or any(
+        column.name not in view.columns or column.type != view.columns[column.name].type
+        for column in wanted
+    ):
         everything = now_columns(table, relation, view, everything=True)
         known = {column.name: column for column in everything}
         kept = [known.get(column) for column in view.columns]
@@ -86,7 +89,7 @@ def compare_now(
             column is None or column.type != there.type
             for column, there in zip(kept, view.columns.values(), strict=True)
         ):
-            yield ViewChange(name, [], f"view {name} does not get new columns: {replace_it(name)}")
+            yield ViewChange(name, [], f"view {name} does not show all columns: {replace_it(name)}")
         else:
             columns = [column for column in kept if column is not None]
             columns += [column for column in wanted if column.name not in view.columns]

@@ -150,6 +150,28 @@ async def test_a_view_that_somebody_has_changed_stays_and_is_named(
     assert "heat" in await columns_of(connection, "presses_now")
 
 
+async def test_a_view_that_reads_a_renamed_column_is_named(
+    database_url: str,
+    make_settings: MakeSettings,
+    connection: asyncpg.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await migrate(declare(make_settings, database_url, presses=with_columns(PRESSES, heat=HEAT)))
+    # As a change of the type advises.
+    await connection.execute("ALTER TABLE presses RENAME COLUMN heat TO heat_old")
+    whole = {**HEAT, "type": "bigint"}
+    settings = declare(make_settings, database_url, presses=with_columns(PRESSES, heat=whole))
+    with caplog.at_level(logging.WARNING):
+        await migrate(settings)
+    (warned,) = [line for line in caplog.messages if "presses_now" in line]
+    assert warned.endswith('run DROP VIEW "presses_now", then `receiver migrate`')
+    assert await plan(settings) == [f"-- {warned}"]
+    await connection.execute("DROP VIEW presses_now")
+    await migrate(settings)
+    assert (await columns_of(connection, "presses_now"))["heat"][0] == "bigint"
+    assert await plan(settings) == []
+
+
 async def test_a_definition_of_the_users_own_with_all_columns_is_left_alone(
     database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
 ) -> None:
