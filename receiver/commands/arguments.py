@@ -17,7 +17,7 @@ from receiver.config.suggestions import did_you_mean
 from receiver.config.value_types import BLANKS, is_unicode_text, parse_duration
 from receiver.errors import SetupError, UsageError
 from receiver.rows.tables import Table
-from receiver.storage.reading.selecting import default_table
+from receiver.storage.reading.selecting import default_states, default_table
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -69,18 +69,24 @@ def read_token(file: Path) -> str:
     return token
 
 
-def add_table(parser: ArgumentParser) -> None:
-    """Add the flag that selects one of the declared tables."""
+def add_table(parser: ArgumentParser, *, with_codes: bool = False) -> None:
+    """Add the flag that selects one of the declared tables, by default one with codes if needed."""
+    first = "the first with codes" if with_codes else "the first"
     parser.add_argument(
         "--table",
         metavar="NAME",
         type=decode_argument,
-        help="the table; `receiver tables` lists them (default: app_logs, else the first)",
+        help=f"the table; `receiver tables` lists them (default: app_logs, else {first})",
     )
 
 
-def find_table(settings: Settings, name: str | None) -> Table:
-    """Return the declared table of a name; without a name, app_logs or else the first table.
+def find_table(settings: Settings, name: str | None, *, with_codes: bool = False) -> Table:
+    """Return the declared table of a name, or the default one.
+
+    Args:
+        settings: The settings, with the tables.
+        name: The name; None: app_logs, else the first table.
+        with_codes: Whether the default is the first table with codes, if any has.
 
     Raises:
         UsageError: no such table is declared.
@@ -88,7 +94,7 @@ def find_table(settings: Settings, name: str | None) -> Table:
     """
     catalogue = settings.catalogue
     if name is None:
-        return default_table(catalogue)
+        return default_states(catalogue) if with_codes else default_table(catalogue)
     if name not in catalogue.by_name:
         tables = ", ".join(catalogue.by_name)
         meant = did_you_mean(name, catalogue.by_name)

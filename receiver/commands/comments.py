@@ -44,7 +44,7 @@ SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the actions with their arguments."""
-    add_table(parser)
+    add_table(parser, with_codes=True)
     actions = add_actions(parser)
     listing = actions.add_parser("list", help="list comments, the latest first")
     listing.add_argument("-n", dest="rows", metavar="N", type=positive, default=20)
@@ -73,7 +73,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         MissingEntryError: there is no such source or comment.
         SetupError: there is no database, or it has no tables.
     """
-    table = find_table(settings, arguments.table).name
+    table = find_table(settings, arguments.table, with_codes=True).name
     async with connected_to_calendar(settings) as connection:
         if arguments.action == "list":
             comments = await calendar.list_comments(connection, table, arguments.rows)

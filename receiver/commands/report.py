@@ -76,7 +76,7 @@ ANY: Final = ""
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the table, the range, the groups, the filter and the output."""
-    add_table(parser)
+    add_table(parser, with_codes=True)
     for flag, help_ in UNITS.items():
         parser.add_argument(flag, metavar="DATE", nargs="?", const="this", type=unit, help=help_)
     parser.add_argument(
@@ -134,7 +134,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         SetupError: there is no database, it has no tables, or the file cannot be written.
     """
     require_one_range(arguments)
-    table = find_table(settings, arguments.table)
+    table = find_table(settings, arguments.table, with_codes=True)
     if not table.codes:
         raise UsageError(f"table {table.name} has no column of codes, and so no states to report")
     async with connected_to_calendar(settings) as connection:

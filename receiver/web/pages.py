@@ -9,12 +9,12 @@ from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.rows.reasons import Reason
-from receiver.rows.tables import Catalogue, Table
+from receiver.rows.tables import Table
 from receiver.storage.editing import codes
 from receiver.storage.reading import logs, rejected, sources
 from receiver.storage.reading.connection import Viewer
 from receiver.storage.reading.reports import within
-from receiver.storage.reading.selecting import default_table
+from receiver.storage.reading.selecting import default_states
 from receiver.storage.reading.states import class_of, classes_of, read_classes
 from receiver.web.answers import View
 from receiver.web.floor import FloorReader
@@ -63,7 +63,7 @@ class Pages:
         self._recent = Recent()
         self._template = settings.source_name or ""
         self._catalogue = settings.catalogue
-        self._default = find_default(self._catalogue)
+        self._default = default_states(self._catalogue)
 
     def _names(self, labels: dict[int, dict[str, str]]) -> dict[int, str]:
         return name_sources(labels, self._template)
@@ -258,10 +258,3 @@ class Pages:
             if table.codes and table.codes[0].codes == codes_table:
                 return {"table": None if table is self._default else table.name}
         return None
-
-
-def find_default(catalogue: Catalogue) -> Table:
-    """Return the table that is shown by default: app_logs, else one with codes, if any."""
-    table = default_table(catalogue)
-    states = (one for one in catalogue.tables if one.codes)
-    return table if table.codes else next(states, table)

@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from receiver.commands.arguments import find_table
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import MissingEntryError, UsageError
@@ -66,6 +67,19 @@ async def test_lines_are_in_the_order_in_which_people_count(
     assert await invoke("report", *DAY, "--format", "json") == 0
     lines = json.loads(capfdbinary.readouterr().out)["lines"]
     assert [line["name"] for line in lines] == ["10.1.0.9", "10.1.0.18"]
+
+
+async def test_without_a_name_the_first_table_with_codes_is_reported(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "tables.yaml"
+    file.write_text(
+        "tables: {ovens: {columns: {heat: {metric: heat, type: double}}},"
+        " robots: {columns: {state: {metric: state, type: code, codes: states}}}}"
+    )
+    settings = make_settings(tables_file=file)
+    assert find_table(settings, None, with_codes=True).name == "robots"
+    assert find_table(settings, None).name == "ovens"
 
 
 async def test_a_table_goes_into_a_file_too(invoke: Invoke, tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ def default_table(catalogue: Catalogue) -> Table:
     return catalogue.by_name.get(LOGS, catalogue.tables[0])
 
 
+def default_states(catalogue: Catalogue) -> Table:
+    """Return the table whose states are shown unless another one is named.
+
+    It is the default table, else the first with codes; the default table if none has codes.
+    """
+    table = default_table(catalogue)
+    return table if table.codes else next((one for one in catalogue.tables if one.codes), table)
+
+
 def alias(column: Column) -> str:
     """Return the alias of a column's table of codes in a statement."""
     return f"e{column.slot}"
