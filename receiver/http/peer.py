@@ -15,7 +15,7 @@ from receiver.http.connections import Cause, Connections
 MAX_HEAD: Final = 32 * 1024
 """Maximum size of a request line and headers in bytes; aiohttp's limits allow a megabyte."""
 HEAD_END: Final = b"\r\n\r\n"
-LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})", re.IGNORECASE)
 CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 LINE_END: Final = b"\r\n"
 MIN_LINE: Final = 32
@@ -99,7 +99,8 @@ class Peer(web.RequestHandler):
             self._connections.count_closed(Cause.CHUNKS)
             self.hang_up()
         elif self._chunked:
-            self._tail = (self._tail + data)[-len(LAST_CHUNK) :]
+            size = len(LAST_CHUNK)
+            self._tail = (self._tail + data[-size:])[-size:]
             super().data_received(data)
             self._proceed()
         else:

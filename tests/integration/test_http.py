@@ -238,6 +238,12 @@ async def test_pipelined_requests_beyond_a_limit_are_not_answered(receiver: Runn
         assert await connection.ended()
 
 
+async def test_a_length_of_many_digits_is_refused(receiver: Running) -> None:
+    answer = await exchange(receiver, head({**PROTOBUF, "Content-Length": "9" * 5000}))
+    assert answer.status == 400
+    assert await still_writes(receiver)
+
+
 async def test_pipelined_headers_are_limited(receiver: Running) -> None:
     many = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 4000) for number in range(12))
     async with connected(receiver) as connection:

@@ -62,7 +62,7 @@ ADAPTED: Final[tuple[tuple[tuple[str, ...], Rules], ...]] = (
 
 FIND_FUNCTIONS: Final = f"""
 SELECT pg_get_functiondef(p.oid) FROM pg_proc p
-WHERE p.pronamespace = to_regnamespace({OWN_SCHEMA}) AND p.proname = ANY($1::text[])
+WHERE p.pronamespace = to_regnamespace(quote_ident({OWN_SCHEMA})) AND p.proname = ANY($1::text[])
 ORDER BY p.proname
 """
 
