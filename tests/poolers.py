@@ -6,8 +6,10 @@ import asyncio
 import os
 import pwd
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -72,13 +74,21 @@ async def pooling(
     )
     url = f"postgresql://{address.user}@/{address.database}?host={quote(str(directory))}"
     try:
-        await until((directory / f".s.PGSQL.{PORT}").exists)
+        await until(partial(listens, directory / f".s.PGSQL.{PORT}"))
         yield f"{url}&port={PORT}"
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
         shutil.rmtree(directory)
+
+
+def listens(path: Path) -> bool:
+    """Return whether a process listens at a socket; its file is there a little earlier."""
+    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+        connection.connect(str(path))
+        return True
+    return False
 
 
 async def ask(url: str, query: str) -> list[asyncpg.Record]:
