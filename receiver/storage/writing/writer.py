@@ -237,10 +237,11 @@ class Writer:
                 how = How.INSERT
         rows = to_records(contents.one_by_one().rows)
         incomplete = to_records(contents.incomplete)
+        rejected = await rejected_records(contents.rejected)
         each = how is How.EACH
         async with self._database.transaction(FEW_CONNECTIONS if each else "") as connection:
             written = await self._write_all(connection, contents, rows, incomplete, how)
-            rejected = await rejected_records(contents.rejected) + written.rejected
+            rejected += written.rejected
             rejected, repeated = await take_back(connection, self._tables, rejected)
             fates.update(written.fates)
             fates.update(repeated)
