@@ -173,7 +173,11 @@ async def add(connection: Connection, arguments: Namespace) -> None:
 
 
 async def remove(connection: Connection, arguments: Namespace) -> None:
-    """Remove a shift."""
+    """Remove a shift.
+
+    Raises:
+        MissingEntryError: there is no such shift.
+    """
     if not await calendar.remove_shift(connection, arguments.name):
         raise MissingEntryError(
             f"there is no shift {arguments.name}; `receiver shifts list` shows them"
@@ -186,7 +190,11 @@ async def add_holiday(connection: Connection, arguments: Namespace) -> None:
 
 
 async def remove_holiday(connection: Connection, arguments: Namespace) -> None:
-    """Remove a holiday."""
+    """Remove a holiday.
+
+    Raises:
+        MissingEntryError: the day is not a holiday.
+    """
     if not await calendar.remove_holiday(connection, arguments.day):
         raise MissingEntryError(
             f"{arguments.day} is not a holiday; `receiver shifts list` shows them"

@@ -81,7 +81,12 @@ async def show(connection: Connection, arguments: Namespace) -> None:
 
 
 async def add(connection: Connection, arguments: Namespace) -> None:
-    """Add a planned stop."""
+    """Add a planned stop.
+
+    Raises:
+        UsageError: it does not end after its start.
+        MissingEntryError: there is no such source.
+    """
     start = await find_moment(connection, arguments.start)
     end = await find_moment(connection, arguments.end)
     if datetime.fromisoformat(end) - datetime.fromisoformat(start) <= timedelta(0):
@@ -98,7 +103,11 @@ async def add(connection: Connection, arguments: Namespace) -> None:
 
 
 async def remove(connection: Connection, arguments: Namespace) -> None:
-    """Remove a planned stop."""
+    """Remove a planned stop.
+
+    Raises:
+        MissingEntryError: there is no such stop.
+    """
     if not await calendar.remove_stop(connection, arguments.id):
         raise MissingEntryError(
             f"there is no planned stop {arguments.id}; `receiver stops list` shows them"

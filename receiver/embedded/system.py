@@ -65,7 +65,11 @@ def open_temporary_file() -> IO[bytes]:
 
 
 def system_account(pgdata: Path) -> Account:
-    """Find or create the user that runs PostgreSQL, which refuses to run as root."""
+    """Find or create the user that runs PostgreSQL, which refuses to run as root.
+
+    Raises:
+        EmbeddedDatabaseError: there is no such user, and none can be created.
+    """
     # The data keep their owner: another container image may number its users differently.
     if pgdata.exists() and (owner := pgdata.stat()).st_uid != 0:
         return Account(owner.st_uid, owner.st_gid)
@@ -81,7 +85,11 @@ def system_account(pgdata: Path) -> Account:
 
 
 def require_reachable(data_dir: Path, account: Account) -> None:
-    """Check that the account may pass through all directories down to `data_dir`."""
+    """Check that the account may pass through all directories down to `data_dir`.
+
+    Raises:
+        EmbeddedDatabaseError: it may not enter one of them.
+    """
     path = [str(directory) for directory in (*reversed(data_dir.parents), data_dir)]
     code, blocked = run("sh", "-c", FIND_BLOCKED, "sh", *path, to=account)
     if code:

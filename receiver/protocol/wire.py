@@ -81,7 +81,12 @@ def cut(data: bytes, start: int, end: int, size: int) -> Iterator[Part]:
 
 
 def find_end(data: bytes, start: int, end: int, size: int) -> tuple[int, int]:
-    """Find the end of a part and count its fields; a part has at least one."""
+    """Find the end of a part and count its fields; a part has at least one.
+
+    Raises:
+        DecodeError: the data ends within a field, or is not a protobuf message.
+        IndexError: the data ends within a tag or a length.
+    """
     position, fields = start, 0
     while position < end and fields < MAX_FIELDS:
         # Nearly every field has a one-byte tag and a length of one or two bytes: no call for these.

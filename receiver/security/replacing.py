@@ -78,7 +78,12 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def read(file: Path) -> str:
-    """Return the content with its line ends unchanged, "" if there is no such file."""
+    """Return the content with its line ends unchanged, "" if there is no such file.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
     if not file.exists():
         return ""
     if not file.is_file():
@@ -105,7 +110,11 @@ def replace(file: Path, content: str) -> None:
 
 
 def keep_attributes(old: Path, new: Path) -> None:
-    """Give a file the owner, mode and extended attributes of another."""
+    """Give a file the owner, mode and extended attributes of another.
+
+    Raises:
+        OSError: the owner cannot be kept.
+    """
     kept, made = old.stat(), new.stat()
     if (kept.st_uid, kept.st_gid) != (made.st_uid, made.st_gid):
         try:

@@ -75,7 +75,11 @@ class CalendarPages:
         return remember(response, view, secret)
 
     async def change(self, view: View) -> web.Response:
-        """Answer `POST /calendar`."""
+        """Answer `POST /calendar`.
+
+        Raises:
+            BadRequestError: a field is malformed, or there is no such entry.
+        """
         form = await self._forms.read(view)
         change = READERS[read_choice(form, "action", READERS, "")](form)
         try:
@@ -87,7 +91,11 @@ class CalendarPages:
 
 
 def read_rules(form: Values) -> Change:
-    """Read the form with the zone and the limit of micro-stops."""
+    """Read the form with the zone and the limit of micro-stops.
+
+    Raises:
+        BadParameterError: a field is malformed, or there is no such zone.
+    """
     zone = read_text(form, "time_zone", needed=True)
     if read_zone(zone) is None:
         raise BadParameterError("bad_zone", name="time_zone")
@@ -102,7 +110,11 @@ def read_rules(form: Values) -> Change:
 
 
 def read_shift(form: Values) -> Change:
-    """Read the form that adds a shift."""
+    """Read the form that adds a shift.
+
+    Raises:
+        BadParameterError: a field is malformed, or no day is chosen.
+    """
     days = [day for day in range(1, 8) if form.get(f"day{day}")]
     if not days:
         raise BadParameterError("bad_days")
@@ -123,7 +135,11 @@ def read_removed_shift(form: Values) -> Change:
 
 
 def read_holiday(form: Values) -> Change:
-    """Read the form that adds a holiday."""
+    """Read the form that adds a holiday.
+
+    Raises:
+        BadParameterError: the day is malformed or missing.
+    """
     day, name = read_day(form, "day"), read_text(form, "name", needed=False)
     if day is None:
         raise BadParameterError("bad_day", name="day")
@@ -131,7 +147,11 @@ def read_holiday(form: Values) -> Change:
 
 
 def read_removed_holiday(form: Values) -> Change:
-    """Read the form that removes a holiday."""
+    """Read the form that removes a holiday.
+
+    Raises:
+        BadParameterError: the day is malformed or missing.
+    """
     day = read_day(form, "day")
     if day is None:
         raise BadParameterError("bad_day", name="day")
@@ -139,7 +159,11 @@ def read_removed_holiday(form: Values) -> Change:
 
 
 def read_stop(form: Values) -> Change:
-    """Read the form that adds a planned stop."""
+    """Read the form that adds a planned stop.
+
+    Raises:
+        BadParameterError: a field is malformed, or the stop does not end after its start.
+    """
     zone = read_zone(form.get("zone", ""))
     if zone is None:
         raise BadParameterError("bad_zone", name="zone")

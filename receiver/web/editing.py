@@ -44,7 +44,12 @@ class Editing:
         self._tables = code_tables(settings.catalogue)
 
     async def change(self, view: View) -> web.Response:
-        """Answer `POST /codes`: add or rename a code."""
+        """Answer `POST /codes`: add or rename a code.
+
+        Raises:
+            BadParameterError: a field is malformed.
+            ConflictingFormError: the code is there already, or the one to rename is gone.
+        """
         form = await self._forms.read(view)
         action = read_choice(form, "action", ACTIONS, "add")
         table = CodeTable(read_choice(form, "table", dict.fromkeys(self._tables), self._tables[0]))

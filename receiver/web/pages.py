@@ -152,7 +152,11 @@ class Pages:
         return table
 
     async def logs(self, view: View) -> web.Response:
-        """Answer `GET /logs`: the newest rows of a table, by source, code and range."""
+        """Answer `GET /logs`: the newest rows of a table, by source, code and range.
+
+        Raises:
+            BadParameterError: a parameter is malformed, or there is no such source.
+        """
         table = self._table(view)
         rows = logs.Logs(table)
         window = read_window(view.query, LOG_RANGES, "24h", view.zone)

@@ -74,7 +74,11 @@ def read_source(view: View) -> int:
 async def answer_source(
     floor: Floor, view: View, window: Window, connection: Connection, common: dict[str, Any]
 ) -> web.Response:
-    """Answer `GET /source`."""
+    """Answer `GET /source`.
+
+    Raises:
+        MissingSourceError: the query has no id, or there is no such source.
+    """
     id_ = read_source(view)
     item = next((one for one in floor.items if one.source.id == id_), None)
     if item is None:
@@ -151,7 +155,12 @@ def list_states(
 
 
 async def change_comment(view: View, forms: Forms, table: Table) -> web.Response:
-    """Answer `POST /source`: save the comment on a state, or remove it if the form is empty."""
+    """Answer `POST /source`: save the comment on a state, or remove it if the form is empty.
+
+    Raises:
+        BadParameterError: a field is malformed.
+        MissingSourceError: the query has no id.
+    """
     form = await forms.read(view)
     id_ = read_source(view)
     at = read_time(form, "at", view.zone)

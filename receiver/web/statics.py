@@ -33,7 +33,11 @@ def version() -> str:
 
 
 async def send_static(request: web.Request) -> web.Response:
-    """Answer `GET /static/…` with one of the page's files."""
+    """Answer `GET /static/…` with one of the page's files.
+
+    Raises:
+        HTTPNotFound: there is no such file.
+    """
     name = request.match_info["name"]
     if name not in STATIC:
         raise web.HTTPNotFound
