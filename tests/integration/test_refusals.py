@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
@@ -383,6 +384,22 @@ async def test_a_source_whose_rows_were_refused_is_judged_beside_others(
         await writer.write(contents(row(who, NOW + moment, status=13), row(other, NOW + moment)))
     assert await count(connection, "app_logs") == 3
     assert await reasons(connection) == {"refused_by_database": 6}
+
+
+async def test_batches_with_refused_rows_of_one_source_do_not_disturb_each_other(
+    writer: Writer, connection: asyncpg.Connection
+) -> None:
+    """Each looks up the source again, as somebody may have deleted it, while others write."""
+    await connection.execute("ALTER TABLE app_logs ADD CHECK (app_status <> 13)")
+    who = source()
+    batches = [
+        contents(row(who, NOW + number, status=number % 2 * 13), not_a_number(who, NOW - number))
+        for number in range(1, 31)
+    ]
+    await asyncio.gather(*map(writer.write, batches))
+    assert await count(connection, "app_logs") == 15
+    assert await reasons(connection) == {"refused_by_database": 30, "not_a_number": 30}
+    assert await count(connection, "rejected_samples WHERE source_id IS NULL") == 0
 
 
 @pytest.mark.parametrize(

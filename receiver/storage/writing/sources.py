@@ -60,8 +60,15 @@ class Sources:
             beyond(Reason.TOO_MANY_SOURCES, limit, "RECEIVER_MAX_NEW_SOURCES"),
         )
 
-    async def resolve(self, sources: Iterable[Source]) -> Mapping[Source, Refusal]:
+    async def resolve(
+        self, sources: Iterable[Source], *, outdated: bool = False
+    ) -> Mapping[Source, Refusal]:
         """Give every source its id, adding those that the table does not have.
+
+        Args:
+            sources: The sources.
+            outdated: Whether to look up those that have an id, too. They keep it meanwhile: other
+                batches may be writing their rows.
 
         Returns:
             The sources that have none, and why.
@@ -70,7 +77,7 @@ class Sources:
             ReceiverError: as `database.translated` does.
         """
         refused: dict[Source, Refusal] = {}
-        unresolved = [source for source in sources if source.id is None]
+        unresolved = [source for source in sources if outdated or source.id is None]
         for piece in pieces(unresolved, size_of):
             refused |= await self._resolve(piece)
         return refused

@@ -162,20 +162,19 @@ class Writer:
                 await self._write_somehow(contents, how)
 
     async def _write_somehow(self, contents: Contents, how: How) -> None:
+        # Somebody may have deleted or renumbered a source or a code.
+        outdated = how is How.EACH
         while True:
-            if how is How.EACH:
-                self._forget(contents)
             try:
-                await self._transact(await self._admit(contents), how)
+                await self._transact(await self._admit(contents, outdated=outdated), how)
             except REFUSALS as error:
                 if how is How.EACH:
                     raise
-                if isinstance(error, MissingReferenceError):
-                    self._forget(contents)
                 if isinstance(error, StatementRefusedError) and how is How.COPY:
                     self._rest_copy()
                 refused = isinstance(error, RefusedByDatabaseError)
                 how = How.INSERT if how is How.COPY and not refused else How.EACH
+                outdated = how is How.EACH or isinstance(error, MissingReferenceError)
             else:
                 return
 
@@ -183,20 +182,21 @@ class Writer:
         # With row-level security, or a column of another type, INSERT may work where COPY does not.
         self._copy_rests_until = time.monotonic() + COPY_REST
 
-    def _forget(self, contents: Contents) -> None:
-        # Somebody may have deleted or renumbered a source or a code.
-        for codes in self._codes.values():
-            codes.forget()
-        for source in contents.sources():
-            source.id = None
+    async def _admit(self, contents: Contents, *, outdated: bool) -> Contents:
+        """Add the sources and codes that rows refer to; reject rows for which that fails.
 
-    async def _admit(self, contents: Contents) -> Contents:
-        """Add the sources and codes that rows refer to; reject rows for which that fails."""
+        Args:
+            contents: Rows and rejected samples.
+            outdated: Whether to look up known sources and codes, too.
+        """
+        if outdated:
+            for codes_of_table in self._codes.values():
+                codes_of_table.forget()
         sources = contents.sources()
         refused: dict[Source, Refusal] = {
             source: Refusal(Reason.LABEL, source.misfit) for source in sources if source.misfit
         }
-        refused |= await self._sources.resolve(sources)
+        refused |= await self._sources.resolve(sources, outdated=outdated)
         codes = {
             name: await self._codes[name].resolve(some) for name, some in contents.codes().items()
         }
