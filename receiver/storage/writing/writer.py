@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random
 
+from receiver.config.catalogue import digest
 from receiver.errors import (
     ConflictingTransactionError,
     MissingReferenceError,
@@ -23,6 +24,7 @@ from receiver.rows.model import Row, Sample, Source
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Catalogue, Table
 from receiver.storage.connection.database import Connection, Database
+from receiver.storage.schema.declaration import declaration_obstacle
 from receiver.storage.writing.chunks import Chunks
 from receiver.storage.writing.codes import ensure_codes, make_codes
 from receiver.storage.writing.contradicting import take_back
@@ -63,10 +65,16 @@ COPY_REST: Final = 60.0
 MAX_SHOWN: Final = 200
 """Characters of labels that are logged."""
 
-# Writes a few bytes of WAL. A transaction that finds everything stored already would write none,
-# and then its commit would wait for no synchronous standby, although the transaction that stored
-# the rows may have become visible before a standby confirmed it.
-MARK_WAL: Final = "SELECT pg_logical_emit_message(true, 'receiver', '')"
+# Selects one row if the declaration in force is the receiver's, and none otherwise. Writes a few
+# bytes of WAL: a transaction that finds everything stored already would write none, and then its
+# commit would wait for no synchronous standby, although the transaction that stored the rows may
+# have become visible before a standby confirmed it.
+CONFIRM: Final = """
+SELECT pg_logical_emit_message(true, 'receiver', '') FROM receiver_tables
+WHERE digest = decode('{digest}', 'hex')
+"""
+CONFIRMED: Final = "SELECT 1"
+"""The status of `CONFIRM` if it selects a row."""
 
 
 class Options(NamedTuple):
@@ -114,7 +122,9 @@ class Writer:
         options: Options = DEFAULTS,
     ) -> None:
         self._database = database
+        self._catalogue = catalogue
         self._tables = catalogue.by_name
+        self._confirm = CONFIRM.format(digest=digest(catalogue).hex())
         self._count = count
         self._sources = Sources(database, options.new_sources)
         self._codes = make_codes(database, catalogue, options.new_codes)
@@ -295,8 +305,7 @@ class Writer:
             written.rejected.extend(await self._ensure(connection, met.completed, each=each))
             for table, records in met.completed.items():
                 rows[table] = sorted(rows.get(table, []) + records, key=ORDER)
-        if not (rows and how is How.COPY):
-            await connection.execute(MARK_WAL)
+        await self._confirm_declaration(connection)
         for table in sorted({*rows, *met.waiting}, key=lambda table: table.name):
             if table in rows:
                 written = add(written, await self._insert(connection, table, rows[table], how))
@@ -308,6 +317,18 @@ class Writer:
                 self._repeats.note(table, settled.fates[table.name, Fate.DUPLICATE], len(waiting))
                 written = add(written, settled)
         return written
+
+    async def _confirm_declaration(self, connection: Connection) -> None:
+        """Check that the declaration in force is still ours, before rows are combined by it.
+
+        Since `pending_rows` was changed before, a migration that changes what waits there has
+        committed, or waits for this transaction.
+
+        Raises:
+            StatementRefusedError: another declaration is in force.
+        """
+        if await connection.execute(self._confirm) != CONFIRMED:
+            raise StatementRefusedError(await declaration_obstacle(connection, self._catalogue))
 
     async def _insert(
         self, connection: Connection, table: Table, records: list[Record], how: How

@@ -53,10 +53,12 @@ tables:
 """
 
 
-def declare(make_settings: MakeSettings, directory: Path, url: str, text: str) -> Settings:
+def declare(
+    make_settings: MakeSettings, directory: Path, url: str, text: str, interval: str = "100ms"
+) -> Settings:
     file = directory / f"{abs(hash(text))}.yaml"
     file.write_text(text)
-    return make_settings(database_url=url, tables_file=file, maintenance_interval="100ms")
+    return make_settings(database_url=url, tables_file=file, maintenance_interval=interval)
 
 
 def point(name: str, value: float, moment: int = 0) -> Point:
@@ -111,6 +113,33 @@ async def test_what_waits_for_a_table_that_is_not_declared_any_more_is_rejected(
         ("press", "pressure", 1.5, "unpaired"),
         ("press", "strokes", 9.0, "unpaired"),
     ]
+    await connection.close()
+
+
+async def test_what_waits_is_left_alone_by_a_receiver_that_has_not_noticed_another_declaration(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    text = "tables: {{press: {{columns: {{a: {{metric: press_a, type: double}}, {0}}}}}}}"
+    optional = "{0}: {{metric: press_{0}, type: double, required: false}}".format
+    old_text = text.format("x: {metric: press_old, type: double}, " + optional("y"))
+    new_text = text.format(
+        f"x: {{metric: press_new, type: double}}, {optional('y')}, {optional('z')}"
+    )
+    old = declare(make_settings, tmp_path, empty_database_url, old_text, "1h")
+    new = declare(make_settings, tmp_path, empty_database_url, new_text)
+    connection = await asyncpg.connect(empty_database_url)
+    async with receiving(old) as first, receiving(new) as second:
+        # Its value must not wait for a row in which the column has another metric.
+        assert (await first.post(encode([point("old", 5)])))[0] == 503
+        await second.send(point("z", 4))
+        # The row must not take, and reject, the sample of a column that is not declared here.
+        status, answer = await first.post(encode([point("a", 1), point("old", 5)]))
+        assert status == 503
+        assert "declared differently" in answer
+        await second.send(point("a", 1), point("new", 7))
+    row = await connection.fetchrow("SELECT a, x, y, z FROM press")
+    assert tuple(row) == (1, 7, None, 4)
+    assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
     await connection.close()
 
 
