@@ -1,7 +1,8 @@
-"""Withdraws the rejection of conflicting samples whose value their row ends up with.
+"""Withdraws the rejection of samples whose value their row has.
 
 A batch takes the first of several values, and an incomplete row keeps the first that came. If the
-row is stored with another one of them, the sample with that value is no conflict.
+row is stored with another one of them, the sample with that value is no conflict. A sample that is
+too old when it comes again may have been stored the first time.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ LATERAL (
 ) AS r
 """
 
+DOUBTFUL: Final = (Reason.CONFLICT, Reason.TOO_OLD)
+"""Reasons for which a sample may be rejected although its row has its value."""
+
 DELETE_REJECTED: Final = "DELETE FROM rejected_samples WHERE id = ANY($1::bigint[])"
 
 
@@ -52,9 +56,9 @@ class Earlier(NamedTuple):
 async def take_back(
     connection: Connection, tables: Mapping[str, Table], rejected: Sequence[RejectedRecord]
 ) -> tuple[list[RejectedRecord], Fates]:
-    """Compare conflicts with the rows once more; forget those whose value the row has.
+    """Compare doubtful samples with the rows once more; forget those whose value the row has.
 
-    For a row that a sample contradicts, the conflicts that were recorded earlier are compared, too.
+    The conflicts that were recorded for the same rows earlier are compared, too.
 
     Args:
         connection: Must be in a transaction that has written everything else.
@@ -64,13 +68,13 @@ async def take_back(
     Returns:
         The samples that stay rejected, and the outcomes of the others.
     """
-    contradicting: defaultdict[str, dict[int, RowKey]] = defaultdict(dict)
+    doubtful: defaultdict[str, dict[int, RowKey]] = defaultdict(dict)
     for place, one in enumerate(rejected):
-        if one.reason is Reason.CONFLICT and one.source_id is not None:
+        if one.reason in DOUBTFUL and one.source_id is not None:
             key = to_microseconds(one.timestamp), one.source_id
-            contradicting[one.table][place] = key
+            doubtful[one.table][place] = key
     fates, repeated = Fates(), set[int]()
-    for name, keys in contradicting.items():
+    for name, keys in doubtful.items():
         table = tables[name]
         rows = await find_values(connection, table, sorted({*keys.values()}))
         for place, key in keys.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import asyncpg
 import pytest
 
@@ -120,5 +122,32 @@ async def test_a_value_is_not_listed_as_rejected_once_a_complete_row_has_it(
         assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
         rejected = await connection.fetch("SELECT value, reason FROM rejected_samples")
         assert [tuple(row) for row in rejected] == [(1, "conflict")] * SOURCES
+    finally:
+        await connection.close()
+
+
+async def test_a_stored_sample_that_comes_again_when_it_is_too_old_is_a_repeat(
+    settings: Settings, database_url: str
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    first, others = halves("app_status", 1), halves("ocr_value", 1_700_000_000)
+    try:
+        async with receiving(settings) as receiver:
+            await receiver.send(*first, *others)
+            await receiver.send(*halves("app_status", 1, 1))
+        limited = settings.model_copy(update={"max_sample_age": timedelta(hours=1)})
+        async with receiving(limited) as receiver:
+            await receiver.send(*first, *others, *halves("app_status", 1, 1))
+            await receiver.send(*halves("app_status", 2), *halves("ocr_value", 1_700_000_000, 1))
+            metrics = await read_metrics(receiver)
+        rejected = await connection.fetch(
+            "SELECT metric, value, reason, count(*) FROM rejected_samples "
+            "GROUP BY 1, 2, 3 ORDER BY 1"
+        )
+        assert [tuple(row) for row in rejected] == [
+            ("app_status", 2, "too_old", SOURCES),
+            ("ocr_value", 1_700_000_000, "too_old", SOURCES),
+        ]
+        assert outcomes(metrics) == {"duplicate": 3 * SOURCES, "too_old": 2 * SOURCES}
     finally:
         await connection.close()
