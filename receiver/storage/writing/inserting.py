@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 
-from receiver.errors import DuplicateRowError
+from receiver.errors import ConflictingTransactionError, DuplicateRowError
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Table
 from receiver.storage.connection.connecting import Session, is_distributed
@@ -237,10 +237,24 @@ async def add_samples(
     return add(written, await fill(connection, table, lacking, each=each)) if lacking else written
 
 
+async def require_rows(connection: Connection, table: Table, keys: Sequence[RowKey]) -> None:
+    """Check that rows are stored.
+
+    Raises:
+        ConflictingTransactionError: one is not.
+    """
+    if len(await find_rows(connection, table, keys)) < len(keys):
+        raise ConflictingTransactionError("a row was deleted meanwhile")
+
+
 async def fill(
     connection: Connection, table: Table, records: list[Record], *, each: bool
 ) -> Written:
-    """Add samples to rows that lack them; if another transaction was faster, its value stays."""
+    """Add samples to rows that lack them; if another transaction was faster, its value stays.
+
+    Raises:
+        ConflictingTransactionError: a row was deleted meanwhile; retry the transaction.
+    """
     statements = statements_of(table)
     failures: Mapping[int, Any] = {}
     if each:
@@ -254,6 +268,10 @@ async def fill(
         bounds = min(columns[0]), max(columns[0])
         filled = await connection.fetch(statements.fill, *columns, *bounds)
         now = {(row[0], row[1]): tuple(row)[2:] for row in filled}
+        if len(filled) < len(records):
+            # A trigger has discarded some updates, or somebody has deleted some rows.
+            others = [record for record in records if KEY(record) not in now]
+            await require_rows(connection, table, keys_of(others))
     fates, rejected = Fates(), list[RejectedRecord]()
     for place, record in enumerate(records):
         verdict = judge(table, record[2], now.get(KEY(record), table.empty))

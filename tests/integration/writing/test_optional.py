@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import asyncpg
@@ -12,6 +13,7 @@ from receiver.process.app import STORE
 from receiver.storage.writing.settling import settle_waiting
 from tests.conftest import MakeSettings
 from tests.receivers import Point, encode, receiving
+from tests.waiting import until
 
 NOW = 1_700_000_000_000
 TABLES = """
@@ -105,4 +107,24 @@ async def test_maintenance_registers_a_waiting_code_again(
         database = receiver.app[STORE].database
         await settle_waiting(database, settings.catalogue, settings.pair_timeout)
     assert tuple(await connection.fetchrow(ROW)) == (1.0, 2.0, None, 7)
+    await connection.close()
+
+
+async def test_an_optional_sample_waits_if_its_row_is_deleted_meanwhile(
+    settings: Settings, empty_database_url: str
+) -> None:
+    """As by a retention, which the sample reaches before the row is gone."""
+    connection = await asyncpg.connect(empty_database_url)
+    waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
+    async with receiving(settings) as receiver:
+        await receiver.send(point("press_a", 1), point("press_b", 2))
+        async with connection.transaction():
+            await connection.execute("DELETE FROM press")
+            sending = asyncio.create_task(receiver.send(point("press_c", 3)))
+            await until(lambda: connection.fetchval(waiting))
+        await sending
+        assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 0
+        assert await connection.fetchval("SELECT samples FROM pending_rows") == '{"c": "3.0"}'
+        await receiver.send(point("press_a", 1), point("press_b", 2))
+    assert tuple(await connection.fetchrow(ROW)) == (1.0, 2.0, 3.0, None)
     await connection.close()
