@@ -32,7 +32,7 @@ class Storage(Protocol):
     """Stores samples."""
 
     async def store(self, samples: Collection[Sample]) -> Outcomes:
-        """Store samples; return when they are committed."""
+        """Store samples, or none if all are filtered; return when they are committed."""
 
 
 Record: TypeAlias = Callable[[web.Request, bytes], Awaitable[None]]
@@ -135,7 +135,7 @@ class WriteHandler:
         return decoded.request
 
     async def _store(self, decoded: WriteRequest) -> None:
-        outcomes = await self._storage.store(decoded.samples) if decoded.samples else Outcomes()
+        outcomes = await self._storage.store(decoded.samples) if decoded.received else Outcomes()
         self._metrics.count_acknowledged(
             received=decoded.received,
             filtered=decoded.received - decoded.kept,

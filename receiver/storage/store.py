@@ -59,6 +59,8 @@ class Store:
         """Whether the database was available at the last attempt to use it."""
         self._declared = False
         """Whether the declaration in force is this receiver's."""
+        self._obstacle: str | None = None
+        """Why nothing may be stored, if another declaration is in force."""
         self._trouble: str | None = None
         """Why no row can be stored, if tables or privileges are at fault."""
         self._refused = False
@@ -112,9 +114,17 @@ class Store:
     async def store(self, samples: Collection[Sample]) -> Outcomes:
         """Store samples; return when they are committed.
 
+        Args:
+            samples: The samples of a request that the tables take. If there are none, the database
+                is not used, but tables that are declared differently may take some.
+
         Raises:
             UnavailableError: they are not committed; sending them again is safe.
         """
+        if not samples:
+            if self._obstacle is not None:
+                raise StatementRefusedError(self._obstacle)
+            return Outcomes()
         self._require_open()
         return await self.queue.store(samples)
 
@@ -179,7 +189,7 @@ class Store:
         # A rehearsal that began earlier may end later, with an outdated result.
         if number > self._last_rehearsal:
             self._last_rehearsal = number
-            self._declared = obstacle is None
+            self._declared, self._obstacle = obstacle is None, obstacle
             self._note(trouble)
         if trouble is not None:
             raise StatementRefusedError(trouble)

@@ -83,6 +83,8 @@ async def test_a_receiver_with_the_old_declaration_gives_way_and_what_waited_is_
             assert "column press.running is only in the database" in text
             assert "receiver migrate" in text
             assert (await first.post(encode([point("strokes", 9)])))[0] == 503
+            # A metric that only the new declaration has.
+            assert (await first.post(encode([point("running", 1)])))[0] == 503
             # The order of the columns changed while a sample waited.
             await second.send(point("strokes", 9), point("running", 1))
             assert await second.ready()
