@@ -186,6 +186,11 @@ class Table:
         """Return whether a required column has no value."""
         return None in (values[: self.required] if self.optional else values)
 
+    def split(self, values: Values) -> tuple[Values, Values]:
+        """Return a row with the samples of required columns only, and one with the others."""
+        required, empty = self.required, self.empty
+        return values[:required] + empty[required:], empty[:required] + values[required:]
+
     def read_labels(self, labels: Mapping[str, str]) -> list[str | int | None]:
         """Return the values of the label columns; None for a missing label.
 

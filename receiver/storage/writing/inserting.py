@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 
-from receiver.errors import ConflictingTransactionError, DuplicateRowError
+from receiver.errors import (
+    ConflictingTransactionError,
+    DuplicateRowError,
+    StatementRefusedError,
+)
 from receiver.rows.reasons import Fate, Fates, Reason
 from receiver.rows.tables import Table
 from receiver.storage.connection.connecting import Session, is_distributed
@@ -133,7 +137,7 @@ async def try_each(connection: Connection, table: Table, records: list[Record]) 
     there = await find_rows(connection, table, keys_of(records))
     fresh: list[Record] = []
     others: list[Record] = []
-    rejected: list[RejectedRecord] = []
+    refused: list[tuple[Record, str]] = []
     for place, record in enumerate(records):
         failure = failures.get(place)
         # The constraint of a chunk has the chunk's number before its name. A row that exists under
@@ -148,10 +152,48 @@ async def try_each(connection: Connection, table: Table, records: list[Record]) 
         elif KEY(record) in there or repeats:
             others.append(record)
         else:
-            message = failure.message if failure else DISCARDED
-            rejected += samples_of(record, Reason.REFUSED, message)
-    written = add(stored(table, fresh), Written(Fates(), rejected))
+            refused.append((record, failure.message if failure else DISCARDED))
+    written = add(stored(table, fresh), await refuse(connection, table, refused))
     return add(written, await add_samples(connection, table, others, there, each=True))
+
+
+async def refuse(
+    connection: Connection, table: Table, refused: Sequence[tuple[Record, str]]
+) -> Written:
+    """Reject refused rows; store those that are refused only for an optional sample without it.
+
+    Args:
+        connection: Must be in a transaction.
+        table: The table.
+        refused: The rows, each with the database's message.
+
+    Raises:
+        ConflictingTransactionError: as `run_for_each` does.
+    """
+    rejected: list[RejectedRecord] = []
+    bare: dict[RowKey, tuple[Record, str]] = {}
+    optional: list[Record] = []
+    for record, message in refused:
+        required, rest = table.split(record[2])
+        if rest == table.empty:
+            rejected += samples_of(record, Reason.REFUSED, message)
+        else:
+            bare[KEY(record)] = (*KEY(record), required, record[3]), message
+            optional.append((*KEY(record), rest, record[3]))
+    written = Written(Fates(), rejected)
+    if not bare:
+        return written
+    try:
+        written = add(written, await try_each(connection, table, [row for row, _ in bare.values()]))
+    except StatementRefusedError:
+        # Rows that were not refused show that the statement itself works.
+        for record, message in bare.values():
+            written.rejected.extend(samples_of(record, Reason.REFUSED, message))
+    there = await find_rows(connection, table, list(bare))
+    for record in optional:
+        if KEY(record) not in there:
+            written.rejected.extend(samples_of(record, Reason.WITH_OTHER))
+    return add(written, await add_samples(connection, table, optional, there, each=True))
 
 
 def code_tables(table: Table) -> list[str]:
@@ -234,7 +276,22 @@ async def add_samples(
         if any(value is not None for value in verdict.missing):
             lacking.append((*KEY(record), verdict.missing, record[3]))
     written = Written(fates, rejected)
-    return add(written, await fill(connection, table, lacking, each=each)) if lacking else written
+    for some in by_column(table, lacking) if each else [lacking]:
+        if some:
+            written = add(written, await fill(connection, table, some, each=each))
+    return written
+
+
+def by_column(table: Table, records: Sequence[Record]) -> Iterator[list[Record]]:
+    """Yield the samples of each column as rows with no others, as these may be refused."""
+    for column in table.columns:
+        alone: list[Record] = []
+        for record in records:
+            if (value := record[2][column.slot]) is not None:
+                values = table.empty.copy()
+                values[column.slot] = value
+                alone.append((*KEY(record), values, record[3]))
+        yield alone
 
 
 async def require_rows(connection: Connection, table: Table, keys: Sequence[RowKey]) -> None:

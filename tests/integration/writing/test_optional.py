@@ -66,6 +66,47 @@ async def test_an_optional_sample_that_is_refused_later_is_rejected(
     await connection.close()
 
 
+@pytest.mark.parametrize("order", ["together", "before", "after"])
+async def test_an_optional_sample_that_is_refused_is_rejected_alone(
+    settings: Settings, empty_database_url: str, order: str
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    required = [point("press_a", 1), point("press_b", 2)]
+    optional = [point("press_c", 500), point("press_state", 7)]
+    requests = {
+        "together": [required + optional],
+        "before": [optional, required],
+        "after": [required, optional],
+    }
+    async with receiving(settings) as receiver:
+        await connection.execute(REFUSING[0])
+        for sent in requests[order] * 2:
+            assert (await receiver.post(encode(sent)))[0] == 204
+    assert tuple(await connection.fetchrow(ROW)) == (1.0, 2.0, None, 7)
+    (sample,) = await connection.fetch(REJECTED)
+    assert tuple(sample) == ("c", 500.0, "refused_by_database")
+    await connection.close()
+
+
+async def test_optional_samples_of_a_refused_row_are_rejected_with_it(
+    settings: Settings, empty_database_url: str
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    row = [point("press_a", 1), point("press_b", 2), point("press_c", 3)]
+    async with receiving(settings) as receiver:
+        await connection.execute("ALTER TABLE press ADD CHECK (b <> 2)")
+        for sent in (row, row[:2], row[2:], row):
+            assert (await receiver.post(encode(sent)))[0] == 204
+    assert await connection.fetchval("SELECT count(*) FROM press") == 0
+    rejected = await connection.fetch(REJECTED)
+    assert [tuple(sample) for sample in rejected] == [
+        ("a", 1.0, "refused_by_database"),
+        ("b", 2.0, "refused_by_database"),
+        ("c", 3.0, "other_sample_rejected"),
+    ]
+    await connection.close()
+
+
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize(
     "change", ["DELETE FROM states WHERE code = 7", "UPDATE states SET code = 9 WHERE code = 7"]
