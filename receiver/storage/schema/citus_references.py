@@ -25,8 +25,7 @@ DECLARE
     locked INT;
 BEGIN
     FOR name, shard, key, keys IN
-        SELECT one ->> 'table', one ->> 'shard', one ->> 'key',
-            ARRAY(SELECT jsonb_array_elements_text(one -> 'keys')::int)
+        SELECT one ->> 'table', one ->> 'shard', one ->> 'key', (one ->> 'keys')::int[]
         FROM jsonb_array_elements(wanted) WITH ORDINALITY AS list (one, place) ORDER BY place
     LOOP
         EXECUTE format(
@@ -46,7 +45,7 @@ $function$;
 COMMENT ON FUNCTION receiver_keep_references(JSONB) IS
     'Checks that all these rows are on this node and keeps them until the transaction ends; from '
     'then on, foreign keys are not checked row by row in it. wanted is a list such as '
-    '[{"table": "error_codes", "shard": "error_codes_102008", "key": "code", "keys": [0, 3]}].';
+    '[{"table": "error_codes", "shard": "error_codes_102008", "key": "code", "keys": "{0,3}"}].';
 
 SELECT create_distributed_function('receiver_keep_references(jsonb)')
 """
@@ -71,8 +70,9 @@ BEGIN
     IF obstacle IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = obstacle;
     END IF;
-    SELECT jsonb_agg(jsonb_build_object('table', named.name, 'key', named.key, 'keys', named.keys,
-        'shard', shard_name(logicalrelid, shardid)) ORDER BY named.place, named.name COLLATE "C")
+    SELECT jsonb_agg(jsonb_build_object('table', named.name, 'key', named.key,
+        'keys', named.keys::text, 'shard', shard_name(logicalrelid, shardid))
+        ORDER BY named.place, named.name COLLATE "C")
     INTO wanted
     FROM (
         SELECT 1, of_column.value ->> 'table', 'code', array_agg(DISTINCT wanted.code::int)
