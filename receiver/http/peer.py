@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web
 
@@ -15,7 +15,7 @@ from receiver.http.connections import Cause, Connections
 MAX_HEAD: Final = 32 * 1024
 """Maximum size of a request line and headers in bytes; aiohttp's limits allow a megabyte."""
 HEAD_END: Final = b"\r\n\r\n"
-LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})", re.IGNORECASE)
+LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*0*(\d{1,18})", re.IGNORECASE)
 CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 LINE_END: Final = b"\r\n"
 MIN_LINE: Final = 32
@@ -31,8 +31,6 @@ TOO_LARGE: Final = (
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
 
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class Peer(web.RequestHandler):
     """A connection, from when it is accepted to its end.
@@ -40,7 +38,8 @@ class Peer(web.RequestHandler):
     aiohttp gets one request at a time, so that the limits hold for each. What a client sends before
     its request is answered is held until then. If that is too much, or its beginning is unknown, as
     only aiohttp finds the end of a chunked request, the connection is closed after the answer:
-    clients repeat the other requests then (RFC 9112, section 9.3.2).
+    clients repeat the other requests then (RFC 9112, section 9.3.2). So is a connection on which
+    aiohttp has found another end of a request than this class.
 
     Args:
         server: Answers the requests.
@@ -58,6 +57,7 @@ class Peer(web.RequestHandler):
         "_in_head",
         "_left",
         "_line",
+        "_requests",
         "_short",
         "_tail",
         "opening",
@@ -76,6 +76,7 @@ class Peer(web.RequestHandler):
         """Task that opens the connection; ends after the TLS handshake."""
         self._connections = connections
         self._line: asyncio.Transport | None = None
+        self._requests = 0
         self._expect_head()
         connections.add(self)
 
@@ -91,8 +92,7 @@ class Peer(web.RequestHandler):
             self._refuse_head()
         elif self._in_head or not data:
             # aiohttp also goes on with data that it has buffered, by passing nothing.
-            super().data_received(data)
-            self._proceed()
+            self._pass_on(data)
         elif self._has_arrived():
             self._hold(data)
         elif self._chunked and self._has_short_lines(data):
@@ -101,30 +101,35 @@ class Peer(web.RequestHandler):
         elif self._chunked:
             size = len(LAST_CHUNK)
             self._tail = (self._tail + data[-size:])[-size:]
-            super().data_received(data)
-            self._proceed()
+            self._pass_on(data)
         else:
             own, following = data[: self._left], data[self._left :]
             self._left -= len(own)
-            super().data_received(own)
+            if own:
+                self._pass_on(own)
             if following:
                 self._hold(following)
-            self._proceed()
+        self._proceed()
+
+    def _pass_on(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._body is None and self._messages:
+            _, self._body = self._messages[0]
+            self._connections.refresh(self)
 
     def _refuse_head(self) -> None:
-        if self._current_request is not None:
-            # The answer to the request before is still to be sent.
-            self.close()
-            return
         if self.transport is not None:
             self.transport.write(TOO_LARGE)
         self.force_close()
 
     def _has_arrived(self) -> bool:
-        """Return whether the whole request has arrived."""
-        if self._chunked:
-            return self._body is not None and self._body.is_eof()
-        return self._left == 0
+        """Return whether the whole request has arrived, as aiohttp judges."""
+        return self._body is not None and self._body.is_eof()
+
+    def _is_misread(self) -> bool:
+        """Return whether aiohttp has got more or less than the request that has arrived."""
+        unknown = self._chunked and self._tail != LAST_CHUNK
+        return unknown or self._left > 0 or self._request_count > self._requests
 
     def _hold(self, data: bytes) -> None:
         if len(self._held) + len(data) <= MAX_HELD:
@@ -137,7 +142,7 @@ class Peer(web.RequestHandler):
         """Go on to the next request if this one has arrived and is answered."""
         if self._in_head or not (self._answered and self._has_arrived()):
             return
-        if self._chunked and self._tail != LAST_CHUNK:
+        if self._is_misread():
             self.close()
             return
         held = self._held
@@ -157,19 +162,16 @@ class Peer(web.RequestHandler):
         elif self.opening is not None:
             self.opening.cancel()
 
-    def begin(self, body: StreamReader) -> None:
-        """Note that the headers of a request are complete."""
-        self._body = body
-        if self._in_head:
-            # It came unseen, behind a chunked request.
-            self.close()
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send a response; then the rest of the request's body and the next request may follow."""
         self._connections.refresh(self)
-
-    def end(self) -> None:
-        """Note that a request is answered: the rest of its body and the next request may follow."""
+        finished = await super().finish_response(request, resp, start_time)
         self._answered = True
         self._connections.refresh(self)
         self._proceed()
+        return finished
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -199,10 +201,12 @@ class Peer(web.RequestHandler):
         if not end:
             return len(self._head) == most
         self._in_head = False
+        self._requests += 1
         self._chunked = CHUNKED.search(head) is not None
-        length = LENGTH.search(head)
-        size = len(self._head) - len(content) + len(head) + len(HEAD_END)
-        self._left = size - before + (int(length[1]) if length else 0)
+        if not self._chunked:
+            length = LENGTH.search(head)
+            size = len(self._head) - len(content) + len(head) + len(HEAD_END)
+            self._left = size - before + (int(length[1]) if length else 0)
         self._head = b""
         return False
 
@@ -210,19 +214,6 @@ class Peer(web.RequestHandler):
         """Count the lines that are too short; return whether there are too many."""
         self._short += max(0, data.count(LINE_END) - len(data) // MIN_LINE)
         return self._short > SHORT_LINES
-
-
-@web.middleware
-async def follow(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Notify the connection when a request begins and ends."""
-    peer = request.protocol
-    if not isinstance(peer, Peer):
-        return await handler(request)
-    peer.begin(request.content)
-    try:
-        return await handler(request)
-    finally:
-        peer.end()
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from receiver.http.answers import not_ready
 from receiver.http.body import leave_to_handler
 from receiver.http.connections import Connections
 from receiver.http.limits import InFlight
-from receiver.http.peer import follow
 from receiver.http.request_id import answer_request_id
 from receiver.protocol import v1, v2
 from receiver.protocol.negotiation import Message
@@ -64,7 +63,7 @@ def build_app(
         Message.V1: v1.Decoder(series, settings.limits),
         Message.V2: v2.Decoder(series, settings.limits),
     }
-    app = web.Application(middlewares=[follow])
+    app = web.Application()
     app[METRICS] = metrics
     app[CONNECTIONS] = count_connections(settings, metrics)
     app.cleanup_ctx.append(app[CONNECTIONS].run)

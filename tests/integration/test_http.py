@@ -248,8 +248,32 @@ async def test_pipelined_headers_are_limited(receiver: Running) -> None:
     many = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 4000) for number in range(12))
     async with connected(receiver) as connection:
         await connection.send(head({}, "GET", "/-/healthy") + b"GET / HTTP/1.1\r\n" + many)
-        assert (await connection.answer()).status == 200
+        assert [(await connection.answer()).status for _ in range(2)] == [200, 431]
         assert await connection.ended()
+
+
+async def test_a_connect_request_is_the_last_if_it_has_a_length(receiver: Running) -> None:
+    """CONNECT has no body, so that its length must not hide other requests from the limits."""
+    async with connected(receiver) as connection:
+        await connection.send(head({"Content-Length": GIB}, "CONNECT", "receiver:80"))
+        assert (await connection.answer()).status == 403
+        assert await connection.ended()
+
+
+async def test_a_length_may_begin_with_zeros(receiver: Running) -> None:
+    content = request(GOOD, Content_Length=f"{len(GOOD):050}")
+    async with connected(receiver) as connection:
+        for _ in range(2):
+            await connection.send(content)
+            assert (await connection.answer()).status == 204
+
+
+async def test_a_connection_outlives_an_unknown_expectation(receiver: Running) -> None:
+    async with connected(receiver) as connection:
+        await connection.send(head({"Expect": "nothing"}, "GET", "/-/healthy"))
+        assert (await connection.answer()).status == 417
+        await connection.send(request(GOOD))
+        assert (await connection.answer()).status == 204
 
 
 async def test_a_request_may_come_byte_by_byte(receiver: Running) -> None:
