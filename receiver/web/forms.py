@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping
@@ -30,6 +31,8 @@ from receiver.web.answers import View
 from receiver.web.parameters import BadParameterError, PageError, Values
 
 COOKIE: Final = "receiver_form"
+SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+"""A secret that this page has made; a cookie can hold anything, even bytes that are not UTF-8."""
 LARGEST: Final = 16 * 1024
 """Maximum size of a form in bytes."""
 LARGEST_TOGETHER: Final = 64 * LARGEST
@@ -41,7 +44,13 @@ def token(view: View) -> str | None:
     """Return the secret for the page's forms; None for users who may not change anything."""
     if view.identity is None:
         return None
-    return view.request.cookies.get(COOKIE) or secrets.token_urlsafe(32)
+    return find_secret(view.request) or secrets.token_urlsafe(32)
+
+
+def find_secret(request: web.Request) -> str:
+    """Return the secret in the cookie; "" if there is none."""
+    found = request.cookies.get(COOKIE, "")
+    return found if SECRET.fullmatch(found) else ""
 
 
 def mask(secret: str | None) -> str | None:
@@ -73,9 +82,9 @@ def exclusive_or(one: bytes, other: bytes) -> bytes:
 
 def is_proven(form: Values, request: web.Request) -> bool:
     """Return whether a form's token is for the secret in the cookie."""
-    cookie = request.cookies.get(COOKIE, "")
+    secret = find_secret(request)
     proof = unmask(form.get("token", ""))
-    return bool(cookie) and hmac.compare_digest(proof, cookie.encode())
+    return bool(secret) and hmac.compare_digest(proof, secret.encode())
 
 
 def remember(response: web.Response, view: View, value: str | None) -> web.Response:

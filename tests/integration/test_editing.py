@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -161,6 +162,20 @@ async def test_without_the_cookie_no_token_is_right(
     assert await code(connection, 7) is None
 
 
+@pytest.mark.parametrize("secret", ["x", "x" * 4000, "\udcff"])
+async def test_a_cookie_that_this_page_has_not_made_is_replaced(
+    receiver: Running, secret: str
+) -> None:
+    header = b"Cookie: receiver_form=" + secret.encode(errors="surrogateescape")
+    content = b"GET /codes HTTP/1.1\r\nHost: receiver\r\nConnection: close\r\n"
+    reader, writer = await asyncio.open_connection(*receiver.address)
+    writer.write(content + header + b"\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert re.search(rb"Set-Cookie: receiver_form=[\w-]{43};", answer)
+
+
 async def test_a_token_looks_different_each_time(receiver: Running) -> None:
     tokens = {await find_token(receiver) for _ in range(3)}
     assert len(tokens) == 3
@@ -222,6 +237,6 @@ async def test_what_is_no_form_is_told(receiver: Running) -> None:
 async def test_without_a_database_a_change_is_refused(make_settings: MakeSettings) -> None:
     settings = make_settings(database_url="postgresql://nobody@127.0.0.1:1/nothing")
     async with showing(settings, known=True) as receiver:
-        cookie = {"Cookie": "receiver_form=abc"}
-        form = {**FORM, "token": mask("abc") or ""}
+        cookie = {"Cookie": f"receiver_form={'a' * 43}"}
+        form = {**FORM, "token": mask("a" * 43) or ""}
         assert (await send(receiver, form, {**SAME, **cookie}))[0] == 503
