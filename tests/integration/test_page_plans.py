@@ -198,6 +198,37 @@ async def test_no_more_is_read_than_is_shown(
             assert read <= most, query.query
 
 
+YOUNG = 1_000
+"""Sources of a table that has existed for minutes."""
+EACH = 20
+"""Rows of each of them."""
+
+
+async def test_states_in_a_young_table_are_read_by_source(
+    database_url: str, make_settings: MakeSettings
+) -> None:
+    writing = await asyncpg.connect(database_url)
+    await stop_refreshing(writing)
+    await add_sources(writing, YOUNG)
+    await writing.execute(
+        """
+        INSERT INTO app_logs (source_id, created_at, app_status, ocr_value)
+        SELECT s, $3::timestamptz - i * INTERVAL '1 min', 1, $3
+        FROM generate_series(1, $1::int) AS s, generate_series(1, $2::int) AS i ORDER BY i DESC
+        """,
+        *(YOUNG, EACH, NOW),
+    )
+    await writing.execute("ANALYZE")
+    await writing.close()
+    read = "SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables"
+    async with (
+        Viewer(make_settings(database_url=database_url)).connection() as connection,
+        connection.transaction(),
+    ):
+        await states.read_states(connection, APP_LOGS, {})
+        assert await connection.fetchval(read) <= 20 * YOUNG * EACH
+
+
 async def test_those_who_look_can_change_nothing(viewer: Viewer) -> None:
     async with viewer.connection() as connection:
         with pytest.raises(DatabaseUnavailableError, match="read-only"), translated():

@@ -51,7 +51,10 @@ LEFT JOIN LATERAL (
 """
 
 # LATERAL with LIMIT: a few rows of each source by the primary key. The median of the last gaps is
-# the source's interval; a single outlier does not change it.
+# the source's interval; a single outlier does not change it. The row comparisons let the planner
+# prefer the primary key: with only a range of times it expects few rows and, as long as the table
+# is small, reads those of all sources by the index on the time. For chunks, which it excludes by
+# the time, and compressed ones, which it reads by source, the other conditions stay.
 _STATES: Final = f"""
 SELECT s.id, {LABELS} AS labels, newest.created_at,
     EXTRACT(EPOCH FROM newest.created_at)::double precision AS at,
@@ -70,7 +73,8 @@ LEFT JOIN LATERAL (
         FROM (
             SELECT created_at FROM {{table}} l
             WHERE l.source_id >= s.id AND l.source_id <= s.id
-              AND l.created_at <= newest.created_at
+              AND (l.source_id, l.created_at) <= (s.id, newest.created_at)
+              AND (l.source_id, l.created_at) > (s.id, newest.created_at - INTERVAL '1 hour')
               AND l.created_at > newest.created_at - INTERVAL '1 hour'
             ORDER BY l.source_id DESC, l.created_at DESC LIMIT 8
         ) AS l
