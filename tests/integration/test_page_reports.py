@@ -6,13 +6,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 from yarl import URL
 
+from receiver.web import answers
+from receiver.web.answers import in_parts
 from tests.conftest import MakeSettings
 from tests.logs import GIVE_LINES, add_logs, add_sources, logs
 from tests.pages import MARKUP, showing
@@ -66,6 +68,24 @@ async def send(
         here(receiver, path), data={"token": token, **form}, headers=headers, allow_redirects=False
     ) as response:
         return response.status, await response.text()
+
+
+async def test_a_report_of_many_sources_is_rendered_in_small_parts(
+    receiver: Running, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other requests are served between the parts of a page."""
+    await add_sources(connection, 100)
+    await add_logs(connection, [row for source in range(1, 101) for row in logs(source, [0, 0])])
+    parts: list[str] = []
+
+    async def noted(page: Iterator[str]) -> AsyncIterator[str]:
+        async for part in in_parts(page):
+            parts.append(part)
+            yield part
+
+    monkeypatch.setattr(answers, "in_parts", noted)
+    assert "cam-100" in await look(receiver, DAY)
+    assert max(map(len, parts)) < 5_000
 
 
 async def test_a_report_that_takes_too_long_says_what_to_do(
