@@ -40,6 +40,15 @@ CANNOT_HOLD: Final = {
         "integration/test_views.py::test_no_more_is_read_than_was_asked_for",
         "integration/test_refusals.py::test_each_of_many_refused_is_found_in_hardly_more_runs",
         "integration/test_refusals.py::test_what_is_refused_is_found_by_its_place",
+        "integration/test_report_command.py::test_lines_are_in_the_order_in_which_people_count",
+    ),
+    "the shards of a test's table are so small that they are read whole": (
+        "integration/test_page_plans.py::test_no_more_is_read_than_is_shown",
+        "integration/test_page_plans.py::test_states_in_a_young_table_are_read_by_source",
+    ),
+    "on Citus, locks are waited for on the nodes, where the test does not look": (
+        "integration/writing/test_optional.py::"
+        "test_an_optional_sample_waits_if_its_row_is_deleted_meanwhile",
     ),
     "Citus does not explain what it writes": (
         "integration/test_write_plans.py::test_each_statement_visits_few_rows_for_each_row_that_it_writes",
