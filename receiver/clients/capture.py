@@ -18,6 +18,7 @@ from typing import Annotated, BinaryIO, Final, Self
 from aiohttp import web
 from pydantic import AwareDatetime, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
+from receiver.config.explaining import reason_of
 from receiver.errors import BadRequestError, SetupError
 
 logger = logging.getLogger(__name__)
@@ -158,5 +159,6 @@ def read_line(line: bytes, place: str) -> CapturedRequest:
         return LINE.validate_json(line)
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
-        field = "".join(f"{part}: " for part in fault["loc"])
-        raise CaptureError(f"{place}: {field}{fault['msg']}") from None
+        parts = [*map(str, fault["loc"]), reason_of(fault)] if fault["loc"] else []
+        reason = ": ".join(["is not a request of `receiver capture`", *parts])
+        raise CaptureError(f"{place}: {reason}") from None

@@ -1,7 +1,9 @@
-"""Explains what is wrong with a setting and which values are allowed."""
+"""Explains what is wrong with a setting or an entry of a file, and which values are allowed."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import timedelta
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
@@ -21,6 +23,16 @@ NOUNS: Final[dict[object, str]] = {
     float: "a number",
     timedelta: "a duration",
     ByteSize: "a size",
+}
+MAPPING: Final = "must be a mapping, with a line `name: …` for each entry"
+SHAPES: Final = {
+    "string_type": "must be text",
+    "list_type": "must be a list, such as [a, b]",
+    "dict_type": MAPPING,
+    "model_type": MAPPING,
+    "too_short": "must not be empty",
+    "greater_than": "must be longer than 0s",
+    "missing": "is missing",
 }
 
 
@@ -47,6 +59,33 @@ def explain(
     return f"RECEIVER_{str(fault['loc'][0]).upper()}{shown}{where}: {reason}"
 
 
+def reason_of(fault: ErrorDetails) -> str:
+    """Describe what an entry of a file must be."""
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        words = re.findall(r"'(\w+)'", context["expected"])
+        return one_of(words) + did_you_mean(str(fault.get("input", "")), words)
+    return SHAPES.get(kind, fault["msg"])
+
+
+def unknown_key(key: object, keys: Sequence[str], what: str) -> str:
+    """Describe the keys that are allowed in place of an unknown one.
+
+    Args:
+        key: The unknown key.
+        keys: The allowed keys.
+        what: What has the key, such as "a table".
+    """
+    return f"is not a key of {what}{did_you_mean(str(key), keys)}, which can have {', '.join(keys)}"
+
+
+def one_of(words: Sequence[str]) -> str:
+    """Describe a value that must be one of several words."""
+    return f"must be {', '.join(words[:-1])} or {words[-1]}"
+
+
 def show(value: object) -> str:
     """Return a wrong value as one line, shortened if it is long."""
     text = str(value)
@@ -57,7 +96,7 @@ def show(value: object) -> str:
 def allowed(field: FieldInfo) -> str:
     """Describe the allowed values, with the default as an example if there are bounds or a unit."""
     if words := choices(field):
-        return f"must be {', '.join(words[:-1])} or {words[-1]}"
+        return one_of(words)
     kind, default = kind_of(field), default_text(field)
     example = f", such as {default}" if default and default != "off" else ""
     off = ", or off" if field.annotation == int | None else ""

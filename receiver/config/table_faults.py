@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from receiver.config.explaining import show
-from receiver.config.suggestions import did_you_mean
+from receiver.config.explaining import one_of, reason_of, show, unknown_key
 from receiver.config.table_file import ColumnEntry, Entry, LabelEntry, TableEntry, TablesFile
 from receiver.config.table_names import derived
-from receiver.config.table_values import TYPES, one_of
+from receiver.config.table_values import TYPES
 from receiver.config.yaml_tree import Fault, Path, Tree
 
 MAX_COLUMNS: Final = 500
 """Maximum number of columns of a table: PostgreSQL keeps a row of numbers in one 8 KiB page."""
-MAPPING: Final = "must be a mapping, with a line `name: …` for each entry"
-SHAPES: Final = {
-    "string_type": "must be text",
-    "list_type": "must be a list, such as [a, b]",
-    "dict_type": MAPPING,
-    "model_type": MAPPING,
-    "too_short": "must not be empty",
-    "greater_than": "must be longer than 0s",
-}
 ENTRIES: Final[dict[object, tuple[str, type[Entry]]]] = {
     "columns": ("a column", ColumnEntry),
     "labels": ("a column of a label", LabelEntry),
@@ -93,17 +81,6 @@ def is_above(place: Path, known: Collection[Path]) -> bool:
     return any(below[: len(place)] == place for below in known)
 
 
-def reason_of(details: ErrorDetails) -> str:
-    """Describe what a value must be."""
-    kind, context = details["type"], details.get("ctx", {})
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "literal_error":
-        words = re.findall(r"'(\w+)'", context["expected"])
-        return one_of(words) + did_you_mean(str(details["input"]), words)
-    return SHAPES.get(kind, details["msg"])
-
-
 def missing(place: Path) -> str:
     """Describe the allowed values of a missing `type`; return an empty text for other keys."""
     return f": {one_of(TYPES)}" if place[-1] == "type" else ""
@@ -117,9 +94,7 @@ def unknown(place: Path) -> str:
         what, entry = "a table", TableEntry
     elif len(place) > 3:
         what, entry = ENTRIES[place[2]]
-    keys = list(entry.model_fields)
-    hint = did_you_mean(str(place[-1]), keys)
-    return f"is not a key of {what}{hint}, which can have {', '.join(keys)}"
+    return unknown_key(place[-1], list(entry.model_fields), what)
 
 
 # --- checks across entries -----------------------------------------------------------------------

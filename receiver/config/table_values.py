@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
+from receiver.config.explaining import one_of
 from receiver.config.suggestions import did_you_mean
 from receiver.config.table_names import (
     APP_LOGS,
@@ -51,11 +52,6 @@ NO_SINGLE_VALUE: Final = {
     "quantile in a table of its own by `match`",
 }
 DURATION: Final = r"([0-9]+(\.[0-9]+)?(ms|[smhdwy]))+"
-
-
-def one_of(words: Sequence[str]) -> str:
-    """Describe a value that must be one of several words."""
-    return f"must be {', '.join(words[:-1])} or {words[-1]}"
 
 
 def read_type(value: object) -> object:

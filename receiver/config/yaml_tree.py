@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import yaml
 
+from receiver.config import yaml_errors
 from receiver.config.explaining import show
 from receiver.config.value_types import is_unicode_text
 
@@ -18,6 +19,8 @@ Path: TypeAlias = tuple[str | int, ...]
 
 NULL: Final = "tag:yaml.org,2002:null"
 STANDARD: Final = "tag:yaml.org,2002:"
+NO_VALUE: Final = "has no value: write one, indent what belongs to it, or leave it out"
+NO_SPACE: Final = "has no value: a space must follow the `:`"
 
 
 class Plain(str):
@@ -89,8 +92,7 @@ def read_tree(text: str) -> Tree:
     try:
         root = yaml.compose(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise NotYamlError(mark.line + 1 if mark else 1, reason_of(error)) from None
+        raise NotYamlError(yaml_errors.line_of(error), reason_of(error)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise NotYamlError(line, f"has the character {chr(error.character)!r}") from None
@@ -101,7 +103,9 @@ def read_tree(text: str) -> Tree:
 
 
 def reason_of(error: yaml.MarkedYAMLError) -> str:
-    """Return the error that PyYAML reports, as one line."""
+    """Describe an error in plain words, or else in PyYAML's, as one line."""
+    if plain := yaml_errors.explain(error):
+        return plain
     parts = [part for part in (error.context, error.problem) if part]
     return show(", ".join(parts) or "cannot be read")
 
@@ -153,7 +157,7 @@ class Walk:
     def _read_scalar(self, node: yaml.ScalarNode, path: Path) -> str | None:
         if node.tag == NULL and node.style is None:
             if path:
-                self._faults.append(Fault(path, "has no value: write one, or leave it out"))
+                self._faults.append(Fault(path, NO_SPACE if ":" in str(path[-1]) else NO_VALUE))
             return None
         text = str(node.value)
         if "\0" in text or not is_unicode_text(text):

@@ -31,6 +31,8 @@ from pydantic import (
     model_validator,
 )
 
+from receiver.config import yaml_errors
+from receiver.config.explaining import reason_of, unknown_key
 from receiver.config.settings import Settings
 from receiver.errors import SettingsError
 from receiver.security.files import read_text
@@ -159,8 +161,8 @@ def parse_text(text: str, place: str) -> CredentialsFile:
     except DuplicateKeyError as error:
         raise SettingsError(f"{place}{describe_duplicate(error)}") from None
     except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SettingsError(f"{place}{line}: is not YAML") from None
+        reason = yaml_errors.explain(error) or "is not YAML"
+        raise SettingsError(f"{place}, line {yaml_errors.line_of(error)}: {reason}") from None
     except (yaml.YAMLError, RecursionError):
         raise SettingsError(f"{place}: is not YAML") from None
     except ValidationError as error:
@@ -180,8 +182,12 @@ def describe_duplicate(error: DuplicateKeyError) -> str:
 def explain(error: ValidationError) -> str:
     """Describe the first error and its place, without showing a value."""
     fault = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(part) for part in fault["loc"] if part != "[key]")
-    reason = fault["msg"].removeprefix("Value error, ")
+    names = [part for part in fault["loc"] if part != "[key]"]
+    place = " ".join(f"entry {part + 1}" if isinstance(part, int) else part for part in names)
+    if fault["type"] == "extra_forbidden":
+        reason = unknown_key(place, list(CredentialsFile.model_fields), "the file")
+    else:
+        reason = reason_of(fault)
     return f"{place}: {reason}" if place else reason
 
 

@@ -767,7 +767,10 @@ async def test_replay_sends_nothing_of_a_broken_file(tmp_path: Path) -> None:
     file = capture_file(tmp_path / "file", b"1", b"2", end="{}\n")
     async with serving(answer) as to, receiver("replay", file, "--to", to) as process:
         out, errors = await process.communicate()
-    assert errors.decode() == f"receiver: {file}, line 3: received_at: Field required\n"
+    assert errors.decode() == (
+        f"receiver: {file}, line 3: is not a request of `receiver capture`: received_at: "
+        "is missing\n"
+    )
     assert (out, process.returncode, sent) == (b"", 1, False)
 
 

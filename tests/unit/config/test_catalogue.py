@@ -206,6 +206,7 @@ def test_metrics_that_there_can_be(name: str) -> None:
 # --- errors ---------------------------------------------------------------------------------------
 
 MAPPING = "must be a mapping, with a line `name: …` for each entry"
+NO_VALUE = "has no value: write one, indent what belongs to it, or leave it out"
 TYPE = "must be code, bigint, double, boolean or timestamp"
 OWN = "the receiver uses this name itself: choose another name"
 COLUMN_KEYS = "metric, type, codes, unit, special, required"
@@ -354,20 +355,34 @@ VALUES = {
 """Errors in values and names that the JSON schema also finds."""
 
 BEYOND = {
-    "tables: [": ["line 1: while parsing a flow node, expected the node content, but found "],
-    "a: b: c": ["line 1: mapping values are not allowed here"],
-    "\n\t- a": ["line 2: while scanning for the next token, found character "],
+    "tables: [": ["line 1: a value or a closing bracket is missing"],
+    "a: b: c": ["line 1: cannot have a `:` here: check the indentation, and "],
+    "tables:\n  t\n    columns:": ["line 3: cannot have a `:` here: check the indentation, and "],
+    "\n\t- a": ["line 2: has a tab: use spaces"],
+    "a: @b": ["line 1: a value that begins with a character such as @ needs quotes"],
+    "a:\n    b: 1\n   c: 1": [
+        "line 3: is indented differently from the lines that it belongs to: "
+    ],
+    "a: {b: 1\n\nc: 1": ["line 3: a comma is missing, or the bracket in line 1 is not closed"],
+    'a: "b\nc: 1\n': ["line 1: a quotation mark is not closed"],
+    'a: "\\d"': [r"line 1: `\` has a meaning of its own within double quotes: use single quotes"],
+    "a:\n  b: 1\n  c\nd: 1": ["line 4: line 3 lacks a `:` after its name"],
+    "a: - b": ["line 1: a list that begins with `-` needs its own line"],
     "a: \x01": ["line 1: has the character '\\x01'"],
-    "a: 1\n--- \nb: 1": ["line 2: expected a single document in the stream"],
+    "a: 1\n--- \nb: 1": ["line 2: a second document begins: remove the line `---`"],
     "[" * 2000: ["line 1: is nested too deeply"],
     "a: \udcff": ["line 1: is not UTF-8 text; save the file as UTF-8"],
     "a: &x 1\nb: *x": ["line 2: has an alias, *x: write out what it stands for"],
     "a: &x [*x]": ["line 1: has an alias, *x: write out what it stands for"],
     "? [a]\n: b": ["line 1: a key must be text"],
     "tables: {t: !python/name:os.system x}": ["line 1: table t: has the tag "],
-    "tables:": ["line 1: tables: has no value: write one, or leave it out"],
-    table("match:"): ["line 4: table t: match: has no value: write one, or leave it out"],
-    table("match: {l: ~}"): ["line 4: table t: match l: has no value: write one, or leave it out"],
+    "tables:": [f"line 1: tables: {NO_VALUE}"],
+    table("match:"): [f"line 4: table t: match: {NO_VALUE}"],
+    table("match: {l: ~}"): [f"line 4: table t: match l: {NO_VALUE}"],
+    column("metric:m, type: double"): [
+        "line 4: table t, column c: metric:m: has no value: a space must follow the `:`",
+        "line 4: table t, column c: needs metric",
+    ],
     column('metric: "\\0", type: double'): [
         r"line 4: table t, column c: metric='\x00': must be Unicode text without NUL"
     ],

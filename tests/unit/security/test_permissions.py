@@ -54,8 +54,8 @@ def test_may_is_read(make_settings: MakeSettings) -> None:
     ("text", "fault"),
     [
         ("may: {hunter2: read}", "entry 1 is neither a user of basic_auth_users nor a digest"),
-        ("may: {grafana: all}", "may.grafana: Input should be 'read' or 'write'"),
-        ("may: [grafana]", "may: Input should be a valid dictionary"),
+        ("may: {grafana: all}", "may grafana: must be read or write"),
+        ("may: [grafana]", "may: must be a mapping"),
         ("may: {grafana: read}\nmay: {grafana: write}", "the same name"),
     ],
 )
