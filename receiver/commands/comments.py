@@ -5,7 +5,7 @@ offset are in the calendar's time zone (`receiver shifts list`). The author is w
 last: the operating system's user, unless --author names somebody.
 
 Examples:
-    receiver comments add 7 2026-11-28T09:40 'network switch' 'replaced by Kim'
+    receiver comments add line-3:9101 2026-11-28T09:40 'network switch'
     receiver comments add 7 2026-11-28T09:40 'network switch' --author Kim
     receiver comments list
     receiver comments list -n 1000 --format csv >comments.csv
@@ -22,14 +22,16 @@ from receiver.commands.arguments import (
     add_actions,
     add_table,
     clock_time,
+    decode_argument,
     find_table,
     one_line,
     positive,
 )
 from receiver.commands.comment_files import WRITERS
 from receiver.commands.connection import connected_to_calendar
+from receiver.commands.naming import NAMES, find_one
 from receiver.commands.output import STANDARD_OUTPUT, opened
-from receiver.commands.terminal import add_row, new_table, open_console
+from receiver.commands.terminal import add_row, new_table, open_console, short_labels
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
@@ -38,6 +40,7 @@ from receiver.storage.connection.database import Connection
 from receiver.storage.editing import calendar
 from receiver.storage.editing.calendar import Comment
 from receiver.storage.reading.periods import find_moment, show_times
+from receiver.storage.reading.sources import labels_of
 
 SETTINGS: Final = (Section.DATABASE, Section.METRICS)
 
@@ -54,9 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = actions.add_parser("add", help="add a comment, or change the one at that time")
     remove = actions.add_parser("remove", help="remove a comment")
     for action in (add, remove):
-        action.add_argument(
-            "source", metavar="SOURCE", type=positive, help="its number, as in `receiver report`"
-        )
+        action.add_argument("source", metavar="SOURCE", type=decode_argument, help=NAMES)
         action.add_argument("time", metavar="TIME", type=clock_time, help="within the interval")
     add.add_argument("cause", metavar="CAUSE", type=one_line, help="in a few words")
     add.add_argument("comment", metavar="COMMENT", type=one_line, nargs="?")
@@ -69,7 +70,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the action.
 
     Raises:
-        UsageError: no such table is declared.
+        UsageError: no such table is declared, or several sources have the name.
         MissingEntryError: there is no such source or comment.
         SetupError: there is no database, or it has no tables.
     """
@@ -84,11 +85,12 @@ async def run(settings: Settings, arguments: Namespace) -> int:
                 with opened(STANDARD_OUTPUT) as output:
                     output.write(WRITERS[arguments.format](comments, zone))
             return 0
+        source = await find_one(connection, arguments.source, table)
         moment = await find_moment(connection, arguments.time)
         if arguments.action == "add":
             words = (arguments.cause, arguments.comment or "", arguments.author or find_user())
-            await calendar.comment(connection, table, Comment(arguments.source, moment, *words))
-        elif not await calendar.remove_comment(connection, table, arguments.source, moment):
+            await calendar.comment(connection, table, Comment(source, moment, *words))
+        elif not await calendar.remove_comment(connection, table, source, moment):
             (shown,) = await show_times(connection, [moment])
             raise MissingEntryError(
                 f"source {arguments.source} has no comment at {shown}; `receiver comments list` "
@@ -101,8 +103,10 @@ async def print_comments(connection: Connection, comments: list[Comment]) -> Non
     """Print comments as a table, with times by the clock of the calendar."""
     shown = new_table("source", "time", "cause", "comment", "author")
     times = await show_times(connection, [one.started_at for one in comments])
+    labels = await labels_of(connection, {one.source_id for one in comments})
     for one, time in zip(comments, times, strict=True):
-        add_row(shown, *one._replace(started_at=time))
+        name = short_labels(labels.get(one.source_id, {}))
+        add_row(shown, f"{name} #{one.source_id}".lstrip(), time, *one[2:])
     open_console().print(shown)
 
 

@@ -35,6 +35,7 @@ from receiver.commands.arguments import (
     positive,
 )
 from receiver.commands.connection import connected
+from receiver.commands.naming import NAMES, describe_sources
 from receiver.commands.terminal import (
     add_row,
     local_time,
@@ -78,7 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--source",
         metavar="SOURCE",
         type=decode_argument,
-        help="only rows of a source: its instance, its number, or NAME=VALUE of a label",
+        help=f"only rows of a source: {NAMES}",
     )
     parser.add_argument(
         "--errors",
@@ -144,8 +145,8 @@ async def choose(connection: Connection, arguments: Namespace) -> Choice:
         sources = await find_named(connection, arguments.source)
         if not sources:
             raise UsageError(
-                f"--source={arguments.source}: there is no such source; `receiver report` shows "
-                "their names and numbers"
+                f"--source={arguments.source}: there is no such source"
+                f"{await describe_sources(connection, arguments.source)}"
             )
     since = None
     if arguments.since is not None:

@@ -19,11 +19,13 @@ from receiver.commands.arguments import (
     add_actions,
     add_match,
     clock_time,
+    decode_argument,
     one_line,
     positive,
     wanted_labels,
 )
 from receiver.commands.connection import connected_to_calendar
+from receiver.commands.naming import NAMES, find_one
 from receiver.commands.terminal import add_row, new_table, open_console, say
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
@@ -46,7 +48,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add.add_argument("end", metavar="END", type=clock_time, help="exclusive")
     add.add_argument("reason", metavar="REASON", type=one_line, nargs="?")
     add_match(add)
-    add.add_argument("--source", metavar="N", type=positive, help="only the source of this number")
+    add.add_argument(
+        "--source", metavar="SOURCE", type=decode_argument, help=f"only a source: {NAMES}"
+    )
     remove = actions.add_parser("remove", help="remove a planned stop")
     remove.add_argument("id", metavar="NUMBER", type=positive)
     for action in actions.choices.values():
@@ -57,7 +61,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the action.
 
     Raises:
-        UsageError: the stop does not end after its start.
+        UsageError: the stop does not end after its start, or several sources have the name.
         MissingEntryError: there is no such stop or source.
         SetupError: there is no database, or it has no tables.
     """
@@ -84,7 +88,7 @@ async def add(connection: Connection, arguments: Namespace) -> None:
     """Add a planned stop.
 
     Raises:
-        UsageError: it does not end after its start.
+        UsageError: it does not end after its start, or several sources have the name.
         MissingEntryError: there is no such source.
     """
     start = await find_moment(connection, arguments.start)
@@ -92,11 +96,12 @@ async def add(connection: Connection, arguments: Namespace) -> None:
     if datetime.fromisoformat(end) - datetime.fromisoformat(start) <= timedelta(0):
         start, end = await show_times(connection, [start, end])
         raise UsageError(f"START ({start}) must lie before END ({end})")
+    source = None if arguments.source is None else await find_one(connection, arguments.source)
     number = await calendar.add_stop(
         connection,
         (start, end),
         arguments.reason or "",
-        source=arguments.source,
+        source=source,
         labels=wanted_labels(arguments),
     )
     say(open_console(), str(number))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -151,12 +152,33 @@ async def test_comments_are_kept_with_their_time(
 ) -> None:
     assert await invoke("comments", "add", "1", "2025-03-03T09:00:12", "a switch") == 0
     assert await invoke("comments", "list") == 0
-    assert "a switch" in capsys.readouterr().out
+    assert re.search("cam-1.* #1 .*a switch", capsys.readouterr().out)
     assert await invoke("comments", "remove", "1", "2025-03-03T09:00:12Z") == 0
     with pytest.raises(MissingEntryError, match="no comment at 2025-03-03 09:00:12; `receiver"):
         await invoke("comments", "remove", "1", "2025-03-03T09:00:12Z")
-    with pytest.raises(MissingEntryError, match="no source 99"):
+    with pytest.raises(MissingEntryError, match="no source 99; there are #1 cam-1, #2 cam-2"):
         await invoke("comments", "add", "99", "2025-03-03T09:00:12Z", "x")
+
+
+async def test_a_source_is_named_wherever_one_is_chosen(
+    invoke: Invoke, connection: asyncpg.Connection
+) -> None:
+    await connection.execute(
+        "INSERT INTO sources (labels, digest) VALUES ($1, '\\x01')",
+        json.dumps({"instance": "cam-1", "line": "A"}),
+    )
+    at = "2025-03-03T09:00:12Z"
+    # The other source of this name has no rows in the table.
+    assert await invoke("comments", "add", "cam-1", at, "a switch") == 0
+    assert await connection.fetchval("SELECT source_id FROM state_comments") == 1
+    assert await invoke("comments", "remove", "instance=cam-1", at) == 0
+    with pytest.raises(MissingEntryError, match=r"no source A \(did you mean line=A\?\); there"):
+        await invoke("comments", "add", "A", at, "x")
+    stop = ("stops", "add", at, "2025-03-03T10:00:00Z", "--source")
+    with pytest.raises(UsageError, match="SOURCE cam-1 is the name of 2 sources, numbers 1, 3: "):
+        await invoke(*stop, "cam-1")
+    assert await invoke(*stop, "line=A") == 0
+    assert await connection.fetchval("SELECT source_id FROM planned_stops") == 3
 
 
 @pytest.mark.parametrize(
@@ -281,7 +303,9 @@ async def test_logs_of_a_source_with_errors(
         assert "cam-1" in shown
     assert await invoke("logs", "--since", "1d") == 0
     assert "no rows yet" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="no such source; `receiver report` shows"):
+    with pytest.raises(
+        UsageError, match=r"no such source \(did you mean cam-2\?\); there are #1 cam-1, "
+    ):
         await invoke("logs", "--source", "cam-9")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from receiver.storage.connection.database import Connection, translated, used
+from receiver.storage.connection.places import quote
 from receiver.storage.reading.observing import LARGEST_LABELS
 
 # A label set may be of any size, and any JSON if inserted by hand; a page may not. For one that is
@@ -22,10 +24,13 @@ ELSE jsonb_build_object('…', left(s.labels::text, 200)) END
 
 LIST: Final = f"SELECT s.id, {LABELS} AS labels FROM sources s ORDER BY s.id LIMIT $1"
 
+OF: Final = f"SELECT s.id, {LABELS} AS labels FROM sources s WHERE s.id = ANY($1::int[])"
+
 # Sources with the labels $1, or with the id $2.
 FIND_NAMED: Final = """
 SELECT array_agg(id ORDER BY id) FROM sources WHERE labels @> $1::text::jsonb OR id = $2
 """
+HAS_ROWS: Final = "SELECT EXISTS (SELECT FROM {table} l WHERE l.source_id = $1)"
 KNOWN: Final = "SELECT EXISTS (SELECT FROM sources WHERE id = $1)"
 LONGEST_ID: Final = 10
 """Number of digits from which on a name is not taken for an id."""
@@ -41,6 +46,12 @@ async def first_sources(connection: Connection, limit: int) -> dict[int, dict[st
     """Return the labels of the first sources, by id."""
     with translated():
         return {id_: read_labels(text) for id_, text in await connection.fetch(LIST, limit)}
+
+
+async def labels_of(connection: Connection, ids: Collection[int]) -> dict[int, dict[str, str]]:
+    """Return the labels of some sources, by id."""
+    async with used(connection):
+        return {id_: read_labels(text) for id_, text in await connection.fetch(OF, [*ids])}
 
 
 async def is_known(connection: Connection, id_: int | None) -> bool:
@@ -63,3 +74,10 @@ async def find_named(connection: Connection, name: str) -> list[int]:
     number = int(name) if name.isascii() and name.isdigit() and len(name) < LONGEST_ID else None
     async with used(connection):
         return await connection.fetchval(FIND_NAMED, labels, number) or []
+
+
+async def with_rows(connection: Connection, table: str, sources: Iterable[int]) -> list[int]:
+    """Return those of a few sources that have rows in a table."""
+    statement = HAS_ROWS.format(table=quote(table))
+    async with used(connection):
+        return [id_ for id_ in sources if await connection.fetchval(statement, id_)]
