@@ -69,13 +69,16 @@ def read_token(file: Path) -> str:
     return token
 
 
-def add_table(parser: ArgumentParser, *, with_codes: bool = False) -> None:
+def add_table(
+    parser: ArgumentParser, *, with_codes: bool = False, default: str | None = None
+) -> None:
     """Add the flag that selects one of the declared tables, by default one with codes if needed."""
     first = "the first with codes" if with_codes else "the first"
     parser.add_argument(
         "--table",
         metavar="NAME",
         type=decode_argument,
+        default=default,
         help=f"the table; `receiver tables` lists them (default: app_logs, else {first})",
     )
 

@@ -15,7 +15,7 @@ Examples:
 from __future__ import annotations
 
 import getpass
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from typing import Final
 
 from receiver.commands.arguments import (
@@ -63,6 +63,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add.add_argument("comment", metavar="COMMENT", type=one_line, nargs="?")
     add.add_argument("--author", metavar="NAME", type=one_line, help="default: the user's name")
     for action in actions.choices.values():
+        # The flag may follow the action too; if it does not, the value before the action stays.
+        add_table(action, with_codes=True, default=SUPPRESS)
         add_settings(action, SETTINGS)
 
 

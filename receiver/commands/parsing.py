@@ -54,7 +54,9 @@ class Parser(ArgumentParser):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  argparse's
-        super().__init__(*arguments, **{"formatter_class": ManualFormatter, **options})
+        # A flag is never abbreviated: --table would be --tables-file for a command without it.
+        ours = {"formatter_class": ManualFormatter, "allow_abbrev": False}
+        super().__init__(*arguments, **{**ours, **options})
         self.register("action", "parsers", Commands)
         # Python 3.14 colours the help, and makes its own suggestions.
         self.color = False

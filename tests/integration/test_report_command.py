@@ -181,6 +181,12 @@ async def test_a_source_is_named_wherever_one_is_chosen(
     assert await connection.fetchval("SELECT source_id FROM planned_stops") == 3
 
 
+async def test_the_table_of_comments_may_follow_the_action(invoke: Invoke) -> None:
+    for words in (("--table", "none", "list"), ("list", "--table", "none")):
+        with pytest.raises(UsageError, match="--table=none: no such table is declared"):
+            await invoke("comments", *words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -121,6 +121,12 @@ def test_an_interrupted_command_says_so(calls: Calls) -> None:
         ),
         (["\x1b[31m"], r"there is no command '\x1b[31m'; `receiver --help` shows more"),
         ([""], "there is no command ''; `receiver --help` shows more"),
+        # An abbreviation could be another flag than the one meant, such as --tables-file.
+        (
+            ["comments", "list", "--tabl", "x"],
+            "there is no flag --tabl (did you mean --table?); "
+            "`receiver comments list --help` shows more",
+        ),
         (["--unknown"], "there is no flag --unknown; `receiver serve --help` shows more"),
         (
             ["serve", "--databse-url=hunter2"],
