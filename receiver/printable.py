@@ -1,4 +1,4 @@
-"""Escapes text so that it is safe to show on a terminal, in a log line and in a spreadsheet."""
+"""Writes text that is safe to show on a terminal, in a log line and in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def escape(text: str, write: Callable[[str], str], keep: Container[str] = frozen
 def cell(value: object) -> object:
     """Return a value that no spreadsheet runs: a text that looks like a formula gets a quote."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def counted(number: float, noun: str) -> str:
+    """Write a whole number with its noun, such as 1 row or 2 rows."""
+    return f"{number:.0f} {noun}{'' if round(number) == 1 else 's'}"
 
 
 def unicode_escape(char: str) -> str:

@@ -37,6 +37,7 @@ from receiver.commands.terminal import say
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.errors import SetupError, UsageError
+from receiver.printable import counted
 from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading.exported import exported_fields
@@ -124,14 +125,14 @@ def select(settings: Settings, arguments: Namespace) -> Selection:
 
 def report(rows: int, selection: Selection, found: Sources) -> Iterator[str]:
     """Yield the number of rows, and why it may be less than expected."""
-    yield f"{rows} rows"
+    yield counted(rows, "row")
     if not found.matching:
         wanted = " and ".join(f"{name}={value}" for name, value in selection.labels.items())
         yield f": no source has {wanted}" if wanted else ": there are no sources"
     elif not rows:
         yield f" from {selection.start.isoformat()} to {selection.end.isoformat()}"
     if found.large:
-        yield f"; labels of {found.large} sources take more than 64 KiB and are left out"
+        yield f"; {counted(found.large, 'source')} with labels of more than 64 KiB left out"
 
 
 def choose_format(arguments: Namespace) -> str:

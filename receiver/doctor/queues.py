@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from receiver.clients.prometheus import QueueMetrics
+from receiver.printable import counted
 from receiver.storage.diagnosis.findings import Finding, brief, note, ok, problem, warning
 
 BEHIND: Final = timedelta(minutes=2)
@@ -61,18 +62,23 @@ def judge(queue: Queue) -> list[Finding]:
     if queue.pending and not queue.sent:
         findings.append(problem("nothing has been sent yet", "see Prometheus' log"))
     elif queue.pending and queue.lag > BEHIND:
-        found = f"{brief(queue.lag)} behind, {queue.pending:.0f} samples pending"
+        found = f"{brief(queue.lag)} behind, {counted(queue.pending, 'sample')} pending"
         advice = "check /-/ready, the receiver's log and Prometheus' log"
         findings.append(problem(found, advice))
     if queue.failed:
-        found = f"{queue.failed:.0f} samples lost since Prometheus started: refused with a 4xx"
+        found = (
+            f"{counted(queue.failed, 'sample')} lost since Prometheus started: refused with a 4xx"
+        )
         findings.append(warning(found, "Prometheus' log has the receiver's answers"))
     if queue.shards_desired > queue.shards_max:
-        found = f"needs {queue.shards_desired:.0f} shards, the maximum is {queue.shards_max:.0f}"
+        found = (
+            f"needs {counted(queue.shards_desired, 'shard')}, the maximum is {queue.shards_max:.0f}"
+        )
         findings.append(warning(found, "raise queue_config.max_shards, or RECEIVER_WRITERS"))
     if queue.retried:
-        found = f"{queue.retried:.0f} samples were retried since Prometheus started"
+        found = f"{counted(queue.retried, 'sample')} retried since Prometheus started"
         findings.append(note(found, "the receiver could not store them at first; nothing is lost"))
     if not findings:
-        findings.append(ok(f"{queue.shards:.0f} shards, {queue.pending:.0f} samples pending"))
+        shards = counted(queue.shards, "shard")
+        findings.append(ok(f"{shards}, {counted(queue.pending, 'sample')} pending"))
     return [finding._replace(found=f"{queue.url}: {finding.found}") for finding in findings]

@@ -9,6 +9,7 @@ from typing import Final
 
 from receiver.clients.backfill import LABEL_NAME, usable_match
 from receiver.clients.prometheus import Prometheus, selector
+from receiver.printable import counted
 from receiver.rows.tables import Column, Table
 from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warning
 
@@ -122,9 +123,9 @@ async def check_column(
     if expression and (several := await prometheus.count_series(expression)):
         findings.append(
             warning(
-                f"{table.name}: {several} rows get several series {column.metric} that differ only "
-                f"in {', '.join(sorted(table.ignoring))}: the first value is stored, others are "
-                "rejected",
+                f"{table.name}: {counted(several, 'row')} with several series "
+                f"{column.metric} that differ only in {', '.join(sorted(table.ignoring))}: the "
+                "first value is stored, others are rejected",
                 f"tell them apart by `match`; to list them: {expression}",
             )
         )

@@ -219,7 +219,7 @@ FAULTS = [
         "END $$",
         "connections",
         Level.PROBLEM,
-        "3 connections are left, a receiver takes up to 5",
+        "connections left: 3; a receiver takes up to 5",
     ),
 ]
 
@@ -269,7 +269,8 @@ async def test_every_declared_table_is_looked_at(
         for topic, findings in found.items()
     }
     assert "with their columns and views: Press Line, app_logs" in text["tables"]
-    assert "codes of press_states without a name: 7" in text["codes"]
+    advice = "receiver codes rename CODE NAME [DESCRIPTION] --table press_states"
+    assert f"codes of press_states without a name: 7 → {advice}" in text["codes"]
     assert "the newest row of Press Line is 2h old" in text["rows"]
     assert "app_logs has no rows yet" in text["rows"]
     assert 'CREATE INDEX ON "Press Line" (created_at)' in text["indexes"]
@@ -346,6 +347,8 @@ async def test_what_may_not_be_looked_at_hides_nothing_else(
     (rights,) = found["rights"]
     assert rights.level is Level.PROBLEM
     assert "DELETE on pending_rows" in rights.found
+    grant = f'let the owner run GRANT SELECT, INSERT, UPDATE, DELETE ON "app_logs" TO {role}'
+    assert grant in [finding.advice for finding in found["writing"]]
     assert worst(found["rows"]) is Level.NOTE
 
 

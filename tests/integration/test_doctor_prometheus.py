@@ -201,10 +201,10 @@ async def test_relabeling_that_drops_a_metric(
         ({"highest_timestamp_in_seconds": NOW + 7200}, Level.PROBLEM, "2h behind, 3 samples"),
         ({"queue_highest_sent_timestamp_seconds": 0}, Level.PROBLEM, "nothing has been sent yet"),
         ({"samples_failed_total": 12}, Level.WARNING, "12 samples lost"),
-        ({"samples_retried_total": 7}, Level.NOTE, "7 samples were retried"),
+        ({"samples_retried_total": 7}, Level.NOTE, "7 samples retried"),
         ({"shards_desired": 9.5}, Level.WARNING, "needs 10 shards, the maximum is 8"),
         # Nothing new has been scraped: not the queue's fault.
-        ({"highest_timestamp_in_seconds": NOW + 7200, "samples_pending": 0}, Level.OK, "1 shards"),
+        ({"highest_timestamp_in_seconds": NOW + 7200, "samples_pending": 0}, Level.OK, "1 shard, "),
     ],
 )
 async def test_a_queue(
@@ -288,7 +288,7 @@ FITTING = {
         (
             {f"count(count without(sensor) ({SENSORS}) > 1)": 2},
             Level.WARNING,
-            "press_readings: 2 rows get several series press_pressure_bar that differ only in sens",
+            "press_readings: 2 rows with several series press_pressure_bar that differ only in ",
         ),
         (
             {'count({__name__="robot_state"})': 0},

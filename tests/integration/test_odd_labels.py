@@ -142,7 +142,7 @@ async def test_an_export_goes_past_them(
         parsed = build_parser("export")[0].parse_args(["export", "-o", str(file)])
         assert await load_command("export").run(settings, parsed) == 0
         assert file.stat().st_size < 1024 * 1024
-        assert "labels of 4 sources take more than 64 KiB" in capfd.readouterr().err
+        assert "4 sources with labels of more than 64 KiB left out" in capfd.readouterr().err
     labels = [json.loads(text) for text in pq.read_table(file).column("labels").to_pylist()]
     assert len(labels) == 3 * len(ODD)
     assert labels.count({"…": "too large"}) == 12

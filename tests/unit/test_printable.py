@@ -1,4 +1,4 @@
-"""Printed text cannot control the terminal, and can be printed in any encoding."""
+"""Printed text cannot control the terminal, is grammatical, and can be printed in any encoding."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from hypothesis import strategies as st
 
 from receiver.errors import BadRequestError
 from receiver.http.answers import acknowledgement, refusal
-from receiver.printable import is_unicode, printable, to_json
+from receiver.printable import counted, is_unicode, printable, to_json
 from receiver.rows.model import Faults, WriteRequest
 
 BAD = ["\x00", "\x07", "\x08", "\t", "\n", "\r", "\x1b", "\x7f", "\x85", "\x9b", "\u200e", "\u200f"]
 BAD += [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029)]
 BAD += ["\u061c", "\u200b", "\ufeff", "\ud800", "\U000e0041"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 rows"), (1, "1 row"), (1.0, "1 row"), (2.4, "2 rows")]
+)
+def test_a_number_agrees_with_its_noun(number: float, text: str) -> None:
+    assert counted(number, "row") == text
 
 
 @pytest.mark.parametrize("char", BAD)

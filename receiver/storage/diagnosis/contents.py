@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -158,11 +159,8 @@ async def check_codes(connection: Connection, settings: Settings) -> list[Findin
         if codes:
             shown = ", ".join(codes[:10]) + (", …" if len(codes) > 10 else "")
             what = "error codes" if name == ERROR_CODES else f"codes of {name}"
-            advice = (
-                "receiver codes rename CODE NAME [DESCRIPTION]"
-                if name == ERROR_CODES
-                else f"UPDATE {quote(name)} SET name = NAME WHERE code = CODE"
-            )
+            table = "" if name == ERROR_CODES else f" --table {shlex.quote(name)}"
+            advice = f"receiver codes rename CODE NAME [DESCRIPTION]{table}"
             findings.append(note(f"{what} without a name: {shown}", advice))
     return findings or [ok("every code has a name")]
 

@@ -9,6 +9,7 @@ from typing import Final
 import asyncpg
 
 from receiver.config.settings import Settings
+from receiver.printable import counted
 from receiver.storage.connection.connecting import HAS_CITUS
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import OWN_SCHEMA, quote
@@ -119,7 +120,7 @@ async def check_hypertable(connection: Connection, table: str, *, migrates: bool
             "run `receiver migrate` as the owner, and `receiver serve --no-migrate-on-start`",
         )
     if found:
-        return ok(f"{table} is a hypertable with {found['num_chunks']} chunks")
+        return ok(f"{table} is a hypertable with {counted(found['num_chunks'], 'chunk')}")
     return warning(
         f"{table} is a plain table, though TimescaleDB is installed",
         "`receiver migrate` converts it while it is empty, and says how if it is not",

@@ -106,10 +106,9 @@ async def try_table(connection: Connection, table: str, statement: str) -> Findi
         cause = error.__cause__
         said = describe(cause) if isinstance(cause, asyncpg.PostgresError) else str(error)
         if getattr(cause, "sqlstate", None) == "42501":
-            advice = (
-                f"let the owner run GRANT SELECT, INSERT, UPDATE, DELETE ON {quote(table)} TO our "
-                "role"
-            )
+            role = await connection.fetchval("SELECT quote_ident(current_user)")
+            rights = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {quote(table)} TO {role}"
+            advice = f"let the owner run {rights}"
         elif type(error) is DatabaseUnavailableError:
             advice = ""
         else:
