@@ -1,9 +1,9 @@
 """Write a range of a table to a CSV or Parquet file, with the names of codes and all labels.
 
 Rows are streamed, so a range may be larger than memory. The file appears under its name when it is
-complete. Parquet needs the package pyarrow, which the image does not have; times after the year
-294246, which its 64 bits cannot hold, are null. Label sets of more than 64 KiB are left out and
-match nothing.
+complete. Parquet needs the package pyarrow, which the image does not have; times that are infinite
+or after the year 294246, which its 64 bits cannot hold, are null. Label sets of more than 64 KiB
+are left out and match nothing.
 
 Examples:
     receiver export -o today.csv

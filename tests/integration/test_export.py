@@ -133,11 +133,17 @@ TIMES = (
 )
 
 
-async def test_times_are_alike_and_come_back_by_copy(
+async def test_times_that_parquet_cannot_hold_are_null(
     export: Export, connection: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    file = tmp_path / "logs.csv"
-    await connection.execute("UPDATE report_settings SET time_zone = 'Asia/Seoul'")
+    await insert_times(connection)
+    assert await export("-o", str(tmp_path / "logs.parquet"), *RANGE) == 0
+    found = pq.read_table(tmp_path / "logs.parquet").column("ocr_value")
+    assert [time.is_valid for time in found] == [t not in {"infinity", "-infinity"} for t in TIMES]
+
+
+async def insert_times(connection: asyncpg.Connection) -> None:
+    """Replace the rows with one for each of the times, half a second apart."""
     await connection.execute("TRUNCATE app_logs")
     # As values, since not all of them are allowed as the time of a row.
     await connection.execute(
@@ -146,6 +152,14 @@ async def test_times_are_alike_and_come_back_by_copy(
         "FROM unnest($1::text[]) WITH ORDINALITY AS given (t, n)",
         TIMES,
     )
+
+
+async def test_times_are_alike_and_come_back_by_copy(
+    export: Export, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "logs.csv"
+    await connection.execute("UPDATE report_settings SET time_zone = 'Asia/Seoul'")
+    await insert_times(connection)
     assert await export("-o", str(file), *RANGE) == 0
     with file.open(encoding="utf-8", newline="") as opened:
         found = list(csv.DictReader(opened))

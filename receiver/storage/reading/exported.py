@@ -57,9 +57,11 @@ _RANGE: Final = """
 SELECT * FROM {} WHERE created_at >= $1::text::timestamptz AND created_at < $2::text::timestamptz
 """
 
-# Microseconds since the Unix epoch; 64 bits end thirty years before TIMESTAMPTZ does.
+# Microseconds since the Unix epoch; 64 bits end thirty years before TIMESTAMPTZ does, and hold no
+# infinity.
 _MICROSECONDS: Final = """
-CASE WHEN {0} < '294247-01-01 00:00Z' THEN (EXTRACT(EPOCH FROM {0}) * 1000000)::bigint END
+CASE WHEN {0} > '-infinity' AND {0} < '294247-01-01 00:00Z'
+    THEN (EXTRACT(EPOCH FROM {0}) * 1000000)::bigint END
 """
 
 COUNT_MATCHING: Final = f"""

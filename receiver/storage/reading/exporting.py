@@ -173,7 +173,9 @@ async def undisturbed(connection: Connection) -> AsyncIterator[None]:
 async def read_batches(
     connection: Connection, selection: Selection
 ) -> AsyncGenerator[list[tuple[object, ...]], None]:
-    """Yield rows in lists, times in microseconds since the Unix epoch; None after the year 294246.
+    """Yield rows in lists, times in microseconds since the Unix epoch.
+
+    Times that are infinite or after the year 294246 are None.
 
     Raises:
         ReceiverError: as `translated` does.
