@@ -16,7 +16,7 @@ from typing import Final
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.embedded.running import database
-from receiver.storage.schema.revisions import migrate
+from receiver.storage.schema.revisions import migrate, newest_revision
 
 logger = logging.getLogger(__name__)
 
@@ -39,4 +39,5 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     logger.debug("migrating %d tables", len(settings.catalogue.tables))
     async with database(settings) as reachable:
         await migrate(reachable, with_rows=arguments.distribute)
+    logger.info("the schema is up to date, revision %s", newest_revision())
     return 0

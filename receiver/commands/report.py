@@ -29,7 +29,6 @@ from rich.console import Console
 from receiver.commands.arguments import (
     add_match,
     add_table,
-    calendar_day,
     clock_time,
     decode_argument,
     find_table,
@@ -121,9 +120,11 @@ def unit(text: str) -> date | str:
     if text in {"this", "last"}:
         return text
     try:
-        return calendar_day(f"{text}-01" if len(text) == len("2026-11") else text)
-    except ArgumentTypeError as error:
-        raise ArgumentTypeError(f"{error}; or last") from None
+        return date.fromisoformat(f"{text}-01" if len(text) == len("2026-11") else text)
+    except ValueError:
+        raise ArgumentTypeError(
+            f"must be a date such as 2026-11-28, or last, not {text!r}"
+        ) from None
 
 
 async def run(settings: Settings, arguments: Namespace) -> int:
@@ -144,6 +145,8 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     if not report.lines:
         say(Console(stderr=True), "note: no source had rows in this range", "dim")
         return NOTHING
+    if arguments.by not in {"source", "shift"} and not any(line.name for line in report.lines):
+        say(Console(stderr=True), f"note: no source has the label {arguments.by}", "dim")
     return 0
 
 
@@ -195,7 +198,7 @@ def refuse_shift(shifts: Sequence[Shift], name: str, day: date | None) -> NoRetu
     known = [shift.name for shift in shifts]
     if name and name not in known:
         there = f"defined: {', '.join(known)}" if known else "none is defined"
-        raise UsageError(f"--shift={name}: there is no such shift; {there} (`receiver shifts`)")
+        raise UsageError(f"--shift={name}: there is no such shift; {there}")
     if known and day is not None:
         raise UsageError(f"--day={day}: no shift {name} started on that day".replace("  ", " "))
     raise UsageError(

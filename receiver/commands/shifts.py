@@ -31,7 +31,7 @@ from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
 from receiver.config.value_types import write_duration
-from receiver.errors import MissingEntryError
+from receiver.errors import MissingEntryError, UsageError
 from receiver.storage.connection.database import Connection
 from receiver.storage.editing import calendar
 from receiver.storage.editing.calendar import ReportSettings, Shift
@@ -135,7 +135,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the action.
 
     Raises:
-        UsageError: there is no such time zone.
+        UsageError: there is no such time zone, or nothing to change.
         MissingEntryError: there is no such shift or holiday.
         SetupError: there is no database, or it has no tables.
     """
@@ -202,7 +202,13 @@ async def remove_holiday(connection: Connection, arguments: Namespace) -> None:
 
 
 async def change(connection: Connection, arguments: Namespace) -> None:
-    """Change the settings of all reports."""
+    """Change the settings of all reports.
+
+    Raises:
+        UsageError: no setting is given, or there is no such time zone.
+    """
+    if (arguments.time_zone, arguments.micro_stop, arguments.max_gap) == (None, None, None):
+        raise UsageError("give at least one of --time-zone, --micro-stop and --max-gap")
     known = await calendar.read_settings(connection)
     max_gap = known.max_gap if arguments.max_gap is None else arguments.max_gap
     await calendar.change_settings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import pty
 import re
@@ -32,6 +33,7 @@ from receiver.http.paths import WRITE as WRITE_PATH
 from receiver.process.app import STORE, build_app
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
 from receiver.storage.reading import listing
+from receiver.storage.schema.revisions import newest_revision
 from receiver.storage.writing.codes import statements_for
 from tests.conftest import MakeSettings
 from tests.logs import add_logs, add_sources, logs
@@ -247,6 +249,14 @@ async def test_logs_says_that_there_are_no_rows(
 async def test_without_tables_it_says_what_to_run(invoke: Invoke, empty_database_url: str) -> None:
     with pytest.raises(SchemaError, match="run `receiver migrate`"):
         await invoke("logs", "--database-url", empty_database_url)
+
+
+async def test_migrate_says_that_nothing_is_left_to_do(
+    invoke: Invoke, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert await invoke("migrate", "--database-url", database_url) == 0
+    assert caplog.messages == [f"the schema is up to date, revision {newest_revision()}"]
 
 
 async def test_without_a_server_it_says_so(invoke: Invoke) -> None:

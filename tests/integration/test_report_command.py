@@ -299,6 +299,19 @@ async def test_ranges_that_are_none(invoke: Invoke, words: tuple[str, ...], mess
         await invoke("report", *words)
 
 
+@pytest.mark.parametrize(("label", "noted"), [("none", True), ("instance", False)])
+async def test_a_label_that_no_source_has_is_noted(
+    invoke: Invoke, capsys: pytest.CaptureFixture[str], label: str, noted: bool
+) -> None:
+    assert await invoke("report", *DAY, "--by", label) == 0
+    assert (f"note: no source has the label {label}" in capsys.readouterr().err) is noted
+
+
+async def test_settings_of_reports_that_are_not_given_are_asked_for(invoke: Invoke) -> None:
+    with pytest.raises(UsageError, match="give at least one of --time-zone"):
+        await invoke("shifts", "set")
+
+
 async def test_logs_of_a_source_with_errors(
     invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,11 @@ def test_an_interrupted_command_says_so(calls: Calls) -> None:
             "`receiver codes list --help` shows more",
         ),
         (
+            ["report", "--month", "2026-13"],
+            "--month: must be a date such as 2026-11-28, or last, not '2026-13'; "
+            "`receiver report --help` shows more",
+        ),
+        (
             ["logs", "--limit", "5"],
             "there is no flag --limit; `receiver logs --help` shows more",
         ),
