@@ -20,7 +20,7 @@ from receiver.errors import OutdatedConnectionError, ReceiverError, Unauthorized
 from receiver.http import paths
 from receiver.security.credentials import Credentials, May, read_credentials
 from receiver.security.files import Reloaded
-from receiver.security.identity import IDENTITY
+from receiver.security.identity import IDENTITY, ONLY_READS
 from receiver.security.passwords import Attempt, PasswordChecker
 from receiver.security.permissions import require
 from receiver.security.refuser import Refuser
@@ -86,6 +86,7 @@ class Authentication:
             except ReceiverError as error:
                 return self._answer(request, error)
             request[IDENTITY] = client.name
+            request[ONLY_READS] = client.may == "read"
             return await handler(request)
 
         return guard

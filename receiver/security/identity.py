@@ -8,3 +8,6 @@ from aiohttp import web
 
 IDENTITY: Final = web.RequestKey("identity", str)
 """The user's name, `token`, or the name in the client certificate; absent without credentials."""
+
+ONLY_READS: Final = web.RequestKey("only_reads", bool)
+"""Whether the credentials may only read; absent without credentials."""

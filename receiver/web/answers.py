@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from http import HTTPStatus
@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler as WebHandler
 from receiver.errors import BadRequestError, ReceiverError, RefusedByDatabaseError
 from receiver.http.answers import retry_header
 from receiver.printable import printable
-from receiver.security.identity import IDENTITY
+from receiver.security.identity import IDENTITY, ONLY_READS
 from receiver.storage.reading.reports import SlowReportError
 from receiver.web import display, zones
 from receiver.web.compressing import IN_THREAD, compress
@@ -38,6 +38,22 @@ MESSAGES: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: "busy",
 }
 """Text for an error that is not a `PageError`, by its status."""
+FIELDS: Final = {
+    "time_zone": "time_zone",
+    "micro_stop": "micro_limit",
+    "name": "name",
+    "starts": "from",
+    "ends": "to",
+    "day": "day",
+    "since": "from",
+    "until": "to",
+    "reason": "reason",
+    "code": "code",
+    "description": "description",
+    "cause": "cause",
+    "comment": "comment",
+}
+"""Text that labels a field of a form, by the field's name."""
 RETRY_AFTER: Final = timedelta(seconds=5)
 
 THEMES: Final = ("light", "dark")
@@ -75,6 +91,7 @@ class View:
         self.request = request
         self.query: dict[str, str] = {name: request.query[name] for name in request.query}
         self.identity: str | None = request.get(IDENTITY)
+        self.only_reads: bool = request.get(ONLY_READS, False)
         """The authenticated user; None without authentication."""
         chosen = self.query.get("lang", "")
         self._chosen = Language(chosen) if chosen in set(Language) else None
@@ -165,7 +182,7 @@ class View:
         """Return a page about an error, with the status of the error's class."""
         title = f"fault_{error.status.value}"
         if isinstance(error, PageError):
-            message, detail = self.say(error.key, **error.values), ""
+            message, detail = self.say(error.key, **self._as_labelled(error.values)), ""
         elif isinstance(error, SlowReportError):
             title, message, detail = "fault_slow", self.say("slow_report"), ""
         else:
@@ -179,6 +196,11 @@ class View:
         )
         response.headers.update(retry_header(error, RETRY_AFTER))
         return response
+
+    def _as_labelled(self, values: Mapping[str, object]) -> Mapping[str, object]:
+        """Call a field of a form as its label does; a parameter of an address keeps its name."""
+        label = FIELDS.get(str(values.get("name"))) if self.request.method == "POST" else None
+        return {**values, "name": f"“{self.say(label)}”"} if label else values
 
     def length(self, seconds: float, *, brief: bool = False) -> str:
         """Return a length of time in the reader's language, as `duration` does."""

@@ -42,7 +42,7 @@ TIMEOUT: Final = "5s"
 
 def token(view: View) -> str | None:
     """Return the secret for the page's forms; None for users who may not change anything."""
-    if view.identity is None:
+    if view.identity is None or view.only_reads:
         return None
     return find_secret(view.request) or secrets.token_urlsafe(32)
 

@@ -329,6 +329,10 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     "add_code": ("Add a code", "코드 추가"),
     "save": ("Save", "저장"),
     "saved": ("Code {code} was saved.", "저장했습니다: 코드 {code}."),
+    "only_reads": (
+        "You may only read here (`may` in RECEIVER_CREDENTIALS_FILE).",
+        "이 인증 정보로는 보기만 할 수 있습니다(RECEIVER_CREDENTIALS_FILE의 may).",
+    ),
     "read_only": (
         "Codes can be changed here once a credential is set (RECEIVER_BEARER_TOKEN or "
         "RECEIVER_CREDENTIALS_FILE); until then, use the command receiver codes.",

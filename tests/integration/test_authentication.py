@@ -441,6 +441,22 @@ def test_missing_authentication_is_logged(
     assert ("ANYONE WHO REACHES THIS ADDRESS" in caplog.text) is warned
 
 
+@pytest.mark.parametrize(("may", "forms"), [(None, True), ("read", False)])
+async def test_the_page_offers_a_reader_no_forms(
+    make_settings: MakeSettings, database_url: str, credentials: Path, may: str | None, forms: bool
+) -> None:
+    if may is not None:
+        limit(credentials, may)
+    settings = make_settings(database_url=database_url, credentials_file=credentials)
+    headers = {"Authorization": basic("prometheus", "right")}
+    async with receiving(settings) as receiver:
+        for path in ("/codes", "/calendar"):
+            async with receiver.session.get(receiver.url(path), headers=headers) as answer:
+                text = await answer.text()
+                assert ('method="post"' in text) is forms
+                assert ("You may only read here" in text) is not forms
+
+
 async def test_the_page_may_edit_for_whoever_has_shown_a_credential(
     make_settings: MakeSettings, database_url: str
 ) -> None:

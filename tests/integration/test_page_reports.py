@@ -272,14 +272,17 @@ async def test_the_calendar_is_edited_and_reports_follow(receiver: Running) -> N
 
 WRONG: list[tuple[dict[str, str], str]] = [
     ({"action": "x"}, "action must be one of"),
-    ({"action": "rules", "time_zone": "Mars", "micro_stop": "1"}, "time_zone must be a time zone"),
-    ({"action": "rules", "time_zone": "UTC", "micro_stop": "-1"}, "micro_stop must be a whole"),
+    (
+        {"action": "rules", "time_zone": "Mars", "micro_stop": "1"},
+        "“Time zone” must be a",
+    ),
+    ({"action": "rules", "time_zone": "UTC", "micro_stop": "-1"}, "(seconds)” must be a whole"),
     (
         {"action": "shift", "name": "x", "starts": "07:00", "ends": "24:00"},
         "Choose at least one day",
     ),
-    ({"action": "shift", "name": "x", "day1": "1", "starts": "7", "ends": "9"}, "starts must be"),
-    ({"action": "holiday", "day": "2025-02-30"}, "day must be a day"),
+    ({"action": "shift", "name": "x", "day1": "1", "starts": "7", "ends": "9"}, "“From” must be"),
+    ({"action": "holiday", "day": "2025-02-30"}, "“Day” must be a day"),
     ({"action": "stop", "zone": "UTC", "since": "2025-03-03", "until": "2025-03-02"}, "later end"),
     (
         {
