@@ -219,7 +219,7 @@ FAULTS = [
         "END $$",
         "connections",
         Level.PROBLEM,
-        "connections left: 3; a receiver takes up to 5",
+        "3 left; a receiver takes up to 5",
     ),
 ]
 

@@ -101,12 +101,12 @@ async def check_connections(connection: Connection, settings: Settings) -> list[
     if left + found["ours"] < wanted:
         return [
             problem(
-                f"connections left: {left}; a receiver takes up to {wanted}",
+                f"{left} left; a receiver takes up to {wanted}",
                 "raise max_connections (or the limit of the role or the database), or lower "
                 "RECEIVER_WORKERS or RECEIVER_WRITERS",
             )
         ]
-    return [ok(f"connections left: {left}; a receiver takes up to {wanted}")]
+    return [ok(f"{left} left; a receiver takes up to {wanted}")]
 
 
 async def check_vacuum(connection: Connection, _: Settings) -> list[Finding]:
