@@ -15,6 +15,7 @@ from receiver.config.table_names import ERROR_CODES
 from receiver.rows.reasons import Reason
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import quote
+from receiver.storage.diagnosis.awaited import find_awaited
 from receiver.storage.diagnosis.findings import Finding, brief, note, ok, warning
 
 DELAY: Final = timedelta(minutes=5)
@@ -153,7 +154,10 @@ async def check_rejected(connection: Connection, settings: Settings) -> list[Fin
 async def check_codes(connection: Connection, settings: Settings) -> list[Finding]:
     """Check for codes that nobody has named."""
     findings = []
+    awaited = await find_awaited(connection, settings.catalogue)
     for name in settings.catalogue.code_tables:
+        if name in awaited:
+            continue
         rows = await connection.fetch(UNREGISTERED.format(codes=quote(name)))
         codes = [str(row["code"]) for row in rows]
         if codes:

@@ -11,6 +11,7 @@ from receiver.config.table_names import APP_LOGS
 from receiver.rows.tables import Column, Table
 from receiver.storage.connection.database import Connection
 from receiver.storage.connection.places import quote
+from receiver.storage.diagnosis.awaited import find_awaited
 from receiver.storage.diagnosis.contents import DELAY, SKEW
 from receiver.storage.diagnosis.findings import Finding, brief, note, ok, problem, warning
 
@@ -49,7 +50,10 @@ FROM (
 async def check_newest(connection: Connection, settings: Settings) -> list[Finding]:
     """Check whether rows arrive, with times that are neither old nor in the future."""
     findings = []
+    awaited = await find_awaited(connection, settings.catalogue)
     for table in settings.catalogue.by_name:
+        if table in awaited:
+            continue
         seconds = await connection.fetchval(NEWEST_AGE.format(table=quote(table)))
         findings += [judge_newest(table, seconds), *await find_future(connection, table)]
     return findings
@@ -92,8 +96,9 @@ def as_span(seconds: float) -> timedelta:
 async def check_unit(connection: Connection, settings: Settings) -> list[Finding]:
     """Check whether times in a column are off by the factor between seconds and milliseconds."""
     findings = []
+    awaited = await find_awaited(connection, settings.catalogue)
     for table in settings.catalogue.tables:
-        for column in table.columns:
+        for column in () if table.name in awaited else table.columns:
             if column.type.name == "timestamp":
                 findings += await find_unit(connection, table, column, settings)
     return findings
