@@ -260,7 +260,7 @@ async def test_migrate_says_that_nothing_is_left_to_do(
 
 
 async def test_without_a_server_it_says_so(invoke: Invoke) -> None:
-    with pytest.raises(DatabaseUnavailableError, match="cannot be reached"):
+    with pytest.raises(DatabaseUnavailableError, match=r"cannot be reached: Connect"):
         await invoke("logs", "--database-url", "postgresql://127.0.0.1:1/x")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, TypeAlias
@@ -111,7 +112,8 @@ def translated() -> Iterator[None]:
     except TimeoutError as error:
         raise DatabaseUnavailableError("the database did not answer in time") from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        reason = str(error) or type(error).__name__
+        # Python puts "[Errno 111]" before the words of the system.
+        reason = re.sub(r"\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
         raise DatabaseUnavailableError(f"the database cannot be reached: {reason}") from error
 
 
