@@ -15,7 +15,7 @@ from receiver.storage.reading import sources
 from receiver.storage.reading.connection import Viewer
 from receiver.web.answers import View
 from receiver.web.forms import Forms, go_to, mask, remember, token
-from receiver.web.names import name_sources
+from receiver.web.names import by_name, name_sources
 from receiver.web.parameters import (
     MAX_TEXT,
     BadParameterError,
@@ -67,7 +67,7 @@ class CalendarPages:
             shifts=shifts,
             holidays=holidays[-MOST:],
             stops=stops,
-            names=name_sources(known, self._template),
+            names=by_name(name_sources(known, self._template)),
             token=mask(secret),
             saved="saved" in view.query,
             most=MAX_TEXT,

@@ -56,6 +56,11 @@ def name_sources(sources: Mapping[int, Labels], template: str = "") -> dict[int,
     return names
 
 
+def by_name(names: Mapping[int, str]) -> dict[int, str]:
+    """Return the names in the order in which people look for them, by id."""
+    return dict(sorted(names.items(), key=lambda item: natural(item[1])))
+
+
 def base_name(id_: int, labels: Labels, template: str) -> str:
     """Return the name of a source, which other sources may have too."""
     if template:

@@ -21,7 +21,7 @@ from receiver.web.floor import FloorReader
 from receiver.web.floor_pages import Overview, answer_board, read_page, read_wanted
 from receiver.web.forms import Forms, mask, remember, token
 from receiver.web.looks import looks_of
-from receiver.web.names import name_sources
+from receiver.web.names import by_name, name_sources
 from receiver.web.parameters import (
     CUSTOM,
     LOG_RANGES,
@@ -193,7 +193,7 @@ class Pages:
             ranges=[*LOG_RANGES, CUSTOM] if window.since else LOG_RANGES,
             looked_at=logs.LOOKED_AT,
             names=names,
-            known_sources={id_: names[id_] for id_ in list(known)[:SUGGESTIONS]},
+            known_sources=by_name({id_: names[id_] for id_ in list(known)[:SUGGESTIONS]}),
             many_sources=len(known) > SUGGESTIONS,
             known_codes=known_codes,
             look=looks_of((code.code for code in known_codes), classes),

@@ -314,6 +314,17 @@ async def test_a_wrong_form_of_the_calendar_is_explained(receiver: Running) -> N
 
 
 @pytest.mark.usefixtures("history")
+async def test_a_source_is_chosen_by_name(
+    receiver: Running, connection: asyncpg.Connection
+) -> None:
+    await connection.execute('UPDATE sources SET labels = \'{"instance": "zz"}\' WHERE id = 1')
+    for path in ("/logs", "/calendar"):
+        page = await look(receiver, path)
+        (chosen,) = re.findall(r'<select id="(?:stop-)?source".*?</select>', page, re.DOTALL)
+        assert re.findall(r'<option value="(\d+)"', chosen)[-1] == "1"
+
+
+@pytest.mark.usefixtures("history")
 async def test_a_state_is_commented_on(receiver: Running, connection: asyncpg.Connection) -> None:
     path = "/source?id=1&range=6h&until=2025-03-03T12:00:00Z"
     page = await look(receiver, path)

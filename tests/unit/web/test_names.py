@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.web.names import LONGEST, brief_names, fit, name_sources, natural, shorten
+from receiver.web.names import LONGEST, brief_names, by_name, fit, name_sources, natural, shorten
 
 
 def test_a_name_is_the_instance_else_the_job_else_all_labels() -> None:
@@ -34,6 +34,10 @@ def test_what_differs_is_added_to_names_that_are_alike() -> None:
     }
     assert name_sources(sources) == {1: "cam · line=A", 2: "cam · line=B", 3: "other"}
     assert name_sources({7: {"instance": "x"}, 8: {"instance": "x"}}) == {7: "x #7", 8: "x #8"}
+
+
+def test_a_choice_is_in_the_order_of_names() -> None:
+    assert list(by_name({1: "cam-10", 2: "Cam-9", 3: "나", 4: "가"})) == [2, 1, 4, 3]
 
 
 def test_long_names_are_cut_in_the_middle() -> None:
