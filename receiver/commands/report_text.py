@@ -49,7 +49,8 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "availability = up / (up + down); planned and unknown time is in neither. MTTR = down / "
         "failures, MTTF = up / failures, MTBF = MTTF + MTTR. Micro-stops are failures, too.",
         "가동률 = 가동 시간 / (가동 시간 + 고장 시간)이며 계획 정지와 알 수 없는 시간은 "
-        "제외합니다. MTTR = 고장 시간 / 고장, MTTF = 가동 시간 / 고장, MTBF = MTTF + MTTR. "
+        "제외합니다. MTTR = 고장 시간 / 고장 횟수, MTTF = 가동 시간 / 고장 횟수, "
+        "MTBF = MTTF + MTTR. "
         "순간 정지도 고장에 포함됩니다.",
     ),
 }
