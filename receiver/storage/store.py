@@ -96,6 +96,8 @@ class Store:
         )
         self._resources = AsyncExitStack()
         self._open = False
+        self._absence = "the database has not answered yet"
+        """Why the database has not been opened."""
 
     async def __aenter__(self) -> Self:
         self._resources.push_async_callback(self.database.close)
@@ -130,7 +132,7 @@ class Store:
 
     def _require_open(self) -> None:
         if not self._open:
-            raise DatabaseUnavailableError("the database has not answered yet")
+            raise DatabaseUnavailableError(self._absence)
 
     async def _write(self, contents: Contents) -> None:
         # One time limit for the whole batch, including retries and splitting: the sender must have
@@ -207,13 +209,18 @@ class Store:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(DatabaseUnavailableError),
             wait=wait_exponential(multiplier=0.1, max=5),
-            before_sleep=tell_of_absence,
+            before_sleep=self._note_absence,
         ):
             with attempt:
                 await self.database.open()
                 await bring_up(self._settings)
         self._open = self.reachable = True
         logger.info("the database is ready", extra={"event": "ready"})
+
+    def _note_absence(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome else None
+        self._absence = str(error)
+        logger.warning("waiting for the database: %s", error, extra={"fault": "opening"})
 
     async def _maintain(self) -> None:
         await asyncio.wait({self.opening})
@@ -282,9 +289,3 @@ class Store:
 
     async def _observe(self) -> None:
         self._metrics.show_observed(await observe(self.database, self._settings.catalogue))
-
-
-def tell_of_absence(attempt: RetryCallState) -> None:
-    """Log that the receiver waits for the database."""
-    error = attempt.outcome.exception() if attempt.outcome else None
-    logger.warning("waiting for the database: %s", error, extra={"fault": "opening"})

@@ -114,6 +114,8 @@ async def test_it_waits_for_a_database_that_is_read_only_at_the_start(
     await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     async with receiving(make_settings(database_url=database_url), wait=False) as receiver:
         await until(lambda: "read-only" in caplog.text)
+        status, text = await receiver.get("/-/ready")
+        assert (status, "read-only" in text) == (503, True)
         await connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         await until(receiver.ready)
     await connection.close()
