@@ -126,7 +126,7 @@ class Forms:
             BadParameterError: it is malformed.
         """
         if view.identity is None:
-            raise RejectedFormError("read_only")
+            raise RejectedFormError("read_only", flag="")
         if not from_here(view.request.headers, view.request.host):
             raise RejectedFormError("not_from_here")
         form = await self._parse(view.request)

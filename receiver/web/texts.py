@@ -335,9 +335,9 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "read_only": (
         "Codes can be changed here once a credential is set (RECEIVER_BEARER_TOKEN or "
-        "RECEIVER_CREDENTIALS_FILE); until then, use the command receiver codes.",
+        "RECEIVER_CREDENTIALS_FILE); until then, use the command receiver codes{flag}.",
         "인증 정보(RECEIVER_BEARER_TOKEN 또는 RECEIVER_CREDENTIALS_FILE)를 설정하면 여기에서 "
-        "코드를 바꿀 수 있습니다. 그 전에는 receiver codes 명령을 쓰십시오.",
+        "코드를 바꿀 수 있습니다. 그 전에는 receiver codes{flag} 명령을 쓰십시오.",
     ),
     "same_name": (
         "Code {code} has the same name.",

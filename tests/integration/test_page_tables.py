@@ -178,6 +178,19 @@ async def test_rejected_samples_name_table_and_column_and_are_filtered(receiver:
     await look(receiver, "/rejected?table=%00", 400)
 
 
+async def test_without_credentials_the_page_names_the_command_of_a_table_of_codes(
+    database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings = make_settings(database_url=database_url, tables_file=write_tables(tmp_path))
+    async with showing(settings) as receiver:
+        await until(receiver.ready)
+        for path, command in (
+            ("/codes", "receiver codes."),
+            ("/codes?table=robot_states", "receiver codes --table robot_states."),
+        ):
+            assert f"use the command {command}" in words(await look(receiver, path))
+
+
 async def test_codes_of_another_table_are_shown_and_changed(receiver: Running) -> None:
     page = await look(receiver, "/codes?table=robot_states")
     assert "UNREGISTERED_3" in page
