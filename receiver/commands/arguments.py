@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -112,7 +113,7 @@ def label(text: str) -> tuple[str, str]:
         ArgumentTypeError: it is malformed.
     """
     name, equals, value = decode_argument(text).partition("=")
-    if not (name and equals and is_unicode_text(value)):
+    if not (name and equals):
         raise ArgumentTypeError(f"must be NAME=VALUE, such as job=camera, not {text!r}")
     return name, value
 
@@ -164,14 +165,17 @@ def decode_argument(value: str) -> str:
 
     In a locale such as C or Latin-1 with a terminal in UTF-8, Korean text would be stored wrongly.
     Text of another encoding is hardly ever valid UTF-8 by chance.
+
+    Raises:
+        ArgumentTypeError: it is not text in UTF-8 or in the locale's encoding.
     """
     encoding = sys.getfilesystemencoding().lower()
-    if value.isascii() or encoding.startswith("utf"):
-        return value
-    try:
-        return os.fsencode(value).decode()
-    except UnicodeError:
-        return value
+    if not (value.isascii() or encoding.startswith("utf")):
+        with suppress(UnicodeError):
+            return os.fsencode(value).decode()
+    if not is_unicode_text(value):
+        raise ArgumentTypeError(f"must be text in UTF-8, not {value!r}")
+    return value
 
 
 def past(text: str) -> str:

@@ -22,7 +22,6 @@ from receiver.commands.arguments import (
     add_actions,
     add_table,
     clock_time,
-    decode_argument,
     find_table,
     one_line,
     positive,
@@ -57,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = actions.add_parser("add", help="add a comment, or change the one at that time")
     remove = actions.add_parser("remove", help="remove a comment")
     for action in (add, remove):
-        action.add_argument("source", metavar="SOURCE", type=decode_argument, help=NAMES)
+        action.add_argument("source", metavar="SOURCE", type=one_line, help=NAMES)
         action.add_argument("time", metavar="TIME", type=clock_time, help="within the interval")
     add.add_argument("cause", metavar="CAUSE", type=one_line, help="in a few words")
     add.add_argument("comment", metavar="COMMENT", type=one_line, nargs="?")

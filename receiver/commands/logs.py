@@ -28,9 +28,9 @@ from rich.table import Table
 
 from receiver.commands.arguments import (
     add_table,
-    decode_argument,
     find_table,
     moment,
+    one_line,
     past,
     positive,
 )
@@ -78,7 +78,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         metavar="SOURCE",
-        type=decode_argument,
+        type=one_line,
         help=f"only rows of a source: {NAMES}",
     )
     parser.add_argument(

@@ -19,7 +19,6 @@ from receiver.commands.arguments import (
     add_actions,
     add_match,
     clock_time,
-    decode_argument,
     one_line,
     positive,
     wanted_labels,
@@ -48,9 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add.add_argument("end", metavar="END", type=clock_time, help="exclusive")
     add.add_argument("reason", metavar="REASON", type=one_line, nargs="?")
     add_match(add)
-    add.add_argument(
-        "--source", metavar="SOURCE", type=decode_argument, help=f"only a source: {NAMES}"
-    )
+    add.add_argument("--source", metavar="SOURCE", type=one_line, help=f"only a source: {NAMES}")
     remove = actions.add_parser("remove", help="remove a planned stop")
     remove.add_argument("id", metavar="NUMBER", type=positive)
     for action in actions.choices.values():

@@ -517,7 +517,7 @@ async def test_an_unknown_code_is_not_renamed(invoke: Invoke, database_url: str)
         (("five", "X"), "not 'five'"),
         (("5", " "), "NAME: must not be empty"),
         (("5", "a\nb"), "NAME: must be one line"),
-        (("5", "X", "\udcff"), "DESCRIPTION: must be one line"),
+        (("5", "X", "\udcff"), "DESCRIPTION: must be text in UTF-8"),
     ],
 )
 async def test_what_can_be_no_code_is_refused(

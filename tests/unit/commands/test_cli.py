@@ -159,6 +159,24 @@ def test_an_interrupted_command_says_so(calls: Calls) -> None:
             "`receiver codes list --help` shows more",
         ),
         (
+            ["shifts", "remove", "\udcb0\udca1"],
+            r"NAME: must be text in UTF-8, not '\udcb0\udca1'; "
+            "`receiver shifts remove --help` shows more",
+        ),
+        (
+            ["export", "--match", "\udcb0\udca1=1"],
+            r"--match: must be text in UTF-8, not '\udcb0\udca1=1'; "
+            "`receiver export --help` shows more",
+        ),
+        (
+            ["logs", "--source", "\n"],
+            "--source: must not be empty; `receiver logs --help` shows more",
+        ),
+        (
+            ["comments", "remove", "", "1h"],
+            "SOURCE: must not be empty; `receiver comments remove --help` shows more",
+        ),
+        (
             ["report", "--month", "2026-13"],
             "--month: must be a date such as 2026-11-28, or last, not '2026-13'; "
             "`receiver report --help` shows more",
