@@ -24,7 +24,8 @@ RELOAD_AFTER: Final = 300.0
 """Seconds after which all sources are read again: somebody may have changed labels by hand."""
 SETTLED: Final = "10 minutes"
 """Age of a source above which none with a lower id can appear: ids are taken before the commit."""
-FETCHED: Final = 5_000
+FETCHED: Final = 500
+"""Number of sources read at once: with more, nothing else would run for tens of milliseconds."""
 
 FIND: Final = f"""
 SELECT id, created_at < now() - INTERVAL '{SETTLED}' AS settled,
