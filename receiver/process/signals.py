@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 early: Final[list[signal.Signals]] = []
@@ -24,4 +27,11 @@ def ending_signals() -> list[signal.Signals]:
 def end(number: int, _: FrameType | None) -> None:
     """End the program on a signal that arrives before anything runs."""
     early.append(signal.Signals(number))
+    sys.unraisablehook = report_others
     sys.exit(128 + number)
+
+
+def report_others(dropped: UnraisableHookArgs) -> None:
+    """Report an exception that Python drops, unless it is the one that ends the program."""
+    if not isinstance(dropped.exc_value, SystemExit):
+        sys.__unraisablehook__(dropped)
