@@ -204,8 +204,29 @@ EACH = 20
 """Rows of each of them."""
 
 
-async def test_states_in_a_young_table_are_read_by_source(
-    database_url: str, make_settings: MakeSettings
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda connection: states.read_states(connection, APP_LOGS, {}), id="states"),
+        pytest.param(
+            lambda connection: connection.fetch(
+                "SELECT * FROM state_intervals('app_logs', $1, $2)", NOW - HOUR, NOW
+            ),
+            id="intervals",
+        ),
+        pytest.param(
+            lambda connection: connection.fetch("SELECT * FROM app_status_intervals"), id="view"
+        ),
+        pytest.param(
+            lambda connection: connection.fetch(
+                "SELECT * FROM app_status_intervals_between($1)", NOW - HOUR
+            ),
+            id="function",
+        ),
+    ],
+)
+async def test_a_young_table_is_read_by_source(
+    database_url: str, make_settings: MakeSettings, ask: Question
 ) -> None:
     writing = await asyncpg.connect(database_url)
     await stop_refreshing(writing)
@@ -225,7 +246,7 @@ async def test_states_in_a_young_table_are_read_by_source(
         Viewer(make_settings(database_url=database_url)).connection() as connection,
         connection.transaction(),
     ):
-        await states.read_states(connection, APP_LOGS, {})
+        await ask(connection)
         assert await connection.fetchval(read) <= 20 * YOUNG * EACH
 
 

@@ -136,8 +136,7 @@ DECLARE
     query TEXT := receiver_runs_query(
         table_name, code_column, '(SELECT s.id AS id) AS s', '$1', '$2', '$3');
     written TEXT := format('SELECT r.source_id, r.code::int, r.started_at, r.ended_at, r.rows, '
-        'r.ongoing FROM (%s) AS r', regexp_replace(query,
-            '(\w)\.source_id >= s\.id AND \1\.source_id <= s\.id', '\1.source_id = s.id', 'g'));
+        'r.ongoing FROM (%s) AS r', query);
     of_source INT;
     first TIMESTAMPTZ := greatest(since, '4700-01-01 00:00Z BC');
     last TIMESTAMPTZ := least(until, now() + INTERVAL '1 second');
