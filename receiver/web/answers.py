@@ -91,8 +91,9 @@ class View:
         self.request = request
         self.query: dict[str, str] = {name: request.query[name] for name in request.query}
         self.identity: str | None = request.get(IDENTITY)
-        self.only_reads: bool = request.get(ONLY_READS, False)
         """The authenticated user; None without authentication."""
+        self.only_reads: bool = request.get(ONLY_READS, False)
+        """Whether this user may only read."""
         chosen = self.query.get("lang", "")
         self._chosen = Language(chosen) if chosen in set(Language) else None
         self.language = self._chosen or preferred(request.headers.get("Accept-Language", ""))
