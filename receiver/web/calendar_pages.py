@@ -14,10 +14,9 @@ from receiver.storage.editing import calendar
 from receiver.storage.reading import sources
 from receiver.storage.reading.connection import Viewer
 from receiver.web.answers import View
-from receiver.web.forms import Forms, go_to, mask, remember, token
+from receiver.web.forms import Forms, go_to, render_with_forms
 from receiver.web.names import by_name, name_sources
 from receiver.web.parameters import (
-    MAX_TEXT,
     BadParameterError,
     Values,
     read_choice,
@@ -60,19 +59,16 @@ class CalendarPages:
             holidays = await calendar.list_holidays(connection)
             stops = await calendar.list_stops(connection, MOST)
             known = await sources.first_sources(connection, MOST_SOURCES)
-        secret = token(view)
-        response = await view.render(
+        return await render_with_forms(
+            view,
             "calendar.html",
             rules=rules,
             shifts=shifts,
             holidays=holidays[-MOST:],
             stops=stops,
             names=by_name(name_sources(known, self._template)),
-            token=mask(secret),
             saved="saved" in view.query,
-            most=MAX_TEXT,
         )
-        return remember(response, view, secret)
 
     async def change(self, view: View) -> web.Response:
         """Answer `POST /calendar`.

@@ -28,7 +28,7 @@ from receiver.http.body import BodyLimits, read_body
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading.tables import connect
 from receiver.web.answers import View
-from receiver.web.parameters import BadParameterError, PageError, Values
+from receiver.web.parameters import MAX_TEXT, BadParameterError, PageError, Values
 
 COOKIE: Final = "receiver_form"
 SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -40,11 +40,22 @@ LARGEST_TOGETHER: Final = 64 * LARGEST
 TIMEOUT: Final = "5s"
 
 
-def token(view: View) -> str | None:
-    """Return the secret for the page's forms; None for users who may not change anything."""
+async def render_with_forms(view: View, template: str, **values: object) -> web.Response:
+    """Return a response with a rendered page with forms, and set the cookie with their secret.
+
+    Besides the values, the template gets `token`, which is None for users who may not change
+    anything, and `most`, the maximum number of characters of a text.
+    """
     if view.identity is None or view.only_reads:
-        return None
-    return find_secret(view.request) or secrets.token_urlsafe(32)
+        return await view.render(template, HTTPStatus.OK, token=None, most=MAX_TEXT, **values)
+    secret = find_secret(view.request) or secrets.token_urlsafe(32)
+    response = await view.render(
+        template, HTTPStatus.OK, token=mask(secret), most=MAX_TEXT, **values
+    )
+    response.set_cookie(
+        COOKIE, secret, httponly=True, samesite="Strict", secure=view.request.secure
+    )
+    return response
 
 
 def find_secret(request: web.Request) -> str:
@@ -53,13 +64,11 @@ def find_secret(request: web.Request) -> str:
     return found if SECRET.fullmatch(found) else ""
 
 
-def mask(secret: str | None) -> str | None:
+def mask(secret: str) -> str:
     """Return the token of a form: the secret, masked differently each time.
 
     So the size of a compressed page reveals nothing about the secret (BREACH).
     """
-    if secret is None:
-        return None
     data = secret.encode()
     pad = secrets.token_bytes(len(data))
     return urlsafe_b64encode(pad + exclusive_or(pad, data)).decode()
@@ -85,15 +94,6 @@ def is_proven(form: Values, request: web.Request) -> bool:
     secret = find_secret(request)
     proof = unmask(form.get("token", ""))
     return bool(secret) and hmac.compare_digest(proof, secret.encode())
-
-
-def remember(response: web.Response, view: View, value: str | None) -> web.Response:
-    """Set the cookie with the secret."""
-    if value is not None:
-        response.set_cookie(
-            COOKIE, value, httponly=True, samesite="Strict", secure=view.request.secure
-        )
-    return response
 
 
 class RejectedFormError(PageError, ForbiddenError):

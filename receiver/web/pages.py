@@ -19,13 +19,12 @@ from receiver.storage.reading.states import class_of, classes_of, read_classes
 from receiver.web.answers import View
 from receiver.web.floor import FloorReader
 from receiver.web.floor_pages import Overview, answer_board, read_page, read_wanted
-from receiver.web.forms import Forms, mask, remember, token
+from receiver.web.forms import Forms, render_with_forms
 from receiver.web.looks import looks_of
 from receiver.web.names import by_name, name_sources
 from receiver.web.parameters import (
     CUSTOM,
     LOG_RANGES,
-    MAX_TEXT,
     RANGES,
     BadParameterError,
     read_choice,
@@ -234,8 +233,8 @@ class Pages:
             found = await codes.CodeTable(name).page(connection, first, ROWS + 1)
             everything = await codes.CodeTable(name).page(connection, codes.FIRST, SUGGESTIONS)
             classes = await classes_of(connection, name)
-        proof = token(view)
-        response = await view.render(
+        return await render_with_forms(
+            view,
             "codes.html",
             codes=found[:ROWS],
             look=looks_of((code.code for code in everything), classes),
@@ -250,10 +249,7 @@ class Pages:
             following=found[ROWS].code if len(found) > ROWS else None,
             saved=saved,
             namesake=namesake,
-            token=mask(proof),
-            most=MAX_TEXT,
         )
-        return remember(response, view, proof)
 
     def _logs_of(self, codes_table: str) -> dict[str, str | None] | None:
         """Return the query of links to rows with codes of a table; None if no table uses them."""

@@ -19,11 +19,10 @@ from receiver.web.answers import View
 from receiver.web.display import percent, postgres_text
 from receiver.web.floor import Floor
 from receiver.web.floor_pages import iso, make_drawing
-from receiver.web.forms import Forms, go_to, mask, remember, token
+from receiver.web.forms import Forms, go_to, render_with_forms
 from receiver.web.looks import Look, look_of
 from receiver.web.parameters import (
     CUSTOM,
-    MAX_TEXT,
     RANGES,
     BadParameterError,
     PageError,
@@ -91,8 +90,8 @@ async def answer_source(
     drawing = make_drawing(floor, view, (since, until))
     line = overview.draw(found, drawing, BUCKETS)
     failures, availability = overview.figures(found, since.timestamp())
-    secret = token(view)
-    response = await view.render(
+    return await render_with_forms(
+        view,
         "source.html",
         **common,
         id=id_,
@@ -112,11 +111,8 @@ async def answer_source(
         availability="–" if availability is None else percent(availability),
         states=list_states(found, comments, drawing, view.now),
         more=len(found) > MOST_STATES,
-        token=mask(secret),
         saved="saved" in view.query,
-        most=MAX_TEXT,
     )
-    return remember(response, view, secret)
 
 
 def spanned(window: Window, since: datetime, until: datetime) -> dict[str, str]:
