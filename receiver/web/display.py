@@ -47,6 +47,11 @@ def postgres_text(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(" ").removesuffix(":00")
 
 
+def iso(time: datetime) -> str:
+    """Return a time in the format of query parameters."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def milliseconds(since_epoch: int, zone: ZoneInfo = DEFAULT) -> Markup | str:
     """Return a sample's timestamp, as a time if `datetime` can hold it."""
     try:

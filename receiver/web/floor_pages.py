@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from receiver.storage.reading.stretches import Stretch, read_stretches
 from receiver.web import overview
 from receiver.web.answers import View
 from receiver.web.board import lay_out, usual_group
-from receiver.web.display import clock, percent
+from receiver.web.display import clock, iso, percent
 from receiver.web.floor import MOST_CODES, Floor
 from receiver.web.listing import ORDERS, Item, Wanted, choose, counts, group_labels
 from receiver.web.looks import look_of, looks_of
@@ -244,8 +244,3 @@ def lasts_long(item: Item, now: datetime) -> bool:
 def state_words(view: View) -> dict[State, str]:
     """Return the names of the states in the reader's language."""
     return {state: view.say(f"state_{state}") for state in State}
-
-
-def iso(time: datetime) -> str:
-    """Return a time in the format of query parameters."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

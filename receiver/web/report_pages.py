@@ -18,8 +18,7 @@ from receiver.storage.reading import reports, sources
 from receiver.storage.reading.periods import find_range, find_shift, find_unit
 from receiver.storage.reading.reports import CodeTime, Figures
 from receiver.web.answers import View
-from receiver.web.display import percent
-from receiver.web.floor_pages import iso
+from receiver.web.display import iso, percent
 from receiver.web.listing import MOST_GROUPS, usual_label
 from receiver.web.names import name_sources, natural
 from receiver.web.parameters import BadParameterError, read_choice, read_day, read_text, read_time

@@ -16,9 +16,9 @@ from receiver.storage.editing.calendar import Comment
 from receiver.storage.reading.stretches import Stretch, read_stretches
 from receiver.web import overview, strips
 from receiver.web.answers import View
-from receiver.web.display import percent, postgres_text
+from receiver.web.display import iso, percent, postgres_text
 from receiver.web.floor import Floor
-from receiver.web.floor_pages import iso, make_drawing
+from receiver.web.floor_pages import make_drawing
 from receiver.web.forms import Forms, go_to, render_with_forms
 from receiver.web.looks import Look, look_of
 from receiver.web.parameters import (
