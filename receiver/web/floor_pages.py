@@ -22,7 +22,6 @@ from receiver.web.floor import MOST_CODES, Floor
 from receiver.web.listing import ORDERS, Item, Wanted, choose, counts, group_labels
 from receiver.web.looks import look_of, looks_of
 from receiver.web.parameters import (
-    CUSTOM,
     RANGES,
     Window,
     read_choice,
@@ -178,7 +177,7 @@ class Overview:
             "codes": list(floor.codes.values())[:MOST_CODES],
             "columns": self.newest.columns,
             "window": window,
-            "ranges": [*RANGES, CUSTOM] if window.name == CUSTOM else RANGES,
+            "ranges": window.choices(RANGES),
             "earlier": iso(self.since),
             "later": iso(min(self.until + length, now)),
             "ticks": ticks(self.since, self.until, self.view.zone, 5),

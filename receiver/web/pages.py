@@ -23,7 +23,6 @@ from receiver.web.forms import Forms, render_with_forms
 from receiver.web.looks import looks_of
 from receiver.web.names import by_name, name_sources
 from receiver.web.parameters import (
-    CUSTOM,
     LOG_RANGES,
     RANGES,
     BadParameterError,
@@ -91,7 +90,7 @@ class Pages:
     async def overview(self, view: View) -> web.Response:
         """Answer `GET /`: the state of each source now, and over the last hours."""
         table = self._table(view)
-        window = read_window(view.query, RANGES, "24h", view.zone)
+        window = read_window(view.query, RANGES, view.zone)
         # Checked before a connection is opened.
         read_wanted(view)
         read_page(view)
@@ -112,7 +111,7 @@ class Pages:
         """Answer `GET /source`: the states of one source over time."""
         table = self._table(view)
         read_source(view)
-        window = read_window(view.query, RANGES, "24h", view.zone)
+        window = read_window(view.query, RANGES, view.zone)
         async with self._viewer.connection() as connection:
             floor = await self._floor.read(connection, table)
             common = self._common(table)
@@ -158,7 +157,7 @@ class Pages:
         """
         table = self._table(view)
         rows = logs.Logs(table)
-        window = read_window(view.query, LOG_RANGES, "24h", view.zone)
+        window = read_window(view.query, LOG_RANGES, view.zone)
         place = read_place(view.query, "before")
         length = LOG_RANGES.get(window.name)
         until = window.until or view.now
@@ -189,7 +188,7 @@ class Pages:
             first=place == logs.NEWEST,
             wanted=wanted,
             window=window,
-            ranges=[*LOG_RANGES, CUSTOM] if window.since else LOG_RANGES,
+            ranges=window.choices(LOG_RANGES),
             looked_at=logs.LOOKED_AT,
             names=names,
             known_sources=by_name({id_: names[id_] for id_ in list(known)[:SUGGESTIONS]}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -71,18 +71,20 @@ class Window(NamedTuple):
         until = self.until or now
         return self.since or until - RANGES[self.name], until
 
+    def choices(self, ranges: Iterable[str]) -> list[str]:
+        """Return the names to choose from: those offered, and the name of this range."""
+        return list(dict.fromkeys((*ranges, self.name)))
 
-def read_window(
-    values: Values, ranges: Mapping[str, object], default: str, zone: ZoneInfo
-) -> Window:
-    """Read the parameters `range` and `until`, and `since` for a range of any length.
+
+def read_window(values: Values, ranges: Mapping[str, object], zone: ZoneInfo) -> Window:
+    """Read the parameters `range`, by default 24h, and `until`, and `since` for any other length.
 
     Raises:
         BadParameterError: one of them is wrong.
     """
     until = read_time(values, "until", zone)
     if values.get("range") != CUSTOM:
-        return Window(read_choice(values, "range", ranges, default), until)
+        return Window(read_choice(values, "range", ranges, "24h"), until)
     since = read_time(values, "since", zone)
     longest = timedelta.max if "all" in ranges else LONGEST
     if since is None or until is None or not SHORTEST <= until - since <= longest:

@@ -99,7 +99,7 @@ async def answer_source(
         name=item.name,
         labels=item.source.labels,
         window=window,
-        ranges=[*RANGES, CUSTOM] if window.name == CUSTOM else RANGES,
+        ranges=window.choices(RANGES),
         earlier=iso(since),
         earlier_since=iso(since - (until - since)) if window.since else None,
         iso=iso,
