@@ -23,6 +23,7 @@ from rich.table import Table
 from receiver.commands.arguments import add_actions, decode_argument, one_line
 from receiver.commands.connection import connected_to_calendar
 from receiver.commands.terminal import add_row, local_time, new_table, open_console, say
+from receiver.config.catalogue import all_code_tables
 from receiver.config.flags import add_settings
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
@@ -30,7 +31,7 @@ from receiver.config.suggestions import did_you_mean
 from receiver.config.table_names import ERROR_CODES
 from receiver.errors import UsageError
 from receiver.storage.editing.calendar import CLASSES, classify, find_classes
-from receiver.storage.editing.codes import Code, CodeTable, code_tables
+from receiver.storage.editing.codes import Code, CodeTable
 from receiver.storage.reading.tables import require_table
 from receiver.web.descriptions import describe, terminal_language
 
@@ -88,7 +89,7 @@ def find_table(settings: Settings, name: str | None) -> CodeTable:
     Raises:
         UsageError: no such table of codes is declared.
     """
-    known = code_tables(settings.catalogue)
+    known = all_code_tables(settings.catalogue)
     if name is not None and name not in known:
         meant = did_you_mean(name, known)
         raise UsageError(

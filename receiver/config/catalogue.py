@@ -1,4 +1,4 @@
-"""The built-in catalogue, used without RECEIVER_TABLES_FILE, and the digest of any catalogue."""
+"""The built-in catalogue, used without RECEIVER_TABLES_FILE, and what follows from any one."""
 
 from __future__ import annotations
 
@@ -78,6 +78,11 @@ def describe_column(column: Column) -> dict[str, Any]:
     if column.type.name == "timestamp":
         described["unit"] = unit_of(column)
     return described
+
+
+def all_code_tables(catalogue: Catalogue) -> list[str]:
+    """Return the names of all tables of codes: `error_codes`, even if unused, and the declared."""
+    return list(dict.fromkeys((ERROR_CODES, *catalogue.code_tables)))
 
 
 def unit_of(column: Column) -> str:

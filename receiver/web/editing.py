@@ -6,11 +6,12 @@ from typing import Final
 
 from aiohttp import web
 
+from receiver.config.catalogue import all_code_tables
 from receiver.config.settings import Settings
 from receiver.errors import ErrorCodeError
 from receiver.storage.editing.calendar import CLASSES as STATES
 from receiver.storage.editing.calendar import classify, declassify
-from receiver.storage.editing.codes import CodeTable, code_tables
+from receiver.storage.editing.codes import CodeTable
 from receiver.web.answers import View
 from receiver.web.forms import Forms, go_to
 from receiver.web.parameters import (
@@ -41,7 +42,7 @@ class Editing:
 
     def __init__(self, settings: Settings, forms: Forms) -> None:
         self._forms = forms
-        self._tables = code_tables(settings.catalogue)
+        self._tables = all_code_tables(settings.catalogue)
 
     async def change(self, view: View) -> web.Response:
         """Answer `POST /codes`: add or rename a code.

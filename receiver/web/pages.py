@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from receiver.config.catalogue import all_code_tables
 from receiver.config.settings import Settings
 from receiver.rows.reasons import Reason
 from receiver.rows.tables import Table
@@ -222,7 +223,7 @@ class Pages:
 
     async def codes(self, view: View) -> web.Response:
         """Answer `GET /codes`: the codes of a table of codes."""
-        known = codes.code_tables(self._catalogue)
+        known = all_code_tables(self._catalogue)
         name = read_choice(view.query, "table", dict.fromkeys(known), known[0])
         start = read_number(view.query, "from")
         saved = read_number(view.query, "saved")

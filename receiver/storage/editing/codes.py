@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from receiver.config.table_names import ERROR_CODES
 from receiver.errors import DuplicateRowError, ErrorCodeError
-from receiver.rows.tables import Catalogue, Table
+from receiver.rows.tables import Table
 from receiver.storage.connection.database import Connection, used
 from receiver.storage.connection.places import quote
 
@@ -136,8 +136,3 @@ async def of_table(connection: Connection, table: Table, limit: int) -> list[Cod
     if not table.codes:
         return []
     return await CodeTable(table.codes[0].codes).page(connection, FIRST, limit)
-
-
-def code_tables(catalogue: Catalogue) -> list[str]:
-    """Return the names of all tables of codes, `error_codes` first."""
-    return list(dict.fromkeys((ERROR_CODES, *catalogue.code_tables)))

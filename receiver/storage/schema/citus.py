@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from receiver.config.catalogue import all_code_tables
 from receiver.config.settings import Settings
-from receiver.config.table_names import ERROR_CODES
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.connecting import HAS_CITUS, IS_DISTRIBUTED, is_distributed
 from receiver.storage.connection.places import OWN_SCHEMA, literal, quote
@@ -97,11 +97,6 @@ GIVE_SHARD_KEY: Final = (
 NONE: Final = Distribution([], [])
 
 
-def code_tables(catalogue: Catalogue) -> list[str]:
-    """Return the tables of codes, those of the first revision first."""
-    return list(dict.fromkeys((ERROR_CODES, *catalogue.code_tables)))
-
-
 def divided(catalogue: Catalogue) -> dict[str, str]:
     """Return the distributed tables, each with its distribution column."""
     return {
@@ -138,7 +133,7 @@ async def plan_distribution(
     if not await is_cluster(connection, settings):
         return NONE
     catalogue = settings.catalogue
-    reference = [*code_tables(catalogue), *REFERENCE]
+    reference = [*all_code_tables(catalogue), *REFERENCE]
     divided_by = divided(catalogue)
     found = await connection.fetch(FIND_TABLES, [*reference, *divided_by])
     there = {row["name"]: row["distributed"] for row in found}
@@ -197,7 +192,7 @@ async def with_references(
     # Queried again: a connection caches the answer, and tables may be distributed in the meantime.
     if not await connection.fetchval(IS_DISTRIBUTED):
         return list(statements)
-    made = {create_codes(name): make_reference(name) for name in code_tables(catalogue)}
+    made = {create_codes(name): make_reference(name) for name in all_code_tables(catalogue)}
     return [
         line
         for statement in statements
@@ -238,7 +233,7 @@ async def lock_local(connection: asyncpg.Connection, catalogue: Catalogue) -> No
     Citus locks one after the other, as it comes to them; that would end in deadlocks.
     """
     order = ["pending_rows", *sorted(catalogue.by_name), "rejected_samples"]
-    order += [*sorted(code_tables(catalogue)), *REFERENCE]
+    order += [*sorted(all_code_tables(catalogue)), *REFERENCE]
     local = {
         row["name"] for row in await connection.fetch(FIND_TABLES, order) if not row["distributed"]
     }
