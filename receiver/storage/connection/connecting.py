@@ -17,6 +17,7 @@ from receiver.config.database_url import DatabaseAddress, parse_database_url
 from receiver.config.settings import Settings
 from receiver.errors import DatabaseUnavailableError, SettingsError, SetupError
 from receiver.storage.connection.encryption import encryption_options, require_home
+from receiver.storage.connection.places import literal
 from receiver.storage.connection.services import read_service
 
 logger = logging.getLogger(__name__)
@@ -276,12 +277,6 @@ def statement(settings: Mapping[str, str], *, local: bool) -> str:
         for name, value in settings.items()
     ]
     return f"SELECT {', '.join(calls)}, {DURABLE.format(local=local)}"
-
-
-def literal(text: str) -> str:
-    """Write a string literal that does not depend on standard_conforming_strings."""
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"
 
 
 async def require_schema(connection: Session, search_path: str) -> None:
