@@ -12,13 +12,13 @@ from receiver.errors import ReadLimitError
 from receiver.protocol.generated import remote_read_pb2 as messages
 from receiver.protocol.read_samples import (
     NOTHING,
-    Integers,
     Samples,
     encode_samples,
     varint,
 )
 from receiver.protocol.snappy_blocks import SnappyBlock
 from receiver.protocol.xor_chunks import MAX_SAMPLES, encode_chunks
+from receiver.rows.columns import Integers
 from receiver.rows.model import Labels
 
 FIELD_1: Final = b"\x0a"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Integers: TypeAlias = NDArray[np.int64]
-Floats: TypeAlias = NDArray[np.float64]
-Bytes: TypeAlias = NDArray[np.uint8]
+from receiver.protocol.bits import Words
+from receiver.rows.columns import Floats, Integers
 
 
 class Samples(NamedTuple):
@@ -75,7 +73,7 @@ def encode_samples(samples: Samples) -> tuple[bytes, Integers]:
     return encoded[there].tobytes(), ends
 
 
-def varint_lengths(numbers: NDArray[np.uint64]) -> Integers:
+def varint_lengths(numbers: Words) -> Integers:
     """Return the size of each number as a varint, in bytes."""
     lengths = np.ones(len(numbers), np.int64)
     largest = int(numbers.max(initial=0))

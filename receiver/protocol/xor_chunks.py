@@ -10,15 +10,12 @@ https://github.com/prometheus/prometheus/blob/main/tsdb/docs/format/chunks.md
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from receiver.protocol.bits import Integers, Words, leading_zeros, pack, trailing_zeros
-
-Flags: TypeAlias = NDArray[np.bool_]
-Floats: TypeAlias = NDArray[np.float64]
+from receiver.protocol.bits import Words, leading_zeros, pack, trailing_zeros
+from receiver.rows.columns import Flags, Floats, Integers
 
 MAX_SAMPLES: Final = 120
 """Maximum number of samples in a chunk, as in Prometheus."""

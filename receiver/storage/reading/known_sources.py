@@ -6,19 +6,17 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from receiver.protocol.queries import Matcher
 from receiver.protocol.series import NAME
+from receiver.rows.columns import Flags
 from receiver.rows.model import Labels
 from receiver.storage.connection.database import Connection
 from receiver.storage.reading.observing import LARGEST_LABELS
 from receiver.storage.writing.labels import from_json
-
-Flags: TypeAlias = NDArray[np.bool_]
 
 RELOAD_AFTER: Final = 300.0
 """Seconds after which all sources are read again: somebody may have changed labels by hand."""

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from receiver.config.catalogue import unit_of
-from receiver.rows.columns import END_TIMESTAMP, MIN_TIMESTAMP, POSTGRES_EPOCH, UNITS
+from receiver.rows.columns import END_TIMESTAMP, MIN_TIMESTAMP, POSTGRES_EPOCH, UNITS, Floats
 from receiver.rows.tables import Column
 from receiver.storage.connection.places import quote
 
 Sent: TypeAlias = NDArray[Any]
-Floats: TypeAlias = NDArray[np.float64]
 
 EXACT: Final = 2**53
 """Up to here floating-point numbers represent every integer exactly."""
