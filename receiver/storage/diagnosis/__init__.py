@@ -59,9 +59,9 @@ WITH_TABLES: Final = {
 async def diagnose(settings: Settings) -> Report:
     """Run all checks of the database; yield their findings."""
     async with AsyncExitStack() as resources:
-        eye = Eye(settings, resources)
+        runner = Runner(settings, resources)
         try:
-            looks = ALWAYS | (WITH_TABLES if await eye.take(has_tables) else {})
+            chosen = ALWAYS | (WITH_TABLES if await runner.run(has_tables) else {})
         except SetupError as error:
             yield "database", problem(str(error))
             return
@@ -69,7 +69,7 @@ async def diagnose(settings: Settings) -> Report:
             advice = "check RECEIVER_DATABASE_URL and the server's log"
             yield "database", problem(str(error), advice)
             return
-        checks = {topic: partial(eye.take, look) for topic, look in looks.items()}
+        checks = {topic: partial(runner.run, check) for topic, check in chosen.items()}
         async for found in carry_out(checks):
             yield found
 
@@ -79,7 +79,7 @@ async def has_tables(connection: Connection, _: Settings) -> bool:
     return bool(await connection.fetchval(HAS_VERSION))
 
 
-class Eye:
+class Runner:
     """Runs checks on a database in one session, opened again if the server ends it.
 
     Args:
@@ -92,7 +92,7 @@ class Eye:
         self._resources = resources
         self._connection: Connection | None = None
 
-    async def take(self, look: Callable[[Connection, Settings], Awaitable[T]]) -> T:
+    async def run(self, check: Callable[[Connection, Settings], Awaitable[T]]) -> T:
         """Run one check; some faults make the server end the session.
 
         Raises:
@@ -101,7 +101,7 @@ class Eye:
         with translated():
             connection = await self._open()
         async with used(connection):
-            return await look(connection, self._settings)
+            return await check(connection, self._settings)
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
