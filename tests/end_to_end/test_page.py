@@ -529,7 +529,7 @@ async def test_a_password_lets_a_browser_in(
 
 
 async def test_another_site_cannot_change_a_code(
-    browser: Browser, receiver: Running, database_url: str
+    browser: Browser, receiver: Running, connection: asyncpg.Connection
 ) -> None:
     async with opened(browser) as (page, _):
         await page.goto(receiver.url("/codes"))
@@ -542,9 +542,7 @@ async def test_another_site_cannot_change_a_code(
         await page.goto(other)
         await page.get_by_role("button").click()
         await page.get_by_role("heading", name="This is not allowed").wait_for()
-    connection = await asyncpg.connect(database_url)
     assert not await connection.fetchval("SELECT count(*) FROM error_codes WHERE code = 43")
-    await connection.close()
 
 
 WRITE = """

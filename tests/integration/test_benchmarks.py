@@ -140,19 +140,19 @@ async def test_a_measure_takes_any_tables(
     assert (left, rejected) == (0, 0)
 
 
-async def test_rows_of_one_and_of_eight_columns_have_goals(database_url: str) -> None:
+async def test_rows_of_one_and_of_eight_columns_have_goals(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
     bench = Bench("PostgreSQL", database_url, SCALE)
     results = [result async for result in MEASURES["widths"](bench)]
     assert [(result.case.partition(",")[0], result.goal) for result in results] == [
         ("1 column", 1.5),
         ("8 columns", 0.5),
     ]
-    connection = await asyncpg.connect(database_url)
     for name in ("pair", *GOALS):
         # Warm-up and measurement; the pair is measured next to each of the others.
         scrapes = 2 + bench.scrapes(200) * (2 if name == "pair" else 1)
         assert await connection.fetchval(f"SELECT count(*) FROM {name}") == TARGETS * scrapes
-    await connection.close()
 
 
 async def test_copied_rows_are_those_that_are_sent(

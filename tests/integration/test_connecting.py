@@ -76,12 +76,10 @@ async def test_parameters_that_work(
 
 
 async def test_a_value_is_read_as_it_is_whatever_backslashes_mean(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     name = await connection.fetchval("SELECT quote_ident(current_database())")
     await connection.execute(f"ALTER DATABASE {name} SET standard_conforming_strings = off")
-    await connection.close()
     strange = r"it's \' a \\ name"
     url = extend(database_url, f"application_name={quote(strange)}")
     assert await show(make_settings, url, "application_name") == strange
@@ -119,9 +117,8 @@ async def test_a_parameter_that_the_server_refuses_is_named(
 
 
 async def test_a_schema_that_the_role_may_not_use_is_named(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     role = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"CREATE SCHEMA closed; CREATE ROLE {role} LOGIN")
     url = as_role(database_url, role)
@@ -130,7 +127,6 @@ async def test_a_schema_that_the_role_may_not_use_is_named(
             await open_connection(make_settings(database_url=extend(url, "search_path=closed")))
     finally:
         await connection.execute(f"DROP ROLE {role}")
-        await connection.close()
 
 
 async def test_several_hosts_are_tried_in_turn(

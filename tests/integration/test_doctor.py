@@ -408,20 +408,16 @@ async def test_a_database_that_cannot_be_reached(make_settings: MakeSettings) ->
 
 
 async def test_whether_jobs_fail_is_known_by_the_versions(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
     """The known versions agree with how TimescaleDB's jobs behave on this server."""
     await skip_without_timescaledb(database_url)
-    connection = await asyncpg.connect(database_url)
-    try:
 
-        async def has_run() -> bool:
-            return bool(await connection.fetchval(LAST_RUNS))
+    async def has_run() -> bool:
+        return bool(await connection.fetchval(LAST_RUNS))
 
-        await until(has_run, 60)
-        failed = bool(await connection.fetchval(PORTALS))
-    finally:
-        await connection.close()
+    await until(has_run, 60)
+    failed = bool(await connection.fetchval(PORTALS))
     found = await found_in(make_settings(database_url=database_url))
     assert any("cannot drop portal" in finding.found for finding in found["faults"]) is failed
 

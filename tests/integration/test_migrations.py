@@ -28,11 +28,9 @@ ORDER BY table_name, ordinal_position
 """
 
 
-async def test_the_users_tables_have_the_promised_columns(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
+async def test_the_users_tables_have_the_promised_columns(connection: asyncpg.Connection) -> None:
     found = [tuple(row) for row in await connection.fetch(COLUMNS)]
     codes = await connection.fetch("SELECT code, name, description FROM error_codes ORDER BY 1")
-    await connection.close()
     assert found == [
         ("app_logs", "id", "bigint", False),
         ("app_logs", "created_at", "timestamp with time zone", False),
@@ -69,16 +67,14 @@ async def test_a_schema_behind_the_code_is_named(
 
 
 async def test_a_schema_newer_than_the_code_is_left_alone(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE receiver_schema_version SET version_num = '9999'")
     settings = make_settings(database_url=database_url)
     for operation in (migrate, check_schema):
         with pytest.raises(SchemaError, match="9999, which is newer than this receiver"):
             await operation(settings)
     assert await connection.fetchval("SELECT version_num FROM receiver_schema_version") == "9999"
-    await connection.close()
 
 
 async def test_a_refused_statement_is_one_clear_error(
@@ -130,8 +126,7 @@ async def test_rows_in_a_plain_table_stay_there_when_timescaledb_comes(
     assert "create_hypertable" in caplog.text
 
 
-async def test_the_newest_logs_come_from_an_index(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
+async def test_the_newest_logs_come_from_an_index(connection: asyncpg.Connection) -> None:
     await connection.execute(
         """
         INSERT INTO sources (labels, digest) VALUES ('{}', '');
@@ -143,7 +138,6 @@ async def test_the_newest_logs_come_from_an_index(database_url: str) -> None:
     )
     query = Listing(built_in().tables[0]).newest_statement.replace("$1", "10")
     plan = "\n".join(line for (line,) in await connection.fetch(f"EXPLAIN {query}"))
-    await connection.close()
     # No more rows are sorted than are shown.
     found = plan.partition("Limit")[2]
     assert "Index Scan" in found

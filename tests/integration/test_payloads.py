@@ -88,7 +88,7 @@ def test_there_are_payloads_of_both_messages() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 async def test_captured_requests_become_their_rows(
-    file: Path, database_url: str, make_settings: MakeSettings
+    file: Path, database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
     requests = list(read_capture(file))
     expected = expected_rows(requests)
@@ -104,12 +104,10 @@ async def test_captured_requests_become_their_rows(
                         name: value for name, value in response.headers.items() if "Written" in name
                     }
                     assert written == expected_headers(request)
-    connection = await asyncpg.connect(database_url)
     rows = await connection.fetch(
         "SELECT s.labels, l.* FROM app_logs l JOIN sources s ON s.id = l.source_id"
     )
     left = await connection.fetch("SELECT FROM pending_rows UNION ALL SELECT FROM rejected_samples")
-    await connection.close()
     found = {
         (
             source(json.loads(row["labels"])),

@@ -344,7 +344,7 @@ def pair(number: int, status: float = 0) -> list[Point]:
 
 
 async def test_the_rights_that_are_required_are_enough(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
     async with plain_role(database_url) as role:
         await grant(database_url, role)
@@ -355,10 +355,8 @@ async def test_the_rights_that_are_required_are_enough(
             pair_timeout="100ms",
         )
         await send_everything(settings)
-    connection = await asyncpg.connect(database_url)
     codes = await connection.fetch("SELECT app_status FROM app_logs ORDER BY created_at")
     assert [row["app_status"] for row in codes] == [0, 7, 0]
-    await connection.close()
 
 
 async def send_everything(settings: Settings) -> None:

@@ -41,9 +41,8 @@ async def test_it_waits_for_a_database_that_is_not_there_yet(
 
 
 async def test_it_outlives_the_loss_of_all_connections(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     async with receiving(make_settings(database_url=database_url)) as receiver:
         for moment in range(5):
             await connection.execute(
@@ -53,7 +52,6 @@ async def test_it_outlives_the_loss_of_all_connections(
             points = [(labels, NOW + moment, value) for labels, _, value in PAIR]
             await receiver.send(*points)
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 5
-    await connection.close()
 
 
 async def test_the_reason_why_a_connection_was_lost_is_reported(
@@ -70,9 +68,8 @@ async def test_the_reason_why_a_connection_was_lost_is_reported(
 
 
 async def test_commits_are_durable_whatever_the_database_defaults_to(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     database = Database(make_settings(database_url=database_url))
@@ -81,13 +78,11 @@ async def test_commits_are_durable_whatever_the_database_defaults_to(
         async with database.connection() as used:
             assert await used.fetchval("SHOW synchronous_commit") == "on"
     await database.close()
-    await connection.close()
 
 
 async def test_a_read_only_database_is_not_ready(
-    database_url: str, make_settings: MakeSettings
+    database_url: str, connection: asyncpg.Connection, make_settings: MakeSettings
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     name = await connection.fetchval("SELECT current_database()")
     settings = make_settings(database_url=database_url, migrate_on_start=False)
     async with receiving(settings) as receiver:
@@ -103,13 +98,14 @@ async def test_a_read_only_database_is_not_ready(
 
         await until(refused)
     await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
-    await connection.close()
 
 
 async def test_it_waits_for_a_database_that_is_read_only_at_the_start(
-    database_url: str, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+    database_url: str,
+    connection: asyncpg.Connection,
+    make_settings: MakeSettings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    connection = await asyncpg.connect(database_url)
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     async with receiving(make_settings(database_url=database_url), wait=False) as receiver:
@@ -118,7 +114,6 @@ async def test_it_waits_for_a_database_that_is_read_only_at_the_start(
         assert (status, "read-only" in text) == (503, True)
         await connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         await until(receiver.ready)
-    await connection.close()
 
 
 async def test_a_schema_that_does_not_fit_ends_the_start(
