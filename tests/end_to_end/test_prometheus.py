@@ -14,9 +14,9 @@ from aiohttp import web
 
 from receiver.config.settings import Settings
 from receiver.protocol.generated.remote_write_v1_pb2 import WriteRequest
-from receiver.storage.connection.database import Database
 from receiver.storage.writing.settling import settle_waiting
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.faults.processes import free_port
 from tests.programs import require_program
 from tests.receivers import receiving
@@ -107,10 +107,8 @@ async def settle(settings: Settings) -> None:
     A complete row is stored without checking for incomplete ones, so parts of it that arrive at the
     same time in another request may be left.
     """
-    database = Database(settings)
-    await database.open()
-    await settle_waiting(database, settings.catalogue, settings.pair_timeout)
-    await database.close()
+    async with opened_database(settings) as database:
+        await settle_waiting(database, settings.catalogue, settings.pair_timeout)
 
 
 async def test_every_scrape_is_a_row(

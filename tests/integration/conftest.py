@@ -8,12 +8,11 @@ import pytest
 
 from receiver.storage.connection.database import Database
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 
 
 @pytest.fixture
 async def database(database_url: str, make_settings: MakeSettings) -> AsyncIterator[Database]:
     """A connection pool like the write path's, which reads times as numbers."""
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
+    async with opened_database(make_settings(database_url=database_url)) as database:
+        yield database

@@ -17,7 +17,6 @@ import pytest
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import ConflictingTransactionError, NotAdditiveError, SetupError
-from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.reading.periods import Period
 from receiver.storage.reading.reports import read_figures
@@ -29,6 +28,7 @@ from receiver.storage.writing.records import Contents
 from receiver.storage.writing.writer import How, Writer
 from tests.cluster import find_workers, on_node, run
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.declaring import APP_LOGS, declare
 from tests.receivers import Point, encode, receiving
 from tests.tables import catalogue, press, robot, write_tables
@@ -440,8 +440,6 @@ async def test_figures_and_retention(settings: Settings, session: asyncpg.Connec
     assert (figures.sources, figures.up) == (2, timedelta(seconds=39))
     assert json.loads(await session.fetchval("SELECT shares FROM app_status_hourly LIMIT 1"))
     old = settings.model_copy(update={"retention": timedelta(days=1)})
-    database = Database(old)
-    await database.open()
-    await delete_old(database, old)
-    await database.close()
+    async with opened_database(old) as database:
+        await delete_old(database, old)
     assert await session.fetchval("SELECT count(*) FROM app_logs") == 0

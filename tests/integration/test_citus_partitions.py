@@ -20,6 +20,7 @@ from receiver.storage.schema.partitions import make_next_parts
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import check_schema, migrate, plan
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.declaring import APP_LOGS, PRESSES, declare, run_plan
 from tests.receivers import Point, encode, receiving
 
@@ -53,10 +54,8 @@ async def session(empty_database_url: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 async def database(settings: Settings) -> AsyncIterator[Database]:
     await migrate(settings)
-    database = Database(settings)
-    await database.open()
-    yield database
-    await database.close()
+    async with opened_database(settings) as database:
+        yield database
 
 
 def pair(at: int, source: int = 0, status: float = 0) -> list[Point]:

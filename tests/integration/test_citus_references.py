@@ -22,6 +22,7 @@ from receiver.storage.writing.references import FEWEST
 from receiver.storage.writing.writer import Writer
 from tests.cluster import find_workers, on_node, run
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.roles import as_role, plain_role
 from tests.rows import CATALOGUE, NOW, contents, count, row, source
 
@@ -75,24 +76,22 @@ async def test_each_node_leaves_out_the_checks_of_rows(
 ) -> None:
     settings = make_settings(database_url=empty_database_url, shards=4, retention=retention)
     await migrate(settings)
-    database = Database(settings)
-    await database.open()
-    who = [source(str(number)) for number in range(8)]
-    rows = batch(0, who)
-    await Writer(database, CATALOGUE).write(contents(*rows))
-    ids = [one.id for one in who if one.id is not None]
-    # Unknown codes are no longer looked up.
-    async with rolled_back(database, check(ids)) as session:
-        assert (await find_parts(session, "app_logs") is None) == (retention is None)
-        assert await session.execute(UNKNOWN, ids) == f"INSERT 0 {len(ids)}"
-    async with rolled_back(database) as session:
-        # Errors of a COPY to a node have no SQLSTATE of their own.
-        with pytest.raises(asyncpg.InternalServerError, match="violates foreign key"):
-            await session.execute(UNKNOWN, ids)
-    async with database.transaction() as session:
-        assert await count(session, "app_logs") == len(rows)
-    assert ONCE in await found_in(settings)
-    await database.close()
+    async with opened_database(settings) as database:
+        who = [source(str(number)) for number in range(8)]
+        rows = batch(0, who)
+        await Writer(database, CATALOGUE).write(contents(*rows))
+        ids = [one.id for one in who if one.id is not None]
+        # Unknown codes are no longer looked up.
+        async with rolled_back(database, check(ids)) as session:
+            assert (await find_parts(session, "app_logs") is None) == (retention is None)
+            assert await session.execute(UNKNOWN, ids) == f"INSERT 0 {len(ids)}"
+        async with rolled_back(database) as session:
+            # Errors of a COPY to a node have no SQLSTATE of their own.
+            with pytest.raises(asyncpg.InternalServerError, match="violates foreign key"):
+                await session.execute(UNKNOWN, ids)
+        async with database.transaction() as session:
+            assert await count(session, "app_logs") == len(rows)
+        assert ONCE in await found_in(settings)
 
 
 async def test_a_role_that_may_not_on_a_node_checks_each_row(
@@ -113,24 +112,22 @@ async def test_a_role_that_may_not_on_a_node_checks_each_row(
         assert await places_to_grant(settings) == places
         await run(empty_database_url, GRANT.format(role))
         assert await places_to_grant(settings) == places - {"the coordinator"}
-        database = Database(settings)
-        await database.open()
-        writer, who = Writer(database, CATALOGUE), [source(str(number)) for number in range(8)]
-        found = await found_in(settings)
-        for host, port in workers:
-            assert f"checked row by row: node {host}:{port}: " in found
-        assert ONCE not in found
-        await writer.write(contents(*batch(0, who)))
-        for node in nodes:
-            await run(node, GRANT.format(role))
-        assert ONCE in await found_in(settings)
-        await writer.write(contents(*batch(FEWEST, who)))
-        ids = [one.id for one in who if one.id is not None]
-        async with rolled_back(database, check(ids)) as session:
-            await session.execute(UNKNOWN, ids)
-        async with database.transaction() as session:
-            assert await count(session, "app_logs") == 2 * FEWEST * len(who)
-        await database.close()
+        async with opened_database(settings) as database:
+            writer, who = Writer(database, CATALOGUE), [source(str(number)) for number in range(8)]
+            found = await found_in(settings)
+            for host, port in workers:
+                assert f"checked row by row: node {host}:{port}: " in found
+            assert ONCE not in found
+            await writer.write(contents(*batch(0, who)))
+            for node in nodes:
+                await run(node, GRANT.format(role))
+            assert ONCE in await found_in(settings)
+            await writer.write(contents(*batch(FEWEST, who)))
+            ids = [one.id for one in who if one.id is not None]
+            async with rolled_back(database, check(ids)) as session:
+                await session.execute(UNKNOWN, ids)
+            async with database.transaction() as session:
+                assert await count(session, "app_logs") == 2 * FEWEST * len(who)
         for url in (empty_database_url, *nodes):
             await run(url, REVOKE.format(role))
 
@@ -141,10 +138,8 @@ async def test_a_source_that_is_gone_is_not_the_fault_of_its_rows(
     """Otherwise their samples would be rejected, and lost."""
     settings = make_settings(database_url=empty_database_url)
     await migrate(settings)
-    database = Database(settings)
-    await database.open()
-    insert = f"{INSERT} SELECT now(), (entry ->> 0)::int, 0, now() FROM unnest($1) AS entry"
-    async with database.transaction() as session:
-        with pytest.raises(ConflictingTransactionError):
-            await run_for_each(session, "app_logs", insert, [[4711]])
-    await database.close()
+    async with opened_database(settings) as database:
+        insert = f"{INSERT} SELECT now(), (entry ->> 0)::int, 0, now() FROM unnest($1) AS entry"
+        async with database.transaction() as session:
+            with pytest.raises(ConflictingTransactionError):
+                await run_for_each(session, "app_logs", insert, [[4711]])

@@ -11,7 +11,6 @@ import pytest
 from receiver.config.catalogue import built_in
 from receiver.config.settings import Settings
 from receiver.storage import diagnosis
-from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis.findings import Level
 from receiver.storage.reading import arrivals, logs, states
 from receiver.storage.reading.listing import Listing
@@ -23,6 +22,7 @@ from receiver.storage.schema import summary
 from receiver.storage.schema.policies import set_up_policies
 from receiver.storage.schema.revisions import migrate, schema_transaction, upgrade
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.logs import HAS_SUMMARY, Log, add_logs, add_sources, refresh, seconds, stop_refreshing
 from tests.logs import logs as scrapes
 from tests.plans import NOW, ROWS, SOURCES, add_many, count_shards, rows_read, scans_of_logs
@@ -132,10 +132,8 @@ async def test_the_metric_tells_of_the_past(
 ) -> None:
     now = datetime.now(UTC)
     await add_logs(connection, [*past(now), *(r for n in (1, 2, 3, 4) for r in ahead(n, now))])
-    database = Database(settings)
-    await database.open()
-    newest = (await observe(database, settings.catalogue)).newest
-    await database.close()
+    async with opened_database(settings) as database:
+        newest = (await observe(database, settings.catalogue)).newest
     assert [row.source_id for row in newest] == [1, 2]
     times = [(now - seconds(3)).timestamp(), (now - 10 * MINUTE).timestamp()]
     assert [row.timestamp for row in newest] == pytest.approx(times, abs=1e-3)

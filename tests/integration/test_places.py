@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 
 from receiver.config.settings import Settings
-from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.diagnosis.findings import Level
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import migrate, schema_transaction, upgrade
 from receiver.storage.schema.timescale import is_hypertable
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.receivers import receiving
 from tests.timescale import require_compression
 
@@ -111,10 +111,8 @@ async def test_timescaledb_may_have_a_schema_of_its_own(
         "INSERT INTO app_logs (created_at, app_status, ocr_value, source_id) "
         "VALUES ('2020-01-01', 0, '2020-01-01', 1), (now(), 0, now(), 1)"
     )
-    database = Database(settings)
-    await database.open()
-    await delete_old(database, settings)
-    await database.close()
+    async with opened_database(settings) as database:
+        await delete_old(database, settings)
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 1
 
 

@@ -12,7 +12,6 @@ import pytest
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import ErrorCodeError, SetupError
-from receiver.storage.connection.database import Database
 from receiver.storage.diagnosis import diagnose
 from receiver.storage.diagnosis.findings import Level
 from receiver.storage.editing.codes import CodeTable
@@ -25,6 +24,7 @@ from receiver.storage.reading.tables import (
 from receiver.storage.schema.revisions import migrate
 from receiver.storage.writing.backfills import Bookmark, Progress
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.poolers import ask, pooling
 from tests.receivers import Point, Running, receiving
 
@@ -137,12 +137,10 @@ async def test_all_that_reads_works_through_a_pooler(
         finding async for _, finding in diagnose(settings) if finding.level == Level.PROBLEM
     ]
     assert not problems
-    database = Database(settings)
-    await database.open()
-    bookmark = Bookmark(database, "http://prometheus", ("7d",))
-    await bookmark.write(Progress(1, 9, 5))
-    assert await bookmark.read() == Progress(1, 9, 5)
-    await database.close()
+    async with opened_database(settings) as database:
+        bookmark = Bookmark(database, "http://prometheus", ("7d",))
+        await bookmark.write(Progress(1, 9, 5))
+        assert await bookmark.read() == Progress(1, 9, 5)
 
 
 async def export(settings: Settings, path: Path) -> int:

@@ -22,6 +22,7 @@ from receiver.storage.writing import references
 from receiver.storage.writing.references import FEWEST
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.roles import as_role, plain_role
 from tests.rows import (
     CATALOGUE,
@@ -145,10 +146,8 @@ async def test_a_batch_sees_what_others_commit_meanwhile_whatever_the_default_is
         CREATE TRIGGER see AFTER INSERT ON app_logs FOR EACH ROW EXECUTE FUNCTION see()
         """
     )
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    await Writer(database, CATALOGUE).write(contents(*batch(source(), 0)[:rows]))
-    await database.close()
+    async with opened_database(make_settings(database_url=database_url)) as database:
+        await Writer(database, CATALOGUE).write(contents(*batch(source(), 0)[:rows]))
     seen = await connection.fetch("SELECT DISTINCT level FROM seen")
     assert [level for (level,) in seen] == ["read committed"]
 
@@ -160,12 +159,11 @@ async def test_a_role_that_may_not_checks_each_row(
         await connection.execute(
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
         )
-        database = Database(make_settings(database_url=as_role(database_url, role)))
-        await database.open()
-        async with database.transaction() as used:
-            assert "may not set session_replication_role" in await used.fetchval(OBSTACLE)
-        await Writer(database, CATALOGUE).write(contents(*batch(source(), 0)))
-        await database.close()
+        settings = make_settings(database_url=as_role(database_url, role))
+        async with opened_database(settings) as database:
+            async with database.transaction() as used:
+                assert "may not set session_replication_role" in await used.fetchval(OBSTACLE)
+            await Writer(database, CATALOGUE).write(contents(*batch(source(), 0)))
     assert await count(connection, "app_logs") == FEWEST
 
 
@@ -217,18 +215,17 @@ async def test_a_session_that_may_not_check_again_is_ended(
     grant = "ON PARAMETER session_replication_role"
     async with plain_role(database_url) as role:
         await connection.execute(f"GRANT SET {grant} TO {role}")
-        database = Database(make_settings(database_url=as_role(database_url, role)))
-        await database.open()
-        async with database.transaction(skips_triggers=True) as used:
-            pid = used.get_server_pid()
-        await connection.execute(f"REVOKE SET {grant} FROM {role}")
-        with pytest.raises(DatabaseUnavailableError):
-            async with database.connection():
-                pass
-        async with database.connection() as used:
-            assert used.get_server_pid() != pid
-            assert await used.fetchval(ROLE) == "origin"
-        await database.close()
+        settings = make_settings(database_url=as_role(database_url, role))
+        async with opened_database(settings) as database:
+            async with database.transaction(skips_triggers=True) as used:
+                pid = used.get_server_pid()
+            await connection.execute(f"REVOKE SET {grant} FROM {role}")
+            with pytest.raises(DatabaseUnavailableError):
+                async with database.connection():
+                    pass
+            async with database.connection() as used:
+                assert used.get_server_pid() != pid
+                assert await used.fetchval(ROLE) == "origin"
 
 
 DECLARED = """

@@ -21,6 +21,7 @@ from receiver.storage.writing.settling import settle_waiting
 from receiver.storage.writing.sources import STATEMENTS
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.roles import as_role, plain_role, run_script
 from tests.rows import (
     CATALOGUE,
@@ -423,15 +424,14 @@ async def test_a_policy_judges_each_row(
         pytest.skip(f"TimescaleDB takes no policy where it compresses: {error}")
     async with plain_role(database_url) as role:
         await connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-        database = Database(make_settings(database_url=as_role(database_url, role)))
-        await database.open()
-        writer = Writer(database, CATALOGUE)
-        bad = row(source("bad"), status=13)
-        for _ in range(2):
-            await writer.write(contents(row(source()), row(source(), NOW + 1)))
-            await writer.write(contents(bad, row(source("b"))))
-            await writer.write(contents(bad))
-        await database.close()
+        settings = make_settings(database_url=as_role(database_url, role))
+        async with opened_database(settings) as database:
+            writer = Writer(database, CATALOGUE)
+            bad = row(source("bad"), status=13)
+            for _ in range(2):
+                await writer.write(contents(row(source()), row(source(), NOW + 1)))
+                await writer.write(contents(bad, row(source("b"))))
+                await writer.write(contents(bad))
     assert await count(connection, "app_logs") == 3
     assert await count(connection, "rejected_samples") == 2
 

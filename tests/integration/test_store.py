@@ -10,8 +10,8 @@ import pytest
 
 from receiver.errors import DatabaseUnavailableError, SchemaError, SetupError
 from receiver.process.app import STORE
-from receiver.storage.connection.database import Database
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.receivers import Point, encode, receiving
 from tests.roles import latin1_database
 from tests.waiting import until
@@ -57,14 +57,12 @@ async def test_it_outlives_the_loss_of_all_connections(
 async def test_the_reason_why_a_connection_was_lost_is_reported(
     database_url: str, make_settings: MakeSettings
 ) -> None:
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    with pytest.raises(DatabaseUnavailableError, match="terminating connection"):
+    async with opened_database(make_settings(database_url=database_url)) as database:
+        with pytest.raises(DatabaseUnavailableError, match="terminating connection"):
+            async with database.transaction() as used:
+                await used.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         async with database.transaction() as used:
-            await used.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-    async with database.transaction() as used:
-        assert await used.fetchval("SELECT 1") == 1
-    await database.close()
+            assert await used.fetchval("SELECT 1") == 1
 
 
 async def test_commits_are_durable_whatever_the_database_defaults_to(
@@ -72,12 +70,10 @@ async def test_commits_are_durable_whatever_the_database_defaults_to(
 ) -> None:
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    for _ in range(3):
-        async with database.connection() as used:
-            assert await used.fetchval("SHOW synchronous_commit") == "on"
-    await database.close()
+    async with opened_database(make_settings(database_url=database_url)) as database:
+        for _ in range(3):
+            async with database.connection() as used:
+                assert await used.fetchval("SHOW synchronous_commit") == "on"
 
 
 async def test_a_read_only_database_is_not_ready(

@@ -15,6 +15,7 @@ from receiver.storage.editing.codes import CodeTable
 from receiver.storage.writing.settling import settle_waiting
 from receiver.storage.writing.writer import Options, Writer
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.rows import (
     CATALOGUE,
     NOW,
@@ -49,10 +50,8 @@ async def database(
     # Any decompression exceeds the limit, except in sessions that raise it.
     name = await connection.fetchval("SELECT current_database()")
     await connection.execute(f"ALTER DATABASE {name} SET {LIMIT} = 1")
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
+    async with opened_database(make_settings(database_url=database_url)) as database:
+        yield database
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from receiver.storage.writing.settling import settle_waiting
 from receiver.storage.writing.statements import statements_of
 from receiver.storage.writing.writer import Writer
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.plans import explain, visits
 from tests.rows import CATALOGUE, LOGS, NOW, contents, ocr_alone, source, status_alone
 
@@ -110,10 +111,8 @@ async def database(
     """The receiver's connection pool, on tables whose statistics are not updated."""
     for table in ("sources", "app_logs", "pending_rows", "rejected_samples"):
         await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
-    database = Database(make_settings(database_url=database_url))
-    await database.open()
-    yield database
-    await database.close()
+    async with opened_database(make_settings(database_url=database_url)) as database:
+        yield database
 
 
 def statements(times: list[int]) -> list[tuple[str, tuple[Any, ...]]]:

@@ -8,11 +8,11 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from receiver.storage.connection.database import Database
 from receiver.storage.schema.retention import delete_old
 from receiver.storage.schema.revisions import migrate, plan
 from receiver.storage.schema.timescale import is_hypertable
 from tests.conftest import MakeSettings
+from tests.databases import opened_database
 from tests.declaring import APP_LOGS, PRESSES, columns_of, declare, run_plan, with_columns
 from tests.timescale import require_compression, require_timescaledb
 
@@ -124,8 +124,6 @@ async def test_old_chunks_of_each_table_go_where_no_policy_drops_them(
         SELECT now() - i * INTERVAL '1 day', i, 0, id FROM generate_series(0, 20) AS i, sources
         """
     )
-    database = Database(settings)
-    await database.open()
-    await delete_old(database, settings)
-    await database.close()
+    async with opened_database(settings) as database:
+        await delete_old(database, settings)
     assert await connection.fetchval('SELECT count(*) FROM "Presses"') in {10, 11, 12}
