@@ -30,10 +30,10 @@ Content = list[tuple[dict[str, str], list[Point]]]
 Decoder = v1.Decoder | v2.Decoder
 
 
-@pytest.fixture(params=[v2.FEW, 1], ids=["usual", "at once"], autouse=True, scope="module")
+@pytest.fixture(autouse=True, scope="module")
 def few(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Check series in bulk from this number of series in a request on."""
-    with patch.object(v2, "FEW", request.param):
+    """Check series of 2.0 in bulk from this number of series in a request on."""
+    with patch.object(v2, "FEW", getattr(request, "param", v2.FEW)):
         yield
 
 
@@ -52,8 +52,12 @@ Build = Callable[[Content], bytes]
 Make = Callable[[SeriesCache, Limits], Decoder]
 
 versions = pytest.mark.parametrize(
-    ("build", "make"), [(older, v1.Decoder), (newer, v2.Decoder)], ids=["1.0", "2.0"]
+    ("build", "make", "few"),
+    [(older, v1.Decoder, v2.FEW), (newer, v2.Decoder, v2.FEW), (newer, v2.Decoder, 1)],
+    ids=["1.0", "2.0", "2.0 at once"],
+    indirect=["few"],
 )
+only_newer = pytest.mark.parametrize("few", [v2.FEW, 1], ids=["usual", "at once"], indirect=True)
 parts = pytest.mark.parametrize("in_parts", [False, True], ids=["whole", "in parts"])
 
 
@@ -124,6 +128,7 @@ def test_known_series_have_the_same_limit() -> None:
 
 @parts
 @pytest.mark.parametrize("field_of_series", ["exemplars", "histograms"])
+@only_newer
 def test_histograms_and_exemplars_count_as_samples(field_of_series: str, in_parts: bool) -> None:
     request = Request2()
     one = request.add(UP)
@@ -134,6 +139,7 @@ def test_histograms_and_exemplars_count_as_samples(field_of_series: str, in_part
         decode(v2.Decoder, request.encoded(), in_parts=in_parts, max_request_samples=19)
 
 
+@only_newer
 def test_a_histogram_of_many_spans_counts_as_several() -> None:
     request = Request2()
     histogram = request.add(UP).histograms.add()
@@ -164,6 +170,7 @@ def test_new_label_sets_take_at_most_so_much(build: Build, make: Make) -> None:
         decode(make, message, max_decoded_size=9_000)
 
 
+@only_newer
 def test_label_sets_that_share_their_symbols_count_each() -> None:
     """Each label set is written out when it is stored."""
     shared = {f"shared {number}": "x" * 90 for number in range(10)}
@@ -174,6 +181,7 @@ def test_label_sets_that_share_their_symbols_count_each() -> None:
 
 
 @parts
+@only_newer
 def test_symbols_take_at_most_so_much(in_parts: bool) -> None:
     request = Request2(["", *map(str, range(1000))])
     request.add(UP, (1.0, NOW))
@@ -252,12 +260,14 @@ def test_a_label_of_any_size_is_refused_and_its_neighbours_are_read(
     assert (found.samples.total(), found.received, found.invalid, found.total) == (1, 2, 1, 3)
 
 
+@only_newer
 def test_a_symbol_that_breaks_off_within_a_character_is_refused() -> None:
     message = costly.SYMBOLS + field(4, b"x" * 5_000_000 + b"\xf0\x9f")
     with pytest.raises(BadRequestError, match="not UTF-8"):
         decode(v2.Decoder, message)
 
 
+@only_newer
 def test_a_long_symbol_counts_only_where_a_label_has_it() -> None:
     request = Request2()
     metadata = request.add(STATUS, (1.0, NOW)).metadata
@@ -265,6 +275,7 @@ def test_a_long_symbol_counts_only_where_a_label_has_it() -> None:
     assert decode(v2.Decoder, request.encoded()) == []
 
 
+@only_newer
 def test_a_symbol_expands_in_no_label_set() -> None:
     symbols = costly.SYMBOLS + field(4, b"x" * 20_000)
     message = symbols + field(5, field(1, bytes([1, 2, *[5] * 200])) + costly.ONE) * 2
@@ -292,6 +303,7 @@ def test_an_element_has_at_most_so_many_bytes(content: bytes) -> None:
     assert fault.endswith("bytes or more, the limit is 65536 (RECEIVER_MAX_ELEMENT_SIZE)")
 
 
+@only_newer
 def test_an_exemplar_has_at_most_so_many_labels() -> None:
     request = Request2()
     exemplar = request.add(UP, (1.0, NOW)).exemplars.add()
