@@ -11,6 +11,7 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import bcrypt
@@ -20,7 +21,7 @@ from receiver.commands import credential
 from receiver.errors import SetupError
 from receiver.security.credentials import parse_text
 from tests.conftest import MakeSettings
-from tests.integration.test_authentication import NO_DATABASE, basic, status
+from tests.integration.test_authentication import NO_DATABASE, ROUNDS, basic, status
 from tests.receivers import receiving
 
 
@@ -29,12 +30,18 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture
+def weak_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bcrypt, "gensalt", partial(bcrypt.gensalt, ROUNDS))
+
+
 async def make(make_settings: MakeSettings, *words: str) -> None:
     parser = ArgumentParser()
     credential.add_arguments(parser)
     assert await credential.run(make_settings(), parser.parse_args(words)) == 0
 
 
+@pytest.mark.usefixtures("weak_hashes")
 @pytest.mark.parametrize("word", ["hunter2", "h", "비밀번호", "with space ", "h" * 72])
 async def test_a_password_from_standard_input(
     make_settings: MakeSettings,
@@ -62,6 +69,7 @@ async def test_a_token_is_shown_apart_from_its_digest(
     await is_let_in(make_settings, shown.out, f"Bearer {token}")
 
 
+@pytest.mark.usefixtures("weak_hashes")
 @pytest.mark.parametrize("before", ["", "# ours\n"])
 async def test_entries_are_appended_to_a_file(
     make_settings: MakeSettings,
