@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,9 +37,8 @@ VALUES ($1, $2, 2, '2025-03-01')
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def connection(connection: asyncpg.Connection) -> asyncpg.Connection:
     """Connect to a database with two sources, some of whose days are precomputed."""
-    connection = await asyncpg.connect(database_url)
     await stop_refreshing(connection)
     await add_sources(connection, 2)
     for source in (1, 2):
@@ -48,8 +46,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         await add_logs(connection, rows)
     await keep_all(connection)
     assert await connection.fetchval(READY, *RANGE) == 6
-    yield connection
-    await connection.close()
+    return connection
 
 
 async def keep_all(connection: asyncpg.Connection) -> None:

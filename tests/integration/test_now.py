@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -44,13 +43,11 @@ def settings(database_url: str, make_settings: MakeSettings) -> Settings:
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def connection(connection: asyncpg.Connection) -> asyncpg.Connection:
     """Connect to a database with four sources, without background refreshes."""
-    connection = await asyncpg.connect(database_url)
     await stop_refreshing(connection)
     await add_sources(connection, 4)
-    yield connection
-    await connection.close()
+    return connection
 
 
 def ahead(source: int, now: datetime, lead: timedelta = YEARS) -> list[Log]:

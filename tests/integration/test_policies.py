@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import asyncpg
@@ -22,11 +21,9 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
+async def connection(connection: asyncpg.Connection) -> asyncpg.Connection:
     await require_timescaledb(connection)
-    yield connection
-    await connection.close()
+    return connection
 
 
 async def policies(connection: asyncpg.Connection) -> dict[str, timedelta]:

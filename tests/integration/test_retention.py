@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -44,11 +43,9 @@ SPAN = "SELECT count(*), EXTRACT(EPOCH FROM now() - min(created_at)) / 60 FROM a
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
+async def connection(connection: asyncpg.Connection) -> asyncpg.Connection:
     await connection.execute(FILL)
-    yield connection
-    await connection.close()
+    return connection
 
 
 async def require_plain_table(connection: asyncpg.Connection) -> None:

@@ -38,16 +38,13 @@ HOURS = "SELECT * FROM app_status_hourly ORDER BY source_id, hour"
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def connection(connection: asyncpg.Connection) -> asyncpg.Connection:
     """A database with TimescaleDB whose summary is refreshed when the test says so."""
-    connection = await asyncpg.connect(database_url)
     if await connection.fetchval(LICENSE) != "timescale":
-        await connection.close()
         pytest.skip(NO_SUMMARY)
     await stop_refreshing(connection)
     await add_sources(connection, 3)
-    yield connection
-    await connection.close()
+    return connection
 
 
 def plain_summary() -> str:

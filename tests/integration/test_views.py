@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -36,13 +36,11 @@ BETWEEN = INTERVALS.format("app_status_intervals_between($1, $2)")
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def connection(connection: asyncpg.Connection) -> asyncpg.Connection:
     """Connect to a database with four sources, without background refreshes."""
-    connection = await asyncpg.connect(database_url)
     await stop_refreshing(connection)
     await add_sources(connection, 4)
-    yield connection
-    await connection.close()
+    return connection
 
 
 class Interval(NamedTuple):
