@@ -1,7 +1,8 @@
-"""Receivers whose web page tests request, and data to show there."""
+"""Receivers whose web page tests request, data to show there, and the text of a page."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,12 @@ async def showing(settings: Settings, *, known: bool = False) -> AsyncIterator[R
         app.middlewares.append(let_in)
     async with running(app, settings) as runner, aiohttp.ClientSession() as session:
         yield Running(app, runner.addresses[0], session)
+
+
+def words(page: str) -> str:
+    """Return the text of a page without its markup."""
+    body = page.partition("<main")[2].partition("</main>")[0]
+    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 
 
 async def fill(database_url: str) -> None:

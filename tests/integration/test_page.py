@@ -19,7 +19,7 @@ from receiver.web import floor_pages
 from receiver.web.texts import TEXTS
 from tests.conftest import MakeSettings
 from tests.logs import GIVE_LINES, add_logs, add_sources, logs
-from tests.pages import MARKUP, SOURCES, fill, showing
+from tests.pages import MARKUP, SOURCES, fill, showing, words
 from tests.receivers import Running
 
 PAGES = ["/", "/board", "/reports", "/calendar", "/logs", "/rejected", "/codes"]
@@ -48,12 +48,6 @@ async def look(
         assert response.status == status, text
         assert response.content_type == "text/html"
         return text
-
-
-def words(page: str) -> str:
-    """Return the text of a page without its markup."""
-    body = page.partition("<main")[2].partition("</main>")[0]
-    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 
 
 def link(page: str, text: str) -> str:

@@ -17,7 +17,7 @@ from receiver.web import answers
 from receiver.web.answers import in_parts
 from tests.conftest import MakeSettings
 from tests.logs import GIVE_LINES, add_logs, add_sources, logs
-from tests.pages import MARKUP, showing
+from tests.pages import MARKUP, showing, words
 from tests.receivers import Running
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
@@ -51,11 +51,6 @@ async def look(receiver: Running, path: str, status: int = 200) -> str:
         text = await response.text()
         assert response.status == status, text
         return text
-
-
-def words(page: str) -> str:
-    body = page.partition("<main")[2].partition("</main>")[0]
-    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 
 
 async def send(

@@ -13,7 +13,7 @@ import pytest
 from receiver.web.forms import COOKIE, unmask
 from tests.conftest import MakeSettings
 from tests.logs import add_sources
-from tests.pages import showing
+from tests.pages import showing, words
 from tests.receivers import Running
 from tests.tables import WITHOUT_LOGS, camera, press, robot, write_tables
 from tests.waiting import until
@@ -41,12 +41,6 @@ async def look(receiver: Running, path: str, status: int = 200) -> str:
         text = await response.text()
         assert response.status == status, text
         return text
-
-
-def words(page: str) -> str:
-    """Return the text of a page without its markup."""
-    body = page.partition("<main")[2].partition("</main>")[0]
-    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
 
 
 def headings(page: str) -> list[str]:
