@@ -73,11 +73,6 @@ class Orders:
         self._runs: Remembered[Run] = Remembered(size, PLACE_SIZE)
         self._pause = Pause()
 
-    @property
-    def size(self) -> int:
-        """Memory taken, in bytes."""
-        return self._runs.size
-
     def __bool__(self) -> bool:
         """Return whether any order is known."""
         return bool(self._runs)

@@ -351,15 +351,15 @@ def test_orders_are_remembered_in_bounded_memory() -> None:
     rotated = [[*range(first, 60), *range(first)] for first in range(60)]
     for later, numbers in enumerate((*rotated, *rotated, *reversed(rotated))):
         check(used, message_of(random_order(numbers, later), later=later))
-        assert used._checker is None or used._checker._orders.size <= 2**19 // 16
+        assert used._checker is None or used._checker._orders._runs.size <= 2**19 // 16
     assert used._checker
-    known = used._checker._orders
-    assert known._runs.places
-    held = {key for learned in known._runs.learned.values() for key in learned.places}
-    assert set(known._runs.places) <= held
-    assert known.size == sum(learned.size for learned in known._runs.learned.values())
-    known.clear()
-    assert (known.size, known._runs.places, known._runs.learned) == (0, {}, {})
+    known = used._checker._orders._runs
+    assert known.places
+    held = {key for learned in known.learned.values() for key in learned.places}
+    assert set(known.places) <= held
+    assert known.size == sum(learned.size for learned in known.learned.values())
+    used._checker._orders.clear()
+    assert (known.size, known.places, known.learned) == (0, {}, {})
 
 
 def test_offsets_take_four_bytes_each() -> None:
