@@ -30,6 +30,7 @@ SHAPES: Final = {
     "list_type": "must be a list, such as [a, b]",
     "dict_type": MAPPING,
     "model_type": MAPPING,
+    "time_delta_type": "must be a duration, such as 7d",
     "too_short": "must not be empty",
     "greater_than": "must be longer than 0s",
     "missing": "is missing",

@@ -163,13 +163,15 @@ def check_relations(tables: dict[str, Any]) -> Iterator[Fault]:
     for table, value in tables.items():
         for name, column in entries(value, "columns").items():
             codes = column.get("codes") if isinstance(column, dict) else None
+            if not isinstance(codes, str):
+                continue
             place = ("tables", table, "columns", name, "codes")
             if codes in tables:
                 yield Fault(
                     place, "it is a table of the file and holds rows: choose another name", codes
                 )
             elif codes in taken:
-                yield Fault(place, belongs(str(codes), taken), codes)
+                yield Fault(place, belongs(codes, taken), codes)
 
 
 def belongs(name: str, taken: dict[str, str]) -> str:

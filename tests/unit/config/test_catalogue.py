@@ -238,6 +238,14 @@ SHAPES = {
     column("metric: m"): [f"line 4: table t, column c: needs type: {TYPE}"],
     column("metric: [m], type: double"): ["line 4: table t, column c: metric: must be text"],
     column("metric: m, type: {a: b}"): [f"line 4: table t, column c: type: {TYPE}"],
+    column("metric: m, type: code, codes: [k]"): ["line 4: table t, column c: codes: must be text"],
+    column("metric: m, type: code, codes: {k: l}"): [
+        "line 4: table t, column c: codes: must be text"
+    ],
+    **{
+        table(f"{key}: [7d]"): [f"line 4: table t: {key}: must be a duration, such as 7d"]
+        for key in ("pair_timeout", "compress_after", "retention")
+    },
     table("ignoring: sensor"): ["line 4: table t: ignoring=sensor: must be a list, such as [a, b]"],
     table("ignoring: []"): ["line 4: table t: ignoring: must not be empty"],
     table("match: [a]"): [f"line 4: table t: match: {MAPPING}"],
