@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from receiver.config.explaining import one_of, reason_of, show, unknown_key
 from receiver.config.table_file import ColumnEntry, Entry, LabelEntry, TableEntry, TablesFile
-from receiver.config.table_names import derived
+from receiver.config.table_names import IS_METRIC, METRIC_LABEL, derived
 from receiver.config.table_values import TYPES
 from receiver.config.yaml_tree import Fault, Path, Tree
 
@@ -138,7 +138,7 @@ def is_optional(column: Any) -> bool:  # noqa: ANN401  whatever the file holds
 
 
 def check_labels(place: Path, table: Any) -> Iterator[Fault]:  # noqa: ANN401  whatever the file holds
-    """Find label columns whose name is taken or whose label is ignored, and too many columns."""
+    """Find label columns whose name is taken or that would be empty, and too many columns."""
     columns, labels = entries(table, "columns"), entries(table, "labels")
     ignoring = table.get("ignoring") if isinstance(table, dict) else None
     for name, entry in labels.items():
@@ -146,6 +146,8 @@ def check_labels(place: Path, table: Any) -> Iterator[Fault]:  # noqa: ANN401  w
         label = entry.get("label", name) if isinstance(entry, dict) else name
         if name in columns:
             yield Fault(below, "a column of this name holds a metric: choose another name")
+        if label == METRIC_LABEL and "label" not in entries(labels, name):
+            yield Fault(below, IS_METRIC)
         if isinstance(ignoring, list) and label in ignoring:
             text = f"label {show(label)} is in `ignoring`, so it has no value in `sources`"
             yield Fault(below, f"{text}: remove it from one of them")

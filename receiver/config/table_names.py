@@ -9,6 +9,7 @@ MAX_TABLE: Final = 40
 MAX_COLUMN: Final = 63
 """Maximum bytes of a name in PostgreSQL."""
 METRIC_LABEL: Final = "__name__"
+IS_METRIC: Final = f"{METRIC_LABEL} is the metric: columns have `metric` for it"
 
 ERROR_CODES: Final = "error_codes"
 APP_LOGS: Final = "app_logs"
@@ -122,7 +123,7 @@ def check_label(name: str) -> str:
         ValueError: the name is empty, or is `__name__`.
     """
     if name == METRIC_LABEL:
-        raise ValueError(f"{METRIC_LABEL} is the metric: columns have `metric` for it")
+        raise ValueError(IS_METRIC)
     if not name:
         raise ValueError("a label must have a name")
     return name

@@ -425,6 +425,12 @@ BEYOND = {
         "line 3: table t: columns: at least one column must be required: leave out `required: "
         "false` of one"
     ],
+    table("labels:", "  __name__: text"): [
+        "line 5: table t, column __name__: __name__ is the metric: columns have `metric` for it"
+    ],
+    table("labels: {__name__: {type: text}}"): [
+        "line 4: table t, column __name__: __name__ is the metric: columns have `metric` for it"
+    ],
     table("labels: {a: text}"): [
         "line 4: table t, column a: a column of this name holds a metric: choose another name"
     ],
