@@ -19,7 +19,9 @@ from receiver.rows.tables import Catalogue
 from receiver.storage.connection.places import literal
 
 Declaration: TypeAlias = dict[str, Any]
-"""What `describe` returns."""
+"""What `describe` returns, and `REMOVED` if it is read from the database."""
+REMOVED: Final = "removed"
+"""Key of the columns that were declared before: a list of table, column and metric of each."""
 
 # The time as text: the write path's sessions read times as numbers.
 FIND: Final = """
@@ -90,9 +92,19 @@ async def find_declaration(
     return describe(catalogue) if row[0] is None else json.loads(row[0])
 
 
-def declare(catalogue: Catalogue) -> str:
-    """Write the statement that puts a declaration in force."""
-    text = json.dumps(describe(catalogue), ensure_ascii=False, sort_keys=True)
+def declare(catalogue: Catalogue, theirs: Declaration | None) -> str:
+    """Write the statement that puts a declaration in force.
+
+    It also stores the metrics of columns that are no longer declared: samples may wait for these.
+
+    Args:
+        catalogue: The declared tables.
+        theirs: The declaration in force; None: there is none.
+    """
+    ours = describe(catalogue)
+    here, there = metrics_of(ours), {} if theirs is None else metrics_of(theirs)
+    removed = [[*place, there[place]] for place in sorted(there.keys() - here.keys())]
+    text = json.dumps(ours | {REMOVED: removed}, ensure_ascii=False, sort_keys=True)
     return f"""INSERT INTO receiver_tables (digest, declaration, declared_by)
 VALUES (decode('{digest(catalogue).hex()}', 'hex'), {literal(text)}::jsonb,
     current_user || '@' || {literal(socket.gethostname())})
@@ -112,7 +124,7 @@ def reject_waiting(theirs: Declaration, ours: Declaration, *, distributed: bool)
     """
     key, source = (", shard_key", ", source_id") if distributed else ("", "")
     steps: list[str] = []
-    for table, column, metric in other_metrics(theirs["tables"], ours["tables"]):
+    for table, column, metric in other_metrics(theirs, ours):
         place = f"table_name = {literal(table)} AND samples ? {literal(column)}"
         steps.append(f"""
     INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, detail,
@@ -134,12 +146,19 @@ END
 
 
 def other_metrics(theirs: Declaration, ours: Declaration) -> Iterator[tuple[str, str, str]]:
-    """Yield the columns that are to have another metric: table, column, the metric in force."""
-    for table in sorted(theirs.keys() & ours.keys()):
-        there, here = theirs[table]["columns"], ours[table]["columns"]
-        for column in sorted(there.keys() & here.keys()):
-            if there[column]["metric"] != here[column]["metric"]:
-                yield table, column, there[column]["metric"]
+    """Yield the columns that are to have another metric than before: table, column, that metric."""
+    there, here = metrics_of(theirs), metrics_of(ours)
+    for place in sorted(there.keys() & here.keys()):
+        if there[place] != here[place]:
+            yield *place, there[place]
+
+
+def metrics_of(declaration: Declaration) -> dict[tuple[str, str], str]:
+    """Return the last metric of each column, by table and column, removed ones included."""
+    metrics = {(table, column): metric for table, column, metric in declaration.get(REMOVED, ())}
+    for name, table in declaration["tables"].items():
+        metrics |= {(name, column): one["metric"] for column, one in table["columns"].items()}
+    return metrics
 
 
 def difference(theirs: Declaration, ours: Declaration) -> str:

@@ -79,7 +79,7 @@ async def set_up(
     await set_up_summary(connection)
     await watch_rows(connection, catalogue)
     if found.declaration != describe(catalogue):
-        await connection.execute(declare(catalogue))
+        await connection.execute(declare(catalogue, found.declaration))
         if found.declaration is not None:
             logger.info(
                 "replaced the declaration of tables in the database, which differed: %s",
@@ -147,7 +147,7 @@ async def plan_tables(
     if not form.distributed:
         lines += (await plan_watching(connection, settings.catalogue)).values()
     if found.declaration != describe(settings.catalogue):
-        lines.append(declare(settings.catalogue))
+        lines.append(declare(settings.catalogue, found.declaration))
     return lines
 
 

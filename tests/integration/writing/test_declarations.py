@@ -231,6 +231,28 @@ async def test_what_waits_does_not_become_a_value_of_another_metric(
     await connection.close()
 
 
+@pytest.mark.parametrize("between", [WITHOUT, BEFORE.replace("pressure: {", "# pressure: {")])
+@pytest.mark.parametrize("metric", ["press_pressure", "press_heat"])
+async def test_what_waits_for_a_removed_column_is_a_value_of_it_only_if_its_metric_comes_back(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path, between: str, metric: str
+) -> None:
+    async with receiving(declare(make_settings, tmp_path, empty_database_url, BEFORE)) as first:
+        await first.send(point("pressure", 180.5))
+    for text in (between, WITHOUT):
+        await migrate(declare(make_settings, tmp_path, empty_database_url, text))
+    again = BEFORE.replace("metric: press_pressure", f"metric: {metric}")
+    async with receiving(declare(make_settings, tmp_path, empty_database_url, again)) as last:
+        await last.send(point("strokes", 9), point("heat", 21))
+    connection = await asyncpg.connect(empty_database_url)
+    rejected = await connection.fetch("SELECT metric, value, reason FROM rejected_samples")
+    kept = metric == "press_pressure"
+    assert [tuple(sample) for sample in rejected] == (
+        [] if kept else [("press_pressure", 180.5, "unpaired")]
+    )
+    assert await connection.fetchval("SELECT pressure FROM press") == (180.5 if kept else 21)
+    await connection.close()
+
+
 def table(column: str, others: str = "") -> str:
     """Declare a table whose rows need `press_a`, a column `x` of this declaration, and others."""
     a = "a: {metric: press_a, type: double}"
