@@ -50,6 +50,16 @@ WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
 
+# The columns that views ($1: oids) read.
+FIND_READS: Final = """
+SELECT r.ev_class, c.relname, a.attname
+FROM pg_rewrite r
+JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND a.attnum > 0
+WHERE r.ev_class = ANY($1::oid[])
+"""
+
 
 class FoundColumn(NamedTuple):
     """An existing column."""
@@ -72,6 +82,8 @@ class Relation(NamedTuple):
     filled: bool = False
     """Whether a trigger may fill columns."""
     comment: str | None = None
+    reads: frozenset[tuple[str, str]] = frozenset()
+    """The columns that a view reads, each with its table."""
 
 
 async def find_relations(
@@ -86,6 +98,9 @@ async def find_relations(
         FIND_COLUMNS, list(columns)
     ):
         columns[oid][name] = FoundColumn(type_, mandatory, tuple(references))
+    reads: dict[int, set[tuple[str, str]]] = {oid: set() for oid in columns}
+    for oid, table, name in await connection.fetch(FIND_READS, list(columns)):
+        reads[oid].add((table, name))
     return {
         row["name"]: Relation(
             row["kind"],
@@ -93,6 +108,7 @@ async def find_relations(
             frozenset(row["keys"]),
             row["filled"],
             row["comment"],
+            frozenset(reads[row["oid"]]),
         )
         for row in rows
     }

@@ -187,5 +187,5 @@ async def change_view(connection: asyncpg.Connection, change: ViewChange) -> Non
             "%s is not created or changed: %s; %s",
             change.name,
             error.__cause__,
-            replace_it(change.name),
+            replace_it(change.name, change.kind),
         )

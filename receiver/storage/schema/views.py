@@ -1,13 +1,13 @@
 """The views and functions of each table, by one template for all tables.
 
-A view is replaced only if it lacks a declared column or has another form. Its columns stay where
-they are, so that objects that depend on it are kept.
+A view is replaced only if it lacks a declared column, shows a renamed one in its place, or has
+another form. Its columns stay where they are, so that objects that depend on it are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from receiver.rows.tables import Table
 from receiver.storage.connection.places import quote
@@ -17,11 +17,12 @@ from receiver.storage.schema.relations import VIEW, Relation
 
 
 class ViewChange(NamedTuple):
-    """The statements that create or widen a view, or a warning why there are none."""
+    """The statements that create or widen a view or function, or a warning why there are none."""
 
     name: str
     statements: list[str]
     warning: str | None = None
+    kind: Literal["VIEW", "FUNCTION"] = "VIEW"
 
 
 class Form(NamedTuple):
@@ -57,14 +58,29 @@ def compare_views(
     yield from compare_now(table, found.get(f"{table.name}_now"), found.get(table.name), form)
     if table.codes:
         name = f"{table.name}_intervals"
-        if name not in found or form.anew or (found[name].comment or "").startswith(OLD_VIEW):
+        anew = form.anew or is_outdated(table, found.get(name))
+        if anew:
             yield ViewChange(name, list(intervals_view(table)))
         elif found[name].kind != VIEW:
             yield in_the_way(name)
-        if not has_function or form.anew:
-            yield ViewChange(
-                f"{name}_between", list(intervals_function(table, found.get(table.name)))
-            )
+        if anew or not has_function:
+            statements = list(intervals_function(table, found.get(table.name)))
+            yield ViewChange(f"{name}_between", statements, kind="FUNCTION")
+
+
+def is_outdated(table: Table, view: Relation | None) -> bool:
+    """Return whether the view of a table's intervals is to be created or replaced."""
+    if view is None or (view.comment or "").startswith(OLD_VIEW):
+        return True
+    # Another column may have been the first one when it was created: that one keeps its intervals.
+    return view.kind == VIEW and misreads(table, view, table.codes[0].name)
+
+
+def misreads(table: Table, view: Relation, column: str) -> bool:
+    """Return whether a view shows a column that has been renamed in the table by its old name."""
+    read = {name for place, name in view.reads if place == table.name}
+    # A definition of the user's own may not read the table at all.
+    return column in view.columns and bool(read) and column not in read
 
 
 def compare_now(
@@ -79,7 +95,9 @@ def compare_now(
     elif view.kind != VIEW:
         yield in_the_way(name)
     elif form.anew or any(
-        column.name not in view.columns or column.type != view.columns[column.name].type
+        column.name not in view.columns
+        or column.type != view.columns[column.name].type
+        or (column.reads == column.name and misreads(table, view, column.name))
         for column in wanted
     ):
         everything = now_columns(table, relation, view, everything=True)
@@ -105,6 +123,6 @@ def in_the_way(name: str) -> ViewChange:
     )
 
 
-def replace_it(name: str) -> str:
-    """Say how to recreate a view that cannot be replaced."""
-    return f"run DROP VIEW {quote(name)}, then `receiver migrate`"
+def replace_it(name: str, kind: str = "VIEW") -> str:
+    """Say how to recreate a view or function that cannot be replaced."""
+    return f"run DROP {kind} {quote(name)}, then `receiver migrate`"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from receiver.errors import NotAdditiveError
 from receiver.storage.schema.revisions import migrate, plan
 from tests.conftest import MakeSettings
 from tests.declaring import PRESSES, columns_of, declare, schema_of, with_columns
@@ -169,6 +170,31 @@ async def test_a_view_that_reads_a_renamed_column_is_named(
     await connection.execute("DROP VIEW presses_now")
     await migrate(settings)
     assert (await columns_of(connection, "presses_now"))["heat"][0] == "bigint"
+    assert await plan(settings) == []
+
+
+async def test_views_of_a_column_that_got_another_table_of_codes_show_the_new_column(
+    database_url: str, make_settings: MakeSettings, connection: asyncpg.Connection
+) -> None:
+    await migrate(declare(make_settings, database_url, presses=PRESSES))
+    await connection.execute("CREATE VIEW mine AS SELECT source_id, state FROM presses_now")
+    state = {"metric": "press_state", "type": "code", "codes": "others"}
+    settings = declare(make_settings, database_url, presses=with_columns(PRESSES, state=state))
+    with pytest.raises(NotAdditiveError) as refused:
+        await migrate(settings)
+    for statement in refused.value.statements:
+        await connection.execute(statement)
+    await migrate(settings)
+    await connection.execute(
+        """
+        INSERT INTO others (code, name) VALUES (3, 'OTHER');
+        INSERT INTO presses (source_id, pressure, state) VALUES (1, 1, 3)
+        """
+    )
+    for relation in ("presses_now", "presses_intervals", "presses_intervals_between('-infinity')"):
+        (row,) = await connection.fetch(f"SELECT state, state_name FROM {relation}")
+        assert tuple(row) == (3, "OTHER")
+    assert await connection.fetchval("SELECT state FROM mine") == 3
     assert await plan(settings) == []
 
 
