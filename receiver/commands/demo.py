@@ -21,7 +21,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -41,6 +41,11 @@ from receiver.storage.editing.calendar import add_stop
 from receiver.storage.reading.listing import Listing
 from receiver.storage.reading.sources import find_named
 from receiver.storage.reading.tables import connect
+
+logger = logging.getLogger(__name__)
+
+OF_TABLES: Final = ("tables_file", "status_metric", "ocr_metric", "ocr_unit")
+"""Settings that declare tables."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -84,6 +89,11 @@ async def run(settings: Settings, arguments: Namespace) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     console = open_console()
     set_up_log(console, settings)
+    for name in OF_TABLES:
+        if name in settings.model_fields_set:
+            logger.warning(
+                "RECEIVER_%s has no effect: the demo declares its own tables", name.upper()
+            )
     started = datetime.now(UTC).isoformat()
     async with set_up(settings) as stage:
         print_places(console, stage.places)

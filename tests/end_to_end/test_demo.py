@@ -135,8 +135,10 @@ def test_rows_come_by_prometheus(data_dir: Path) -> None:
 
 
 def test_without_rows_the_demo_fails(data_dir: Path) -> None:
-    with demo(data_dir, "--duration", "1ms", "--listen", "127.0.0.1:0") as process:
+    flags = ("--duration", "1ms", "--listen", "127.0.0.1:0", "--tables-file", "mine.yaml")
+    with demo(data_dir, *flags) as process:
         assert process.wait(timeout=120) == 1
+    assert "RECEIVER_TABLES_FILE has no effect" in (data_dir / "output").read_text()
     assert not processes(str(data_dir))
 
 
