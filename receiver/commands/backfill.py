@@ -43,11 +43,11 @@ from receiver.clients.backfill_summary import (
 )
 from receiver.clients.prometheus import opened, public
 from receiver.commands.arguments import base_url, label, moment, past, read_token
+from receiver.commands.connection import reachable_database
 from receiver.commands.terminal import open_console, say
 from receiver.config.catalogue import digest
 from receiver.config.sections import Section
 from receiver.config.settings import Settings
-from receiver.embedded.running import shared_database
 from receiver.errors import SetupError, UsageError
 from receiver.rows.reasons import Fates
 from receiver.storage.store import Store
@@ -108,7 +108,7 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     catalogue = settings.catalogue
     counted = CountedFates()
     async with (
-        shared_database(settings) as reachable,
+        reachable_database(settings) as reachable,
         opened(arguments.from_url, TIMEOUT, token) as prometheus,
         Store(without_limits(reachable), lambda: 0, counted) as store,
     ):

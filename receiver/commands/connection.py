@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 
 from receiver.config.settings import Settings
 from receiver.embedded.running import shared_database
-from receiver.storage.connection.database import Connection
+from receiver.storage.connection.database import Connection, session
 from receiver.storage.reading.tables import connect, require_table
 
 
@@ -35,6 +35,22 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
     """
     async with shared_database(settings) as reachable, connect(reachable) as connection:
         yield connection
+
+
+@asynccontextmanager
+async def reachable_database(settings: Settings) -> AsyncIterator[Settings]:
+    """Yield settings that name a database that accepts connections, as `shared_database` does.
+
+    A command ends if it does not, whereas the receiver waits for it.
+
+    Raises:
+        EmbeddedDatabaseError: the embedded database does not run, and cannot be started.
+        DatabaseUnavailableError: the database cannot be reached.
+    """
+    async with shared_database(settings) as reachable:
+        async with session(reachable):
+            pass
+        yield reachable
 
 
 @asynccontextmanager

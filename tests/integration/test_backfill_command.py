@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from aiohttp.test_utils import TestServer
 from receiver.clients import backfill
 from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
-from receiver.errors import ReceiverError, SetupError, UnavailableError
+from receiver.errors import DatabaseUnavailableError, ReceiverError, SetupError, UnavailableError
 from receiver.storage.writing import backfills
 from tests.messages import NOW
 from tests.tables import write_tables
@@ -111,6 +112,12 @@ async def test_a_metric_that_is_not_there_is_named(
     async with history(found) as url:
         with pytest.raises(SetupError, match=said):
             await run(url)
+
+
+async def test_a_database_that_cannot_be_reached_ends_it(run: Backfill) -> None:
+    async with history(BOTH) as url, asyncio.timeout(10):
+        with pytest.raises(DatabaseUnavailableError, match="cannot be reached"):
+            await run(url, "--database-url=postgresql://u@127.0.0.1:1/d")
 
 
 async def test_labels_that_differ_fail(run: Backfill, capsys: pytest.CaptureFixture[str]) -> None:
