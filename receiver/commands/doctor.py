@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import ArgumentParser, Namespace
+from contextlib import aclosing
 from typing import Final
 
 from rich.console import Console
@@ -53,10 +54,11 @@ async def run(settings: Settings, arguments: Namespace) -> int:
     """Run the checks, and print each finding at once."""
     console = open_console()
     findings = []
-    async for topic, finding in examine(settings, arguments.prometheus):
-        findings.append({"topic": topic, **finding._asdict()})
-        if not arguments.json:
-            show(console, topic, finding)
+    async with aclosing(examine(settings, arguments.prometheus)) as report:
+        async for topic, finding in report:
+            findings.append({"topic": topic, **finding._asdict()})
+            if not arguments.json:
+                show(console, topic, finding)
     if arguments.json:
         text = to_json(findings, ascii_only=not is_unicode(console.file), indent=2)
         console.print(Text(text), soft_wrap=True)
@@ -65,13 +67,14 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 async def examine(settings: Settings, prometheus_url: str | None) -> Report:
     """Run all checks in order, and yield the findings."""
-    async for found in own.diagnose(settings):
-        yield found
-    async for found in examine_database(settings):
-        yield found
+    reports = [own.diagnose(settings), examine_database(settings)]
     if prometheus_url is not None:
-        async for found in prometheus.diagnose(prometheus_url, settings):
-            yield found
+        reports.append(prometheus.diagnose(prometheus_url, settings))
+    for report in reports:
+        # Closed here if the output cannot be written: at the end, asyncio would close all at once.
+        async with aclosing(report):
+            async for found in report:
+                yield found
 
 
 async def examine_database(settings: Settings) -> Report:
@@ -82,9 +85,12 @@ async def examine_database(settings: Settings) -> Report:
             found = f"RECEIVER_DATABASE_URL is not set, and {settings.data_dir} has no database"
             yield "database", note(found, "`receiver serve` creates an embedded one there")
             return
-        async with database(shared) as reachable:
-            async for report in diagnosis.diagnose(reachable):
-                yield report
+        async with (
+            database(shared) as reachable,
+            aclosing(diagnosis.diagnose(reachable)) as report,
+        ):
+            async for finding in report:
+                yield finding
     except (ReceiverError, OSError) as error:
         yield "database", problem(str(error))
 

@@ -176,6 +176,7 @@ def target(pid: int, number: int) -> str:
     ("output", "code", "said"),
     [
         ("| head -0", 128 + signal.SIGPIPE, ""),
+        ("| head -9", 128 + signal.SIGPIPE, ""),
         ("> /dev/full", 1, "receiver: cannot write the output: No space left on device\n"),
         (">&-", 1, "receiver: cannot write the output: Bad file descriptor\n"),
     ],

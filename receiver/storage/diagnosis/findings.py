@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
@@ -30,7 +30,7 @@ class Finding(NamedTuple):
 
 Check: TypeAlias = Callable[[], Awaitable[Iterable[Finding]]]
 
-Report: TypeAlias = AsyncIterator[tuple[str, Finding]]
+Report: TypeAlias = AsyncGenerator[tuple[str, Finding], None]
 """Findings as they come, each with the topic it belongs to."""
 
 SPANS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
