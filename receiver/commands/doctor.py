@@ -66,10 +66,12 @@ async def run(settings: Settings, arguments: Namespace) -> int:
 
 
 async def examine(settings: Settings, prometheus_url: str | None) -> Report:
-    """Run all checks in order, and yield the findings."""
-    reports = [own.diagnose(settings), examine_database(settings)]
-    if prometheus_url is not None:
-        reports.append(prometheus.diagnose(prometheus_url, settings))
+    """Run all checks in order, and yield the findings; without tables, only the receiver's own."""
+    reports = [own.diagnose(settings)]
+    if not own.faults_of_tables(settings):
+        reports.append(examine_database(settings))
+        if prometheus_url is not None:
+            reports.append(prometheus.diagnose(prometheus_url, settings))
     for report in reports:
         # Closed here if the output cannot be written: at the end, asyncio would close all at once.
         async with aclosing(report):

@@ -10,7 +10,7 @@ from typing import Final
 from receiver.clients.health import ask_ready
 from receiver.config.settings import Settings, find_ignored
 from receiver.doctor import security
-from receiver.errors import UnavailableError
+from receiver.errors import SettingsError, TablesFileError, UnavailableError
 from receiver.storage.diagnosis.findings import (
     Finding,
     Report,
@@ -36,9 +36,21 @@ async def diagnose(settings: Settings) -> Report:
         yield found
 
 
+def faults_of_tables(settings: Settings) -> list[str]:
+    """Return what is wrong with the tables file; empty if nothing is."""
+    try:
+        _ = settings.catalogue
+    except TablesFileError as error:
+        return list(error.faults)
+    except SettingsError as error:
+        return [str(error)]
+    return []
+
+
 async def check_settings(settings: Settings) -> list[Finding]:
     """Check whether the settings fit each other and Prometheus."""
     findings = [note(*ignored) for ignored in find_ignored()]
+    findings += [problem(fault) for fault in faults_of_tables(settings)]
     if settings.commit_timeout >= REMOTE_TIMEOUT:
         findings.append(
             warning(

@@ -625,6 +625,27 @@ async def test_settings_that_do_not_fit(
     assert (finding.level, message in finding.found) == (level, True)
 
 
+async def test_a_wrong_tables_file_is_named_once_and_a_line_for_each_fault(
+    database_url: str,
+    make_settings: MakeSettings,
+    tell: Tell,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("tables: {sources: {}}")
+    settings = make_settings(database_url=database_url, tables_file=file)
+    assert await tell(settings) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("wrong.yaml")[2] for line in lines if "wrong.yaml" in line] == [
+        " line 1: table sources: needs columns",
+        " line 1: table sources: the receiver uses this name itself: choose another name",
+    ]
+    assert all(line.startswith("problem  settings: ") for line in lines if "wrong.yaml" in line)
+    await tell(make_settings(database_url=database_url, tables_file=tmp_path / "none.yaml"))
+    assert "problem  settings: cannot read " in capsys.readouterr().out
+
+
 # --- the embedded database ------------------------------------------------------------------------
 
 
