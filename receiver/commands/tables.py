@@ -68,6 +68,7 @@ async def find_plan(settings: Settings) -> list[str]:
     """Return the SQL that a migration would run; see `receiver.storage.schema.revisions.plan`.
 
     Raises:
+        SettingsError: the tables file cannot be read, or is wrong.
         SetupError: there is no database, or it cannot be migrated to the declared tables.
         DatabaseUnavailableError: the database cannot be reached.
     """
@@ -75,6 +76,8 @@ async def find_plan(settings: Settings) -> list[str]:
     from receiver.embedded.running import shared_database  # noqa: PLC0415
     from receiver.storage.schema.revisions import plan  # noqa: PLC0415
 
+    # Reads the tables file, so that an error in it is reported before a database is started.
+    _ = settings.catalogue
     async with shared_database(settings) as reachable:
         return await plan(reachable)
 

@@ -159,3 +159,10 @@ def test_a_faulty_file_shows_before_a_database_is_started(command: str, tmp_path
         cli.main((command, "--tables-file", "tables.yaml", "--data-dir", "data"))
     assert "line 3: table a, column b: type=float" in str(ended.value.code)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_plan_of_a_wrong_file_starts_no_database(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("tables: {}")
+    flags = ("--tables-file", "wrong.yaml", "--data-dir", str(tmp_path / "data"))
+    assert run("plan", *flags) == "receiver: wrong.yaml line 1: tables: must not be empty"
+    assert not (tmp_path / "data").exists()
