@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -51,6 +52,29 @@ tables:
       state: {metric: press_state, type: code, codes: states}
       pressure: {metric: press_pressure, type: double}
 """
+# What docs/tables.md renames and widens, before and after.
+OLD_NAMES = """
+tables:
+  press_readings:
+    columns:
+      pressure: {metric: press_pressure, type: double}
+      heat: {metric: press_heat, type: double}
+  press_counts:
+    columns:
+      strokes: {metric: press_strokes, type: bigint}
+      rejects: {metric: press_rejects, type: bigint}
+  robot_logs:
+    columns:
+      state: {metric: press_state, type: code, codes: robot_states}
+      speed: {metric: press_speed, type: double}
+"""
+NEW_NAMES = (
+    OLD_NAMES.replace("pressure:", "pressure_bar:")
+    .replace("robot_logs", "arm_logs")
+    .replace("press_strokes, type: bigint", "press_strokes, type: double")
+)
+DOCUMENT = Path(__file__).parents[3] / "docs" / "tables.md"
+CHANGE = re.compile(r"```sql\n(DROP VIEW [^`]*(?:RENAME|TYPE)[^`]*)```")
 
 
 def declare(
@@ -115,6 +139,27 @@ async def test_what_waits_for_a_table_that_is_not_declared_any_more_is_rejected(
         ("press", "pressure", 1.5, "unpaired"),
         ("press", "strokes", 9.0, "unpaired"),
     ]
+    await connection.close()
+
+
+async def test_what_waits_is_stored_after_the_changes_that_the_document_shows(
+    empty_database_url: str, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    async with receiving(declare(make_settings, tmp_path, empty_database_url, OLD_NAMES)) as old:
+        await old.send(point("pressure", 1.5), point("strokes", 9), point("state", 3))
+    connection = await asyncpg.connect(empty_database_url)
+    changes = CHANGE.findall(DOCUMENT.read_text(encoding="utf-8"))
+    assert len(changes) == 3
+    for statement in "".join(changes).strip().split(";\n"):
+        await connection.execute(statement)
+    async with receiving(declare(make_settings, tmp_path, empty_database_url, NEW_NAMES)) as new:
+        await new.send(point("heat", 7), point("rejects", 2), point("speed", 0.5))
+    for query, row in (
+        ("SELECT pressure_bar, heat FROM press_readings", (1.5, 7)),
+        ("SELECT strokes, rejects FROM press_counts", (9, 2)),
+        ("SELECT state, speed FROM arm_logs", (3, 0.5)),
+    ):
+        assert list(map(tuple, await connection.fetch(query))) == [row]
     await connection.close()
 
 
