@@ -28,6 +28,10 @@ VIEWS = (
     "app_logs_intervals CASCADE;"
     "DROP FUNCTION app_status_intervals_between, app_logs_intervals_between;"
 )
+FIND_ROLE = """
+SELECT rolname FROM pg_roles
+WHERE rolname LIKE 'receiver_test_%' AND has_table_privilege(oid, 'app_logs', 'INSERT')
+"""
 
 
 def pair(moment: int, instance: str = "a", code: float = 0) -> list[Point]:
@@ -138,10 +142,7 @@ async def test_what_keeps_rows_from_being_stored_is_told_everywhere(
     said: str,
 ) -> None:
     caplog.set_level(logging.INFO)
-    role = await connection.fetchval(
-        "SELECT rolname FROM pg_roles WHERE rolname LIKE 'receiver_test_%' "
-        "AND has_table_privilege(oid, 'app_logs', 'INSERT')"
-    )
+    role = await connection.fetchval(FIND_ROLE)
     async with receiving(settings) as receiver:
         await receiver.send(*pair(0))
         await change(connection, breaks.format(role=role))
@@ -245,6 +246,21 @@ async def test_where_rows_can_be_stored_they_are(
     assert await connection.fetchval("SELECT count(*) FROM app_logs") == 3
     assert await connection.fetchval("SELECT count(*) FROM rejected_samples") == 1
     assert await connection.fetchval("SELECT count(*) FROM pending_rows") == 0
+
+
+async def test_rows_are_stored_again_though_the_row_that_is_tried_out_is_refused(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("ALTER TABLE app_logs ADD CONSTRAINT odd CHECK (app_status <> 0)")
+    role = await connection.fetchval(FIND_ROLE)
+    async with receiving(settings) as receiver:
+        await connection.execute(f"REVOKE INSERT ON app_logs FROM {role}")
+        assert (await receiver.post(encode(pair(1, code=1))))[0] == 503
+        assert not await receiver.ready()
+        await connection.execute(f"GRANT INSERT ON app_logs TO {role}")
+        await until(receiver.ready)
+        await receiver.send(*pair(1, code=1))
+    assert await connection.fetchval("SELECT count(*) FROM app_logs") == 1
 
 
 async def test_a_column_that_takes_no_row_is_named(

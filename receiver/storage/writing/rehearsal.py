@@ -17,7 +17,7 @@ from receiver.errors import (
 from receiver.rows.tables import Catalogue
 from receiver.storage.connection.database import Connection, translated
 from receiver.storage.connection.places import quote
-from receiver.storage.writing.statements import statements_of
+from receiver.storage.writing.statements import ANY_SOURCE, statements_of
 
 # What storing rows does with each of the receiver's own tables, whichever tables are declared.
 REHEARSALS: Final = {
@@ -39,19 +39,27 @@ SELECT 0, ''::bytea, '{}'::jsonb, '', 0, 0.0::double precision, '', '', '', '' W
 """,
 }
 
-# Statements that really write a row to each table, which a failing trigger, for one, refuses.
+# Statements that really write a row to each table, which a failing trigger, for one, refuses, and
+# before each of them the one that reads its values.
 TRIALS: Final = {
-    "sources": """
-INSERT INTO sources (digest, labels) VALUES (gen_random_uuid()::text::bytea, '{}')
-""",
-    "pending_rows": """
+    "sources": (
+        "SELECT gen_random_uuid()::text::bytea",
+        "INSERT INTO sources (digest, labels) VALUES ($1, '{}')",
+    ),
+    "pending_rows": (
+        f"SELECT {ANY_SOURCE}",
+        """
 INSERT INTO pending_rows (table_name, created_at, source_id, samples)
-SELECT 'rehearsal', now(), max(id), '{}' FROM sources
+VALUES ('rehearsal', now(), $1, '{}')
 """,
-    "rejected_samples": """
+    ),
+    "rejected_samples": (
+        f"SELECT {ANY_SOURCE}",
+        """
 INSERT INTO rejected_samples (source_id, metric, timestamp_ms, value, reason, detail, table_name)
-SELECT max(id), 'rehearsal', 0, 0, 'rehearsal', '', 'rehearsal' FROM sources
+VALUES ($1, 'rehearsal', 0, 0, 'rehearsal', '', 'rehearsal')
 """,
+    ),
 }
 
 # Whether there is a valid unique index on exactly source and time. This key keeps a repeated row
@@ -127,12 +135,13 @@ async def write_and_take_back(connection: Connection, catalogue: Catalogue) -> s
         ReceiverError: as `rehearse` does.
     """
     await connection.execute("SAVEPOINT nothing_written")
-    trials = TRIALS | {table.name: statements_of(table).try_out for table in catalogue.tables}
-    for table, statement in trials.items():
+    statements = {table.name: statements_of(table) for table in catalogue.tables}
+    trials = TRIALS | {name: (some.find_any, some.try_out) for name, some in statements.items()}
+    for table, (find, try_out) in trials.items():
         await connection.execute("SAVEPOINT rehearsal")
         try:
             with translated():
-                await connection.execute(statement)
+                await connection.execute(try_out, *await connection.fetchrow(find))
         except StatementRefusedError as error:
             return f"{table}: {error}"
         except (RefusedByDatabaseError, DuplicateRowError, MissingReferenceError):

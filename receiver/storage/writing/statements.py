@@ -19,6 +19,7 @@ from receiver.storage.writing.each import TIME
 
 KEY_COLUMNS: Final = ("created_at", "source_id")
 KEY_TYPES: Final = ("timestamptz", "int")
+ANY_SOURCE: Final = "(SELECT max(id) FROM sources)"
 
 
 class Statements:
@@ -111,13 +112,12 @@ INSERT INTO {self._name} ({listed})
 SELECT {", ".join(f"NULL::{type_}" for type_ in self.types)} WHERE false;
 SELECT {self._results()} FROM {self._name} WHERE {compared} AND false
 """
-        given = ["now()", "source.id", *map(any_value, table.columns)]
-        given += ["NULL"] * len(table.labels)
-        # Writes a meaningless row, to be rolled back.
-        self.try_out = f"""
-INSERT INTO {self._name} ({listed}) SELECT {", ".join(given)}
-FROM (SELECT max(id) AS id FROM sources) AS source
-"""
+        # Write a meaningless row, to be rolled back. What it refers to is read first: Citus checks
+        # other rights for a statement that reads it itself, and hides why the row is refused.
+        self.find_any = f"SELECT {', '.join(['now()', ANY_SOURCE, *map(any_value, table.columns)])}"
+        taken = [f"${place}::{type_}" for place, type_ in enumerate(self.types, 1)]
+        taken[2 + table.width :] = ["NULL"] * len(table.labels)
+        self.try_out = f"INSERT INTO {self._name} ({listed}) VALUES ({', '.join(taken)})"
         # The name of the primary key: its current one, or else that of a new table.
         self.find_key = f"""
 SELECT COALESCE(min(conname), {literal(table.name + "_pkey")}) FROM pg_constraint
