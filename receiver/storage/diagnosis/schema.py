@@ -13,6 +13,7 @@ from receiver.storage.diagnosis.findings import Finding, note, ok, problem, warn
 from receiver.storage.schema.requirements import (
     CALENDAR,
     KEPT,
+    RIGHTS_OF_CITUS,
     require_rights,
     require_room,
     require_schema,
@@ -105,7 +106,8 @@ async def check_rights(connection: Connection, settings: Settings) -> list[Findi
         return [problem(str(error))]
     role = await connection.fetchval("SELECT quote_ident(current_user)")
     tables = [table.name for table in settings.catalogue.tables if table.codes]
-    readers = await connection.fetch(FIND_READERS, tables, [*CALENDAR, *KEPT])
+    needed = ["receiver_tables", *CALENDAR, *KEPT, *RIGHTS_OF_CITUS]
+    readers = await connection.fetch(FIND_READERS, tables, needed)
     return [
         ok(f"role {role} may read and write the tables"),
         *(
