@@ -18,6 +18,7 @@ from receiver.commands.cli import build_parser, load_command
 from receiver.config.settings import Settings
 from receiver.errors import ConflictingTransactionError, NotAdditiveError, SetupError
 from receiver.storage.diagnosis import diagnose
+from receiver.storage.diagnosis.citus import check_cluster
 from receiver.storage.reading.periods import Period
 from receiver.storage.reading.reports import read_figures
 from receiver.storage.reading.tables import connect
@@ -154,6 +155,11 @@ async def test_tables_with_rows_are_distributed_when_told(
     plain = settings.model_copy(update={"citus": "off"})
     await migrate(plain)
     assert await names(session, "h") == []
+    (*_, finding) = await check_cluster(session, plain)
+    assert (finding.found, finding.advice) == (
+        "the tables are not distributed: RECEIVER_CITUS is off",
+        "",
+    )
     async with receiving(plain) as receiver:
         await receiver.send(*pair(0, status=0.5), *pair(1, status=7), *pair(2)[:1])
     await migrate(settings)

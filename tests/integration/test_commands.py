@@ -259,6 +259,14 @@ async def test_migrate_says_that_nothing_is_left_to_do(
     assert caplog.messages == [f"the schema is up to date, revision {newest_revision()}"]
 
 
+async def test_migrate_says_that_it_cannot_distribute(
+    invoke: Invoke, empty_database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("migrate", "--distribute", "--citus", "off", "--database-url", empty_database_url)
+    assert await invoke(*words) == 0
+    assert "nothing was distributed" in caplog.text
+
+
 async def test_without_a_server_it_says_so(invoke: Invoke) -> None:
     with pytest.raises(DatabaseUnavailableError, match=r"cannot be reached: Connect"):
         await invoke("logs", "--database-url", "postgresql://127.0.0.1:1/x")

@@ -160,7 +160,12 @@ async def find_distribution(connection: Connection, settings: Settings) -> list[
             )
         ]
     if not await is_distributed(connection):
-        return [note("the tables are not distributed", "run `receiver migrate`")]
+        undistributed = "the tables are not distributed"
+        return [
+            note(f"{undistributed}: RECEIVER_CITUS is off")
+            if settings.citus == "off"
+            else note(undistributed, "run `receiver migrate`")
+        ]
     lacking = [
         name for (name,) in await connection.fetch(LACK_PARTS, [*settings.catalogue.by_name])
     ]

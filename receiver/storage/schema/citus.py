@@ -249,6 +249,11 @@ async def distribute(
 
     The arguments are those of `plan_distribution`.
     """
+    if with_rows and not await is_cluster(connection, settings):
+        logger.warning(
+            "nothing was distributed: that needs the extension citus, worker nodes, and not "
+            "RECEIVER_CITUS=off"
+        )
     plan = await plan_distribution(connection, settings, with_rows=with_rows)
     if plan.with_rows:
         logger.warning(
