@@ -14,6 +14,7 @@ from receiver.errors import SchemaError
 from receiver.storage.schema.policies import set_up_policies
 from receiver.storage.schema.revisions import (
     check_schema,
+    known_revisions,
     migrate,
     plan,
     schema_transaction,
@@ -245,7 +246,7 @@ async def test_a_plan_names_the_revision_that_comes_first(
     settings: Settings, connection: asyncpg.Connection
 ) -> None:
     first, *others = await plan(settings)
-    missing = ", ".join(f"{number:04}" for number in range(7, 13))
+    missing = ", ".join(list(known_revisions())[6:])
     assert first == f"-- `receiver migrate` first applies revisions {missing}"
     assert not any(statement.startswith(("CREATE TABLE", "ALTER")) for statement in others)
     assert await connection.fetchval("SELECT version_num FROM receiver_schema_version") == "0006"
