@@ -44,7 +44,7 @@ CANNOT_HOLD: Final = {
     ),
     "the shards of a test's table are so small that they are read whole": (
         "integration/test_page_plans.py::test_no_more_is_read_than_is_shown",
-        "integration/test_page_plans.py::test_states_in_a_young_table_are_read_by_source",
+        "integration/test_page_plans.py::test_a_young_table_is_read_by_source",
     ),
     "on Citus, locks are waited for on the nodes, where the test does not look": (
         "integration/writing/test_optional.py::"
