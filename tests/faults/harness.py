@@ -295,9 +295,21 @@ async def backends_terminated(world: World) -> None:
 async def backend_terminated_in_copy(world: World) -> None:
     """Terminate a backend in a COPY that a lock holds up."""
     for _ in range(3):
-        async with locked(world, "app_logs", "EXCLUSIVE") as holder:
-            await until(partial(ended_in_copy, world, holder))
+        await until(partial(caught_in_copy, world), seconds=DRAIN_TIMEOUT)
         await world.sender.more(10)
+
+
+async def caught_in_copy(world: World) -> bool:
+    """Lock the table until a COPY is caught; return whether that was soon.
+
+    If all that is sent just then is written by other statements, none comes before rows are stored.
+    """
+    async with locked(world, "app_logs", "EXCLUSIVE") as holder:
+        try:
+            await until(partial(ended_in_copy, world, holder), seconds=5)
+        except TimeoutError:
+            return False
+    return True
 
 
 async def ended_in_copy(world: World, holder: asyncpg.Connection) -> bool:
