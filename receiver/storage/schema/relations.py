@@ -50,13 +50,20 @@ WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
 
-# The columns that views ($1: oids) read.
+# The columns that views ($1: oids) read, and the tables whose rows functions return to them, which
+# read them on Citus.
 FIND_READS: Final = """
 SELECT r.ev_class, c.relname, a.attname
 FROM pg_rewrite r
 JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
 JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND a.attnum > 0
+WHERE r.ev_class = ANY($1::oid[])
+UNION ALL
+SELECT r.ev_class, c.relname, ''
+FROM pg_rewrite r
+JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+JOIN pg_class c ON d.refclassid = 'pg_type'::regclass AND c.reltype = d.refobjid
 WHERE r.ev_class = ANY($1::oid[])
 """
 
@@ -83,7 +90,7 @@ class Relation(NamedTuple):
     """Whether a trigger may fill columns."""
     comment: str | None = None
     reads: frozenset[tuple[str, str]] = frozenset()
-    """The columns that a view reads, each with its table."""
+    """The columns that a view reads, each after its table; "" if a function reads the table."""
 
 
 async def find_relations(

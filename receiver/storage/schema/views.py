@@ -58,7 +58,7 @@ def compare_views(
     yield from compare_now(table, found.get(f"{table.name}_now"), found.get(table.name), form)
     if table.codes:
         name = f"{table.name}_intervals"
-        anew = form.anew or is_outdated(table, found.get(name))
+        anew = form.anew or is_outdated(table, found.get(name), form)
         if anew:
             yield ViewChange(name, list(intervals_view(table)))
         elif found[name].kind != VIEW:
@@ -68,12 +68,18 @@ def compare_views(
             yield ViewChange(f"{name}_between", statements, kind="FUNCTION")
 
 
-def is_outdated(table: Table, view: Relation | None) -> bool:
+def is_outdated(table: Table, view: Relation | None, form: Form) -> bool:
     """Return whether the view of a table's intervals is to be created or replaced."""
     if view is None or (view.comment or "").startswith(OLD_VIEW):
         return True
     # Another column may have been the first one when it was created: that one keeps its intervals.
-    return view.kind == VIEW and misreads(table, view, table.codes[0].name)
+    column = table.codes[0]
+    if view.kind != VIEW or column.name not in view.columns:
+        return False
+    if form.distributed:
+        by_functions = {place for place, name in view.reads if not name}
+        return bool(by_functions) and column.codes not in by_functions
+    return misreads(table, view, column.name)
 
 
 def misreads(table: Table, view: Relation, column: str) -> bool:
