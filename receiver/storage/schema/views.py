@@ -83,10 +83,13 @@ def is_outdated(table: Table, view: Relation | None, form: Form) -> bool:
 
 
 def misreads(table: Table, view: Relation, column: str) -> bool:
-    """Return whether a view shows a column that has been renamed in the table by its old name."""
+    """Return whether a column that a view shows was renamed in its table since.
+
+    PostgreSQL lets the view go on reading the renamed column, which has another name there.
+    """
     read = {name for place, name in view.reads if place == table.name}
     # A definition of the user's own may not read the table at all.
-    return column in view.columns and bool(read) and column not in read
+    return bool(read) and column not in read
 
 
 def compare_now(
