@@ -180,8 +180,8 @@ BEGIN
 END;
 $function$;
 
--- The view and the function of app_logs contain the query, those of tables declared before, too:
--- these stay as they are.
+-- The view and the function of app_logs contain the query, so they are replaced. Those of other
+-- tables that are declared already keep the old one.
 DO $$
 BEGIN
     IF starts_with(obj_description(to_regclass('app_status_intervals'), 'pg_class'),

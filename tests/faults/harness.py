@@ -300,10 +300,7 @@ async def backend_terminated_in_copy(world: World) -> None:
 
 
 async def caught_in_copy(world: World) -> bool:
-    """Lock the table until a COPY is caught; return whether that was soon.
-
-    If all that is sent just then is written by other statements, none comes before rows are stored.
-    """
+    """Lock the table for a few seconds; return whether a COPY was caught meanwhile."""
     async with locked(world, "app_logs", "EXCLUSIVE") as holder:
         try:
             await until(partial(ended_in_copy, world, holder), seconds=5)
